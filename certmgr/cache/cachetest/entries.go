@@ -1,0 +1,133 @@
+package cachetest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/nostall/nostall/certmgr/cache"
+)
+
+// valueOf is a value that belongs to k alone.
+func valueOf(k string) []byte { return []byte("value of " + k) }
+
+// fill puts every key and then checks every key.
+func fill(ctx context.Context, c cache.Cache) error {
+	for _, k := range keys {
+		if err := c.Put(ctx, k, valueOf(k)); err != nil {
+			return fmt.Errorf("Put(%q): %w", k, err)
+		}
+	}
+	return expectAllBut(ctx, c, "")
+}
+
+// expectAllBut checks every key that fill has put, except for one.
+func expectAllBut(ctx context.Context, c cache.Cache, except string) error {
+	for _, k := range keys {
+		if k == except {
+			continue
+		}
+		if err := expect(ctx, c, k, valueOf(k)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkKeys(ctx context.Context, c cache.Cache) error {
+	if err := fill(ctx, c); err != nil {
+		return err
+	}
+	// The other order: what the last Put wins by in one may hide in the other.
+	for i := len(keys) - 1; i >= 0; i-- {
+		if err := c.Put(ctx, keys[i], valueOf(keys[i])); err != nil {
+			return fmt.Errorf("Put(%q): %w", keys[i], err)
+		}
+	}
+	return expectAllBut(ctx, c, "")
+}
+
+func checkDelete(ctx context.Context, c cache.Cache) error {
+	if err := fill(ctx, c); err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if err := c.Delete(ctx, k); err != nil {
+			return fmt.Errorf("Delete(%q): %w", k, err)
+		}
+		if err := expectMiss(ctx, c, k); err != nil {
+			return fmt.Errorf("after Delete(%q): %w", k, err)
+		}
+		if err := expectAllBut(ctx, c, k); err != nil {
+			return fmt.Errorf("after Delete(%q): %w", k, err)
+		}
+		if err := put(ctx, c, k, valueOf(k)); err != nil {
+			return fmt.Errorf("after Delete(%q): %w", k, err)
+		}
+	}
+	return nil
+}
+
+func checkDeleteMissing(ctx context.Context, c cache.Cache) error {
+	if err := c.Delete(ctx, key); err != nil {
+		return fmt.Errorf("Delete(%q) in an empty cache: %w", key, err)
+	}
+	if err := put(ctx, c, key, []byte("value")); err != nil {
+		return err
+	}
+	for range 2 {
+		if err := c.Delete(ctx, key); err != nil {
+			return fmt.Errorf("Delete(%q): %w", key, err)
+		}
+	}
+	return expectMiss(ctx, c, key)
+}
+
+// whole reports whether v is one of the values that checkConcurrent's writers
+// put: one byte, repeated as often as that byte's value says.
+func whole(v []byte) bool {
+	return len(v) > 0 && len(v) == int(v[0])*100 && bytes.Count(v, v[:1]) == len(v)
+}
+
+func checkConcurrent(ctx context.Context, c cache.Cache) error {
+	const workers, rounds = 8, 10
+	if err := c.Put(ctx, key, bytes.Repeat([]byte{1}, 100)); err != nil {
+		return fmt.Errorf("Put(%q): %w", key, err)
+	}
+	// Half of the workers write the shared key and half read it, and each has
+	// a key to itself, which it puts, reads and deletes.
+	work := func(id int) error {
+		own := fmt.Sprintf("host-%d.example.com", id)
+		for range rounds {
+			if id%2 == 0 {
+				if err := c.Put(ctx, key, bytes.Repeat([]byte{byte(id + 1)}, (id+1)*100)); err != nil {
+					return fmt.Errorf("Put(%q) among others: %w", key, err)
+				}
+			} else if v, err := c.Get(ctx, key); err != nil {
+				return fmt.Errorf("Get(%q) while the entry is replaced: %w", key, err)
+			} else if !whole(v) {
+				return fmt.Errorf("Get(%q) while the entry is replaced = %s, which nobody put", key, show(v))
+			}
+			if err := put(ctx, c, own, valueOf(own)); err != nil {
+				return err
+			}
+			if err := c.Delete(ctx, own); err != nil {
+				return fmt.Errorf("Delete(%q) among others: %w", own, err)
+			}
+		}
+		return nil
+	}
+	errs := make([]error, workers)
+	var wg sync.WaitGroup
+	for id := range workers {
+		wg.Go(func() { errs[id] = work(id) })
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,50 @@
+//go:build darwin || linux
+
+package cache
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+)
+
+// Opening a named pipe for reading hangs until somebody writes, as a read from
+// a network mount does when its server is gone.
+func TestDirGetIsNotHeldByAFileSystemThatHangs(t *testing.T) {
+	d := Dir(t.TempDir())
+	pipe := filepath.Join(string(d), "example.com")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	type result struct {
+		data []byte
+		err  error
+	}
+	results := make(chan result)
+	go func() {
+		data, err := d.Get(ctx, "example.com")
+		results <- result{data, err}
+	}()
+
+	// A writer can be had as soon as there is a reader, and while the writer
+	// writes nothing the reader hangs. It goes on when the writer is closed.
+	writer, err := os.OpenFile(pipe, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+	for errors.Is(err, syscall.ENXIO) {
+		runtime.Gosched()
+		writer, err = os.OpenFile(pipe, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+
+	cancel()
+	if r := <-results; !errors.Is(r.err, context.Canceled) || errors.Is(r.err, ErrMiss) || r.data != nil {
+		t.Errorf("Get = %q, %v, want context.Canceled", r.data, r.err)
+	}
+}

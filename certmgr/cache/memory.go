@@ -1,0 +1,63 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"sync"
+)
+
+// Memory is a [Cache] in the memory of the process, for tests and for programs
+// that must not write to a disk. It forgets everything when the process ends,
+// so that each restart orders every certificate again and runs into the rate
+// limits of a real CA before long: in production use [Dir] or a shared store.
+//
+// The zero Memory is empty and ready for use. It has no limit of its own, and
+// it is safe for concurrent use. Do not copy it after first use.
+type Memory struct {
+	// mu protects entries. It is held for the look-up and the copying alone.
+	mu      sync.RWMutex
+	entries map[string][]byte
+}
+
+var _ Cache = (*Memory)(nil)
+
+// Get returns a copy of the value of key, or [ErrMiss].
+func (m *Memory) Get(ctx context.Context, key string) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, failed("get", key, err)
+	}
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	data, ok := m.entries[key]
+	if !ok {
+		return nil, ErrMiss
+	}
+	return bytes.Clone(data), nil
+}
+
+// Put stores a copy of data. Its only error is that of a ctx which has ended.
+func (m *Memory) Put(ctx context.Context, key string, data []byte) error {
+	if err := ctx.Err(); err != nil {
+		return failed("put", key, err)
+	}
+	data = bytes.Clone(data)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.entries == nil {
+		m.entries = make(map[string][]byte)
+	}
+	m.entries[key] = data
+	return nil
+}
+
+// Delete forgets the value of key. Its only error is that of a ctx which has
+// ended.
+func (m *Memory) Delete(ctx context.Context, key string) error {
+	if err := ctx.Err(); err != nil {
+		return failed("delete", key, err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.entries, key)
+	return nil
+}

@@ -1,0 +1,77 @@
+package guard
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// module is the path of the core module.
+const module = "github.com/nostall/nostall"
+
+// platforms are those whose dependencies are looked at. A file with a build
+// constraint could bring in a dependency on one of them alone.
+var platforms = []string{"linux/amd64", "darwin/arm64", "windows/amd64"}
+
+// goPackage is the part of go list's answer that the tests here look at.
+type goPackage struct {
+	ImportPath string
+	Standard   bool
+	Imports    []string // of the package, without its tests
+	Deps       []string // all that Imports leads to
+	DepOnly    bool     // not named on the command line
+}
+
+// goCommand runs the go command for the core module alone, as a user's build
+// sees it: without the workspace, and without the right to change go.mod.
+func goCommand(t *testing.T, env []string, args ...string) []byte {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", args...)
+	cmd.Dir = filepath.Join("..", "..")
+	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=readonly", "CGO_ENABLED=0")
+	cmd.Env = append(cmd.Env, env...)
+	out, err := cmd.Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, exit.Stderr)
+		}
+		t.Fatalf("go %s: %v", strings.Join(args, " "), err)
+	}
+	return out
+}
+
+// listDeps returns all packages of the core module and all that they import,
+// directly or not, when they are built for platform. Tests are left out: what
+// they import is in no user's program.
+func listDeps(t *testing.T, platform string) []goPackage {
+	t.Helper()
+	goos, goarch, _ := strings.Cut(platform, "/")
+	out := goCommand(t, []string{"GOOS=" + goos, "GOARCH=" + goarch},
+		"list", "-deps", "-json=ImportPath,Standard,Imports,Deps,DepOnly", "./...")
+	var packages []goPackage
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p goPackage
+		if err := dec.Decode(&p); err == io.EOF {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages = append(packages, p)
+	}
+	if len(packages) == 0 {
+		t.Fatal("go list found no package")
+	}
+	return packages
+}
+
+// in reports whether the package at path is the one at root or lies below it.
+func in(path, root string) bool {
+	return path == root || strings.HasPrefix(path, root+"/")
+}
