@@ -1,0 +1,180 @@
+package certmgr
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/crypto/acme/autocert"
+)
+
+// ErrCacheMiss is what a Cache returns for a key that it does not hold. It is
+// the same value as autocert.ErrCacheMiss, so existing caches work unchanged.
+// A wrapped ErrCacheMiss is a miss too.
+var ErrCacheMiss = autocert.ErrCacheMiss
+
+// The sentinels that the errors of this package wrap; compare with errors.Is.
+var (
+	// ErrNoServerName: the ClientHello carries no server name (SNI). Nothing
+	// is looked up. Clients that connect by IP address cause it.
+	ErrNoServerName = errors.New("certmgr: missing server name")
+
+	// ErrBadServerName: the server name is not a host name that a public CA
+	// could certify (a single label, an IP address, invalid characters).
+	ErrBadServerName = errors.New("certmgr: invalid server name")
+
+	// ErrHostNotAllowed: neither Manager.Hosts nor Manager.HostPolicy allows
+	// the host. An error that HostPolicy returns is passed on as it is and does
+	// not wrap this sentinel.
+	ErrHostNotAllowed = errors.New("certmgr: host not allowed")
+
+	// ErrInFlight: a certificate for the host is being issued at this moment
+	// and the handshake did not wait for it (any longer).
+	ErrInFlight = errors.New("certmgr: issuance in flight")
+
+	// ErrBackoff: an issuance for the host failed and the next attempt is not
+	// due yet. The error also wraps the *IssuanceError of that failure.
+	ErrBackoff = errors.New("certmgr: backing off")
+
+	// ErrCAUnavailable: the CA as a whole failed (directory, account, nonces,
+	// an account-wide rate limit, or failures for several domains), so that
+	// no host is tried until the CA's own backoff ends.
+	ErrCAUnavailable = errors.New("certmgr: CA unavailable")
+
+	// ErrBusy: a bound on waiting handshakes, callbacks or queued issuances
+	// was reached.
+	ErrBusy = errors.New("certmgr: too busy")
+
+	// ErrCache: the Cache could not be read (which is not a miss). Nothing is
+	// ordered while that lasts.
+	ErrCache = errors.New("certmgr: cache failed")
+
+	// ErrPolicy: HostPolicy gave no answer: it ran out of time or panicked.
+	// That refuses a host without a certificate and takes none out of service.
+	ErrPolicy = errors.New("certmgr: HostPolicy failed")
+
+	// ErrClock: the local clock does not fit the dates of a certificate that
+	// the CA has just issued.
+	ErrClock = errors.New("certmgr: local clock is off")
+
+	// ErrClosed: the Manager was closed. Certificates in memory are still
+	// served, nothing new begins.
+	ErrClosed = errors.New("certmgr: manager closed")
+)
+
+// A Stage says how far an issuance has come.
+type Stage string
+
+// The stages of an issuance, in their order (RFC 8555, section 7.1).
+const (
+	StageQueue         Stage = "queue"         // waits for an issuance slot (Manager.MaxIssuing)
+	StageAccount       Stage = "account"       // directory, account key, registration
+	StageOrder         Stage = "order"         // newOrder
+	StageAuthorization Stage = "authorization" // fetching authorizations
+	StageChallenge     Stage = "challenge"     // the CA's validation of the host
+	StageFinalize      Stage = "finalize"      // key, CSR, finalize, download, checks
+	StageStore         Stage = "store"         // memory and Cache
+)
+
+// IssuanceError says why the last issuance for a host failed. Get it with
+// errors.As. It wraps every cause, down to *acme.Error.
+type IssuanceError struct {
+	Host     string    // normalised (A-label) host name
+	KeyType  string    // "ECDSA" or "RSA"
+	Stage    Stage     // where it failed
+	CA       string    // directory URL
+	Attempt  string    // identifier of the attempt, as in its audit events; empty if it was made elsewhere
+	Attempts int       // failures in a row, this one included
+	Time     time.Time // when it failed
+	RetryAt  time.Time // when the next attempt is due; zero if it is not scheduled
+	Err      error     // causes, joined over all challenges that were tried
+}
+
+// Error is one line of bounded length that names host, stage, CA and cause.
+func (e *IssuanceError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "certmgr: %s: %s failed at %s", e.Host, e.Stage, e.CA)
+	if e.Attempts > 1 {
+		fmt.Fprintf(&b, " (failure %d in a row)", e.Attempts)
+	}
+	fmt.Fprintf(&b, ": %v", e.Err)
+	retry := ""
+	if !e.RetryAt.IsZero() {
+		retry = "; next attempt " + stamp(e.RetryAt)
+	}
+	return oneLine(b.String(), maxErrorText-len(retry)) + retry
+}
+
+// Unwrap returns the joined causes.
+func (e *IssuanceError) Unwrap() error { return e.Err }
+
+// refusal is the error of a handshake that is turned away: a sentinel, the
+// host, what happened and what to do. Its text is made only when it is read.
+type refusal struct {
+	kind  error
+	host  string
+	text  string
+	since time.Time // start of what is in flight, or zero
+	cause error     // may be nil
+}
+
+func (r *refusal) Error() string {
+	var b strings.Builder
+	b.WriteString(r.kind.Error())
+	if r.host != "" {
+		b.WriteString(": " + r.host)
+	}
+	if r.text != "" {
+		b.WriteString(": " + r.text)
+	}
+	if !r.since.IsZero() {
+		b.WriteString(" since " + stamp(r.since))
+	}
+	if r.cause != nil {
+		b.WriteString(": " + r.cause.Error())
+	}
+	return oneLine(b.String(), maxErrorText)
+}
+
+func (r *refusal) Unwrap() []error {
+	if r.cause == nil {
+		return []error{r.kind}
+	}
+	return []error{r.kind, r.cause}
+}
+
+// maxErrorText bounds an error's text: causes come from the CA and from peers.
+const maxErrorText = 1024
+
+// oneLine escapes what would break a log line or a terminal, and bounds the
+// length to max bytes at a rune boundary.
+func oneLine(s string, max int) string {
+	if len(s) > 4*max {
+		s = s[:4*max]
+	}
+	clean := true
+	for _, r := range s {
+		if !strconv.IsPrint(r) || r == utf8.RuneError {
+			clean = false
+			break
+		}
+	}
+	if !clean {
+		q := strconv.Quote(s)
+		s = strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
+	}
+	if len(s) <= max {
+		return s
+	}
+	const cut = "..."
+	n := max - len(cut)
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + cut
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -1,0 +1,277 @@
+package certmgr
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/acme"
+)
+
+// failure is what is remembered of the last failed issuance for a host.
+type failure struct {
+	err      *IssuanceError
+	account  string
+	machine  string
+	standing standing
+	lastRead time.Time // when the cache was last read again for a visitor
+	foreign  bool      // read from the Cache: another process, or before a restart
+	clockOff bool      // the certificate is there, but the local clock calls it expired
+}
+
+// failureKey is a host and a key type; a failed validation says the same for
+// both of a host's key types.
+type failureKey struct {
+	host string
+	rsa  bool
+	any  bool
+}
+
+// failures remembers what failed, why, and when it may be tried again.
+type failures struct {
+	mu      sync.Mutex
+	records map[failureKey]*failure
+}
+
+const (
+	// maxFailures bounds the records: a stranger's names could fill them.
+	maxFailures = 10_000
+
+	// maxForeign is how long the record of another process holds a host back:
+	// one machine behind a firewall must not poison a fleet, nor a restart
+	// after a repair wait for a day.
+	maxForeign = 10 * time.Minute
+
+	// rereadEvery is how often a visitor of a host that is backed off, or in
+	// flight, has the cache read again: another machine may have succeeded.
+	rereadEvery = 10 * time.Second
+)
+
+func newFailures() *failures { return &failures{records: make(map[failureKey]*failure)} }
+
+// active returns the failure that holds sub back at now, or nil.
+func (f *failures) active(sub subject, now time.Time) *failure {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if rec := f.find(sub); rec != nil && now.Before(rec.err.RetryAt) {
+		return rec
+	}
+	return nil
+}
+
+// last returns the last failure of sub whether it still holds it back or not.
+func (f *failures) last(sub subject) *failure {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.find(sub)
+}
+
+// find returns the record for sub that holds it back longer. f.mu is held.
+func (f *failures) find(sub subject) *failure {
+	host := sub.host()
+	both := f.records[failureKey{host: host, any: true}]
+	own := f.records[failureKey{host: host, rsa: sub.keyType == keyRSA}]
+	if own == nil || both != nil && both.err.RetryAt.After(own.err.RetryAt) {
+		return both
+	}
+	return own
+}
+
+// put remembers a failure: of the host if validation is what failed, else of
+// the subject.
+func (f *failures) put(sub subject, rec *failure, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	key := failureKey{host: sub.host(), rsa: sub.keyType == keyRSA}
+	if rec.err.Stage == StageChallenge {
+		key = failureKey{host: sub.host(), any: true}
+	}
+	if _, ok := f.records[key]; !ok && len(f.records) >= maxFailures {
+		f.evict(now)
+	}
+	f.records[key] = rec
+}
+
+// evict makes room: first what holds nothing back any more, then hosts that
+// nobody vouched for, then anything.
+func (f *failures) evict(now time.Time) {
+	var strange, other *failureKey
+	for key, rec := range f.records {
+		if !now.Before(rec.err.RetryAt) {
+			delete(f.records, key)
+			return
+		}
+		if rec.standing == open {
+			strange = &key
+		} else {
+			other = &key
+		}
+	}
+	if strange == nil {
+		strange = other
+	}
+	delete(f.records, *strange)
+}
+
+// forget drops what is known of sub's failures and reports whether there was
+// anything.
+func (f *failures) forget(sub subject) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	known := f.find(sub) != nil
+	delete(f.records, failureKey{host: sub.host(), any: true})
+	delete(f.records, failureKey{host: sub.host(), rsa: sub.keyType == keyRSA})
+	return known
+}
+
+// forgetHost drops a host's records of all key types.
+func (f *failures) forgetHost(host string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.records, failureKey{host: host, any: true})
+	delete(f.records, failureKey{host: host})
+	delete(f.records, failureKey{host: host, rsa: true})
+}
+
+// shorten lets what is known of the hosts that match hold them back no longer
+// than another process's record would.
+func (f *failures) shorten(match func(host string) bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for key, rec := range f.records {
+		if limit := rec.err.Time.Add(maxForeign); rec.err.RetryAt.After(limit) && match(key.host) {
+			short, e := *rec, *rec.err
+			e.RetryAt = limit
+			short.err = &e
+			f.records[key] = &short
+		}
+	}
+}
+
+// mayRead reports whether a visitor may have the cache read again, and counts
+// it as done.
+func (f *failures) mayRead(rec *failure, now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if now.Sub(rec.lastRead) < rereadEvery {
+		return false
+	}
+	rec.lastRead = now
+	return true
+}
+
+// all calls yield for every record; both says that it holds for both key types.
+func (f *failures) all(yield func(host string, rec *failure, both bool)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for key, rec := range f.records {
+		yield(key.host, rec, key.any)
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// failureRecord is the JSON form of a failure in the Cache, under the host's
+// key and "+failure". A crash loop finds it and leaves the CA alone.
+type failureRecord struct {
+	Host     string    `json:"host"`
+	KeyType  string    `json:"keyType,omitempty"` // empty: both
+	Stage    Stage     `json:"stage"`
+	CA       string    `json:"ca"`
+	Account  string    `json:"account,omitempty"`
+	Machine  string    `json:"machine,omitempty"`
+	Attempt  string    `json:"attempt,omitempty"`
+	Attempts int       `json:"attempts"`
+	Time     time.Time `json:"time"`
+	RetryAt  time.Time `json:"retryAt"`
+	Cause    string    `json:"cause"`
+	Problem  string    `json:"problem,omitempty"` // ACME problem type
+	Status   int       `json:"status,omitempty"`
+	ClockOff bool      `json:"clockOff,omitempty"`
+}
+
+// failureCacheKeys returns the keys to read for sub; the first one, or for a
+// validation failure the last one, is where its own failure is written.
+func failureCacheKeys(sub subject) []string {
+	if sub.keyType == keyRSA {
+		return []string{sub.host() + "+rsa+failure", sub.host() + "+failure"}
+	}
+	return []string{sub.host() + "+failure"}
+}
+
+func newFailureRecord(sub subject, f *failure) (key string, rec failureRecord) {
+	keys := failureCacheKeys(sub)
+	key = keys[0]
+	e := f.err
+	rec = failureRecord{
+		Host: e.Host, KeyType: e.KeyType, Stage: e.Stage, CA: e.CA, Account: f.account, Machine: f.machine,
+		Attempt: e.Attempt, Attempts: e.Attempts, Time: e.Time.UTC(), RetryAt: e.RetryAt.UTC(),
+		Cause: oneLine(e.Err.Error(), maxErrorText), ClockOff: f.clockOff,
+	}
+	if e.Stage == StageChallenge {
+		key, rec.KeyType = keys[len(keys)-1], ""
+	}
+	if p, ok := errors.AsType[*acme.Error](e.Err); ok {
+		rec.Problem, rec.Status = p.ProblemType, p.StatusCode
+	}
+	return key, rec
+}
+
+// failure returns what the record tells about sub now, or nil if it is about
+// something else or holds nothing back any more.
+func (r failureRecord) failure(sub subject, now time.Time) *failure {
+	if r.Host != sub.host() || r.CA != sub.ca || r.KeyType != "" && r.KeyType != sub.keyType.String() {
+		return nil
+	}
+	failed := earlier(r.Time, now) // by a clock that may be ahead
+	retry := r.RetryAt
+	if !r.ClockOff { // that one is about this machine or the certificate, and ends with the clock's repair
+		retry = earlier(retry, failed.Add(maxForeign))
+	}
+	if !now.Before(retry) && now.Sub(failed) > 48*time.Hour {
+		return nil // too old to count
+	}
+	return &failure{
+		err: &IssuanceError{
+			Host: r.Host, KeyType: sub.keyType.String(), Stage: r.Stage, CA: r.CA, Attempt: r.Attempt,
+			Attempts: max(1, min(r.Attempts, 1000)), Time: failed, RetryAt: retry, Err: r.cause(),
+		},
+		account:  r.Account,
+		machine:  r.Machine,
+		foreign:  true,
+		clockOff: r.ClockOff,
+	}
+}
+
+func (r failureRecord) cause() error {
+	where := ""
+	if r.Machine != "" {
+		where = " (seen by " + oneLine(r.Machine, 100) + ")"
+	}
+	e := &recordedError{text: oneLine(r.Cause, maxErrorText) + where}
+	if r.Problem != "" || r.Status != 0 {
+		e.cause = &acme.Error{StatusCode: r.Status, ProblemType: r.Problem, Detail: oneLine(r.Cause, maxErrorText)}
+	}
+	return e
+}
+
+// recordedError is a cause that was read from the Cache.
+type recordedError struct {
+	text  string
+	cause error
+}
+
+func (e *recordedError) Error() string { return e.text }
+func (e *recordedError) Unwrap() error { return e.cause }

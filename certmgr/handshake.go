@@ -1,0 +1,304 @@
+package certmgr
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// GetCertificate implements tls.Config.GetCertificate: it returns a certificate
+// for hello.ServerName, or answers a tls-alpn-01 challenge. It never waits for
+// a CA but in the handshake that begins an issuance, and there for
+// HandshakeWait at most; every other one gets a certificate that is valid now,
+// or an error that says why there is none and when the next attempt is due:
+//
+//   - ErrNoServerName, ErrBadServerName for what is not a host name;
+//   - ErrHostNotAllowed, or the error of HostPolicy as it is;
+//   - ErrInFlight while a certificate is being issued;
+//   - ErrBackoff with an *IssuanceError after an issuance failed;
+//   - ErrCAUnavailable while the CA as a whole is out of service;
+//   - ErrCache if the Cache cannot be read; ErrBusy if a bound was reached;
+//   - ErrClosed after Close for what is not in memory.
+//
+// The certificate is the caller's own copy. The waits also end with
+// hello.Context(), which may be nil. GetCertificate is safe for concurrent use.
+//
+// A server that uses GetCertificate without TLSConfig adds "acme-tls/1" to
+// tls.Config.NextProtos for tls-alpn-01, or serves HTTPHandler for http-01.
+func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	m.init()
+	s := m.stages
+	host, err := normalizeHost(hello.ServerName)
+	if err != nil {
+		s.audit.refuse("", err)
+		return nil, err
+	}
+	if isChallenge(hello) {
+		return s.challengeCertificate(contextOf(hello), host)
+	}
+	want := keyTypesFor(hello)
+	now := s.now()
+	cert, entry := s.memory.get(host, want, now)
+	if cert != nil && (m.listed(host) != notAllowed || s.policyHolds(host, entry, now)) {
+		return cert.copy(), nil
+	}
+	if cert, err = s.serve(contextOf(hello), host, want, cert, entry); err != nil {
+		s.audit.refuse(host, err)
+		return nil, err
+	}
+	return cert.copy(), nil
+}
+
+func contextOf(hello *tls.ClientHelloInfo) context.Context {
+	if ctx := hello.Context(); ctx != nil {
+		return ctx
+	}
+	return context.Background()
+}
+
+// serve is what a handshake goes through that memory alone cannot answer:
+// policy, load, failure, issue. held is a valid certificate in memory whose
+// host has yet to be allowed.
+func (s *stages) serve(ctx context.Context, host string, want wanted, held *certificate, entry *hostEntry) (*certificate, error) {
+	vouched := entry != nil && entry.policy.yes.Load() != 0
+	if s.tasks.isClosed() {
+		if held != nil && vouched {
+			return held, nil
+		}
+		return nil, &refusal{kind: ErrClosed, host: host}
+	}
+	g, refused, err := s.permit(ctx, host)
+	switch {
+	case refused:
+		s.dropHost(host, err)
+		return nil, err
+	case err != nil && held != nil && vouched:
+		return held, nil // the policy's backend is out of order, the certificate is not
+	case err != nil:
+		return nil, err
+	case held != nil:
+		return held, nil
+	}
+	sub := hostSubject(host, want.first, s.dir)
+	if cert, err := s.known(ctx, sub, want, g); cert != nil || err != nil {
+		return cert, err
+	}
+	cert, err := s.loader.load(ctx, host, want, g)
+	if !errors.Is(err, ErrCacheMiss) {
+		return cert, withHost(err, host)
+	}
+	return s.lead(ctx, sub, want, g)
+}
+
+// withHost names the host in an error of a stage that knows only keys.
+func withHost(err error, host string) error {
+	if err == nil {
+		return nil
+	}
+	if r, ok := err.(*refusal); ok && r.host == "" {
+		named := *r
+		named.host = host
+		return &named
+	}
+	if err == ErrClosed {
+		return &refusal{kind: ErrClosed, host: host}
+	}
+	return err
+}
+
+// known answers for a host that the cache has no certificate for as far as
+// this process knows: it is in flight, backing off, or the CA is.
+func (s *stages) known(ctx context.Context, sub subject, want wanted, g grant) (*certificate, error) {
+	if call := s.issues.running(flightKey(sub)); call != nil {
+		if call.mayReread(s.now()) {
+			s.rereadInBackground(sub, want, g)
+		}
+		return s.join(ctx, sub, call)
+	}
+	if rec := s.failures.active(sub, s.now()); rec != nil {
+		if s.failures.mayRead(rec, s.now()) {
+			s.rereadInBackground(sub, want, g)
+		}
+		return nil, backingOff(rec)
+	}
+	if s.loader.missedLately(sub) {
+		return nil, s.issuer.breaker.check(sub.host())
+	}
+	return nil, nil
+}
+
+func backingOff(rec *failure) error {
+	return &refusal{kind: ErrBackoff, cause: rec.err}
+}
+
+// rereadInBackground looks for a certificate that another machine may have
+// written meanwhile.
+func (s *stages) rereadInBackground(sub subject, want wanted, g grant) {
+	s.tasks.Go(func(ctx context.Context) {
+		for _, kt := range want.types() {
+			if cert, _ := s.loader.read(ctx, hostSubject(sub.host(), kt, s.dir), g, quietly); cert != nil {
+				s.failures.forget(sub)
+				return
+			}
+		}
+	})
+}
+
+// join is for those who find an issuance in flight: they fail at once, unless
+// InFlightWait lets them wait.
+func (s *stages) join(ctx context.Context, sub subject, call *call[*certificate]) (*certificate, error) {
+	cert, err := call.waitFor(ctx, atLeastZero(s.m.InFlightWait))
+	if err == errNotYet || errors.Is(err, ErrBusy) && !isDone(call.done) {
+		return nil, inFlight(sub, call)
+	}
+	return cert, err
+}
+
+func inFlight(sub subject, call *call[*certificate]) error {
+	return &refusal{kind: ErrInFlight, host: sub.host(), since: call.since,
+		text: fmt.Sprintf("%s certificate at stage %q", sub.keyType, call.getStage())}
+}
+
+// errHave stops an issuance before it begins: there is a certificate already.
+type errHave struct{ cert *certificate }
+
+func (errHave) Error() string { return "certmgr: certificate in memory" }
+
+// lead begins an issuance, or joins the one that somebody else began since,
+// and waits HandshakeWait for it.
+func (s *stages) lead(ctx context.Context, sub subject, want wanted, g grant) (*certificate, error) {
+	req := issueRequest{sub: sub, grant: g, reason: "handshake", priority: withVisitor}
+	if g.standing == open {
+		req.priority = openVisitor
+	}
+	call, began, err := s.begin(req, func() error {
+		if cert, _ := s.memory.get(sub.host(), want, s.now()); cert != nil {
+			return errHave{cert}
+		}
+		return s.mayIssue(req)
+	})
+	if have, ok := err.(errHave); ok {
+		return have.cert, nil
+	}
+	if err != nil {
+		return nil, withHost(err, sub.host())
+	}
+	if !began {
+		return s.join(ctx, sub, call)
+	}
+	cert, err := call.waitFor(ctx, s.m.handshakeWait())
+	if err == errNotYet || errors.Is(err, ErrBusy) && !isDone(call.done) {
+		return nil, inFlight(sub, call)
+	}
+	return cert, err
+}
+
+// begin starts an issuance unless one is in flight or check objects; check
+// runs atomically with the decision and must not block.
+func (s *stages) begin(req issueRequest, check func() error) (call *call[*certificate], began bool, err error) {
+	return s.issues.startIf(flightKey(req.sub), check, func(ctx context.Context, c *issueCall) (*certificate, error) {
+		return s.issuer.issue(ctx, c, req)
+	})
+}
+
+type issueCall = call[*certificate]
+
+// flightKey tells subjects apart; it is shown in errors.
+func flightKey(sub subject) string {
+	return sub.host() + " (" + sub.keyType.String() + ")"
+}
+
+// mayIssue returns why nothing may be issued for req now, or nil. It is asked
+// last, when nothing else speaks against it: pace spends a token.
+func (s *stages) mayIssue(req issueRequest) error {
+	now := s.now()
+	if rec := s.failures.active(req.sub, now); rec != nil {
+		return backingOff(rec)
+	}
+	if err := s.issuer.breaker.check(req.sub.host()); err != nil {
+		return err
+	}
+	if req.grant.standing != open {
+		return nil
+	}
+	host := req.sub.host()
+	if s.issuer.slots.full() {
+		return &refusal{kind: ErrBusy, host: host, text: "too many hosts that are not on the list by name wait for issuance"}
+	}
+	if s.failures.last(req.sub) != nil || s.memory.current(req.sub) != nil {
+		return nil // not a new name
+	}
+	if ok, next := s.pacer.take(host, now); !ok {
+		return &caRefusal{refusal{kind: ErrBusy, host: host, text: fmt.Sprintf("%d new names below %s were issued for lately, the next one is due %s; "+
+			"names on Manager.Hosts without a wildcard are not paced", paceBurst, registeredDomain(host), stamp(next))}, next}
+	}
+	return nil
+}
+
+// permit returns why host may be served. refused tells a no from a policy that
+// could not decide.
+func (s *stages) permit(ctx context.Context, host string) (g grant, refused bool, err error) {
+	if st := s.m.listed(host); st != notAllowed {
+		return grant{standing: st}, false, nil
+	}
+	st, refused, err := s.policy.ask(ctx, host)
+	if err != nil {
+		return grant{}, refused, err
+	}
+	now := s.now()
+	s.memory.allowed(host, now)
+	return grant{standing: st, policyYes: now}, false, nil
+}
+
+// allowed is permit for challenges, which only want to know.
+func (s *stages) allowed(ctx context.Context, host string) error {
+	if s.tasks.isClosed() {
+		return &refusal{kind: ErrClosed, host: host}
+	}
+	_, _, err := s.permit(ctx, host)
+	return err
+}
+
+// policyHolds reports whether an earlier yes of HostPolicy still serves a host
+// in memory. One that is older than PolicyTTL does, and has the policy asked
+// again in the background.
+func (s *stages) policyHolds(host string, e *hostEntry, now time.Time) bool {
+	ttl := s.m.policyTTL()
+	yes := e.policy.yes.Load()
+	if yes == 0 || ttl <= 0 || s.m.HostPolicy == nil {
+		return false
+	}
+	if age := now.UnixNano() - yes; age >= 0 && age < int64(ttl) {
+		return true
+	}
+	asked := e.policy.asked.Load()
+	if since := now.UnixNano() - asked; since >= 0 && since < int64(min(ttl, askAgain)) || !e.policy.asked.CompareAndSwap(asked, now.UnixNano()) {
+		return true
+	}
+	s.tasks.Go(func(ctx context.Context) {
+		_, refused, err := s.permit(ctx, host)
+		switch {
+		case refused:
+			s.dropHost(host, err)
+		case err != nil && ctx.Err() == nil:
+			s.audit.emit(Event{Kind: EventPolicyFailed, Host: host, Reason: "the host stays in service", Err: err})
+		}
+	})
+	return true
+}
+
+// askAgain is the least time between two questions to a policy that fails.
+const askAgain = 10 * time.Second
+
+// dropHost takes a host out of service and of renewal.
+func (s *stages) dropHost(host string, why error) {
+	s.failures.forgetHost(host)
+	for _, c := range s.memory.certificates(host) {
+		s.renewals.drop(c.subject)
+	}
+	if s.memory.drop(host) {
+		s.audit.emit(Event{Kind: EventHostDropped, Host: host, Reason: "no longer allowed", Err: why})
+	}
+}

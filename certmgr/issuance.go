@@ -1,0 +1,280 @@
+package certmgr
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/internal/acmeclient"
+)
+
+// issueRequest is what somebody wants issued.
+type issueRequest struct {
+	sub      subject
+	grant    grant
+	reason   string
+	priority priority
+	override bool // an operator's: neither backoff nor breaker nor pace hold it back
+}
+
+// locker is the lock under which an issuance takes place. In one process the
+// flight is that already; a fleet needs another.
+type locker interface {
+	lock(ctx context.Context, sub subject) (unlock func(), err error)
+}
+
+type processLock struct{}
+
+func (processLock) lock(context.Context, subject) (func(), error) { return func() {}, nil }
+
+// issuer turns requests into certificates in memory and cache.
+type issuer struct {
+	m          *Manager
+	now        func() time.Time
+	tasks      *tasks
+	audit      *auditor
+	store      *store
+	memory     *memory
+	failures   *failures
+	breaker    *breaker
+	slots      *slots
+	accounts   *accounts
+	challenges *challenges
+	ca         *acmeclient.CA
+	dir        string
+	machine    string
+	locker     locker
+	schedule   func(*certificate)
+	lastWorked typeMemory
+}
+
+// issue is the body of an issuance's flight.
+func (is *issuer) issue(ctx context.Context, c *call[*certificate], req issueRequest) (*certificate, error) {
+	unlock, err := is.locker.lock(ctx, req.sub)
+	if err != nil {
+		return nil, fmt.Errorf("certmgr: %s: lock: %w", req.sub.host(), err)
+	}
+	defer unlock()
+
+	a := &attempt{
+		id: newAttemptID(), host: req.sub.host(), sub: req.sub, extra: is.m.ExtraExtensions,
+		solvers: is.challenges.solver, setStage: c.setStage, trace: new(acmeclient.Trace),
+	}
+	a.audit = func(e Event) {
+		e.Host, e.KeyType, e.Attempt, e.CA = a.host, a.sub.keyType.String(), a.id, is.dir
+		is.audit.emit(e)
+	}
+	last := is.failures.last(req.sub)
+	a.types = is.lastWorked.pick(a.host, last, is.m.useHTTP01.Load())
+
+	release, probe, err := is.admit(ctx, a, req, last != nil || req.grant.standing == open)
+	if err != nil {
+		return nil, err
+	}
+	begin := is.now()
+	a.audit(Event{Kind: EventIssuing, Stage: StageOrder, Reason: req.reason})
+	cert, data, acc, err := is.attempt(ctx, a)
+	release()
+	cause, clockOff := err, false
+	if errors.Is(err, ErrClock) {
+		cause, clockOff = nil, true // the CA did its part
+	}
+	whole := is.breaker.done(a.host, probe, is.troubleOf(a, cause), cause, retryAfter(cause))
+	if cert != nil {
+		is.succeed(ctx, a, req, cert, data, begin)
+	}
+	if err != nil {
+		return nil, is.fail(a, req, acc, err, last, whole, clockOff)
+	}
+	return cert, nil
+}
+
+// admit waits for a slot and asks the breaker, which may have opened meanwhile.
+func (is *issuer) admit(ctx context.Context, a *attempt, req issueRequest, suspect bool) (release func(), probe bool, err error) {
+	a.enter(StageQueue)
+	wait, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	release, err = is.slots.acquire(wait, req.priority, suspect && !req.override)
+	if err != nil {
+		return nil, false, &refusal{kind: ErrBusy, host: a.host, cause: err}
+	}
+	if !req.override {
+		if probe, err = is.breaker.allow(a.host); err != nil {
+			release()
+			return nil, false, err
+		}
+	}
+	return release, probe, nil
+}
+
+// attempt holds the conversation with the CA, within attemptTimeout. A
+// certificate comes with its cache entry; with ErrClock it comes too.
+func (is *issuer) attempt(ctx context.Context, a *attempt) (*certificate, []byte, *account, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, attemptTimeout, fmt.Errorf("no certificate within %v: %w", attemptTimeout, context.DeadlineExceeded))
+	defer cancel()
+	ctx = acmeclient.WithTrace(ctx, a.trace)
+	a.enter(StageAccount)
+	acc, err := is.accounts.get(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	a.client = is.ca.Client(acc.key, acc.kid)
+	key, chain, leaf, err := a.run(ctx)
+	if err != nil {
+		if isAccountGone(err) {
+			is.accounts.forget(acc)
+		}
+		if len(a.pending) > 0 {
+			is.tasks.Go(a.deactivate)
+		}
+		if ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)) {
+			err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
+		}
+		return nil, nil, acc, err
+	}
+	is.lastWorked.note(a.host, a.worked)
+	cert, data, err := is.keep(a, key, chain, leaf)
+	return cert, data, acc, err
+}
+
+// keep makes what the CA issued ready to be kept. Dates that do not fit the
+// local clock are the clock's fault: the certificate is kept all the same.
+func (is *issuer) keep(a *attempt, key crypto.Signer, chain [][]byte, leaf *x509.Certificate) (*certificate, []byte, error) {
+	cert := newCertificate(a.sub, key, chain, leaf)
+	data, err := encodeBundle(key, chain)
+	if err != nil {
+		return nil, nil, err
+	}
+	now := is.now()
+	if !now.Before(cert.notBefore) && cert.usable(now) {
+		return cert, data, nil
+	}
+	err = &refusal{kind: ErrClock, host: a.host, text: fmt.Sprintf("it says %s, but the CA has just issued a certificate for %s to %s; "+
+		"set the clock, the certificate is kept", stamp(now), stamp(cert.notBefore), stamp(cert.notAfter))}
+	a.audit(Event{Kind: EventClockOff, Stage: StageFinalize, NotAfter: cert.notAfter, Err: err})
+	if cert.usable(now) {
+		err = nil // behind: clients go by their own clocks
+	}
+	return cert, data, err
+}
+
+// succeed publishes a certificate: memory first, so that handshakes have it
+// whatever becomes of the cache.
+func (is *issuer) succeed(ctx context.Context, a *attempt, req issueRequest, cert *certificate, data []byte, begin time.Time) {
+	a.enter(StageStore)
+	is.memory.put(cert, req.grant)
+	known := is.failures.forget(req.sub)
+	is.schedule(cert)
+	a.audit(Event{Kind: EventIssued, Stage: StageStore, NotAfter: cert.notAfter, Reason: req.reason, Duration: is.now().Sub(begin)})
+	is.store.putCertificate(ctx, cert, data, func() bool { return is.memory.current(cert.subject) == cert })
+	if known {
+		is.tasks.Go(func(ctx context.Context) {
+			for _, key := range failureCacheKeys(req.sub) {
+				is.store.delete(ctx, key)
+			}
+		})
+	}
+}
+
+// fail makes the error of a failed attempt and remembers it: against the host,
+// unless the CA failed as a whole.
+func (is *issuer) fail(a *attempt, req issueRequest, acc *account, cause error, last *failure, whole, clockOff bool) error {
+	if is.tasks.isClosed() {
+		return &refusal{kind: ErrClosed, host: a.host, cause: cause}
+	}
+	now := is.now()
+	e := &IssuanceError{Host: a.host, KeyType: a.sub.keyType.String(), Stage: a.stage, CA: is.dir, Attempt: a.id, Attempts: 1, Time: now, Err: cause}
+	if whole {
+		e.RetryAt, _, _ = is.breaker.state()
+		a.audit(Event{Kind: EventIssueFailed, Stage: e.Stage, RetryAt: e.RetryAt, Reason: req.reason, Err: e})
+		return e
+	}
+	if last != nil {
+		e.Attempts += last.err.Attempts
+	}
+	e.RetryAt = now.Add(is.m.backoffFor(e.Attempts))
+	e.RetryAt = later(e.RetryAt, now.Add(retryAfter(cause)))
+	if clockOff {
+		// The next one would look the same: wait for the clock, or for most
+		// of the lifetime that the certificate really has.
+		if cert := is.memory.current(req.sub); cert != nil {
+			e.RetryAt = now.Add(cert.notAfter.Sub(cert.notBefore) / 2)
+		}
+	}
+	rec := &failure{err: e, machine: is.machine, standing: req.grant.standing, clockOff: clockOff, lastRead: now}
+	if acc != nil {
+		rec.account = string(acc.kid)
+	}
+	is.failures.put(req.sub, rec, now)
+	a.audit(Event{Kind: EventIssueFailed, Stage: e.Stage, RetryAt: e.RetryAt, Count: e.Attempts, Reason: req.reason, Err: e})
+	is.tasks.Go(func(ctx context.Context) { is.saveFailure(ctx, req.sub, rec) })
+	return e
+}
+
+// troubleOf says what a failed attempt means for the CA.
+func (is *issuer) troubleOf(a *attempt, err error) trouble {
+	if err == nil {
+		return troubleHost
+	}
+	if a.stage == StageAccount || a.trace.Failed() == acmeclient.EndpointDirectory || a.trace.Failed() == acmeclient.EndpointNewNonce {
+		return troubleCA
+	}
+	e, ok := errors.AsType[*acme.Error](err)
+	switch {
+	case !ok && a.trace.Failed() != acmeclient.EndpointNone:
+		return troubleOwn // no reply, or none that could be read
+	case !ok:
+		return troubleHost
+	case isRateLimit(e):
+		if isAccountWide(e, a.host) {
+			return troubleCA
+		}
+		return troubleOwn
+	case e.StatusCode >= http.StatusInternalServerError:
+		return troubleOwn
+	}
+	return troubleHost
+}
+
+func isRateLimit(e *acme.Error) bool {
+	return e.StatusCode == http.StatusTooManyRequests || e.ProblemType == "urn:ietf:params:acme:error:rateLimited"
+}
+
+// isAccountWide reports whether a rate limit is the account's and not a name's.
+// No field of the problem says so; CAs name in its text what was counted.
+func isAccountWide(e *acme.Error, host string) bool {
+	text := strings.ToLower(e.Detail)
+	return strings.Contains(text, "account") && !strings.Contains(text, host) && !strings.Contains(text, registeredDomain(host))
+}
+
+// retryAfter returns the longest wait that the CA asked for in err; the
+// transport has made the header sane.
+func retryAfter(err error) time.Duration {
+	e, ok := errors.AsType[*acme.Error](err)
+	if !ok || e.Header == nil {
+		return 0
+	}
+	d, _ := acmeclient.RetryAfter(e.Header, time.Now())
+	return min(d, maxRetryAfter)
+}
+
+// newAttemptID returns what ties the events of one attempt together.
+func newAttemptID() string { return strings.ToLower(rand.Text()[:10]) }
+
+// machineName is what failure records are signed with.
+func machineName() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return name
+}

@@ -1,0 +1,118 @@
+package certmgr
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// loader brings certificates from the Cache into memory. Visitors of a host
+// who come while it is read share that read: it is short and bounded, and
+// without it a restart with a warm cache would refuse them.
+type loader struct {
+	now      func() time.Time
+	store    *store
+	memory   *memory
+	failures *failures
+	issuer   *issuer
+	audit    *auditor
+	dir      string
+	loaded   func(*certificate) // schedules its renewal
+	flight   *flight[*certificate]
+
+	mu     sync.Mutex
+	misses map[subject]time.Time // of the last minute or so
+}
+
+// maxMisses bounds what is remembered of misses.
+const maxMisses = 10_000
+
+// loud or quietly: an entry that is no good is reported once, when a visitor
+// first meets it, and not each time that it is looked at again.
+type loudness bool
+
+const (
+	loud    loudness = true
+	quietly loudness = false
+)
+
+// load returns a certificate for host that the client can use. The error is
+// ErrCacheMiss, or wraps ErrCache. With a miss, what the Cache knows of failures
+// for the preferred key type is in memory as well.
+func (l *loader) load(ctx context.Context, host string, want wanted, g grant) (*certificate, error) {
+	key := host + " " + want.first.String()
+	if want.other {
+		key += " or other"
+	}
+	call, began, err := l.flight.start(key, func(ctx context.Context) (*certificate, error) {
+		for _, kt := range want.types() {
+			cert, err := l.read(ctx, hostSubject(host, kt, l.dir), g, loud)
+			if !errors.Is(err, ErrCacheMiss) {
+				return cert, err
+			}
+		}
+		return nil, l.miss(ctx, hostSubject(host, want.first, l.dir), g)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return call.wait(ctx, began)
+}
+
+// miss notes that there is no certificate for sub, and reads why.
+func (l *loader) miss(ctx context.Context, sub subject, g grant) error {
+	if l.failures.last(sub) == nil {
+		saved, err := l.issuer.savedFailure(ctx, sub)
+		if err != nil {
+			return err
+		}
+		if saved != nil {
+			now := l.now()
+			saved.standing, saved.lastRead = g.standing, now
+			l.failures.put(sub, saved, now)
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.misses == nil || len(l.misses) >= maxMisses {
+		l.misses = make(map[subject]time.Time)
+	}
+	l.misses[sub] = l.now()
+	return ErrCacheMiss
+}
+
+// missedLately reports whether a read for sub found nothing a moment ago.
+func (l *loader) missedLately(sub subject) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at, ok := l.misses[sub]
+	return ok && l.now().Sub(at) < rereadEvery
+}
+
+// read returns the certificate in the Cache for one subject after it has put
+// it into memory. An entry that cannot be served is a miss.
+func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (*certificate, error) {
+	data, err := l.store.get(ctx, sub.cacheKey())
+	if err != nil {
+		return nil, err
+	}
+	cert, err := certificateFromBundle(sub, data, l.now())
+	if err != nil {
+		if how == loud {
+			l.audit.emit(Event{Kind: EventCacheEntryRejected, Host: sub.host(), KeyType: sub.keyType.String(),
+				Reason: "the entry under \"" + sub.cacheKey() + "\" counts as missing", Err: err})
+		}
+		return nil, ErrCacheMiss
+	}
+	if have := l.memory.current(sub); have != nil && have.tls.Leaf.Equal(cert.tls.Leaf) {
+		return have, nil
+	}
+	if kept := l.memory.put(cert, g); kept != cert {
+		return kept, nil
+	}
+	l.failures.forget(sub)
+	l.loaded(cert)
+	l.audit.emit(Event{Kind: EventLoaded, Host: sub.host(), KeyType: sub.keyType.String(), CA: l.dir, NotAfter: cert.notAfter})
+	return cert, nil
+}

@@ -1,0 +1,254 @@
+package certmgr
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509/pkix"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/certmgr/cache"
+	"github.com/nostall/nostall/internal/acmeclient"
+)
+
+// DefaultACMEDirectory is the directory that is used without Manager.Client:
+// Let's Encrypt's for production.
+const DefaultACMEDirectory = "https://acme-v02.api.letsencrypt.org/directory"
+
+// AcceptTOS is a Manager.Prompt that accepts the CA's terms of service.
+func AcceptTOS(tosURL string) bool { return true }
+
+// Cache keeps certificates, the account key, challenge answers and failures
+// over restarts, and shares them between machines. See package cache for the
+// contract; any autocert.Cache is one.
+type Cache = cache.Cache
+
+// DirCache is a Cache in a directory, compatible with autocert.DirCache.
+type DirCache = cache.Dir
+
+// Manager obtains, keeps and renews certificates by ACME (RFC 8555) and serves
+// them to TLS handshakes, none of which ever waits for a CA beyond its bound.
+//
+// Its fields may be set until the first call of GetCertificate, Start, Obtain
+// or Renew, and must not be changed after it; the zero value allows no host. A
+// Manager must not be copied after first use. All methods are safe for
+// concurrent use. For durations and numbers zero means the default, and
+// negative means off.
+type Manager struct {
+	// Prompt is asked to accept the CA's terms of service, whose URL it gets,
+	// before an account is registered. AcceptTOS accepts always.
+	Prompt func(tosURL string) bool
+
+	// Cache keeps what has to survive a restart. Without one (nil), each
+	// start issues again, which soon meets the CA's rate limits.
+	Cache Cache
+
+	// HostPolicy is asked for hosts that Hosts does not hold. Its error is
+	// what the handshake gets, unchanged. If both are nil no host is allowed;
+	// AllowAnyHost allows all.
+	HostPolicy HostPolicy
+
+	// RenewBefore is how long before its end a certificate is renewed. Zero
+	// means with a third of the lifetime left, but 30 days at most, and with
+	// half of it left for lifetimes under 10 days. No setting renews within
+	// the first half of a lifetime.
+	RenewBefore time.Duration
+
+	// Client says how to speak to the CA: DirectoryURL, HTTPClient, Key,
+	// UserAgent and RetryBackoff are used, and it is never changed. Nil means
+	// DefaultACMEDirectory. Without a Key the account key is kept in Cache.
+	Client *acme.Client
+
+	// Email is the account's contact address, used when it is registered.
+	Email string
+
+	// ForceRSA is ignored, as in autocert.
+	//
+	// Deprecated: the key type is chosen by what each client supports.
+	ForceRSA bool
+
+	// ExtraExtensions are added to certificate requests.
+	ExtraExtensions []pkix.Extension
+
+	// ExternalAccountBinding ties the account to one that the CA knows
+	// otherwise (RFC 8555, section 7.3.4). Some CAs need it.
+	ExternalAccountBinding *acme.ExternalAccountBinding
+
+	// Hosts is the explicit list of hosts that are served. It may be changed
+	// at any time by its methods; nil is an empty list.
+	Hosts *Allowlist
+
+	// PolicyTTL is how long a yes of HostPolicy holds for a host whose
+	// certificate is in memory before the policy is asked again, in the
+	// background. Default 1 minute; negative: asked in each handshake.
+	PolicyTTL time.Duration
+
+	// Audit gets an event for every change of state: one at a time, in order,
+	// in a goroutine of its own. If it is slow, events beyond 4,096 are
+	// dropped and counted. While it is nil failures go to slog.Default().
+	Audit func(context.Context, Event)
+
+	// HandshakeWait is how long the handshake that begins an issuance waits
+	// for it. Default 10 s; negative: not at all. The issuance goes on.
+	HandshakeWait time.Duration
+
+	// InFlightWait is how long other handshakes for that host wait. Default:
+	// not at all.
+	InFlightWait time.Duration
+
+	// MaxWaiting is how many handshakes may wait in all: for issuances, and
+	// for cache reads and policy calls that others began. One host may have
+	// half of them. Default 1,000; negative: none.
+	MaxWaiting int
+
+	// MaxIssuing is how many issuances run at the same time. Default 16;
+	// negative: no limit.
+	MaxIssuing int
+
+	// Backoff is the waits after 1, 2, 3 ... failures in a row of a host; the
+	// last one repeats. They get 10 percent of jitter, and last 1 s at least.
+	// Default: 1 min, 10 min, then hourly for a day, then daily.
+	Backoff []time.Duration
+
+	once      sync.Once
+	stages    *stages // made by init
+	useHTTP01 atomic.Bool
+	clock     func() time.Time // nil: time.Now; for tests of a clock that is wrong
+}
+
+// stages are what a handshake passes through and what works behind it. Each
+// has a lock of its own, which is never held while anything blocks.
+type stages struct {
+	m          *Manager
+	now        func() time.Time
+	dir        string // directory URL
+	tasks      *tasks
+	audit      *auditor
+	callouts   []*callouts
+	policy     *policy
+	challenges *challenges
+	memory     *memory
+	store      *store
+	loader     *loader
+	failures   *failures
+	pacer      *pacer
+	waiters    *waiters
+	issues     *flight[*certificate]
+	issuer     *issuer
+	renewals   *renewals
+	unwatch    func()
+}
+
+// Bounds on callbacks that run at the same time. Those that ignore their
+// context hold a place until they return.
+const (
+	maxReads    = 4096
+	maxWrites   = 1024
+	maxPolicies = 1024
+)
+
+func (m *Manager) init() { m.once.Do(m.build) }
+
+func (m *Manager) build() {
+	s := &stages{m: m, now: m.clock, tasks: newTasks(), memory: newMemory(), failures: newFailures(), pacer: newPacer()}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	s.audit = &auditor{hook: func() func(context.Context, Event) { return m.Audit }, now: s.now}
+	s.waiters = &waiters{limit: m.maxWaiting}
+	s.store = &store{m: m, audit: s.audit, tasks: s.tasks, reads: s.callout("Cache.Get", maxReads),
+		writes: s.callout("Cache.Put or Delete", maxWrites), flight: newFlight[[]byte](s.tasks, s.waiters)}
+	s.policy = &policy{m: m, calls: s.callout("HostPolicy", maxPolicies), flight: newFlight[standing](s.tasks, s.waiters)}
+	s.challenges = newChallenges(m, s.store, s.tasks)
+	s.issues = newFlight[*certificate](s.tasks, s.waiters)
+	s.renewals = newRenewals(s)
+	s.buildIssuer()
+	s.loader = &loader{now: s.now, store: s.store, memory: s.memory, failures: s.failures, issuer: s.issuer, audit: s.audit,
+		dir: s.dir, loaded: s.renewals.loaded, flight: newFlight[*certificate](s.tasks, s.waiters)}
+	s.unwatch = func() {}
+	if m.Hosts != nil {
+		s.unwatch = m.Hosts.watch(s.hostsChanged)
+	}
+	m.stages = s
+}
+
+func (s *stages) buildIssuer() {
+	client := s.m.Client
+	if client == nil {
+		client = &acme.Client{}
+	}
+	s.dir = client.DirectoryURL
+	if s.dir == "" {
+		s.dir = DefaultACMEDirectory
+	}
+	agent := client.UserAgent
+	if agent == "" {
+		agent = "nostall-certmgr"
+	}
+	ca := acmeclient.New(acmeclient.Config{
+		DirectoryURL: s.dir, HTTPClient: client.HTTPClient, UserAgent: agent, RetryBackoff: client.RetryBackoff,
+	})
+	s.issuer = &issuer{m: s.m, now: s.now, tasks: s.tasks, audit: s.audit, store: s.store, memory: s.memory,
+		failures: s.failures, challenges: s.challenges, ca: ca, dir: s.dir, machine: machineName(), locker: processLock{},
+		schedule: s.renewals.issued, slots: &slots{limit: s.m.maxIssuing}, breaker: newBreaker(s.dir, s.audit, s.now)}
+	s.issuer.accounts = &accounts{m: s.m, ca: ca, dir: s.dir, key: client.Key, store: s.store, audit: s.audit,
+		prompt: s.callout("Prompt", 1), flight: newFlight[*account](s.tasks, s.waiters)}
+}
+
+// callout makes the bounds for one kind of callback and has Close wait for it.
+func (s *stages) callout(name string, limit int) *callouts {
+	c := newCallouts(name, limit)
+	s.callouts = append(s.callouts, c)
+	return c
+}
+
+// hostsChanged is told of changes of the allowlist. It does not block.
+func (s *stages) hostsChanged(c change) {
+	if len(c.added) > 0 {
+		s.failures.shorten(func(host string) bool { return s.m.listed(host) != notAllowed })
+	}
+	if len(c.removed) == 0 || s.m.HostPolicy != nil {
+		return // the policy is asked at the next handshake, and before renewal
+	}
+	s.tasks.Go(func(context.Context) {
+		for _, cert := range s.memory.all() {
+			if host := cert.subject.host(); s.m.listed(host) == notAllowed {
+				s.dropHost(host, nil)
+			}
+		}
+	})
+}
+
+// TLSConfig returns a configuration for servers with HTTP/2, HTTP/1.1 and
+// tls-alpn-01, whose certificates come from GetCertificate.
+func (m *Manager) TLSConfig() *tls.Config {
+	return &tls.Config{
+		GetCertificate: m.GetCertificate,
+		NextProtos:     []string{"h2", "http/1.1", acme.ALPNProto},
+	}
+}
+
+func (m *Manager) handshakeWait() time.Duration { return orDefault(m.HandshakeWait, 10*time.Second) }
+func (m *Manager) policyTTL() time.Duration     { return orDefault(m.PolicyTTL, time.Minute) }
+func (m *Manager) maxWaiting() int              { return orDefault(m.MaxWaiting, 1000) }
+
+func (m *Manager) maxIssuing() int {
+	if m.MaxIssuing < 0 {
+		return math.MaxInt
+	}
+	return orDefault(m.MaxIssuing, 16)
+}
+
+// orDefault returns v, def if v is zero, and zero if it is negative.
+func orDefault[T int | time.Duration](v, def T) T {
+	if v == 0 {
+		return def
+	}
+	return atLeastZero(v)
+}
+
+func atLeastZero[T int | time.Duration](v T) T { return max(v, 0) }

@@ -1,0 +1,349 @@
+package certmgr
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/internal/acmeclient"
+)
+
+// attempt is one try to have a certificate issued: the conversation with the
+// CA, with a client of its own.
+type attempt struct {
+	id        string
+	host      string
+	sub       subject
+	types     []string // challenge types to try, in this order
+	client    *acme.Client
+	trace     *acmeclient.Trace
+	solvers   func(typ string) solver
+	setStage  func(Stage)
+	audit     func(Event)
+	extra     []pkix.Extension
+	stage     Stage
+	worked    string   // challenge type of the authorization, if one was needed
+	pending   []string // authorizations to deactivate if the attempt fails
+	orderURLs []string
+}
+
+// attemptTimeout bounds an attempt, once it has its issuance slot.
+const attemptTimeout = 3 * time.Minute
+
+func (a *attempt) enter(s Stage) {
+	a.stage = s
+	a.setStage(s)
+}
+
+// run orders, proves control, finalizes and downloads.
+func (a *attempt) run(ctx context.Context) (crypto.Signer, [][]byte, *x509.Certificate, error) {
+	order, err := a.authorizedOrder(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	a.enter(StageFinalize)
+	key, err := generateKey(a.sub.keyType)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	csr, err := a.request(key)
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("certificate request: %w", err)
+	}
+	chain, err := a.finalize(ctx, order, csr)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	leaf, err := checkPair(a.host, a.sub.keyType, key, chain)
+	if err == nil {
+		err = checkChain(chain)
+	}
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("the CA's certificate does not fit: %w", err)
+	}
+	return key, chain, leaf, nil
+}
+
+// authorizedOrder returns an order that can be finalized. A challenge that
+// fails makes its authorization invalid and with it the order (RFC 8555,
+// section 7.1.6), so each type that is tried after that has an order of its own.
+func (a *attempt) authorizedOrder(ctx context.Context) (*acme.Order, error) {
+	types := slices.Clone(a.types)
+	var causes []error
+	for {
+		a.enter(StageOrder)
+		order, err := a.client.AuthorizeOrder(ctx, acme.DomainIDs(a.host))
+		if err != nil {
+			return nil, errors.Join(append(causes, err)...)
+		}
+		a.orderURLs = append(a.orderURLs, order.URI)
+		switch order.Status {
+		case acme.StatusReady:
+			return order, nil // authorized by earlier orders
+		case acme.StatusPending:
+		default:
+			return nil, errors.Join(append(causes, orderFailed(order))...)
+		}
+		typ, err := a.authorize(ctx, order, types)
+		if err == nil {
+			a.worked = typ
+			return order, nil
+		}
+		causes = append(causes, err)
+		// Only another challenge type can do better at once.
+		types = slices.DeleteFunc(types, func(t string) bool { return t == typ })
+		if typ == "" || len(types) == 0 || ctx.Err() != nil {
+			return nil, errors.Join(causes...)
+		}
+	}
+}
+
+func orderFailed(o *acme.Order) error {
+	if o.Error != nil {
+		return fmt.Errorf("order %s is %s: %w", o.URI, o.Status, o.Error)
+	}
+	return fmt.Errorf("order %s is %q and the CA gives no reason", o.URI, o.Status)
+}
+
+// authorize satisfies the pending authorizations of an order with the first of
+// types that they offer. typ is set if a challenge of that type was failed by
+// the CA, or passed.
+func (a *attempt) authorize(ctx context.Context, order *acme.Order, types []string) (typ string, err error) {
+	for _, url := range order.AuthzURLs {
+		a.enter(StageAuthorization)
+		a.pending = append(a.pending, url)
+		z, err := a.client.GetAuthorization(ctx, url)
+		if err != nil {
+			return "", err
+		}
+		switch z.Status {
+		case acme.StatusValid:
+			a.settled(url)
+			continue
+		case acme.StatusPending:
+		default:
+			a.settled(url)
+			return "", authorizationFailed(z, nil)
+		}
+		chal := pickChallenge(z, types)
+		if chal == nil {
+			return "", fmt.Errorf("the CA offers none of the challenge types %q; it offers %q%s", types, challengeTypes(z), http01Hint(types))
+		}
+		typ = chal.Type
+		a.enter(StageChallenge)
+		if failed, err := a.solve(ctx, chal, url); err != nil {
+			if !failed {
+				typ = ""
+			}
+			return typ, fmt.Errorf("%s: %w", chal.Type, err)
+		}
+	}
+	return typ, nil
+}
+
+func http01Hint(types []string) string {
+	if slices.Contains(types, http01) {
+		return ""
+	}
+	return " (http-01 is used when port 80 is served by Manager.HTTPHandler)"
+}
+
+func challengeTypes(z *acme.Authorization) []string {
+	var types []string
+	for _, c := range z.Challenges {
+		types = append(types, c.Type)
+	}
+	return types
+}
+
+// pickChallenge returns the challenge of the first of types that is offered.
+func pickChallenge(z *acme.Authorization, types []string) *acme.Challenge {
+	for _, typ := range types {
+		for _, c := range z.Challenges {
+			if c.Type == typ {
+				return c
+			}
+		}
+	}
+	return nil
+}
+
+// solve answers one challenge and waits for the CA's verdict. failed tells a
+// verdict from trouble on the way to it.
+func (a *attempt) solve(ctx context.Context, chal *acme.Challenge, authzURL string) (failed bool, err error) {
+	p, err := a.solvers(chal.Type).present(ctx, a.client, chal, a.host)
+	if err != nil {
+		return false, err
+	}
+	defer p.remove()
+	if _, err := a.client.Accept(ctx, chal); err != nil {
+		return false, err
+	}
+	z, err := a.pollAuthorization(ctx, authzURL)
+	switch {
+	case err != nil:
+		return false, fmt.Errorf("%w (%s)", err, p.sighting(chal.Type))
+	case z.Status == acme.StatusValid:
+		a.settled(authzURL)
+		return false, nil
+	}
+	a.settled(authzURL)
+	err = authorizationFailed(z, chal)
+	a.audit(Event{Kind: EventChallengeFailed, Stage: StageChallenge, Reason: chal.Type + ": " + p.sighting(chal.Type), Err: err})
+	return true, fmt.Errorf("%w (%s)", err, p.sighting(chal.Type))
+}
+
+// settled takes an authorization off the list of those to deactivate.
+func (a *attempt) settled(url string) {
+	a.pending = slices.DeleteFunc(a.pending, func(u string) bool { return u == url })
+}
+
+// authorizationFailed returns the CA's reasons. chal is the challenge that was
+// tried, if any: its error is the reason, the others were not tried.
+func authorizationFailed(z *acme.Authorization, chal *acme.Challenge) error {
+	var causes []error
+	for _, c := range z.Challenges {
+		if c.Error != nil && (chal == nil || c.Type == chal.Type) {
+			causes = append(causes, c.Error)
+		}
+	}
+	if len(causes) == 0 {
+		return fmt.Errorf("authorization %s is %q and the CA gives no reason", z.URI, z.Status)
+	}
+	return fmt.Errorf("authorization is %s: %w", z.Status, errors.Join(causes...))
+}
+
+func (a *attempt) pollAuthorization(ctx context.Context, url string) (*acme.Authorization, error) {
+	return poll(ctx, a.trace, pollFirst, func(ctx context.Context) (*acme.Authorization, bool, error) {
+		z, err := a.client.GetAuthorization(ctx, url)
+		if err != nil {
+			return nil, false, err
+		}
+		return z, z.Status != acme.StatusPending && z.Status != acme.StatusProcessing, nil
+	})
+}
+
+// request returns the CSR. A common name is what autocert asks for; it cannot
+// be longer than 64 characters (RFC 5280, appendix A.1), the host name can.
+func (a *attempt) request(key crypto.Signer) ([]byte, error) {
+	tmpl := &x509.CertificateRequest{DNSNames: []string{a.host}, ExtraExtensions: a.extra}
+	if len(a.host) <= 64 {
+		tmpl.Subject = pkix.Name{CommonName: a.host}
+	}
+	return x509.CreateCertificateRequest(rand.Reader, tmpl, key)
+}
+
+// finalize sends the CSR, waits for the certificate and downloads its chain.
+func (a *attempt) finalize(ctx context.Context, order *acme.Order, csr []byte) ([][]byte, error) {
+	status, err := a.postFinalize(ctx, order, csr)
+	if e, ok := errors.AsType[*acme.Error](err); ok && e.ProblemType == "urn:ietf:params:acme:error:orderNotReady" {
+		// The order's state lags behind its authorizations' (RFC 8555, 7.4).
+		if order, err = a.pollOrder(ctx, order.URI, pollFirst, acme.StatusPending); err == nil && order.Status == acme.StatusReady {
+			status, err = a.postFinalize(ctx, order, csr)
+		} else if err == nil {
+			err = orderFailed(order)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	// Many CAs are done with it by now; the answer does not name the
+	// certificate's URL, the order does.
+	first := pollFirst
+	if status == acme.StatusValid {
+		first = 0
+	}
+	done, err := a.pollOrder(ctx, order.URI, first, acme.StatusProcessing)
+	if err != nil {
+		return nil, err
+	}
+	if done.Status != acme.StatusValid || done.CertURL == "" {
+		return nil, orderFailed(done)
+	}
+	return a.client.FetchCert(ctx, done.CertURL, true)
+}
+
+// postFinalize sends the CSR and no more. acme.Client.CreateCertFromOrder
+// would poll as well, once a second at the quickest and with no bound; Accept
+// posts any payload to any URL of the CA, and reads the status and the error
+// that an order has in common with a challenge.
+func (a *attempt) postFinalize(ctx context.Context, order *acme.Order, csr []byte) (status string, err error) {
+	payload, err := json.Marshal(map[string]string{"csr": base64.RawURLEncoding.EncodeToString(csr)})
+	if err != nil {
+		return "", err
+	}
+	reply, err := a.client.Accept(ctx, &acme.Challenge{URI: order.FinalizeURL, Payload: payload})
+	if err != nil {
+		return "", err
+	}
+	return reply.Status, nil
+}
+
+// pollOrder fetches an order until its status is none of those that pass.
+func (a *attempt) pollOrder(ctx context.Context, url string, first time.Duration, passing ...string) (*acme.Order, error) {
+	return poll(ctx, a.trace, first, func(ctx context.Context) (*acme.Order, bool, error) {
+		o, err := a.client.GetOrder(ctx, url)
+		if err != nil {
+			return nil, false, err
+		}
+		return o, !slices.Contains(passing, o.Status), nil
+	})
+}
+
+// Polling starts quickly, because many CAs are done at once, and grows.
+const (
+	pollFirst    = 100 * time.Millisecond
+	pollMost     = 10 * time.Second
+	pollMaxFails = 4 // replies in a row that could not be read
+)
+
+// poll fetches until done. The waits grow from first, and a Retry-After that
+// asks for more is obeyed as far as pollMost; with first 0 the result is there
+// already, and Retry-After is not about it. Replies that make no sense are borne
+// with a few times; a refusal of the CA is not.
+func poll[T any](ctx context.Context, trace *acmeclient.Trace, first time.Duration, fetch func(context.Context) (T, bool, error)) (T, error) {
+	var zero T
+	fails := 0
+	for wait := first; ; wait = min(max(wait*8/5, pollFirst), pollMost) {
+		if wait > 0 {
+			if err := sleep(ctx, min(max(wait, trace.RetryAfter()), pollMost)); err != nil {
+				return zero, fmt.Errorf("the CA came to no result: %w", context.Cause(ctx))
+			}
+		}
+		v, done, err := fetch(ctx)
+		if done && err == nil {
+			return v, nil
+		}
+		if err == nil {
+			fails = 0
+			continue
+		}
+		e, refused := errors.AsType[*acme.Error](err)
+		if fails++; fails >= pollMaxFails || ctx.Err() != nil || refused && e.StatusCode < http.StatusInternalServerError {
+			return zero, err
+		}
+	}
+}
+
+// deactivate gives up authorizations that are still pending, so that they do
+// not count against the account's limit.
+func (a *attempt) deactivate(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for _, url := range a.pending {
+		if a.client.RevokeAuthorization(ctx, url) != nil {
+			return // they expire by themselves
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package certmgr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/crypto/acme/autocert"
+)
+
+// HostPolicy decides whether a Manager may respond for a host: nil allows it.
+// It is autocert's type, so that policies work with both packages.
+//
+// A policy is called with a normalised host and a context that ends after 5
+// seconds. It may block, and is never called twice at the same time for the
+// same host. An error that wraps context.DeadlineExceeded or context.Canceled
+// means that it could not decide; any other error is a refusal.
+type HostPolicy = autocert.HostPolicy
+
+// AllowAnyHost is a HostPolicy that allows every host. Anyone who points a
+// name at the server can then have certificates issued: below each registered
+// domain new names are paced, and such hosts never hold more than half of the
+// issuance slots.
+func AllowAnyHost(ctx context.Context, _ string) error {
+	if v, ok := ctx.Value(verdictKey{}).(*verdict); ok {
+		v.open = true
+	}
+	return nil
+}
+
+// verdict lets a policy of this package tell the Manager that calls it more
+// than an error can. It is carried by the context, so that AllowAnyHost is
+// recognised inside a policy that calls it too.
+type verdict struct {
+	open bool // nobody vouched for the host: a stranger's name
+}
+
+type verdictKey struct{}
+
+// policyTimeout bounds one call of HostPolicy.
+const policyTimeout = 5 * time.Second
+
+// standing is why a host may be served.
+type standing uint8
+
+const (
+	notAllowed standing = iota
+	open                // allowed by a wildcard or AllowAnyHost: its name may be a stranger's choice
+	vetted              // on the list by its exact name, or HostPolicy vouched for it
+)
+
+// policy asks HostPolicy.
+type policy struct {
+	m      *Manager
+	flight *flight[standing]
+	calls  *callouts
+}
+
+// policyRefusal marks a policy's own error as a refusal, inside this file.
+type policyRefusal struct{ err error }
+
+func (p policyRefusal) Error() string { return p.err.Error() }
+
+// listed returns the standing that the allowlist alone gives to a host.
+func (m *Manager) listed(host string) standing {
+	switch m.Hosts.match(host) {
+	case matchExact:
+		return vetted
+	case matchWildcard:
+		return open
+	}
+	return notAllowed
+}
+
+// ask returns the host's standing by HostPolicy. The error is HostPolicy's
+// own, unchanged; refused tells a no from a policy that could not decide.
+func (p *policy) ask(ctx context.Context, host string) (st standing, refused bool, err error) {
+	decide := p.m.HostPolicy
+	if decide == nil {
+		text := "not on the list in Manager.Hosts; add it there to allow it"
+		if p.m.Hosts == nil {
+			text = "no host is allowed, because neither Manager.Hosts nor Manager.HostPolicy is set; " +
+				"set Hosts: certmgr.MustAllowlist(\"" + host + "\")"
+		}
+		return notAllowed, true, &refusal{kind: ErrHostNotAllowed, host: host, text: text}
+	}
+	call, began, err := p.flight.start(host, func(ctx context.Context) (standing, error) {
+		return p.call(ctx, host, decide)
+	})
+	if err != nil {
+		return notAllowed, false, &refusal{kind: err, host: host}
+	}
+	st, err = call.wait(ctx, began)
+	if r, ok := err.(policyRefusal); ok {
+		return notAllowed, true, r.err
+	}
+	return st, false, err
+}
+
+func (p *policy) call(ctx context.Context, host string, decide HostPolicy) (standing, error) {
+	ctx, cancel := context.WithTimeout(ctx, policyTimeout)
+	defer cancel()
+	type answer struct {
+		verdict *verdict
+		err     error // the policy's own
+	}
+	a, err := callOut(ctx, p.calls, host, func(ctx context.Context) (answer, error) {
+		v := new(verdict)
+		err := decide(context.WithValue(ctx, verdictKey{}, v), host)
+		return answer{v, err}, nil
+	})
+	switch {
+	case err != nil:
+		return notAllowed, &refusal{kind: ErrPolicy, host: host,
+			text: fmt.Sprintf("no answer within %v; the host is not refused, try again", policyTimeout), cause: err}
+	case errors.Is(a.err, context.DeadlineExceeded) || errors.Is(a.err, context.Canceled):
+		return notAllowed, a.err
+	case a.err != nil:
+		return notAllowed, policyRefusal{a.err}
+	case a.verdict.open:
+		return open, nil
+	}
+	return vetted, nil
+}

@@ -1,0 +1,123 @@
+package certmgr
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// A HostState says how a host stands with one of its key types.
+type HostState string
+
+// The states of a host.
+const (
+	StateValid   HostState = "valid"       // a valid certificate is served
+	StateIssuing HostState = "issuing"     // no valid certificate; one is being issued
+	StateBackoff HostState = "backing off" // no valid certificate; the next attempt is due at RetryAt
+	StateExpired HostState = "expired"     // the certificate in memory expired and none is being issued
+	StateFailed  HostState = "failed"      // no certificate; the next visitor begins an attempt
+)
+
+// HostStatus is what a Manager knows of a host and key type.
+type HostStatus struct {
+	Host      string
+	KeyType   string // "ECDSA" or "RSA"; empty if a failure holds for both
+	State     HostState
+	NotBefore time.Time // of the certificate in memory
+	NotAfter  time.Time
+	RenewAt   time.Time // when its renewal is due
+
+	Issuing bool      // an issuance is in flight, for renewal too
+	Since   time.Time // since when
+	Stage   Stage     // how far it is
+	Waiting int       // handshakes that wait for it
+
+	Failure *IssuanceError // the last failure, or nil; do not change it
+	RetryAt time.Time      // when the next attempt is due after it
+}
+
+// Snapshot is the state of a Manager at one moment.
+type Snapshot struct {
+	Time           time.Time
+	CA             string       // directory URL
+	CAUnavailable  time.Time    // the CA is not tried before; zero: it is in use
+	CAFailure      error        // why
+	Hosts          []HostStatus // by host and key type
+	Issuing        int          // issuances that hold a slot
+	Queued         int          // issuances that wait for one
+	Waiting        int          // handshakes that wait
+	Refused        uint64       // handshakes refused since the start
+	RecentFailures []Event      // the last ones, oldest first
+	Closed         bool
+}
+
+// Snapshot returns the state of all hosts that are in memory, in flight or
+// failed. The parts are consistent in themselves and taken one after the other.
+func (m *Manager) Snapshot() Snapshot {
+	m.init()
+	s := m.stages
+	snap := Snapshot{Time: s.now(), CA: s.dir, Waiting: s.waiters.waiting(), Closed: s.tasks.isClosed()}
+	snap.Issuing, snap.Queued = s.issuer.slots.load()
+	snap.CAUnavailable, _, snap.CAFailure = s.issuer.breaker.state()
+	snap.RecentFailures, snap.Refused = s.audit.failures()
+	snap.Hosts = s.hostStatuses(snap.Time)
+	return snap
+}
+
+type statusKey struct{ host, keyType string }
+
+func (s *stages) hostStatuses(now time.Time) []HostStatus {
+	byKey := make(map[statusKey]*HostStatus)
+	status := func(host, keyType string) *HostStatus {
+		key := statusKey{host, keyType}
+		st := byKey[key]
+		if st == nil {
+			st = &HostStatus{Host: host, KeyType: keyType, State: StateFailed}
+			byKey[key] = st
+		}
+		return st
+	}
+	for _, c := range s.memory.all() {
+		st := status(c.subject.host(), c.subject.keyType.String())
+		st.NotBefore, st.NotAfter, st.RenewAt = c.notBefore, c.notAfter, s.renewals.next(c.subject)
+		st.State = StateValid
+		if !c.usable(now) {
+			st.State = StateExpired
+		}
+	}
+	s.failures.all(func(host string, rec *failure, both bool) {
+		keyType := rec.err.KeyType
+		if _, held := byKey[statusKey{host, keyType}]; both && !held {
+			keyType = ""
+		}
+		st := status(host, keyType)
+		st.Failure, st.RetryAt = rec.err, rec.err.RetryAt
+		if st.State != StateValid && now.Before(st.RetryAt) {
+			st.State = StateBackoff
+		}
+	})
+	s.issues.each(func(c *call[*certificate]) {
+		host, keyType := splitFlightKey(c.key)
+		st := status(host, keyType)
+		st.Issuing, st.Since, st.Stage, st.Waiting = true, c.since, c.getStage(), int(c.waiting.Load())
+		if st.State != StateValid {
+			st.State = StateIssuing
+		}
+	})
+	list := make([]HostStatus, 0, len(byKey))
+	for _, st := range byKey {
+		list = append(list, *st)
+	}
+	slices.SortFunc(list, func(a, b HostStatus) int {
+		if d := strings.Compare(a.Host, b.Host); d != 0 {
+			return d
+		}
+		return strings.Compare(a.KeyType, b.KeyType)
+	})
+	return list
+}
+
+func splitFlightKey(key string) (host, keyType string) {
+	host, rest, _ := strings.Cut(key, " (")
+	return host, strings.TrimSuffix(rest, ")")
+}

@@ -1,0 +1,210 @@
+package certmgr
+
+import (
+	"crypto/tls"
+	"net"
+	"slices"
+	"strings"
+
+	"golang.org/x/net/idna"
+)
+
+// normalizeHost returns the one form of a host name that everything in this
+// package uses: lower case, A-labels, no trailing dot. The error wraps
+// ErrNoServerName or ErrBadServerName.
+func normalizeHost(name string) (string, error) {
+	if name == "" {
+		return "", &refusal{kind: ErrNoServerName,
+			text: "the client sent no SNI; connect by host name, or serve such clients from tls.Config.Certificates"}
+	}
+	name = strings.TrimSuffix(name, ".")
+	if isPlainHost(name) {
+		return name, nil
+	}
+	host, err := idna.Lookup.ToASCII(name)
+	if err != nil {
+		return "", badServerName(name, "not a valid host name", err)
+	}
+	// Mapping can produce dots and upper-case-free labels anew (fullwidth
+	// stops, for one), so that what comes out is held to the same rules.
+	host = strings.TrimSuffix(host, ".")
+	switch {
+	case net.ParseIP(host) != nil:
+		return "", badServerName(name, "an IP address", nil)
+	case !strings.Contains(host, "."):
+		return "", badServerName(name, "a single label", nil)
+	case !validLabels(host):
+		return "", badServerName(name, "not a valid host name", nil)
+	}
+	return host, nil
+}
+
+func badServerName(name, why string, cause error) error {
+	return &refusal{kind: ErrBadServerName, host: oneLine(name, maxHostLength), text: why, cause: cause}
+}
+
+// maxHostLength is that of a domain name in its text form (RFC 1035, 2.3.4,
+// less the root label).
+const maxHostLength = 253
+
+// isPlainHost reports whether name is in its normal form already. It is the
+// fast path that spares a handshake the IDNA tables: anything that could be
+// mapped or refused there (upper case, "--" in a label's third place, foreign
+// scripts, all-numeric last labels as in an IPv4 address) takes the slow one.
+func isPlainHost(name string) bool {
+	if !validLabels(name) || strings.Contains(name, "--") {
+		return false
+	}
+	last := strings.LastIndexByte(name, '.')
+	return last > 0 && (name[last+1] < '0' || name[last+1] > '9')
+}
+
+// validLabels reports whether name consists of LDH labels (RFC 5890, 2.3.1) in
+// lower case, each of 1 to 63 bytes, joined by dots.
+func validLabels(name string) bool {
+	if len(name) > maxHostLength {
+		return false
+	}
+	start := 0
+	for i := 0; i <= len(name); i++ {
+		if i == len(name) || name[i] == '.' {
+			n := i - start
+			if n == 0 || n > 63 || name[start] == '-' || name[i-1] == '-' {
+				return false
+			}
+			start = i + 1
+			continue
+		}
+		c := name[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// keyType is the kind of a certificate's key.
+type keyType uint8
+
+const (
+	keyECDSA keyType = iota // P-256
+	keyRSA                  // 2048 bits
+
+	keyTypeCount = 2
+)
+
+func (k keyType) String() string {
+	if k == keyRSA {
+		return "RSA"
+	}
+	return "ECDSA"
+}
+
+// wanted is what a ClientHello can work with: the key type to issue, and
+// whether a certificate of the other type would do.
+type wanted struct {
+	first keyType
+	other bool
+}
+
+// types returns the acceptable key types, the preferred one first.
+func (w wanted) types() []keyType {
+	if !w.other {
+		return []keyType{w.first}
+	}
+	return []keyType{w.first, 1 - w.first}
+}
+
+// keyTypesFor decides by what the client can verify. Signature schemes are
+// what counts; cipher suites name a key type up to TLS 1.2 only, and a hello
+// without any (TLS 1.3 only, or made by hand to warm up) supports both.
+func keyTypesFor(hello *tls.ClientHelloInfo) wanted {
+	rsa := supportsSchemes(hello, isRSAScheme)
+	var ecdsa bool
+	if offersTLS13(hello) {
+		// A scheme of TLS 1.3 names the curve too (RFC 8446, 4.2.3).
+		ecdsa = supportsSchemes(hello, func(s tls.SignatureScheme) bool { return s == tls.ECDSAWithP256AndSHA256 })
+	} else {
+		ecdsa = supportsSchemes(hello, isECDSAScheme) && offersSuite(hello, isECDSASuite) && offersP256(hello)
+		rsa = rsa && offersSuite(hello, isRSASuite)
+	}
+	if !ecdsa {
+		return wanted{first: keyRSA}
+	}
+	return wanted{first: keyECDSA, other: rsa}
+}
+
+func offersTLS13(hello *tls.ClientHelloInfo) bool {
+	if len(hello.SupportedVersions) > 0 {
+		return slices.Contains(hello.SupportedVersions, tls.VersionTLS13)
+	}
+	// A hello made by hand may carry suites alone: those of TLS 1.3 name it.
+	return slices.ContainsFunc(hello.CipherSuites, func(id uint16) bool { return id>>8 == 0x13 })
+}
+
+func supportsSchemes(hello *tls.ClientHelloInfo, is func(tls.SignatureScheme) bool) bool {
+	return hello.SignatureSchemes == nil || slices.ContainsFunc(hello.SignatureSchemes, is)
+}
+
+func isECDSAScheme(s tls.SignatureScheme) bool {
+	switch s {
+	case tls.ECDSAWithP256AndSHA256, tls.ECDSAWithP384AndSHA384, tls.ECDSAWithP521AndSHA512, tls.ECDSAWithSHA1:
+		return true
+	}
+	return false
+}
+
+func isRSAScheme(s tls.SignatureScheme) bool {
+	switch s {
+	case tls.PKCS1WithSHA256, tls.PKCS1WithSHA384, tls.PKCS1WithSHA512, tls.PKCS1WithSHA1,
+		tls.PSSWithSHA256, tls.PSSWithSHA384, tls.PSSWithSHA512:
+		return true
+	}
+	return false
+}
+
+// offersP256 matters up to TLS 1.2, where the supported groups bind the
+// certificate's curve as well (RFC 8422, 5.1.1).
+func offersP256(hello *tls.ClientHelloInfo) bool {
+	return hello.SupportedCurves == nil || slices.Contains(hello.SupportedCurves, tls.CurveP256)
+}
+
+func offersSuite(hello *tls.ClientHelloInfo, is func(uint16) bool) bool {
+	return len(hello.CipherSuites) == 0 || slices.ContainsFunc(hello.CipherSuites, is)
+}
+
+func isECDSASuite(id uint16) bool {
+	switch id {
+	case tls.TLS_ECDHE_ECDSA_WITH_RC4_128_SHA,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256:
+		return true
+	}
+	return false
+}
+
+func isRSASuite(id uint16) bool {
+	switch id {
+	case tls.TLS_RSA_WITH_RC4_128_SHA,
+		tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA,
+		tls.TLS_RSA_WITH_AES_128_CBC_SHA,
+		tls.TLS_RSA_WITH_AES_256_CBC_SHA,
+		tls.TLS_RSA_WITH_AES_128_CBC_SHA256,
+		tls.TLS_RSA_WITH_AES_128_GCM_SHA256,
+		tls.TLS_RSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_RSA_WITH_RC4_128_SHA,
+		tls.TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA,
+		tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA,
+		tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA,
+		tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256,
+		tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+		tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+		tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,124 @@
+package certmgr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// cacheTimeout bounds one call of the Cache.
+const cacheTimeout = 5 * time.Second
+
+// store is the Cache behind bounds: a call that hangs, panics or fails costs
+// its own caller at most cacheTimeout and nobody else anything.
+type store struct {
+	m      *Manager
+	audit  *auditor
+	tasks  *tasks
+	reads  *callouts
+	writes *callouts
+	flight *flight[[]byte] // of reads, by key
+}
+
+// get returns an entry; those who ask at the same time share one read. The
+// error is ErrCacheMiss itself, or wraps ErrCache. The entry is shared: it must
+// not be changed.
+func (s *store) get(ctx context.Context, key string) ([]byte, error) {
+	call, _, err := s.fetch(key)
+	if err != nil {
+		return nil, err
+	}
+	return call.await(ctx, nil)
+}
+
+// fetch begins a read, or joins the one that is under way.
+func (s *store) fetch(key string) (call *call[[]byte], began bool, err error) {
+	return s.flight.start(key, func(ctx context.Context) ([]byte, error) { return s.read(ctx, key) })
+}
+
+func (s *store) read(ctx context.Context, key string) ([]byte, error) {
+	c := s.m.Cache
+	if c == nil {
+		return nil, ErrCacheMiss
+	}
+	ctx, cancel := context.WithTimeout(ctx, cacheTimeout)
+	defer cancel()
+	data, err := callOut(ctx, s.reads, key, func(ctx context.Context) ([]byte, error) { return c.Get(ctx, key) })
+	switch {
+	case err == nil:
+		return data, nil
+	case errors.Is(err, ErrCacheMiss):
+		return nil, ErrCacheMiss
+	}
+	err = &refusal{kind: ErrCache, text: fmt.Sprintf("reading %q; nothing is ordered until the cache can be read", key), cause: err}
+	s.audit.emit(Event{Kind: EventCacheReadFailed, Host: hostOfKey(key), Err: err})
+	return nil, err
+}
+
+// put writes an entry. The error wraps ErrCache.
+func (s *store) put(ctx context.Context, key string, data []byte) error {
+	return s.write(ctx, key, "writing", func(ctx context.Context, c Cache) error { return c.Put(ctx, key, data) })
+}
+
+func (s *store) delete(ctx context.Context, key string) error {
+	return s.write(ctx, key, "deleting", func(ctx context.Context, c Cache) error { return c.Delete(ctx, key) })
+}
+
+func (s *store) write(ctx context.Context, key, what string, f func(context.Context, Cache) error) error {
+	c := s.m.Cache
+	if c == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, cacheTimeout)
+	defer cancel()
+	_, err := callOut(ctx, s.writes, key, func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx, c) })
+	if err == nil {
+		return nil
+	}
+	err = &refusal{kind: ErrCache, text: fmt.Sprintf("%s %q", what, key), cause: err}
+	s.audit.emit(Event{Kind: EventCacheWriteFailed, Host: hostOfKey(key), Err: err})
+	return err
+}
+
+// putCertificate writes a certificate's entry, and goes on in the background
+// if that fails, until it succeeds or current says that the entry is obsolete.
+func (s *store) putCertificate(ctx context.Context, c *certificate, data []byte, current func() bool) {
+	key := c.subject.cacheKey()
+	if s.put(ctx, key, data) == nil {
+		return
+	}
+	s.tasks.Go(func(ctx context.Context) {
+		for wait := 10 * time.Second; ; wait = min(2*wait, 10*time.Minute) {
+			if sleep(ctx, jitter(wait)) != nil || !current() {
+				return
+			}
+			if s.put(ctx, key, data) == nil {
+				s.audit.emit(Event{Kind: EventCacheWritten, Host: c.subject.host(), KeyType: c.subject.keyType.String()})
+				return
+			}
+		}
+	})
+}
+
+// hostOfKey returns the host that a cache key belongs to, if it has one.
+func hostOfKey(key string) string {
+	host, _, _ := strings.Cut(key, "+")
+	if !strings.Contains(host, ".") {
+		return "" // account key, http-01 token
+	}
+	return host
+}
+
+// sleep waits for d, or returns the error of ctx if that ends first.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,189 @@
+package acmeclient
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// maxRedirects is what net/http follows when nobody says otherwise.
+const maxRedirects = 10
+
+// reply is what came back for one request: an error, or an answer with its whole
+// body. res may be set beside err when the body could not be read.
+type reply struct {
+	res  *http.Response
+	body []byte
+	err  error
+}
+
+// exchange sends one request and returns the answer with its body in memory, its
+// own header and a sane Retry-After. It returns when the request's time-out or
+// context ends, whether or not the user's client does.
+func (t *transport) exchange(req *http.Request, e Endpoint) (*http.Response, error) {
+	ctx, cancel := context.WithTimeout(req.Context(), t.ca.cfg.RequestTimeout)
+	defer cancel()
+	out, err := outgoing(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	trace := traceOf(req.Context())
+	trace.sent()
+
+	done := make(chan reply, 1) // room for a reply that nobody waits for any more
+	go t.send(out, done)
+	var r reply
+	select {
+	case r = <-done:
+	case <-ctx.Done():
+		r.err = ctx.Err()
+		select { // an answer that came just in time is still an answer
+		case r = <-done:
+		default:
+		}
+	}
+
+	if r.res != nil {
+		r.res = r.detached()
+		trace.received(e, displayURL(req.URL), r.res)
+	}
+	if err := t.failure(ctx, req, e, r); err != nil {
+		trace.fail(e, err.URL)
+		return nil, err
+	}
+	return r.res, nil
+}
+
+// outgoing copies req for a client that may still hold it when exchange has
+// returned. Request bodies are small and in memory already.
+func outgoing(ctx context.Context, req *http.Request) (*http.Request, error) {
+	out := req.Clone(ctx)
+	if req.Body == nil || req.Body == http.NoBody {
+		return out, nil
+	}
+	body, err := io.ReadAll(req.Body)
+	req.Body.Close()
+	if err != nil {
+		return nil, err
+	}
+	out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	out.Body, _ = out.GetBody()
+	return out, nil
+}
+
+// send runs the user's client in a goroutine of its own, so it must contain what
+// the user's code may do to it: a panic here would end the process.
+func (t *transport) send(req *http.Request, done chan<- reply) {
+	r := reply{err: errors.New("the HTTP client ended its goroutine without an answer")}
+	defer func() {
+		if p := recover(); p != nil {
+			r = reply{err: fmt.Errorf("the HTTP client panicked: %v", p)}
+		}
+		done <- r
+	}()
+	r = t.fetch(req)
+}
+
+// fetch sends req through a copy of the user's client, made for each request so
+// that http.DefaultClient is looked up as late as net/http does it.
+func (t *transport) fetch(req *http.Request) reply {
+	client := http.DefaultClient
+	if t.ca.cfg.HTTPClient != nil {
+		client = t.ca.cfg.HTTPClient
+	}
+	own := *client
+	own.CheckRedirect = redirectPolicy(client.CheckRedirect)
+	res, err := own.Do(req)
+	if err != nil {
+		if wrapped, ok := err.(*url.Error); ok {
+			err = wrapped.Err // RequestError names the URL, without its query
+		}
+		return reply{err: err}
+	}
+	defer res.Body.Close()
+	body, err := readBody(req.Context(), res, t.ca.cfg.BodyLimit)
+	return reply{res: res, body: body, err: err}
+}
+
+// redirectPolicy asks the user's policy, or net/http's default, for GET and HEAD,
+// and stops at the redirect of a POST: following it would change the method or
+// send a signature that is valid for another URL.
+func redirectPolicy(user func(*http.Request, []*http.Request) error) func(*http.Request, []*http.Request) error {
+	return func(req *http.Request, via []*http.Request) error {
+		switch {
+		case via[0].Method == http.MethodPost:
+			return http.ErrUseLastResponse
+		case user != nil:
+			return user(req, via)
+		case len(via) >= maxRedirects:
+			return fmt.Errorf("stopped after %d redirects", maxRedirects)
+		}
+		return nil
+	}
+}
+
+// readBody reads at most limit bytes, and not beyond the context's end even from a
+// body that ignores it between reads.
+func readBody(ctx context.Context, res *http.Response, limit int64) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(contextReader{ctx, res.Body}, limit+1))
+	if int64(len(body)) > limit {
+		return nil, bodyLimitError(limit)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the answer (%s): %w", res.Status, err)
+	}
+	return body, nil
+}
+
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r contextReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}
+
+// detached is a copy of the answer that shares nothing writable with the user's
+// client, with the body that was read and a sane Retry-After.
+func (r reply) detached() *http.Response {
+	res := *r.res
+	res.Header = res.Header.Clone()
+	if res.Header == nil {
+		res.Header = http.Header{}
+	}
+	rewriteRetryAfter(res.Header, time.Now())
+	res.Body = io.NopCloser(bytes.NewReader(r.body))
+	res.ContentLength = int64(len(r.body))
+	return &res
+}
+
+// failure turns what went wrong with req, sent under ctx, into an error that tells
+// the request's own time-out and the end of the attempt apart; nil if nothing did.
+func (t *transport) failure(ctx context.Context, req *http.Request, e Endpoint, r reply) *RequestError {
+	failed := &RequestError{Method: req.Method, URL: displayURL(req.URL), Endpoint: e, Err: r.err}
+	switch {
+	case r.err == nil && req.Method == http.MethodPost && redirected(r.res):
+		failed.Err = redirectError{status: r.res.StatusCode, target: r.res.Header.Get("Location")}
+	case r.err == nil:
+		return nil
+	case req.Context().Err() != nil:
+		failed.Err = req.Context().Err()
+	case ctx.Err() != nil:
+		failed.Err = context.DeadlineExceeded
+		failed.Timeout = t.ca.cfg.RequestTimeout
+	}
+	return failed
+}
+
+func redirected(res *http.Response) bool {
+	return res.StatusCode >= 300 && res.StatusCode <= 399 && res.Header.Get("Location") != ""
+}

@@ -1,0 +1,66 @@
+package acmeclient
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxRetryAfter is the longest wait that a CA can ask for. ZeroSSL has asked for
+// a day while it was merely processing.
+const maxRetryAfter = 24 * time.Hour
+
+const retryAfterHeader = "Retry-After"
+
+// RetryAfter returns the wait that the Retry-After field of h asks for, in either
+// of its forms (RFC 9110, section 10.2.3): a number of seconds, or a date, which is
+// measured from now. It is a whole number of seconds, rounded up, from one second
+// to 24 hours; what is longer is cut. Without the field, and for a value that is
+// negative, zero, past or neither of the forms, it returns 0 and false.
+func RetryAfter(h http.Header, now time.Time) (time.Duration, bool) {
+	v := strings.Trim(h.Get(retryAfterHeader), " \t")
+	if v == "" {
+		return 0, false
+	}
+	if digits(v) {
+		return delaySeconds(v)
+	}
+	date, err := http.ParseTime(v)
+	if err != nil || !date.After(now) {
+		return 0, false
+	}
+	d := min(date.Sub(now), maxRetryAfter)
+	return (d + time.Second - 1).Truncate(time.Second), true
+}
+
+func delaySeconds(v string) (time.Duration, bool) {
+	n, err := strconv.ParseUint(v, 10, 64)
+	switch {
+	case err != nil, n > uint64(maxRetryAfter/time.Second): // digits only: err means out of range
+		return maxRetryAfter, true
+	case n == 0:
+		return 0, false
+	}
+	return time.Duration(n) * time.Second, true
+}
+
+func digits(v string) bool {
+	for _, c := range []byte(v) {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+// rewriteRetryAfter leaves one positive number of seconds in h, or no Retry-After
+// at all. x/crypto/acme polls without a pause on anything else.
+func rewriteRetryAfter(h http.Header, now time.Time) {
+	d, ok := RetryAfter(h, now)
+	if !ok {
+		h.Del(retryAfterHeader)
+		return
+	}
+	h.Set(retryAfterHeader, strconv.FormatInt(int64(d/time.Second), 10))
+}

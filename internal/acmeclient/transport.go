@@ -1,0 +1,149 @@
+package acmeclient
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const replayNonce = "Replay-Nonce"
+
+// transport is what every acme.Client of a CA sends through.
+type transport struct {
+	ca           *CA
+	directoryURL string // canonical
+}
+
+var _ http.RoundTripper = (*transport)(nil)
+
+// RoundTrip answers from the CA's memory where it can and goes to the network
+// otherwise. Nonces in answers are kept back: an acme.Client would guard its own
+// ones with a mutex that it holds while it asks for more.
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	switch {
+	case req.Method == http.MethodHead:
+		// x/crypto/acme sends HEAD for nonces only, to newNonce or, where the
+		// directory lacks it, to another resource.
+		return t.newNonce(req)
+	case req.Method == http.MethodGet && req.URL.String() == t.directoryURL:
+		return t.getDirectory(req)
+	case req.Method == http.MethodGet:
+		res, err := t.exchangeAgain(req, EndpointOther)
+		return t.keepNonce(res), err
+	default:
+		res, err := t.exchange(req, t.endpoint(req.URL.String()))
+		return t.keepNonce(res), err
+	}
+}
+
+// newNonce answers from the pool, or asks the CA. x/crypto/acme would not try
+// again after a 5xx, and one lost nonce must not end a whole attempt.
+func (t *transport) newNonce(req *http.Request) (*http.Response, error) {
+	for n := 1; ; n++ {
+		if nonce, ok := t.ca.nonces.pop(time.Now()); ok {
+			h := http.Header{}
+			h.Set(replayNonce, nonce)
+			return fromMemory(req, h, nil), nil
+		}
+		res, err := t.exchangeAgain(req, EndpointNewNonce)
+		if err != nil {
+			return nil, err
+		}
+		if res.StatusCode != http.StatusTooManyRequests && res.StatusCode < 500 {
+			if res.Header.Get(replayNonce) == "" {
+				traceOf(req.Context()).fail(EndpointNewNonce, displayURL(req.URL))
+			}
+			return res, nil
+		}
+		// Were a nonce left here, the acme.Client would go on to post to a CA
+		// that has just asked to be left alone.
+		res.Header.Del(replayNonce)
+		d := t.ca.retryBackoff(n, req, res)
+		if d <= 0 {
+			return res, nil
+		}
+		if err := sleep(req.Context(), d); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// exchangeAgain is exchange for a request that may be sent twice: it does so once
+// after a failure of the connection. A time-out is not tried again, as the second
+// one would take just as long.
+func (t *transport) exchangeAgain(req *http.Request, e Endpoint) (*http.Response, error) {
+	res, err := t.exchange(req, e)
+	var failed *RequestError
+	if err == nil || !errors.As(err, &failed) || !failed.connection() || req.Context().Err() != nil {
+		return res, err
+	}
+	if err := sleep(req.Context(), jitter(retryStep)); err != nil {
+		return nil, err
+	}
+	return t.exchange(req, e)
+}
+
+// keepNonce moves the nonce of an answer into the pool. A badNonce answer says
+// that the CA forgot its nonces (it was restarted, say), so the pool is emptied
+// before the fresh one is kept. A nil res stays nil.
+func (t *transport) keepNonce(res *http.Response) *http.Response {
+	if res == nil {
+		return nil
+	}
+	if isBadNonce(res) {
+		t.ca.nonces.clear()
+	}
+	t.ca.nonces.push(res.Header.Get(replayNonce), time.Now())
+	res.Header.Del(replayNonce)
+	return res
+}
+
+// isBadNonce reports whether res is a badNonce problem, by the same rule as
+// x/crypto/acme: whatever follows the last colon of the type, in any case. It
+// leaves the body unread.
+func isBadNonce(res *http.Response) bool {
+	if res.StatusCode < 400 || res.StatusCode > 499 {
+		return false
+	}
+	b, err := io.ReadAll(res.Body)
+	res.Body = io.NopCloser(bytes.NewReader(b))
+	var problem struct{ Type string }
+	if err != nil || json.Unmarshal(b, &problem) != nil {
+		return false
+	}
+	return strings.HasSuffix(strings.ToLower(problem.Type), ":badnonce")
+}
+
+// fromMemory is a 200 that no CA was asked for.
+func fromMemory(req *http.Request, h http.Header, body []byte) *http.Response {
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	return &http.Response{
+		Status:        "200 OK",
+		StatusCode:    http.StatusOK,
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        h,
+		Body:          io.NopCloser(bytes.NewReader(body)),
+		ContentLength: int64(len(body)),
+		Request:       req,
+	}
+}
+
+// sleep waits for d or the context's end.
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
