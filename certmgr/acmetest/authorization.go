@@ -1,0 +1,136 @@
+package acmetest
+
+import (
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Authorizations returns the statuses of the authorizations for a name, oldest first.
+func (s *Server) Authorizations(host string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	var list []string
+	for _, a := range s.state.authorizations {
+		if a.host == strings.ToLower(host) {
+			list = append(list, a.current(now))
+		}
+	}
+	return list
+}
+
+// postAuthorization reads or deactivates an authorization (RFC 8555, sections 7.5 and 7.5.2).
+func (s *Server) postAuthorization(x *exchange) (*reply, *Problem) {
+	var payload struct{ Status string }
+	if !x.isPostAsGet() {
+		if problem := x.decode(&payload); problem != nil {
+			return nil, problem
+		}
+		if payload.Status != deactivated {
+			return nil, problemf("malformed", "an authorization's status can be changed to deactivated only, not to %q", payload.Status)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := numbered(s.state.authorizations, x.id)
+	if a == nil {
+		return nil, notFound("there is no authorization %d", x.id)
+	}
+	if a.account != x.account {
+		return nil, problemf("unauthorized", "authorization %d belongs to another account", x.id)
+	}
+	if status := a.current(time.Now()); payload.Status == deactivated && status != deactivated {
+		if status != pending && status != valid {
+			return nil, problemf("malformed", "an authorization that is %s cannot be deactivated", status)
+		}
+		a.status = deactivated
+	}
+	return s.authorizationReply(a), nil
+}
+
+// authorizationReply shows an authorization. Of one that is decided it shows the challenge that was tried only (RFC
+// 8555, section 7.1.4). s.mu is held.
+func (s *Server) authorizationReply(a *authorization) *reply {
+	status := a.current(time.Now())
+	challenges := []any{}
+	for _, c := range a.challenges {
+		if (status == valid || status == invalid) && c.status == pending {
+			continue
+		}
+		challenges = append(challenges, s.challengeObject(c))
+	}
+	return &reply{
+		status:  http.StatusOK,
+		pending: status == pending,
+		json: map[string]any{
+			"status":     status,
+			"expires":    a.expires.UTC().Format(time.RFC3339),
+			"identifier": identifier{"dns", a.host},
+			"challenges": challenges,
+		},
+	}
+}
+
+// challengeObject shows a challenge. s.mu is held.
+func (s *Server) challengeObject(c *challenge) any {
+	object := map[string]any{
+		"type":   c.typ,
+		"url":    s.url(pathChallenge, c.id),
+		"token":  c.token,
+		"status": c.status,
+	}
+	if c.status == valid {
+		object["validated"] = c.validated.UTC().Format(time.RFC3339)
+	}
+	if c.problem != nil {
+		object["error"] = *c.problem
+	}
+	return object
+}
+
+// postChallenge reads a challenge, or accepts it and starts its validation (RFC 8555, section 7.5.1).
+func (s *Server) postChallenge(x *exchange) (*reply, *Problem) {
+	if !x.isPostAsGet() {
+		if problem := x.decode(&struct{}{}); problem != nil {
+			return nil, problem
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := numbered(s.state.challenges, x.id)
+	if c == nil {
+		return nil, notFound("there is no challenge %d", x.id)
+	}
+	a := c.authorization
+	if a.account != x.account {
+		return nil, problemf("unauthorized", "challenge %d belongs to another account", x.id)
+	}
+	if !x.isPostAsGet() && c.status == pending {
+		if problem := a.acceptable(); problem != nil {
+			return nil, problem
+		}
+		c.status = processing
+		keyAuthorization := c.token + "." + a.account.key.thumbprint
+		s.tasks.Go(func() { s.validate(c, a.host, keyAuthorization) })
+	}
+	return &reply{
+		status:  http.StatusOK,
+		up:      s.url(pathAuthorization, a.id),
+		pending: c.status == pending || c.status == processing,
+		json:    s.challengeObject(c),
+	}, nil
+}
+
+// acceptable refuses a second challenge of an authorization that is decided or being decided. Server.mu is held.
+func (a *authorization) acceptable() *Problem {
+	if status := a.current(time.Now()); status != pending {
+		return problemf("malformed", "the authorization is %s and not pending", status)
+	}
+	for _, c := range a.challenges {
+		if c.status != pending {
+			return problemf("malformed", "another challenge of the authorization is %s", c.status)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,148 @@
+package acmetest
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"slices"
+	"time"
+)
+
+const (
+	defaultLifetime = 90 * 24 * time.Hour
+	maxBackdate     = time.Hour
+	maxCommonName   = 64
+)
+
+// authority holds the keys of the CA: a root, and the intermediate that signs leaves. It does not change.
+type authority struct {
+	root            *x509.Certificate
+	intermediate    *x509.Certificate
+	intermediateKey *ecdsa.PrivateKey
+}
+
+func newAuthority() *authority {
+	now := time.Now()
+	rootKey, key := newKey(), newKey()
+	rootTemplate := caTemplate("acmetest Root", rootKey.Public(), now.AddDate(20, 0, 0))
+	root := mustParse(mustCreate(rootTemplate, rootTemplate, rootKey.Public(), rootKey))
+	template := caTemplate("acmetest Intermediate", key.Public(), now.AddDate(10, 0, 0))
+	template.MaxPathLenZero = true
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	template.Policies = domainValidated()
+	return &authority{
+		root:            root,
+		intermediate:    mustParse(mustCreate(template, root, key.Public(), rootKey)),
+		intermediateKey: key,
+	}
+}
+
+func caTemplate(name string, pub crypto.PublicKey, notAfter time.Time) *x509.Certificate {
+	return &x509.Certificate{
+		SerialNumber:          newSerial(),
+		Subject:               pkix.Name{Organization: []string{"acmetest"}, CommonName: name},
+		NotBefore:             time.Now().AddDate(-1, 0, 0),
+		NotAfter:              notAfter,
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+		SubjectKeyId:          keyID(pub),
+	}
+}
+
+// domainValidated is the policy of the CA/Browser Forum for certificates like these.
+func domainValidated() []x509.OID {
+	oid, err := x509.OIDFromInts([]uint64{2, 23, 140, 1, 2, 1})
+	if err != nil {
+		panic("acmetest: " + err.Error())
+	}
+	return []x509.OID{oid}
+}
+
+// newSerial returns 18 random bytes; the first is as at Let's Encrypt, so that the number is positive.
+func newSerial() *big.Int {
+	b := make([]byte, 18)
+	rand.Read(b)
+	b[0] = 0x04
+	return new(big.Int).SetBytes(b)
+}
+
+func keyID(pub crypto.PublicKey) []byte {
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		panic("acmetest: " + err.Error())
+	}
+	sum := sha256.Sum256(der)
+	return sum[:20]
+}
+
+// template returns the leaf for a CSR before it is edited and signed. Its PublicKey is the one that will be certified.
+func (s *Server) template(hosts []string, pub crypto.PublicKey) *x509.Certificate {
+	lifetime := s.Lifetime
+	if lifetime == 0 {
+		lifetime = defaultLifetime
+	}
+	notBefore := time.Now().Add(-min(maxBackdate, lifetime/10)).Truncate(time.Second)
+	leaf := &x509.Certificate{
+		SerialNumber:          newSerial(),
+		NotBefore:             notBefore,
+		NotAfter:              notBefore.Add(lifetime - time.Second), // both ends are part of the lifetime
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		BasicConstraintsValid: true,
+		SubjectKeyId:          keyID(pub),
+		IssuingCertificateURL: []string{"http://i.acmetest.invalid/"},
+		CRLDistributionPoints: []string{"http://c.acmetest.invalid/1.crl"},
+		Policies:              domainValidated(),
+		DNSNames:              slices.Clone(hosts),
+		PublicKey:             pub,
+	}
+	if i := slices.IndexFunc(hosts, func(host string) bool { return len(host) <= maxCommonName }); i >= 0 {
+		leaf.Subject.CommonName = hosts[i]
+	}
+	if _, ok := pub.(*rsa.PublicKey); ok {
+		leaf.KeyUsage |= x509.KeyUsageKeyEncipherment
+	}
+	return leaf
+}
+
+// issue signs a certificate for a CSR, after the edits that a test wants. s.mu is not held.
+func (s *Server) issue(o *order, request *x509.CertificateRequest) (*certificate, *Problem) {
+	template := s.template(o.hosts, request.PublicKey)
+	for _, f := range s.hosts.find(faultEdit, o.hosts...) {
+		f.edit(template)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, s.ca.intermediate, template.PublicKey, s.ca.intermediateKey)
+	if err != nil {
+		return nil, problemf("serverInternal", "the certificate cannot be signed: %v", err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, problemf("serverInternal", "the certificate cannot be read: %v", err)
+	}
+	chain := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.ca.intermediate.Raw})...)
+	return &certificate{account: o.account, hosts: o.hosts, leaf: leaf, request: request, pem: chain}, nil
+}
+
+func mustCreate(template, parent *x509.Certificate, pub crypto.PublicKey, key crypto.Signer) []byte {
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, pub, key)
+	if err != nil {
+		panic("acmetest: " + err.Error())
+	}
+	return der
+}
+
+func mustParse(der []byte) *x509.Certificate {
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		panic("acmetest: " + err.Error())
+	}
+	return cert
+}

@@ -1,0 +1,288 @@
+package acmetest_test
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
+)
+
+// rawClient sends JWS that the test writes itself, right or wrong.
+type rawClient struct {
+	t      *testing.T
+	server *acmetest.Server
+	key    crypto.Signer
+	kid    string // URL of the account; empty before it is made
+}
+
+func newRawClient(t *testing.T, s *acmetest.Server) *rawClient {
+	t.Helper()
+	return &rawClient{t: t, server: s, key: newECKey(t)}
+}
+
+func newECKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// post is a request; what is not set is right.
+type post struct {
+	url         string
+	payload     string
+	method      string
+	contentType string
+	alg         string
+	key         crypto.Signer
+	header      map[string]any       // members of the protected header; a nil value removes one
+	jws         func(map[string]any) // changes the JWS after it was signed
+	body        []byte               // instead of a JWS
+}
+
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+	object map[string]any // nil if the body is no JSON object
+}
+
+func (a answer) problem() string {
+	typ, _ := a.object["type"].(string)
+	return strings.TrimPrefix(typ, "urn:ietf:params:acme:error:")
+}
+
+func (a answer) str(name string) string {
+	s, _ := a.object[name].(string)
+	return s
+}
+
+func (c *rawClient) endpoint(path string) string {
+	return strings.TrimSuffix(c.server.URL, "/directory") + path
+}
+
+func (c *rawClient) nonce() string {
+	c.t.Helper()
+	return c.do(post{method: http.MethodHead, url: c.endpoint("/new-nonce")}).header.Get("Replay-Nonce")
+}
+
+func (c *rawClient) do(p post) answer {
+	c.t.Helper()
+	method, body := http.MethodPost, p.body
+	if p.method != "" {
+		method = p.method
+	} else if body == nil {
+		body = c.sign(p)
+	}
+	req, err := http.NewRequestWithContext(c.t.Context(), method, p.url, bytes.NewReader(body))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if p.contentType == "" {
+		p.contentType = "application/jose+json"
+	}
+	req.Header.Set("Content-Type", p.contentType)
+	resp, err := c.server.Client().Do(req)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	a := answer{status: resp.StatusCode, header: resp.Header}
+	if a.body, err = io.ReadAll(resp.Body); err != nil {
+		c.t.Fatal(err)
+	}
+	_ = json.Unmarshal(a.body, &a.object)
+	return a
+}
+
+func (c *rawClient) sign(p post) []byte {
+	c.t.Helper()
+	if p.key == nil {
+		p.key = c.key
+	}
+	if p.alg == "" {
+		p.alg = "ES256"
+	}
+	header := map[string]any{"alg": p.alg, "url": p.url}
+	if c.kid != "" {
+		header["kid"] = c.kid
+	} else {
+		header["jwk"] = jwk(c.t, p.key.Public())
+	}
+	for name, value := range p.header {
+		if header[name] = value; value == nil {
+			delete(header, name)
+		}
+	}
+	if _, set := p.header["nonce"]; !set {
+		header["nonce"] = c.nonce()
+	}
+	jws := flattened(c.t, header, p.payload, p.key)
+	if p.jws != nil {
+		p.jws(jws)
+	}
+	return mustJSON(c.t, jws)
+}
+
+func flattened(t *testing.T, header map[string]any, payload string, key crypto.Signer) map[string]any {
+	t.Helper()
+	protected := b64(mustJSON(t, header))
+	digest := sha256.Sum256([]byte(protected + "." + b64([]byte(payload))))
+	var signature []byte
+	switch key := key.(type) {
+	case *ecdsa.PrivateKey:
+		r, s, err := ecdsa.Sign(rand.Reader, key, digest[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		signature = append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)
+	case *rsa.PrivateKey:
+		var err error
+		if signature, err = rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, digest[:]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return map[string]any{"protected": protected, "payload": b64([]byte(payload)), "signature": b64(signature)}
+}
+
+func jwk(t *testing.T, pub crypto.PublicKey) map[string]any {
+	t.Helper()
+	switch pub := pub.(type) {
+	case *ecdsa.PublicKey:
+		point, err := pub.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return map[string]any{"kty": "EC", "crv": "P-256", "x": b64(point[1:33]), "y": b64(point[33:])}
+	case *rsa.PublicKey:
+		return map[string]any{"kty": "RSA", "n": b64(pub.N.Bytes()), "e": b64([]byte{1, 0, 1})}
+	default:
+		t.Fatalf("no JWK for %T", pub)
+		return nil
+	}
+}
+
+func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+
+func mustJSON(t *testing.T, v any) []byte {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// register makes the account.
+func (c *rawClient) register() {
+	c.t.Helper()
+	a := c.do(post{url: c.endpoint("/new-account"), payload: `{"termsOfServiceAgreed":true}`})
+	if a.status != http.StatusCreated {
+		c.t.Fatalf("newAccount: %d %s", a.status, a.body)
+	}
+	c.kid = a.header.Get("Location")
+}
+
+// order makes an order and returns its URL and itself.
+func (c *rawClient) order(hosts ...string) (string, answer) {
+	c.t.Helper()
+	var identifiers []map[string]string
+	for _, host := range hosts {
+		identifiers = append(identifiers, map[string]string{"type": "dns", "value": host})
+	}
+	payload := string(mustJSON(c.t, map[string]any{"identifiers": identifiers}))
+	a := c.do(post{url: c.endpoint("/new-order"), payload: payload})
+	if a.status != http.StatusCreated {
+		c.t.Fatalf("newOrder: %d %s", a.status, a.body)
+	}
+	return a.header.Get("Location"), a
+}
+
+func (c *rawClient) get(url string) answer {
+	c.t.Helper()
+	return c.do(post{url: url})
+}
+
+// authorizations returns the URLs of an order's authorizations.
+func (a answer) authorizations() []string {
+	var urls []string
+	list, _ := a.object["authorizations"].([]any)
+	for _, u := range list {
+		urls = append(urls, u.(string))
+	}
+	return urls
+}
+
+// challenge returns the URL of an authorization's challenge of a type.
+func (a answer) challenge(typ string) string {
+	list, _ := a.object["challenges"].([]any)
+	for _, c := range list {
+		if object := c.(map[string]any); object["type"] == typ {
+			return object["url"].(string)
+		}
+	}
+	return ""
+}
+
+// validate accepts the http-01 challenges of an order and waits for the result; its names must resolve.
+func (c *rawClient) validate(o answer) {
+	c.t.Helper()
+	for _, u := range o.authorizations() {
+		if a := c.do(post{url: c.get(u).challenge("http-01"), payload: "{}"}); a.status != http.StatusOK {
+			c.t.Fatalf("challenge: %d %s", a.status, a.body)
+		}
+		for c.get(u).str("status") == "pending" { // the server works meanwhile
+		}
+	}
+}
+
+// ready makes an order that is ready.
+func (c *rawClient) ready(hosts ...string) (string, answer) {
+	c.t.Helper()
+	for _, host := range hosts {
+		c.server.Resolve(host, acmetest.Target{HTTPHandler: keyAuthorizer(c.t, c.key)})
+	}
+	u, o := c.order(hosts...)
+	c.validate(o)
+	return u, o
+}
+
+// keyAuthorizer answers every http-01 challenge of an account.
+func keyAuthorizer(t *testing.T, key crypto.Signer) http.Handler {
+	t.Helper()
+	thumbprint, err := acme.JWKThumbprint(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, token, _ := strings.Cut(r.URL.Path, "/.well-known/acme-challenge/")
+		_, _ = io.WriteString(w, token+"."+thumbprint+"\r\n")
+	})
+}
+
+// csr returns a CSR for names, as ACME's base64url.
+func csr(t *testing.T, key crypto.Signer, request x509.CertificateRequest, hosts ...string) string {
+	t.Helper()
+	request.DNSNames = append(request.DNSNames, hosts...)
+	der, err := x509.CreateCertificateRequest(rand.Reader, &request, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b64(der)
+}

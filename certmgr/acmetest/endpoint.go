@@ -1,0 +1,80 @@
+package acmetest
+
+import (
+	"strconv"
+	"strings"
+)
+
+// Endpoint names a kind of resource of the CA. Its value is also what the log shows.
+type Endpoint string
+
+// The endpoints. Any matches all of them.
+const (
+	Any           Endpoint = ""
+	Directory     Endpoint = "directory"
+	NewNonce      Endpoint = "newNonce"
+	NewAccount    Endpoint = "newAccount"
+	UpdateAccount Endpoint = "account" // requests to an account's URL
+	NewOrder      Endpoint = "newOrder"
+	Order         Endpoint = "order"
+	Authorization Endpoint = "authorization"
+	Challenge     Endpoint = "challenge"
+	Finalize      Endpoint = "finalize"
+	Certificate   Endpoint = "certificate"
+	RevokeCert    Endpoint = "revokeCert"
+	Unknown       Endpoint = "unknown" // a path that leads nowhere
+)
+
+const (
+	pathDirectory  = "/directory"
+	pathNewNonce   = "/new-nonce"
+	pathNewAccount = "/new-account"
+	pathNewOrder   = "/new-order"
+	pathRevokeCert = "/revoke-cert"
+
+	// These are followed by a number.
+	pathAccount       = "/account/"
+	pathOrder         = "/order/"
+	pathAuthorization = "/authorization/"
+	pathChallenge     = "/challenge/"
+	pathFinalize      = "/finalize/"
+	pathCertificate   = "/certificate/"
+)
+
+// parsePath returns which endpoint a path names, and the number of the resource.
+func parsePath(path string) (Endpoint, int) {
+	switch path {
+	case pathDirectory:
+		return Directory, 0
+	case pathNewNonce:
+		return NewNonce, 0
+	case pathNewAccount:
+		return NewAccount, 0
+	case pathNewOrder:
+		return NewOrder, 0
+	case pathRevokeCert:
+		return RevokeCert, 0
+	}
+	for _, numbered := range []struct {
+		prefix   string
+		endpoint Endpoint
+	}{
+		{pathAccount, UpdateAccount},
+		{pathOrder, Order},
+		{pathAuthorization, Authorization},
+		{pathChallenge, Challenge},
+		{pathFinalize, Finalize},
+		{pathCertificate, Certificate},
+	} {
+		if rest, ok := strings.CutPrefix(path, numbered.prefix); ok {
+			// One spelling for each number: "01" and "+1" name nothing.
+			if id, err := strconv.Atoi(rest); err == nil && id > 0 && strconv.Itoa(id) == rest {
+				return numbered.endpoint, id
+			}
+		}
+	}
+	return Unknown, 0
+}
+
+// url returns the URL of the numbered resource below prefix.
+func (s *Server) url(prefix string, id int) string { return s.base + prefix + strconv.Itoa(id) }

@@ -1,0 +1,173 @@
+package acmetest
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+)
+
+// maxBody bounds the body of a request.
+const maxBody = 1 << 20
+
+// exchange is one request while it is handled.
+type exchange struct {
+	r        *http.Request
+	w        http.ResponseWriter
+	endpoint Endpoint
+	id       int // of the resource, for numbered endpoints
+	body     []byte
+	hosts    []string
+	entry    *Request // in the journal
+
+	// Set by authenticate.
+	jws     *jws
+	account *account // nil if the request is signed with a jwk
+}
+
+// reply is what a handler answers with.
+type reply struct {
+	status   int
+	location string
+	up       string // target of a Link with rel="up"
+	pending  bool   // the resource is pending or processing, so that Retry-After applies
+	json     any
+	raw      []byte // instead of json
+	rawType  string
+}
+
+// serve handles one request: log, faults, protocol.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	if !s.tasks.begin() {
+		panic(http.ErrAbortHandler)
+	}
+	defer s.tasks.end()
+	x := &exchange{r: r, w: w}
+	x.endpoint, x.id = parsePath(r.URL.Path)
+	x.entry = s.journal.begin(r, x.endpoint)
+	defer s.journal.end()
+
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	x.body = body
+	x.hosts = s.hostsOf(x.endpoint, x.id)
+	kid := s.peek(x)
+	s.journal.about(x.entry, x.hosts, kid)
+	if s.misbehave(x) {
+		return
+	}
+	if err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			s.refuse(x, &Problem{Type: "malformed", Status: http.StatusRequestEntityTooLarge, Detail: "the request's body is too large"})
+			return
+		}
+		panic(http.ErrAbortHandler)
+	}
+	rep, problem := s.dispatch(x)
+	if problem != nil {
+		s.refuse(x, problem)
+		return
+	}
+	s.answer(x, rep)
+}
+
+// peek reads, without any check, what the log and the faults want to know of a request's body: the names of a new
+// order, which it adds to x.hosts, and the key identifier, which it returns.
+func (s *Server) peek(x *exchange) (kid string) {
+	var outer struct{ Protected, Payload string }
+	if json.Unmarshal(x.body, &outer) != nil {
+		return ""
+	}
+	var header struct{ Kid string }
+	if b, err := base64.RawURLEncoding.DecodeString(outer.Protected); err == nil {
+		_ = json.Unmarshal(b, &header)
+	}
+	if x.endpoint != NewOrder {
+		return header.Kid
+	}
+	var payload struct{ Identifiers []struct{ Value string } }
+	if b, err := base64.RawURLEncoding.DecodeString(outer.Payload); err == nil {
+		_ = json.Unmarshal(b, &payload)
+	}
+	for _, identifier := range payload.Identifiers {
+		x.hosts = append(x.hosts, strings.ToLower(identifier.Value))
+	}
+	return header.Kid
+}
+
+// dispatch checks method and signature and calls the endpoint's handler.
+func (s *Server) dispatch(x *exchange) (*reply, *Problem) {
+	switch x.endpoint {
+	case Unknown:
+		return nil, notFound("there is nothing at %s", x.r.URL.Path)
+	case Directory, NewNonce:
+		if x.r.Method != http.MethodGet && x.r.Method != http.MethodHead {
+			return nil, methodNotAllowed(x.r.Method, "GET, HEAD")
+		}
+		if x.endpoint == Directory {
+			return &reply{status: http.StatusOK, json: s.directory()}, nil
+		}
+		if x.r.Method == http.MethodHead {
+			return &reply{status: http.StatusOK}, nil
+		}
+		return &reply{status: http.StatusNoContent}, nil
+	}
+	if x.r.Method != http.MethodPost {
+		return nil, methodNotAllowed(x.r.Method, http.MethodPost)
+	}
+	if problem := s.authenticate(x); problem != nil {
+		return nil, problem
+	}
+	switch x.endpoint {
+	case NewAccount:
+		return s.newAccount(x)
+	case UpdateAccount:
+		return s.updateAccount(x)
+	case NewOrder:
+		return s.newOrder(x)
+	case Order:
+		return s.getOrder(x)
+	case Authorization:
+		return s.postAuthorization(x)
+	case Challenge:
+		return s.postChallenge(x)
+	case Finalize:
+		return s.finalize(x)
+	case Certificate:
+		return s.getCertificate(x)
+	default:
+		return s.revoke(x)
+	}
+}
+
+func notFound(format string, args ...any) *Problem {
+	p := problemf("malformed", format, args...)
+	p.Status = http.StatusNotFound
+	return p
+}
+
+func methodNotAllowed(method, allow string) *Problem {
+	p := problemf("malformed", "method %s is not allowed here: use %s (resources are read by POST-as-GET)", method, allow)
+	p.Status, p.allow = http.StatusMethodNotAllowed, allow
+	return p
+}
+
+// directory returns the directory object (RFC 8555, section 7.1.1).
+func (s *Server) directory() any {
+	meta := map[string]any{"website": "https://acmetest.invalid/"}
+	if s.Terms != "" {
+		meta["termsOfService"] = s.Terms
+	}
+	if s.EAB != nil {
+		meta["externalAccountRequired"] = true
+	}
+	return map[string]any{
+		"newNonce":   s.base + pathNewNonce,
+		"newAccount": s.base + pathNewAccount,
+		"newOrder":   s.base + pathNewOrder,
+		"revokeCert": s.base + pathRevokeCert,
+		"meta":       meta,
+	}
+}

@@ -1,0 +1,199 @@
+package acmetest
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Match says which requests a fault is for.
+type Match struct {
+	// Endpoint is the endpoint; Any, the zero value, is every one.
+	Endpoint Endpoint
+	// Host is a name, or a wildcard as in Resolve, that the request is about: the names of the order, authorization
+	// or certificate. Empty means any request, also those that are about no name.
+	Host string
+	// Count is how many requests the fault hits before it ends by itself; zero means until it is lifted.
+	Count int
+}
+
+func (m Match) fits(e Endpoint, hosts []string) bool {
+	if m.Endpoint != Any && m.Endpoint != e {
+		return false
+	}
+	return m.Host == "" || slices.ContainsFunc(hosts, func(host string) bool { return matchName(m.Host, host) })
+}
+
+type faultKind string
+
+const (
+	faultStall   faultKind = "stall"
+	faultDelay   faultKind = "delay"
+	faultDrop    faultKind = "drop"
+	faultStatus  faultKind = "status"
+	faultGarbage faultKind = "garbage"
+	faultEndless faultKind = "endless body"
+)
+
+// fault is one thing that goes wrong with requests.
+type fault struct {
+	kind   faultKind
+	match  Match
+	lifted chan struct{}
+	hits   int // guarded by faults.mu
+
+	delay   time.Duration
+	problem Problem
+	header  http.Header
+}
+
+// pauses reports whether the request goes on after the fault.
+func (f *fault) pauses() bool { return f.kind == faultStall || f.kind == faultDelay }
+
+// faults are the faults that are in force, oldest first.
+type faults struct {
+	mu         sync.Mutex
+	list       []*fault
+	retryAfter map[Endpoint]string
+}
+
+func (fs *faults) add(f *fault) (lift func()) {
+	f.lifted = make(chan struct{})
+	f.match.Host = strings.ToLower(f.match.Host)
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	fs.list = append(fs.list, f)
+	return sync.OnceFunc(func() {
+		fs.mu.Lock()
+		fs.list = slices.DeleteFunc(fs.list, func(g *fault) bool { return g == f })
+		fs.mu.Unlock()
+		close(f.lifted)
+	})
+}
+
+// take returns the faults that a request runs into, in order: those that hold it up, then the one that ends it, if any.
+func (fs *faults) take(e Endpoint, hosts []string) []*fault {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	var hit []*fault
+	for _, f := range fs.list {
+		if !f.match.fits(e, hosts) || f.match.Count > 0 && f.hits == f.match.Count {
+			continue
+		}
+		f.hits++
+		hit = append(hit, f)
+		if !f.pauses() {
+			break
+		}
+	}
+	return hit
+}
+
+// Stall makes requests hang until the fault is lifted, the request's context ends or the server is closed. A lifted
+// request is handled as usual.
+//
+// Faults act before the CA looks at a request, so its nonce is not used up. Where several match a request, those
+// that hold it up (Stall, Delay) add up; of the others the oldest counts.
+func (s *Server) Stall(m Match) (lift func()) {
+	return s.faults.add(&fault{kind: faultStall, match: m})
+}
+
+// Delay makes requests wait for d (or until the fault is lifted) before they are handled.
+func (s *Server) Delay(m Match, d time.Duration) (lift func()) {
+	return s.faults.add(&fault{kind: faultDelay, match: m, delay: d})
+}
+
+// Drop closes the connection without a reply; in memory the client gets an error that wraps io.ErrUnexpectedEOF.
+// Note that net/http's real transport by itself repeats a GET or HEAD that was dropped on a reused connection.
+func (s *Server) Drop(m Match) (lift func()) {
+	return s.faults.add(&fault{kind: faultDrop, match: m})
+}
+
+// Status answers with a problem document, this status and these headers (which may be nil), for example 429 with
+// Retry-After. The problem's Status is replaced by code; a Type that is empty is chosen by it.
+func (s *Server) Status(m Match, code int, h http.Header, problem Problem) (lift func()) {
+	problem.Status = code
+	header := make(http.Header)
+	for name, values := range h {
+		header[http.CanonicalHeaderKey(name)] = slices.Clone(values)
+	}
+	return s.faults.add(&fault{kind: faultStatus, match: m, problem: problem, header: header})
+}
+
+// Garbage answers with status 200 and bytes that are not JSON.
+func (s *Server) Garbage(m Match) (lift func()) {
+	return s.faults.add(&fault{kind: faultGarbage, match: m})
+}
+
+// EndlessBody answers with status 200 and a JSON string that does not end before the fault is lifted, the request's
+// context ends or the server is closed.
+func (s *Server) EndlessBody(m Match) (lift func()) {
+	return s.faults.add(&fault{kind: faultEndless, match: m})
+}
+
+// misbehave runs the request into the faults that match it, and reports whether that ended it.
+func (s *Server) misbehave(x *exchange) (ended bool) {
+	for _, f := range s.faults.take(x.endpoint, x.hosts) {
+		s.journal.fault(x.entry, string(f.kind))
+		switch f.kind {
+		case faultStall, faultDelay:
+			f.hold(x.r.Context())
+		case faultDrop:
+			panic(http.ErrAbortHandler)
+		case faultStatus:
+			s.sendProblem(x, f.problem, f.header)
+			return true
+		case faultGarbage:
+			s.answer(x, &reply{status: http.StatusOK, raw: []byte("<html>\x00\xff{\"status\":"), rawType: "application/json"})
+			return true
+		case faultEndless:
+			s.sendEndless(x, f.lifted)
+			return true
+		}
+	}
+	return false
+}
+
+// hold waits as the fault says. A request whose context ends is dropped.
+func (f *fault) hold(ctx context.Context) {
+	var after <-chan time.Time // nil, so never, for a stall
+	if f.kind == faultDelay {
+		timer := time.NewTimer(f.delay)
+		defer timer.Stop()
+		after = timer.C
+	}
+	select {
+	case <-f.lifted:
+	case <-after:
+	case <-ctx.Done():
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// sendEndless writes until the client leaves, the server is closed or the fault is lifted.
+func (s *Server) sendEndless(x *exchange, lifted <-chan struct{}) {
+	s.commonHeaders(x)
+	x.w.Header().Set("Content-Type", "application/json")
+	s.journal.status(x.entry, http.StatusOK, nil)
+	x.w.WriteHeader(http.StatusOK)
+	flush := http.NewResponseController(x.w).Flush
+	chunk := `{"endless":"`
+	for x.r.Context().Err() == nil {
+		if _, err := x.w.Write([]byte(chunk)); err != nil {
+			return
+		}
+		if err := flush(); err != nil {
+			return
+		}
+		select {
+		case <-lifted:
+			_, _ = x.w.Write([]byte(`"}`))
+			return
+		default:
+		}
+		chunk = strings.Repeat("a", 16<<10)
+	}
+}

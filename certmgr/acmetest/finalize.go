@@ -1,0 +1,95 @@
+package acmetest
+
+import (
+	"crypto/x509"
+	"net/http"
+	"time"
+)
+
+// finalize takes the CSR of an order and issues its certificate (RFC 8555, section 7.4).
+func (s *Server) finalize(x *exchange) (*reply, *Problem) {
+	var payload struct{ CSR string }
+	if problem := x.decode(&payload); problem != nil {
+		return nil, problem
+	}
+	o, problem := s.finalizable(x)
+	if problem != nil {
+		return nil, problem
+	}
+	request, problem := s.checkCSR(payload.CSR, o.hosts)
+	if problem != nil {
+		return nil, problem
+	}
+	if problem := s.startProcessing(o); problem != nil {
+		return nil, problem
+	}
+	if s.Processing == 0 && len(s.hosts.find(faultStuck, o.hosts...)) == 0 {
+		s.complete(o, request)
+	} else if !s.tasks.Go(func() { s.completeLater(o, request) }) {
+		panic(http.ErrAbortHandler) // closed
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.orderReply(o, http.StatusOK), nil
+}
+
+// finalizable returns the order if it is ready.
+func (s *Server) finalizable(x *exchange) (*order, *Problem) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := numbered(s.state.orders, x.id)
+	if o == nil {
+		return nil, notFound("there is no order %d", x.id)
+	}
+	if o.account != x.account {
+		return nil, problemf("unauthorized", "order %d belongs to another account", x.id)
+	}
+	return o, o.notReady()
+}
+
+// notReady refuses to finalize an order that is not ready. Server.mu is held.
+func (o *order) notReady() *Problem {
+	if status := o.current(time.Now()); status != ready {
+		return problemf("orderNotReady", "the order is %s and not ready", status)
+	}
+	return nil
+}
+
+// startProcessing takes the order out of state ready; of several requests one does.
+func (s *Server) startProcessing(o *order) *Problem {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if problem := o.notReady(); problem != nil {
+		return problem
+	}
+	o.status = processing
+	return nil
+}
+
+// completeLater leaves the order in state processing for as long as the test wants.
+func (s *Server) completeLater(o *order, request *x509.CertificateRequest) {
+	timer := time.NewTimer(s.Processing)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.ctx.Done():
+		return
+	}
+	if s.awaitUnstuck(s.ctx, o.hosts) == nil {
+		s.complete(o, request)
+	}
+}
+
+// complete issues the certificate and makes the order valid, or invalid if that fails.
+func (s *Server) complete(o *order, request *x509.CertificateRequest) {
+	cert, problem := s.issue(o, request)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if problem != nil {
+		o.status, o.problem = invalid, problem
+		return
+	}
+	cert.id = len(s.state.certificates) + 1
+	s.state.certificates = append(s.state.certificates, cert)
+	o.status, o.certificate = valid, cert
+}

@@ -1,0 +1,118 @@
+package acmetest
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+)
+
+const (
+	maxRedirects = 10
+	// maxAnswer bounds the body of an answer; a key authorization has 87 bytes.
+	maxAnswer = 128
+)
+
+// validateHTTP01 fetches the key authorization from the host (RFC 8555, section 8.3).
+func (s *Server) validateHTTP01(ctx context.Context, host, token, keyAuthorization string) *Problem {
+	url := "http://" + host + "/.well-known/acme-challenge/" + token
+	what := "http-01 for " + host + " at " + url
+	client := &http.Client{Transport: &targetTransport{s}, CheckRedirect: checkRedirect}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return problemf("malformed", "%s: %v", what, err)
+	}
+	req.Header.Set("User-Agent", "acmetest (validation)")
+	req.Header.Set("Accept", "*/*")
+	resp, err := client.Do(req)
+	if err != nil {
+		var problem *Problem
+		if errors.As(err, &problem) {
+			problem.Detail = what + ": " + problem.Detail
+			return problem
+		}
+		return connectionProblem(err, what)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if resp.StatusCode != http.StatusOK {
+		return problemf("unauthorized", "%s: the answer has status %d", what, resp.StatusCode)
+	}
+	if err != nil {
+		return connectionProblem(err, what)
+	}
+	if len(body) > maxAnswer {
+		return problemf("unauthorized", "%s: the answer is longer than %d bytes, it begins with %q", what, maxAnswer, body[:64])
+	}
+	if got := strings.TrimRight(string(body), " \t\r\n"); got != keyAuthorization {
+		return problemf("unauthorized", "%s: the answer is %q instead of %q", what, got, keyAuthorization)
+	}
+	return nil
+}
+
+// checkRedirect allows what Let's Encrypt allows: http and https on their own ports, to names.
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	if len(via) > maxRedirects {
+		return problemf("connection", "more than %d redirects", maxRedirects)
+	}
+	port := req.URL.Port()
+	switch {
+	case req.URL.Scheme == "http" && (port == "" || port == "80"):
+	case req.URL.Scheme == "https" && (port == "" || port == "443"):
+	default:
+		return problemf("connection", "redirect to %q: only http on port 80 and https on port 443 are followed", req.URL)
+	}
+	if net.ParseIP(req.URL.Hostname()) != nil {
+		return problemf("connection", "redirect to %q: an IP address is not followed", req.URL)
+	}
+	return nil
+}
+
+// targetTransport sends a request to where the table of names leads.
+type targetTransport struct{ s *Server }
+
+var _ http.RoundTripper = (*targetTransport)(nil)
+
+// RoundTrip calls the target's handler, or connects to its address.
+func (t *targetTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	target, problem := t.s.names.lookup(req.URL.Hostname())
+	if problem != nil {
+		return nil, problem
+	}
+	if target.HTTPHandler != nil {
+		memory := &memoryTransport{tasks: &t.s.tasks, ctx: t.s.ctx, handler: target.HTTPHandler}
+		return memory.RoundTrip(req)
+	}
+	network := &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialTarget(ctx, target.HTTPAddr)
+		},
+		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			raw, err := t.s.dialHTTPS(ctx, target)
+			if err != nil {
+				return nil, err
+			}
+			// Any certificate will do: the host may have none yet.
+			conn := tls.Client(raw, &tls.Config{ServerName: req.URL.Hostname(), InsecureSkipVerify: true})
+			if err := conn.HandshakeContext(ctx); err != nil {
+				_ = raw.Close()
+				return nil, handshakeProblem(err, "redirect to https")
+			}
+			return conn, nil
+		},
+	}
+	return network.RoundTrip(req)
+}
+
+// dialHTTPS connects for a redirect to https. A configuration has no HTTP server behind it.
+func (s *Server) dialHTTPS(ctx context.Context, target Target) (net.Conn, error) {
+	if target.TLSConfig != nil {
+		return nil, fmt.Errorf("a Target with TLSConfig answers redirects to https by its HTTPHandler, and it has none")
+	}
+	return dialTarget(ctx, target.TLSAddr)
+}

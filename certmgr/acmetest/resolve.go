@@ -1,0 +1,75 @@
+package acmetest
+
+import (
+	"crypto/tls"
+	"net/http"
+	"strings"
+	"sync"
+)
+
+// Target is where a name leads during validation: real loopback addresses, or a configuration and a handler that are
+// called in memory. The zero Target is a host that refuses connections.
+type Target struct {
+	// TLSAddr is the host:port that is dialled for tls-alpn-01, and for redirects to https.
+	TLSAddr string
+	// HTTPAddr is the host:port that is dialled for http-01.
+	HTTPAddr string
+	// TLSConfig is used instead of TLSAddr: a handshake in memory with a server of this configuration.
+	TLSConfig *tls.Config
+	// HTTPHandler is used instead of HTTPAddr: it is called in memory.
+	HTTPHandler http.Handler
+}
+
+// names is the table that stands in for DNS.
+type names struct {
+	mu    sync.Mutex
+	table map[string]Target // by name or wildcard
+}
+
+// Resolve lets a name lead to t: an exact name, "*.example.com" for all names with one label more, or "*" for every
+// name. The most exact entry counts; an entry of the same pattern is replaced. A name without an entry does not exist:
+// its validation fails with "dns".
+func (s *Server) Resolve(pattern string, t Target) {
+	s.names.mu.Lock()
+	defer s.names.mu.Unlock()
+	if s.names.table == nil {
+		s.names.table = make(map[string]Target)
+	}
+	s.names.table[strings.ToLower(pattern)] = t
+}
+
+// Unresolve removes the entry of a pattern.
+func (s *Server) Unresolve(pattern string) {
+	s.names.mu.Lock()
+	defer s.names.mu.Unlock()
+	delete(s.names.table, strings.ToLower(pattern))
+}
+
+// lookup returns where a name leads, or a problem of type "dns".
+func (n *names) lookup(host string) (Target, *Problem) {
+	host = strings.ToLower(host)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	patterns := []string{host}
+	if _, parent, ok := strings.Cut(host, "."); ok {
+		patterns = append(patterns, "*."+parent)
+	}
+	for _, pattern := range append(patterns, "*") {
+		if t, ok := n.table[pattern]; ok {
+			return t, nil
+		}
+	}
+	return Target{}, problemf("dns", "NXDOMAIN looking up %s: no such name in the table of the test's CA", host)
+}
+
+// matchName reports whether a pattern of Resolve covers host. Both are in lower case.
+func matchName(pattern, host string) bool {
+	if pattern == "*" || pattern == host {
+		return true
+	}
+	if parent, ok := strings.CutPrefix(pattern, "*."); ok {
+		_, rest, ok := strings.Cut(host, ".")
+		return ok && rest == parent
+	}
+	return false
+}

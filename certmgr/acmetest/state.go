@@ -1,0 +1,151 @@
+package acmetest
+
+import (
+	"crypto/x509"
+	"slices"
+	"time"
+)
+
+// The states of RFC 8555, section 7.1.6.
+const (
+	pending     = "pending"
+	ready       = "ready"
+	processing  = "processing"
+	valid       = "valid"
+	invalid     = "invalid"
+	deactivated = "deactivated"
+	expired     = "expired"
+)
+
+// How long an order or a pending authorization may be used, and for how long a valid one may be used again.
+const (
+	pendingLifetime = 7 * 24 * time.Hour
+	validLifetime   = 30 * 24 * time.Hour
+)
+
+// state is what the CA knows. Resources are numbered from 1 in the order of their creation; number n of a kind is at
+// index n-1. Server.mu guards all of it, the pointers' targets included.
+type state struct {
+	accounts       []*account
+	accountByKey   map[string]*account // by thumbprint
+	orders         []*order
+	authorizations []*authorization
+	challenges     []*challenge
+	certificates   []*certificate
+}
+
+func (st *state) init() { st.accountByKey = make(map[string]*account) }
+
+type account struct {
+	id      int
+	key     *publicKey
+	contact []string
+	status  string
+	agreed  bool
+}
+
+type order struct {
+	id             int
+	account        *account
+	hosts          []string
+	authorizations []*authorization
+	status         string
+	expires        time.Time
+	problem        *Problem
+	certificate    *certificate
+}
+
+type authorization struct {
+	id         int
+	account    *account
+	host       string
+	status     string
+	expires    time.Time
+	challenges []*challenge
+}
+
+type challenge struct {
+	id            int
+	authorization *authorization
+	typ           string
+	token         string
+	status        string
+	validated     time.Time
+	problem       *Problem
+}
+
+type certificate struct {
+	id      int
+	account *account
+	hosts   []string // of the order; the leaf's may have been edited
+	leaf    *x509.Certificate
+	request *x509.CertificateRequest
+	pem     []byte
+	revoked bool
+}
+
+// numbered returns number id of a list, or nil.
+func numbered[T any](list []*T, id int) *T {
+	if id < 1 || id > len(list) {
+		return nil
+	}
+	return list[id-1]
+}
+
+// current returns the authorization's status now. Server.mu is held.
+func (a *authorization) current(now time.Time) string {
+	if (a.status == pending || a.status == valid) && now.After(a.expires) {
+		a.status = expired
+	}
+	return a.status
+}
+
+// current returns the order's status now, which follows from its authorizations until it is finalized (RFC 8555,
+// section 7.1.6). Server.mu is held.
+func (o *order) current(now time.Time) string {
+	if o.status != pending && o.status != ready {
+		return o.status
+	}
+	if now.After(o.expires) {
+		o.status = invalid
+		return o.status
+	}
+	o.status = ready
+	for _, a := range o.authorizations {
+		switch a.current(now) {
+		case valid:
+		case pending:
+			if o.status == ready {
+				o.status = pending
+			}
+		default:
+			o.status = invalid
+		}
+	}
+	return o.status
+}
+
+// hostsOf returns the names that a resource is about.
+func (s *Server) hostsOf(e Endpoint, id int) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch e {
+	case Order, Finalize:
+		if o := numbered(s.state.orders, id); o != nil {
+			return slices.Clone(o.hosts)
+		}
+	case Authorization:
+		if a := numbered(s.state.authorizations, id); a != nil {
+			return []string{a.host}
+		}
+	case Challenge:
+		if c := numbered(s.state.challenges, id); c != nil {
+			return []string{c.authorization.host}
+		}
+	case Certificate:
+		if c := numbered(s.state.certificates, id); c != nil {
+			return slices.Clone(c.hosts)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,161 @@
+package acmetest
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"errors"
+	"io"
+	"net"
+	"strings"
+)
+
+// protoTLSALPN is the ALPN protocol of a tls-alpn-01 validation.
+const protoTLSALPN = "acme-tls/1"
+
+// validateTLSALPN01 makes a TLS handshake with the host and checks the certificate (RFC 8737, section 3).
+func (s *Server) validateTLSALPN01(ctx context.Context, host, keyAuthorization string) *Problem {
+	target, problem := s.names.lookup(host)
+	if problem != nil {
+		return problem
+	}
+	what := "tls-alpn-01 for " + host + " at " + target.tlsName()
+	conn, err := s.dialTLS(ctx, target)
+	if err != nil {
+		return connectionProblem(err, what)
+	}
+	defer func() { _ = conn.Close() }()
+	// The raw connection is closed and not the TLS one: that would wait for somebody to read its alert.
+	client := tls.Client(conn, &tls.Config{
+		ServerName:         host,
+		NextProtos:         []string{protoTLSALPN},
+		MinVersion:         tls.VersionTLS12,
+		InsecureSkipVerify: true, // the certificate is self-signed; checkALPNCertificate checks it
+	})
+	if err := client.HandshakeContext(ctx); err != nil {
+		return handshakeProblem(err, what)
+	}
+	state := client.ConnectionState()
+	if state.NegotiatedProtocol != protoTLSALPN {
+		return problemf("unauthorized", "%s: the server negotiated the protocol %q instead of %q",
+			what, state.NegotiatedProtocol, protoTLSALPN)
+	}
+	if err := checkALPNCertificate(state.PeerCertificates, host, keyAuthorization); err != nil {
+		return problemf("unauthorized", "%s: wrong validation certificate: %v", what, err)
+	}
+	return nil
+}
+
+// dialTLS connects to the TLS server of a target, in memory if it is a configuration.
+func (s *Server) dialTLS(ctx context.Context, target Target) (net.Conn, error) {
+	if target.TLSConfig == nil {
+		return dialTarget(ctx, target.TLSAddr)
+	}
+	client, server := net.Pipe()
+	started := s.tasks.Go(func() {
+		defer func() { _ = server.Close() }()
+		// The other side sees how this ends.
+		_ = tls.Server(server, target.TLSConfig).HandshakeContext(ctx)
+	})
+	if !started {
+		return nil, context.Canceled
+	}
+	return client, nil
+}
+
+func (t Target) tlsName() string {
+	switch {
+	case t.TLSConfig != nil:
+		return "the TLSConfig of its Target"
+	case t.TLSAddr != "":
+		return t.TLSAddr
+	default:
+		return "port 443 (its Target has no TLS server)"
+	}
+}
+
+// handshakeProblem tells a server that refused from one that is not there.
+func handshakeProblem(err error, what string) *Problem {
+	var record tls.RecordHeaderError
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, io.EOF), errors.Is(err, io.ErrClosedPipe):
+		return connectionProblem(err, what)
+	case errors.As(err, &record):
+		return problemf("tls", "%s: the server does not speak TLS: %v", what, err)
+	case strings.Contains(err.Error(), "tls: "):
+		return problemf("tls", "%s: the handshake failed: %v", what, err)
+	default:
+		return connectionProblem(err, what)
+	}
+}
+
+// checkALPNCertificate applies the rules of RFC 8737, section 3.
+func checkALPNCertificate(chain []*x509.Certificate, host, keyAuthorization string) error {
+	if len(chain) == 0 {
+		return errors.New("there is none")
+	}
+	leaf := chain[0]
+	if !bytes.Equal(leaf.RawIssuer, leaf.RawSubject) ||
+		leaf.CheckSignature(leaf.SignatureAlgorithm, leaf.RawTBSCertificate, leaf.Signature) != nil {
+		return errors.New("it is not self-signed, so it is not a validation certificate (was the server's ordinary certificate sent?)")
+	}
+	if err := checkOnlyName(leaf, host); err != nil {
+		return err
+	}
+	want := sha256.Sum256([]byte(keyAuthorization))
+	return checkACMEIdentifier(leaf, want[:])
+}
+
+// checkOnlyName checks that the certificate is for one name and nothing else, of any kind.
+func checkOnlyName(leaf *x509.Certificate, host string) error {
+	extension, err := onlyExtension(leaf, asn1.ObjectIdentifier{2, 5, 29, 17}, "subjectAltName")
+	if err != nil {
+		return err
+	}
+	var general []asn1.RawValue
+	if rest, err := asn1.Unmarshal(extension.Value, &general); err != nil || len(rest) > 0 {
+		return errors.New("its subjectAltName cannot be read")
+	}
+	if len(general) != 1 || len(leaf.DNSNames) != 1 || !strings.EqualFold(leaf.DNSNames[0], host) {
+		return errors.New("it is for " + strings.Join(leaf.DNSNames, ", ") + " and not for exactly " + host)
+	}
+	return nil
+}
+
+// checkACMEIdentifier checks the extension acmeIdentifier.
+func checkACMEIdentifier(leaf *x509.Certificate, want []byte) error {
+	extension, err := onlyExtension(leaf, asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 31}, "acmeIdentifier")
+	if err != nil {
+		return err
+	}
+	if !extension.Critical {
+		return errors.New("its acmeIdentifier is not critical")
+	}
+	var got []byte
+	if rest, err := asn1.Unmarshal(extension.Value, &got); err != nil || len(rest) > 0 || len(got) != len(want) {
+		return errors.New("its acmeIdentifier is not an octet string of 32 bytes")
+	}
+	if subtle.ConstantTimeCompare(got, want) != 1 {
+		return errors.New("its acmeIdentifier belongs to another token or account key")
+	}
+	return nil
+}
+
+// onlyExtension returns the extension of which there must be exactly one.
+func onlyExtension(leaf *x509.Certificate, id asn1.ObjectIdentifier, name string) (pkix.Extension, error) {
+	var found []pkix.Extension
+	for _, extension := range leaf.Extensions {
+		if extension.Id.Equal(id) {
+			found = append(found, extension)
+		}
+	}
+	if len(found) != 1 {
+		return pkix.Extension{}, errors.New("it has no (or more than one) extension " + name)
+	}
+	return found[0], nil
+}

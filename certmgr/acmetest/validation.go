@@ -1,0 +1,103 @@
+package acmetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"time"
+)
+
+// The challenge types.
+const (
+	tlsALPN01 = "tls-alpn-01" // RFC 8737
+	http01    = "http-01"     // RFC 8555, section 8.3
+)
+
+// validationTimeout bounds one validation, as at Let's Encrypt.
+const validationTimeout = 10 * time.Second
+
+// validate carries out one validation, once, and records how it ended. It runs in a goroutine of its own.
+func (s *Server) validate(c *challenge, host, keyAuthorization string) {
+	ctx, cancel := context.WithTimeout(s.ctx, validationTimeout)
+	defer cancel()
+	problem := s.challengeProblem(ctx, c.typ, host, c.token, keyAuthorization)
+	if s.ctx.Err() != nil {
+		return // the server is closed: nobody asks any more
+	}
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := c.authorization
+	if problem != nil {
+		filled := problem.filled()
+		c.status, c.problem = invalid, &filled
+	} else {
+		c.status, c.validated = valid, now
+	}
+	if a.current(now) != pending {
+		return // deactivated meanwhile
+	}
+	a.status = c.status
+	if a.status == valid {
+		a.expires = now.Add(validLifetime)
+	}
+}
+
+// challengeProblem returns why a validation fails, or nil. The type and token of a challenge never change, so no lock
+// is needed.
+func (s *Server) challengeProblem(ctx context.Context, typ, host, token, keyAuthorization string) *Problem {
+	for _, f := range s.hosts.find(faultValidation, host) {
+		if f.challengeType == "" || f.challengeType == typ {
+			problem := f.problem
+			return &problem
+		}
+	}
+	if typ == tlsALPN01 {
+		return s.validateTLSALPN01(ctx, host, keyAuthorization)
+	}
+	return s.validateHTTP01(ctx, host, token, keyAuthorization)
+}
+
+// failedValidations describes the validations that failed, oldest authorization first.
+func (s *Server) failedValidations() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []string
+	for _, c := range s.state.challenges {
+		if c.status == invalid && c.problem != nil {
+			list = append(list, fmt.Sprintf("validation of %s failed: %s: %q",
+				c.authorization.host, shortType(c.problem.Type), c.problem.Detail))
+		}
+	}
+	return list
+}
+
+// dialTarget connects to the address of a target. An empty address refuses.
+func dialTarget(ctx context.Context, addr string) (net.Conn, error) {
+	if addr == "" {
+		return nil, syscall.ECONNREFUSED
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", addr)
+}
+
+// connectionProblem describes a failure to connect or to read. What says where.
+func connectionProblem(err error, what string) *Problem {
+	var timeout net.Error
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return problemf("connection", "%s: connection refused", what)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
+		errors.As(err, &timeout) && timeout.Timeout():
+		return problemf("connection", "%s: no answer within %v (is a firewall in the way?)", what, validationTimeout)
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
+		errors.Is(err, io.ErrClosedPipe):
+		return problemf("connection", "%s: the connection was closed before the answer was complete", what)
+	default:
+		return problemf("connection", "%s: %v", what, err)
+	}
+}
