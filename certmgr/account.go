@@ -37,6 +37,7 @@ type accounts struct {
 	store  *store
 	audit  *auditor
 	prompt *callouts
+	calls  *callouts // registrations
 	flight *flight[*account]
 
 	mu    sync.Mutex
@@ -59,7 +60,8 @@ func (a *accounts) get(ctx context.Context) (*account, error) {
 		ctx, cancel := context.WithTimeoutCause(ctx, registerTimeout,
 			fmt.Errorf("no account within %v: %w", registerTimeout, context.DeadlineExceeded))
 		defer cancel()
-		acc, err := a.register(ctx)
+		// The user's key and RetryBackoff take part.
+		acc, err := callOut(ctx, a.calls, a.dir, a.register)
 		if err == nil {
 			a.mu.Lock()
 			a.ready = acc
@@ -98,7 +100,7 @@ func (a *accounts) register(ctx context.Context) (*account, error) {
 	client := a.ca.Client(key, "")
 	dir, err := client.Discover(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("directory %s: %w", a.dir, err)
+		return nil, fmt.Errorf("directory %s: %w", a.dir, acmeclient.Cause(err))
 	}
 	agreed, err := a.askTerms(ctx, dir.Terms)
 	if err != nil {
@@ -110,13 +112,13 @@ func (a *accounts) register(ctx context.Context) (*account, error) {
 	}
 	_, err = client.Register(ctx, req, func(string) bool { return agreed })
 	if err != nil && !isAccountExists(err) {
-		return nil, fmt.Errorf("registering an account: %w%s", err, a.registerHint(dir, agreed))
+		return nil, fmt.Errorf("registering an account: %w%s", acmeclient.Cause(err), a.registerHint(dir, agreed))
 	}
 	if client.KID == "" {
 		// A CA that answers 409 for a known key has not named the account.
 		known, err := client.GetReg(ctx, "")
 		if err != nil {
-			return nil, fmt.Errorf("looking up the account: %w", err)
+			return nil, fmt.Errorf("looking up the account: %w", acmeclient.Cause(err))
 		}
 		client.KID = acme.KeyID(known.URI)
 	}

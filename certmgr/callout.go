@@ -18,6 +18,7 @@ import (
 type callouts struct {
 	name  string // "Cache.Get", for errors and Close
 	limit int
+	grace time.Duration // to come back with an error of its own, after its context has ended
 
 	mu      sync.Mutex
 	running map[string]time.Time // by key, since when
@@ -63,10 +64,12 @@ func callOut[T any](ctx context.Context, c *callouts, key string, f func(context
 		return res.val, res.err
 	case <-ctx.Done():
 	}
+	late := time.NewTimer(c.grace)
+	defer late.Stop()
 	select {
-	case res := <-done: // it answered at the very end of its time
+	case res := <-done:
 		return res.val, res.err
-	default:
+	case <-late.C:
 		return zero, fmt.Errorf("%s for %q did not return: %w", c.name, key, ctx.Err())
 	}
 }

@@ -48,6 +48,7 @@ type issuer struct {
 	breaker    *breaker
 	slots      *slots
 	accounts   *accounts
+	calls      *callouts // attempts, which run the user's code too
 	challenges *challenges
 	ca         *acmeclient.CA
 	dir        string
@@ -82,20 +83,20 @@ func (is *issuer) issue(ctx context.Context, c *call[*certificate], req issueReq
 	}
 	begin := is.now()
 	a.audit(Event{Kind: EventIssuing, Stage: StageOrder, Reason: req.reason})
-	cert, data, acc, err := is.attempt(ctx, a)
+	out := is.attempt(ctx, c, a)
 	release()
-	cause, clockOff := err, false
-	if errors.Is(err, ErrClock) {
+	cause, clockOff := out.err, false
+	if errors.Is(out.err, ErrClock) {
 		cause, clockOff = nil, true // the CA did its part
 	}
-	whole := is.breaker.done(a.host, probe, is.troubleOf(a, cause), cause, retryAfter(cause))
-	if cert != nil {
-		is.succeed(ctx, a, req, cert, data, begin)
+	whole := is.breaker.done(a.host, probe, is.troubleOf(a, out.stage, cause), cause, retryAfter(cause))
+	if out.cert != nil {
+		is.succeed(ctx, a, req, out, begin)
 	}
-	if err != nil {
-		return nil, is.fail(a, req, acc, err, last, whole, clockOff)
+	if out.err != nil {
+		return nil, is.fail(a, req, out, last, whole, clockOff)
 	}
-	return cert, nil
+	return out.cert, nil
 }
 
 // admit waits for a slot and asks the breaker, which may have opened meanwhile.
@@ -116,16 +117,49 @@ func (is *issuer) admit(ctx context.Context, a *attempt, req issueRequest, suspe
 	return release, probe, nil
 }
 
-// attempt holds the conversation with the CA, within attemptTimeout. A
-// certificate comes with its cache entry; with ErrClock it comes too.
-func (is *issuer) attempt(ctx context.Context, a *attempt) (*certificate, []byte, *account, error) {
+// outcome is what an attempt came to. A certificate comes with its cache entry,
+// with ErrClock it comes too.
+type outcome struct {
+	cert  *certificate
+	data  []byte
+	acc   *account
+	stage Stage // the last one
+	err   error
+}
+
+// attempt holds the conversation with the CA, within attemptTimeout. The
+// user's code takes part in it (Client.Key, RetryBackoff, HTTPClient), so that
+// it is a callback that may panic or ignore its context.
+func (is *issuer) attempt(ctx context.Context, c *issueCall, a *attempt) outcome {
 	ctx, cancel := context.WithTimeoutCause(ctx, attemptTimeout, fmt.Errorf("no certificate within %v: %w", attemptTimeout, context.DeadlineExceeded))
 	defer cancel()
 	ctx = acmeclient.WithTrace(ctx, a.trace)
+	out, err := callOut(ctx, is.calls, c.key, func(ctx context.Context) (outcome, error) {
+		out := is.converse(ctx, a)
+		out.stage = a.stage
+		return out, nil
+	})
+	if err != nil { // a's fields may still be in use, but for those that are safe
+		out = outcome{stage: c.getStage(), err: err}
+	}
+	if out.err != nil && ctx.Err() != nil {
+		out.err = fmt.Errorf("%w%s: %w", context.Cause(ctx), lastURL(a.trace), out.err)
+	}
+	return out
+}
+
+func lastURL(t *acmeclient.Trace) string {
+	if u := t.FailedURL(); u != "" {
+		return ", last request " + u
+	}
+	return ""
+}
+
+func (is *issuer) converse(ctx context.Context, a *attempt) (out outcome) {
 	a.enter(StageAccount)
 	acc, err := is.accounts.get(ctx)
 	if err != nil {
-		return nil, nil, nil, err
+		return outcome{err: err}
 	}
 	a.client = is.ca.Client(acc.key, acc.kid)
 	key, chain, leaf, err := a.run(ctx)
@@ -133,17 +167,28 @@ func (is *issuer) attempt(ctx context.Context, a *attempt) (*certificate, []byte
 		if isAccountGone(err) {
 			is.accounts.forget(acc)
 		}
-		if len(a.pending) > 0 {
-			is.tasks.Go(a.deactivate)
-		}
-		if ctx.Err() != nil && !errors.Is(err, context.Cause(ctx)) {
-			err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
-		}
-		return nil, nil, acc, err
+		is.giveUp(a)
+		return outcome{acc: acc, err: err}
 	}
 	is.lastWorked.note(a.host, a.worked)
 	cert, data, err := is.keep(a, key, chain, leaf)
-	return cert, data, acc, err
+	return outcome{cert: cert, data: data, acc: acc, err: err}
+}
+
+// giveUp deactivates what is pending, detached from the attempt, whose time
+// may be over.
+func (is *issuer) giveUp(a *attempt) {
+	if len(a.pending) == 0 {
+		return
+	}
+	is.tasks.Go(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, deactivateTimeout)
+		defer cancel()
+		callOut(ctx, is.calls, "deactivation "+a.id, func(ctx context.Context) (struct{}, error) {
+			a.deactivate(ctx)
+			return struct{}{}, nil
+		})
+	})
 }
 
 // keep makes what the CA issued ready to be kept. Dates that do not fit the
@@ -169,13 +214,14 @@ func (is *issuer) keep(a *attempt, key crypto.Signer, chain [][]byte, leaf *x509
 
 // succeed publishes a certificate: memory first, so that handshakes have it
 // whatever becomes of the cache.
-func (is *issuer) succeed(ctx context.Context, a *attempt, req issueRequest, cert *certificate, data []byte, begin time.Time) {
-	a.enter(StageStore)
+func (is *issuer) succeed(ctx context.Context, a *attempt, req issueRequest, out outcome, begin time.Time) {
+	cert := out.cert
+	a.setStage(StageStore)
 	is.memory.put(cert, req.grant)
 	known := is.failures.forget(req.sub)
 	is.schedule(cert)
 	a.audit(Event{Kind: EventIssued, Stage: StageStore, NotAfter: cert.notAfter, Reason: req.reason, Duration: is.now().Sub(begin)})
-	is.store.putCertificate(ctx, cert, data, func() bool { return is.memory.current(cert.subject) == cert })
+	is.store.putCertificate(ctx, cert, out.data, func() bool { return is.memory.current(cert.subject) == cert })
 	if known {
 		is.tasks.Go(func(ctx context.Context) {
 			for _, key := range failureCacheKeys(req.sub) {
@@ -187,12 +233,13 @@ func (is *issuer) succeed(ctx context.Context, a *attempt, req issueRequest, cer
 
 // fail makes the error of a failed attempt and remembers it: against the host,
 // unless the CA failed as a whole.
-func (is *issuer) fail(a *attempt, req issueRequest, acc *account, cause error, last *failure, whole, clockOff bool) error {
+func (is *issuer) fail(a *attempt, req issueRequest, out outcome, last *failure, whole, clockOff bool) error {
+	cause := out.err
 	if is.tasks.isClosed() {
 		return &refusal{kind: ErrClosed, host: a.host, cause: cause}
 	}
 	now := is.now()
-	e := &IssuanceError{Host: a.host, KeyType: a.sub.keyType.String(), Stage: a.stage, CA: is.dir, Attempt: a.id, Attempts: 1, Time: now, Err: cause}
+	e := &IssuanceError{Host: a.host, KeyType: a.sub.keyType.String(), Stage: out.stage, CA: is.dir, Attempt: a.id, Attempts: 1, Time: now, Err: cause}
 	if whole {
 		e.RetryAt, _, _ = is.breaker.state()
 		a.audit(Event{Kind: EventIssueFailed, Stage: e.Stage, RetryAt: e.RetryAt, Reason: req.reason, Err: e})
@@ -211,8 +258,8 @@ func (is *issuer) fail(a *attempt, req issueRequest, acc *account, cause error, 
 		}
 	}
 	rec := &failure{err: e, machine: is.machine, standing: req.grant.standing, clockOff: clockOff, lastRead: now}
-	if acc != nil {
-		rec.account = string(acc.kid)
+	if out.acc != nil {
+		rec.account = string(out.acc.kid)
 	}
 	is.failures.put(req.sub, rec, now)
 	a.audit(Event{Kind: EventIssueFailed, Stage: e.Stage, RetryAt: e.RetryAt, Count: e.Attempts, Reason: req.reason, Err: e})
@@ -221,11 +268,11 @@ func (is *issuer) fail(a *attempt, req issueRequest, acc *account, cause error, 
 }
 
 // troubleOf says what a failed attempt means for the CA.
-func (is *issuer) troubleOf(a *attempt, err error) trouble {
+func (is *issuer) troubleOf(a *attempt, stage Stage, err error) trouble {
 	if err == nil {
 		return troubleHost
 	}
-	if a.stage == StageAccount || a.trace.Failed() == acmeclient.EndpointDirectory || a.trace.Failed() == acmeclient.EndpointNewNonce {
+	if stage == StageAccount || a.trace.Failed() == acmeclient.EndpointDirectory || a.trace.Failed() == acmeclient.EndpointNewNonce {
 		return troubleCA
 	}
 	e, ok := errors.AsType[*acme.Error](err)
@@ -234,7 +281,7 @@ func (is *issuer) troubleOf(a *attempt, err error) trouble {
 		return troubleOwn // no reply, or none that could be read
 	case !ok:
 		return troubleHost
-	case isRateLimit(e):
+	case acmeclient.IsRateLimited(e):
 		if isAccountWide(e, a.host) {
 			return troubleCA
 		}
@@ -243,10 +290,6 @@ func (is *issuer) troubleOf(a *attempt, err error) trouble {
 		return troubleOwn
 	}
 	return troubleHost
-}
-
-func isRateLimit(e *acme.Error) bool {
-	return e.StatusCode == http.StatusTooManyRequests || e.ProblemType == "urn:ietf:params:acme:error:rateLimited"
 }
 
 // isAccountWide reports whether a rate limit is the account's and not a name's.

@@ -195,8 +195,10 @@ func (s *stages) buildIssuer() {
 	s.issuer = &issuer{m: s.m, now: s.now, tasks: s.tasks, audit: s.audit, store: s.store, memory: s.memory,
 		failures: s.failures, challenges: s.challenges, ca: ca, dir: s.dir, machine: machineName(), locker: processLock{},
 		schedule: s.renewals.issued, slots: &slots{limit: s.m.maxIssuing}, breaker: newBreaker(s.dir, s.audit, s.now)}
+	s.issuer.calls = s.callout("issuance", math.MaxInt) // MaxIssuing bounds them
+	s.issuer.calls.grace = time.Second                  // its error says more than that it is late
 	s.issuer.accounts = &accounts{m: s.m, ca: ca, dir: s.dir, key: client.Key, store: s.store, audit: s.audit,
-		prompt: s.callout("Prompt", 1), flight: newFlight[*account](s.tasks, s.waiters)}
+		prompt: s.callout("Prompt", 1), calls: s.callout("account registration", 1), flight: newFlight[*account](s.tasks, s.waiters)}
 }
 
 // callout makes the bounds for one kind of callback and has Close wait for it.

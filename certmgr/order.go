@@ -22,20 +22,19 @@ import (
 // attempt is one try to have a certificate issued: the conversation with the
 // CA, with a client of its own.
 type attempt struct {
-	id        string
-	host      string
-	sub       subject
-	types     []string // challenge types to try, in this order
-	client    *acme.Client
-	trace     *acmeclient.Trace
-	solvers   func(typ string) solver
-	setStage  func(Stage)
-	audit     func(Event)
-	extra     []pkix.Extension
-	stage     Stage
-	worked    string   // challenge type of the authorization, if one was needed
-	pending   []string // authorizations to deactivate if the attempt fails
-	orderURLs []string
+	id       string
+	host     string
+	sub      subject
+	types    []string // challenge types to try, in this order
+	client   *acme.Client
+	trace    *acmeclient.Trace
+	solvers  func(typ string) solver
+	setStage func(Stage)
+	audit    func(Event)
+	extra    []pkix.Extension
+	stage    Stage
+	worked   string   // challenge type of the authorization, if one was needed
+	pending  []string // authorizations to deactivate if the attempt fails
 }
 
 // attemptTimeout bounds an attempt, once it has its issuance slot.
@@ -85,9 +84,8 @@ func (a *attempt) authorizedOrder(ctx context.Context) (*acme.Order, error) {
 		a.enter(StageOrder)
 		order, err := a.client.AuthorizeOrder(ctx, acme.DomainIDs(a.host))
 		if err != nil {
-			return nil, errors.Join(append(causes, err)...)
+			return nil, errors.Join(append(causes, acmeclient.Cause(err))...)
 		}
-		a.orderURLs = append(a.orderURLs, order.URI)
 		switch order.Status {
 		case acme.StatusReady:
 			return order, nil // authorized by earlier orders
@@ -125,7 +123,7 @@ func (a *attempt) authorize(ctx context.Context, order *acme.Order, types []stri
 		a.pending = append(a.pending, url)
 		z, err := a.client.GetAuthorization(ctx, url)
 		if err != nil {
-			return "", err
+			return "", acmeclient.Cause(err)
 		}
 		switch z.Status {
 		case acme.StatusValid:
@@ -188,7 +186,7 @@ func (a *attempt) solve(ctx context.Context, chal *acme.Challenge, authzURL stri
 	}
 	defer p.remove()
 	if _, err := a.client.Accept(ctx, chal); err != nil {
-		return false, err
+		return false, acmeclient.Cause(err)
 	}
 	z, err := a.pollAuthorization(ctx, authzURL)
 	switch {
@@ -271,7 +269,8 @@ func (a *attempt) finalize(ctx context.Context, order *acme.Order, csr []byte) (
 	if done.Status != acme.StatusValid || done.CertURL == "" {
 		return nil, orderFailed(done)
 	}
-	return a.client.FetchCert(ctx, done.CertURL, true)
+	chain, err := a.client.FetchCert(ctx, done.CertURL, true)
+	return chain, acmeclient.Cause(err)
 }
 
 // postFinalize sends the CSR and no more. acme.Client.CreateCertFromOrder
@@ -285,7 +284,7 @@ func (a *attempt) postFinalize(ctx context.Context, order *acme.Order, csr []byt
 	}
 	reply, err := a.client.Accept(ctx, &acme.Challenge{URI: order.FinalizeURL, Payload: payload})
 	if err != nil {
-		return "", err
+		return "", acmeclient.Cause(err)
 	}
 	return reply.Status, nil
 }
@@ -331,16 +330,17 @@ func poll[T any](ctx context.Context, trace *acmeclient.Trace, first time.Durati
 		}
 		e, refused := errors.AsType[*acme.Error](err)
 		if fails++; fails >= pollMaxFails || ctx.Err() != nil || refused && e.StatusCode < http.StatusInternalServerError {
-			return zero, err
+			return zero, acmeclient.Cause(err)
 		}
 	}
 }
 
+// deactivateTimeout bounds the clean-up after a failed attempt.
+const deactivateTimeout = 30 * time.Second
+
 // deactivate gives up authorizations that are still pending, so that they do
 // not count against the account's limit.
 func (a *attempt) deactivate(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
 	for _, url := range a.pending {
 		if a.client.RevokeAuthorization(ctx, url) != nil {
 			return // they expire by themselves

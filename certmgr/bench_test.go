@@ -1,0 +1,264 @@
+package certmgr_test
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/acme/autocert"
+
+	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/cache"
+)
+
+// The benchmarks run autocert and certmgr side by side; compare them with
+//
+//	go test -run '^$' -bench . -count 10 ./certmgr | benchstat -col /impl -
+
+// getter is what both packages have in common.
+type getter interface {
+	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
+}
+
+// contestant is a Manager under comparison.
+type contestant struct {
+	impl string
+	make func(hosts []string, c certmgr.Cache) getter
+}
+
+// contestants returns autocert with its only kind of list, and certmgr with
+// its own list and with a policy function.
+func contestants() []contestant {
+	return []contestant{
+		{"autocert", func(hosts []string, c certmgr.Cache) getter {
+			return &autocert.Manager{Prompt: autocert.AcceptTOS, Cache: c, HostPolicy: autocert.HostWhitelist(hosts...)}
+		}},
+		{"certmgr", func(hosts []string, c certmgr.Cache) getter {
+			return &certmgr.Manager{Prompt: certmgr.AcceptTOS, Cache: c, Hosts: certmgr.MustAllowlist(hosts...)}
+		}},
+		{"certmgr-HostPolicy", func(hosts []string, c certmgr.Cache) getter {
+			return &certmgr.Manager{Prompt: certmgr.AcceptTOS, Cache: c, HostPolicy: certmgr.HostWhitelist(hosts...)}
+		}},
+	}
+}
+
+// closeGetter ends a certmgr.Manager; autocert's cannot be ended.
+func closeGetter(tb testing.TB, g getter) {
+	tb.Helper()
+	if m, ok := g.(*certmgr.Manager); ok {
+		if err := m.Close(); err != nil {
+			tb.Errorf("Close: %v", err)
+		}
+	}
+}
+
+func benchHosts(n int) []string {
+	hosts := make([]string, n)
+	for i := range hosts {
+		hosts[i] = fmt.Sprintf("host-%05d.example.com", i)
+	}
+	return hosts
+}
+
+// maxBenchHosts is the most that a benchmark uses.
+const maxBenchHosts = 10_000
+
+// benchBundles are cache entries for benchHosts(maxBenchHosts), signed once for
+// all benchmarks. They are not changed.
+var benchBundles = sync.OnceValue(func() [][]byte {
+	ca := newTestCA()
+	bundles := make([][]byte, maxBenchHosts)
+	for i, host := range benchHosts(maxBenchHosts) {
+		bundles[i] = ca.bundle(leafFor(host))
+	}
+	return bundles
+})
+
+// benchCache returns a cache with a certificate for each of benchHosts(n).
+func benchCache(tb testing.TB, n int) *cache.Memory {
+	tb.Helper()
+	c := new(cache.Memory)
+	bundles := benchBundles()
+	for i, host := range benchHosts(n) {
+		if err := c.Put(tb.Context(), host, bundles[i]); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return c
+}
+
+// benchHello returns the hello that Go's own client sends, for each of hosts.
+func benchHello(tb testing.TB, hosts []string) []*tls.ClientHelloInfo {
+	tb.Helper()
+	var seen tls.ClientHelloInfo
+	client, server := net.Pipe()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tls.Client(client, &tls.Config{ServerName: "example.com"}).HandshakeContext(tb.Context())
+		client.Close()
+	})
+	tls.Server(server, &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		seen = *hello
+		return nil, net.ErrClosed
+	}}).HandshakeContext(tb.Context())
+	server.Close()
+	wg.Wait()
+	hellos := make([]*tls.ClientHelloInfo, len(hosts))
+	for i, host := range hosts {
+		hellos[i] = &tls.ClientHelloInfo{
+			ServerName: host, CipherSuites: seen.CipherSuites, SupportedCurves: seen.SupportedCurves,
+			SupportedPoints: seen.SupportedPoints, SignatureSchemes: seen.SignatureSchemes,
+			SupportedProtos: []string{"h2", "http/1.1"}, SupportedVersions: seen.SupportedVersions,
+		}
+	}
+	return hellos
+}
+
+// mustGet brings each hello's host into memory.
+func mustGet(tb testing.TB, g getter, hellos []*tls.ClientHelloInfo) {
+	tb.Helper()
+	for _, hello := range hellos {
+		if _, err := g.GetCertificate(hello); err != nil {
+			tb.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkHot is the handshake that matters most: the certificate is in
+// memory.
+func BenchmarkHot(b *testing.B) {
+	for _, n := range []int{1, maxBenchHosts} {
+		hosts := benchHosts(n)
+		store := benchCache(b, n)
+		hellos := benchHello(b, hosts)
+		rand.Shuffle(n, func(i, j int) { hellos[i], hellos[j] = hellos[j], hellos[i] })
+		for _, c := range contestants() {
+			g := c.make(hosts, store)
+			mustGet(b, g, hellos)
+			b.Run(fmt.Sprintf("hosts=%d/mode=serial/impl=%s", n, c.impl), func(b *testing.B) { benchSerial(b, g, hellos) })
+			b.Run(fmt.Sprintf("hosts=%d/mode=parallel/impl=%s", n, c.impl), func(b *testing.B) { benchParallel(b, g, hellos) })
+			closeGetter(b, g)
+		}
+	}
+}
+
+func benchSerial(b *testing.B, g getter, hellos []*tls.ClientHelloInfo) {
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		if cert, err := g.GetCertificate(hellos[i]); err != nil || cert == nil {
+			b.Fatal(err)
+		}
+		if i++; i == len(hellos) {
+			i = 0
+		}
+	}
+}
+
+func benchParallel(b *testing.B, g getter, hellos []*tls.ClientHelloInfo) {
+	b.ReportAllocs()
+	var started atomic.Int64
+	b.RunParallel(func(pb *testing.PB) {
+		i := int(started.Add(1)) * 7919 % len(hellos) // goroutines do not march in step
+		for pb.Next() {
+			if cert, err := g.GetCertificate(hellos[i]); err != nil || cert == nil {
+				b.Error(err)
+				return
+			}
+			if i++; i == len(hellos) {
+				i = 0
+			}
+		}
+	})
+}
+
+// BenchmarkDeny is a scanner's handshake: a name that is not on the list.
+func BenchmarkDeny(b *testing.B) {
+	hosts := benchHosts(1000)
+	hellos := benchHello(b, []string{"denied.example.org"})
+	for _, c := range contestants() {
+		g := c.make(hosts, new(cache.Memory))
+		b.Run("mode=serial/impl="+c.impl, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := g.GetCertificate(hellos[0]); err == nil {
+					b.Fatal("served")
+				}
+			}
+		})
+		b.Run("mode=parallel/impl="+c.impl, func(b *testing.B) {
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if _, err := g.GetCertificate(hellos[0]); err == nil {
+						b.Error("served")
+						return
+					}
+				}
+			})
+		})
+		closeGetter(b, g)
+	}
+}
+
+// BenchmarkHeap reports how much memory a served host takes, and how much a
+// denied name leaves behind.
+func BenchmarkHeap(b *testing.B) {
+	const n = 2000
+	hosts := benchHosts(n)
+	store := benchCache(b, n)
+	served := benchHello(b, hosts)
+	denied := benchHello(b, hosts)
+	for _, hello := range denied {
+		hello.ServerName = strings.Replace(hello.ServerName, "host", "scan", 1)
+	}
+	for _, c := range contestants() {
+		b.Run("impl="+c.impl, func(b *testing.B) {
+			for b.Loop() {
+				g := c.make(hosts, store)
+				g.GetCertificate(denied[0]) // what each Manager needs once
+				before := heapInUse()
+				mustGet(b, g, served)
+				loaded := heapInUse()
+				for _, hello := range denied {
+					g.GetCertificate(hello)
+				}
+				after := heapInUse()
+				b.ReportMetric(float64(loaded-before)/n, "B/host")
+				b.ReportMetric(float64(after-loaded)/n, "B/denied-name")
+				closeGetter(b, g)
+			}
+		})
+	}
+}
+
+func heapInUse() int64 {
+	var stats runtime.MemStats
+	runtime.GC()
+	runtime.GC() // what finalizers held
+	runtime.ReadMemStats(&stats)
+	return int64(stats.HeapAlloc)
+}
+
+// slowCache is a cache whose reads take a while, as those of a database do.
+type slowCache struct {
+	certmgr.Cache
+	delay time.Duration
+}
+
+func (c slowCache) Get(ctx context.Context, key string) ([]byte, error) {
+	select {
+	case <-time.After(c.delay):
+		return c.Cache.Get(ctx, key)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}

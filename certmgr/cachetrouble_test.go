@@ -1,0 +1,276 @@
+package certmgr
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/cache"
+)
+
+var errDisk = errors.New("disk on fire")
+
+func TestUnreadableCacheNeverOrders(t *testing.T) {
+	tests := []struct {
+		name  string
+		fault func(w *world, ctx context.Context) error
+		takes time.Duration
+	}{
+		{"error", func(*world, context.Context) error { return errDisk }, 0},
+		{"hang that honours its context", func(_ *world, ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, 5 * time.Second},
+		{"hang that does not", func(w *world, _ context.Context) error { w.cache.hang(); return nil }, 5 * time.Second},
+		{"panic", func(*world, context.Context) error { panic("boom") }, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				w.mustGet("b.example.com")
+				w.cache.get(func(ctx context.Context, key string) error {
+					if strings.HasPrefix(key, "a.example.com") {
+						return tt.fault(w, ctx)
+					}
+					return nil
+				})
+				start := time.Now()
+				var wg sync.WaitGroup
+				for range 20 {
+					wg.Go(func() {
+						if _, err := w.get("a.example.com"); !errors.Is(err, ErrCache) || !strings.Contains(err.Error(), "a.example.com") {
+							t.Errorf("got %v, want ErrCache and the host", err)
+						}
+					})
+				}
+				synctest.Wait()
+				w.mustGet("b.example.com") // harmed by nothing
+				w.mustGet("c.example.com")
+				wg.Wait()
+				if d := time.Since(start); d < tt.takes || d > tt.takes+time.Second {
+					t.Errorf("the visitors waited %v, want %v", d, tt.takes)
+				}
+				w.wantOrders("a.example.com", 0)
+				if events := w.events.of(EventCacheReadFailed); len(events) == 0 || events[0].Host != "a.example.com" {
+					t.Errorf("the failure was not reported: %v", events)
+				}
+				w.cache.get(nil)
+				w.cache.release()
+				synctest.Wait()
+				w.mustGet("a.example.com")
+			})
+		})
+	}
+}
+
+// While a read hangs for good, nobody waits for it a second time.
+func TestStuckReadIsNotWaitedForAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.cache.get(func(context.Context, string) error { w.cache.hang(); return nil })
+		w.get("a.example.com")
+		w.cache.reads()
+		w.wantErr("a.example.com", ErrCache)
+		if reads := w.cache.reads(); len(reads) != 0 {
+			t.Errorf("a second read began behind a stuck one: %q", reads)
+		}
+	})
+}
+
+func TestConcurrentFirstVisitorsAllGetTheCachedCertificate(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		var hosts []string
+		for i := range 100 {
+			hosts = append(hosts, fmt.Sprintf("host%d.example.net", i))
+		}
+		w.m.Hosts.Add(hosts...)
+		for _, h := range hosts {
+			w.mustGet(h)
+		}
+		w.restart()
+		w.m.Hosts.Add(hosts...)
+		w.cache.get(func(ctx context.Context, key string) error { return sleep(ctx, 50*time.Millisecond) })
+		requests := w.ca.Count(acmetest.Any)
+		w.cache.reads()
+		start := time.Now()
+		var wg sync.WaitGroup
+		for _, h := range hosts {
+			for range 5 {
+				wg.Go(func() { w.mustGet(h) })
+			}
+		}
+		wg.Wait()
+		if d := time.Since(start); d != 50*time.Millisecond {
+			t.Errorf("500 visitors of 100 hosts were served in %v, want one read's time (50 ms)", d)
+		}
+		if n := len(w.cache.reads()); n != 100 {
+			t.Errorf("%d cache reads, want one for each host", n)
+		}
+		if n := w.ca.Count(acmetest.Any) - requests; n != 0 {
+			t.Errorf("%d CA requests with a warm cache, want 0", n)
+		}
+	})
+}
+
+func TestFailedWriteIsServedReportedAndTriedAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.mustGet("b.example.com") // has the account key written
+		w.cache.put(func(ctx context.Context, key string) error { return errDisk })
+		w.mustGet("a.example.com")
+		failed := w.events.of(EventCacheWriteFailed)
+		if !slices.ContainsFunc(failed, func(e Event) bool { return e.Host == "a.example.com" && errors.Is(e.Err, errDisk) }) {
+			t.Fatalf("the failed write was not reported: %v", failed)
+		}
+		time.Sleep(time.Minute)
+		w.mustGet("a.example.com")
+		w.cache.put(nil)
+		time.Sleep(10 * time.Minute)
+		if _, err := w.cache.Get(t.Context(), "a.example.com"); err != nil {
+			t.Errorf("the write was not tried again: %v", err)
+		}
+		if n := len(w.events.of(EventCacheWritten)); n != 1 {
+			t.Errorf("%d events of the recovery, want 1", n)
+		}
+		w.wantOrders("a.example.com", 1)
+	})
+}
+
+func TestHungWriteDelaysNobody(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.mustGet("b.example.com")
+		w.cache.put(func(ctx context.Context, key string) error {
+			if key == "a.example.com" {
+				w.cache.hang()
+			}
+			return nil
+		})
+		var wg sync.WaitGroup
+		wg.Go(func() { w.mustGet("a.example.com") })
+		time.Sleep(time.Second)
+		w.mustGet("a.example.com") // from memory, while the write hangs
+		start := time.Now()
+		w.mustGet("c.example.com")
+		if d := time.Since(start); d > time.Second {
+			t.Errorf("another host's issuance took %v behind a hung write", d)
+		}
+		wg.Wait()
+	})
+}
+
+func TestDamagedAccountKeyIsAnErrorAndStays(t *testing.T) {
+	for _, damaged := range []string{"", "not PEM", "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n"} {
+		inBubble(t, func(t *testing.T, w *world) {
+			w.cache.Cache.Put(t.Context(), accountCacheKey, []byte(damaged))
+			_, err := w.get("a.example.com")
+			issue, ok := errors.AsType[*IssuanceError](err)
+			if !ok || issue.Stage != StageAccount || !strings.Contains(err.Error(), "damaged") {
+				t.Errorf("got %v, want an account error that says what is damaged", err)
+			}
+			got, err := w.cache.Cache.Get(t.Context(), accountCacheKey)
+			if err != nil || string(got) != damaged {
+				t.Errorf("the damaged key was overwritten by %q, %v", got, err)
+			}
+			if n := w.ca.Count(acmetest.NewAccount) + w.ca.Count(acmetest.NewOrder); n != 0 {
+				t.Errorf("%d requests for accounts or orders with a damaged key", n)
+			}
+		})
+	}
+}
+
+func TestUnreadableAccountKeyMakesNoNewOne(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.mustGet("b.example.com")
+		w.restart()
+		w.cache.get(func(_ context.Context, key string) error {
+			if strings.HasPrefix(key, "acme_account") {
+				return errDisk
+			}
+			return nil
+		})
+		if _, err := w.get("a.example.com"); !errors.Is(err, errDisk) {
+			t.Errorf("got %v, want the cache's error", err)
+		}
+		if n := len(w.ca.Accounts()); n != 1 {
+			t.Errorf("%d accounts, want 1", n)
+		}
+		w.cache.get(nil)
+		time.Sleep(2 * time.Minute)
+		w.mustGet("a.example.com")
+	})
+}
+
+func TestCrashLoopLeavesTheCAAlone(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "no such machine"})
+		w.get("a.example.com")
+		for range 9 { // for 9 minutes, a restart each minute
+			time.Sleep(time.Second)
+			w.restart()
+			err := w.wantErr("a.example.com", ErrBackoff)
+			problem, ok := errors.AsType[*acme.Error](err)
+			if !ok || problem.ProblemType != "urn:ietf:params:acme:error:unauthorized" || !strings.Contains(err.Error(), "no such machine") {
+				t.Fatalf("after a restart the reason is gone: %v", err)
+			}
+		}
+		w.wantOrders("a.example.com", 1)
+	})
+}
+
+// A record of another process holds a host back for 10 minutes at most, and so
+// does one's own after a restart or Hosts.Add.
+func TestForeignFailureHoldsBackForTenMinutes(t *testing.T) {
+	late := func(w *world) {
+		record := failureRecord{Host: "a.example.com", Stage: StageChallenge, CA: w.ca.URL, Attempts: 30, Machine: "other",
+			Time: time.Now(), RetryAt: time.Now().Add(24 * time.Hour), Cause: "firewalled"}
+		data, err := json.Marshal(record)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.cache.Cache.Put(w.t.Context(), "a.example.com+failure", data)
+	}
+	t.Run("another machine", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, w *world) {
+			late(w)
+			time.Sleep(time.Minute)
+			if err := w.wantErr("a.example.com", ErrBackoff); !strings.Contains(err.Error(), "firewalled (seen by other)") {
+				t.Errorf("%q does not say whose failure it is", err)
+			}
+			time.Sleep(9 * time.Minute)
+			w.mustGet("a.example.com")
+		})
+	})
+	t.Run("Hosts.Add", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, w *world) {
+			w.m.Backoff = []time.Duration{24 * time.Hour}
+			lift := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "no"})
+			w.get("a.example.com")
+			lift()
+			time.Sleep(time.Hour)
+			w.wantErr("a.example.com", ErrBackoff)
+			w.m.Hosts.Add("a.example.com")
+			w.mustGet("a.example.com")
+		})
+	})
+}
+
+func TestManagerWithoutCache(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.Cache = nil
+		w.mustGet("a.example.com")
+		w.mustGet("a.example.com")
+		w.wantOrders("a.example.com", 1)
+	})
+}
+
+func TestWrappedMissIsAMiss(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.cache.get(func(context.Context, string) error { return fmt.Errorf("redis: %w", cache.ErrMiss) })
+		w.mustGet("a.example.com")
+	})
+}

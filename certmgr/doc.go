@@ -1,0 +1,86 @@
+// Package certmgr is a drop-in replacement for golang.org/x/crypto/acme/autocert
+// in which no TLS handshake ever stalls on a certificate authority. One import
+// line changes:
+//
+//	import autocert "github.com/nostall/nostall/certmgr"
+//
+// # A complete server
+//
+//	m := &certmgr.Manager{
+//		Prompt: certmgr.AcceptTOS,
+//		Cache:  certmgr.DirCache("/var/lib/certs"),
+//		Hosts:  certmgr.MustAllowlist("example.com", "www.example.com"),
+//		Email:  "ops@example.com",
+//	}
+//	m.Start(context.Background()) // have them ready before the first visitor
+//	defer m.Close()
+//	go http.ListenAndServe(":80", m.HTTPHandler(nil))
+//	server := &http.Server{Addr: ":443", TLSConfig: m.TLSConfig(), Handler: handler}
+//	log.Fatal(server.ListenAndServeTLS("", ""))
+//
+// # What a handshake goes through
+//
+// GetCertificate is a row of stages; the first that has an answer gives it.
+//
+//   - name: no SNI, or no host name: an error, and nothing else is done.
+//   - challenge: a CA's tls-alpn-01 handshake is answered for hosts with a live
+//     challenge, and for allowed hosts from the Cache, where another machine
+//     may have left the answer.
+//   - Hosts: is the host on the allowlist?
+//   - memory: a certificate that is valid now, for an allowed host. This is all
+//     that a busy server ever does.
+//   - policy: HostPolicy is asked for hosts that Hosts does not hold.
+//   - load: the first visitor reads the Cache, others join that read. A Cache
+//     that fails is an error and never leads to an order.
+//   - failure: a host that is backing off gets the reason of the last failure and
+//     the time of the next attempt, at once.
+//   - issue: while somebody issues for the host: ErrInFlight, at once. Else this
+//     handshake begins the issuance and waits for it, HandshakeWait at most. The
+//     issuance goes on without it.
+//
+// Renewal never takes place in a handshake. Certificates in memory are renewed
+// in the background and served until they expire, whatever happens to the CA,
+// the Cache or the policy meanwhile.
+//
+// # Differences from autocert
+//
+// All of these are deliberate:
+//
+//   - Without Hosts and HostPolicy no host is allowed, where autocert allows
+//     all; that let strangers use up the CA's limits. AllowAnyHost brings it back.
+//     NewListener without domains allows none for the same reason.
+//   - Handshakes fail fast, where autocert's wait up to 5 minutes behind each
+//     other. See GetCertificate for the errors.
+//   - A failure is remembered, also over a restart, by the waits of
+//     Manager.Backoff, where autocert tries again each minute. Its record is in
+//     the Cache under the host and "+failure".
+//   - A yes of HostPolicy holds for PolicyTTL for hosts in memory, where autocert
+//     asks in each handshake; policies have 5 seconds to answer, and are not
+//     called twice at the same time for one host. They are asked before a
+//     renewal, too.
+//   - Challenge requests and http-01 requests reach the Cache for allowed hosts
+//     only, and the policy gets the normalised host, without a port.
+//   - Each certificate has a fresh key, where autocert keeps one for ever.
+//   - An expired certificate is not served. One that is not valid yet is: the CA
+//     dates it, so the local clock is behind.
+//   - A damaged certificate entry in the Cache counts as missing, where some
+//     damage is an error for ever in autocert. A Cache that hangs is given up
+//     after 5 seconds.
+//   - A ClientHello of TLS 1.3 alone, or without any cipher suite, gets ECDSA,
+//     where autocert issues RSA for it; and a valid certificate of the other key
+//     type is served before one is issued.
+//   - RenewBefore cannot renew within the first half of a lifetime, where
+//     autocert renews in a loop if it exceeds the lifetime. Without it,
+//     certificates of under 10 days are renewed with half of the lifetime left.
+//   - Manager.Client is never changed, where autocert sets its Key and UserAgent.
+//     Prompt is called without a lock held, and once for each try to register.
+//   - The request for a certificate has no common name if the host is longer than
+//     the 64 characters that one can have.
+//   - Names with an empty label or without a valid label, that no CA would
+//     certify, are refused by name. An IP address is no host name.
+//   - Errors have other texts, and cache writes that fail are tried again.
+//   - DirCache refuses keys that are not plain file names.
+//
+// Everything else is meant to be the same, cache keys and bytes included: one can
+// switch over, and back, without issuing anything again.
+package certmgr
