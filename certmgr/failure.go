@@ -92,25 +92,29 @@ func (f *failures) put(sub subject, rec *failure, now time.Time) {
 	f.records[key] = rec
 }
 
-// evict makes room: first what holds nothing back any more, then hosts that
-// nobody vouched for, then anything.
+// evict makes room: of a few records, which are random ones by the order of a
+// map, it drops one that holds nothing back any more, or that of a host which
+// nobody vouched for, or any. Looking at all would make each of a stranger's
+// names cost more than it is worth.
 func (f *failures) evict(now time.Time) {
-	var strange, other *failureKey
+	var victim failureKey
+	best, seen := -1, 0
 	for key, rec := range f.records {
-		if !now.Before(rec.err.RetryAt) {
-			delete(f.records, key)
-			return
+		rank := 0
+		switch {
+		case !now.Before(rec.err.RetryAt):
+			rank = 2
+		case rec.standing == open:
+			rank = 1
 		}
-		if rec.standing == open {
-			strange = &key
-		} else {
-			other = &key
+		if rank > best {
+			victim, best = key, rank
+		}
+		if seen++; seen == 32 || best == 2 {
+			break
 		}
 	}
-	if strange == nil {
-		strange = other
-	}
-	delete(f.records, *strange)
+	delete(f.records, victim)
 }
 
 // forget drops what is known of sub's failures and reports whether there was

@@ -198,10 +198,28 @@ func (s *stages) lead(ctx context.Context, sub subject, want wanted, g grant) (*
 // begin starts an issuance unless one is in flight or check objects; check
 // runs atomically with the decision and must not block.
 func (s *stages) begin(req issueRequest, check func() error) (call *call[*certificate], began bool, err error) {
-	return s.issues.startIf(flightKey(req.sub), check, func(ctx context.Context, c *issueCall) (*certificate, error) {
+	count := func() error {
+		if check != nil {
+			if err := check(); err != nil {
+				return err
+			}
+		}
+		if req.grant.standing == open {
+			s.strangers.Add(1)
+		}
+		return nil
+	}
+	return s.issues.startIf(flightKey(req.sub), count, func(ctx context.Context, c *issueCall) (*certificate, error) {
+		if req.grant.standing == open {
+			defer s.strangers.Add(-1)
+		}
 		return s.issuer.issue(ctx, c, req)
 	})
 }
+
+// maxStrangers bounds the issuances in flight, queued ones included, for hosts
+// that nobody vouched for.
+const maxStrangers = 256
 
 type issueCall = call[*certificate]
 
@@ -211,7 +229,7 @@ func flightKey(sub subject) string {
 }
 
 // mayIssue returns why nothing may be issued for req now, or nil. It is asked
-// last, when nothing else speaks against it: pace spends a token.
+// last, when nothing else speaks against it: a stranger's name spends a token.
 func (s *stages) mayIssue(req issueRequest) error {
 	now := s.now()
 	if rec := s.failures.active(req.sub, now); rec != nil {
@@ -223,16 +241,20 @@ func (s *stages) mayIssue(req issueRequest) error {
 	if req.grant.standing != open {
 		return nil
 	}
-	host := req.sub.host()
-	if s.issuer.slots.full() {
+	return s.mayIssueForStranger(req.sub, now)
+}
+
+func (s *stages) mayIssueForStranger(sub subject, now time.Time) error {
+	host := sub.host()
+	if s.strangers.Load() >= maxStrangers {
 		return &refusal{kind: ErrBusy, host: host, text: "too many hosts that are not on the list by name wait for issuance"}
 	}
-	if s.failures.last(req.sub) != nil || s.memory.current(req.sub) != nil {
-		return nil // not a new name
-	}
-	if ok, next := s.pacer.take(host, now); !ok {
-		return &caRefusal{refusal{kind: ErrBusy, host: host, text: fmt.Sprintf("%d new names below %s were issued for lately, the next one is due %s; "+
-			"names on Manager.Hosts without a wildcard are not paced", paceBurst, registeredDomain(host), stamp(next))}, next}
+	known := s.failures.last(sub) != nil || s.memory.current(sub) != nil
+	if !known {
+		if ok, next := s.pacer.take(host, now); !ok {
+			return &caRefusal{refusal{kind: ErrBusy, host: host, text: fmt.Sprintf("%d new names below %s were issued for lately, the next one is due %s; "+
+				"names on Manager.Hosts without a wildcard are not paced", paceBurst, registeredDomain(host), stamp(next))}, next}
+		}
 	}
 	return nil
 }

@@ -26,16 +26,6 @@ type issueRequest struct {
 	override bool // an operator's: neither backoff nor breaker nor pace hold it back
 }
 
-// locker is the lock under which an issuance takes place. In one process the
-// flight is that already; a fleet needs another.
-type locker interface {
-	lock(ctx context.Context, sub subject) (unlock func(), err error)
-}
-
-type processLock struct{}
-
-func (processLock) lock(context.Context, subject) (func(), error) { return func() {}, nil }
-
 // issuer turns requests into certificates in memory and cache.
 type issuer struct {
 	m          *Manager
@@ -200,14 +190,15 @@ func (is *issuer) keep(a *attempt, key crypto.Signer, chain [][]byte, leaf *x509
 		return nil, nil, err
 	}
 	now := is.now()
-	if !now.Before(cert.notBefore) && cert.usable(now) {
+	behind, ahead := now.Before(cert.notBefore), !cert.usable(now.Add(minRenewal))
+	if !behind && !ahead {
 		return cert, data, nil
 	}
 	err = &refusal{kind: ErrClock, host: a.host, text: fmt.Sprintf("it says %s, but the CA has just issued a certificate for %s to %s; "+
 		"set the clock, the certificate is kept", stamp(now), stamp(cert.notBefore), stamp(cert.notAfter))}
 	a.audit(Event{Kind: EventClockOff, Stage: StageFinalize, NotAfter: cert.notAfter, Err: err})
-	if cert.usable(now) {
-		err = nil // behind: clients go by their own clocks
+	if !ahead {
+		err = nil // it can be served: clients go by their own clocks
 	}
 	return cert, data, err
 }
@@ -254,7 +245,7 @@ func (is *issuer) fail(a *attempt, req issueRequest, out outcome, last *failure,
 		// The next one would look the same: wait for the clock, or for most
 		// of the lifetime that the certificate really has.
 		if cert := is.memory.current(req.sub); cert != nil {
-			e.RetryAt = now.Add(cert.notAfter.Sub(cert.notBefore) / 2)
+			e.RetryAt = later(e.RetryAt, now.Add(cert.notAfter.Sub(cert.notBefore)/2))
 		}
 	}
 	rec := &failure{err: e, machine: is.machine, standing: req.grant.standing, clockOff: clockOff, lastRead: now}

@@ -138,6 +138,7 @@ type stages struct {
 	pacer      *pacer
 	waiters    *waiters
 	issues     *flight[*certificate]
+	strangers  atomic.Int32 // issuances in flight for hosts that nobody vouched for; counted by begin
 	issuer     *issuer
 	renewals   *renewals
 	unwatch    func()
@@ -193,7 +194,7 @@ func (s *stages) buildIssuer() {
 		DirectoryURL: s.dir, HTTPClient: client.HTTPClient, UserAgent: agent, RetryBackoff: client.RetryBackoff,
 	})
 	s.issuer = &issuer{m: s.m, now: s.now, tasks: s.tasks, audit: s.audit, store: s.store, memory: s.memory,
-		failures: s.failures, challenges: s.challenges, ca: ca, dir: s.dir, machine: machineName(), locker: processLock{},
+		failures: s.failures, challenges: s.challenges, ca: ca, dir: s.dir, machine: machineName(), locker: new(processLock),
 		schedule: s.renewals.issued, slots: &slots{limit: s.m.maxIssuing}, breaker: newBreaker(s.dir, s.audit, s.now)}
 	s.issuer.calls = s.callout("issuance", math.MaxInt) // MaxIssuing bounds them
 	s.issuer.calls.grace = time.Second                  // its error says more than that it is late

@@ -140,12 +140,16 @@ func (m *memory) put(c *certificate, g grant) *certificate {
 	return c
 }
 
-// evict drops a host that nobody vouched for: any, since the order of a map is
-// random, and the cache still has it.
+// evict drops a host that nobody vouched for, if there is one among a few: any,
+// since the order of a map is random, and the cache still has it.
 func (m *memory) evict() {
+	seen := 0
 	for host, e := range m.hosts {
 		if e.standing == open {
 			delete(m.hosts, host)
+			return
+		}
+		if seen++; seen == 32 {
 			return
 		}
 	}

@@ -36,9 +36,6 @@ type ticket struct {
 	granted chan struct{}
 }
 
-// maxQueued bounds the hosts nobody vouched for that wait for a slot.
-const maxQueued = 256
-
 // acquire waits for a slot. release must be called once if err is nil.
 func (s *slots) acquire(ctx context.Context, p priority, suspect bool) (release func(), err error) {
 	t := &ticket{suspect: suspect, granted: make(chan struct{})}
@@ -71,13 +68,6 @@ func (s *slots) acquire(ctx context.Context, p priority, suspect bool) (release 
 		release()
 	}
 	return nil, fmt.Errorf("no issuance slot became free: %w", context.Cause(ctx))
-}
-
-// full reports whether no more open hosts may queue.
-func (s *slots) full() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.queue[openVisitor]) >= maxQueued
 }
 
 // grant hands free slots out. s.mu is held.

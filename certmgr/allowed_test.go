@@ -1,0 +1,328 @@
+package certmgr
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
+)
+
+// For a host that is not allowed there is no cache I/O, no CA traffic, no
+// memory kept: handshakes, challenge handshakes, http-01 and renewals.
+func TestHostThatIsNotAllowedCostsNothing(t *testing.T) {
+	ask := map[string]func(w *world, host string) error{
+		"handshake": func(w *world, host string) error { _, err := w.get(host); return err },
+		"challenge handshake": func(w *world, host string) error {
+			_, err := w.m.GetCertificate(&tls.ClientHelloInfo{ServerName: host, SupportedProtos: []string{"acme-tls/1"}})
+			return err
+		},
+		"http-01": func(w *world, host string) error {
+			r := httptest.NewRequest("GET", "http://"+host+acmePath+"token", nil)
+			rec := httptest.NewRecorder()
+			w.m.HTTPHandler(nil).ServeHTTP(rec, r)
+			if rec.Code != http.StatusForbidden || !strings.Contains(rec.Body.String(), ErrHostNotAllowed.Error()) {
+				return fmt.Errorf("status %d, %q", rec.Code, rec.Body)
+			}
+			return ErrHostNotAllowed
+		},
+		"Obtain": func(w *world, host string) error { return w.m.Obtain(context.Background(), host) },
+		"Renew":  func(w *world, host string) error { return w.m.Renew(context.Background(), host) },
+	}
+	for name, f := range ask {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				for i := range 100 {
+					if err := f(w, fmt.Sprintf("host%d.example.org", i)); !errors.Is(err, ErrHostNotAllowed) {
+						t.Fatalf("got %v, want ErrHostNotAllowed", err)
+					}
+				}
+				if reads := w.cache.reads(); len(reads) != 0 {
+					t.Errorf("cache reads for hosts that are not allowed: %q", reads)
+				}
+				if n := w.ca.Count(acmetest.Any); n != 0 {
+					t.Errorf("%d CA requests", n)
+				}
+				if hosts := w.m.Snapshot().Hosts; len(hosts) != 0 {
+					t.Errorf("memory kept: %+v", hosts)
+				}
+				if n := len(w.events.of(EventRefused)); n > 1 {
+					t.Errorf("%d events for 100 refusals within a minute, want them coalesced into 1", n)
+				}
+			})
+		})
+	}
+}
+
+func TestNoListAndNoPolicyAllowsNothing(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.Hosts = nil
+		err := w.wantErr("a.example.com", ErrHostNotAllowed)
+		if !strings.Contains(err.Error(), `certmgr.MustAllowlist("a.example.com")`) {
+			t.Errorf("%q does not say how to allow the host", err)
+		}
+	})
+}
+
+func TestRemoveEndsServiceAndRenewal(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.mustGet("a.example.com")
+		w.m.Hosts.Remove("A.example.com.")
+		w.wantErr("a.example.com", ErrHostNotAllowed)
+		if dropped := w.events.of(EventHostDropped); len(dropped) != 1 || dropped[0].Host != "a.example.com" {
+			t.Errorf("events of the removal: %v", dropped)
+		}
+		time.Sleep(100 * 24 * time.Hour)
+		w.wantOrders("a.example.com", 1)
+		w.m.Hosts.Add("a.example.com")
+		w.mustGet("a.example.com")
+	})
+}
+
+func TestWildcardIsOneLabel(t *testing.T) {
+	a := MustAllowlist("*.example.com", "b\u00fccher.example")
+	for host, want := range map[string]bool{
+		"a.example.com": true, "A.EXAMPLE.COM.": true, "example.com": false, "a.b.example.com": false,
+		"xn--bcher-kva.example": true, "B\u00dcCHER.example": true, "": false, "127.0.0.1": false,
+	} {
+		if got := a.Contains(host); got != want {
+			t.Errorf("Contains(%q) = %v", host, got)
+		}
+	}
+	if _, err := NewAllowlist("ok.example.com", "com", "co.uk", "*.com", "10.0.0.1", "single", "*.*.example.com", "a b.example.com", ""); err == nil {
+		t.Error("invalid entries were accepted")
+	} else if n := strings.Count(err.Error(), "allowlist entry"); n != 8 {
+		t.Errorf("the error names %d of 8 invalid entries:\n%v", n, err)
+	}
+	if n := testing.AllocsPerRun(100, func() { a.match("a.example.com"); a.match("nobody.example.org") }); n != 0 {
+		t.Errorf("a lookup allocates %v times", n)
+	}
+}
+
+func TestAllowlistReplace(t *testing.T) {
+	a := MustAllowlist("a.example.com", "b.example.com", "*.example.org")
+	var got change
+	stop := a.watch(func(c change) { got = c })
+	if err := a.Replace("b.example.com", "c.example.com"); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(got.removed)
+	if want := []string{"*.example.org", "a.example.com"}; !slices.Equal(got.removed, want) || !slices.Equal(got.added, []string{"c.example.com"}) {
+		t.Errorf("Replace told %+v", got)
+	}
+	if err := a.Replace("d.example.com", "bad name"); err == nil || !a.Contains("b.example.com") || a.Contains("d.example.com") {
+		t.Errorf("a bad list changed the old one, or was no error: %v", err)
+	}
+	if all := slices.Sorted(a.All()); !slices.Equal(all, []string{"b.example.com", "c.example.com"}) {
+		t.Errorf("All() = %q", all)
+	}
+	stop()
+	a.Remove("b.example.com")
+	if len(got.added) == 0 {
+		t.Error("a stopped watcher was called")
+	}
+}
+
+// policyWorld is a bubble whose hosts are allowed by policy alone.
+func policyWorld(t *testing.T, policy HostPolicy, f func(t *testing.T, w *world)) {
+	t.Helper()
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.Hosts = nil
+		w.m.HostPolicy = policy
+		f(t, w)
+	})
+}
+
+func TestPolicyErrorIsPassedOnUnchanged(t *testing.T) {
+	mine := errors.New("not a customer")
+	policyWorld(t, func(context.Context, string) error { return mine }, func(t *testing.T, w *world) {
+		if _, err := w.get("a.example.com"); err != mine {
+			t.Errorf("got %v, want the policy's own error", err)
+		}
+		if n := w.ca.Count(acmetest.Any) + len(w.cache.reads()); n != 0 {
+			t.Error("a refused host reached the cache or the CA")
+		}
+	})
+}
+
+func TestPolicyTTL(t *testing.T) {
+	var calls atomic.Int32
+	var verdict atomic.Pointer[error]
+	policy := func(ctx context.Context, host string) error {
+		calls.Add(1)
+		if e := verdict.Load(); e != nil {
+			if errors.Is(*e, context.DeadlineExceeded) {
+				<-ctx.Done()
+			}
+			return *e
+		}
+		return nil
+	}
+	policyWorld(t, policy, func(t *testing.T, w *world) {
+		w.mustGet("a.example.com")
+		n := calls.Load()
+		for range 100 {
+			w.mustGet("a.example.com")
+		}
+		if calls.Load() != n {
+			t.Errorf("the policy was asked %d times within PolicyTTL", calls.Load()-n)
+		}
+		time.Sleep(61 * time.Second)
+		for range 100 {
+			w.mustGet("a.example.com")
+		}
+		synctest.Wait()
+		if calls.Load() != n+1 {
+			t.Errorf("the policy was asked %d times after PolicyTTL, want once, in the background", calls.Load()-n)
+		}
+		// It cannot decide: nothing changes, and nobody waits.
+		failed := fmt.Errorf("database: %w", context.DeadlineExceeded)
+		verdict.Store(&failed)
+		time.Sleep(24 * time.Hour)
+		start := time.Now()
+		w.mustGet("a.example.com")
+		if time.Since(start) != 0 {
+			t.Error("a handshake waited for the policy")
+		}
+		time.Sleep(10 * time.Second)
+		if e := w.events.of(EventPolicyFailed); len(e) != 1 {
+			t.Errorf("events of the policy's failure: %v", e)
+		}
+		// It refuses: out of service.
+		no := errors.New("gone")
+		verdict.Store(&no)
+		time.Sleep(61 * time.Second)
+		w.get("a.example.com")
+		synctest.Wait()
+		if _, err := w.get("a.example.com"); err != no {
+			t.Errorf("got %v after a refusal", err)
+		}
+		if e := w.events.of(EventHostDropped); len(e) != 1 {
+			t.Errorf("events of the drop: %v", e)
+		}
+	})
+}
+
+func TestNegativePolicyTTLAsksEachTime(t *testing.T) {
+	var calls atomic.Int32
+	policyWorld(t, func(context.Context, string) error { calls.Add(1); return nil }, func(t *testing.T, w *world) {
+		w.m.PolicyTTL = -1
+		w.mustGet("a.example.com")
+		n := calls.Load()
+		for range 5 {
+			w.mustGet("a.example.com")
+		}
+		if got := calls.Load() - n; got != 5 {
+			t.Errorf("the policy was asked %d times in 5 handshakes", got)
+		}
+		w.m.HostPolicy = func(ctx context.Context, host string) error { <-ctx.Done(); return ctx.Err() }
+		w.mustGet("a.example.com") // it failed and did not refuse
+	})
+}
+
+func TestPolicyThatHangsOrPanicsIsBounded(t *testing.T) {
+	var release chan struct{}
+	policies := map[string]HostPolicy{
+		"hang":   func(context.Context, string) error { <-release; return nil },
+		"panic":  func(context.Context, string) error { panic("boom") },
+		"goexit": func(context.Context, string) error { runtime.Goexit(); return nil },
+	}
+	for name, p := range policies {
+		t.Run(name, func(t *testing.T) {
+			policyWorld(t, p, func(t *testing.T, w *world) {
+				release = make(chan struct{})
+				defer close(release)
+				start := time.Now()
+				_, err := w.get("a.example.com")
+				if !errors.Is(err, ErrPolicy) || errors.Is(err, ErrHostNotAllowed) {
+					t.Errorf("got %v, want ErrPolicy", err)
+				}
+				if d := time.Since(start); d > policyTimeout {
+					t.Errorf("waited %v", d)
+				}
+				if name == "hang" {
+					w.wantErr("a.example.com", ErrPolicy) // not called again
+				}
+			})
+		})
+	}
+}
+
+// Below one registered domain, names that nobody vouched for are paced.
+func TestStrangersNamesArePaced(t *testing.T) {
+	policyWorld(t, AllowAnyHost, func(t *testing.T, w *world) {
+		issued, refused := 0, 0
+		for i := range 100 {
+			_, err := w.get(fmt.Sprintf("scan%d.example.com", i))
+			switch {
+			case err == nil:
+				issued++
+			case errors.Is(err, ErrBusy):
+				refused++
+			default:
+				t.Fatal(err)
+			}
+		}
+		if issued != paceBurst || refused != 100-paceBurst {
+			t.Errorf("%d names were issued for and %d paced, want %d and %d", issued, refused, paceBurst, 100-paceBurst)
+		}
+		w.mustGet("www.example.org") // another registered domain
+		w.m.Hosts = MustAllowlist("listed.example.com")
+		w.mustGet("listed.example.com") // by its exact name
+		w.m.Hosts.Remove("listed.example.com")
+		time.Sleep(paceRefill)
+		w.mustGet("next.example.com")
+	})
+}
+
+// A policy that vouches for each name is not paced, whoever it calls.
+func TestVettedNamesAreNotPaced(t *testing.T) {
+	policyWorld(t, func(context.Context, string) error { return nil }, func(t *testing.T, w *world) {
+		for i := range 2 * paceBurst {
+			w.mustGet(fmt.Sprintf("customer%d.example.com", i))
+		}
+	})
+}
+
+// Whatever strangers make grow has a cap, under a policy that allows all.
+func TestStrangersFillNothing(t *testing.T) {
+	policyWorld(t, AllowAnyHost, func(t *testing.T, w *world) {
+		w.m.HandshakeWait = -1
+		w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})
+		var wg sync.WaitGroup
+		for i := range 2000 {
+			wg.Go(func() { w.get(fmt.Sprintf("www.stranger%d.com", i)) })
+		}
+		wg.Wait()
+		if snap := w.m.Snapshot(); snap.Issuing > 8 || snap.Issuing+snap.Queued > maxStrangers {
+			t.Errorf("strangers hold %d of 16 slots and %d places in the queue", snap.Issuing, snap.Queued)
+		}
+		f := newFailures()
+		now := time.Now()
+		for i := range 2 * maxFailures {
+			sub := hostSubject(fmt.Sprintf("www.stranger%d.com", i), keyECDSA, "ca")
+			f.put(sub, &failure{standing: open, err: &IssuanceError{RetryAt: now.Add(time.Hour)}}, now)
+		}
+		if len(f.records) > maxFailures {
+			t.Errorf("%d failure records", len(f.records))
+		}
+		p := newPacer()
+		for i := range 2 * maxBuckets {
+			p.take(fmt.Sprintf("www.stranger%d.com", i), now)
+		}
+		if len(p.buckets) > maxBuckets {
+			t.Errorf("%d pace buckets", len(p.buckets))
+		}
+	})
+}

@@ -1,0 +1,264 @@
+package certmgr
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
+)
+
+const day = 24 * time.Hour
+
+// For two years nobody gets an expired certificate, nobody waits, and nothing
+// is renewed too often, at any lifetime.
+func TestCertificatesAreRenewedInTheBackground(t *testing.T) {
+	for _, lifetime := range []time.Duration{90 * day, 45 * day, 160 * time.Hour} {
+		t.Run(lifetime.String(), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				w.ca.Lifetime = lifetime
+				first := w.mustGet("a.example.com")
+				years := 2
+				for range years * 365 {
+					time.Sleep(day)
+					start := time.Now()
+					w.mustGet("a.example.com")
+					if time.Since(start) != 0 {
+						t.Fatal("a handshake waited for a renewal")
+					}
+				}
+				last := w.mustGet("a.example.com")
+				if keysEqual(first, last) {
+					t.Error("the key was kept over renewals")
+				}
+				most := int(time.Duration(years*365)*day/(lifetime*2/5)) + 1
+				if n := w.orders("a.example.com"); n > most {
+					t.Errorf("%d orders in %d years, want %d at most", n, years, most)
+				}
+			})
+		})
+	}
+}
+
+func keysEqual(a, b *tls.Certificate) bool {
+	return string(a.Leaf.RawSubjectPublicKeyInfo) == string(b.Leaf.RawSubjectPublicKeyInfo)
+}
+
+func TestValidCertificateIsServedThroughAnOutage(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		cert := w.mustGet("a.example.com")
+		lift := w.ca.Status(acmetest.Match{}, http.StatusServiceUnavailable, nil, acmetest.Problem{Type: "serverInternal", Detail: "outage"})
+		for time.Now().Add(day).Before(cert.Leaf.NotAfter) {
+			time.Sleep(6 * time.Hour)
+			w.mustGet("a.example.com")
+		}
+		if n := len(w.events.of(EventIssueFailed)); n == 0 {
+			t.Error("failing renewals were not reported")
+		}
+		time.Sleep(2 * day)
+		err := w.wantErr("a.example.com", ErrBackoff) // never an expired one
+		if !errors.Is(err, ErrCAUnavailable) {
+			t.Errorf("%v does not say that it is the CA's outage", err)
+		}
+		if n := len(w.events.of(EventExpired)); n == 0 {
+			t.Error("the expiry was not reported")
+		}
+		lift()
+		time.Sleep(20 * time.Minute)
+		w.mustGet("a.example.com") // the background probe has renewed it by now
+	})
+}
+
+func TestRenewBefore(t *testing.T) {
+	cert := func(lifetime time.Duration) *certificate {
+		now := time.Now()
+		return &certificate{notBefore: now, notAfter: now.Add(lifetime)}
+	}
+	tests := []struct {
+		name            string
+		lifetime, set   time.Duration
+		earliest, least time.Duration // left when it is due, at most and at least
+	}{
+		{"90 days", 90 * day, 0, 33 * day, 30 * day},
+		{"a year: 30 days, as autocert", 365 * day, 0, 33 * day, 30 * day},
+		{"45 days", 45 * day, 0, 33 * day / 2, 15 * day},
+		{"160 hours: half", 160 * time.Hour, 0, 88 * time.Hour, 80 * time.Hour},
+		{"set", 90 * day, 10 * day, 11 * day, 10 * day},
+		{"set to more than the lifetime", 90 * day, 1000 * day, 45 * day * 11 / 10, 45 * day},
+	}
+	for _, tt := range tests {
+		c := cert(tt.lifetime)
+		for range 100 {
+			left := c.notAfter.Sub(renewAt(c, tt.set))
+			if left > tt.earliest || left < tt.least {
+				t.Errorf("%s: due with %v left, want %v to %v", tt.name, left, tt.least, tt.earliest)
+			}
+		}
+	}
+}
+
+// Whatever a CA dates, and whatever RenewBefore says, renewal is no loop.
+func TestNoRenewalLoop(t *testing.T) {
+	edits := map[string]func(*x509.Certificate){
+		"already due":     func(c *x509.Certificate) { c.NotBefore = time.Now().Add(-1000 * day) },
+		"very short":      func(c *x509.Certificate) { c.NotBefore, c.NotAfter = time.Now(), time.Now().Add(time.Second) },
+		"already expired": func(c *x509.Certificate) { c.NotBefore, c.NotAfter = time.Now().Add(-2*day), time.Now().Add(-day) },
+		"not valid yet":   func(c *x509.Certificate) { c.NotBefore, c.NotAfter = time.Now().Add(day), time.Now().Add(90*day) },
+	}
+	for name, edit := range edits {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				w.m.RenewBefore = 10_000 * day
+				w.ca.EditCertificate("a.example.com", edit)
+				for range 60 {
+					w.get("a.example.com")
+					time.Sleep(time.Second)
+				}
+				if n := w.orders("a.example.com"); n > 2 {
+					t.Errorf("%d orders within a minute", n)
+				}
+			})
+		})
+	}
+}
+
+// A certificate that another machine renewed is adopted, and nothing ordered.
+func TestRenewalAdoptsFromTheSharedCache(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		old := w.mustGet("a.example.com")
+		time.Sleep(30 * day)
+		other := w.manager()
+		if err := other.Renew(t.Context(), "a.example.com"); err != nil {
+			t.Fatal(err)
+		}
+		other.Close()
+		w.wantOrders("a.example.com", 2)
+		time.Sleep(31 * day)
+		w.wantOrders("a.example.com", 2)
+		if cert := w.mustGet("a.example.com"); !cert.Leaf.NotAfter.After(old.Leaf.NotAfter) {
+			t.Error("the other machine's certificate was not adopted")
+		}
+	})
+}
+
+func TestUnreadableCachePostponesRenewal(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		cert := w.mustGet("a.example.com")
+		w.cache.get(func(context.Context, string) error { return errDisk })
+		time.Sleep(70 * day)
+		w.wantOrders("a.example.com", 1)
+		time.Sleep(cert.Leaf.NotAfter.Sub(time.Now()) - 7*day) // less than 1/6 left
+		w.wantOrders("a.example.com", 2)
+	})
+}
+
+func TestRenewalAsksThePolicyAgain(t *testing.T) {
+	var refuse atomic.Bool
+	policy := func(context.Context, string) error {
+		if refuse.Load() {
+			return errors.New("no longer a customer")
+		}
+		return nil
+	}
+	policyWorld(t, policy, func(t *testing.T, w *world) {
+		w.mustGet("a.example.com")
+		refuse.Store(true)
+		w.cache.reads()
+		time.Sleep(100 * day)
+		w.wantOrders("a.example.com", 1)
+		if reads := w.cache.reads(); len(reads) != 0 {
+			t.Errorf("cache reads for a host that is refused: %q", reads)
+		}
+		if n := len(w.events.of(EventHostDropped)); n != 1 {
+			t.Errorf("%d events of the drop, want 1", n)
+		}
+	})
+}
+
+// While a renewal fails it follows the backoff, for as long as it takes.
+func TestFailingRenewalFollowsTheBackoff(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		cert := w.mustGet("a.example.com")
+		w.ca.Unresolve("*")
+		w.ca.Resolve("*", acmetest.Target{}) // moved away
+		time.Sleep(cert.Leaf.NotAfter.Sub(time.Now()) - time.Minute)
+		w.mustGet("a.example.com")
+		// 1 min, 10 min, hourly for a day, then daily for a month.
+		if n := w.orders("a.example.com") - 1; n < 50 || n > 65 {
+			t.Errorf("%d failing renewals in 30 days, want about 2+24+29", n)
+		}
+		w.reach()
+		time.Sleep(27 * time.Hour)
+		w.mustGet("a.example.com")
+	})
+}
+
+func TestStartLoadsAndIssues(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.mustGet("a.example.com")
+		w.restart()
+		lift := w.ca.FailValidation("d.example.com", "", acmetest.Problem{Type: "dns", Detail: "no such host"})
+		start := time.Now()
+		if err := w.m.Start(t.Context()); err != nil || time.Since(start) != 0 {
+			t.Fatalf("Start: %v after %v", err, time.Since(start))
+		}
+		time.Sleep(10 * time.Second)
+		requests := w.ca.Count(acmetest.Any)
+		for _, host := range []string{"a.example.com", "b.example.com", "c.example.com"} {
+			w.mustGet(host)
+		}
+		if n := w.ca.Count(acmetest.Any) - requests; n != 0 {
+			t.Errorf("%d CA requests after Start", n)
+		}
+		w.wantOrders("a.example.com", 1)
+		lift()
+		time.Sleep(2 * time.Minute)
+		w.mustGet("d.example.com") // tried again without a visitor
+		w.wantOrders("d.example.com", 2)
+		w.m.Close()
+		if err := w.m.Start(t.Context()); !errors.Is(err, ErrClosed) {
+			t.Errorf("Start after Close: %v", err)
+		}
+	})
+}
+
+func TestStartEndsWithItsContext(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		ctx, cancel := context.WithCancel(t.Context())
+		w.cache.get(func(ctx context.Context, key string) error { <-ctx.Done(); return ctx.Err() })
+		w.m.Start(ctx)
+		cancel()
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		if n := w.ca.Count(acmetest.Any); n != 0 {
+			t.Errorf("%d CA requests after the end of Start's context", n)
+		}
+	})
+}
+
+func TestRenew(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		ecdsa := w.mustGet("a.example.com")
+		rsaHello := &tls.ClientHelloInfo{ServerName: "a.example.com", SignatureSchemes: []tls.SignatureScheme{tls.PSSWithSHA256}}
+		rsa, err := w.m.GetCertificate(rsaHello)
+		if err != nil || rsa.Leaf.PublicKeyAlgorithm != x509.RSA {
+			t.Fatalf("a client of RSA alone got %v", err)
+		}
+		time.Sleep(time.Hour)
+		if err := w.m.Renew(t.Context(), "a.example.com"); err != nil {
+			t.Fatal(err)
+		}
+		ecdsa2 := w.mustGet("a.example.com")
+		rsa2, err := w.m.GetCertificate(rsaHello)
+		if err != nil || keysEqual(ecdsa, ecdsa2) || keysEqual(rsa, rsa2) {
+			t.Errorf("not both certificates were renewed: %v", err)
+		}
+		w.wantOrders("a.example.com", 4)
+	})
+}
