@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"math/rand/v2"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -33,6 +35,10 @@ type Allowlist struct {
 type nameSet struct {
 	exact     map[string]struct{}
 	wildcards map[string]struct{} // by what follows "*."
+
+	// generation is a number of this set's own: it counts on from a random
+	// one, so that no two sets of any lists share it.
+	generation uint64
 }
 
 // change tells a watcher which entries came and went. A wildcard is named as
@@ -84,6 +90,30 @@ func (a *Allowlist) match(host string) match {
 	if set == nil {
 		return matchNone
 	}
+	return set.match(host)
+}
+
+// holds is match for the hot path: it compares one number as long as neither
+// the list nor seen has changed.
+func (a *Allowlist) holds(host string, seen *atomic.Uint64) bool {
+	if a == nil {
+		return false
+	}
+	set := a.names.Load()
+	if set == nil {
+		return false
+	}
+	if seen.Load() == set.generation {
+		return true
+	}
+	if set.match(host) == matchNone {
+		return false
+	}
+	seen.Store(set.generation)
+	return true
+}
+
+func (set *nameSet) match(host string) match {
 	if _, ok := set.exact[host]; ok {
 		return matchExact
 	}
@@ -179,11 +209,13 @@ func (a *Allowlist) Replace(names ...string) error {
 // update publishes a changed copy of the set and then tells the watchers.
 func (a *Allowlist) update(edit func(*nameSet) change) {
 	a.mu.Lock()
-	set := newNameSet(0)
+	set, generation := newNameSet(0), rand.Uint64()
 	if old := a.names.Load(); old != nil {
-		set = nameSet{maps.Clone(old.exact), maps.Clone(old.wildcards)}
+		set = nameSet{exact: maps.Clone(old.exact), wildcards: maps.Clone(old.wildcards)}
+		generation = old.generation + 1
 	}
 	c := edit(&set)
+	set.generation = max(generation, 1) // 0: nothing seen
 	a.names.Store(&set)
 	watchers := slices.Collect(maps.Keys(a.watchers))
 	a.mu.Unlock()
@@ -277,20 +309,32 @@ func parseEntry(name string) (string, error) {
 // HostWhitelist returns a policy that allows exactly the given hosts, matched
 // without regard to case and in their A-label form; wildcards and subdomains
 // do not match. Invalid hosts are ignored, as autocert does. An Allowlist says
-// which they are, can be changed, and is quicker.
+// which they are, and can be changed.
+//
+//go:noinline
 func HostWhitelist(hosts ...string) HostPolicy {
 	allowed := make(map[string]struct{}, len(hosts))
 	for _, h := range hosts {
 		// As autocert: what IDNA maps, so that callers may use the policy
 		// on names that a Manager would refuse.
 		if h, err := idna.Lookup.ToASCII(h); err == nil {
-			allowed[strings.TrimSuffix(h, ".")] = struct{}{}
+			allowed[h] = struct{}{}
+			allowed[strings.TrimSuffix(h, ".")] = struct{}{} // what a Manager asks for
 		}
 	}
 	return func(_ context.Context, host string) error {
 		if _, ok := allowed[host]; ok {
 			return nil
 		}
-		return &refusal{kind: ErrHostNotAllowed, host: oneLine(host, maxHostLength), text: "not in HostWhitelist"}
+		return &refusal{kind: ErrHostNotAllowed, host: host, text: "not in HostWhitelist"}
 	}
 }
+
+// whitelistCode is the code of the policies that HostWhitelist makes; that it is
+// not inlined keeps it one.
+var whitelistCode = reflect.ValueOf(HostWhitelist()).Pointer()
+
+// isWhitelist reports whether p is one of HostWhitelist's. Those cannot block,
+// so they are asked without the goroutine and the deadline that others need: a
+// scanner's handshake costs a tenth.
+func isWhitelist(p HostPolicy) bool { return reflect.ValueOf(p).Pointer() == whitelistCode }

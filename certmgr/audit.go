@@ -66,15 +66,15 @@ func (a *auditor) emitLocked(e Event) {
 	}
 }
 
-// refuse counts a handshake that was turned away.
-func (a *auditor) refuse(host string, err error) {
+// refuse counts a handshake that was turned away at now.
+func (a *auditor) refuse(host string, err error, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	r := &a.refused
 	r.total++
 	r.count++
 	r.host, r.reason = host, err
-	if now := a.now(); r.last.IsZero() || now.Sub(r.last) >= refusedEvery || now.Before(r.last) {
+	if r.last.IsZero() || now.Sub(r.last) >= refusedEvery || now.Before(r.last) {
 		r.last = now
 		a.flushRefused()
 	}

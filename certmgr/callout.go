@@ -46,18 +46,17 @@ func callOut[T any](ctx context.Context, c *callouts, key string, f func(context
 	}
 	done := make(chan calloutResult[T], 1)
 	go func() {
-		// The deferred send also serves a panic and a Goexit, which leave
-		// res as it is here.
-		res := calloutResult[T]{err: fmt.Errorf("%s for %q: runtime.Goexit: %w", c.name, key, errCalloutPanic)}
-		defer func() {
-			if r := recover(); r != nil {
-				res.err = fmt.Errorf("%s for %q: %w: %v\n%s", c.name, key, errCalloutPanic, r, debug.Stack())
+		var res calloutResult[T]
+		returned := false
+		defer func() { // also after a panic or a Goexit
+			if !returned {
+				res.err = c.died(key, recover())
 			}
 			c.end(key)
 			done <- res
 		}()
-		val, err := f(ctx)
-		res = calloutResult[T]{val, err}
+		res.val, res.err = f(ctx)
+		returned = true
 	}()
 	select {
 	case res := <-done:
@@ -72,6 +71,15 @@ func callOut[T any](ctx context.Context, c *callouts, key string, f func(context
 	case <-late.C:
 		return zero, fmt.Errorf("%s for %q did not return: %w", c.name, key, ctx.Err())
 	}
+}
+
+// died is the error for a callback that panicked with r, or called
+// runtime.Goexit if r is nil.
+func (c *callouts) died(key string, r any) error {
+	if r == nil {
+		return fmt.Errorf("%s for %q: %w: runtime.Goexit", c.name, key, errCalloutPanic)
+	}
+	return fmt.Errorf("%s for %q: %w: %v\n%s", c.name, key, errCalloutPanic, r, debug.Stack())
 }
 
 func (c *callouts) begin(key string) error {

@@ -132,6 +132,9 @@ func (f *failures) forget(sub subject) bool {
 func (f *failures) forgetHost(host string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if len(f.records) == 0 {
+		return // the usual case, for the sake of what scanners cost
+	}
 	delete(f.records, failureKey{host: host, any: true})
 	delete(f.records, failureKey{host: host})
 	delete(f.records, failureKey{host: host, rsa: true})
@@ -157,7 +160,7 @@ func (f *failures) shorten(match func(host string) bool) {
 func (f *failures) mayRead(rec *failure, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if now.Sub(rec.lastRead) < rereadEvery {
+	if since := now.Sub(rec.lastRead); since >= 0 && since < rereadEvery {
 		return false
 	}
 	rec.lastRead = now
@@ -247,6 +250,7 @@ func (r failureRecord) failure(sub subject, now time.Time) *failure {
 	if !now.Before(retry) && now.Sub(failed) > 48*time.Hour {
 		return nil // too old to count
 	}
+	retry = now.Add(retry.Sub(now)) // so that a clock that jumps does not move it
 	return &failure{
 		err: &IssuanceError{
 			Host: r.Host, KeyType: sub.keyType.String(), Stage: r.Stage, CA: r.CA, Attempt: r.Attempt,

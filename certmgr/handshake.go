@@ -32,7 +32,7 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	s := m.stages
 	host, err := normalizeHost(hello.ServerName)
 	if err != nil {
-		s.audit.refuse("", err)
+		s.audit.refuse("", err, s.now())
 		return nil, err
 	}
 	if isChallenge(hello) {
@@ -41,11 +41,11 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	want := keyTypesFor(hello)
 	now := s.now()
 	cert, entry := s.memory.get(host, want, now)
-	if cert != nil && (m.listed(host) != notAllowed || s.policyHolds(host, entry, now)) {
+	if cert != nil && (m.Hosts.holds(host, &entry.listed) || s.policyHolds(host, entry, now)) {
 		return cert.copy(), nil
 	}
 	if cert, err = s.serve(contextOf(hello), host, want, cert, entry); err != nil {
-		s.audit.refuse(host, err)
+		s.audit.refuse(host, err, now)
 		return nil, err
 	}
 	return cert.copy(), nil
@@ -62,7 +62,7 @@ func contextOf(hello *tls.ClientHelloInfo) context.Context {
 // policy, load, failure, issue. held is a valid certificate in memory whose
 // host has yet to be allowed.
 func (s *stages) serve(ctx context.Context, host string, want wanted, held *certificate, entry *hostEntry) (*certificate, error) {
-	vouched := entry != nil && entry.policy.yes.Load() != 0
+	vouched := entry != nil && entry.yes.Load() != 0
 	if s.tasks.isClosed() {
 		if held != nil && vouched {
 			return held, nil
@@ -72,7 +72,10 @@ func (s *stages) serve(ctx context.Context, host string, want wanted, held *cert
 	g, refused, err := s.permit(ctx, host)
 	switch {
 	case refused:
-		s.dropHost(host, err)
+		s.failures.forgetHost(host)
+		if entry != nil {
+			s.dropHost(host, err)
+		}
 		return nil, err
 	case err != nil && held != nil && vouched:
 		return held, nil // the policy's backend is out of order, the certificate is not
@@ -288,15 +291,15 @@ func (s *stages) allowed(ctx context.Context, host string) error {
 // again in the background.
 func (s *stages) policyHolds(host string, e *hostEntry, now time.Time) bool {
 	ttl := s.m.policyTTL()
-	yes := e.policy.yes.Load()
+	yes := e.yes.Load()
 	if yes == 0 || ttl <= 0 || s.m.HostPolicy == nil {
 		return false
 	}
 	if age := now.UnixNano() - yes; age >= 0 && age < int64(ttl) {
 		return true
 	}
-	asked := e.policy.asked.Load()
-	if since := now.UnixNano() - asked; since >= 0 && since < int64(min(ttl, askAgain)) || !e.policy.asked.CompareAndSwap(asked, now.UnixNano()) {
+	asked := e.asked.Load()
+	if since := now.UnixNano() - asked; since >= 0 && since < int64(min(ttl, askAgain)) || !e.asked.CompareAndSwap(asked, now.UnixNano()) {
 		return true
 	}
 	s.tasks.Go(func(ctx context.Context) {

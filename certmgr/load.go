@@ -87,7 +87,8 @@ func (l *loader) missedLately(sub subject) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	at, ok := l.misses[sub]
-	return ok && l.now().Sub(at) < rereadEvery
+	since := l.now().Sub(at)
+	return ok && since >= 0 && since < rereadEvery
 }
 
 // read returns the certificate in the Cache for one subject after it has put
@@ -105,7 +106,7 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 		}
 		return nil, ErrCacheMiss
 	}
-	if have := l.memory.current(sub); have != nil && have.tls.Leaf.Equal(cert.tls.Leaf) {
+	if have := l.memory.current(sub); have != nil && have.leaf.Equal(cert.leaf) {
 		return have, nil
 	}
 	if kept := l.memory.put(cert, g); kept != cert {

@@ -37,32 +37,39 @@ func (s subject) cacheKey() string {
 
 // certificate is a certificate in memory; immutable.
 type certificate struct {
-	subject   subject
-	tls       tls.Certificate // its chain is capped, see copy
-	notBefore time.Time
+	// What the hot path reads comes first and fits a cache line.
+	chain   [][]byte // capped, see copy
+	key     crypto.Signer
+	leaf    *x509.Certificate
+	expires int64 // notAfter in Unix nanoseconds
+
 	notAfter  time.Time
+	notBefore time.Time
+	subject   subject
 }
 
 func newCertificate(sub subject, key crypto.Signer, chain [][]byte, leaf *x509.Certificate) *certificate {
 	return &certificate{
-		subject:   sub,
-		tls:       tls.Certificate{Certificate: chain[:len(chain):len(chain)], PrivateKey: key, Leaf: leaf},
-		notBefore: leaf.NotBefore,
+		chain:     chain[:len(chain):len(chain)],
+		key:       key,
+		leaf:      leaf,
+		expires:   leaf.NotAfter.UnixNano(),
 		notAfter:  leaf.NotAfter,
+		notBefore: leaf.NotBefore,
+		subject:   sub,
 	}
 }
 
 // copy returns what a caller of GetCertificate owns: programs append to the
 // chain, and the cap makes that leave ours alone.
 func (c *certificate) copy() *tls.Certificate {
-	t := c.tls
-	return &t
+	return &tls.Certificate{Certificate: c.chain, PrivateKey: c.key, Leaf: c.leaf}
 }
 
 // usable reports whether the certificate can be served. One that is not valid
 // yet can: the CA dates it, so it is the local clock that is behind, and
 // clients go by their own.
-func (c *certificate) usable(now time.Time) bool { return !now.After(c.notAfter) }
+func (c *certificate) usable(now time.Time) bool { return now.UnixNano() <= c.expires }
 
 // memory holds the certificates that are served. Its lock is never held while
 // anything blocks.
@@ -76,13 +83,15 @@ type hostEntry struct {
 	certs    [keyTypeCount]*certificate
 	standing standing // when the certificates came into memory
 
-	policy *policyTimes
-}
+	// listed is the generation of the allowlist that was last seen to hold the
+	// host: while that stands the hot path does not look the host up again.
+	listed atomic.Uint64
 
-// policyTimes is when HostPolicy last allowed a host, and when it was last
-// asked again in the background, in Unix nanoseconds. Both are 0 for a host that
-// only the allowlist ever allowed.
-type policyTimes struct{ yes, asked atomic.Int64 }
+	// yes is when HostPolicy last allowed the host, asked when it was last
+	// asked again in the background, in Unix nanoseconds. Both are 0 for a host
+	// that only the allowlist ever allowed.
+	yes, asked atomic.Int64
+}
 
 // grant is why a host may be served: its standing, and when HostPolicy allowed
 // it if that is the reason.
@@ -122,12 +131,14 @@ func (m *memory) put(c *certificate, g grant) *certificate {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	host := c.subject.host()
-	e := &hostEntry{standing: g.standing, policy: new(policyTimes)}
+	e := &hostEntry{standing: g.standing}
 	if old := m.hosts[host]; old != nil {
-		e.certs, e.policy = old.certs, old.policy
+		e.certs = old.certs
+		e.yes.Store(old.yes.Load())
+		e.asked.Store(old.asked.Load())
 	}
 	if !g.policyYes.IsZero() {
-		e.policy.yes.Store(g.policyYes.UnixNano())
+		e.yes.Store(g.policyYes.UnixNano())
 	}
 	if have := e.certs[c.subject.keyType]; have != nil && have.subject == c.subject && have.notBefore.After(c.notBefore) {
 		return have
@@ -160,7 +171,7 @@ func (m *memory) allowed(host string, at time.Time) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if e := m.hosts[host]; e != nil {
-		e.policy.yes.Store(at.UnixNano())
+		e.yes.Store(at.UnixNano())
 	}
 }
 

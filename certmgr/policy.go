@@ -85,6 +85,12 @@ func (p *policy) ask(ctx context.Context, host string) (st standing, refused boo
 		}
 		return notAllowed, true, &refusal{kind: ErrHostNotAllowed, host: host, text: text}
 	}
+	if isWhitelist(decide) {
+		if err := decide(ctx, host); err != nil {
+			return notAllowed, true, err
+		}
+		return vetted, false, nil
+	}
 	call, began, err := p.flight.start(host, func(ctx context.Context) (standing, error) {
 		return p.call(ctx, host, decide)
 	})

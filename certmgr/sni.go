@@ -52,11 +52,29 @@ const maxHostLength = 253
 // mapped or refused there (upper case, "--" in a label's third place, foreign
 // scripts, all-numeric last labels as in an IPv4 address) takes the slow one.
 func isPlainHost(name string) bool {
-	if !validLabels(name) || strings.Contains(name, "--") {
+	if len(name) > maxHostLength {
 		return false
 	}
-	last := strings.LastIndexByte(name, '.')
-	return last > 0 && (name[last+1] < '0' || name[last+1] > '9')
+	start, last := 0, byte('.')
+	for i := 0; i < len(name); i++ {
+		c := name[i]
+		switch {
+		case c >= 'a' && c <= 'z' || c >= '0' && c <= '9':
+		case c == '.':
+			if last == '.' || last == '-' || i-start > 63 {
+				return false
+			}
+			start = i + 1
+		case c == '-':
+			if last == '.' || last == '-' {
+				return false
+			}
+		default:
+			return false
+		}
+		last = c
+	}
+	return start > 0 && last != '.' && last != '-' && len(name)-start <= 63 && name[start] > '9'
 }
 
 // validLabels reports whether name consists of LDH labels (RFC 5890, 2.3.1) in
