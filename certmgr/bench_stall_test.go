@@ -29,9 +29,9 @@ const (
 // p99-refused-ns what those who were turned away waited, and hot-ns what a
 // handshake of the other host takes meanwhile (idle-hot-ns: before).
 func BenchmarkStall(b *testing.B) {
-	hot := benchHosts(1)
+	hot := benchHosts(1)[0]
 	store := benchCache(b, 1)
-	hosts := append([]string{stallHost}, hot...)
+	hosts := []string{stallHost, hot}
 	for _, impl := range []string{"autocert", "certmgr"} {
 		b.Run("impl="+impl, func(b *testing.B) {
 			for b.Loop() {
@@ -51,20 +51,18 @@ func BenchmarkStall(b *testing.B) {
 	}
 }
 
-func stallOnce(b *testing.B, ca *acmetest.Server, g getter, hot []string) {
+func stallOnce(b *testing.B, ca *acmetest.Server, g getter, hot string) {
 	// Autocert's tls-alpn-01 would write into the cache that is shared.
 	lift := ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder, Host: stallHost})
 	ca.FailValidation(stallHost, "", acmetest.Problem{})
-	hotHello := benchHello(b, hot)[0]
-	stalled := benchHello(b, []string{stallHost})[0]
-	mustGet(b, g, []*tls.ClientHelloInfo{hotHello})
-	idle := hotFor(b, g, hotHello, stallWait/5)
+	hello := benchHello(b, hot)
+	mustGet(b, g, hello, hot)
+	idle := hotFor(b, g, hello, stallWait/5)
 
-	crowd := enter(g, stalled)
-	busy := hotFor(b, g, hotHello, stallWait/2)
+	crowd := enter(g, withName(hello, stallHost))
+	busy := hotFor(b, g, hello, stallWait/2)
 	blocked := crowd.inside.Load()
-	lasting := time.NewTimer(stallWait)
-	<-lasting.C
+	<-time.After(stallWait)
 	later := crowd.inside.Load()
 	refused := crowd.refusedSoFar()
 
@@ -138,15 +136,15 @@ func BenchmarkRestart(b *testing.B) {
 	for _, n := range []int{1000} {
 		hosts := benchHosts(n)
 		store := slowCache{benchCache(b, n), 20 * time.Millisecond}
-		hellos := benchHello(b, hosts)
+		hello := benchHello(b, "")
 		for _, c := range contestants() {
 			b.Run(fmt.Sprintf("hosts=%d/impl=%s", n, c.impl), func(b *testing.B) {
 				for b.Loop() {
 					g := c.make(hosts, store)
 					var all sync.WaitGroup
-					for _, hello := range hellos {
+					for _, host := range hosts {
 						all.Go(func() {
-							if _, err := g.GetCertificate(hello); err != nil {
+							if _, err := g.GetCertificate(withName(hello, host)); err != nil {
 								b.Error(err)
 							}
 						})

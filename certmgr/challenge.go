@@ -23,33 +23,34 @@ const (
 
 // solver answers one type of challenge.
 type solver interface {
-	// present makes the answer available until remove is called.
+	// present makes the answer available until it is removed here, and
+	// forgotten by the Cache.
 	present(ctx context.Context, client *acme.Client, chal *acme.Challenge, host string) (p *presented, err error)
 }
 
 // presented is an answer that the CA can fetch.
 type presented struct {
-	host   string
-	cert   *tls.Certificate // tls-alpn-01
-	body   []byte           // http-01
-	seen   atomic.Int32     // requests for it, answered here
-	remove func()
+	host string
+	cert *tls.Certificate // tls-alpn-01
+	body []byte           // http-01
+	seen atomic.Int32     // requests for it, answered here
+
+	remove func()                // from this process
+	forget func(context.Context) // from the Cache
 }
 
 // challenges holds the live answers of this process; the Cache holds them too,
 // for another machine that the CA may reach instead.
 type challenges struct {
-	m     *Manager
 	store *store
-	tasks *tasks
 
 	mu     sync.RWMutex
 	certs  map[string]*presented // tls-alpn-01, by host
 	tokens map[string]*presented // http-01, by token
 }
 
-func newChallenges(m *Manager, s *store, t *tasks) *challenges {
-	return &challenges{m: m, store: s, tasks: t, certs: make(map[string]*presented), tokens: make(map[string]*presented)}
+func newChallenges(s *store) *challenges {
+	return &challenges{store: s, certs: make(map[string]*presented), tokens: make(map[string]*presented)}
 }
 
 // solver returns the solver for a challenge type, or nil.
@@ -118,8 +119,8 @@ func (c *challenges) add(ctx context.Context, live map[string]*presented, key, c
 			delete(live, key)
 		}
 		c.mu.Unlock()
-		c.tasks.Go(func(ctx context.Context) { c.store.delete(ctx, cacheKey) })
 	}
+	p.forget = func(ctx context.Context) { c.store.delete(ctx, cacheKey) }
 	return p
 }
 

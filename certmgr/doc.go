@@ -60,6 +60,9 @@
 //     renewal, too.
 //   - Challenge requests and http-01 requests reach the Cache for allowed hosts
 //     only, and the policy gets the normalised host, without a port.
+//   - HTTPHandler gives the answer of a live challenge for its own host only, as
+//     application/octet-stream (RFC 8555, section 8.3), has no cache read for what
+//     is not a token, and answers 503 if the Cache fails.
 //   - Each certificate has a fresh key, where autocert keeps one for ever.
 //   - An expired certificate is not served. One that is not valid yet is: the CA
 //     dates it, so the local clock is behind.

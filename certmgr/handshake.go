@@ -42,6 +42,9 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	now := s.now()
 	cert, entry := s.memory.get(host, want, now)
 	if cert != nil && (m.Hosts.holds(host, &entry.listed) || s.policyHolds(host, entry, now)) {
+		if cert != entry.certs[want.first] && !entry.sought.Load() && !entry.sought.Swap(true) {
+			s.seekPreferred(host, want, entry)
+		}
 		return cert.copy(), nil
 	}
 	if cert, err = s.serve(contextOf(hello), host, want, cert, entry); err != nil {
@@ -49,6 +52,15 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 		return nil, err
 	}
 	return cert.copy(), nil
+}
+
+// seekPreferred loads the key type that clients prefer, if the cache has it:
+// the first visitor of all may have been one who needed the other.
+func (s *stages) seekPreferred(host string, want wanted, e *hostEntry) {
+	g := grant{standing: e.standing}
+	s.tasks.Go(func(ctx context.Context) {
+		s.loader.read(ctx, hostSubject(host, want.first, s.dir), g, quietly)
+	})
 }
 
 func contextOf(hello *tls.ClientHelloInfo) context.Context {

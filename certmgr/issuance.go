@@ -50,12 +50,10 @@ type issuer struct {
 
 // issue is the body of an issuance's flight.
 func (is *issuer) issue(ctx context.Context, c *call[*certificate], req issueRequest) (*certificate, error) {
-	unlock, err := is.locker.lock(ctx, req.sub)
+	unlock, err := is.lock(ctx, req.sub)
 	if err != nil {
-		return nil, fmt.Errorf("certmgr: %s: lock: %w", req.sub.host(), err)
+		return nil, err
 	}
-	defer unlock()
-
 	a := &attempt{
 		id: newAttemptID(), host: req.sub.host(), sub: req.sub, extra: is.m.ExtraExtensions,
 		solvers: is.challenges.solver, setStage: c.setStage, trace: new(acmeclient.Trace),
@@ -69,11 +67,12 @@ func (is *issuer) issue(ctx context.Context, c *call[*certificate], req issueReq
 
 	release, probe, err := is.admit(ctx, a, req, last != nil || req.grant.standing == open)
 	if err != nil {
+		unlock()
 		return nil, err
 	}
 	begin := is.now()
 	a.audit(Event{Kind: EventIssuing, Stage: StageOrder, Reason: req.reason})
-	out := is.attempt(ctx, c, a)
+	out := is.attempt(ctx, c, a, unlock)
 	release()
 	cause, clockOff := out.err, false
 	if errors.Is(out.err, ErrClock) {
@@ -87,6 +86,17 @@ func (is *issuer) issue(ctx context.Context, c *call[*certificate], req issueReq
 		return nil, is.fail(a, req, out, last, whole, clockOff)
 	}
 	return out.cert, nil
+}
+
+// lock waits for the host's lock as long as an attempt may take.
+func (is *issuer) lock(ctx context.Context, sub subject) (unlock func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout+deactivateTimeout)
+	defer cancel()
+	unlock, err = is.locker.lock(ctx, sub)
+	if err != nil {
+		return nil, &refusal{kind: ErrBusy, host: sub.host(), text: "another issuance for this host does not end", cause: err}
+	}
+	return unlock, nil
 }
 
 // admit waits for a slot and asks the breaker, which may have opened meanwhile.
@@ -119,16 +129,21 @@ type outcome struct {
 
 // attempt holds the conversation with the CA, within attemptTimeout. The
 // user's code takes part in it (Client.Key, RetryBackoff, HTTPClient), so that
-// it is a callback that may panic or ignore its context.
-func (is *issuer) attempt(ctx context.Context, c *issueCall, a *attempt) outcome {
+// it is a callback that may panic or ignore its context. The host's lock is
+// given back when nothing of the attempt is left, which can be later.
+func (is *issuer) attempt(ctx context.Context, c *issueCall, a *attempt, unlock func()) outcome {
 	ctx, cancel := context.WithTimeoutCause(ctx, attemptTimeout, fmt.Errorf("no certificate within %v: %w", attemptTimeout, context.DeadlineExceeded))
 	defer cancel()
 	ctx = acmeclient.WithTrace(ctx, a.trace)
 	out, err := callOut(ctx, is.calls, c.key, func(ctx context.Context) (outcome, error) {
+		defer is.cleanUp(a, unlock)
 		out := is.converse(ctx, a)
 		out.stage = a.stage
 		return out, nil
 	})
+	if errors.Is(err, ErrBusy) {
+		unlock() // it did not begin
+	}
 	if err != nil { // a's fields may still be in use, but for those that are safe
 		out = outcome{stage: c.getStage(), err: err}
 	}
@@ -157,7 +172,6 @@ func (is *issuer) converse(ctx context.Context, a *attempt) (out outcome) {
 		if isAccountGone(err) {
 			is.accounts.forget(acc)
 		}
-		is.giveUp(a)
 		return outcome{acc: acc, err: err}
 	}
 	is.lastWorked.note(a.host, a.worked)
@@ -165,13 +179,18 @@ func (is *issuer) converse(ctx context.Context, a *attempt) (out outcome) {
 	return outcome{cert: cert, data: data, acc: acc, err: err}
 }
 
-// giveUp deactivates what is pending, detached from the attempt, whose time
-// may be over.
-func (is *issuer) giveUp(a *attempt) {
-	if len(a.pending) == 0 {
-		return
-	}
-	is.tasks.Go(func(ctx context.Context) {
+// cleanUp leaves nothing behind at the CA and in the Cache, detached from the
+// attempt, whose time may be over. The next issuance for the host waits for
+// that, as it uses the same keys of the Cache.
+func (is *issuer) cleanUp(a *attempt, unlock func()) {
+	ok := is.tasks.Go(func(ctx context.Context) {
+		defer unlock()
+		for _, forget := range a.cleanup {
+			forget(context.WithoutCancel(ctx))
+		}
+		if len(a.pending) == 0 {
+			return
+		}
 		ctx, cancel := context.WithTimeout(ctx, deactivateTimeout)
 		defer cancel()
 		callOut(ctx, is.calls, "deactivation "+a.id, func(ctx context.Context) (struct{}, error) {
@@ -179,6 +198,9 @@ func (is *issuer) giveUp(a *attempt) {
 			return struct{}{}, nil
 		})
 	})
+	if !ok {
+		unlock()
+	}
 }
 
 // keep makes what the CA issued ready to be kept. Dates that do not fit the
@@ -212,11 +234,11 @@ func (is *issuer) succeed(ctx context.Context, a *attempt, req issueRequest, out
 	known := is.failures.forget(req.sub)
 	is.schedule(cert)
 	a.audit(Event{Kind: EventIssued, Stage: StageStore, NotAfter: cert.notAfter, Reason: req.reason, Duration: is.now().Sub(begin)})
-	is.store.putCertificate(ctx, cert, out.data, func() bool { return is.memory.current(cert.subject) == cert })
+	is.store.putCertificate(cert, out.data, func() bool { return is.memory.current(cert.subject) == cert })
 	if known {
 		is.tasks.Go(func(ctx context.Context) {
 			for _, key := range failureCacheKeys(req.sub) {
-				is.store.delete(ctx, key)
+				is.store.delete(context.WithoutCancel(ctx), key)
 			}
 		})
 	}
@@ -254,7 +276,7 @@ func (is *issuer) fail(a *attempt, req issueRequest, out outcome, last *failure,
 	}
 	is.failures.put(req.sub, rec, now)
 	a.audit(Event{Kind: EventIssueFailed, Stage: e.Stage, RetryAt: e.RetryAt, Count: e.Attempts, Reason: req.reason, Err: e})
-	is.tasks.Go(func(ctx context.Context) { is.saveFailure(ctx, req.sub, rec) })
+	is.tasks.Go(func(ctx context.Context) { is.saveFailure(context.WithoutCancel(ctx), req.sub, rec) })
 	return e
 }
 

@@ -164,7 +164,7 @@ func (m *Manager) build() {
 	s.store = &store{m: m, audit: s.audit, tasks: s.tasks, reads: s.callout("Cache.Get", maxReads),
 		writes: s.callout("Cache.Put or Delete", maxWrites), flight: newFlight[[]byte](s.tasks, s.waiters)}
 	s.policy = &policy{m: m, calls: s.callout("HostPolicy", maxPolicies), flight: newFlight[standing](s.tasks, s.waiters)}
-	s.challenges = newChallenges(m, s.store, s.tasks)
+	s.challenges = newChallenges(s.store)
 	s.issues = newFlight[*certificate](s.tasks, s.waiters)
 	s.renewals = newRenewals(s)
 	s.buildIssuer()

@@ -91,6 +91,10 @@ type hostEntry struct {
 	// asked again in the background, in Unix nanoseconds. Both are 0 for a host
 	// that only the allowlist ever allowed.
 	yes, asked atomic.Int64
+
+	// sought is set once the cache was asked for a certificate of the key type
+	// that clients prefer, after they were served one of the other.
+	sought atomic.Bool
 }
 
 // grant is why a host may be served: its standing, and when HostPolicy allowed

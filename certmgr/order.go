@@ -35,6 +35,7 @@ type attempt struct {
 	stage    Stage
 	worked   string   // challenge type of the authorization, if one was needed
 	pending  []string // authorizations to deactivate if the attempt fails
+	cleanup  []func(context.Context)
 }
 
 // attemptTimeout bounds an attempt, once it has its issuance slot.
@@ -185,6 +186,7 @@ func (a *attempt) solve(ctx context.Context, chal *acme.Challenge, authzURL stri
 		return false, err
 	}
 	defer p.remove()
+	a.cleanup = append(a.cleanup, p.forget)
 	if _, err := a.client.Accept(ctx, chal); err != nil {
 		return false, acmeclient.Cause(err)
 	}

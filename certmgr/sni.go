@@ -5,6 +5,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -20,6 +21,9 @@ func normalizeHost(name string) (string, error) {
 	name = strings.TrimSuffix(name, ".")
 	if isPlainHost(name) {
 		return name, nil
+	}
+	if !utf8.ValidString(name) { // it would become U+FFFD, and that a valid label
+		return "", badServerName(name, "not UTF-8", nil)
 	}
 	host, err := idna.Lookup.ToASCII(name)
 	if err != nil {

@@ -57,7 +57,9 @@ func (s *store) read(ctx context.Context, key string) ([]byte, error) {
 	return nil, err
 }
 
-// put writes an entry. The error wraps ErrCache.
+// put writes an entry. The error wraps ErrCache. Writes that must not be lost
+// are made under a context that Close does not end; cacheTimeout bounds them,
+// and Close waits.
 func (s *store) put(ctx context.Context, key string, data []byte) error {
 	return s.write(ctx, key, "writing", func(ctx context.Context, c Cache) error { return c.Put(ctx, key, data) })
 }
@@ -84,9 +86,10 @@ func (s *store) write(ctx context.Context, key, what string, f func(context.Cont
 
 // putCertificate writes a certificate's entry, and goes on in the background
 // if that fails, until it succeeds or current says that the entry is obsolete.
-func (s *store) putCertificate(ctx context.Context, c *certificate, data []byte, current func() bool) {
+func (s *store) putCertificate(c *certificate, data []byte, current func() bool) {
 	key := c.subject.cacheKey()
-	if s.put(ctx, key, data) == nil {
+	// Close does not cut this short: what the CA has issued must not be lost.
+	if s.put(context.Background(), key, data) == nil {
 		return
 	}
 	s.tasks.Go(func(ctx context.Context) {
