@@ -1,0 +1,197 @@
+package integration
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// pebbleConfig is what tests choose. The ports are where Pebble's validation
+// connects to; a port of zero is one that nobody listens on.
+type pebbleConfig struct {
+	tlsPort     int               // for tls-alpn-01
+	httpPort    int               // for http-01
+	nonceReject int               // percentage of good nonces that are refused
+	authzReuse  int               // percentage of valid authorizations that are used again
+	eab         map[string]string // key identifier to base64url key; if set, binding is required
+}
+
+// pebble is a running CA.
+type pebble struct {
+	directory string          // URL
+	transport *http.Transport // trusts the CA's HTTPS certificate
+	roots     *x509.CertPool  // of the certificates that it issues
+}
+
+// startTries is how often a server is started anew on other ports.
+const startTries = 3
+
+// startPebble starts a CA that finds every name at 127.0.0.1. It ends with the
+// test.
+func startPebble(t *testing.T, c pebbleConfig) *pebble {
+	t.Helper()
+	for _, p := range []*int{&c.tlsPort, &c.httpPort} {
+		if *p == 0 {
+			*p = freePorts(t, 1)[0]
+		}
+	}
+	dns := startDNS(t)
+	var err error
+	for range startTries {
+		var p *pebble
+		if p, err = tryPebble(t, c, dns); err == nil {
+			return p
+		}
+	}
+	t.Fatal(err)
+	return nil
+}
+
+func tryPebble(t *testing.T, c pebbleConfig, dns string) (*pebble, error) {
+	t.Helper()
+	dir := t.TempDir()
+	cert, key, trust := serverCertificate(t, dir)
+	ports := freePorts(t, 2)
+	config, err := json.Marshal(map[string]any{"pebble": map[string]any{
+		"listenAddress":                  loopback(ports[0]),
+		"managementListenAddress":        loopback(ports[1]),
+		"certificate":                    cert,
+		"privateKey":                     key,
+		"tlsPort":                        c.tlsPort,
+		"httpPort":                       c.httpPort,
+		"keyAlgorithm":                   "ecdsa", // quicker to start
+		"externalAccountBindingRequired": c.eab != nil,
+		"externalAccountMACKeys":         c.eab,
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "pebble.json")
+	if err := os.WriteFile(file, config, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := []string{
+		"PEBBLE_VA_NOSLEEP=1",
+		"PEBBLE_WFE_NONCEREJECT=" + strconv.Itoa(c.nonceReject),
+		"PEBBLE_AUTHZREUSE=" + strconv.Itoa(c.authzReuse),
+	}
+	proc := start(t, "pebble", env, "-config", file, "-dnsserver", dns)
+	p := &pebble{
+		directory: "https://" + loopback(ports[0]) + "/dir",
+		transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trust}},
+		roots:     x509.NewCertPool(),
+	}
+	t.Cleanup(p.transport.CloseIdleConnections)
+	err = proc.await(t.Context(), func(ctx context.Context) error {
+		if _, err := p.fetch(ctx, p.directory); err != nil {
+			return err
+		}
+		root, err := p.fetch(ctx, "https://"+loopback(ports[1])+"/roots/0")
+		if err == nil && !p.roots.AppendCertsFromPEM(root) {
+			err = fmt.Errorf("root certificate cannot be read: %q", root)
+		}
+		return err
+	})
+	if err != nil {
+		proc.stop()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *pebble) fetch(ctx context.Context, url string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	res, err := p.transport.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: %s", url, res.Status)
+	}
+	return io.ReadAll(res.Body)
+}
+
+// startDNS starts a DNS server that answers 127.0.0.1 for every name, and
+// returns its address.
+func startDNS(t *testing.T) string {
+	t.Helper()
+	var err error
+	for range startTries {
+		addr := loopback(freePorts(t, 1)[0])
+		proc := start(t, "pebble-challtestsrv", nil, "-dnsserver", addr, "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "",
+			"-management", "127.0.0.1:0", "-http01", "", "-https01", "", "-doh", "", "-tlsalpn01", "")
+		resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", addr) // as Pebble does
+		}}
+		err = proc.await(t.Context(), func(ctx context.Context) error {
+			ips, err := resolver.LookupHost(ctx, "ready.example.org.")
+			if err == nil && (len(ips) != 1 || ips[0] != "127.0.0.1") {
+				err = fmt.Errorf("answer is %q", ips)
+			}
+			return err
+		})
+		if err == nil {
+			return addr
+		}
+		proc.stop()
+	}
+	t.Fatal(err)
+	return ""
+}
+
+// serverCertificate writes a certificate for 127.0.0.1 and its key into dir.
+func serverCertificate(t *testing.T, dir string) (certFile, keyFile string, trust *x509.CertPool) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(time.Hour),
+		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, blockType string, der []byte) string {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: blockType, Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	parsed, err := x509.ParseCertificate(cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust = x509.NewCertPool()
+	trust.AddCert(parsed)
+	return write("cert.pem", "CERTIFICATE", cert), write("key.pem", "PRIVATE KEY", keyDER), trust
+}

@@ -1,0 +1,160 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"sync"
+	"testing"
+	"time"
+)
+
+// process is a server that runs until the end of its test.
+type process struct {
+	name   string
+	alive  io.Closer     // closing it ends the process
+	exited chan struct{} // closed once err is set
+	err    error
+}
+
+// log collects what a process writes.
+type log struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// superviseEnv makes the test binary a supervisor.
+const superviseEnv = "NOSTALL_INTEGRATION_SUPERVISE"
+
+// supervise runs a server until its own standard input ends, which is also
+// what happens when the test binary dies before it can clean up: no server is
+// left behind by a panic, a time-out or a signal.
+func supervise(program string, args []string) (code int) {
+	cmd := exec.Command(program, args...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if err := cmd.Start(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	go func() {
+		io.Copy(io.Discard, os.Stdin)
+		cmd.Process.Kill() // fails if it has exited, which is as good
+	}()
+	if err := cmd.Wait(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// start runs a program. When the test ends it is killed and waited for, and if
+// the test has failed its output is shown.
+func start(t *testing.T, name string, env []string, args ...string) *process {
+	t.Helper()
+	program := servers.path(t, name)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := new(log)
+	// The context of the test ends before its cleanups, which still need the
+	// server, so that cannot be what ends the process.
+	cmd := exec.Command(self, append([]string{program}, args...)...)
+	cmd.Env = append(append(os.Environ(), superviseEnv+"=1"), env...)
+	cmd.Stdout, cmd.Stderr = out, out
+	alive, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := &process{name: name, alive: alive, exited: make(chan struct{})}
+	go func() {
+		p.err = cmd.Wait()
+		close(p.exited)
+	}()
+	t.Cleanup(func() {
+		p.stop()
+		if t.Failed() {
+			t.Logf("output of %s:\n%s", name, out)
+		}
+	})
+	return p
+}
+
+func (p *process) stop() {
+	p.alive.Close()
+	<-p.exited
+}
+
+// errExited: a server ended before it was ready, as one does whose port was
+// taken by somebody else meanwhile.
+var errExited = errors.New("ended before it was ready")
+
+// readyTimeout bounds the start of one process.
+const readyTimeout = 15 * time.Second
+
+// await polls check until it succeeds.
+func (p *process) await(ctx context.Context, check func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		err := check(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-poll.C:
+		case <-p.exited:
+			return fmt.Errorf("%s %w: %w", p.name, errExited, p.err)
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not ready: %w", p.name, err)
+		}
+	}
+}
+
+// freePorts returns n TCP ports of 127.0.0.1 that nobody listens on.
+func freePorts(t *testing.T, n int) []int {
+	t.Helper()
+	var ports []int
+	for range n {
+		l := listen(t)
+		defer l.Close() // all at the end, or the same port could come twice
+		ports = append(ports, port(l))
+	}
+	return ports
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func port(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }
+
+func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
