@@ -12,7 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"golang.org/x/crypto/acme/autocert"
 
@@ -35,9 +34,13 @@ type contestant struct {
 	make func(hosts []string, c certmgr.Cache) getter
 }
 
-// contestants returns autocert with its only kind of list, and certmgr with
-// its own list and with a policy function.
+// contestants returns autocert with its only kind of list, and certmgr with its
+// own list, with the list that it took over from autocert, and with a function
+// of the user's, which could block for all that is known.
 func contestants() []contestant {
+	withPolicy := func(policy certmgr.HostPolicy, c certmgr.Cache) getter {
+		return &certmgr.Manager{Prompt: certmgr.AcceptTOS, Cache: c, HostPolicy: policy}
+	}
 	return []contestant{
 		{"autocert", func(hosts []string, c certmgr.Cache) getter {
 			return &autocert.Manager{Prompt: autocert.AcceptTOS, Cache: c, HostPolicy: autocert.HostWhitelist(hosts...)}
@@ -45,8 +48,12 @@ func contestants() []contestant {
 		{"certmgr", func(hosts []string, c certmgr.Cache) getter {
 			return &certmgr.Manager{Prompt: certmgr.AcceptTOS, Cache: c, Hosts: certmgr.MustAllowlist(hosts...)}
 		}},
-		{"certmgr-HostPolicy", func(hosts []string, c certmgr.Cache) getter {
-			return &certmgr.Manager{Prompt: certmgr.AcceptTOS, Cache: c, HostPolicy: certmgr.HostWhitelist(hosts...)}
+		{"certmgr-whitelist", func(hosts []string, c certmgr.Cache) getter {
+			return withPolicy(certmgr.HostWhitelist(hosts...), c)
+		}},
+		{"certmgr-policy", func(hosts []string, c certmgr.Cache) getter {
+			list := certmgr.HostWhitelist(hosts...)
+			return withPolicy(func(ctx context.Context, host string) error { return list(ctx, host) }, c)
 		}},
 	}
 }
@@ -265,19 +272,4 @@ func heapInUse() int64 {
 	runtime.GC() // what finalizers held
 	runtime.ReadMemStats(&stats)
 	return int64(stats.HeapAlloc)
-}
-
-// slowCache is a cache whose reads take a while, as those of a database do.
-type slowCache struct {
-	certmgr.Cache
-	delay time.Duration
-}
-
-func (c slowCache) Get(ctx context.Context, key string) ([]byte, error) {
-	select {
-	case <-time.After(c.delay):
-		return c.Cache.Get(ctx, key)
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 }

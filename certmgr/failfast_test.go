@@ -239,6 +239,7 @@ func TestCertificateThatTurnsUpInTheCacheIsFound(t *testing.T) {
 		lift := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "connection", Detail: "refused"})
 		w.get("a.example.com")
 		lift()
+		synctest.Wait() // for the answer of the failed challenge to be gone
 		other := w.manager()
 		defer other.Close()
 		if err := other.Obtain(t.Context(), "a.example.com"); err != nil {

@@ -23,9 +23,10 @@ type renewals struct {
 }
 
 type dueItem struct {
-	sub   subject
-	at    time.Time
-	index int // in the heap; -1: being renewed
+	sub     subject
+	at      time.Time
+	index   int       // in the heap; -1: being renewed
+	expired time.Time // the end of the certificate whose expiry was reported
 }
 
 func newRenewals(s *stages) *renewals {
@@ -157,33 +158,48 @@ func (r *renewals) take(now time.Time) (due []subject, wait time.Duration) {
 	return due, min(r.due[0].at.Sub(now), maxTimer)
 }
 
-// renew renews one subject's certificate, or says when to try again.
+// renew renews one subject's certificate, or has a first one issued where Start
+// failed to, or says when to try again.
 func (r *renewals) renew(ctx context.Context, sub subject) {
 	s := r.s
 	cert := s.memory.current(sub)
-	if cert == nil {
+	if cert == nil && s.m.Hosts.match(sub.host()) != matchExact {
 		r.drop(sub)
 		return
 	}
-	g, ok := r.permitted(ctx, cert)
+	g, ok := r.permitted(ctx, sub.host())
 	if !ok {
 		return
 	}
 	now := s.now()
+	r.reportExpiry(cert, now)
 	if rec := s.failures.active(sub, now); rec != nil {
-		r.at(sub, rec.err.RetryAt)
+		r.again(sub, cert, rec.err.RetryAt)
 		return
 	}
 	newer, err := s.loader.read(ctx, sub, g, quietly)
-	if newer != nil && newer != cert && newer.notBefore.After(cert.notBefore) {
+	if newer != nil && (cert == nil || newer.notBefore.After(cert.notBefore)) {
 		return // another machine's; scheduled as it was loaded
 	}
-	if err != nil && !errors.Is(err, ErrCacheMiss) && cert.notAfter.Sub(now) > urgentLeft(cert) {
-		r.at(sub, now.Add(jitter(retryRenewal)))
+	urgent := cert != nil && cert.notAfter.Sub(now) <= urgentLeft(cert)
+	if err != nil && !errors.Is(err, ErrCacheMiss) && !urgent {
+		r.again(sub, cert, now.Add(jitter(retryRenewal)))
 		return
 	}
+	if err := r.issue(ctx, sub, cert, g, urgent); err != nil && ctx.Err() == nil {
+		r.again(sub, cert, s.retryAfterFailure(sub))
+	}
+}
+
+// issue has the certificate issued unless somebody else did meanwhile. Success
+// schedules the next renewal itself.
+func (r *renewals) issue(ctx context.Context, sub subject, cert *certificate, g grant, urgent bool) error {
+	s := r.s
 	req := issueRequest{sub: sub, grant: g, reason: "renewal", priority: background}
-	if cert.notAfter.Sub(now) <= urgentLeft(cert) {
+	if cert == nil {
+		req.reason = "Start"
+	}
+	if urgent {
 		req.priority = urgentRenewal
 	}
 	call, _, err := s.begin(req, func() error {
@@ -193,19 +209,47 @@ func (r *renewals) renew(ctx context.Context, sub subject) {
 		return s.mayIssue(req)
 	})
 	if err == errRenewed {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = call.await(ctx, nil)
+	return err
+}
+
+// again schedules the next look at sub: at t, or when cert ends if that is
+// sooner, so that its end is reported when it comes.
+func (r *renewals) again(sub subject, cert *certificate, t time.Time) {
+	if cert != nil && cert.usable(r.s.now()) {
+		t = earlier(t, cert.notAfter.Add(time.Nanosecond))
+	}
+	r.at(sub, t)
+}
+
+// reportExpiry reports once that a certificate has run out.
+func (r *renewals) reportExpiry(cert *certificate, now time.Time) {
+	if cert == nil || cert.usable(now) || !r.firstReport(cert) {
 		return
 	}
-	if err == nil {
-		_, err = call.await(ctx, nil)
+	s, e := r.s, Event{Kind: EventExpired, Host: cert.subject.host(), KeyType: cert.subject.keyType.String(), NotAfter: cert.notAfter}
+	if rec := s.failures.last(cert.subject); rec != nil {
+		e.RetryAt, e.Err = rec.err.RetryAt, rec.err
+	} else if until, _, cause := s.issuer.breaker.state(); cause != nil {
+		e.RetryAt, e.Err = until, cause
 	}
-	if err == nil {
-		return // scheduled by its success
+	s.audit.emit(e)
+}
+
+func (r *renewals) firstReport(cert *certificate) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	it := r.items[cert.subject]
+	if it == nil || it.expired.Equal(cert.notAfter) {
+		return false
 	}
-	retry := s.retryAfterFailure(sub)
-	r.at(sub, retry)
-	if !cert.usable(s.now()) {
-		s.audit.emit(Event{Kind: EventExpired, Host: sub.host(), KeyType: sub.keyType.String(), NotAfter: cert.notAfter, RetryAt: retry, Err: err})
-	}
+	it.expired = cert.notAfter
+	return true
 }
 
 // errRenewed: somebody else renewed the certificate meanwhile.
@@ -216,8 +260,8 @@ func urgentLeft(c *certificate) time.Duration { return c.notAfter.Sub(c.notBefor
 
 // permitted asks allowlist and policy again. A refusal ends the host's
 // service; a policy that cannot decide changes nothing.
-func (r *renewals) permitted(ctx context.Context, cert *certificate) (grant, bool) {
-	s, host := r.s, cert.subject.host()
+func (r *renewals) permitted(ctx context.Context, host string) (grant, bool) {
+	s := r.s
 	g, refused, err := s.permit(ctx, host)
 	switch {
 	case refused:
