@@ -1,0 +1,167 @@
+package main
+
+import (
+	"fmt"
+	"image/color"
+	"os"
+	"time"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/font"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgsvg"
+)
+
+const (
+	width       = 9 * vg.Inch
+	panelHeight = 2.1 * vg.Inch
+	titleHeight = 0.6 * vg.Inch
+	maxPoints   = 600 // of a curve; more than can be seen
+)
+
+var (
+	ink    = color.RGBA{0x22, 0x2b, 0x36, 0xff}
+	grey   = color.RGBA{0xd9, 0xde, 0xe5, 0xff}
+	colors = map[string]color.Color{
+		"autocert": color.RGBA{0xd6, 0x45, 0x3d, 0xff},
+		"certmgr":  color.RGBA{0x0b, 0x6e, 0xc5, 0xff},
+	}
+)
+
+// drawSVG draws a panel for each measure, one below the other, on white: it has to be read on dark pages too.
+func drawSVG(path string, o options, sides []*side) error {
+	plot.DefaultFont = font.Font{Typeface: "Liberation", Variant: "Sans"}
+	var panels [][]*plot.Plot
+	for _, m := range measures {
+		if !m.known(sides[0]) {
+			continue
+		}
+		p, err := panel(m, sides)
+		if err != nil {
+			return err
+		}
+		panels = append(panels, []*plot.Plot{p})
+	}
+	last := panels[len(panels)-1][0]
+	last.X.Label.Text = "time since the start (min:s)"
+
+	height := titleHeight + vg.Length(len(panels))*panelHeight
+	picture := vgsvg.New(width, height)
+	canvas := draw.New(picture)
+	canvas.FillPolygon(color.White, []vg.Point{{}, {X: width}, {X: width, Y: height}, {Y: height}})
+	drawTitle(canvas, o)
+	tiles := draw.Tiles{
+		Rows: len(panels), Cols: 1, PadY: 0.12 * vg.Inch,
+		PadTop: titleHeight, PadBottom: 0.12 * vg.Inch, PadLeft: 0.15 * vg.Inch, PadRight: 0.3 * vg.Inch,
+	}
+	for i, row := range plot.Align(panels, tiles, canvas) {
+		panels[i][0].Draw(row[0])
+	}
+
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	if _, err := picture.WriteTo(file); err != nil {
+		_ = file.Close()
+		return err
+	}
+	return file.Close()
+}
+
+func drawTitle(c draw.Canvas, o options) {
+	style := plot.New().Title.TextStyle
+	style.Color = ink
+	style.Font.Size = 12 // a viewer may have a wider font than the one that this is measured with
+	style.XAlign, style.YAlign = draw.XCenter, draw.YTop
+	c.FillText(style, vg.Point{X: c.Center().X, Y: c.Max.Y - 0.13*vg.Inch},
+		fmt.Sprintf("No certificate to be had: a connection every %v, clients leave after %v", o.every, o.leave))
+}
+
+// panel draws one measure of all sides.
+func panel(m measure, sides []*side) (*plot.Plot, error) {
+	p := plot.New()
+	p.BackgroundColor = color.White
+	p.Title.Text = m.title
+	p.Title.Padding = 3
+	p.X.Tick.Marker = clock{}
+	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
+		axis.Min = 0
+		axis.Color, axis.Tick.Color = ink, ink
+		axis.Label.TextStyle.Color, axis.Tick.Label.Color = ink, ink
+		axis.Tick.Label.Font.Size = 10
+		axis.Padding = 4 // so that a curve at zero is not hidden by the axis
+	}
+	p.Title.TextStyle.Color, p.Legend.TextStyle.Color = ink, ink
+	p.Title.TextStyle.Font.Size, p.Legend.TextStyle.Font.Size = 12, 11
+	p.Legend.Top, p.Legend.Left = true, true
+	p.Legend.XOffs, p.Legend.YOffs = 8, -4
+	p.Legend.Padding = 2
+	grid := plotter.NewGrid()
+	grid.Vertical.Color, grid.Horizontal.Color = grey, grey
+	p.Add(grid)
+
+	top := 1
+	for _, s := range sides {
+		line, err := plotter.NewLine(s.curve(m))
+		if err != nil {
+			return nil, err
+		}
+		line.Color, line.Width = colors[s.name], 2
+		p.Add(line)
+		p.Legend.Add(fmt.Sprintf("%s: %s at the peak", s.name, thousands(m.peak(s))), line)
+		top = max(top, m.peak(s))
+	}
+	p.Y.Max = 1.1 * float64(top)
+	return p, nil
+}
+
+// curve returns at most maxPoints points, each the peak of its part of the time, so that no spike is lost.
+func (s *side) curve(m measure) plotter.XYs {
+	each := max(1, (len(s.samples)+maxPoints-1)/maxPoints)
+	points := make(plotter.XYs, 0, maxPoints)
+	for i, sample := range s.samples {
+		x, y := sample.Time.Sub(s.start).Seconds(), float64(m.of(sample))
+		if i%each == 0 {
+			points = append(points, plotter.XY{X: x, Y: y})
+			continue
+		}
+		last := &points[len(points)-1]
+		last.Y = max(last.Y, y)
+	}
+	return points
+}
+
+// clock labels an axis of seconds with minutes and seconds.
+type clock struct{}
+
+var _ plot.Ticker = clock{}
+
+// Ticks returns 4 to 12 labelled ticks at round times.
+func (clock) Ticks(from, to float64) []plot.Tick {
+	step := time.Second
+	for _, next := range []int{1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600} {
+		step = time.Duration(next) * time.Second
+		if (to-from)/step.Seconds() <= 12 {
+			break
+		}
+	}
+	var ticks []plot.Tick
+	for t := time.Duration(0); t.Seconds() <= to; t += step {
+		ticks = append(ticks, plot.Tick{
+			Value: t.Seconds(),
+			Label: fmt.Sprintf("%d:%02d", t/time.Minute, t%time.Minute/time.Second),
+		})
+	}
+	return ticks
+}
+
+// thousands writes 3012 as 3,012.
+func thousands(n int) string {
+	if n < 1000 {
+		return fmt.Sprint(n)
+	}
+	return fmt.Sprintf("%s,%03d", thousands(n/1000), n%1000)
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+)
+
+// side is what the parent has of a side: its CA, its process, its visitors, and what came of them.
+type side struct {
+	name  string
+	ca    *brokenCA
+	cache string
+	addr  string
+	start time.Time
+
+	process *exec.Cmd
+	input   io.Closer      // its end ends the process
+	readers sync.WaitGroup // of the process's output
+
+	visitors sync.WaitGroup
+
+	mu      sync.Mutex
+	samples []sample
+	log     []logLine // the first of each kind
+	lines   int       // all lines
+	waits   []time.Duration
+	left    int // visitors who left without an answer
+}
+
+// logLine is a line that the process wrote to its log.
+type logLine struct {
+	at   time.Time
+	text string
+}
+
+// startSide starts the CA and the process, and returns when the server listens.
+func startSide(ctx context.Context, name string, o options) (*side, error) {
+	s := &side{name: name, start: time.Now(), ca: newBrokenCA(o.fault)}
+	if err := s.launch(ctx, o); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *side) launch(ctx context.Context, o options) error {
+	root, err := listenerCertificate(ctx, s.ca.Client(), s.ca.URL)
+	if err != nil {
+		return err
+	}
+	if s.cache, err = os.MkdirTemp("", "nostall-"+s.name+"-"); err != nil {
+		return err
+	}
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	s.process = exec.CommandContext(ctx, program, "-side", s.name)
+	input, err := s.process.StdinPipe()
+	if err != nil {
+		return err
+	}
+	output, err := s.process.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	log, err := s.process.StderrPipe()
+	if err != nil {
+		return err
+	}
+	if err := s.process.Start(); err != nil {
+		return err
+	}
+	s.input = input
+	s.readers.Go(func() { s.readLog(log) })
+	if err := json.NewEncoder(input).Encode(setup{s.ca.URL, root, s.cache, o.sample}); err != nil {
+		return err
+	}
+	samples := json.NewDecoder(output)
+	var first sample
+	if err := samples.Decode(&first); err != nil {
+		return fmt.Errorf("no sign of life from the server: %w", err)
+	}
+	s.addr = first.Addr
+	s.readers.Go(func() { s.readSamples(samples) })
+	return nil
+}
+
+// listenerCertificate fetches the CA's own certificate, which the side's process has to trust.
+func listenerCertificate(ctx context.Context, client *http.Client, url string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return resp.TLS.PeerCertificates[0].Raw, resp.Body.Close()
+}
+
+func (s *side) readSamples(from *json.Decoder) {
+	for {
+		var next sample
+		if from.Decode(&next) != nil {
+			return
+		}
+		s.mu.Lock()
+		s.samples = append(s.samples, next)
+		s.mu.Unlock()
+	}
+}
+
+// readLog keeps the lines that tell something new: net/http writes one for each handshake that failed.
+func (s *side) readLog(from io.Reader) {
+	known := make(map[string]bool)
+	lines := bufio.NewScanner(from)
+	for lines.Scan() {
+		text := lines.Text()
+		kind := text
+		if _, reason, ok := strings.Cut(text, "TLS handshake error from "); ok {
+			_, kind, _ = strings.Cut(reason, ": ") // without the client's address
+		}
+		s.mu.Lock()
+		s.lines++
+		if !known[kind] && len(known) < 1000 {
+			known[kind] = true
+			s.log = append(s.log, logLine{time.Now(), text})
+		}
+		s.mu.Unlock()
+	}
+}
+
+// visit is a client: it connects, waits for the handshake as long as it cares to, and leaves. Those whom the end of the
+// run interrupts are not counted.
+func (s *side) visit(run context.Context, patience time.Duration) {
+	ctx, cancel := context.WithTimeout(run, patience)
+	defer cancel()
+	start := time.Now()
+	dialer := tls.Dialer{Config: &tls.Config{ServerName: host}}
+	conn, err := dialer.DialContext(ctx, "tcp", s.addr)
+	if err == nil {
+		_ = conn.Close()
+	}
+	wait := time.Since(start)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case run.Err() != nil:
+	case ctx.Err() != nil:
+		s.left++
+	default:
+		s.waits = append(s.waits, wait) // an answer, be it an alert
+	}
+}
+
+// stop ends the process and waits until everything that it wrote is read.
+func (s *side) stop() error {
+	_ = s.input.Close()
+	s.readers.Wait()
+	if err := s.process.Wait(); err != nil {
+		return err
+	}
+	if len(s.samples) == 0 {
+		return errors.New("the process wrote no sample")
+	}
+	return nil
+}
+
+// close releases what stop leaves. It may be called at any time.
+func (s *side) close() {
+	if s.input != nil {
+		_ = s.input.Close()
+	}
+	if s.process != nil && s.process.ProcessState == nil && s.process.Process != nil {
+		_ = s.process.Process.Kill()
+		_ = s.process.Wait()
+	}
+	s.readers.Wait()
+	s.ca.close()
+	if s.cache != "" {
+		_ = os.RemoveAll(s.cache)
+	}
+}
