@@ -75,12 +75,13 @@ func (r *caRefusal) Unwrap() []error { return append(r.refusal.Unwrap(), ErrBack
 type trouble uint8
 
 const (
-	troubleHost trouble = iota // nothing: the host's own
+	troubleNone trouble = iota // nothing: the CA was not reached, and is not why
+	troubleHost                // it works, the failure is the host's own
 	troubleOwn                 // the CA failed for this host: 5xx, 429, no answer
 	troubleCA                  // the CA is out of service for all
 )
 
-// done reports an attempt that reached the CA. retryAfter is what the CA asked
+// done reports an attempt's end. retryAfter is what the CA asked
 // for, or zero. It returns whether the failure is the CA's as a whole, and not
 // to be counted against the host.
 func (b *breaker) done(host string, probe bool, what trouble, cause error, retryAfter time.Duration) bool {
@@ -88,6 +89,9 @@ func (b *breaker) done(host string, probe bool, what trouble, cause error, retry
 	defer b.mu.Unlock()
 	if probe {
 		b.probing = false
+	}
+	if cause != nil && what == troubleNone {
+		return false
 	}
 	if cause == nil || what == troubleHost {
 		if b.failures > 0 && (cause == nil || probe) {
@@ -114,16 +118,6 @@ func (b *breaker) done(host string, probe bool, what trouble, cause error, retry
 	b.until = now.Add(max(jitter(caBackoff(b.failures)), min(retryAfter, maxRetryAfter)))
 	b.audit.emit(Event{Kind: EventCADown, CA: b.ca, Host: host, Count: b.failures, RetryAt: b.until, Err: cause})
 	return true
-}
-
-// abandon gives a probe back that never reached the CA.
-func (b *breaker) abandon(probe bool) {
-	if !probe {
-		return
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.probing = false
 }
 
 // failedFor notes a failure of the CA for a domain, and reports whether it is

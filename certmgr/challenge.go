@@ -142,7 +142,8 @@ func (c *challenges) liveToken(token string) *presented {
 func (s *stages) challengeCertificate(ctx context.Context, host string) (*tls.Certificate, error) {
 	if p := s.challenges.liveCert(host); p != nil {
 		p.seen.Add(1)
-		return p.cert, nil
+		cert := *p.cert
+		return &cert, nil
 	}
 	if err := s.allowed(ctx, host); err != nil {
 		return nil, err

@@ -43,7 +43,7 @@ func TestCloseEndsEverything(t *testing.T) {
 				t.Errorf("after Close: %v", err)
 			}
 		}
-		time.Sleep(cert.Leaf.NotAfter.Sub(time.Now()) + day)
+		time.Sleep(time.Until(cert.Leaf.NotAfter) + day)
 		w.wantErr("a.example.com", ErrClosed)
 		if w.ca.Count(acmetest.Any) != n || len(w.cache.reads()) != 0 {
 			t.Error("something new began after Close")

@@ -172,7 +172,7 @@ func TestBackoffSchedule(t *testing.T) {
 			if !ok || issue.Attempts != i+1 {
 				t.Fatalf("attempt %d: %v", i+1, err)
 			}
-			wait := issue.RetryAt.Sub(time.Now())
+			wait := time.Until(issue.RetryAt)
 			if wait < d*9/10 || wait > d*11/10 {
 				t.Errorf("after failure %d the next attempt is due in %v, want %v and 10%% of jitter", i+1, wait, d)
 			}
@@ -191,7 +191,7 @@ func TestRetryAfterWinsIfLater(t *testing.T) {
 			acmetest.Problem{Type: "rateLimited", Detail: "too many failed authorizations (5) for \"a.example.com\""})
 		_, err := w.get("a.example.com")
 		issue, ok := errors.AsType[*IssuanceError](err)
-		if !ok || issue.RetryAt.Sub(time.Now()) != 2*time.Hour {
+		if !ok || time.Until(issue.RetryAt) != 2*time.Hour {
 			t.Fatalf("got %v; want the next attempt in 2 hours", err)
 		}
 		w.wantOrders("a.example.com", 1) // a 429 is never tried again inside an attempt

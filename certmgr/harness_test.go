@@ -18,6 +18,31 @@ import (
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
+// The invariants of this package, and the tests that fail when one is broken.
+// Most run in a bubble of virtual time, which also fails if a goroutine is left.
+//
+//  1. No lock is held across I/O or a callback: TestCallbacksMayReenter,
+//     TestHungCallbacksOfOneHostHarmNoOther.
+//  2. One issuance per host and key type, detached from its handshake:
+//     TestOneOf2000HandshakesWaits, TestIssuanceOutlivesItsHandshake.
+//  3. Fail fast, with the real reason: TestOneOf2000HandshakesWaits,
+//     TestBackoffTellsTheReason, TestCertificateThatTurnsUpInTheCacheIsFound.
+//  4. One host never slows another: TestHungCallbacksOfOneHostHarmNoOther,
+//     TestFailingHostsHoldHalfOfTheSlots, TestSlotsPriority.
+//  5. Explicit allowlist, and a cap on what strangers make grow:
+//     TestHostThatIsNotAllowedCostsNothing, TestStrangersFillNothing.
+//  6. Nothing is swallowed: TestAuditIsOrderedAndSurvivesItsHook,
+//     TestBackoffTellsTheReason, TestFailuresGoToSlogWithoutAHook.
+//  7. Valid certificates are served, expired ones never, whatever happens to
+//     CA, cache or policy: TestValidCertificateIsServedThroughAnOutage,
+//     TestPolicyTTL, TestUnreadableCacheNeverOrders,
+//     TestDamagedAccountKeyIsAnErrorAndStays.
+//  8. The CA is never hammered: TestHostileRepliesAreBounded, TestNoRenewalLoop,
+//     TestCrashLoopLeavesTheCAAlone, TestBreaker.
+//  9. Every goroutine ends on Close: TestCloseEndsEverything,
+//     TestCloseNamesCallbacksThatDoNotReturn.
+// 10. The cache is autocert's: the tests of swap_test.go.
+
 // world is a Manager, its CA and its cache in a bubble of virtual time.
 type world struct {
 	t      *testing.T

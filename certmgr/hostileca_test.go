@@ -90,6 +90,27 @@ func TestHostileRepliesAreBounded(t *testing.T) {
 	}
 }
 
+// Each certificate of a chain has to be signed by the next one.
+func TestChainThatDoesNotFitIsRefused(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		other := acmetest.NewMemoryServer()
+		defer other.Close()
+		chain := w.mustGet("a.example.com").Certificate
+		w.m.Close()
+		w.m = w.manager()
+		w.m.Cache = nil
+		w.m.Client = &acme.Client{DirectoryURL: other.URL, HTTPClient: other.Client()}
+		other.Resolve("*", acmetest.Target{TLSConfig: w.m.TLSConfig()})
+		foreign := w.mustGet("a.example.com").Certificate
+		if err := checkChain(chain); err != nil {
+			t.Errorf("a sound chain: %v", err)
+		}
+		if err := checkChain([][]byte{chain[0], foreign[1]}); err == nil {
+			t.Error("a chain with another CA's intermediate was accepted")
+		}
+	})
+}
+
 // A validation that never comes to an end is given up, deactivated, and the
 // reason says what was seen.
 func TestPendingAuthorizationsAreDeactivated(t *testing.T) {

@@ -288,6 +288,9 @@ func (is *issuer) troubleOf(a *attempt, stage Stage, err error) trouble {
 	if stage == StageAccount || a.trace.Failed() == acmeclient.EndpointDirectory || a.trace.Failed() == acmeclient.EndpointNewNonce {
 		return troubleCA
 	}
+	if a.trace.Requests() == 0 {
+		return troubleNone
+	}
 	e, ok := errors.AsType[*acme.Error](err)
 	switch {
 	case !ok && a.trace.Failed() != acmeclient.EndpointNone:

@@ -154,7 +154,7 @@ func TestUnreadableCachePostponesRenewal(t *testing.T) {
 		w.cache.get(func(context.Context, string) error { return errDisk })
 		time.Sleep(70 * day)
 		w.wantOrders("a.example.com", 1)
-		time.Sleep(cert.Leaf.NotAfter.Sub(time.Now()) - 7*day) // less than 1/6 left
+		time.Sleep(time.Until(cert.Leaf.NotAfter) - 7*day) // less than 1/6 left
 		w.wantOrders("a.example.com", 2)
 	})
 }
@@ -188,7 +188,7 @@ func TestFailingRenewalFollowsTheBackoff(t *testing.T) {
 		cert := w.mustGet("a.example.com")
 		w.ca.Unresolve("*")
 		w.ca.Resolve("*", acmetest.Target{}) // moved away
-		time.Sleep(cert.Leaf.NotAfter.Sub(time.Now()) - time.Minute)
+		time.Sleep(time.Until(cert.Leaf.NotAfter) - time.Minute)
 		w.mustGet("a.example.com")
 		// 1 min, 10 min, hourly for a day, then daily for a month.
 		if n := w.orders("a.example.com") - 1; n < 50 || n > 65 {

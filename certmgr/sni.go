@@ -5,7 +5,6 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -22,17 +21,18 @@ func normalizeHost(name string) (string, error) {
 	if isPlainHost(name) {
 		return name, nil
 	}
-	if !utf8.ValidString(name) { // it would become U+FFFD, and that a valid label
-		return "", badServerName(name, "not UTF-8", nil)
-	}
 	host, err := idna.Lookup.ToASCII(name)
 	if err != nil {
 		return "", badServerName(name, "not a valid host name", err)
 	}
-	// Mapping can produce dots and upper-case-free labels anew (fullwidth
-	// stops, for one), so that what comes out is held to the same rules.
+	// Mapping can produce dots (of fullwidth ones), and what it would refuse
+	// itself (of bytes that are not UTF-8, of letters that become right-to-left
+	// ones), so that what comes out is held to the same rules.
 	host = strings.TrimSuffix(host, ".")
+	again, err := idna.Lookup.ToASCII(host)
 	switch {
+	case err != nil || again != host:
+		return "", badServerName(name, "not a valid host name", err)
 	case net.ParseIP(host) != nil:
 		return "", badServerName(name, "an IP address", nil)
 	case !strings.Contains(host, "."):
