@@ -95,7 +95,7 @@ func (a *accounts) forget(acc *account) {
 func (a *accounts) register(ctx context.Context) (*account, error) {
 	key, err := a.accountKey(ctx)
 	if err != nil {
-		return nil, err
+		return nil, localError{err}
 	}
 	client := a.ca.Client(key, "")
 	dir, err := client.Discover(ctx)
@@ -104,7 +104,7 @@ func (a *accounts) register(ctx context.Context) (*account, error) {
 	}
 	agreed, err := a.askTerms(ctx, dir.Terms)
 	if err != nil {
-		return nil, err
+		return nil, localError{err}
 	}
 	req := &acme.Account{ExternalAccountBinding: a.m.ExternalAccountBinding}
 	if a.m.Email != "" {

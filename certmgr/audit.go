@@ -106,11 +106,12 @@ func (a *auditor) run(idle chan struct{}) {
 		if clean {
 			return
 		}
+		go a.run(idle)
 		if r != nil {
+			defer func() { recover() }() // slog's handler may be what panics
 			AuditLog(nil)(context.Background(), Event{Time: a.now(), Kind: EventsDropped, Count: 1,
 				Err: fmt.Errorf("audit hook: %w: %v", errCalloutPanic, r)})
 		}
-		go a.run(idle)
 	}()
 	for {
 		e, ok := a.next(idle)

@@ -28,7 +28,8 @@ const (
 // certificate is in memory. blocked is how many of them still wait while the
 // issuance hangs, blocked-later how many do after HandshakeWait (500 ms here),
 // p99-refused-ns what those who were turned away waited, and hot-ns what a
-// handshake of the other host takes meanwhile (idle-hot-ns: before).
+// handshake of the other host takes meanwhile (idle-hot-ns: before). The time
+// of the whole (ns/op) says nothing: most of it is these waits.
 func BenchmarkStall(b *testing.B) {
 	hot := benchHosts(1)[0]
 	store := benchCache(b, 1)

@@ -59,7 +59,11 @@ func (b *breaker) check(host string) error {
 }
 
 func (b *breaker) refusal(host string) error {
-	text := fmt.Sprintf("%s failed %d times in a row, next attempt %s", b.ca, b.failures, stamp(b.until))
+	if isLocal(b.cause) {
+		text := fmt.Sprintf("no certificate can be issued without an account (failure %d in a row), next attempt %s", b.failures, stamp(b.until))
+		return &caRefusal{refusal{kind: ErrNoAccount, host: host, text: text, cause: b.cause}, b.until}
+	}
+	text := fmt.Sprintf("nothing can be had from %s (failure %d in a row), next attempt %s", b.ca, b.failures, stamp(b.until))
 	return &caRefusal{refusal{kind: ErrCAUnavailable, host: host, text: text, cause: b.cause}, b.until}
 }
 
@@ -71,53 +75,72 @@ type caRefusal struct {
 
 func (r *caRefusal) Unwrap() []error { return append(r.refusal.Unwrap(), ErrBackoff) }
 
-// trouble is what an attempt's failure says about the CA.
-type trouble uint8
-
-const (
-	troubleNone trouble = iota // nothing: the CA was not reached, and is not why
-	troubleHost                // it works, the failure is the host's own
-	troubleOwn                 // the CA failed for this host: 5xx, 429, no answer
-	troubleCA                  // the CA is out of service for all
-)
-
-// done reports an attempt's end. retryAfter is what the CA asked
-// for, or zero. It returns whether the failure is the CA's as a whole, and not
-// to be counted against the host.
+// done reports an attempt's end. retryAfter is what the CA asked for, or zero.
+// It returns whether the failure is the CA's as a whole, and not to be counted
+// against the host.
 func (b *breaker) done(host string, probe bool, what trouble, cause error, retryAfter time.Duration) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if probe {
 		b.probing = false
 	}
-	if cause != nil && what == troubleNone {
-		return false
-	}
-	if cause == nil || what == troubleHost {
-		if b.failures > 0 && (cause == nil || probe) {
-			b.failures = 0
-			b.cause = nil
-			clear(b.recent)
-			b.audit.emit(Event{Kind: EventCAUp, CA: b.ca, Host: host})
-		}
-		return false
-	}
 	now := b.now()
-	whole := what == troubleCA
-	if !whole {
-		whole = b.failedFor(registeredDomain(host), now) || probe
-	}
-	if !whole {
+	switch {
+	case cause == nil, probe && (what == troubleHost || what == troubleLimit):
+		b.closeLocked(host)
 		return false
+	case what == troubleNone, what == troubleHost:
+		return false
+	case what == troubleCA, what == troubleLocal:
+		b.openLocked(host, probe, cause, max(jitter(caBackoff(b.failures+1)), min(retryAfter, maxRetryAfter)), now)
+		return true
 	}
+	// A failed probe counts against its host too, so that another one is next.
+	if many := b.failedFor(registeredDomain(host), now); many || probe {
+		b.openLocked(host, probe, cause, jitter(caBackoff(b.failures+1)), now)
+		return !probe
+	}
+	return false
+}
+
+func (b *breaker) openLocked(host string, probe bool, cause error, wait time.Duration, now time.Time) {
 	if b.failures > 0 && !probe && now.Before(b.until) {
-		return true // others that were under way when it opened
+		return // one of those that were under way when it opened
 	}
 	b.failures++
 	b.cause = cause
-	b.until = now.Add(max(jitter(caBackoff(b.failures)), min(retryAfter, maxRetryAfter)))
-	b.audit.emit(Event{Kind: EventCADown, CA: b.ca, Host: host, Count: b.failures, RetryAt: b.until, Err: cause})
-	return true
+	b.until = now.Add(wait)
+	kind := EventCADown
+	if isLocal(cause) {
+		kind = EventNoAccount
+	}
+	b.audit.emit(Event{Kind: kind, CA: b.ca, Host: host, Count: b.failures, RetryAt: b.until, Err: cause})
+}
+
+func (b *breaker) closeLocked(host string) {
+	if b.failures == 0 {
+		return
+	}
+	kind := EventCAUp
+	if isLocal(b.cause) {
+		kind = EventAccountBack
+	}
+	b.failures = 0
+	b.cause = nil
+	clear(b.recent)
+	b.audit.emit(Event{Kind: kind, CA: b.ca, Host: host})
+}
+
+// restore opens the breaker by what another process, or this one before a
+// restart, knew.
+func (b *breaker) restore(failures int, until time.Time, cause error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.failures > 0 {
+		return
+	}
+	b.failures, b.until, b.cause = max(1, failures), until, cause
+	b.audit.emit(Event{Kind: EventCADown, CA: b.ca, Count: b.failures, RetryAt: b.until, Reason: "recorded in the cache", Err: cause})
 }
 
 // failedFor notes a failure of the CA for a domain, and reports whether it is

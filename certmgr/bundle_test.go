@@ -265,3 +265,27 @@ func TestRSAEntryUnderThePlainKey(t *testing.T) {
 		}
 	})
 }
+
+// TestCertificateWithoutEnd: 9999-12-31 stands for no end at all (RFC 5280,
+// section 4.1.2.5), and internal CAs do use it. Nanoseconds overflow there.
+func TestCertificateWithoutEnd(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		key := testKeys()[keyECDSA]
+		end := time.Date(9999, time.December, 31, 23, 59, 59, 0, time.UTC)
+		tmpl := &x509.Certificate{SerialNumber: big.NewInt(7), DNSNames: []string{"a.example.com"}, NotBefore: time.Now(), NotAfter: end}
+		der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.keep("a.example.com", mustEncode(key, der))
+		for range 3 {
+			if cert := w.mustGet("a.example.com"); !cert.Leaf.NotAfter.Equal(end) {
+				t.Fatalf("a certificate that ends at %v is served", cert.Leaf.NotAfter)
+			}
+		}
+		w.wantOrders("a.example.com", 0)
+		if reads := w.cache.reads(); len(reads) != 1 {
+			t.Errorf("the cache was read for %q, want one read", reads)
+		}
+	})
+}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -142,8 +143,7 @@ func (c *challenges) liveToken(token string) *presented {
 func (s *stages) challengeCertificate(ctx context.Context, host string) (*tls.Certificate, error) {
 	if p := s.challenges.liveCert(host); p != nil {
 		p.seen.Add(1)
-		cert := *p.cert
-		return &cert, nil
+		return &tls.Certificate{Certificate: slices.Clip(p.cert.Certificate), PrivateKey: p.cert.PrivateKey}, nil
 	}
 	if err := s.allowed(ctx, host); err != nil {
 		return nil, err
@@ -162,7 +162,7 @@ func (s *stages) challengeCertificate(ctx context.Context, host string) (*tls.Ce
 // token reads a challenge's answer from the Cache; CAs ask from several places
 // at once, which share one read.
 func (s *stages) token(ctx context.Context, key string) ([]byte, error) {
-	call, began, err := s.store.fetch(key)
+	call, began, err := s.store.fetch(s.store.tokens, key)
 	if err != nil {
 		return nil, err
 	}

@@ -70,7 +70,8 @@
 //     damage is an error for ever in autocert. A Cache that hangs is given up
 //     after 5 seconds.
 //   - A ClientHello of TLS 1.3 alone, or without any cipher suite, gets ECDSA,
-//     where autocert issues RSA for it; and a valid certificate of the other key
+//     where autocert issues RSA for it, and so does a name whose dots IDNA makes,
+//     of fullwidth ones, which autocert refuses. A valid certificate of the other key
 //     type is served before one is issued.
 //   - RenewBefore cannot renew within the first half of a lifetime, where
 //     autocert renews in a loop if it exceeds the lifetime. Without it,
@@ -81,6 +82,8 @@
 //     the 64 characters that one can have.
 //   - Names with an empty label or without a valid label, that no CA would
 //     certify, are refused by name. An IP address is no host name.
+//   - A nil Prompt matters only if an account has to be registered with a CA that
+//     has terms of service.
 //   - Errors have other texts, and cache writes that fail are tried again.
 //   - DirCache refuses keys that are not plain file names.
 //

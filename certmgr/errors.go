@@ -44,6 +44,11 @@ var (
 	// no host is tried until the CA's own backoff ends.
 	ErrCAUnavailable = errors.New("certmgr: CA unavailable")
 
+	// ErrNoAccount: there is no account with the CA, for a reason that is not the
+	// CA's: the account key in the Cache is damaged or cannot be read or
+	// written, or Manager.Prompt is missing. No host is tried for a while.
+	ErrNoAccount = errors.New("certmgr: no account")
+
 	// ErrBusy: a bound on waiting handshakes, callbacks or queued issuances
 	// was reached.
 	ErrBusy = errors.New("certmgr: too busy")
@@ -94,7 +99,11 @@ type IssuanceError struct {
 }
 
 // Error is one line of bounded length that names host, stage, CA and cause.
-func (e *IssuanceError) Error() string {
+func (e *IssuanceError) Error() string { return e.text(maxErrorText) }
+
+// text is Error within max bytes: what is cut short is the cause, and not when
+// the next attempt is due.
+func (e *IssuanceError) text(max int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "certmgr: %s: %s failed at %s", e.Host, e.Stage, e.CA)
 	if e.Attempts > 1 {
@@ -105,7 +114,7 @@ func (e *IssuanceError) Error() string {
 	if !e.RetryAt.IsZero() {
 		retry = "; next attempt " + stamp(e.RetryAt)
 	}
-	return oneLine(b.String(), maxErrorText-len(retry)) + retry
+	return oneLine(b.String(), max-len(retry)) + retry
 }
 
 // Unwrap returns the joined causes.
@@ -133,8 +142,12 @@ func (r *refusal) Error() string {
 	if !r.since.IsZero() {
 		b.WriteString(" since " + stamp(r.since))
 	}
-	if r.cause != nil {
-		b.WriteString(": " + r.cause.Error())
+	switch cause := r.cause.(type) {
+	case nil:
+	case *IssuanceError:
+		b.WriteString(": " + cause.text(maxErrorText-b.Len()-2))
+	default:
+		b.WriteString(": " + cause.Error())
 	}
 	return oneLine(b.String(), maxErrorText)
 }

@@ -23,6 +23,9 @@ const (
 	// EventIssueFailed: an issuance failed. Err is an *IssuanceError, RetryAt
 	// when the next attempt is due.
 	EventIssueFailed EventKind = "issuance_failed"
+	// EventBackoffRestored: the Cache has the record of a failure, from before a
+	// restart or of another machine, that holds a host back until RetryAt.
+	EventBackoffRestored EventKind = "backoff_restored"
 	// EventChallengeFailed: the CA did not accept one challenge. Reason says
 	// whether the CA's request was seen here.
 	EventChallengeFailed EventKind = "challenge_failed"
@@ -32,6 +35,8 @@ const (
 	EventClockOff EventKind = "clock_off"
 	// EventHostDropped: a host is no longer allowed; it is neither served nor renewed.
 	EventHostDropped EventKind = "host_dropped"
+	// EventHostRestored: HostPolicy allows a host again that it had refused.
+	EventHostRestored EventKind = "host_restored"
 	// EventPolicyFailed: HostPolicy could not decide about a host that stays in service.
 	EventPolicyFailed EventKind = "policy_failed"
 	// EventCacheReadFailed: the Cache could not be read. Nothing is ordered for that reason.
@@ -49,6 +54,11 @@ const (
 	EventCADown EventKind = "ca_unavailable"
 	// EventCAUp: the CA works again.
 	EventCAUp EventKind = "ca_available"
+	// EventNoAccount: there is no account with the CA, for a reason that is not the
+	// CA's, so that no host is tried before RetryAt.
+	EventNoAccount EventKind = "account_unavailable"
+	// EventAccountBack: that is over.
+	EventAccountBack EventKind = "account_available"
 	// EventRefused: handshakes were refused; Count says how many since the last
 	// such event, Host and Err are one example. At most one a minute.
 	EventRefused EventKind = "handshakes_refused"
@@ -81,9 +91,9 @@ func (e Event) Failure() bool { return e.level() >= slog.LevelWarn }
 
 func (e Event) level() slog.Level {
 	switch e.Kind {
-	case EventIssueFailed, EventExpired, EventCADown:
+	case EventIssueFailed, EventExpired, EventCADown, EventNoAccount:
 		return slog.LevelError
-	case EventClockOff, EventChallengeFailed, EventPolicyFailed, EventCacheReadFailed,
+	case EventClockOff, EventBackoffRestored, EventChallengeFailed, EventPolicyFailed, EventCacheReadFailed,
 		EventCacheEntryRejected, EventCacheWriteFailed, EventsDropped:
 		return slog.LevelWarn
 	}

@@ -28,7 +28,8 @@ func TestOneOf2000HandshakesWaits(t *testing.T) {
 			blocked.Add(1)
 			wg.Go(func() {
 				defer blocked.Add(-1)
-				if _, err := w.get("a.example.com"); errors.Is(err, ErrInFlight) {
+				// ErrBusy: more than half of MaxWaiting asked in the moment of the cache read.
+				if _, err := w.get("a.example.com"); errors.Is(err, ErrInFlight) || errors.Is(err, ErrBusy) {
 					inFlight.Add(1)
 				}
 			})
@@ -47,7 +48,7 @@ func TestOneOf2000HandshakesWaits(t *testing.T) {
 			t.Errorf("the handshake that began the issuance waited %v, want HandshakeWait (10 s)", d)
 		}
 		if n := inFlight.Load(); n != 2000 {
-			t.Errorf("%d handshakes got ErrInFlight, want 2000", n)
+			t.Errorf("%d handshakes were refused, want 2000", n)
 		}
 		w.wantErr("a.example.com", ErrInFlight)
 		w.wantOrders("a.example.com", 1)

@@ -1,7 +1,6 @@
 package certmgr
 
 import (
-	"errors"
 	"sync"
 	"time"
 
@@ -25,6 +24,14 @@ type failureKey struct {
 	host string
 	rsa  bool
 	any  bool
+}
+
+// cacheKey returns where the record is kept in the Cache.
+func (k failureKey) cacheKey() string {
+	if k.rsa {
+		return k.host + "+rsa+failure"
+	}
+	return k.host + "+failure"
 }
 
 // failures remembers what failed, why, and when it may be tried again.
@@ -79,7 +86,9 @@ func (f *failures) find(sub subject) *failure {
 
 // put remembers a failure: of the host if validation is what failed, else of
 // the subject.
-func (f *failures) put(sub subject, rec *failure, now time.Time) {
+//
+// It returns what it dropped to make room, if anything.
+func (f *failures) put(sub subject, rec *failure, now time.Time) (evicted failureKey, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	key := failureKey{host: sub.host(), rsa: sub.keyType == keyRSA}
@@ -87,16 +96,17 @@ func (f *failures) put(sub subject, rec *failure, now time.Time) {
 		key = failureKey{host: sub.host(), any: true}
 	}
 	if _, ok := f.records[key]; !ok && len(f.records) >= maxFailures {
-		f.evict(now)
+		evicted, ok = f.evict(now), true
 	}
 	f.records[key] = rec
+	return evicted, ok
 }
 
 // evict makes room: of a few records, which are random ones by the order of a
 // map, it drops one that holds nothing back any more, or that of a host which
 // nobody vouched for, or any. Looking at all would make each of a stranger's
 // names cost more than it is worth.
-func (f *failures) evict(now time.Time) {
+func (f *failures) evict(now time.Time) failureKey {
 	var victim failureKey
 	best, seen := -1, 0
 	for key, rec := range f.records {
@@ -115,6 +125,7 @@ func (f *failures) evict(now time.Time) {
 		}
 	}
 	delete(f.records, victim)
+	return victim
 }
 
 // forget drops what is known of sub's failures and reports whether there was
@@ -230,7 +241,8 @@ func newFailureRecord(sub subject, f *failure) (key string, rec failureRecord) {
 	if e.Stage == StageChallenge {
 		key, rec.KeyType = keys[len(keys)-1], ""
 	}
-	if p, ok := errors.AsType[*acme.Error](e.Err); ok {
+	if problems := acmeProblems(e.Err); len(problems) > 0 {
+		p := problems[len(problems)-1] // what ended the attempt
 		rec.Problem, rec.Status = p.ProblemType, p.StatusCode
 	}
 	return key, rec
@@ -238,14 +250,17 @@ func newFailureRecord(sub subject, f *failure) (key string, rec failureRecord) {
 
 // failure returns what the record tells about sub now, or nil if it is about
 // something else or holds nothing back any more.
-func (r failureRecord) failure(sub subject, now time.Time) *failure {
+func (r failureRecord) failure(sub subject, machine string, now time.Time) *failure {
 	if r.Host != sub.host() || r.CA != sub.ca || r.KeyType != "" && r.KeyType != sub.keyType.String() {
 		return nil
 	}
 	failed := earlier(r.Time, now) // by a clock that may be ahead
 	retry := r.RetryAt
-	if !r.ClockOff { // that one is about this machine or the certificate, and ends with the clock's repair
+	switch {
+	case !r.ClockOff:
 		retry = earlier(retry, failed.Add(maxForeign))
+	case r.Machine != machine || r.Time.After(now):
+		return nil // a clock that is off is about its own machine, until it is set
 	}
 	if !now.Before(retry) && now.Sub(failed) > 48*time.Hour {
 		return nil // too old to count

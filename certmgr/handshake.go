@@ -40,14 +40,15 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	}
 	want := keyTypesFor(hello)
 	now := s.now()
-	cert, entry := s.memory.get(host, want, now)
-	if cert != nil && (m.Hosts.holds(host, &entry.listed) || s.policyHolds(host, entry, now)) {
-		if cert != entry.certs[want.first] && !entry.sought.Load() && !entry.sought.Swap(true) {
+	hot, entry := s.memory.hot(host, want, now)
+	if hot != nil && (m.Hosts.holds(host, &entry.listed) || s.policyHolds(host, entry, now)) {
+		if hot != &entry.served[want.first] && !entry.sought.Load() && !entry.sought.Swap(true) {
 			s.seekPreferred(host, want, entry)
 		}
-		return cert.copy(), nil
+		return hot.copy(), nil
 	}
-	if cert, err = s.serve(contextOf(hello), host, want, cert, entry); err != nil {
+	cert, err := s.serve(contextOf(hello), host, want)
+	if err != nil {
 		s.audit.refuse(host, err, now)
 		return nil, err
 	}
@@ -71,9 +72,9 @@ func contextOf(hello *tls.ClientHelloInfo) context.Context {
 }
 
 // serve is what a handshake goes through that memory alone cannot answer:
-// policy, load, failure, issue. held is a valid certificate in memory whose
-// host has yet to be allowed.
-func (s *stages) serve(ctx context.Context, host string, want wanted, held *certificate, entry *hostEntry) (*certificate, error) {
+// policy, load, failure, issue.
+func (s *stages) serve(ctx context.Context, host string, want wanted) (*certificate, error) {
+	held, entry := s.memory.get(host, want, s.now()) // its host has yet to be allowed
 	vouched := entry != nil && entry.yes.Load() != 0
 	if s.tasks.isClosed() {
 		if held != nil && vouched {
@@ -84,14 +85,13 @@ func (s *stages) serve(ctx context.Context, host string, want wanted, held *cert
 	g, refused, err := s.permit(ctx, host)
 	switch {
 	case refused:
-		s.failures.forgetHost(host)
-		if entry != nil {
-			s.dropHost(host, err)
-		}
+		s.refuseHost(host, err)
 		return nil, err
-	case err != nil && held != nil && vouched:
-		return held, nil // the policy's backend is out of order, the certificate is not
 	case err != nil:
+		s.policy.report(host, err)
+		if held != nil && vouched {
+			return held, nil // the policy's backend is out of order, the certificate is not
+		}
 		return nil, err
 	case held != nil:
 		return held, nil
@@ -219,22 +219,33 @@ func (s *stages) begin(req issueRequest, check func() error) (call *call[*certif
 				return err
 			}
 		}
-		if req.grant.standing == open {
-			s.strangers.Add(1)
-		}
+		s.count(req.grant, 1)
 		return nil
 	}
 	return s.issues.startIf(flightKey(req.sub), count, func(ctx context.Context, c *issueCall) (*certificate, error) {
-		if req.grant.standing == open {
-			defer s.strangers.Add(-1)
-		}
+		defer s.count(req.grant, -1)
 		return s.issuer.issue(ctx, c, req)
 	})
 }
 
-// maxStrangers bounds the issuances in flight, queued ones included, for hosts
-// that nobody vouched for.
-const maxStrangers = 256
+// count keeps the books of issuances in flight whose hosts a stranger may have
+// chosen.
+func (s *stages) count(g grant, n int32) {
+	if g.standing == open {
+		s.strangers.Add(n)
+	}
+	if g.unlisted() {
+		s.unlisted.Add(n)
+	}
+}
+
+// Bounds on the issuances in flight, queued ones included: for hosts that
+// nobody vouched for, and for all that Hosts does not hold by their exact
+// names, since a user's policy may allow everything too.
+const (
+	maxStrangers = 256
+	maxUnlisted  = 1024
+)
 
 type issueCall = call[*certificate]
 
@@ -253,6 +264,12 @@ func (s *stages) mayIssue(req issueRequest) error {
 	if err := s.issuer.breaker.check(req.sub.host()); err != nil {
 		return err
 	}
+	if s.memory.current(req.sub) != nil {
+		return nil // strangers cannot keep a host that is established from its renewal
+	}
+	if req.grant.unlisted() && s.unlisted.Load() >= maxUnlisted {
+		return &refusal{kind: ErrBusy, host: req.sub.host(), text: "too many hosts that are not on the list by name wait for issuance"}
+	}
 	if req.grant.standing != open {
 		return nil
 	}
@@ -264,8 +281,7 @@ func (s *stages) mayIssueForStranger(sub subject, now time.Time) error {
 	if s.strangers.Load() >= maxStrangers {
 		return &refusal{kind: ErrBusy, host: host, text: "too many hosts that are not on the list by name wait for issuance"}
 	}
-	known := s.failures.last(sub) != nil || s.memory.current(sub) != nil
-	if !known {
+	if s.failures.last(sub) == nil { // a new name
 		if ok, next := s.pacer.take(host, now); !ok {
 			return &caRefusal{refusal{kind: ErrBusy, host: host, text: fmt.Sprintf("%d new names below %s were issued for lately, the next one is due %s; "+
 				"names on Manager.Hosts without a wildcard are not paced", paceBurst, registeredDomain(host), stamp(next))}, next}
@@ -285,7 +301,9 @@ func (s *stages) permit(ctx context.Context, host string) (g grant, refused bool
 		return grant{}, refused, err
 	}
 	now := s.now()
-	s.memory.allowed(host, now)
+	if s.memory.allowed(host, now) {
+		s.audit.emit(Event{Kind: EventHostRestored, Host: host, Reason: "allowed again"})
+	}
 	return grant{standing: st, policyYes: now}, false, nil
 }
 
@@ -318,9 +336,9 @@ func (s *stages) policyHolds(host string, e *hostEntry, now time.Time) bool {
 		_, refused, err := s.permit(ctx, host)
 		switch {
 		case refused:
-			s.dropHost(host, err)
+			s.refuseHost(host, err)
 		case err != nil && ctx.Err() == nil:
-			s.audit.emit(Event{Kind: EventPolicyFailed, Host: host, Reason: "the host stays in service", Err: err})
+			s.policy.report(host, err)
 		}
 	})
 	return true
@@ -329,7 +347,17 @@ func (s *stages) policyHolds(host string, e *hostEntry, now time.Time) bool {
 // askAgain is the least time between two questions to a policy that fails.
 const askAgain = 10 * time.Second
 
-// dropHost takes a host out of service and of renewal.
+// refuseHost takes a host out of service that allowlist and policy refuse.
+// Where a policy does, it is asked again in each handshake, and before renewal,
+// which drops the host.
+func (s *stages) refuseHost(host string, why error) {
+	s.failures.forgetHost(host)
+	if s.memory.refused(host) {
+		s.audit.emit(Event{Kind: EventHostDropped, Host: host, Reason: "no longer allowed", Err: why})
+	}
+}
+
+// dropHost takes a host out of service, of memory and of renewal.
 func (s *stages) dropHost(host string, why error) {
 	s.failures.forgetHost(host)
 	for _, c := range s.memory.certificates(host) {

@@ -10,9 +10,8 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/internal/acmeclient"
 )
@@ -46,14 +45,13 @@ type issuer struct {
 	locker     locker
 	schedule   func(*certificate)
 	lastWorked typeMemory
+
+	breakerRead  atomic.Bool  // the cache's record of the breaker
+	breakerSaved atomic.Int64 // until when that says; 0: there is none
 }
 
 // issue is the body of an issuance's flight.
 func (is *issuer) issue(ctx context.Context, c *call[*certificate], req issueRequest) (*certificate, error) {
-	unlock, err := is.lock(ctx, req.sub)
-	if err != nil {
-		return nil, err
-	}
 	a := &attempt{
 		id: newAttemptID(), host: req.sub.host(), sub: req.sub, extra: is.m.ExtraExtensions,
 		solvers: is.challenges.solver, setStage: c.setStage, trace: new(acmeclient.Trace),
@@ -65,10 +63,14 @@ func (is *issuer) issue(ctx context.Context, c *call[*certificate], req issueReq
 	last := is.failures.last(req.sub)
 	a.types = is.lastWorked.pick(a.host, last, is.m.useHTTP01.Load())
 
+	unlock, err := is.lock(ctx, req.sub)
+	if err != nil {
+		return nil, is.notBegun(a, req, last, err)
+	}
 	release, probe, err := is.admit(ctx, a, req, last != nil || req.grant.standing == open)
 	if err != nil {
 		unlock()
-		return nil, err
+		return nil, is.notBegun(a, req, last, err)
 	}
 	begin := is.now()
 	a.audit(Event{Kind: EventIssuing, Stage: StageOrder, Reason: req.reason})
@@ -78,14 +80,60 @@ func (is *issuer) issue(ctx context.Context, c *call[*certificate], req issueReq
 	if errors.Is(out.err, ErrClock) {
 		cause, clockOff = nil, true // the CA did its part
 	}
-	whole := is.breaker.done(a.host, probe, is.troubleOf(a, out.stage, cause), cause, retryAfter(cause))
+	what := troubleOf(a.trace, out.stage, a.host, cause)
+	if is.tasks.isClosed() {
+		what = troubleNone // it was cut short
+	}
+	whole := is.breaker.done(a.host, probe, what, cause, retryAfter(cause))
+	is.rememberBreaker()
 	if out.cert != nil {
-		is.succeed(ctx, a, req, out, begin)
+		is.succeed(a, req, out, begin)
+	}
+	if out.cert != nil && out.err == nil && isAged(out.cert, is.now()) {
+		is.holdBack(a, req, out)
 	}
 	if out.err != nil {
 		return nil, is.fail(a, req, out, last, whole, clockOff)
 	}
 	return out.cert, nil
+}
+
+// holdBack keeps a clock that seems to be ahead from ordering anew as soon as it
+// calls the certificate expired.
+func (is *issuer) holdBack(a *attempt, req issueRequest, out outcome) {
+	now := is.now()
+	e := &IssuanceError{Host: a.host, KeyType: a.sub.keyType.String(), Stage: StageFinalize, CA: is.dir, Attempt: a.id, Attempts: 1,
+		Time: now, RetryAt: agedUntil(out.cert, now), Err: clockError(a.host, out.cert, now)}
+	rec := &failure{err: e, machine: is.machine, standing: req.grant.standing, clockOff: true, lastRead: now}
+	is.remember(req.sub, rec)
+	is.tasks.Go(func(ctx context.Context) { is.saveFailure(context.WithoutCancel(ctx), req.sub, rec) })
+}
+
+func clockError(host string, cert *certificate, now time.Time) error {
+	return &refusal{kind: ErrClock, host: host, text: fmt.Sprintf("it says %s, but the CA has just issued a certificate for %s to %s; "+
+		"set the clock, the certificate is kept", stamp(now), stamp(cert.notBefore), stamp(cert.notAfter))}
+}
+
+// notBegun reports an issuance that came to nothing before it began. If no slot
+// or lock became free in time that is remembered like a failure, without being
+// counted as one.
+func (is *issuer) notBegun(a *attempt, req issueRequest, last *failure, cause error) error {
+	if !errors.Is(cause, ErrBusy) || errors.Is(cause, ErrBackoff) || is.tasks.isClosed() {
+		return cause // the breaker's, the allowlist's or Close's, and told by them
+	}
+	now := is.now()
+	e := &IssuanceError{Host: a.host, KeyType: a.sub.keyType.String(), Stage: StageQueue, CA: is.dir, Attempt: a.id,
+		Attempts: 1, Time: now, RetryAt: now.Add(jitter(defaultBackoff(1))), Err: cause}
+	if last != nil {
+		e.Attempts = last.err.Attempts
+	}
+	if active := is.failures.active(req.sub, now); active != nil && active.err.RetryAt.After(e.RetryAt) {
+		e.RetryAt = active.err.RetryAt // what the CA said counts more
+	} else {
+		is.remember(req.sub, &failure{err: e, machine: is.machine, standing: req.grant.standing, lastRead: now})
+	}
+	a.audit(Event{Kind: EventIssueFailed, Stage: StageQueue, RetryAt: e.RetryAt, Reason: req.reason, Err: e})
+	return e
 }
 
 // lock waits for the host's lock as long as an attempt may take.
@@ -104,17 +152,36 @@ func (is *issuer) admit(ctx context.Context, a *attempt, req issueRequest, suspe
 	a.enter(StageQueue)
 	wait, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
+	is.recallBreaker(wait)
 	release, err = is.slots.acquire(wait, req.priority, suspect && !req.override)
 	if err != nil {
 		return nil, false, &refusal{kind: ErrBusy, host: a.host, cause: err}
 	}
-	if !req.override {
-		if probe, err = is.breaker.allow(a.host); err != nil {
-			release()
-			return nil, false, err
+	if req.override {
+		return release, false, nil
+	}
+	if err = is.stillAllowed(a.host); err == nil {
+		// An issuance for the host's other key type may have failed meanwhile.
+		if rec := is.failures.active(req.sub, is.now()); rec != nil {
+			err = backingOff(rec)
+		} else {
+			probe, err = is.breaker.allow(a.host)
 		}
 	}
+	if err != nil {
+		release()
+		return nil, false, err
+	}
 	return release, probe, nil
+}
+
+// stillAllowed returns an error if the host was taken off the list meanwhile.
+// What a policy allows it is asked about elsewhere.
+func (is *issuer) stillAllowed(host string) error {
+	if is.m.HostPolicy != nil || is.m.listed(host) != notAllowed {
+		return nil
+	}
+	return &refusal{kind: ErrHostNotAllowed, host: host, text: "taken off the list during its issuance"}
 }
 
 // outcome is what an attempt came to. A certificate comes with its cache entry,
@@ -172,6 +239,9 @@ func (is *issuer) converse(ctx context.Context, a *attempt) (out outcome) {
 		if isAccountGone(err) {
 			is.accounts.forget(acc)
 		}
+		if problems := acmeProblems(err); len(problems) > 0 && problems[len(problems)-1].StatusCode == http.StatusNotFound {
+			is.ca.Forget() // its resources may have moved
+		}
 		return outcome{acc: acc, err: err}
 	}
 	is.lastWorked.note(a.host, a.worked)
@@ -183,11 +253,14 @@ func (is *issuer) converse(ctx context.Context, a *attempt) (out outcome) {
 // attempt, whose time may be over. The next issuance for the host waits for
 // that, as it uses the same keys of the Cache.
 func (is *issuer) cleanUp(a *attempt, unlock func()) {
+	forget := func() {
+		for _, f := range a.cleanup {
+			f(context.Background()) // bounded by cacheTimeout; Close waits
+		}
+	}
 	ok := is.tasks.Go(func(ctx context.Context) {
 		defer unlock()
-		for _, forget := range a.cleanup {
-			forget(context.WithoutCancel(ctx))
-		}
+		forget()
 		if len(a.pending) == 0 {
 			return
 		}
@@ -198,7 +271,8 @@ func (is *issuer) cleanUp(a *attempt, unlock func()) {
 			return struct{}{}, nil
 		})
 	})
-	if !ok {
+	if !ok { // closed; this goroutine is one that Close waits for
+		forget()
 		unlock()
 	}
 }
@@ -213,11 +287,10 @@ func (is *issuer) keep(a *attempt, key crypto.Signer, chain [][]byte, leaf *x509
 	}
 	now := is.now()
 	behind, ahead := now.Before(cert.notBefore), !cert.usable(now.Add(minRenewal))
-	if !behind && !ahead {
+	if !behind && !ahead && !isAged(cert, now) {
 		return cert, data, nil
 	}
-	err = &refusal{kind: ErrClock, host: a.host, text: fmt.Sprintf("it says %s, but the CA has just issued a certificate for %s to %s; "+
-		"set the clock, the certificate is kept", stamp(now), stamp(cert.notBefore), stamp(cert.notAfter))}
+	err = clockError(a.host, cert, now)
 	a.audit(Event{Kind: EventClockOff, Stage: StageFinalize, NotAfter: cert.notAfter, Err: err})
 	if !ahead {
 		err = nil // it can be served: clients go by their own clocks
@@ -227,12 +300,14 @@ func (is *issuer) keep(a *attempt, key crypto.Signer, chain [][]byte, leaf *x509
 
 // succeed publishes a certificate: memory first, so that handshakes have it
 // whatever becomes of the cache.
-func (is *issuer) succeed(ctx context.Context, a *attempt, req issueRequest, out outcome, begin time.Time) {
+func (is *issuer) succeed(a *attempt, req issueRequest, out outcome, begin time.Time) {
 	cert := out.cert
 	a.setStage(StageStore)
-	is.memory.put(cert, req.grant)
 	known := is.failures.forget(req.sub)
-	is.schedule(cert)
+	if is.stillAllowed(a.host) == nil {
+		is.memory.issued(cert, req.grant)
+		is.schedule(cert)
+	}
 	a.audit(Event{Kind: EventIssued, Stage: StageStore, NotAfter: cert.notAfter, Reason: req.reason, Duration: is.now().Sub(begin)})
 	is.store.putCertificate(cert, out.data, func() bool { return is.memory.current(cert.subject) == cert })
 	if known {
@@ -274,56 +349,10 @@ func (is *issuer) fail(a *attempt, req issueRequest, out outcome, last *failure,
 	if out.acc != nil {
 		rec.account = string(out.acc.kid)
 	}
-	is.failures.put(req.sub, rec, now)
+	is.remember(req.sub, rec)
 	a.audit(Event{Kind: EventIssueFailed, Stage: e.Stage, RetryAt: e.RetryAt, Count: e.Attempts, Reason: req.reason, Err: e})
 	is.tasks.Go(func(ctx context.Context) { is.saveFailure(context.WithoutCancel(ctx), req.sub, rec) })
 	return e
-}
-
-// troubleOf says what a failed attempt means for the CA.
-func (is *issuer) troubleOf(a *attempt, stage Stage, err error) trouble {
-	if err == nil {
-		return troubleHost
-	}
-	if stage == StageAccount || a.trace.Failed() == acmeclient.EndpointDirectory || a.trace.Failed() == acmeclient.EndpointNewNonce {
-		return troubleCA
-	}
-	if a.trace.Requests() == 0 {
-		return troubleNone
-	}
-	e, ok := errors.AsType[*acme.Error](err)
-	switch {
-	case !ok && a.trace.Failed() != acmeclient.EndpointNone:
-		return troubleOwn // no reply, or none that could be read
-	case !ok:
-		return troubleHost
-	case acmeclient.IsRateLimited(e):
-		if isAccountWide(e, a.host) {
-			return troubleCA
-		}
-		return troubleOwn
-	case e.StatusCode >= http.StatusInternalServerError:
-		return troubleOwn
-	}
-	return troubleHost
-}
-
-// isAccountWide reports whether a rate limit is the account's and not a name's.
-// No field of the problem says so; CAs name in its text what was counted.
-func isAccountWide(e *acme.Error, host string) bool {
-	text := strings.ToLower(e.Detail)
-	return strings.Contains(text, "account") && !strings.Contains(text, host) && !strings.Contains(text, registeredDomain(host))
-}
-
-// retryAfter returns the longest wait that the CA asked for in err; the
-// transport has made the header sane.
-func retryAfter(err error) time.Duration {
-	e, ok := errors.AsType[*acme.Error](err)
-	if !ok || e.Header == nil {
-		return 0
-	}
-	d, _ := acmeclient.RetryAfter(e.Header, time.Now())
-	return min(d, maxRetryAfter)
 }
 
 // newAttemptID returns what ties the events of one attempt together.

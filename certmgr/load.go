@@ -62,16 +62,8 @@ func (l *loader) load(ctx context.Context, host string, want wanted, g grant) (*
 
 // miss notes that there is no certificate for sub, and reads why.
 func (l *loader) miss(ctx context.Context, sub subject, g grant) error {
-	if l.failures.last(sub) == nil {
-		saved, err := l.issuer.savedFailure(ctx, sub)
-		if err != nil {
-			return err
-		}
-		if saved != nil {
-			now := l.now()
-			saved.standing, saved.lastRead = g.standing, now
-			l.failures.put(sub, saved, now)
-		}
+	if err := l.issuer.recall(ctx, sub, g); err != nil {
+		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -94,7 +86,11 @@ func (l *loader) missedLately(sub subject) bool {
 // read returns the certificate in the Cache for one subject after it has put
 // it into memory. An entry that cannot be served is a miss.
 func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (*certificate, error) {
-	data, err := l.store.get(ctx, sub.cacheKey())
+	reads := l.store.reads
+	if g.standing == open {
+		reads = l.store.others
+	}
+	data, err := l.store.getBy(ctx, reads, sub.cacheKey())
 	if err != nil {
 		return nil, err
 	}
@@ -109,10 +105,12 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 	if have := l.memory.current(sub); have != nil && have.leaf.Equal(cert.leaf) {
 		return have, nil
 	}
-	if kept := l.memory.put(cert, g); kept != cert {
+	if kept := l.memory.loaded(cert, g, l.now()); kept != cert {
 		return kept, nil
 	}
-	l.failures.forget(sub)
+	if renewAt(cert, l.issuer.m.RenewBefore).After(l.now()) {
+		l.failures.forget(sub) // else the failure is that of its renewal
+	}
 	l.loaded(cert)
 	l.audit.emit(Event{Kind: EventLoaded, Host: sub.host(), KeyType: sub.keyType.String(), CA: l.dir, NotAfter: cert.notAfter})
 	return cert, nil

@@ -139,31 +139,38 @@ type stages struct {
 	waiters    *waiters
 	issues     *flight[*certificate]
 	strangers  atomic.Int32 // issuances in flight for hosts that nobody vouched for; counted by begin
+	unlisted   atomic.Int32 // the same for all that Hosts does not hold by their exact names
 	issuer     *issuer
 	renewals   *renewals
 	unwatch    func()
+	closing    atomic.Bool
+	closed     chan struct{} // closed when Close is done
 }
 
 // Bounds on callbacks that run at the same time. Those that ignore their
 // context hold a place until they return.
 const (
-	maxReads    = 4096
-	maxWrites   = 1024
-	maxPolicies = 1024
+	maxReads      = 4096
+	maxTokenReads = 256
+	maxOpenReads  = 1024
+	maxWrites     = 1024
+	maxPolicies   = 1024
 )
 
 func (m *Manager) init() { m.once.Do(m.build) }
 
 func (m *Manager) build() {
-	s := &stages{m: m, now: m.clock, tasks: newTasks(), memory: newMemory(), failures: newFailures(), pacer: newPacer()}
+	s := &stages{m: m, now: m.clock, tasks: newTasks(), memory: newMemory(), failures: newFailures(), pacer: newPacer(),
+		closed: make(chan struct{})}
 	if s.now == nil {
 		s.now = time.Now
 	}
 	s.audit = &auditor{hook: func() func(context.Context, Event) { return m.Audit }, now: s.now}
 	s.waiters = &waiters{limit: m.maxWaiting}
 	s.store = &store{m: m, audit: s.audit, tasks: s.tasks, reads: s.callout("Cache.Get", maxReads),
+		tokens: s.callout("Cache.Get", maxTokenReads), others: s.callout("Cache.Get", maxOpenReads),
 		writes: s.callout("Cache.Put or Delete", maxWrites), flight: newFlight[[]byte](s.tasks, s.waiters)}
-	s.policy = &policy{m: m, calls: s.callout("HostPolicy", maxPolicies), flight: newFlight[standing](s.tasks, s.waiters)}
+	s.policy = &policy{m: m, audit: s.audit, calls: s.callout("HostPolicy", maxPolicies), flight: newFlight[standing](s.tasks, s.waiters)}
 	s.challenges = newChallenges(s.store)
 	s.issues = newFlight[*certificate](s.tasks, s.waiters)
 	s.renewals = newRenewals(s)
@@ -212,7 +219,11 @@ func (s *stages) callout(name string, limit int) *callouts {
 // hostsChanged is told of changes of the allowlist. It does not block.
 func (s *stages) hostsChanged(c change) {
 	if len(c.added) > 0 {
-		s.failures.shorten(func(host string) bool { return s.m.listed(host) != notAllowed })
+		named := newNameSet(len(c.added))
+		for _, entry := range c.added {
+			named.add(entry)
+		}
+		s.failures.shorten(func(host string) bool { return named.match(host) != matchNone })
 	}
 	if len(c.removed) == 0 || s.m.HostPolicy != nil {
 		return // the policy is asked at the next handshake, and before renewal

@@ -35,14 +35,18 @@ func (s subject) cacheKey() string {
 	return s.host()
 }
 
-// certificate is a certificate in memory; immutable.
-type certificate struct {
-	// What the hot path reads comes first and fits a cache line.
+// served is what the hot path reads of a certificate: it fits a cache line, and
+// hostEntry holds a copy.
+type served struct {
 	chain   [][]byte // capped, see copy
 	key     crypto.Signer
 	leaf    *x509.Certificate
-	expires int64 // notAfter in Unix nanoseconds
+	expires int64 // notAfter in Unix seconds, which is as exact as it gets
+}
 
+// certificate is a certificate in memory; immutable.
+type certificate struct {
+	served
 	notAfter  time.Time
 	notBefore time.Time
 	subject   subject
@@ -50,10 +54,7 @@ type certificate struct {
 
 func newCertificate(sub subject, key crypto.Signer, chain [][]byte, leaf *x509.Certificate) *certificate {
 	return &certificate{
-		chain:     chain[:len(chain):len(chain)],
-		key:       key,
-		leaf:      leaf,
-		expires:   leaf.NotAfter.UnixNano(),
+		served:    served{chain[:len(chain):len(chain)], key, leaf, leaf.NotAfter.Unix()},
 		notAfter:  leaf.NotAfter,
 		notBefore: leaf.NotBefore,
 		subject:   sub,
@@ -62,14 +63,17 @@ func newCertificate(sub subject, key crypto.Signer, chain [][]byte, leaf *x509.C
 
 // copy returns what a caller of GetCertificate owns: programs append to the
 // chain, and the cap makes that leave ours alone.
-func (c *certificate) copy() *tls.Certificate {
+func (c *served) copy() *tls.Certificate {
 	return &tls.Certificate{Certificate: c.chain, PrivateKey: c.key, Leaf: c.leaf}
 }
 
 // usable reports whether the certificate can be served. One that is not valid
 // yet can: the CA dates it, so it is the local clock that is behind, and
 // clients go by their own.
-func (c *certificate) usable(now time.Time) bool { return now.UnixNano() <= c.expires }
+func (c *served) usable(now time.Time) bool {
+	s := now.Unix()
+	return s < c.expires || s == c.expires && now.Nanosecond() == 0
+}
 
 // memory holds the certificates that are served. Its lock is never held while
 // anything blocks.
@@ -80,6 +84,7 @@ type memory struct {
 
 // hostEntry is replaced and not changed, but for its atomic fields.
 type hostEntry struct {
+	served   [keyTypeCount]served // copies of certs; expires is 0 where there is none
 	certs    [keyTypeCount]*certificate
 	standing standing // when the certificates came into memory
 
@@ -91,6 +96,9 @@ type hostEntry struct {
 	// asked again in the background, in Unix nanoseconds. Both are 0 for a host
 	// that only the allowlist ever allowed.
 	yes, asked atomic.Int64
+
+	// refused is set while HostPolicy's last answer was a no.
+	refused atomic.Bool
 
 	// sought is set once the cache was asked for a certificate of the key type
 	// that clients prefer, after they were served one of the other.
@@ -104,10 +112,33 @@ type grant struct {
 	policyYes time.Time
 }
 
+// unlisted reports whether the host is allowed by something else than its exact
+// name on the allowlist.
+func (g grant) unlisted() bool { return g.standing == open || !g.policyYes.IsZero() }
+
 // maxOpenHosts bounds the hosts in memory whose names nobody vouched for.
 const maxOpenHosts = 100_000
 
 func newMemory() *memory { return &memory{hosts: make(map[string]*hostEntry)} }
+
+// hot returns what to serve for host to a client, or nil.
+func (m *memory) hot(host string, want wanted, now time.Time) (*served, *hostEntry) {
+	m.mu.RLock()
+	e := m.hosts[host]
+	m.mu.RUnlock()
+	if e == nil {
+		return nil, nil
+	}
+	if c := &e.served[want.first]; c.expires != 0 && c.usable(now) {
+		return c, e
+	}
+	if want.other {
+		if c := &e.served[1-want.first]; c.expires != 0 && c.usable(now) {
+			return c, e
+		}
+	}
+	return nil, e
+}
 
 // get returns a certificate for host that the client can use, or nil.
 func (m *memory) get(host string, want wanted, now time.Time) (*certificate, *hostEntry) {
@@ -128,31 +159,50 @@ func (m *memory) get(host string, want wanted, now time.Time) (*certificate, *ho
 	return nil, e
 }
 
-// put publishes a certificate for its host, unless memory holds one that was
-// issued later, and returns the one that it holds then. (Issued, and not ends:
-// lifetimes shrink over the years.)
-func (m *memory) put(c *certificate, g grant) *certificate {
+// issued publishes a certificate that was just issued.
+func (m *memory) issued(c *certificate, g grant) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.put(c, g)
+}
+
+// loaded publishes a certificate from the cache, unless memory holds one that
+// was issued later and is valid, and returns the one that it holds then.
+// (Issued, and not ends: lifetimes shrink over the years.)
+func (m *memory) loaded(c *certificate, g grant, now time.Time) *certificate {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e := m.hosts[c.subject.host()]; e != nil {
+		have := e.certs[c.subject.keyType]
+		if have != nil && have.subject == c.subject && have.notBefore.After(c.notBefore) && have.usable(now) {
+			return have
+		}
+	}
+	m.put(c, g)
+	return c
+}
+
+// put replaces the host's entry by one with c. m.mu is held.
+func (m *memory) put(c *certificate, g grant) {
 	host := c.subject.host()
 	e := &hostEntry{standing: g.standing}
-	if old := m.hosts[host]; old != nil {
-		e.certs = old.certs
+	old := m.hosts[host]
+	if old != nil {
+		e.certs, e.served = old.certs, old.served
 		e.yes.Store(old.yes.Load())
 		e.asked.Store(old.asked.Load())
+		e.refused.Store(old.refused.Load())
 	}
 	if !g.policyYes.IsZero() {
 		e.yes.Store(g.policyYes.UnixNano())
-	}
-	if have := e.certs[c.subject.keyType]; have != nil && have.subject == c.subject && have.notBefore.After(c.notBefore) {
-		return have
+		e.refused.Store(false)
 	}
 	e.certs[c.subject.keyType] = c
-	if m.hosts[host] == nil && g.standing == open && len(m.hosts) >= maxOpenHosts {
+	e.served[c.subject.keyType] = c.served
+	if old == nil && g.standing == open && len(m.hosts) >= maxOpenHosts {
 		m.evict()
 	}
 	m.hosts[host] = e
-	return c
 }
 
 // evict drops a host that nobody vouched for, if there is one among a few: any,
@@ -170,22 +220,40 @@ func (m *memory) evict() {
 	}
 }
 
-// allowed notes that HostPolicy allowed a host.
-func (m *memory) allowed(host string, at time.Time) {
+// allowed notes that HostPolicy allowed a host, and reports whether that is news
+// for one in memory.
+func (m *memory) allowed(host string, at time.Time) bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	if e := m.hosts[host]; e != nil {
-		e.yes.Store(at.UnixNano())
+	e := m.hosts[host]
+	if e == nil {
+		return false
 	}
+	e.yes.Store(at.UnixNano())
+	return e.refused.Swap(false)
 }
 
-// drop forgets a host and reports whether it held a certificate for it.
+// refused notes that HostPolicy refused a host, and reports whether that is
+// news. The certificate is kept: a policy may change its mind, and a new one
+// costs an order.
+func (m *memory) refused(host string) bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	e := m.hosts[host]
+	if e == nil {
+		return false
+	}
+	e.yes.Store(0)
+	return !e.refused.Swap(true)
+}
+
+// drop forgets a host and reports whether that takes it out of service.
 func (m *memory) drop(host string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	_, ok := m.hosts[host]
+	e, ok := m.hosts[host]
 	delete(m.hosts, host)
-	return ok
+	return ok && !e.refused.Load()
 }
 
 // certificates returns the certificate in memory for each of a host's key types.

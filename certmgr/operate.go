@@ -18,6 +18,9 @@ import (
 func (m *Manager) Start(ctx context.Context) error {
 	m.init()
 	s := m.stages
+	if ctx == nil {
+		panic("certmgr: Start with a nil context")
+	}
 	var hosts []string
 	for name := range m.Hosts.All() {
 		if !strings.HasPrefix(name, "*.") {
@@ -25,60 +28,85 @@ func (m *Manager) Start(ctx context.Context) error {
 		}
 	}
 	slices.Sort(hosts)
-	queue := make(chan string)
-	feed := func(tasksCtx context.Context) {
-		defer close(queue)
-		for _, host := range hosts {
-			select {
-			case queue <- host:
-			case <-ctx.Done():
-				return
-			case <-tasksCtx.Done():
-				return
-			}
-		}
-	}
-	if !s.tasks.Go(feed) {
-		return ErrClosed
-	}
-	for range min(len(hosts), warmers) {
-		s.tasks.Go(func(tasksCtx context.Context) {
-			for host := range queue {
-				s.warm(tasksCtx, ctx, host)
+	ok := s.tasks.Go(func(tasksCtx context.Context) {
+		tasksCtx, cancel := context.WithCancel(tasksCtx)
+		defer cancel()
+		defer context.AfterFunc(ctx, cancel)()
+		// What is in the cache does not wait for what is to be issued.
+		var mu sync.Mutex
+		var missing []string
+		s.eachHost(tasksCtx, hosts, func(host string) {
+			if s.preload(tasksCtx, host) {
+				mu.Lock()
+				defer mu.Unlock()
+				missing = append(missing, host)
 			}
 		})
+		s.eachHost(tasksCtx, missing, func(host string) { s.warm(tasksCtx, host) })
+	})
+	if !ok {
+		return ErrClosed
 	}
 	return nil
 }
 
-// warmers is how many hosts Start brings into memory at the same time. It is
-// more than MaxIssuing's default, because most are in the cache.
+// warmers is how many hosts Start brings into memory at the same time.
 const warmers = 64
 
-// warm has one host in memory, or leaves it to the renewals to try again.
-func (s *stages) warm(ctx, start context.Context, host string) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(start, cancel)()
+// eachHost calls f for each of hosts, for some at the same time, until ctx ends.
+func (s *stages) eachHost(ctx context.Context, hosts []string, f func(host string)) {
+	queue := make(chan string)
+	var wg sync.WaitGroup
+	for range min(len(hosts), warmers) {
+		wg.Go(func() {
+			for host := range queue {
+				f(host)
+			}
+		})
+	}
+	defer wg.Wait()
+	defer close(queue)
+	for _, host := range hosts {
+		select {
+		case queue <- host:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// preload loads a host and reports whether the cache has no certificate for it.
+func (s *stages) preload(ctx context.Context, host string) (missing bool) {
+	g, _, err := s.permit(ctx, host)
+	if err != nil {
+		return false // taken off the list since
+	}
+	_, err = s.loader.load(ctx, host, wanted{first: keyECDSA, other: true}, g)
+	if err != nil && !errors.Is(err, ErrCacheMiss) && ctx.Err() == nil {
+		sub := hostSubject(host, keyECDSA, s.dir)
+		s.renewals.at(sub, s.retryAfterFailure(sub))
+	}
+	return errors.Is(err, ErrCacheMiss)
+}
+
+// warm has a certificate issued for a host that has none, or leaves it to the
+// renewals to try again.
+func (s *stages) warm(ctx context.Context, host string) {
 	g, _, err := s.permit(ctx, host)
 	if err != nil {
 		return // taken off the list since
 	}
 	want := wanted{first: keyECDSA, other: true}
 	sub := hostSubject(host, keyECDSA, s.dir)
-	_, err = s.loader.load(ctx, host, want, g)
-	if errors.Is(err, ErrCacheMiss) {
-		req := issueRequest{sub: sub, grant: g, reason: "Start", priority: background}
-		var call *call[*certificate]
-		call, _, err = s.begin(req, func() error {
-			if cert, _ := s.memory.get(host, want, s.now()); cert != nil {
-				return errHave{cert}
-			}
-			return s.mayIssue(req)
-		})
-		if err == nil {
-			_, err = call.await(ctx, nil)
+	req := issueRequest{sub: sub, grant: g, reason: "Start", priority: background}
+	call, _, err := s.begin(req, func() error {
+		if cert, _ := s.memory.get(host, want, s.now()); cert != nil {
+			return errHave{cert}
 		}
+		return s.mayIssue(req)
+	})
+	if err == nil {
+		_, err = call.await(ctx, nil)
 	}
 	if _, ok := err.(errHave); err == nil || ok || ctx.Err() != nil {
 		return
@@ -176,17 +204,22 @@ const closeGrace = 5 * time.Second
 // waits for their goroutines and for the events to be delivered. Certificates
 // in memory are served on; nothing new begins, and everything else returns
 // ErrClosed. Callbacks that ignore the end of their context are named in the
-// error after 5 s. Closing again does nothing more and returns nil.
+// error after 5 s, and so is an Audit that does not return within 5 s more. Closing again waits for the first call and returns nil.
 func (m *Manager) Close() error {
 	m.init()
 	s := m.stages
-	if s.tasks.isClosed() {
-		return nil
-	}
-	s.unwatch()
-	idle := s.tasks.close()
 	ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
 	defer cancel()
+	if s.closing.Swap(true) {
+		select { // another Close is at it
+		case <-s.closed:
+		case <-ctx.Done():
+		}
+		return nil
+	}
+	defer close(s.closed)
+	s.unwatch()
+	idle := s.tasks.close()
 	var errs []error
 	select {
 	case <-idle:
@@ -196,8 +229,11 @@ func (m *Manager) Close() error {
 	for _, c := range s.callouts {
 		errs = append(errs, c.wait(ctx))
 	}
+	errs = append(errs, s.issuer.ca.Wait(ctx))
 	s.audit.reportRefused()
 	s.audit.emit(Event{Kind: EventClosed, CA: s.dir})
-	errs = append(errs, s.audit.flush(ctx))
+	flush, cancelFlush := context.WithTimeout(context.Background(), closeGrace)
+	defer cancelFlush()
+	errs = append(errs, s.audit.flush(flush))
 	return errors.Join(errs...)
 }

@@ -75,6 +75,10 @@ func (a *attempt) run(ctx context.Context) (crypto.Signer, [][]byte, *x509.Certi
 	return key, chain, leaf, nil
 }
 
+// maxAuthorizations bounds those of an order; one name needs one (RFC 8555,
+// section 7.1.3).
+const maxAuthorizations = 4
+
 // authorizedOrder returns an order that can be finalized. A challenge that
 // fails makes its authorization invalid and with it the order (RFC 8555,
 // section 7.1.6), so each type that is tried after that has an order of its own.
@@ -86,6 +90,9 @@ func (a *attempt) authorizedOrder(ctx context.Context) (*acme.Order, error) {
 		order, err := a.client.AuthorizeOrder(ctx, acme.DomainIDs(a.host))
 		if err != nil {
 			return nil, errors.Join(append(causes, acmeclient.Cause(err))...)
+		}
+		if n := len(order.AuthzURLs); n > maxAuthorizations {
+			return nil, errors.Join(append(causes, fmt.Errorf("order %s has %d authorizations for one name", order.URI, n))...)
 		}
 		switch order.Status {
 		case acme.StatusReady:

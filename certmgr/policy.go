@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/acme/autocert"
@@ -55,6 +56,24 @@ type policy struct {
 	m      *Manager
 	flight *flight[standing]
 	calls  *callouts
+	audit  *auditor
+
+	mu       sync.Mutex
+	reported time.Time
+	failed   int // since then
+}
+
+// report makes an event of a policy that could not decide, once a minute at
+// most: it fails for every host alike as a rule.
+func (p *policy) report(host string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failed++
+	if since := time.Since(p.reported); since >= 0 && since < time.Minute || errors.Is(err, ErrClosed) {
+		return
+	}
+	p.audit.emit(Event{Kind: EventPolicyFailed, Host: host, Count: p.failed, Reason: "hosts with a certificate stay in service", Err: err})
+	p.reported, p.failed = time.Now(), 0
 }
 
 // policyRefusal marks a policy's own error as a refusal, inside this file.

@@ -52,10 +52,21 @@ func renewAt(c *certificate, renewBefore time.Duration) time.Time {
 	return c.notAfter.Add(-left - rand.N(left/10+1))
 }
 
+// agedUntil is how long nothing is ordered again after a certificate that the
+// local clock, which seems to be ahead, calls old: by the lifetime that it
+// really has, and not by its dates.
+func agedUntil(c *certificate, now time.Time) time.Time {
+	return now.Add(c.notAfter.Sub(c.notBefore) / 5)
+}
+
 // notDueBefore bounds how soon a certificate just issued can be due, however
 // short or old it is: no CA and no setting makes renewal a loop.
 func notDueBefore(c *certificate, now time.Time) time.Time {
-	return now.Add(max(minRenewal, c.notAfter.Sub(now)/3))
+	left := c.notAfter.Sub(now)
+	if isAged(c, now) {
+		return later(now.Add(max(minRenewal, left*9/10)), agedUntil(c, now))
+	}
+	return now.Add(max(minRenewal, left/3))
 }
 
 const (
@@ -75,6 +86,12 @@ const (
 func (r *renewals) issued(c *certificate) {
 	now := r.s.now()
 	r.at(c.subject, later(renewAt(c, r.s.m.RenewBefore), notDueBefore(c, now)))
+}
+
+// isAged reports whether a certificate that was just issued is older than CAs
+// date them (Let's Encrypt by an hour): the local clock is ahead.
+func isAged(c *certificate, now time.Time) bool {
+	return now.Sub(c.notBefore) > c.notAfter.Sub(c.notBefore)/5
 }
 
 // loaded schedules a certificate that was in the cache; it may be due at once.
@@ -173,16 +190,19 @@ func (r *renewals) renew(ctx context.Context, sub subject) {
 	}
 	now := s.now()
 	r.reportExpiry(cert, now)
-	if rec := s.failures.active(sub, now); rec != nil {
-		r.again(sub, cert, rec.err.RetryAt)
-		return
-	}
 	newer, err := s.loader.read(ctx, sub, g, quietly)
 	if newer != nil && (cert == nil || newer.notBefore.After(cert.notBefore)) {
 		return // another machine's; scheduled as it was loaded
 	}
+	if err == nil || errors.Is(err, ErrCacheMiss) {
+		err = s.issuer.recall(ctx, sub, g)
+	}
+	if rec := s.failures.active(sub, now); rec != nil {
+		r.again(sub, cert, rec.err.RetryAt)
+		return
+	}
 	urgent := cert != nil && cert.notAfter.Sub(now) <= urgentLeft(cert)
-	if err != nil && !errors.Is(err, ErrCacheMiss) && !urgent {
+	if err != nil && !urgent {
 		r.again(sub, cert, now.Add(jitter(retryRenewal)))
 		return
 	}
@@ -270,7 +290,7 @@ func (r *renewals) permitted(ctx context.Context, host string) (grant, bool) {
 	case err != nil && errors.Is(err, ErrClosed):
 		return g, false
 	case err != nil:
-		s.audit.emit(Event{Kind: EventPolicyFailed, Host: host, Err: err})
+		s.policy.report(host, err)
 		return grant{standing: vetted}, true
 	}
 	return g, true

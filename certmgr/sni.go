@@ -146,6 +146,10 @@ func keyTypesFor(hello *tls.ClientHelloInfo) wanted {
 	if offersTLS13(hello) {
 		// A scheme of TLS 1.3 names the curve too (RFC 8446, 4.2.3).
 		ecdsa = supportsSchemes(hello, func(s tls.SignatureScheme) bool { return s == tls.ECDSAWithP256AndSHA256 })
+		if slices.ContainsFunc(hello.CipherSuites, isRSASuite) {
+			// It offers TLS 1.2 as well, which may be all that the server does.
+			ecdsa = ecdsa && slices.ContainsFunc(hello.CipherSuites, isECDSASuite)
+		}
 	} else {
 		ecdsa = supportsSchemes(hello, isECDSAScheme) && offersSuite(hello, isECDSASuite) && offersP256(hello)
 		rsa = rsa && offersSuite(hello, isRSASuite)

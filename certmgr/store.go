@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -18,15 +19,40 @@ type store struct {
 	audit  *auditor
 	tasks  *tasks
 	reads  *callouts
+	tokens *callouts // reads of challenge answers
+	others *callouts // reads for hosts that nobody vouched for
 	writes *callouts
 	flight *flight[[]byte] // of reads, by key
+
+	writing keyLock
+
+	mu     sync.Mutex
+	failed map[string]failedRead // of the last second or so
 }
+
+// failedRead is remembered for a moment, so that a cache that fails at once is
+// not asked, and an event not made, for each handshake.
+type failedRead struct {
+	err error
+	at  time.Time
+}
+
+const (
+	failedFor      = time.Second
+	maxFailedReads = 1_000
+)
 
 // get returns an entry; those who ask at the same time share one read. The
 // error is ErrCacheMiss itself, or wraps ErrCache. The entry is shared: it must
 // not be changed.
 func (s *store) get(ctx context.Context, key string) ([]byte, error) {
-	call, _, err := s.fetch(key)
+	return s.getBy(ctx, s.reads, key)
+}
+
+// getBy is get with the bound of its own kind of callers, so that strangers
+// cannot use up that of the others.
+func (s *store) getBy(ctx context.Context, reads *callouts, key string) ([]byte, error) {
+	call, _, err := s.fetch(reads, key)
 	if err != nil {
 		return nil, err
 	}
@@ -34,18 +60,40 @@ func (s *store) get(ctx context.Context, key string) ([]byte, error) {
 }
 
 // fetch begins a read, or joins the one that is under way.
-func (s *store) fetch(key string) (call *call[[]byte], began bool, err error) {
-	return s.flight.start(key, func(ctx context.Context) ([]byte, error) { return s.read(ctx, key) })
+func (s *store) fetch(reads *callouts, key string) (call *call[[]byte], began bool, err error) {
+	if err := s.failedLately(key); err != nil {
+		return nil, false, err
+	}
+	return s.flight.start(key, func(ctx context.Context) ([]byte, error) { return s.read(ctx, reads, key) })
 }
 
-func (s *store) read(ctx context.Context, key string) ([]byte, error) {
+func (s *store) failedLately(key string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f, ok := s.failed[key]
+	if since := time.Since(f.at); !ok || since < 0 || since >= failedFor {
+		return nil
+	}
+	return f.err
+}
+
+func (s *store) noteFailure(key string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed == nil || len(s.failed) >= maxFailedReads {
+		s.failed = make(map[string]failedRead)
+	}
+	s.failed[key] = failedRead{err, time.Now()}
+}
+
+func (s *store) read(ctx context.Context, reads *callouts, key string) ([]byte, error) {
 	c := s.m.Cache
 	if c == nil {
 		return nil, ErrCacheMiss
 	}
 	ctx, cancel := context.WithTimeout(ctx, cacheTimeout)
 	defer cancel()
-	data, err := callOut(ctx, s.reads, key, func(ctx context.Context) ([]byte, error) { return c.Get(ctx, key) })
+	data, err := callOut(ctx, reads, key, func(ctx context.Context) ([]byte, error) { return c.Get(ctx, key) })
 	switch {
 	case err == nil:
 		return data, nil
@@ -53,6 +101,7 @@ func (s *store) read(ctx context.Context, key string) ([]byte, error) {
 		return nil, ErrCacheMiss
 	}
 	err = &refusal{kind: ErrCache, text: fmt.Sprintf("reading %q; nothing is ordered until the cache can be read", key), cause: err}
+	s.noteFailure(key, err)
 	s.audit.emit(Event{Kind: EventCacheReadFailed, Host: hostOfKey(key), Err: err})
 	return nil, err
 }
@@ -75,7 +124,12 @@ func (s *store) write(ctx context.Context, key, what string, f func(context.Cont
 	}
 	ctx, cancel := context.WithTimeout(ctx, cacheTimeout)
 	defer cancel()
-	_, err := callOut(ctx, s.writes, key, func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx, c) })
+	// One at a time for a key, or a delete could come before the put it is about.
+	unlock, err := s.writing.lock(ctx, key)
+	if err == nil {
+		_, err = callOut(ctx, s.writes, key, func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx, c) })
+		unlock()
+	}
 	if err == nil {
 		return nil
 	}
@@ -85,14 +139,17 @@ func (s *store) write(ctx context.Context, key, what string, f func(context.Cont
 }
 
 // putCertificate writes a certificate's entry, and goes on in the background
-// if that fails, until it succeeds or current says that the entry is obsolete.
+// if that takes long or fails, until it succeeds or current says that the entry is obsolete.
 func (s *store) putCertificate(c *certificate, data []byte, current func() bool) {
 	key := c.subject.cacheKey()
-	// Close does not cut this short: what the CA has issued must not be lost.
-	if s.put(context.Background(), key, data) == nil {
-		return
-	}
-	s.tasks.Go(func(ctx context.Context) {
+	tried := make(chan struct{})
+	ok := s.tasks.Go(func(ctx context.Context) {
+		// Close does not cut this short: what the CA has issued must not be lost.
+		err := s.put(context.WithoutCancel(ctx), key, data)
+		close(tried)
+		if err == nil {
+			return
+		}
 		for wait := 10 * time.Second; ; wait = min(2*wait, 10*time.Minute) {
 			if sleep(ctx, jitter(wait)) != nil || !current() {
 				return
@@ -103,7 +160,19 @@ func (s *store) putCertificate(c *certificate, data []byte, current func() bool)
 			}
 		}
 	})
+	if !ok {
+		return
+	}
+	select {
+	case <-tried:
+	case <-time.After(patience):
+	}
 }
+
+// patience is how long an issuance, and with it the handshake that began it,
+// waits for its certificate to be written: as a rule who is served finds it in
+// the cache.
+const patience = time.Second
 
 // hostOfKey returns the host that a cache key belongs to, if it has one.
 func hostOfKey(key string) string {

@@ -68,6 +68,7 @@ type CA struct {
 	cfg       Config       // immutable, defaults filled in
 	directory *directory   // the document, once fetched
 	nonces    *noncePool   // of earlier answers, not yet used
+	calls     calls        // of the user's HTTP client
 	client    *http.Client // around this CA's transport, shared by all acme.Clients
 }
 

@@ -32,11 +32,18 @@ func (t *transport) exchange(req *http.Request, e Endpoint) (*http.Response, err
 	if err != nil {
 		return nil, err
 	}
+	call, err := t.ca.calls.begin()
+	if err != nil {
+		return nil, err
+	}
 	trace := traceOf(req.Context())
 	trace.sent()
 
 	done := make(chan reply, 1) // room for a reply that nobody waits for any more
-	go t.send(out, done)
+	go func() {
+		defer call.end()
+		t.send(out, done)
+	}()
 	var r reply
 	select {
 	case r = <-done:
@@ -45,6 +52,7 @@ func (t *transport) exchange(req *http.Request, e Endpoint) (*http.Response, err
 		select { // an answer that came just in time is still an answer
 		case r = <-done:
 		default:
+			call.giveUp()
 		}
 	}
 

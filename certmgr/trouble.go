@@ -1,0 +1,111 @@
+package certmgr
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/internal/acmeclient"
+)
+
+// trouble is what an attempt's failure says about the CA. Later ones weigh more.
+type trouble uint8
+
+const (
+	troubleNone  trouble = iota // nothing: the CA was not reached, and is not why
+	troubleHost                 // it works, the failure is the host's own
+	troubleLimit                // it works, and limits this host
+	troubleOwn                  // the CA failed for this host: 5xx, no answer
+	troubleCA                   // the CA, or the account with it, is out of service for all
+	troubleLocal                // there is no account for any host, for a reason that is not the CA's
+)
+
+// localError marks the cause of a missing account that is not the CA's: key,
+// cache, terms.
+type localError struct{ err error }
+
+func (e localError) Error() string { return e.err.Error() }
+func (e localError) Unwrap() error { return e.err }
+
+// troubleOf says what an attempt's failure at a stage means for the CA.
+func troubleOf(trace *acmeclient.Trace, stage Stage, host string, err error) trouble {
+	switch {
+	case err == nil:
+		return troubleHost
+	case stage == StageAccount && isLocal(err):
+		return troubleLocal
+	case stage == StageAccount || trace.Failed() == acmeclient.EndpointDirectory || trace.Failed() == acmeclient.EndpointNewNonce:
+		return troubleCA
+	case trace.Requests() == 0:
+		return troubleNone
+	}
+	problems := acmeProblems(err)
+	if len(problems) == 0 && trace.Failed() != acmeclient.EndpointNone {
+		return troubleOwn // no reply, or none that could be read
+	}
+	worst := troubleHost
+	for _, p := range problems {
+		worst = max(worst, troubleOfProblem(p, host))
+	}
+	return worst
+}
+
+func isLocal(err error) bool {
+	_, ok := errors.AsType[localError](err)
+	return ok
+}
+
+func troubleOfProblem(p *acme.Error, host string) trouble {
+	switch {
+	case acmeclient.IsRateLimited(p) && isAccountWide(p, host):
+		return troubleCA
+	case acmeclient.IsRateLimited(p):
+		return troubleLimit
+	case p.StatusCode >= http.StatusInternalServerError:
+		return troubleOwn
+	}
+	return troubleHost
+}
+
+// isAccountWide reports whether a rate limit is the account's and not a name's.
+// No field of the problem says so; CAs name in its text what was counted.
+func isAccountWide(e *acme.Error, host string) bool {
+	text := strings.ToLower(e.Detail)
+	return strings.Contains(text, "account") && !strings.Contains(text, host) && !strings.Contains(text, registeredDomain(host))
+}
+
+// retryAfter returns the longest wait that the CA asked for in err; the
+// transport has made the header sane.
+func retryAfter(err error) time.Duration {
+	var longest time.Duration
+	for _, p := range acmeProblems(err) {
+		if p.Header != nil {
+			d, _ := acmeclient.RetryAfter(p.Header, time.Now())
+			longest = max(longest, d)
+		}
+	}
+	return min(longest, maxRetryAfter)
+}
+
+// acmeProblems returns all of the CA's problems in the tree of err: errors.As
+// would find the first one, which is a challenge's where an order failed too.
+func acmeProblems(err error) []*acme.Error {
+	switch e := err.(type) {
+	case nil:
+		return nil
+	case *acme.Error:
+		return []*acme.Error{e}
+	case interface{ Unwrap() error }:
+		return acmeProblems(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		var all []*acme.Error
+		for _, cause := range e.Unwrap() {
+			all = append(all, acmeProblems(cause)...)
+		}
+		return all
+	}
+	return nil
+}
