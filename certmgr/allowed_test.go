@@ -214,6 +214,29 @@ func TestPolicyTTL(t *testing.T) {
 	})
 }
 
+// An error that wraps the end of a context is no refusal.
+func TestPolicyThatCannotDecideRefusesNothing(t *testing.T) {
+	var fail atomic.Bool
+	policy := func(context.Context, string) error {
+		if fail.Load() {
+			return fmt.Errorf("database: %w", context.DeadlineExceeded)
+		}
+		return nil
+	}
+	policyWorld(t, policy, func(t *testing.T, w *world) {
+		w.m.PolicyTTL = -1
+		w.mustGet("a.example.com")
+		fail.Store(true)
+		w.mustGet("a.example.com")
+		if _, err := w.get("b.example.com"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, want the policy's error", err)
+		}
+		if e := w.events.of(EventHostDropped); len(e) != 0 {
+			t.Errorf("events: %v", e)
+		}
+	})
+}
+
 func TestNegativePolicyTTLAsksEachTime(t *testing.T) {
 	var calls atomic.Int32
 	policyWorld(t, func(context.Context, string) error { calls.Add(1); return nil }, func(t *testing.T, w *world) {

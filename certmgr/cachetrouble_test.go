@@ -205,6 +205,26 @@ func TestUnreadableAccountKeyMakesNoNewOne(t *testing.T) {
 	})
 }
 
+// An account whose key is lost at the next start would be one of the few that a
+// CA allows.
+func TestAccountKeyThatCannotBeSavedIsNotUsed(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.cache.put(func(_ context.Context, key string) error {
+			if key == accountCacheKey {
+				return errDisk
+			}
+			return nil
+		})
+		if _, err := w.get("a.example.com"); !errors.Is(err, errDisk) {
+			t.Errorf("got %v, want the cache's error", err)
+		}
+		w.wantErr("b.example.com", ErrNoAccount)
+		if n := w.ca.Count(acmetest.NewAccount); n != 0 {
+			t.Errorf("%d registrations with a key that is not saved", n)
+		}
+	})
+}
+
 func TestCrashLoopLeavesTheCAAlone(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "no such machine"})

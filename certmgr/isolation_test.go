@@ -220,6 +220,22 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
+// While the CA is backed off, visitors of hosts without a certificate have the
+// cache read now and then, and not each of them.
+func TestOutageCostsNoCacheReads(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.ca.Status(acmetest.Match{Endpoint: acmetest.Directory}, http.StatusServiceUnavailable, nil, acmetest.Problem{Type: "serverInternal"})
+		w.get("a.example.com")
+		w.cache.reads()
+		for range 100 {
+			w.wantErr("a.example.com", ErrCAUnavailable)
+		}
+		if reads := w.cache.reads(); len(reads) != 0 {
+			t.Errorf("%d cache reads", len(reads))
+		}
+	})
+}
+
 func TestBreakerCountsRegisteredDomains(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.Hosts.Add("a.example.net", "a.example.org", "b.example.org", "x.example.edu")

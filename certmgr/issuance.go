@@ -60,22 +60,37 @@ func (is *issuer) issue(ctx context.Context, c *call[*certificate], req issueReq
 		e.Host, e.KeyType, e.Attempt, e.CA = a.host, a.sub.keyType.String(), a.id, is.dir
 		is.audit.emit(e)
 	}
-	last := is.failures.last(req.sub)
-	a.types = is.lastWorked.pick(a.host, last, is.m.useHTTP01.Load())
-
 	unlock, err := is.lock(ctx, req.sub)
 	if err != nil {
-		return nil, is.notBegun(a, req, last, err)
+		return nil, is.notBegun(a, req, err)
 	}
-	release, probe, err := is.admit(ctx, a, req, last != nil || req.grant.standing == open)
+	release, probe, err := is.admit(ctx, a, req)
 	if err != nil {
 		unlock()
-		return nil, is.notBegun(a, req, last, err)
+		return nil, is.notBegun(a, req, err)
 	}
+	// The next one for the host begins when this one has left nothing behind
+	// and its outcome is known.
+	var held atomic.Int32
+	held.Store(2)
+	let := func() {
+		if held.Add(-1) == 0 {
+			unlock()
+		}
+	}
+	defer let()
+	last := is.failures.last(req.sub)
+	a.types = is.lastWorked.pick(a.host, last, is.m.useHTTP01.Load())
 	begin := is.now()
 	a.audit(Event{Kind: EventIssuing, Stage: StageOrder, Reason: req.reason})
-	out := is.attempt(ctx, c, a, unlock)
+	out := is.attempt(ctx, c, a, let)
 	release()
+	return is.conclude(a, req, out, last, probe, begin)
+}
+
+// conclude draws the consequences of an attempt: for the CA, the host, and
+// those who wait.
+func (is *issuer) conclude(a *attempt, req issueRequest, out outcome, last *failure, probe bool, begin time.Time) (*certificate, error) {
 	cause, clockOff := out.err, false
 	if errors.Is(out.err, ErrClock) {
 		cause, clockOff = nil, true // the CA did its part
@@ -117,14 +132,14 @@ func clockError(host string, cert *certificate, now time.Time) error {
 // notBegun reports an issuance that came to nothing before it began. If no slot
 // or lock became free in time that is remembered like a failure, without being
 // counted as one.
-func (is *issuer) notBegun(a *attempt, req issueRequest, last *failure, cause error) error {
+func (is *issuer) notBegun(a *attempt, req issueRequest, cause error) error {
 	if !errors.Is(cause, ErrBusy) || errors.Is(cause, ErrBackoff) || is.tasks.isClosed() {
 		return cause // the breaker's, the allowlist's or Close's, and told by them
 	}
 	now := is.now()
 	e := &IssuanceError{Host: a.host, KeyType: a.sub.keyType.String(), Stage: StageQueue, CA: is.dir, Attempt: a.id,
 		Attempts: 1, Time: now, RetryAt: now.Add(jitter(defaultBackoff(1))), Err: cause}
-	if last != nil {
+	if last := is.failures.last(req.sub); last != nil {
 		e.Attempts = last.err.Attempts
 	}
 	if active := is.failures.active(req.sub, now); active != nil && active.err.RetryAt.After(e.RetryAt) {
@@ -148,8 +163,9 @@ func (is *issuer) lock(ctx context.Context, sub subject) (unlock func(), err err
 }
 
 // admit waits for a slot and asks the breaker, which may have opened meanwhile.
-func (is *issuer) admit(ctx context.Context, a *attempt, req issueRequest, suspect bool) (release func(), probe bool, err error) {
+func (is *issuer) admit(ctx context.Context, a *attempt, req issueRequest) (release func(), probe bool, err error) {
 	a.enter(StageQueue)
+	suspect := is.failures.last(req.sub) != nil || req.grant.standing == open
 	wait, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	is.recallBreaker(wait)
@@ -196,20 +212,20 @@ type outcome struct {
 
 // attempt holds the conversation with the CA, within attemptTimeout. The
 // user's code takes part in it (Client.Key, RetryBackoff, HTTPClient), so that
-// it is a callback that may panic or ignore its context. The host's lock is
-// given back when nothing of the attempt is left, which can be later.
-func (is *issuer) attempt(ctx context.Context, c *issueCall, a *attempt, unlock func()) outcome {
+// it is a callback that may panic or ignore its context. let is called when
+// nothing of the attempt is left, which can be later.
+func (is *issuer) attempt(ctx context.Context, c *issueCall, a *attempt, let func()) outcome {
 	ctx, cancel := context.WithTimeoutCause(ctx, attemptTimeout, fmt.Errorf("no certificate within %v: %w", attemptTimeout, context.DeadlineExceeded))
 	defer cancel()
 	ctx = acmeclient.WithTrace(ctx, a.trace)
 	out, err := callOut(ctx, is.calls, c.key, func(ctx context.Context) (outcome, error) {
-		defer is.cleanUp(a, unlock)
+		defer is.cleanUp(a, let)
 		out := is.converse(ctx, a)
 		out.stage = a.stage
 		return out, nil
 	})
 	if errors.Is(err, ErrBusy) {
-		unlock() // it did not begin
+		let() // it did not begin
 	}
 	if err != nil { // a's fields may still be in use, but for those that are safe
 		out = outcome{stage: c.getStage(), err: err}
@@ -252,14 +268,14 @@ func (is *issuer) converse(ctx context.Context, a *attempt) (out outcome) {
 // cleanUp leaves nothing behind at the CA and in the Cache, detached from the
 // attempt, whose time may be over. The next issuance for the host waits for
 // that, as it uses the same keys of the Cache.
-func (is *issuer) cleanUp(a *attempt, unlock func()) {
+func (is *issuer) cleanUp(a *attempt, let func()) {
 	forget := func() {
 		for _, f := range a.cleanup {
 			f(context.Background()) // bounded by cacheTimeout; Close waits
 		}
 	}
 	ok := is.tasks.Go(func(ctx context.Context) {
-		defer unlock()
+		defer let()
 		forget()
 		if len(a.pending) == 0 {
 			return
@@ -273,7 +289,7 @@ func (is *issuer) cleanUp(a *attempt, unlock func()) {
 	})
 	if !ok { // closed; this goroutine is one that Close waits for
 		forget()
-		unlock()
+		let()
 	}
 }
 

@@ -2,9 +2,9 @@ package certmgr
 
 import (
 	"crypto/tls"
+	"errors"
 	"net/http"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
@@ -34,15 +34,14 @@ func TestQueueTimeoutKeepsRetryAfter(t *testing.T) {
 		w.get("a.example.com")
 		lift()
 		n := w.orders("a.example.com")
-		w.ca.StuckProcessing("*.example.com")
-		w.m.HandshakeWait = -1
-		for _, h := range []string{"b.example.com", "c.example.com", "d.example.com"} {
-			w.get(h)
+		release, err := w.m.stages.issuer.slots.acquire(t.Context(), withVisitor, false)
+		if err != nil {
+			t.Fatal(err)
 		}
-		synctest.Wait()
-		ctx := t.Context()
-		err := w.m.Obtain(ctx, "a.example.com")
-		t.Log(err)
+		defer release()
+		if err := w.m.Obtain(t.Context(), "a.example.com"); !errors.Is(err, ErrBusy) {
+			t.Errorf("Obtain = %v, want ErrBusy", err)
+		}
 		time.Sleep(10 * time.Minute)
 		w.get("a.example.com")
 		time.Sleep(10 * time.Minute)

@@ -208,6 +208,7 @@ func TestSwapWithStart(t *testing.T) {
 		old := withAutocert(ca, dir)
 		serve(t, old, ecdsaHello("example.com"))
 		serve(t, old, rsaHello("example.org"))
+		synctest.Wait() // autocert looks after its authorizations
 		requests := ca.Count(acmetest.Any)
 		m := &certmgr.Manager{Cache: certmgr.DirCache(dir), Client: clientOf(ca), Hosts: certmgr.MustAllowlist("example.com", "example.org")}
 		start(t, ca, m)

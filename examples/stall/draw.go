@@ -1,10 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"image/color"
 	"os"
-	"time"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -17,7 +17,7 @@ import (
 const (
 	width       = 9 * vg.Inch
 	panelHeight = 2.1 * vg.Inch
-	titleHeight = 0.6 * vg.Inch
+	titleHeight = 0.65 * vg.Inch
 	maxPoints   = 600 // of a curve; more than can be seen
 )
 
@@ -60,24 +60,27 @@ func drawSVG(path string, o options, sides []*side) error {
 		panels[i][0].Draw(row[0])
 	}
 
-	file, err := os.Create(path)
-	if err != nil {
+	var svg bytes.Buffer
+	if _, err := picture.WriteTo(&svg); err != nil {
 		return err
 	}
-	if _, err := picture.WriteTo(file); err != nil {
-		_ = file.Close()
-		return err
-	}
-	return file.Close()
+	// Few readers have the font; these are as wide.
+	text := bytes.ReplaceAll(svg.Bytes(), []byte("font-family:Liberation Sans;"),
+		[]byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif;"))
+	return os.WriteFile(path, text, 0o644)
 }
 
+// drawTitle says in two lines what happens to both sides.
 func drawTitle(c draw.Canvas, o options) {
 	style := plot.New().Title.TextStyle
 	style.Color = ink
-	style.Font.Size = 12 // a viewer may have a wider font than the one that this is measured with
 	style.XAlign, style.YAlign = draw.XCenter, draw.YTop
-	c.FillText(style, vg.Point{X: c.Center().X, Y: c.Max.Y - 0.13*vg.Inch},
-		fmt.Sprintf("No certificate to be had: a connection every %v, clients leave after %v", o.every, o.leave))
+	at := vg.Point{X: c.Center().X, Y: c.Max.Y - 0.12*vg.Inch}
+	style.Font.Size = 14
+	c.FillText(style, at, "A host whose certificate can never be issued")
+	at.Y -= 0.25 * vg.Inch
+	style.Font.Size = 10
+	c.FillText(style, at, fmt.Sprintf("a connection every %v, clients leave after %v; %s", o.every, o.leave, faultTexts[o.fault]))
 }
 
 // panel draws one measure of all sides.
@@ -86,7 +89,7 @@ func panel(m measure, sides []*side) (*plot.Plot, error) {
 	p.BackgroundColor = color.White
 	p.Title.Text = m.title
 	p.Title.Padding = 3
-	p.X.Tick.Marker = clock{}
+	p.X.Tick.Marker, p.Y.Tick.Marker = clock{}, counts{}
 	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
 		axis.Min = 0
 		axis.Color, axis.Tick.Color = ink, ink
@@ -139,23 +142,39 @@ type clock struct{}
 
 var _ plot.Ticker = clock{}
 
-// Ticks returns 4 to 12 labelled ticks at round times.
+// Ticks returns labelled ticks at round times, 13 at most.
 func (clock) Ticks(from, to float64) []plot.Tick {
-	step := time.Second
-	for _, next := range []int{1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600} {
-		step = time.Duration(next) * time.Second
-		if (to-from)/step.Seconds() <= 12 {
-			break
-		}
-	}
+	step := pick([]int{1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600}, (to-from)/12)
 	var ticks []plot.Tick
-	for t := time.Duration(0); t.Seconds() <= to; t += step {
-		ticks = append(ticks, plot.Tick{
-			Value: t.Seconds(),
-			Label: fmt.Sprintf("%d:%02d", t/time.Minute, t%time.Minute/time.Second),
-		})
+	for t := 0; float64(t) <= to; t += step {
+		ticks = append(ticks, plot.Tick{Value: float64(t), Label: fmt.Sprintf("%d:%02d", t/60, t%60)})
 	}
 	return ticks
+}
+
+// counts labels an axis of whole numbers.
+type counts struct{}
+
+var _ plot.Ticker = counts{}
+
+// Ticks returns labelled ticks at round numbers, 5 at most.
+func (counts) Ticks(from, to float64) []plot.Tick {
+	step := pick([]int{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000}, (to-from)/4)
+	var ticks []plot.Tick
+	for n := 0; float64(n) <= to; n += step {
+		ticks = append(ticks, plot.Tick{Value: float64(n), Label: thousands(n)})
+	}
+	return ticks
+}
+
+// pick returns the first step that is not below least, or the last one.
+func pick(steps []int, least float64) int {
+	for _, step := range steps {
+		if float64(step) >= least {
+			return step
+		}
+	}
+	return steps[len(steps)-1]
 }
 
 // thousands writes 3012 as 3,012.

@@ -26,6 +26,14 @@ var faults = map[string]func(*brokenCA){
 	"mix":        func(b *brokenCA) { b.limitNext = true },
 }
 
+// faultTexts say the same in words, for the picture.
+var faultTexts = map[string]string{
+	"validation": "the validation fails",
+	"429":        "the CA answers orders with 429",
+	"stall":      "the CA does not answer orders",
+	"mix":        "the validation fails, then the CA answers 429, from 5:30 on not at all",
+}
+
 func faultNames() []string {
 	names := make([]string, 0, len(faults))
 	for name := range faults {

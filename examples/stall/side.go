@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -155,12 +156,13 @@ func (s *side) visit(run context.Context, patience time.Duration) {
 		_ = conn.Close()
 	}
 	wait := time.Since(start)
+	var timeout net.Error
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case run.Err() != nil:
-	case ctx.Err() != nil:
+	case wait >= patience:
 		s.left++
+	case run.Err() != nil, errors.As(err, &timeout) && timeout.Timeout():
 	default:
 		s.waits = append(s.waits, wait) // an answer, be it an alert
 	}

@@ -69,17 +69,19 @@ func (s *side) median() any {
 }
 
 // summarizeLog prints the first line of the log that names the host and the next attempt, or else what there is instead.
+// Lines of net/http, which tell the same of each handshake, do not count: a program may have silenced them.
 func (s *side) summarizeLog(w io.Writer, o options) {
 	failed, what := s.ca.failed()
 	for _, line := range s.log {
-		if !strings.Contains(line.text, host) || !strings.Contains(line.text, "next attempt") {
+		if strings.Contains(line.text, " http: ") || !strings.Contains(line.text, host) ||
+			!strings.Contains(line.text, "next attempt") {
 			continue
 		}
 		fmt.Fprintf(w, "%s named the host, the cause and the next attempt in its log, %v after %s:\n  %s\n",
 			s.name, line.at.Sub(failed).Round(time.Millisecond), what, line.text)
 		return
 	}
-	fmt.Fprintf(w, "%s said in none of its %d log lines what is wrong with which host, in %v\n", s.name, s.lines, o.length)
+	fmt.Fprintf(w, "%s itself logged nothing of the host in %v; net/http wrote %d lines\n", s.name, o.length, s.lines)
 	if len(s.log) > 0 {
 		fmt.Fprintf(w, "  the first, after %v: %s\n", s.log[0].at.Sub(s.start).Round(time.Millisecond), s.log[0].text)
 	}
