@@ -1,19 +1,19 @@
-// Quickstart shows what certmgr does, against a fake CA in this process and over real TLS connections on loopback: a
-// certificate is issued for the first visitor, served from memory, and served from the cache after a restart; a host
-// that is not allowed is refused, and a host whose validation fails is explained.
+// Quickstart shows in a few seconds what certmgr does for a server: it issues for the first visitor, serves from memory,
+// starts again from the cache, and turns away at once, with the reason, who cannot be served.
 //
 //	go run ./examples/quickstart
 //
-// It needs no network, no root and no port of its own, and ends by itself.
+// Everything is on loopback: a fake CA (certmgr/acmetest) that really validates, an HTTPS server on a free port, and
+// TLS clients that check what they get. What a visitor is told is an alert without words, so the errors that are
+// printed are the server's: those that GetCertificate returned, which net/http writes to http.Server.ErrorLog. The
+// program ends by itself, with status 1 if anything is not as it says.
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
+	"strings"
 	"time"
-
-	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
@@ -21,77 +21,71 @@ import (
 
 const (
 	goodHost   = "www.example.com"
-	movedHost  = "login.example.com" // on the list, but its name leads to another machine
-	deniedHost = "evil.example.net"
+	movedHost  = "login.example.com" // on the allowlist, but its name leads nowhere
+	deniedHost = "other.example.net"
 )
 
 func main() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if err := run(ctx); err != nil {
+	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "quickstart:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context) error {
+func run() error {
+	ca := acmetest.NewServer()
+	defer ca.Close()
 	dir, err := os.MkdirTemp("", "quickstart-")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	ca := acmetest.NewServer()
-	defer ca.Close()
-	fmt.Printf("A fake CA listens at %s\n", ca.URL)
-
-	// What a real server writes too, but for Client: without it the CA is Let's Encrypt.
-	newManager := func() *certmgr.Manager {
-		return &certmgr.Manager{
-			Prompt: certmgr.AcceptTOS,
-			Cache:  certmgr.DirCache(dir),
-			Hosts:  certmgr.MustAllowlist(goodHost, movedHost),
-			Client: &acme.Client{DirectoryURL: ca.URL, HTTPClient: ca.Client()},
-			Audit:  printEvent,
+	defer func() { _ = os.RemoveAll(dir) }()
+	d := &demo{ca: ca, cache: certmgr.DirCache(dir)}
+	defer func() { _ = d.stopServer() }()
+	if err := d.startServer(); err != nil {
+		return err
+	}
+	fmt.Printf("Fake CA: %s\nServer:  https://%s, allowed: %s, %s\n\n", ca.URL, d.site.addr, goodHost, movedHost)
+	fmt.Printf("%-64s %10s %10s %9s\n", "", "visit", "GetCert.", "requests")
+	fmt.Printf("%-64s %10s %10s %9s\n", "", "", "", "to the CA")
+	for _, step := range []func() error{d.issue, d.serve, d.restart, d.deny, d.fail} {
+		if err := step(); err != nil {
+			return fmt.Errorf("%w\n\nWhat the CA was asked:\n%v", err, ca)
 		}
 	}
-
-	site, err := startSite(ca, newManager())
-	if err != nil {
-		return err
-	}
-	defer func() { site.stop() }()
-	fmt.Printf("An HTTPS server with certmgr listens at %s\n", site.addr)
-	if err := firstVisitor(ctx, site); err != nil {
-		return err
-	}
-	if err := fromMemory(ctx, site); err != nil {
-		return err
-	}
-	site.stop()
-	if site, err = startSite(ca, newManager()); err != nil {
-		return err
-	}
-	if err := afterRestart(ctx, site); err != nil {
-		return err
-	}
-	if err := denied(ctx, site); err != nil {
-		return err
-	}
-	if err := failing(ctx, site); err != nil {
-		return err
-	}
-	fmt.Printf("\nThat is all. The CA got %d requests and issued %d certificate.\n", ca.Count(acmetest.Any), len(ca.Issued()))
+	fmt.Println("\nEverything was as it should be.")
 	return nil
 }
 
-// printEvent is the audit hook: a real server logs the events (certmgr.AuditLog).
-func printEvent(_ context.Context, e certmgr.Event) {
-	line := fmt.Sprintf("   event: %s", e.Kind)
-	if e.Host != "" {
-		line += " " + e.Host
+// show prints a line for a visit.
+func show(title string, v visit) {
+	fmt.Printf("%-64s %10s %10s %9d\n", title, round(v.took), round(v.getCertificate), v.requests)
+}
+
+// explain prints text below a line, indented and broken between words.
+func explain(label, text string) {
+	const indent, width = 12, 108
+	fmt.Printf("  %-*s", indent-2, label)
+	column := indent
+	for i, word := range strings.Fields(text) {
+		if column+1+len(word) > width && i > 0 {
+			fmt.Printf("\n%*s", indent, "")
+			column = indent
+		} else if i > 0 {
+			fmt.Print(" ")
+			column++
+		}
+		fmt.Print(word)
+		column += len(word)
 	}
-	if !e.RetryAt.IsZero() {
-		line += fmt.Sprintf(", next attempt in %v", time.Until(e.RetryAt).Round(time.Second))
+	fmt.Println()
+}
+
+// round keeps three digits.
+func round(d time.Duration) string {
+	unit := time.Nanosecond
+	for d >= 1000*unit {
+		unit *= 10
 	}
-	fmt.Println(line)
+	return d.Round(unit).String()
 }

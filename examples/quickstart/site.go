@@ -3,91 +3,136 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
+
+	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// site is an HTTPS server with certmgr, and how to visit it.
+// demo is what outlives the server's restart: the CA and the cache.
+type demo struct {
+	ca    *acmetest.Server
+	cache certmgr.Cache
+	site  *site
+}
+
+// site is one run of the server.
 type site struct {
-	ca      *acmetest.Server
 	manager *certmgr.Manager
 	server  *http.Server
 	addr    string
-	refused chan error // why GetCertificate refused the last handshake: clients see an alert and no more
+	results chan result // of GetCertificate
 }
 
-func startSite(ca *acmetest.Server, m *certmgr.Manager) (*site, error) {
-	s := &site{ca: ca, manager: m, refused: make(chan error, 1)}
-	config := m.TLSConfig()
-	config.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-		cert, err := m.GetCertificate(hello)
-		if err != nil {
-			s.refused <- err
-		}
-		return cert, err
+// result is what GetCertificate did for a handshake.
+type result struct {
+	took time.Duration
+	err  error
+}
+
+// startServer starts the server with a new Manager, as a new process would.
+func (d *demo) startServer() error {
+	m := &certmgr.Manager{
+		Prompt: certmgr.AcceptTOS,
+		Cache:  d.cache,
+		Hosts:  certmgr.MustAllowlist(goodHost, movedHost),
+		Audit:  certmgr.AuditLog(slog.New(slog.DiscardHandler)), // the steps are shown otherwise
+		Client: &acme.Client{DirectoryURL: d.ca.URL, HTTPClient: d.ca.Client()},
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	s.addr = ln.Addr().String()
+	s := &site{manager: m, addr: listener.Addr().String(), results: make(chan result, 1)}
+	config := m.TLSConfig()
+	config.GetCertificate = s.getCertificate
 	s.server = &http.Server{
 		TLSConfig: config,
-		Handler:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "Hello from %s", r.Host) }),
-		ErrorLog:  log.New(io.Discard, "", 0), // it would repeat what refused tells
+		ErrorLog:  log.New(io.Discard, "", 0), // it would repeat the errors
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = fmt.Fprintf(w, "hello from %s", r.TLS.ServerName)
+		}),
 	}
-	go s.server.ServeTLS(ln, "", "")
-	ca.Resolve(goodHost, acmetest.Target{TLSAddr: s.addr}) // DNS: this is where the CA finds the host
-	return s, nil
+	go func() { _ = s.server.ServeTLS(listener, "", "") }()
+	d.site = s
+	d.ca.Resolve(goodHost, acmetest.Target{TLSAddr: s.addr})
+	return nil
 }
 
-func (s *site) stop() {
-	s.server.Close()
-	if err := s.manager.Close(); err != nil {
-		log.Print(err)
+// getCertificate passes on what the Manager does and keeps note of it. The CA's validation comes here as well.
+func (s *site) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	start := time.Now()
+	cert, err := s.manager.GetCertificate(hello)
+	r := result{time.Since(start), err}
+	if len(hello.SupportedProtos) != 1 || hello.SupportedProtos[0] != acme.ALPNProto {
+		s.results <- r
 	}
+	return cert, err
 }
 
-// answer is what a visitor got.
-type answer struct {
-	leaf *x509.Certificate
-	took time.Duration
+func (d *demo) stopServer() error {
+	if d.site == nil {
+		return nil
+	}
+	s := d.site
+	d.site = nil
+	return errors.Join(s.server.Close(), s.manager.Close())
 }
 
-// visit makes one HTTPS request on a new connection, with every check that a browser makes. The error is the server's
-// if the server refused the handshake.
-func (s *site) visit(ctx context.Context, host string) (answer, error) {
+// visit is what came of a visitor.
+type visit struct {
+	body           string
+	err            error // the client's, an alert
+	cause          error // the server's, of GetCertificate
+	took           time.Duration
+	getCertificate time.Duration
+	requests       int // to the CA, meanwhile
+	state          *tls.ConnectionState
+}
+
+// visit lets a visitor with a new connection ask for https://host/.
+func (d *demo) visit(host string) visit {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
 	transport := &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: s.ca.Roots()},
+		DisableKeepAlives: true,
+		TLSClientConfig:   &tls.Config{RootCAs: d.ca.Roots()},
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, s.addr)
+			return new(net.Dialer).DialContext(ctx, network, d.site.addr)
 		},
 	}
-	defer transport.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host+"/", nil)
-	if err != nil {
-		return answer{}, err
+	var v visit
+	before, start := d.ca.Count(acmetest.Any), time.Now()
+	v.body, v.state, v.err = get(ctx, &http.Client{Transport: transport}, "https://"+host+"/")
+	v.took = time.Since(start)
+	select {
+	case r := <-d.site.results:
+		v.getCertificate, v.cause = r.took, r.err
+	case <-ctx.Done():
+		v.err = errors.Join(v.err, errors.New("the handshake did not reach GetCertificate"))
 	}
-	start := time.Now()
-	resp, err := transport.RoundTrip(req)
-	took := time.Since(start)
+	v.requests = d.ca.Count(acmetest.Any) - before
+	return v
+}
+
+func get(ctx context.Context, client *http.Client, url string) (string, *tls.ConnectionState, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		select {
-		case refused := <-s.refused:
-			return answer{took: took}, refused
-		default:
-			return answer{took: took}, err
-		}
+		return "", nil, err
 	}
-	defer resp.Body.Close()
-	_, err = io.Copy(io.Discard, resp.Body)
-	return answer{resp.TLS.PeerCertificates[0], took}, err
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", nil, err
+	}
+	body, err := io.ReadAll(resp.Body)
+	return string(body), resp.TLS, errors.Join(err, resp.Body.Close())
 }

@@ -1,103 +1,122 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
 
-	"golang.org/x/crypto/acme"
-
 	"github.com/nostall/nostall/certmgr"
-	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-func title(n int, text string) { fmt.Printf("\n%d. %s\n", n, text) }
-
-func show(format string, args ...any) { fmt.Printf("   "+format+"\n", args...) }
-
-func firstVisitor(ctx context.Context, s *site) error {
-	title(1, "The first visitor of "+goodHost+": a certificate is issued")
-	a, err := s.visit(ctx, goodHost)
-	if err != nil {
-		return err
+// issue: nobody has a certificate yet, so the first visitor's handshake begins an issuance and waits for it.
+func (d *demo) issue() error {
+	v := d.visit(goodHost)
+	if err := v.served(); err != nil {
+		return fmt.Errorf("step 1: the first visitor: %w", err)
 	}
-	show("served after %v, by %s, until %s", a.took.Round(time.Millisecond), a.leaf.Issuer.CommonName, a.leaf.NotAfter.Format(time.DateOnly))
-	show("the CA got %d requests", s.ca.Count(acmetest.Any))
+	if v.requests == 0 || len(d.ca.IssuedFor(goodHost)) != 1 {
+		return errors.New("step 1: no certificate was issued")
+	}
+	show("1  the first visitor has a certificate issued", v)
+	leaf := v.state.PeerCertificates[0]
+	explain("", fmt.Sprintf("for %v, by %s, until %s", leaf.DNSNames, leaf.Issuer.CommonName, leaf.NotAfter.Format(time.DateOnly)))
 	return nil
 }
 
-func fromMemory(ctx context.Context, s *site) error {
-	title(2, "100 more visitors: service from memory")
-	before := s.ca.Count(acmetest.Any)
-	start := time.Now()
-	for range 100 {
-		if _, err := s.visit(ctx, goodHost); err != nil {
-			return err
-		}
+// serve: from now on memory answers.
+func (d *demo) serve() error {
+	v := d.visit(goodHost)
+	if err := v.served(); err != nil {
+		return fmt.Errorf("step 2: the second visitor: %w", err)
 	}
-	show("%v for a whole connection, TLS handshake included", (time.Since(start) / 100).Round(10*time.Microsecond))
-	return noRequests(s, before)
-}
-
-func afterRestart(ctx context.Context, s *site) error {
-	title(3, "A restart: a new Manager with the same cache directory")
-	before := s.ca.Count(acmetest.Any)
-	a, err := s.visit(ctx, goodHost)
-	if err != nil {
-		return err
+	if v.requests != 0 {
+		return fmt.Errorf("step 2: the second visitor caused %d requests to the CA", v.requests)
 	}
-	show("served after %v, from the cache", a.took.Round(10*time.Microsecond))
-	return noRequests(s, before)
-}
-
-func noRequests(s *site, before int) error {
-	if n := s.ca.Count(acmetest.Any) - before; n != 0 {
-		return fmt.Errorf("the CA got %d requests, want none", n)
-	}
-	show("the CA got 0 requests")
+	show("2  the next visitor is served from memory", v)
 	return nil
 }
 
-func denied(ctx context.Context, s *site) error {
-	title(4, "A visitor of "+deniedHost+", which is not on the list")
-	before := s.ca.Count(acmetest.Any)
-	a, err := s.visit(ctx, deniedHost)
-	if !errors.Is(err, certmgr.ErrHostNotAllowed) {
-		return fmt.Errorf("a host that is not allowed got %w", err)
+// restart: a new Manager, as in a new process, finds the certificate in the cache.
+func (d *demo) restart() error {
+	if err := d.stopServer(); err != nil {
+		return fmt.Errorf("step 3: stop the server: %w", err)
 	}
-	show("refused after %v: %v", a.took.Round(10*time.Microsecond), err)
-	return noRequests(s, before)
+	if err := d.startServer(); err != nil {
+		return fmt.Errorf("step 3: start it again: %w", err)
+	}
+	v := d.visit(goodHost)
+	if err := v.served(); err != nil {
+		return fmt.Errorf("step 3: after the restart: %w", err)
+	}
+	if v.requests != 0 {
+		return fmt.Errorf("step 3: the restart caused %d requests to the CA", v.requests)
+	}
+	show("3  after a restart the cache serves, the CA is not asked", v)
+	return nil
 }
 
-func failing(ctx context.Context, s *site) error {
-	title(5, "A visitor of "+movedHost+", which is on the list but leads to another machine")
-	// DNS: the name leads to a machine that does not answer.
-	s.ca.Resolve(movedHost, acmetest.Target{})
-	a, err := s.visit(ctx, movedHost)
-	issue, ok := errors.AsType[*certmgr.IssuanceError](err)
-	if !ok {
-		return fmt.Errorf("a host whose validation fails got %w", err)
+// deny: a host that is not on the allowlist costs nothing.
+func (d *demo) deny() error {
+	v := d.visit(deniedHost)
+	if err := v.refused(certmgr.ErrHostNotAllowed); err != nil {
+		return fmt.Errorf("step 4: %s: %w", deniedHost, err)
 	}
-	show("refused after %v, with the CA's reason:", a.took.Round(time.Millisecond))
-	show("%v", err)
-	problem, _ := errors.AsType[*acme.Error](err)
-	show("in the program: stage %q, problem type %q, next attempt in %v", issue.Stage, problem.ProblemType, time.Until(issue.RetryAt).Round(time.Second))
+	if v.requests != 0 {
+		return fmt.Errorf("step 4: the denied host caused %d requests to the CA", v.requests)
+	}
+	show("4  a host that is not on the allowlist is refused", v)
+	explain("server:", v.cause.Error())
+	explain("visitor:", v.err.Error())
+	return nil
+}
 
-	title(6, "The next visitor of "+movedHost+" waits for nobody")
-	before := s.ca.Count(acmetest.Any)
-	a, err = s.visit(ctx, movedHost)
-	if !errors.Is(err, certmgr.ErrBackoff) {
-		return fmt.Errorf("the next visitor got %w", err)
+// fail: a host on the allowlist that the CA cannot validate. The visitor who finds out is told why, and so is the next
+// one, at once and without a request to the CA.
+func (d *demo) fail() error {
+	first := d.visit(movedHost)
+	var issuance *certmgr.IssuanceError
+	if err := first.refused(nil); err != nil || !errors.As(first.cause, &issuance) {
+		return fmt.Errorf("step 5: %s: want an *IssuanceError: %w", movedHost, errors.Join(err, first.cause))
 	}
-	show("refused after %v: %v", a.took.Round(10*time.Microsecond), err)
-	if err := noRequests(s, before); err != nil {
-		return err
+	show("5  a host whose validation fails: who comes first is told why", first)
+	explain("server:", first.cause.Error())
+
+	next := d.visit(movedHost)
+	if err := next.refused(certmgr.ErrBackoff); err != nil {
+		return fmt.Errorf("step 5: the next visitor: %w", err)
 	}
-	a, err = s.visit(ctx, goodHost)
-	if err != nil {
-		return err
+	if next.requests != 0 {
+		return fmt.Errorf("step 5: the next visitor caused %d requests to the CA", next.requests)
 	}
-	show("and %s is served as before, after %v", goodHost, a.took.Round(10*time.Microsecond))
+	if !errors.As(next.cause, &issuance) {
+		return fmt.Errorf("step 5: the next visitor is not told why: %w", next.cause)
+	}
+	show("   who comes next is told the same, at once", next)
+	explain("server:", next.cause.Error())
+	explain("", fmt.Sprintf("So the next attempt is due in %v.", time.Until(issuance.RetryAt).Round(time.Second)))
+	return nil
+}
+
+// served reports what is wrong with a visit that should have been answered.
+func (v visit) served() error {
+	if v.err != nil || v.cause != nil {
+		return errors.Join(v.err, v.cause)
+	}
+	if want := "hello from " + goodHost; v.body != want {
+		return fmt.Errorf("got %q instead of %q", v.body, want)
+	}
+	return nil
+}
+
+// refused reports what is wrong with a visit that should have ended with an alert, for the reason given (nil: any).
+func (v visit) refused(reason error) error {
+	switch {
+	case v.err == nil:
+		return fmt.Errorf("was served: %q", v.body)
+	case v.cause == nil:
+		return fmt.Errorf("got a certificate: %w", v.err)
+	case reason != nil && !errors.Is(v.cause, reason):
+		return fmt.Errorf("want %q, have: %w", reason, v.cause)
+	}
 	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,90 +12,102 @@ import (
 	"time"
 
 	"golang.org/x/crypto/acme"
-	old "golang.org/x/crypto/acme/autocert"
 
-	autocert "github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-const demoHost = "www.example.com"
+const demoHost = "demo.example.com"
 
-// demo has autocert itself fill a cache, swaps, and shows that nothing is issued again; all on loopback, with a fake CA.
+// demo runs the server on free loopback ports against a fake CA, visits it once and ends it.
 func demo(ctx context.Context) error {
-	dir, err := os.MkdirTemp("", "swap-")
+	cache, err := os.MkdirTemp("", "swap-")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(cache) }()
 	ca := acmetest.NewServer()
 	defer ca.Close()
-	client := func() *acme.Client { return &acme.Client{DirectoryURL: ca.URL, HTTPClient: ca.Client()} }
-
-	before := &old.Manager{
-		Prompt: old.AcceptTOS, Cache: old.DirCache(dir), HostPolicy: old.HostWhitelist(demoHost), Client: client(),
-	}
-	ca.Resolve(demoHost, acmetest.Target{TLSConfig: before.TLSConfig()})
-	if _, err := before.GetCertificate(&tls.ClientHelloInfo{
-		ServerName: demoHost, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256},
-	}); err != nil {
-		return fmt.Errorf("autocert: %w", err)
-	}
-	requests := ca.Count(acmetest.Any)
-	fmt.Printf("Before: autocert had a certificate issued for %s with %d requests to the CA, and wrote it to its cache.\n", demoHost, requests)
-
-	after := &autocert.Manager{
-		Prompt: autocert.AcceptTOS, Cache: autocert.DirCache(dir), HostPolicy: autocert.HostWhitelist(demoHost), Client: client(),
-	}
-	defer after.Close()
-	tlsListener, err := net.Listen("tcp", "127.0.0.1:0")
+	plain, secure, err := listenLoopback()
 	if err != nil {
 		return err
 	}
-	plainListener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	served := make(chan error, 1)
-	go func() { served <- serve(ctx, after, tlsListener, plainListener) }()
+	fmt.Printf("no -hosts: a demonstration with %s on %s (http) and %s (https), CA %s\n",
+		demoHost, plain.Addr(), secure.Addr(), ca.URL)
+	ca.Resolve(demoHost, acmetest.Target{TLSAddr: secure.Addr().String(), HTTPAddr: plain.Addr().String()})
+	m := newManager([]string{demoHost}, cache, &acme.Client{DirectoryURL: ca.URL, HTTPClient: ca.Client()})
 
-	reply, took, err := visit(ctx, ca, tlsListener.Addr().String())
-	if err != nil {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- serve(ctx, m, plain, secure) }()
+	failure := visit(ctx, ca, plain.Addr().String(), secure.Addr().String())
+	if failure == nil {
+		failure = listCache(cache)
+	}
+	cancel()
+	if err := errors.Join(failure, <-ended); err != nil {
 		return err
 	}
-	fmt.Printf("After:  the server with the changed import line answers %q after %v, with %d more requests to the CA.\n",
-		reply, took.Round(10*time.Microsecond), ca.Count(acmetest.Any)-requests)
-	stop()
-	if err := <-served; err != nil {
-		return err
-	}
-	fmt.Println("It was shut down; what it has in the cache, autocert could serve again.")
-	if ca.Count(acmetest.Any) != requests {
-		return fmt.Errorf("the swap cost requests to the CA:\n%s", ca)
-	}
+	fmt.Println("the servers and the manager are closed")
 	return nil
 }
 
-// visit makes one HTTPS request to addr, with every check that a browser makes.
-func visit(ctx context.Context, ca *acmetest.Server, addr string) (reply string, took time.Duration, err error) {
-	transport := &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: ca.Roots()},
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, addr)
-		},
+func listenLoopback() (plain, secure net.Listener, err error) {
+	if plain, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		return nil, nil, err
 	}
-	defer transport.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+demoHost+"/", nil)
+	if secure, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		_ = plain.Close()
+		return nil, nil, err
+	}
+	return plain, secure, nil
+}
+
+// visit asks for http://demo.example.com/ with a real client, which follows the redirect to HTTPS and checks the
+// certificate.
+func visit(ctx context.Context, ca *acmetest.Server, plainAddr, secureAddr string) error {
+	addrs := map[string]string{demoHost + ":80": plainAddr, demoHost + ":443": secureAddr} // instead of DNS
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		TLSClientConfig:   &tls.Config{RootCAs: ca.Roots()},
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, addrs[addr])
+		},
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+demoHost+"/", nil)
 	if err != nil {
-		return "", 0, err
+		return err
 	}
 	start := time.Now()
-	resp, err := transport.RoundTrip(req)
+	resp, err := client.Do(req)
 	if err != nil {
-		return "", 0, err
+		return err
 	}
-	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	return string(body[:max(len(body)-1, 0)]), time.Since(start), err
+	if err := errors.Join(err, resp.Body.Close()); err != nil {
+		return err
+	}
+	if resp.TLS == nil || resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: status %s, over TLS: %t", resp.Request.URL, resp.Status, resp.TLS != nil)
+	}
+	leaf := resp.TLS.PeerCertificates[0]
+	fmt.Printf("visited %s, was sent to %s, %s in %v\n", req.URL, resp.Request.URL, resp.Status,
+		time.Since(start).Round(time.Millisecond))
+	fmt.Printf("  answer:      %s", body)
+	fmt.Printf("  certificate: %v by %s, until %s, issued with %d requests to the CA\n", leaf.DNSNames,
+		leaf.Issuer.CommonName, leaf.NotAfter.Format(time.DateOnly), ca.Count(acmetest.Any))
+	return nil
+}
+
+// listCache shows what is in the cache: the files that autocert would have written, and could read.
+func listCache(dir string) error {
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	fmt.Println("in the cache, as autocert would have left it:")
+	for _, file := range files {
+		fmt.Printf("  %s\n", file.Name())
+	}
+	return nil
 }

@@ -1,11 +1,13 @@
-// Swap is an ordinary server on autocert, after its import line was changed: that line is the only one in this file
-// that is about certmgr.
+// Swap is a small real server that was written for autocert. One line was changed to leave it: the import below, which
+// used to be "golang.org/x/crypto/acme/autocert". Manager, HostWhitelist, DirCache and AcceptTOS are as they were, and
+// so are the files in the cache.
 //
-// On a machine of yours, as root or with the right to listen on these ports:
+//	go run ./examples/swap -hosts example.com,www.example.com -cache /var/lib/certs   # a server on ports 80 and 443
+//	go run ./examples/swap                                                            # a demonstration on loopback
 //
-//	go run ./examples/swap -hosts www.example.com -cache /var/lib/certs
-//
-// Without -hosts it shows itself: see demo.go.
+// Without -hosts it serves demo.example.com on free loopback ports with certificates of a fake CA, lets one client ask
+// for a page, says what happened and ends. With -directory a server uses another CA than Let's Encrypt; if that has a
+// private root, name its file in SSL_CERT_FILE.
 package main
 
 import (
@@ -19,65 +21,79 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/acme"
 
-	autocert "github.com/nostall/nostall/certmgr" // was: "golang.org/x/crypto/acme/autocert"
+	autocert "github.com/nostall/nostall/certmgr" // the changed line
 )
 
 func main() {
-	hosts := flag.String("hosts", "", "comma-separated hosts to serve; none: a demonstration with a fake CA")
-	cache := flag.String("cache", "certs", "cache directory; autocert's will do")
-	directory := flag.String("directory", autocert.DefaultACMEDirectory, "URL of the CA's directory")
-	https := flag.String("https", ":443", "address for HTTPS")
-	plain := flag.String("http", ":80", "address for http-01 challenges and redirects")
+	httpAddr := flag.String("http", ":80", "`address` for http-01 challenges and redirects to HTTPS")
+	httpsAddr := flag.String("https", ":443", "`address` of the HTTPS server")
+	directory := flag.String("directory", autocert.DefaultACMEDirectory, "`URL` of the CA's directory")
+	hosts := flag.String("hosts", "", "host names to serve, separated by commas; none: the demonstration")
+	cache := flag.String("cache", "certs", "`directory` for certificates and the account key")
 	flag.Parse()
 
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	var err error
 	if *hosts == "" {
-		if err := demo(ctx); err != nil {
-			log.Fatal(err)
-		}
-		return
+		err = demo(ctx)
+	} else {
+		m := newManager(strings.Split(*hosts, ","), *cache, &acme.Client{DirectoryURL: *directory})
+		err = listenAndServe(ctx, m, *httpAddr, *httpsAddr)
 	}
-	m := &autocert.Manager{
-		Prompt:     autocert.AcceptTOS,
-		Cache:      autocert.DirCache(*cache),
-		HostPolicy: autocert.HostWhitelist(strings.Split(*hosts, ",")...),
-		Client:     &acme.Client{DirectoryURL: *directory},
-	}
-	tlsListener, err := net.Listen("tcp", *https)
 	if err != nil {
-		log.Fatal(err)
-	}
-	plainListener, err := net.Listen("tcp", *plain)
-	if err != nil {
-		log.Fatal(err)
-	}
-	if err := serve(ctx, m, tlsListener, plainListener); err != nil {
-		log.Fatal(err)
+		log.Fatal("swap: ", err)
 	}
 }
 
-// serve serves both listeners until ctx ends, and lets the requests that are under way come to their end.
-func serve(ctx context.Context, m *autocert.Manager, tlsListener, plainListener net.Listener) error {
-	secure := &http.Server{
-		TLSConfig: m.TLSConfig(),
-		Handler:   http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintf(w, "Hello from %s\n", r.Host) }),
+// newManager is what the program did with autocert, unchanged.
+func newManager(hosts []string, cache string, client *acme.Client) *autocert.Manager {
+	return &autocert.Manager{
+		Prompt:     autocert.AcceptTOS,
+		HostPolicy: autocert.HostWhitelist(hosts...),
+		Cache:      autocert.DirCache(cache),
+		Client:     client,
 	}
-	plain := &http.Server{Handler: m.HTTPHandler(nil)}
-	failed := make(chan error, 2)
-	go func() { failed <- secure.ServeTLS(tlsListener, "", "") }()
-	go func() { failed <- plain.Serve(plainListener) }()
+}
 
-	var err error
+func listenAndServe(ctx context.Context, m *autocert.Manager, httpAddr, httpsAddr string) error {
+	plain, err := net.Listen("tcp", httpAddr)
+	if err != nil {
+		return err
+	}
+	secure, err := net.Listen("tcp", httpsAddr)
+	if err != nil {
+		_ = plain.Close()
+		return err
+	}
+	log.Printf("serving on %s and %s", plain.Addr(), secure.Addr())
+	return serve(ctx, m, plain, secure)
+}
+
+// serve runs both servers until ctx ends or one of them fails, and ends them in order.
+func serve(ctx context.Context, m *autocert.Manager, plain, secure net.Listener) error {
+	redirects := &http.Server{Handler: m.HTTPHandler(nil), ReadHeaderTimeout: 10 * time.Second}
+	site := &http.Server{Handler: http.HandlerFunc(hello), TLSConfig: m.TLSConfig(), ReadHeaderTimeout: 10 * time.Second}
+	ended := make(chan error, 2)
+	go func() { ended <- redirects.Serve(plain) }()
+	go func() { ended <- site.ServeTLS(secure, "", "") }()
+
+	var failure error
 	select {
-	case err = <-failed:
+	case failure = <-ended:
 	case <-ctx.Done():
 	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	return errors.Join(err, secure.Shutdown(grace), plain.Shutdown(grace))
+	// Close is new: it ends issuances and renewals. A program that never calls it works as before.
+	return errors.Join(failure, site.Shutdown(ctx), redirects.Shutdown(ctx), m.Close())
+}
+
+func hello(w http.ResponseWriter, r *http.Request) {
+	_, _ = fmt.Fprintf(w, "Hello from %s over HTTPS.\n", r.Host)
 }
