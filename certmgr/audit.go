@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,13 +23,12 @@ type auditor struct {
 	refused refusals
 }
 
-// refusals counts refused handshakes between two events.
+// refusals counts refused handshakes, without a lock: scanners must not make
+// handshakes wait for each other.
 type refusals struct {
-	total  uint64
-	count  int
-	last   time.Time // of the last event
-	host   string
-	reason error
+	total atomic.Uint64
+	count atomic.Int64 // since the last event
+	last  atomic.Int64 // its time, in Unix nanoseconds
 }
 
 const (
@@ -68,33 +68,23 @@ func (a *auditor) emitLocked(e Event) {
 
 // refuse counts a handshake that was turned away at now.
 func (a *auditor) refuse(host string, err error, now time.Time) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	r := &a.refused
-	r.total++
-	r.count++
-	r.host, r.reason = host, err
-	if r.last.IsZero() || now.Sub(r.last) >= refusedEvery || now.Before(r.last) {
-		r.last = now
-		a.flushRefused()
-	}
-}
-
-// reportRefused reports the refusals since the last report now.
-func (a *auditor) reportRefused() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.flushRefused()
-}
-
-// flushRefused reports the refusals since the last report. a.mu is held.
-func (a *auditor) flushRefused() {
-	r := &a.refused
-	if r.count == 0 {
+	r.total.Add(1)
+	r.count.Add(1)
+	last, t := r.last.Load(), now.UnixNano()
+	if since := t - last; last != 0 && since >= 0 && since < int64(refusedEvery) {
 		return
 	}
-	a.emitLocked(Event{Kind: EventRefused, Host: r.host, Count: r.count, Err: r.reason})
-	r.count, r.host, r.reason = 0, "", nil
+	if r.last.CompareAndSwap(last, t) {
+		a.reportRefused(host, err)
+	}
+}
+
+// reportRefused reports the refusals since the last report, with one example.
+func (a *auditor) reportRefused(host string, err error) {
+	if n := a.refused.count.Swap(0); n > 0 {
+		a.emit(Event{Kind: EventRefused, Host: host, Count: int(n), Err: err})
+	}
 }
 
 // run delivers until the queue is empty. It ends on its own, and it outlives a
@@ -169,5 +159,5 @@ func (a *auditor) flush(ctx context.Context) error {
 func (a *auditor) failures() (recent []Event, refused uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return append([]Event(nil), a.recent...), a.refused.total
+	return append([]Event(nil), a.recent...), a.refused.total.Load()
 }

@@ -60,7 +60,8 @@ const (
 	// EventAccountBack: that is over.
 	EventAccountBack EventKind = "account_available"
 	// EventRefused: handshakes were refused; Count says how many since the last
-	// such event, Host and Err are one example. At most one a minute.
+	// such event, Host and Err are one example, if there is one. At most one a
+	// minute.
 	EventRefused EventKind = "handshakes_refused"
 	// EventsDropped: Count events were lost because the hook is too slow.
 	EventsDropped EventKind = "events_dropped"

@@ -2,6 +2,7 @@ package certmgr
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/acme"
@@ -38,7 +39,11 @@ func (k failureKey) cacheKey() string {
 type failures struct {
 	mu      sync.Mutex
 	records map[failureKey]*failure
+	count   atomic.Int64 // of records
 }
+
+// counted brings count up to date. f.mu is held.
+func (f *failures) counted() { f.count.Store(int64(len(f.records))) }
 
 const (
 	// maxFailures bounds the records: a stranger's names could fill them.
@@ -99,6 +104,7 @@ func (f *failures) put(sub subject, rec *failure, now time.Time) (evicted failur
 		evicted, ok = f.evict(now), true
 	}
 	f.records[key] = rec
+	f.counted()
 	return evicted, ok
 }
 
@@ -133,6 +139,7 @@ func (f *failures) evict(now time.Time) failureKey {
 func (f *failures) forget(sub subject) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	defer f.counted()
 	known := f.find(sub) != nil
 	delete(f.records, failureKey{host: sub.host(), any: true})
 	delete(f.records, failureKey{host: sub.host(), rsa: sub.keyType == keyRSA})
@@ -141,11 +148,12 @@ func (f *failures) forget(sub subject) bool {
 
 // forgetHost drops a host's records of all key types.
 func (f *failures) forgetHost(host string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.records) == 0 {
+	if f.count.Load() == 0 {
 		return // the usual case, for the sake of what scanners cost
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	defer f.counted()
 	delete(f.records, failureKey{host: host, any: true})
 	delete(f.records, failureKey{host: host})
 	delete(f.records, failureKey{host: host, rsa: true})

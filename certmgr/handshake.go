@@ -47,7 +47,7 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 		}
 		return hot.copy(), nil
 	}
-	cert, err := s.serve(contextOf(hello), host, want)
+	cert, err := s.serve(contextOf(hello), host, want, entry)
 	if err != nil {
 		s.audit.refuse(host, err, now)
 		return nil, err
@@ -73,8 +73,11 @@ func contextOf(hello *tls.ClientHelloInfo) context.Context {
 
 // serve is what a handshake goes through that memory alone cannot answer:
 // policy, load, failure, issue.
-func (s *stages) serve(ctx context.Context, host string, want wanted) (*certificate, error) {
-	held, entry := s.memory.get(host, want, s.now()) // its host has yet to be allowed
+func (s *stages) serve(ctx context.Context, host string, want wanted, entry *hostEntry) (*certificate, error) {
+	var held *certificate // whose host has yet to be allowed
+	if entry != nil {
+		held = entry.usable(want, s.now())
+	}
 	vouched := entry != nil && entry.yes.Load() != 0
 	if s.tasks.isClosed() {
 		if held != nil && vouched {
@@ -85,7 +88,10 @@ func (s *stages) serve(ctx context.Context, host string, want wanted) (*certific
 	g, refused, err := s.permit(ctx, host)
 	switch {
 	case refused:
-		s.refuseHost(host, err)
+		s.failures.forgetHost(host)
+		if entry != nil {
+			s.refuseHost(host, err)
+		}
 		return nil, err
 	case err != nil:
 		s.policy.report(host, err)
@@ -189,7 +195,7 @@ func (s *stages) lead(ctx context.Context, sub subject, want wanted, g grant) (*
 		req.priority = openVisitor
 	}
 	call, began, err := s.begin(req, func() error {
-		if cert, _ := s.memory.get(sub.host(), want, s.now()); cert != nil {
+		if cert := s.memory.get(sub.host(), want, s.now()); cert != nil {
 			return errHave{cert}
 		}
 		return s.mayIssue(req)
@@ -336,6 +342,7 @@ func (s *stages) policyHolds(host string, e *hostEntry, now time.Time) bool {
 		_, refused, err := s.permit(ctx, host)
 		switch {
 		case refused:
+			s.failures.forgetHost(host)
 			s.refuseHost(host, err)
 		case err != nil && ctx.Err() == nil:
 			s.policy.report(host, err)
@@ -351,7 +358,6 @@ const askAgain = 10 * time.Second
 // Where a policy does, it is asked again in each handshake, and before renewal,
 // which drops the host.
 func (s *stages) refuseHost(host string, why error) {
-	s.failures.forgetHost(host)
 	if s.memory.refused(host) {
 		s.audit.emit(Event{Kind: EventHostDropped, Host: host, Reason: "no longer allowed", Err: why})
 	}

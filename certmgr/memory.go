@@ -84,18 +84,22 @@ type memory struct {
 
 // hostEntry is replaced and not changed, but for its atomic fields.
 type hostEntry struct {
-	served   [keyTypeCount]served // copies of certs; expires is 0 where there is none
-	certs    [keyTypeCount]*certificate
-	standing standing // when the certificates came into memory
+	// What the hot path reads comes first, close together.
 
 	// listed is the generation of the allowlist that was last seen to hold the
 	// host: while that stands the hot path does not look the host up again.
 	listed atomic.Uint64
 
-	// yes is when HostPolicy last allowed the host, asked when it was last
-	// asked again in the background, in Unix nanoseconds. Both are 0 for a host
-	// that only the allowlist ever allowed.
-	yes, asked atomic.Int64
+	// yes is when HostPolicy last allowed the host, in Unix nanoseconds; 0 for a
+	// host that only the allowlist ever allowed, and while the policy refuses.
+	yes    atomic.Int64
+	served [keyTypeCount]served // copies of certs; expires is 0 where there is none
+
+	certs    [keyTypeCount]*certificate
+	standing standing // when the certificates came into memory
+
+	// asked is when HostPolicy was last asked again in the background.
+	asked atomic.Int64
 
 	// refused is set while HostPolicy's last answer was a no.
 	refused atomic.Bool
@@ -141,22 +145,24 @@ func (m *memory) hot(host string, want wanted, now time.Time) (*served, *hostEnt
 }
 
 // get returns a certificate for host that the client can use, or nil.
-func (m *memory) get(host string, want wanted, now time.Time) (*certificate, *hostEntry) {
+func (m *memory) get(host string, want wanted, now time.Time) *certificate {
 	m.mu.RLock()
 	e := m.hosts[host]
 	m.mu.RUnlock()
 	if e == nil {
-		return nil, nil
+		return nil
 	}
-	if c := e.certs[want.first]; c != nil && c.usable(now) {
-		return c, e
-	}
-	if want.other {
-		if c := e.certs[1-want.first]; c != nil && c.usable(now) {
-			return c, e
+	return e.usable(want, now)
+}
+
+// usable returns a certificate that the client can use, or nil.
+func (e *hostEntry) usable(want wanted, now time.Time) *certificate {
+	for _, kt := range want.types() {
+		if c := e.certs[kt]; c != nil && c.usable(now) {
+			return c
 		}
 	}
-	return nil, e
+	return nil
 }
 
 // issued publishes a certificate that was just issued.

@@ -100,7 +100,7 @@ func (s *stages) warm(ctx context.Context, host string) {
 	sub := hostSubject(host, keyECDSA, s.dir)
 	req := issueRequest{sub: sub, grant: g, reason: "Start", priority: background}
 	call, _, err := s.begin(req, func() error {
-		if cert, _ := s.memory.get(host, want, s.now()); cert != nil {
+		if cert := s.memory.get(host, want, s.now()); cert != nil {
 			return errHave{cert}
 		}
 		return s.mayIssue(req)
@@ -137,7 +137,7 @@ func (m *Manager) Obtain(ctx context.Context, host string) error {
 		return err
 	}
 	want := wanted{first: keyECDSA, other: true}
-	if cert, _ := s.memory.get(host, want, s.now()); cert != nil {
+	if cert := s.memory.get(host, want, s.now()); cert != nil {
 		return nil
 	}
 	_, err = s.loader.load(ctx, host, want, g)
@@ -230,7 +230,7 @@ func (m *Manager) Close() error {
 		errs = append(errs, c.wait(ctx))
 	}
 	errs = append(errs, s.issuer.ca.Wait(ctx))
-	s.audit.reportRefused()
+	s.audit.reportRefused("", nil)
 	s.audit.emit(Event{Kind: EventClosed, CA: s.dir})
 	flush, cancelFlush := context.WithTimeout(context.Background(), closeGrace)
 	defer cancelFlush()

@@ -3,6 +3,7 @@ package certmgr
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 )
 
 // tasks owns every goroutine of a Manager. Their context ends on close, and
@@ -12,7 +13,7 @@ type tasks struct {
 	cancel context.CancelFunc
 
 	mu      sync.Mutex
-	closed  bool
+	closed  atomic.Bool // changed under mu
 	running int
 	idle    chan struct{} // made by close; closed when nothing runs
 }
@@ -27,7 +28,7 @@ func newTasks() *tasks {
 func (t *tasks) Go(f func(ctx context.Context)) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed {
+	if t.closed.Load() {
 		return false
 	}
 	t.running++
@@ -42,24 +43,20 @@ func (t *tasks) done() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.running--
-	if t.closed && t.running == 0 {
+	if t.closed.Load() && t.running == 0 {
 		close(t.idle)
 	}
 }
 
-func (t *tasks) isClosed() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.closed
-}
+func (t *tasks) isClosed() bool { return t.closed.Load() }
 
 // close ends the tasks' context, lets nothing new begin, and returns a channel
 // that is closed when the last task has returned.
 func (t *tasks) close() <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.closed {
-		t.closed = true
+	if !t.closed.Load() {
+		t.closed.Store(true)
 		t.idle = make(chan struct{})
 		t.cancel()
 		if t.running == 0 {

@@ -157,14 +157,15 @@ func (s *side) visit(run context.Context, patience time.Duration) {
 	}
 	wait := time.Since(start)
 	var timeout net.Error
+	gone := ctx.Err() != nil || errors.As(err, &timeout) && timeout.Timeout()
+	end, _ := run.Deadline()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case wait >= patience:
-		s.left++
-	case run.Err() != nil, errors.As(err, &timeout) && timeout.Timeout():
-	default:
+	case !gone:
 		s.waits = append(s.waits, wait) // an answer, be it an alert
+	case run.Err() == nil && start.Add(patience).Before(end):
+		s.left++
 	}
 }
 
