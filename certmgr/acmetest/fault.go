@@ -79,15 +79,20 @@ func (fs *faults) take(e Endpoint, hosts []string) []*fault {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	var hit []*fault
+	var last *fault
 	for _, f := range fs.list {
-		if !f.match.fits(e, hosts) || f.match.Count > 0 && f.hits == f.match.Count {
+		if !f.match.fits(e, hosts) || f.match.Count > 0 && f.hits == f.match.Count || last != nil && !f.pauses() {
 			continue
 		}
 		f.hits++
-		hit = append(hit, f)
-		if !f.pauses() {
-			break
+		if f.pauses() {
+			hit = append(hit, f)
+		} else {
+			last = f
 		}
+	}
+	if last != nil {
+		hit = append(hit, last)
 	}
 	return hit
 }

@@ -14,9 +14,6 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// stallAfter is when the CA of -fault=mix stops answering: between autocert's first tooth and its second.
-const stallAfter = 330 * time.Second
-
 // faults are what can be wrong with a side's CA, by the name that -fault takes. The validation fails with all of them,
 // if a side gets as far as that.
 var faults = map[string]func(*brokenCA){
@@ -31,7 +28,7 @@ var faultTexts = map[string]string{
 	"validation": "the validation fails",
 	"429":        "the CA answers orders with 429",
 	"stall":      "the CA does not answer orders",
-	"mix":        "the validation fails, then the CA answers 429, from 5:30 on not at all",
+	"mix":        "the validation fails, then the CA answers orders with 429",
 }
 
 func faultNames() []string {

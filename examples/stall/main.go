@@ -11,7 +11,7 @@
 // the visitors are in the parent. It prints the peaks, what each side wrote to its log, and how long that took.
 //
 // With -fault=mix, the default, the first validation reaches the other machine and fails. From then on the CA's limit
-// for failed validations is used up: newOrder is answered with 429. After five and a half minutes the CA stalls.
+// for failed validations is used up: newOrder is answered with 429.
 package main
 
 import (
@@ -116,14 +116,6 @@ func (o options) run() error {
 func (o options) traffic(ctx context.Context, sides []*side) {
 	ctx, cancel := context.WithTimeout(ctx, o.length)
 	defer cancel()
-	broken := time.AfterFunc(stallAfter, func() {
-		if o.fault == "mix" {
-			for _, s := range sides {
-				s.ca.stall()
-			}
-		}
-	})
-	defer broken.Stop()
 	tick := time.NewTicker(o.every)
 	defer tick.Stop()
 	for {
