@@ -326,7 +326,7 @@ func (is *issuer) succeed(a *attempt, req issueRequest, out outcome, begin time.
 	}
 	a.audit(Event{Kind: EventIssued, Stage: StageStore, NotAfter: cert.notAfter, Reason: req.reason, Duration: is.now().Sub(begin)})
 	is.store.putCertificate(cert, out.data, func() bool { return is.memory.current(cert.subject) == cert })
-	if known {
+	if known && !isAged(cert, is.now()) { // else holdBack writes another
 		is.tasks.Go(func(ctx context.Context) {
 			for _, key := range failureCacheKeys(req.sub) {
 				is.store.delete(context.WithoutCancel(ctx), key)
