@@ -6,11 +6,12 @@ import (
 	"time"
 )
 
-// Authorizations returns the statuses of the authorizations for a name, oldest first.
+// Authorizations returns the statuses of the authorizations for a name, oldest first. Those for "*.example.com" are not
+// those for "example.com".
 func (s *Server) Authorizations(host string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
+	now := s.now()
 	var list []string
 	for _, a := range s.state.authorizations {
 		if a.host == strings.ToLower(host) {
@@ -40,7 +41,7 @@ func (s *Server) postAuthorization(x *exchange) (*reply, *Problem) {
 	if a.account != x.account {
 		return nil, problemf("unauthorized", "authorization %d belongs to another account", x.id)
 	}
-	if status := a.current(time.Now()); payload.Status == deactivated && status != deactivated {
+	if status := a.current(s.now()); payload.Status == deactivated && status != deactivated {
 		if status != pending && status != valid {
 			return nil, problemf("malformed", "an authorization that is %s cannot be deactivated", status)
 		}
@@ -52,7 +53,7 @@ func (s *Server) postAuthorization(x *exchange) (*reply, *Problem) {
 // authorizationReply shows an authorization. Of one that is decided it shows the challenge that was tried only (RFC
 // 8555, section 7.1.4). s.mu is held.
 func (s *Server) authorizationReply(a *authorization) *reply {
-	status := a.current(time.Now())
+	status := a.current(s.now())
 	challenges := []any{}
 	for _, c := range a.challenges {
 		if (status == valid || status == invalid) && c.status == pending {
@@ -60,16 +61,18 @@ func (s *Server) authorizationReply(a *authorization) *reply {
 		}
 		challenges = append(challenges, s.challengeObject(c))
 	}
-	return &reply{
-		status:  http.StatusOK,
-		pending: status == pending,
-		json: map[string]any{
-			"status":     status,
-			"expires":    a.expires.UTC().Format(time.RFC3339),
-			"identifier": identifier{"dns", a.host},
-			"challenges": challenges,
-		},
+	// The name of a wildcard is shown without its "*." (RFC 8555, section 7.1.4).
+	name, wildcard := strings.CutPrefix(a.host, "*.")
+	object := map[string]any{
+		"status":     status,
+		"expires":    a.expires.UTC().Format(time.RFC3339),
+		"identifier": identifierOf(name),
+		"challenges": challenges,
 	}
+	if wildcard {
+		object["wildcard"] = true
+	}
+	return &reply{status: http.StatusOK, pending: status == pending, json: object}
 }
 
 // challengeObject shows a challenge. s.mu is held.
@@ -107,7 +110,7 @@ func (s *Server) postChallenge(x *exchange) (*reply, *Problem) {
 		return nil, problemf("unauthorized", "challenge %d belongs to another account", x.id)
 	}
 	if !x.isPostAsGet() && c.status == pending {
-		if problem := a.acceptable(); problem != nil {
+		if problem := a.acceptable(s.now()); problem != nil {
 			return nil, problem
 		}
 		c.status = processing
@@ -123,8 +126,8 @@ func (s *Server) postChallenge(x *exchange) (*reply, *Problem) {
 }
 
 // acceptable refuses a second challenge of an authorization that is decided or being decided. Server.mu is held.
-func (a *authorization) acceptable() *Problem {
-	if status := a.current(time.Now()); status != pending {
+func (a *authorization) acceptable(now time.Time) *Problem {
+	if status := a.current(now); status != pending {
 		return problemf("malformed", "the authorization is %s and not pending", status)
 	}
 	for _, c := range a.challenges {

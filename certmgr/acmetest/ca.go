@@ -10,7 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
-	"slices"
+	"net/netip"
 	"time"
 )
 
@@ -88,7 +88,7 @@ func (s *Server) template(hosts []string, pub crypto.PublicKey) *x509.Certificat
 	if lifetime == 0 {
 		lifetime = defaultLifetime
 	}
-	notBefore := time.Now().Add(-min(maxBackdate, lifetime/10)).Truncate(time.Second)
+	notBefore := s.now().Add(-min(maxBackdate, lifetime/10)).Truncate(time.Second)
 	leaf := &x509.Certificate{
 		SerialNumber:          newSerial(),
 		NotBefore:             notBefore,
@@ -100,11 +100,17 @@ func (s *Server) template(hosts []string, pub crypto.PublicKey) *x509.Certificat
 		IssuingCertificateURL: []string{"http://i.acmetest.invalid/"},
 		CRLDistributionPoints: []string{"http://c.acmetest.invalid/1.crl"},
 		Policies:              domainValidated(),
-		DNSNames:              slices.Clone(hosts),
 		PublicKey:             pub,
 	}
-	if i := slices.IndexFunc(hosts, func(host string) bool { return len(host) <= maxCommonName }); i >= 0 {
-		leaf.Subject.CommonName = hosts[i]
+	for _, host := range hosts {
+		if addr, err := netip.ParseAddr(host); err == nil {
+			leaf.IPAddresses = append(leaf.IPAddresses, addr.AsSlice())
+			continue
+		}
+		leaf.DNSNames = append(leaf.DNSNames, host)
+		if leaf.Subject.CommonName == "" && len(host) <= maxCommonName {
+			leaf.Subject.CommonName = host
+		}
 	}
 	if _, ok := pub.(*rsa.PublicKey); ok {
 		leaf.KeyUsage |= x509.KeyUsageKeyEncipherment

@@ -62,12 +62,15 @@ func (s *Server) isAccountKey(pub crypto.PublicKey) bool {
 
 // checkCSRNames checks that the CSR asks for exactly the order's names.
 func checkCSRNames(request *x509.CertificateRequest, hosts []string) error {
-	if len(request.IPAddresses)+len(request.EmailAddresses)+len(request.URIs) > 0 {
-		return fmt.Errorf("the CSR has names that are not DNS names")
+	if len(request.EmailAddresses)+len(request.URIs) > 0 {
+		return fmt.Errorf("the CSR has names that are neither DNS names nor IP addresses")
 	}
 	var asked []string
 	for _, name := range request.DNSNames {
 		asked = append(asked, strings.ToLower(name))
+	}
+	for _, ip := range request.IPAddresses {
+		asked = append(asked, ip.String())
 	}
 	if cn := request.Subject.CommonName; cn != "" {
 		asked = append(asked, strings.ToLower(cn))

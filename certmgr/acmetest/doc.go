@@ -22,6 +22,10 @@
 // RFC 8737) or HTTP request (http-01) with the host, without retries, at once. A name that is not in the table does not
 // exist, and its validation fails as it would in DNS.
 //
+// For dns-01 the CA looks at the records that a test's DNS provider writes with [Server.AddTXT]. It is the only type that
+// a wildcard is offered; addresses (RFC 8738) are offered the two others. Names are plain strings throughout:
+// "www.example.com", "*.example.com", "192.0.2.1", "2001:db8::1".
+//
 // # Faults
 //
 // [Server.Stall], [Server.Delay], [Server.Drop], [Server.Status], [Server.Garbage] and [Server.EndlessBody] break requests
@@ -36,6 +40,5 @@
 //
 // # What it does not do yet
 //
-// There are no wildcards, IP addresses, dns-01, key rollover, list of orders, alternate chains, renewal information,
-// profiles or rate limits.
+// There are no key rollover, list of orders, alternate chains, renewal information, profiles or rate limits.
 package acmetest

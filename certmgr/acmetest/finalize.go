@@ -44,12 +44,12 @@ func (s *Server) finalizable(x *exchange) (*order, *Problem) {
 	if o.account != x.account {
 		return nil, problemf("unauthorized", "order %d belongs to another account", x.id)
 	}
-	return o, o.notReady()
+	return o, o.notReady(s.now())
 }
 
 // notReady refuses to finalize an order that is not ready. Server.mu is held.
-func (o *order) notReady() *Problem {
-	if status := o.current(time.Now()); status != ready {
+func (o *order) notReady(now time.Time) *Problem {
+	if status := o.current(now); status != ready {
 		return problemf("orderNotReady", "the order is %s and not ready", status)
 	}
 	return nil
@@ -59,7 +59,7 @@ func (o *order) notReady() *Problem {
 func (s *Server) startProcessing(o *order) *Problem {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if problem := o.notReady(); problem != nil {
+	if problem := o.notReady(s.now()); problem != nil {
 		return problem
 	}
 	o.status = processing

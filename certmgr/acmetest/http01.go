@@ -19,7 +19,7 @@ const (
 
 // validateHTTP01 fetches the key authorization from the host (RFC 8555, section 8.3).
 func (s *Server) validateHTTP01(ctx context.Context, host, token, keyAuthorization string) *Problem {
-	url := "http://" + host + "/.well-known/acme-challenge/" + token
+	url := "http://" + urlHost(host) + "/.well-known/acme-challenge/" + token
 	what := "http-01 for " + host + " at " + url
 	client := &http.Client{Transport: &targetTransport{s}, CheckRedirect: checkRedirect}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
@@ -52,6 +52,14 @@ func (s *Server) validateHTTP01(ctx context.Context, host, token, keyAuthorizati
 		return problemf("unauthorized", "%s: the answer is %q instead of %q", what, got, keyAuthorization)
 	}
 	return nil
+}
+
+// urlHost writes a name as a URL wants it: an IPv6 address in brackets.
+func urlHost(host string) string {
+	if strings.Contains(host, ":") {
+		return "[" + host + "]"
+	}
+	return host
 }
 
 // checkRedirect allows what Let's Encrypt allows: http and https on their own ports, to names.

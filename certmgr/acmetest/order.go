@@ -2,20 +2,10 @@ package acmetest
 
 import (
 	"crypto/rand"
-	"net"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 )
-
-// maxNames is how many names an order may have, as at Let's Encrypt.
-const maxNames = 100
-
-type identifier struct {
-	Type  string `json:"type"`
-	Value string `json:"value"`
-}
 
 // newOrder makes an order (RFC 8555, section 7.4).
 func (s *Server) newOrder(x *exchange) (*reply, *Problem) {
@@ -29,7 +19,7 @@ func (s *Server) newOrder(x *exchange) (*reply, *Problem) {
 	if payload.NotBefore != nil || payload.NotAfter != nil {
 		return nil, problemf("malformed", "notBefore and notAfter are not supported")
 	}
-	hosts, problem := checkIdentifiers(payload.Identifiers)
+	hosts, problem := s.checkIdentifiers(payload.Identifiers)
 	if problem != nil {
 		return nil, problem
 	}
@@ -37,7 +27,7 @@ func (s *Server) newOrder(x *exchange) (*reply, *Problem) {
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
+	now := s.now()
 	o := &order{
 		id:      len(s.state.orders) + 1,
 		account: x.account,
@@ -63,61 +53,6 @@ func (s *Server) newOrder(x *exchange) (*reply, *Problem) {
 	return s.orderReply(o, http.StatusCreated), nil
 }
 
-// checkIdentifiers returns the names in lower case, sorted, each once.
-func checkIdentifiers(identifiers []identifier) ([]string, *Problem) {
-	if len(identifiers) == 0 {
-		return nil, problemf("malformed", "the order has no identifiers")
-	}
-	if len(identifiers) > maxNames {
-		return nil, problemf("malformed", "the order has %d identifiers, more than %d", len(identifiers), maxNames)
-	}
-	var hosts []string
-	var bad []Subproblem
-	for _, id := range identifiers {
-		if id.Type != "dns" {
-			return nil, problemf("unsupportedIdentifier", "identifiers of type %q are not supported", id.Type)
-		}
-		host := strings.ToLower(id.Value)
-		if problem := checkName(host); problem != nil {
-			bad = append(bad, Subproblem{problem.Type, problem.Detail, id.Value})
-		}
-		hosts = append(hosts, host)
-	}
-	switch {
-	case len(bad) == 1:
-		return nil, &Problem{Type: bad[0].Type, Detail: bad[0].Detail}
-	case len(bad) > 1:
-		return nil, &Problem{Type: bad[0].Type, Detail: "several identifiers are refused", Subproblems: bad}
-	}
-	slices.Sort(hosts)
-	return slices.Compact(hosts), nil
-}
-
-// checkName says what is wrong with a DNS name in lower case.
-func checkName(host string) *Problem {
-	switch {
-	case host == "" || len(host) > 253:
-		return problemf("malformed", "the name %q has a bad length", host)
-	case net.ParseIP(host) != nil:
-		return problemf("malformed", "%q is an IP address and not a DNS name", host)
-	case strings.HasPrefix(host, "*."):
-		return problemf("rejectedIdentifier", "%q is a wildcard: these need dns-01, which is not offered", host)
-	case !strings.Contains(host, "."):
-		return problemf("rejectedIdentifier", "the name %q has one label only", host)
-	}
-	for label := range strings.SplitSeq(host, ".") {
-		bad := label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-'
-		for i := range len(label) {
-			c := label[i]
-			bad = bad || c != '-' && (c < 'a' || c > 'z') && (c < '0' || c > '9')
-		}
-		if bad {
-			return problemf("malformed", "the name %q has a bad label %q (write internationalized names as A-labels)", host, label)
-		}
-	}
-	return nil
-}
-
 // reusable returns a valid authorization of the account for host, if they are reused. s.mu is held.
 func (s *Server) reusable(acct *account, host string, now time.Time) *authorization {
 	if !s.ReuseAuthorizations {
@@ -141,11 +76,7 @@ func (s *Server) newAuthorization(acct *account, host string, now time.Time) *au
 		expires: now.Add(pendingLifetime),
 	}
 	s.state.authorizations = append(s.state.authorizations, a)
-	types := s.Challenges
-	if types == nil {
-		types = []string{tlsALPN01, http01}
-	}
-	for _, typ := range types {
+	for _, typ := range s.challengesFor(host) {
 		c := &challenge{
 			id:            len(s.state.challenges) + 1,
 			authorization: a,
@@ -167,7 +98,7 @@ func newToken() string {
 
 // orderReply shows an order. s.mu is held.
 func (s *Server) orderReply(o *order, status int) *reply {
-	now := o.current(time.Now())
+	now := o.current(s.now())
 	object := map[string]any{
 		"status":   now,
 		"expires":  o.expires.UTC().Format(time.RFC3339),
@@ -175,7 +106,7 @@ func (s *Server) orderReply(o *order, status int) *reply {
 	}
 	var identifiers []identifier
 	for _, host := range o.hosts {
-		identifiers = append(identifiers, identifier{"dns", host})
+		identifiers = append(identifiers, identifierOf(host))
 	}
 	object["identifiers"] = identifiers
 	var authorizations []string

@@ -32,7 +32,7 @@ type Subproblem struct {
 	Type string
 	// Detail is the text for humans.
 	Detail string
-	// Host is the DNS identifier that it is about.
+	// Host is the identifier that it is about: a name, a wildcard or an IP address.
 	Host string
 }
 
@@ -93,10 +93,6 @@ func usualStatus(typ string) int {
 
 // MarshalJSON returns the problem document.
 func (p Problem) MarshalJSON() ([]byte, error) {
-	type identifier struct {
-		Type  string `json:"type"`
-		Value string `json:"value"`
-	}
 	type subproblem struct {
 		Type       string     `json:"type"`
 		Detail     string     `json:"detail,omitempty"`
@@ -105,7 +101,7 @@ func (p Problem) MarshalJSON() ([]byte, error) {
 	p = p.filled()
 	var subs []subproblem
 	for _, sub := range p.Subproblems {
-		subs = append(subs, subproblem{fullType(sub.Type), sub.Detail, identifier{"dns", sub.Host}})
+		subs = append(subs, subproblem{fullType(sub.Type), sub.Detail, identifierOf(sub.Host)})
 	}
 	return json.Marshal(struct {
 		Type        string       `json:"type"`

@@ -162,7 +162,7 @@ var refusals = []struct {
 	{"order without identifiers", newOrder(`{"identifiers":[]}`), 400, "malformed"},
 	{"order for an IP address as a name", newOrder(`{"identifiers":[{"type":"dns","value":"192.0.2.1"}]}`), 400, "malformed"},
 	{"order for another type", newOrder(`{"identifiers":[{"type":"email","value":"a@example.com"}]}`), 400, "unsupportedIdentifier"},
-	{"order for a wildcard", newOrder(`{"identifiers":[{"type":"dns","value":"*.example.com"}]}`), 400, "rejectedIdentifier"},
+	{"order for a wildcard in a wildcard", newOrder(`{"identifiers":[{"type":"dns","value":"*.*.example.com"}]}`), 400, "malformed"},
 	{"order for one label", newOrder(`{"identifiers":[{"type":"dns","value":"localhost"}]}`), 400, "rejectedIdentifier"},
 	{"order with a trailing dot", newOrder(`{"identifiers":[{"type":"dns","value":"example.com."}]}`), 400, "malformed"},
 	{"order with an underscore", newOrder(`{"identifiers":[{"type":"dns","value":"a_b.example.com"}]}`), 400, "malformed"},

@@ -6,7 +6,9 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"net/http"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,8 +29,8 @@ type Server struct {
 	// EAB holds the MAC keys for external account binding by key identifier. If it is not nil, a binding is required.
 	EAB map[string][]byte
 
-	// Challenges are the challenge types that each authorization offers, in this order; nil means tls-alpn-01
-	// and http-01.
+	// Challenges are the challenge types that each authorization offers, in this order; nil means tls-alpn-01,
+	// http-01 and dns-01. A wildcard is offered dns-01 alone, and an IP address is not offered it.
 	Challenges []string
 
 	// ReuseAuthorizations lets a new order use an account's valid authorizations again, as public CAs do. False
@@ -48,7 +50,10 @@ type Server struct {
 	faults  faults
 	hosts   hostFaults
 	names   names
+	txt     txtRecords
 	journal journal
+
+	skew atomic.Int64 // of the CA's clock, in nanoseconds
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -113,7 +118,7 @@ func (s *Server) mustBeNew() {
 		panic("acmetest: the server was started before")
 	}
 	for _, typ := range s.Challenges {
-		if typ != tlsALPN01 && typ != http01 {
+		if !slices.Contains(challengeTypes(), typ) {
 			panic("acmetest: unknown challenge type " + typ)
 		}
 	}

@@ -10,8 +10,11 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -32,7 +35,7 @@ func (s *Server) validateTLSALPN01(ctx context.Context, host, keyAuthorization s
 	defer func() { _ = conn.Close() }()
 	// The raw connection is closed and not the TLS one: that would wait for somebody to read its alert.
 	client := tls.Client(conn, &tls.Config{
-		ServerName:         host,
+		ServerName:         validationServerName(host),
 		NextProtos:         []string{protoTLSALPN},
 		MinVersion:         tls.VersionTLS12,
 		InsecureSkipVerify: true, // the certificate is self-signed; checkALPNCertificate checks it
@@ -49,6 +52,28 @@ func (s *Server) validateTLSALPN01(ctx context.Context, host, keyAuthorization s
 		return problemf("unauthorized", "%s: wrong validation certificate: %v", what, err)
 	}
 	return nil
+}
+
+// validationServerName returns the SNI for a name: an IP address is asked for by its name in reverse DNS, as SNI cannot
+// carry an address (RFC 8738, section 6).
+func validationServerName(host string) string {
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		return host
+	}
+	const hexDigits = "0123456789abcdef"
+	var b strings.Builder
+	for _, octet := range slices.Backward(addr.AsSlice()) {
+		if addr.Is4() {
+			fmt.Fprintf(&b, "%d.", octet)
+		} else {
+			fmt.Fprintf(&b, "%c.%c.", hexDigits[octet&15], hexDigits[octet>>4])
+		}
+	}
+	if addr.Is4() {
+		return b.String() + "in-addr.arpa"
+	}
+	return b.String() + "ip6.arpa"
 }
 
 // dialTLS connects to the TLS server of a target, in memory if it is a configuration.
@@ -121,8 +146,12 @@ func checkOnlyName(leaf *x509.Certificate, host string) error {
 	if rest, err := asn1.Unmarshal(extension.Value, &general); err != nil || len(rest) > 0 {
 		return errors.New("its subjectAltName cannot be read")
 	}
-	if len(general) != 1 || len(leaf.DNSNames) != 1 || !strings.EqualFold(leaf.DNSNames[0], host) {
-		return errors.New("it is for " + strings.Join(leaf.DNSNames, ", ") + " and not for exactly " + host)
+	names := slices.Clone(leaf.DNSNames)
+	for _, ip := range leaf.IPAddresses {
+		names = append(names, ip.String())
+	}
+	if len(general) != 1 || len(names) != 1 || !strings.EqualFold(names[0], host) || isIP(host) != (len(leaf.IPAddresses) == 1) {
+		return errors.New("it is for " + strings.Join(names, ", ") + " and not for exactly " + host)
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 const (
 	tlsALPN01 = "tls-alpn-01" // RFC 8737
 	http01    = "http-01"     // RFC 8555, section 8.3
+	dns01     = "dns-01"      // RFC 8555, section 8.4
 )
 
 // validationTimeout bounds one validation, as at Let's Encrypt.
@@ -28,7 +29,7 @@ func (s *Server) validate(c *challenge, host, keyAuthorization string) {
 	if s.ctx.Err() != nil {
 		return // the server is closed: nobody asks any more
 	}
-	now := time.Now()
+	now := s.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := c.authorization
@@ -56,10 +57,14 @@ func (s *Server) challengeProblem(ctx context.Context, typ, host, token, keyAuth
 			return &problem
 		}
 	}
-	if typ == tlsALPN01 {
+	switch typ {
+	case tlsALPN01:
 		return s.validateTLSALPN01(ctx, host, keyAuthorization)
+	case dns01:
+		return s.validateDNS01(host, keyAuthorization)
+	default:
+		return s.validateHTTP01(ctx, host, token, keyAuthorization)
 	}
-	return s.validateHTTP01(ctx, host, token, keyAuthorization)
 }
 
 // failedValidations describes the validations that failed, oldest authorization first.

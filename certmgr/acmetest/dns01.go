@@ -1,0 +1,107 @@
+package acmetest
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// maxCNAMEs is how many aliases a lookup of TXT records follows.
+const maxCNAMEs = 8
+
+// txtRecords are the TXT records that dns-01 looks at. The zero value has none.
+type txtRecords struct {
+	mu     sync.Mutex
+	values map[string][]string
+	alias  map[string]string // CNAME records
+}
+
+// AddTXT adds a TXT record to a name such as "_acme-challenge.www.example.com", as a DNS provider does for a dns-01
+// challenge. Case and a trailing dot of the name do not matter, a record that is there already stays once.
+func (s *Server) AddTXT(name, value string) {
+	name = recordName(name)
+	s.txt.mu.Lock()
+	defer s.txt.mu.Unlock()
+	if s.txt.values == nil {
+		s.txt.values = make(map[string][]string)
+	}
+	if !slices.Contains(s.txt.values[name], value) {
+		s.txt.values[name] = append(s.txt.values[name], value)
+	}
+}
+
+// RemoveTXT removes a TXT record. One that is not there is no error.
+func (s *Server) RemoveTXT(name, value string) {
+	name = recordName(name)
+	s.txt.mu.Lock()
+	defer s.txt.mu.Unlock()
+	kept := slices.DeleteFunc(s.txt.values[name], func(v string) bool { return v == value })
+	if len(kept) == 0 {
+		delete(s.txt.values, name)
+		return
+	}
+	s.txt.values[name] = kept
+}
+
+// TXT returns the TXT records of a name, oldest first, without following SetCNAME: what a DNS provider left behind.
+func (s *Server) TXT(name string) []string {
+	s.txt.mu.Lock()
+	defer s.txt.mu.Unlock()
+	return slices.Clone(s.txt.values[recordName(name)])
+}
+
+// SetCNAME makes lookups of TXT records for name go to target, for challenges that are delegated to another zone. An
+// empty target removes it.
+func (s *Server) SetCNAME(name, target string) {
+	s.txt.mu.Lock()
+	defer s.txt.mu.Unlock()
+	if s.txt.alias == nil {
+		s.txt.alias = make(map[string]string)
+	}
+	if target == "" {
+		delete(s.txt.alias, recordName(name))
+		return
+	}
+	s.txt.alias[recordName(name)] = recordName(target)
+}
+
+func recordName(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
+
+// lookup returns the records of a name; where says at which name they are.
+func (t *txtRecords) lookup(name string) (values []string, where string, problem *Problem) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	where = name
+	for range maxCNAMEs {
+		next, ok := t.alias[where]
+		if !ok {
+			return slices.Clone(t.values[where]), where, nil
+		}
+		where = next
+	}
+	return nil, where, problemf("dns", "looking up TXT for %s: more than %d CNAME records, or a loop", name, maxCNAMEs)
+}
+
+// validateDNS01 compares the TXT records of a name with the key authorization (RFC 8555, section 8.4).
+func (s *Server) validateDNS01(host, keyAuthorization string) *Problem {
+	name := "_acme-challenge." + strings.TrimPrefix(host, "*.")
+	values, where, problem := s.txt.lookup(name)
+	if problem != nil {
+		return problem
+	}
+	at := name
+	if where != name {
+		at = fmt.Sprintf("%s (for which %s is an alias)", where, name)
+	}
+	if len(values) == 0 {
+		return problemf("dns", "NXDOMAIN looking up TXT for %s: the test's CA has no such record (add it by AddTXT)", at)
+	}
+	sum := sha256.Sum256([]byte(keyAuthorization))
+	want := base64url.EncodeToString(sum[:])
+	if !slices.Contains(values, want) {
+		return problemf("unauthorized", "dns-01 for %s: the TXT records at %s are %q, and none is %q", host, at, values, want)
+	}
+	return nil
+}
