@@ -179,9 +179,10 @@ func TestFailuresGoToSlogWithoutAHook(t *testing.T) {
 
 func TestAccountIsRegisteredOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.ca.Terms = "https://ca.example/terms"
+		const terms = "https://ca.example/terms"
+		w.ca.ChangeTerms(terms)
 		var asked atomic.Int32
-		w.m.Prompt = func(url string) bool { asked.Add(1); return url == w.ca.Terms }
+		w.m.Prompt = func(url string) bool { asked.Add(1); return url == terms }
 		w.m.Email = "ops@example.com"
 		errs := make(chan error)
 		hosts := []string{"a.example.com", "b.example.com", "c.example.com", "d.example.com"}
@@ -212,11 +213,12 @@ func TestAccountIsRegisteredOnce(t *testing.T) {
 func TestTermsThatAreNotAccepted(t *testing.T) {
 	for name, prompt := range map[string]func(string) bool{"nil": nil, "no": func(string) bool { return false }, "panic": func(string) bool { panic("boom") }} {
 		inBubble(t, func(t *testing.T, w *world) {
-			w.ca.Terms = "https://ca.example/terms"
+			const terms = "https://ca.example/terms"
+			w.ca.ChangeTerms(terms)
 			w.m.Prompt = prompt
 			_, err := w.get("a.example.com")
 			issue, ok := errors.AsType[*IssuanceError](err)
-			if !ok || issue.Stage != StageAccount || name != "panic" && (!strings.Contains(err.Error(), w.ca.Terms) || !strings.Contains(err.Error(), "Prompt")) {
+			if !ok || issue.Stage != StageAccount || name != "panic" && (!strings.Contains(err.Error(), terms) || !strings.Contains(err.Error(), "Prompt")) {
 				t.Errorf("%s: got %v", name, err)
 			}
 		})

@@ -188,6 +188,7 @@ func TestSwapWithOnlyRSA(t *testing.T) {
 		if _, ok := want.PrivateKey.(*rsa.PrivateKey); !ok {
 			t.Skip("autocert gives bare hellos something else now")
 		}
+		synctest.Wait() // autocert cleans up in the background
 		requests := ca.Count(acmetest.Any)
 		m := withCertmgr(t, ca, dir)
 		for _, h := range []*tls.ClientHelloInfo{hello("example.com"), ecdsaHello("example.com"), rsaHello("example.com")} {

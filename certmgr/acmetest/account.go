@@ -6,7 +6,11 @@ import (
 	"net/mail"
 	"slices"
 	"strings"
+	"unicode"
 )
+
+// maxContacts is how many contacts an account may have. Boulder has such a limit, too.
+const maxContacts = 10
 
 // Account is an account of the CA.
 type Account struct {
@@ -31,19 +35,23 @@ func (s *Server) Accounts() []Account {
 	return list
 }
 
-// accountByURL returns the account that a key identifier names, or nil.
-func (s *Server) accountByURL(url string) *account {
+// accountByURL returns the account that a key identifier names and its key of this moment, or nil.
+func (s *Server) accountByURL(url string) (*account, *publicKey) {
 	path, ok := strings.CutPrefix(url, s.base)
 	if !ok {
-		return nil
+		return nil, nil
 	}
 	endpoint, id := parsePath(path)
 	if endpoint != UpdateAccount {
-		return nil
+		return nil, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return numbered(s.state.accounts, id)
+	a := numbered(s.state.accounts, id)
+	if a == nil {
+		return nil, nil
+	}
+	return a, a.key
 }
 
 func (s *Server) accountStatus(a *account) string {
@@ -67,46 +75,45 @@ func (s *Server) newAccount(x *exchange) (*reply, *Problem) {
 	if err != nil {
 		return nil, problemf("badPublicKey", "the jwk cannot be used: %v", err)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if rep, problem := s.knownAccount(x, key); rep != nil || problem != nil {
 		return rep, problem
 	}
 	if payload.OnlyReturnExisting {
 		return nil, problemf("accountDoesNotExist", "there is no account with this key")
 	}
-	if problem := checkContact(payload.Contact); problem != nil {
+	if problem := checkContacts(payload.Contact); problem != nil {
 		return nil, problem
 	}
-	if s.Terms != "" && !payload.TermsOfServiceAgreed {
-		return nil, problemf("malformed", "the terms of service must be agreed to: %s", s.Terms)
+	if s.state.terms != "" && !payload.TermsOfServiceAgreed {
+		return nil, problemf("malformed", "the terms of service must be agreed to: %s", s.state.terms)
 	}
 	if problem := s.checkBinding(x, payload.Binding, key); problem != nil {
 		return nil, problem
 	}
-
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	status := http.StatusCreated
-	a := s.state.accountByKey[key.thumbprint]
-	if a == nil {
-		a = &account{
-			id:      len(s.state.accounts) + 1,
-			key:     key,
-			contact: payload.Contact,
-			agreed:  payload.TermsOfServiceAgreed,
-			status:  valid,
-		}
-		s.state.accounts = append(s.state.accounts, a)
-		s.state.accountByKey[key.thumbprint] = a
-	} else {
-		status = http.StatusOK // another request was faster
+	if problem := s.limitAccount(x); problem != nil {
+		return nil, problem
 	}
-	return s.accountReply(x, a, status), nil
+	a := &account{
+		id:      len(s.state.accounts) + 1,
+		key:     key,
+		contact: payload.Contact,
+		agreed:  payload.TermsOfServiceAgreed,
+		status:  valid,
+		terms:   s.state.terms,
+	}
+	if s.EAB != nil {
+		a.binding = payload.Binding // which was checked: only then it is shown
+	}
+	s.state.accounts = append(s.state.accounts, a)
+	s.state.accountByKey[key.thumbprint] = a
+	return s.accountReply(x, a, http.StatusCreated), nil
 }
 
-// knownAccount answers newAccount if the key has an account already.
+// knownAccount answers newAccount if the key has an account already. Whatever else the request says is ignored (RFC
+// 8555, section 7.3.1). s.mu is held.
 func (s *Server) knownAccount(x *exchange, key *publicKey) (*reply, *Problem) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	a := s.state.accountByKey[key.thumbprint]
 	if a == nil {
 		return nil, nil
@@ -123,36 +130,50 @@ func (s *Server) knownAccount(x *exchange, key *publicKey) (*reply, *Problem) {
 func (s *Server) accountReply(x *exchange, a *account, status int) *reply {
 	url := s.url(pathAccount, a.id)
 	s.journal.about(x.entry, x.hosts, url)
-	object := map[string]any{"status": a.status}
+	object := map[string]any{"status": a.status, "orders": s.url(pathOrdersList, a.id)}
 	if len(a.contact) > 0 {
 		object["contact"] = slices.Clone(a.contact)
 	}
 	if a.agreed {
 		object["termsOfServiceAgreed"] = true
 	}
+	if a.binding != nil {
+		object["externalAccountBinding"] = a.binding
+	}
 	return &reply{status: status, location: url, json: object}
 }
 
-// checkContact accepts mailto URLs with one plain address (RFC 8555, section 7.3).
-func checkContact(contacts []string) *Problem {
+// checkContacts accepts mailto URLs with one plain address each (RFC 8555, section 7.3).
+func checkContacts(contacts []string) *Problem {
+	if len(contacts) > maxContacts {
+		return problemf("malformed", "%d contacts are more than %d", len(contacts), maxContacts)
+	}
 	for _, contact := range contacts {
-		address, ok := strings.CutPrefix(contact, "mailto:")
-		if !ok {
+		scheme, address, _ := strings.Cut(contact, ":")
+		if !strings.EqualFold(scheme, "mailto") {
 			return problemf("unsupportedContact", "the contact %q is not a mailto URL", contact)
 		}
 		parsed, err := mail.ParseAddress(address)
-		if err != nil || parsed.Address != address || strings.Contains(address, "?") {
+		if err != nil || parsed.Address != address || strings.ContainsFunc(address, notPlain) {
 			return problemf("invalidContact", "the contact %q is not one plain address", contact)
+		}
+		if problem := checkName(strings.ToLower(address[strings.LastIndexByte(address, '@')+1:])); problem != nil {
+			return problemf("invalidContact", "the contact %q cannot be reached: %s", contact, problem.Detail)
 		}
 	}
 	return nil
 }
+
+// notPlain reports characters that do not belong into the address of a mailto URL: "?" begins header fields, "#" a
+// fragment, and others than ASCII have to be escaped (RFC 6068, section 2).
+func notPlain(r rune) bool { return r == '?' || r == '#' || r > unicode.MaxASCII }
 
 // updateAccount reads, changes or deactivates an account (RFC 8555, sections 7.3.2 and 7.3.6).
 func (s *Server) updateAccount(x *exchange) (*reply, *Problem) {
 	if x.account.id != x.id {
 		return nil, problemf("unauthorized", "this is not the URL of the account that signed the request")
 	}
+	// The agreement to the terms cannot be changed here (section 7.3.3).
 	var payload struct {
 		Contact *[]string
 		Status  string
@@ -162,11 +183,13 @@ func (s *Server) updateAccount(x *exchange) (*reply, *Problem) {
 			return nil, problem
 		}
 	}
-	if payload.Status != "" && payload.Status != deactivated {
+	// RFC 8555 ignores other statuses, Boulder and Pebble refuse them: a client that sends one has a mistake. Many send
+	// the account as it is, so "valid" is fine.
+	if !slices.Contains([]string{"", valid, deactivated}, payload.Status) {
 		return nil, problemf("malformed", "an account's status cannot be changed to %q", payload.Status)
 	}
 	if payload.Contact != nil {
-		if problem := checkContact(*payload.Contact); problem != nil {
+		if problem := checkContacts(*payload.Contact); problem != nil {
 			return nil, problem
 		}
 	}
@@ -176,12 +199,24 @@ func (s *Server) updateAccount(x *exchange) (*reply, *Problem) {
 		x.account.contact = *payload.Contact
 	}
 	if payload.Status == deactivated {
-		x.account.status = deactivated
-		for _, o := range s.state.orders {
-			if o.account == x.account && (o.status == pending || o.status == ready) {
-				o.status = invalid
-			}
-		}
+		s.deactivate(x.account)
 	}
 	return s.accountReply(x, x.account, http.StatusOK), nil
+}
+
+// deactivate ends an account and what is pending for it, also certificates that are being issued (RFC 8555, section
+// 7.3.6). Certificates stay as they are. s.mu is held.
+func (s *Server) deactivate(acct *account) {
+	acct.status = deactivated
+	now := s.now()
+	for _, o := range s.state.orders {
+		if status := o.current(now); o.account == acct && (status == pending || status == ready || status == processing) {
+			o.status, o.problem = invalid, problemf("unauthorized", "the account was deactivated")
+		}
+	}
+	for _, a := range s.state.authorizations {
+		if a.account == acct && a.current(now) == pending {
+			a.status = deactivated
+		}
+	}
 }

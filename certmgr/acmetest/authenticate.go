@@ -2,7 +2,9 @@ package acmetest
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 )
@@ -26,11 +28,8 @@ func (s *Server) authenticate(x *exchange) *Problem {
 	if problem != nil {
 		return problem
 	}
-	if *j.header.alg != key.alg {
-		return badAlgorithm("alg %q does not go with the key, which needs %s", *j.header.alg, key.alg)
-	}
-	if !j.verify(key) {
-		return problemf("malformed", "the signature of the JWS is wrong")
+	if problem := j.check(key); problem != nil {
+		return problem
 	}
 	if problem := s.checkHeader(x, j); problem != nil {
 		return problem
@@ -42,6 +41,17 @@ func (s *Server) authenticate(x *exchange) *Problem {
 			p.Status = http.StatusUnauthorized // RFC 8555, section 7.3.6; Boulder sends 403
 			return p
 		}
+	}
+	return nil
+}
+
+// check refuses a JWS that the key did not sign.
+func (j *jws) check(key *publicKey) *Problem {
+	if *j.header.alg != key.alg {
+		return badAlgorithm("alg %q does not go with the key, which needs %s", *j.header.alg, key.alg)
+	}
+	if !j.verify(key) {
+		return problemf("malformed", "the signature of the JWS is wrong")
 	}
 	return nil
 }
@@ -72,12 +82,12 @@ func (s *Server) signer(x *exchange, j *jws) (*publicKey, *Problem) {
 	case x.endpoint == NewAccount:
 		return nil, problemf("malformed", "requests for newAccount are signed with jwk and not with kid")
 	}
-	a := s.accountByURL(*h.kid)
+	a, key := s.accountByURL(*h.kid)
 	if a == nil {
 		return nil, problemf("accountDoesNotExist", "there is no account %q", *h.kid)
 	}
 	x.account = a
-	return a.key, nil
+	return key, nil
 }
 
 // checkHeader checks nonce and URL.
@@ -100,7 +110,7 @@ func (s *Server) checkHeader(x *exchange, j *jws) *Problem {
 }
 
 func isBase64url(s string) bool {
-	_, err := base64url.DecodeString(s)
+	_, err := decode64(s)
 	return err == nil
 }
 
@@ -116,12 +126,36 @@ func (x *exchange) requirePostAsGet() *Problem {
 }
 
 // decode reads the payload, which must be a JSON object, into v.
-func (x *exchange) decode(v any) *Problem {
-	if !strings.HasPrefix(strings.TrimLeft(string(x.jws.payload), " \t\r\n"), "{") {
-		return problemf("malformed", "the payload is not a JSON object")
+func (x *exchange) decode(v any) *Problem { return decodeObject(x.jws.payload, v) }
+
+// decodeObject reads a payload, which must be a JSON object, into the struct that v points to. Members that the struct
+// does not know are ignored (RFC 8555, section 7.3). Names are compared exactly, unlike in encoding/json: a client that
+// writes "Identifiers" works with CAs that are written in Go, and with no other.
+func decodeObject(payload []byte, v any) *Problem {
+	members, err := parseObject(payload)
+	if err != nil {
+		return problemf("malformed", "the payload is not a JSON object: %v", err)
 	}
-	if err := json.Unmarshal(x.jws.payload, v); err != nil {
+	maps.DeleteFunc(members, func(name string, _ json.RawMessage) bool { return !hasMember(v, name) })
+	if err := json.Unmarshal(mustMarshal(members), v); err != nil {
 		return problemf("malformed", "the payload cannot be read: %v", err)
 	}
 	return nil
+}
+
+// hasMember reports whether the struct that v points to has a field for the member name of a JSON object: one with this
+// name as its tag, or without a tag and with this name but for its first letter.
+func hasMember(v any, name string) bool {
+	t := reflect.TypeOf(v).Elem()
+	for i := range t.NumField() {
+		field := t.Field(i)
+		want, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if want == "" {
+			want = strings.ToLower(field.Name[:1]) + field.Name[1:]
+		}
+		if want == name {
+			return true
+		}
+	}
+	return false
 }

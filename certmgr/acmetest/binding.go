@@ -18,8 +18,7 @@ func (s *Server) checkBinding(x *exchange, raw json.RawMessage, key *publicKey) 
 	}
 	j, problem := parseJWS(raw)
 	if problem != nil {
-		problem.Detail = "externalAccountBinding: " + problem.Detail
-		return problem
+		return problem.within("externalAccountBinding")
 	}
 	h := &j.header
 	newHash := macHash(*h.alg)

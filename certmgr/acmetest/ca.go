@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"math/big"
 	"net/netip"
 	"time"
@@ -20,27 +19,19 @@ const (
 	maxCommonName   = 64
 )
 
-// authority holds the keys of the CA: a root, and the intermediate that signs leaves. It does not change.
+// authority holds the keys of the CA: a root, and the intermediate that signs leaves. It does not change once the server
+// is started.
 type authority struct {
 	root            *x509.Certificate
 	intermediate    *x509.Certificate
 	intermediateKey *ecdsa.PrivateKey
+	alternates      []issuer // other ways from the intermediate's key to a root
 }
 
 func newAuthority() *authority {
-	now := time.Now()
-	rootKey, key := newKey(), newKey()
-	rootTemplate := caTemplate("acmetest Root", rootKey.Public(), now.AddDate(20, 0, 0))
-	root := mustParse(mustCreate(rootTemplate, rootTemplate, rootKey.Public(), rootKey))
-	template := caTemplate("acmetest Intermediate", key.Public(), now.AddDate(10, 0, 0))
-	template.MaxPathLenZero = true
-	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	template.Policies = domainValidated()
-	return &authority{
-		root:            root,
-		intermediate:    mustParse(mustCreate(template, root, key.Public(), rootKey)),
-		intermediateKey: key,
-	}
+	key := newKey()
+	i := newIssuer("acmetest Root", key.Public())
+	return &authority{root: i.root, intermediate: i.intermediate, intermediateKey: key}
 }
 
 func caTemplate(name string, pub crypto.PublicKey, notAfter time.Time) *x509.Certificate {
@@ -82,12 +73,9 @@ func keyID(pub crypto.PublicKey) []byte {
 	return sum[:20]
 }
 
-// template returns the leaf for a CSR before it is edited and signed. Its PublicKey is the one that will be certified.
-func (s *Server) template(hosts []string, pub crypto.PublicKey) *x509.Certificate {
-	lifetime := s.Lifetime
-	if lifetime == 0 {
-		lifetime = defaultLifetime
-	}
+// template returns the leaf of an order before it is edited and signed. Its PublicKey is the one that will be certified.
+func (s *Server) template(o *order, pub crypto.PublicKey) *x509.Certificate {
+	lifetime := s.lifetimeOf(o.profile)
 	notBefore := s.now().Add(-min(maxBackdate, lifetime/10)).Truncate(time.Second)
 	leaf := &x509.Certificate{
 		SerialNumber:          newSerial(),
@@ -102,14 +90,15 @@ func (s *Server) template(hosts []string, pub crypto.PublicKey) *x509.Certificat
 		Policies:              domainValidated(),
 		PublicKey:             pub,
 	}
-	for _, host := range hosts {
+	commonName := !s.Profiles[o.profile].NoCommonName
+	for _, host := range o.hosts {
 		if addr, err := netip.ParseAddr(host); err == nil {
 			leaf.IPAddresses = append(leaf.IPAddresses, addr.AsSlice())
 			continue
 		}
 		leaf.DNSNames = append(leaf.DNSNames, host)
-		if leaf.Subject.CommonName == "" && len(host) <= maxCommonName {
-			leaf.Subject.CommonName = host
+		if commonName && len(host) <= maxCommonName {
+			leaf.Subject.CommonName, commonName = host, false
 		}
 	}
 	if _, ok := pub.(*rsa.PublicKey); ok {
@@ -118,10 +107,13 @@ func (s *Server) template(hosts []string, pub crypto.PublicKey) *x509.Certificat
 	return leaf
 }
 
-// issue signs a certificate for a CSR, after the edits that a test wants. s.mu is not held.
+// issue signs a certificate for a CSR, after the edits that a test wants, unless it wants none. s.mu is not held.
 func (s *Server) issue(o *order, request *x509.CertificateRequest) (*certificate, *Problem) {
-	template := s.template(o.hosts, request.PublicKey)
-	for _, f := range s.hosts.find(faultEdit, o.hosts...) {
+	if problem := s.finalizeProblem(o.hosts); problem != nil {
+		return nil, problem
+	}
+	template := s.template(o, request.PublicKey)
+	for _, f := range s.hosts.take(faultEdit, o.hosts...) {
 		f.edit(template)
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, s.ca.intermediate, template.PublicKey, s.ca.intermediateKey)
@@ -132,9 +124,16 @@ func (s *Server) issue(o *order, request *x509.CertificateRequest) (*certificate
 	if err != nil {
 		return nil, problemf("serverInternal", "the certificate cannot be read: %v", err)
 	}
-	chain := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.ca.intermediate.Raw})...)
-	return &certificate{account: o.account, hosts: o.hosts, leaf: leaf, request: request, pem: chain}, nil
+	chains := s.editChains(o.hosts, s.ca.chains(leaf))
+	return &certificate{
+		account:    o.account,
+		hosts:      o.hosts,
+		leaf:       leaf,
+		request:    request,
+		pem:        chains[0],
+		alternates: chains[1:],
+		certID:     CertID(leaf),
+	}, nil
 }
 
 func mustCreate(template, parent *x509.Certificate, pub crypto.PublicKey, key crypto.Signer) []byte {

@@ -1,10 +1,7 @@
 package acmetest
 
 import (
-	"bytes"
-	"crypto"
 	"crypto/x509"
-	"net/http"
 	"slices"
 	"strings"
 )
@@ -23,6 +20,17 @@ func (s *Server) IssuedFor(host string) []*x509.Certificate {
 // Revoked returns the certificates that were revoked, oldest first.
 func (s *Server) Revoked() []*x509.Certificate {
 	return s.issued(func(c *certificate) bool { return c.revoked })
+}
+
+// Revoke lets the CA revoke a certificate by itself, as after an incident: its renewal window moves into the past.
+// Revoking twice does nothing. It panics if the certificate was not issued here, as a test cannot go on then.
+func (s *Server) Revoke(leaf *x509.Certificate) {
+	now := s.now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.mustHaveIssued(leaf); !c.revoked {
+		c.revoke(now)
+	}
 }
 
 func (s *Server) issued(want func(*certificate) bool) []*x509.Certificate {
@@ -66,52 +74,5 @@ func (s *Server) getCertificate(x *exchange) (*reply, *Problem) {
 	if c.account != x.account {
 		return nil, problemf("unauthorized", "certificate %d belongs to another account", x.id)
 	}
-	return &reply{status: http.StatusOK, raw: c.pem, rawType: "application/pem-certificate-chain"}, nil
-}
-
-// revoke revokes a certificate for the account that ordered it or for its own key (RFC 8555, section 7.6).
-func (s *Server) revoke(x *exchange) (*reply, *Problem) {
-	var payload struct {
-		Certificate string
-		Reason      *int
-	}
-	if problem := x.decode(&payload); problem != nil {
-		return nil, problem
-	}
-	der, err := base64url.DecodeString(payload.Certificate)
-	if err != nil {
-		return nil, problemf("malformed", "the certificate is not base64url without padding")
-	}
-	// What Let's Encrypt accepts from subscribers: unspecified, keyCompromise, superseded, cessationOfOperation.
-	if payload.Reason != nil && !slices.Contains([]int{0, 1, 4, 5}, *payload.Reason) {
-		return nil, problemf("badRevocationReason", "the reason %d is not supported", *payload.Reason)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	i := slices.IndexFunc(s.state.certificates, func(c *certificate) bool { return bytes.Equal(c.leaf.Raw, der) })
-	if i < 0 {
-		return nil, notFound("the certificate was not issued here")
-	}
-	c := s.state.certificates[i]
-	if !x.mayRevoke(c) {
-		return nil, problemf("unauthorized", "the certificate was ordered by another account")
-	}
-	if c.revoked {
-		return nil, problemf("alreadyRevoked", "the certificate was revoked before")
-	}
-	c.revoked = true
-	return &reply{status: http.StatusOK}, nil
-}
-
-// mayRevoke reports whether the request is signed by the account or with the certificate's own key.
-func (x *exchange) mayRevoke(c *certificate) bool {
-	if x.account != nil {
-		return x.account == c.account
-	}
-	key, err := parseJWK(x.jws.header.jwk)
-	if err != nil {
-		return false
-	}
-	public, ok := key.public.(interface{ Equal(crypto.PublicKey) bool })
-	return ok && public.Equal(c.leaf.PublicKey)
+	return s.chainReply(x, c)
 }

@@ -6,10 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -19,9 +16,11 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/internal/conformance"
 )
 
-// rawClient sends JWS that the test writes itself, right or wrong.
+// rawClient sends JWS that the test writes itself, right or wrong, without any check of the replies, which may be faulty
+// here. What the CA makes of wrong requests is the matter of package conformance.
 type rawClient struct {
 	t      *testing.T
 	server *acmetest.Server
@@ -142,51 +141,19 @@ func (c *rawClient) sign(p post) []byte {
 
 func flattened(t *testing.T, header map[string]any, payload string, key crypto.Signer) map[string]any {
 	t.Helper()
-	protected := b64(mustJSON(t, header))
-	digest := sha256.Sum256([]byte(protected + "." + b64([]byte(payload))))
-	var signature []byte
-	switch key := key.(type) {
-	case *ecdsa.PrivateKey:
-		r, s, err := ecdsa.Sign(rand.Reader, key, digest[:])
-		if err != nil {
-			t.Fatal(err)
-		}
-		signature = append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)
-	case *rsa.PrivateKey:
-		var err error
-		if signature, err = rsa.SignPKCS1v15(rand.Reader, key, crypto.SHA256, digest[:]); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return map[string]any{"protected": protected, "payload": b64([]byte(payload)), "signature": b64(signature)}
+	return conformance.Flattened(t, header, payload, key)
 }
 
 func jwk(t *testing.T, pub crypto.PublicKey) map[string]any {
 	t.Helper()
-	switch pub := pub.(type) {
-	case *ecdsa.PublicKey:
-		point, err := pub.Bytes()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return map[string]any{"kty": "EC", "crv": "P-256", "x": b64(point[1:33]), "y": b64(point[33:])}
-	case *rsa.PublicKey:
-		return map[string]any{"kty": "RSA", "n": b64(pub.N.Bytes()), "e": b64([]byte{1, 0, 1})}
-	default:
-		t.Fatalf("no JWK for %T", pub)
-		return nil
-	}
+	return conformance.JWK(t, pub)
 }
 
-func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+func b64(b []byte) string { return conformance.B64(b) }
 
 func mustJSON(t *testing.T, v any) []byte {
 	t.Helper()
-	b, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return conformance.MustJSON(t, v)
 }
 
 // register makes the account.
@@ -261,6 +228,19 @@ func (c *rawClient) ready(hosts ...string) (string, answer) {
 	u, o := c.order(hosts...)
 	c.validate(o)
 	return u, o
+}
+
+func (c *rawClient) finalize(o answer, request string) answer {
+	c.t.Helper()
+	return c.do(post{url: o.str("finalize"), payload: `{"csr":"` + request + `"}`})
+}
+
+func (c *rawClient) issue(host string) {
+	c.t.Helper()
+	_, o := c.ready(host)
+	if a := c.finalize(o, csr(c.t, newECKey(c.t), x509.CertificateRequest{}, host)); a.str("status") != "valid" {
+		c.t.Fatalf("finalize: %d %s", a.status, a.body)
+	}
 }
 
 // keyAuthorizer answers every http-01 challenge of an account.

@@ -11,21 +11,28 @@ import (
 	"strings"
 )
 
+// maxCSR bounds a CSR in bytes. One for 100 of the longest names has less than half of it.
+const maxCSR = 64 << 10
+
 // checkCSR reads a CSR and checks that it fits an order (RFC 8555, section 7.4).
 func (s *Server) checkCSR(encoded string, hosts []string) (*x509.CertificateRequest, *Problem) {
-	der, err := base64url.DecodeString(encoded)
+	der, err := decode64(encoded)
 	if err != nil || len(der) == 0 {
 		return nil, problemf("malformed", "the csr is not base64url without padding")
+	}
+	if len(der) > maxCSR {
+		return nil, problemf("badCSR", "the CSR has %d bytes, more than %d", len(der), maxCSR)
 	}
 	request, err := x509.ParseCertificateRequest(der)
 	if err != nil {
 		return nil, problemf("badCSR", "the CSR cannot be read (it must be DER, not PEM): %v", err)
 	}
-	if err := request.CheckSignature(); err != nil {
-		return nil, problemf("badCSR", "the CSR's signature is wrong: %v", err)
-	}
+	// First the key: to check a signature with an RSA key of any size can take minutes.
 	if err := checkCSRKey(request.PublicKey); err != nil {
 		return nil, problemf("badCSR", "the CSR's key cannot be used: %v", err)
+	}
+	if err := request.CheckSignature(); err != nil {
+		return nil, problemf("badCSR", "the CSR's signature is wrong: %v", err)
 	}
 	if s.isAccountKey(request.PublicKey) {
 		return nil, problemf("badCSR", "the CSR's key is the key of an account")
@@ -54,10 +61,7 @@ func checkCSRKey(pub crypto.PublicKey) error {
 func (s *Server) isAccountKey(pub crypto.PublicKey) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.ContainsFunc(s.state.accounts, func(a *account) bool {
-		key, ok := a.key.public.(interface{ Equal(crypto.PublicKey) bool })
-		return ok && key.Equal(pub)
-	})
+	return slices.ContainsFunc(s.state.accounts, func(a *account) bool { return a.key.equal(pub) })
 }
 
 // checkCSRNames checks that the CSR asks for exactly the order's names.
@@ -67,6 +71,9 @@ func checkCSRNames(request *x509.CertificateRequest, hosts []string) error {
 	}
 	var asked []string
 	for _, name := range request.DNSNames {
+		if isIP(name) {
+			return fmt.Errorf("the CSR has the IP address %s as a DNS name", name) // RFC 8738, section 3
+		}
 		asked = append(asked, strings.ToLower(name))
 	}
 	for _, ip := range request.IPAddresses {
@@ -78,7 +85,7 @@ func checkCSRNames(request *x509.CertificateRequest, hosts []string) error {
 	slices.Sort(asked)
 	asked = slices.Compact(asked)
 	if !slices.Equal(asked, hosts) {
-		return fmt.Errorf("the CSR is for [%s], but the order is for [%s]", strings.Join(asked, " "), strings.Join(hosts, " "))
+		return fmt.Errorf("the CSR is for %q, but the order is for %q", asked, hosts)
 	}
 	return nil
 }

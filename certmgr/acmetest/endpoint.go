@@ -15,6 +15,8 @@ const (
 	NewNonce      Endpoint = "newNonce"
 	NewAccount    Endpoint = "newAccount"
 	UpdateAccount Endpoint = "account" // requests to an account's URL
+	KeyChange     Endpoint = "keyChange"
+	OrdersList    Endpoint = "orders" // the list of an account's orders
 	NewOrder      Endpoint = "newOrder"
 	Order         Endpoint = "order"
 	Authorization Endpoint = "authorization"
@@ -22,6 +24,7 @@ const (
 	Finalize      Endpoint = "finalize"
 	Certificate   Endpoint = "certificate"
 	RevokeCert    Endpoint = "revokeCert"
+	RenewalInfo   Endpoint = "renewalInfo"
 	Unknown       Endpoint = "unknown" // a path that leads nowhere
 )
 
@@ -31,9 +34,14 @@ const (
 	pathNewAccount = "/new-account"
 	pathNewOrder   = "/new-order"
 	pathRevokeCert = "/revoke-cert"
+	pathKeyChange  = "/key-change"
+
+	// This is followed by a certificate's identifier.
+	pathRenewalInfo = "/renewal-info/"
 
 	// These are followed by a number.
 	pathAccount       = "/account/"
+	pathOrdersList    = "/orders/" // by the account
 	pathOrder         = "/order/"
 	pathAuthorization = "/authorization/"
 	pathChallenge     = "/challenge/"
@@ -41,7 +49,7 @@ const (
 	pathCertificate   = "/certificate/"
 )
 
-// parsePath returns which endpoint a path names, and the number of the resource.
+// parsePath returns which endpoint a path names, and the number of the resource if its path holds one.
 func parsePath(path string) (Endpoint, int) {
 	switch path {
 	case pathDirectory:
@@ -54,12 +62,18 @@ func parsePath(path string) (Endpoint, int) {
 		return NewOrder, 0
 	case pathRevokeCert:
 		return RevokeCert, 0
+	case pathKeyChange:
+		return KeyChange, 0
+	}
+	if strings.HasPrefix(path, pathRenewalInfo) {
+		return RenewalInfo, 0
 	}
 	for _, numbered := range []struct {
 		prefix   string
 		endpoint Endpoint
 	}{
 		{pathAccount, UpdateAccount},
+		{pathOrdersList, OrdersList},
 		{pathOrder, Order},
 		{pathAuthorization, Authorization},
 		{pathChallenge, Challenge},
@@ -67,6 +81,9 @@ func parsePath(path string) (Endpoint, int) {
 		{pathCertificate, Certificate},
 	} {
 		if rest, ok := strings.CutPrefix(path, numbered.prefix); ok {
+			if numbered.endpoint == Certificate {
+				rest, _, _ = strings.Cut(rest, "/") // what follows names one of its chains
+			}
 			// One spelling for each number: "01" and "+1" name nothing.
 			if id, err := strconv.Atoi(rest); err == nil && id > 0 && strconv.Itoa(id) == rest {
 				return numbered.endpoint, id

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // maxBody bounds the body of a request.
@@ -32,10 +33,14 @@ type reply struct {
 	status   int
 	location string
 	up       string // target of a Link with rel="up"
+	next     string // target of a Link with rel="next"
 	pending  bool   // the resource is pending or processing, so that Retry-After applies
 	json     any
 	raw      []byte // instead of json
 	rawType  string
+
+	alternates []string      // targets of Links with rel="alternate"
+	retryAfter time.Duration // that the CA sends by itself; zero is none
 }
 
 // serve handles one request: log, faults, protocol.
@@ -47,11 +52,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{r: r, w: w}
 	x.endpoint, x.id = parsePath(r.URL.Path)
 	x.entry = s.journal.begin(r, x.endpoint)
-	defer s.journal.end()
+	defer s.journal.end(x.entry)
 
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	x.body = body
-	x.hosts = s.hostsOf(x.endpoint, x.id)
+	x.hosts = s.hostsOf(x)
 	kid := s.peek(x)
 	s.journal.about(x.entry, x.hosts, kid)
 	if s.misbehave(x) {
@@ -65,6 +70,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		panic(http.ErrAbortHandler)
 	}
+	if problem := s.limitRequest(x); problem != nil {
+		// At Let's Encrypt this comes from a load balancer, which knows nothing of nonces.
+		s.sendProblem(x, *problem, http.Header{"Replay-Nonce": nil})
+		return
+	}
 	rep, problem := s.dispatch(x)
 	if problem != nil {
 		s.refuse(x, problem)
@@ -74,7 +84,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 }
 
 // peek reads, without any check, what the log and the faults want to know of a request's body: the names of a new
-// order, which it adds to x.hosts, and the key identifier, which it returns.
+// order or of a certificate to be revoked, which it adds to x.hosts, and the key identifier, which it returns.
 func (s *Server) peek(x *exchange) (kid string) {
 	var outer struct{ Protected, Payload string }
 	if json.Unmarshal(x.body, &outer) != nil {
@@ -84,12 +94,19 @@ func (s *Server) peek(x *exchange) (kid string) {
 	if b, err := base64.RawURLEncoding.DecodeString(outer.Protected); err == nil {
 		_ = json.Unmarshal(b, &header)
 	}
-	if x.endpoint != NewOrder {
+	if x.endpoint != NewOrder && x.endpoint != RevokeCert {
 		return header.Kid
 	}
-	var payload struct{ Identifiers []struct{ Value string } }
+	var payload struct {
+		Identifiers []struct{ Value string }
+		Certificate string
+	}
 	if b, err := base64.RawURLEncoding.DecodeString(outer.Payload); err == nil {
 		_ = json.Unmarshal(b, &payload)
+	}
+	if x.endpoint == RevokeCert {
+		x.hosts = s.hostsOfCertificate(payload.Certificate)
+		return header.Kid
 	}
 	for _, identifier := range payload.Identifiers {
 		x.hosts = append(x.hosts, strings.ToLower(identifier.Value))
@@ -102,17 +119,8 @@ func (s *Server) dispatch(x *exchange) (*reply, *Problem) {
 	switch x.endpoint {
 	case Unknown:
 		return nil, notFound("there is nothing at %s", x.r.URL.Path)
-	case Directory, NewNonce:
-		if x.r.Method != http.MethodGet && x.r.Method != http.MethodHead {
-			return nil, methodNotAllowed(x.r.Method, "GET, HEAD")
-		}
-		if x.endpoint == Directory {
-			return &reply{status: http.StatusOK, json: s.directory()}, nil
-		}
-		if x.r.Method == http.MethodHead {
-			return &reply{status: http.StatusOK}, nil
-		}
-		return &reply{status: http.StatusNoContent}, nil
+	case Directory, NewNonce, RenewalInfo:
+		return s.get(x)
 	}
 	if x.r.Method != http.MethodPost {
 		return nil, methodNotAllowed(x.r.Method, http.MethodPost)
@@ -125,6 +133,10 @@ func (s *Server) dispatch(x *exchange) (*reply, *Problem) {
 		return s.newAccount(x)
 	case UpdateAccount:
 		return s.updateAccount(x)
+	case OrdersList:
+		return s.listOrders(x)
+	case KeyChange:
+		return s.keyChange(x)
 	case NewOrder:
 		return s.newOrder(x)
 	case Order:
@@ -139,6 +151,35 @@ func (s *Server) dispatch(x *exchange) (*reply, *Problem) {
 		return s.getCertificate(x)
 	default:
 		return s.revoke(x)
+	}
+}
+
+// get answers the requests that nobody signs, except that directory and newNonce may be read by POST-as-GET, too (RFC
+// 8555, section 6.3).
+func (s *Server) get(x *exchange) (*reply, *Problem) {
+	switch method := x.r.Method; {
+	case method == http.MethodGet || method == http.MethodHead:
+	case x.endpoint == RenewalInfo:
+		return nil, methodNotAllowed(method, "GET, HEAD")
+	case method != http.MethodPost:
+		return nil, methodNotAllowed(method, "GET, HEAD, POST")
+	default:
+		if problem := s.authenticate(x); problem != nil {
+			return nil, problem
+		}
+		if problem := x.requirePostAsGet(); problem != nil {
+			return nil, problem
+		}
+	}
+	switch {
+	case x.endpoint == Directory:
+		return &reply{status: http.StatusOK, json: s.directory()}, nil
+	case x.endpoint == RenewalInfo:
+		return s.renewalInfo(x)
+	case x.r.Method == http.MethodHead:
+		return &reply{status: http.StatusOK}, nil
+	default:
+		return &reply{status: http.StatusNoContent}, nil
 	}
 }
 
@@ -157,17 +198,25 @@ func methodNotAllowed(method, allow string) *Problem {
 // directory returns the directory object (RFC 8555, section 7.1.1).
 func (s *Server) directory() any {
 	meta := map[string]any{"website": "https://acmetest.invalid/"}
-	if s.Terms != "" {
-		meta["termsOfService"] = s.Terms
+	if terms := s.currentTerms(); terms != "" {
+		meta["termsOfService"] = terms
 	}
 	if s.EAB != nil {
 		meta["externalAccountRequired"] = true
 	}
-	return map[string]any{
+	if s.Profiles != nil {
+		meta["profiles"] = s.profileDescriptions()
+	}
+	directory := map[string]any{
 		"newNonce":   s.base + pathNewNonce,
 		"newAccount": s.base + pathNewAccount,
 		"newOrder":   s.base + pathNewOrder,
 		"revokeCert": s.base + pathRevokeCert,
+		"keyChange":  s.base + pathKeyChange,
 		"meta":       meta,
 	}
+	if !s.NoRenewalInfo {
+		directory["renewalInfo"] = s.base + strings.TrimSuffix(pathRenewalInfo, "/")
+	}
+	return directory
 }

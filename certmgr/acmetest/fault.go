@@ -2,8 +2,11 @@ package acmetest
 
 import (
 	"context"
+	"encoding/json"
+	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -34,8 +37,11 @@ const (
 	faultDelay   faultKind = "delay"
 	faultDrop    faultKind = "drop"
 	faultStatus  faultKind = "status"
+	faultRespond faultKind = "respond"
 	faultGarbage faultKind = "garbage"
 	faultEndless faultKind = "endless body"
+
+	faultTruncate faultKind = "truncate"
 )
 
 // fault is one thing that goes wrong with requests.
@@ -48,6 +54,8 @@ type fault struct {
 	delay   time.Duration
 	problem Problem
 	header  http.Header
+	status  int    // of faultRespond
+	body    string // of faultRespond
 }
 
 // pauses reports whether the request goes on after the fault.
@@ -121,11 +129,31 @@ func (s *Server) Drop(m Match) (lift func()) {
 // Retry-After. The problem's Status is replaced by code; a Type that is empty is chosen by it.
 func (s *Server) Status(m Match, code int, h http.Header, problem Problem) (lift func()) {
 	problem.Status = code
+	return s.faults.add(&fault{kind: faultStatus, match: m, problem: problem, header: canonicalHeader(h)})
+}
+
+// Respond answers with this status, from 200 to 999, these headers (which may be nil) and this body, whatever they are:
+// an order that no CA should send, a redirect, a directory that lacks something. The CA does nothing else with the
+// request.
+//
+// To the headers it adds those that HTTP needs and a good Replay-Nonce where RFC 8555, section 6.5, wants one: on
+// replies to POST and of newNonce. A Replay-Nonce in h takes its place; one without values, as in
+// http.Header{"Replay-Nonce": nil}, leaves it out. A Content-Length in h is ignored. Respond panics if there is no
+// such status, as a test cannot go on then.
+func (s *Server) Respond(m Match, code int, h http.Header, body string) (lift func()) {
+	if code < 200 || code > 999 {
+		panic("acmetest: no reply has the status " + strconv.Itoa(code))
+	}
+	return s.faults.add(&fault{kind: faultRespond, match: m, status: code, header: canonicalHeader(h), body: body})
+}
+
+// canonicalHeader is a copy of h with the names as net/http writes them. It is not nil.
+func canonicalHeader(h http.Header) http.Header {
 	header := make(http.Header)
 	for name, values := range h {
 		header[http.CanonicalHeaderKey(name)] = slices.Clone(values)
 	}
-	return s.faults.add(&fault{kind: faultStatus, match: m, problem: problem, header: header})
+	return header
 }
 
 // Garbage answers with status 200 and bytes that are not JSON.
@@ -151,12 +179,17 @@ func (s *Server) misbehave(x *exchange) (ended bool) {
 		case faultStatus:
 			s.sendProblem(x, f.problem, f.header)
 			return true
+		case faultRespond:
+			s.sendAsIs(x, f.status, f.header, f.body)
+			return true
 		case faultGarbage:
 			s.answer(x, &reply{status: http.StatusOK, raw: []byte("<html>\x00\xff{\"status\":"), rawType: "application/json"})
 			return true
 		case faultEndless:
 			s.sendEndless(x, f.lifted)
 			return true
+		case faultTruncate:
+			x.w = &truncatingWriter{ResponseWriter: x.w}
 		}
 	}
 	return false
@@ -176,6 +209,30 @@ func (f *fault) hold(ctx context.Context) {
 	case <-ctx.Done():
 		panic(http.ErrAbortHandler)
 	}
+}
+
+// sendAsIs sends the reply that a test made.
+func (s *Server) sendAsIs(x *exchange, status int, header http.Header, body string) {
+	h := x.w.Header()
+	h["Content-Type"] = nil // else net/http guesses one
+	s.addDate(x)
+	s.addNonce(x)
+	maps.Copy(h, header)
+	h.Del("Content-Length") // net/http knows it
+	s.journal.status(x.entry, status, problemIn(status, body))
+	x.w.WriteHeader(status)
+	if status != http.StatusNoContent && status != http.StatusNotModified {
+		_, _ = x.w.Write([]byte(body))
+	}
+}
+
+// problemIn returns the problem document that a reply is, for the log, or nil.
+func problemIn(status int, body string) *Problem {
+	var document struct{ Type, Detail string }
+	if status < 400 || json.Unmarshal([]byte(body), &document) != nil || document.Type == "" {
+		return nil
+	}
+	return &Problem{Type: document.Type, Detail: document.Detail}
 }
 
 // sendEndless writes until the client leaves, the server is closed or the fault is lifted.

@@ -8,7 +8,9 @@ import (
 
 // finalize takes the CSR of an order and issues its certificate (RFC 8555, section 7.4).
 func (s *Server) finalize(x *exchange) (*reply, *Problem) {
-	var payload struct{ CSR string }
+	var payload struct {
+		CSR string `json:"csr"`
+	}
 	if problem := x.decode(&payload); problem != nil {
 		return nil, problem
 	}
@@ -23,9 +25,10 @@ func (s *Server) finalize(x *exchange) (*reply, *Problem) {
 	if problem := s.startProcessing(o); problem != nil {
 		return nil, problem
 	}
-	if s.Processing == 0 && len(s.hosts.find(faultStuck, o.hosts...)) == 0 {
+	stuck := s.hosts.take(faultStuck, o.hosts...)
+	if s.Processing == 0 && len(stuck) == 0 {
 		s.complete(o, request)
-	} else if !s.tasks.Go(func() { s.completeLater(o, request) }) {
+	} else if !s.tasks.Go(func() { s.completeLater(o, request, stuck) }) {
 		panic(http.ErrAbortHandler) // closed
 	}
 	s.mu.Lock()
@@ -66,8 +69,8 @@ func (s *Server) startProcessing(o *order) *Problem {
 	return nil
 }
 
-// completeLater leaves the order in state processing for as long as the test wants.
-func (s *Server) completeLater(o *order, request *x509.CertificateRequest) {
+// completeLater leaves the order in state processing for as long as the test wants. The faults of stuck hit it before.
+func (s *Server) completeLater(o *order, request *x509.CertificateRequest, stuck []*hostFault) {
 	timer := time.NewTimer(s.Processing)
 	defer timer.Stop()
 	select {
@@ -75,7 +78,7 @@ func (s *Server) completeLater(o *order, request *x509.CertificateRequest) {
 	case <-s.ctx.Done():
 		return
 	}
-	if s.awaitUnstuck(s.ctx, o.hosts) == nil {
+	if s.awaitUnstuck(s.ctx, o.hosts, stuck) == nil {
 		s.complete(o, request)
 	}
 }
@@ -83,8 +86,12 @@ func (s *Server) completeLater(o *order, request *x509.CertificateRequest) {
 // complete issues the certificate and makes the order valid, or invalid if that fails.
 func (s *Server) complete(o *order, request *x509.CertificateRequest) {
 	cert, problem := s.issue(o, request)
+	defer s.changes.notify()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if o.status != processing {
+		return // its account was deactivated meanwhile
+	}
 	if problem != nil {
 		o.status, o.problem = invalid, problem
 		return
@@ -92,4 +99,5 @@ func (s *Server) complete(o *order, request *x509.CertificateRequest) {
 	cert.id = len(s.state.certificates) + 1
 	s.state.certificates = append(s.state.certificates, cert)
 	o.status, o.certificate = valid, cert
+	s.countIssued(o)
 }

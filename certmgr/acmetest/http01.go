@@ -95,12 +95,15 @@ func (t *targetTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		memory := &memoryTransport{tasks: &t.s.tasks, ctx: t.s.ctx, handler: target.HTTPHandler}
 		return memory.RoundTrip(req)
 	}
+	// The transport's own context for dialling does not end with the request: a host that does not answer would hold
+	// the goroutine for ever.
+	ctx := req.Context()
 	network := &http.Transport{
 		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		DialContext: func(context.Context, string, string) (net.Conn, error) {
 			return dialTarget(ctx, target.HTTPAddr)
 		},
-		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
 			raw, err := t.s.dialHTTPS(ctx, target)
 			if err != nil {
 				return nil, err

@@ -87,8 +87,6 @@ func checkName(host string) *Problem {
 		return problemf("malformed", "the name %q has a bad length", host)
 	case isIP(host):
 		return problemf("malformed", "%q is an IP address and not a DNS name: its identifier has type \"ip\"", host)
-	case !strings.Contains(host, "."):
-		return problemf("rejectedIdentifier", "the name %q has one label only", host)
 	}
 	for label := range strings.SplitSeq(host, ".") {
 		bad := label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-'
@@ -99,6 +97,12 @@ func checkName(host string) *Problem {
 		if bad {
 			return problemf("malformed", "the name %q has a bad label %q (write internationalized names as A-labels)", host, label)
 		}
+		if strings.HasPrefix(label, aLabelPrefix) && !isALabel(label) {
+			return problemf("malformed", "the label %q of the name %q is no A-label, in spite of its beginning", label, host)
+		}
+	}
+	if !strings.Contains(host, ".") {
+		return problemf("rejectedIdentifier", "the name %q has one label only", host)
 	}
 	return nil
 }

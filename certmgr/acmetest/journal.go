@@ -1,7 +1,6 @@
 package acmetest
 
 import (
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -31,20 +30,30 @@ type Request struct {
 	Fault string
 	// UserAgent is the header of that name.
 	UserAgent string
+
+	ended bool // it is not being handled any more
 }
 
 // hosts splits Host.
-func (r *Request) hosts() []string { return strings.Split(r.Host, ",") }
+func (r *Request) hosts() []string {
+	if r.Host == "" {
+		return nil
+	}
+	return strings.Split(r.Host, ",")
+}
 
 // journal is the log of requests, in the order in which they came in.
 type journal struct {
 	mu       sync.Mutex
 	entries  []*Request // targets are guarded as well
 	inFlight int
+
+	changes *broadcast // told after each change
 }
 
 func (j *journal) begin(r *http.Request, e Endpoint) *Request {
 	entry := &Request{Time: time.Now(), Method: r.Method, Endpoint: e, UserAgent: r.UserAgent()}
+	defer j.changes.notify()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.entries = append(j.entries, entry)
@@ -52,14 +61,17 @@ func (j *journal) begin(r *http.Request, e Endpoint) *Request {
 	return entry
 }
 
-func (j *journal) end() {
+func (j *journal) end(entry *Request) {
+	defer j.changes.notify()
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	entry.ended = true
 	j.inFlight--
 }
 
 // about notes what a request is about. An empty account leaves what is known.
 func (j *journal) about(entry *Request, hosts []string, account string) {
+	defer j.changes.notify()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	entry.Host = strings.Join(hosts, ",")
@@ -69,6 +81,7 @@ func (j *journal) about(entry *Request, hosts []string, account string) {
 }
 
 func (j *journal) fault(entry *Request, kind string) {
+	defer j.changes.notify()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if entry.Fault != "" {
@@ -78,6 +91,7 @@ func (j *journal) fault(entry *Request, kind string) {
 }
 
 func (j *journal) status(entry *Request, status int, problem *Problem) {
+	defer j.changes.notify()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	entry.Status = status
@@ -87,26 +101,45 @@ func (j *journal) status(entry *Request, status int, problem *Problem) {
 }
 
 // Requests returns the log of requests, in the order in which they came in.
-func (s *Server) Requests() []Request {
-	s.journal.mu.Lock()
-	defer s.journal.mu.Unlock()
-	list := make([]Request, len(s.journal.entries))
-	for i, entry := range s.journal.entries {
+func (s *Server) Requests() []Request { return s.journal.last(-1) }
+
+// last returns the last n requests, or all of them if n is negative.
+func (j *journal) last(n int) []Request {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	entries := j.entries
+	if n >= 0 && len(entries) > n {
+		entries = entries[len(entries)-n:]
+	}
+	list := make([]Request, len(entries))
+	for i, entry := range entries {
 		list[i] = *entry
 	}
 	return list
 }
 
 // Count returns how many requests to an endpoint came in, those that ran into a fault included; Any counts all.
-func (s *Server) Count(e Endpoint) int {
-	return s.journal.count(func(r *Request) bool { return e == Any || e == r.Endpoint })
-}
+func (s *Server) Count(e Endpoint) int { return s.countMatch(Match{Endpoint: e}) }
 
 // CountHost returns how many requests to an endpoint came in that are about a name.
 func (s *Server) CountHost(e Endpoint, host string) int {
+	host = strings.ToLower(host)
 	return s.journal.count(func(r *Request) bool {
-		return (e == Any || e == r.Endpoint) && slices.Contains(r.hosts(), strings.ToLower(host))
+		return (e == Any || e == r.Endpoint) && slices.Contains(r.hosts(), host)
 	})
+}
+
+// CountAccount returns how many requests to an endpoint came in from an account, which is named by its URL.
+func (s *Server) CountAccount(e Endpoint, account string) int {
+	return s.journal.count(func(r *Request) bool {
+		return (e == Any || e == r.Endpoint) && r.Account == account
+	})
+}
+
+// countMatch returns how many requests came in that fit m, whatever its Count.
+func (s *Server) countMatch(m Match) int {
+	m.Host = strings.ToLower(m.Host)
+	return s.journal.count(func(r *Request) bool { return m.fits(r.Endpoint, r.hosts()) })
 }
 
 func (j *journal) count(want func(*Request) bool) (n int) {
@@ -125,37 +158,4 @@ func (s *Server) InFlight() int {
 	s.journal.mu.Lock()
 	defer s.journal.mu.Unlock()
 	return s.journal.inFlight
-}
-
-// String returns the log of requests, one a line, and why validations failed, for the output of a failing test.
-func (s *Server) String() string {
-	requests := s.Requests()
-	var b strings.Builder
-	fmt.Fprintf(&b, "acmetest: %s: %d requests, %d being handled, %d certificates issued\n",
-		s.URL, len(requests), s.InFlight(), len(s.Issued()))
-	for _, r := range requests {
-		fmt.Fprintf(&b, "%10s %-4s %-13s %-3s %s",
-			"+"+r.Time.Sub(requests[0].Time).Round(time.Millisecond).String(), r.Method, r.Endpoint, r.outcome(), r.Host)
-		if r.Account != "" {
-			fmt.Fprintf(&b, " (%s)", strings.TrimPrefix(r.Account, s.base))
-		}
-		if r.Fault != "" {
-			fmt.Fprintf(&b, " [fault: %s]", r.Fault)
-		}
-		if r.Problem != "" {
-			fmt.Fprintf(&b, " %s: %q", r.Problem, r.Detail)
-		}
-		b.WriteByte('\n')
-	}
-	for _, failure := range s.failedValidations() {
-		b.WriteString(failure + "\n")
-	}
-	return b.String()
-}
-
-func (r *Request) outcome() string {
-	if r.Status == 0 {
-		return "---"
-	}
-	return fmt.Sprint(r.Status)
 }

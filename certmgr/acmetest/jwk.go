@@ -28,6 +28,12 @@ type publicKey struct {
 	thumbprint string // RFC 7638, SHA-256, base64url
 }
 
+// equal reports whether pub is the same key.
+func (k *publicKey) equal(pub crypto.PublicKey) bool {
+	own, ok := k.public.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && own.Equal(pub)
+}
+
 // curveOf returns the curve and algorithm that a name of RFC 7518, section 6.2.1.1, stands for.
 func curveOf(crv string) (elliptic.Curve, string) {
 	switch crv {
@@ -49,7 +55,7 @@ func parseJWK(raw json.RawMessage) (*publicKey, error) {
 		return nil, err
 	}
 	text := make(map[string]string)
-	for _, name := range []string{"kty", "crv", "x", "y", "n", "e"} {
+	for _, name := range []string{"kty", "alg", "crv", "x", "y", "n", "e"} {
 		if value, ok := members[name]; ok {
 			var s string
 			if err := json.Unmarshal(value, &s); err != nil {
@@ -61,14 +67,22 @@ func parseJWK(raw json.RawMessage) (*publicKey, error) {
 	if _, ok := members["d"]; ok {
 		return nil, errors.New("it holds a private key")
 	}
+	var key *publicKey
 	switch text["kty"] {
 	case "EC":
-		return parseEC(text)
+		key, err = parseEC(text)
 	case "RSA":
-		return parseRSA(text)
+		key, err = parseRSA(text)
 	default:
-		return nil, fmt.Errorf("kty %q is not supported", text["kty"])
+		err = fmt.Errorf("kty %q is not supported", text["kty"])
 	}
+	if err != nil {
+		return nil, err
+	}
+	if alg, ok := text["alg"]; ok && alg != key.alg {
+		return nil, fmt.Errorf("its alg is %q, but it goes with %s only", alg, key.alg)
+	}
+	return key, nil
 }
 
 func parseEC(text map[string]string) (*publicKey, error) {
@@ -79,7 +93,7 @@ func parseEC(text map[string]string) (*publicKey, error) {
 	size := (curve.Params().BitSize + 7) / 8
 	point := []byte{4} // uncompressed
 	for _, name := range []string{"x", "y"} {
-		b, err := base64url.DecodeString(text[name])
+		b, err := decode64(text[name])
 		if err != nil || len(b) != size {
 			return nil, fmt.Errorf("%q is not %d bytes of base64url", name, size)
 		}
@@ -93,12 +107,16 @@ func parseEC(text map[string]string) (*publicKey, error) {
 	return &publicKey{key, alg, thumbprint(canonical)}, nil
 }
 
+// maxModulus bounds the modulus of an RSA key in bytes, before it is looked at. It is more than what checkRSA allows, so
+// that its error is seen.
+const maxModulus = 2048
+
 func parseRSA(text map[string]string) (*publicKey, error) {
-	n, err := base64url.DecodeString(text["n"])
-	if err != nil || len(n) == 0 || n[0] == 0 {
-		return nil, errors.New(`"n" is not a number in base64url without leading zeros`)
+	n, err := decode64(text["n"])
+	if err != nil || len(n) == 0 || n[0] == 0 || len(n) > maxModulus {
+		return nil, fmt.Errorf(`"n" is not a number of up to %d bytes in base64url without leading zeros`, maxModulus)
 	}
-	e, err := base64url.DecodeString(text["e"])
+	e, err := decode64(text["e"])
 	if err != nil || len(e) == 0 || len(e) > 4 || e[0] == 0 {
 		return nil, errors.New(`"e" is not a small number in base64url without leading zeros`)
 	}

@@ -11,10 +11,20 @@ import (
 	"encoding/json"
 	"io"
 	"math/big"
+	"strings"
 )
 
 // base64url is the only encoding that ACME allows: no padding, no stray bits (RFC 8555, section 6.1).
 var base64url = base64.RawURLEncoding.Strict()
+
+// decode64 decodes base64url. Unlike package base64 it does not skip line breaks: with them, there would be several
+// spellings of the same bytes, and several thumbprints of the same key.
+func decode64(s string) ([]byte, error) {
+	if i := strings.IndexAny(s, "\r\n"); i >= 0 {
+		return nil, base64.CorruptInputError(i)
+	}
+	return base64url.DecodeString(s)
+}
 
 // jws is a flattened JSON Web Signature whose form was checked, but not its signature.
 type jws struct {
@@ -52,14 +62,14 @@ func parseJWS(body []byte) (*jws, *Problem) {
 		}
 	}
 	j := &jws{input: []byte(protected64 + "." + payload64)}
-	protected, err := base64url.DecodeString(protected64)
+	protected, err := decode64(protected64)
 	if err != nil {
 		return nil, problemf("malformed", "the protected header is not base64url without padding: %v", err)
 	}
-	if j.payload, err = base64url.DecodeString(payload64); err != nil {
+	if j.payload, err = decode64(payload64); err != nil {
 		return nil, problemf("malformed", "the payload is not base64url without padding: %v", err)
 	}
-	if j.signature, err = base64url.DecodeString(signature64); err != nil {
+	if j.signature, err = decode64(signature64); err != nil {
 		return nil, problemf("malformed", "the signature is not base64url without padding: %v", err)
 	}
 	if problem := j.header.parse(protected); problem != nil {

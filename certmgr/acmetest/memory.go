@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"sync"
@@ -37,9 +38,10 @@ func (t *memoryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	serverCtx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(t.ctx, cancel)
 	w := newMemoryWriter(req)
-	// Ends a write to (and a read from) a body that nobody reads (or writes) any more.
+	// Ends what blocks on a body that the other side does not read, or write, any more.
 	unblock := context.AfterFunc(serverCtx, func() {
 		w.pw.CloseWithError(cmpErr(ctx.Err(), errDropped))
+		closeBody(req)
 	})
 	started := t.tasks.Go(func() {
 		defer cancel()
@@ -226,6 +228,7 @@ func (w *memoryWriter) fail(err error) {
 // deliver hands the reply to RoundTrip. w.mu is held.
 func (w *memoryWriter) deliver(body io.ReadCloser, length int64) {
 	header := w.header.Clone()
+	maps.DeleteFunc(header, func(_ string, values []string) bool { return len(values) == 0 }) // a network carries none
 	if length >= 0 && header.Get("Content-Length") == "" && w.status != http.StatusNoContent {
 		header.Set("Content-Length", strconv.FormatInt(length, 10))
 	}

@@ -58,3 +58,12 @@ func (s *Server) BadNonceRate(rate float64) {
 	defer s.nonces.mu.Unlock()
 	s.nonces.rate = rate
 }
+
+// ForgetNonces makes all nonces that were handed out so far bad, as when a CA is restarted: requests with them are
+// refused with badNonce.
+func (s *Server) ForgetNonces() {
+	s.nonces.mu.Lock()
+	defer s.nonces.mu.Unlock()
+	clear(s.nonces.good)
+	s.nonces.order = nil
+}

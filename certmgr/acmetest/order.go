@@ -12,6 +12,7 @@ func (s *Server) newOrder(x *exchange) (*reply, *Problem) {
 	var payload struct {
 		Identifiers         []identifier
 		NotBefore, NotAfter *string
+		Replaces, Profile   string
 	}
 	if problem := x.decode(&payload); problem != nil {
 		return nil, problem
@@ -23,22 +24,34 @@ func (s *Server) newOrder(x *exchange) (*reply, *Problem) {
 	if problem != nil {
 		return nil, problem
 	}
-	dead := len(s.hosts.find(faultInvalidOrder, hosts...)) > 0
+	domains := s.registeredDomains(hosts)
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.now()
-	o := &order{
-		id:      len(s.state.orders) + 1,
-		account: x.account,
-		hosts:   hosts,
-		status:  pending,
-		expires: now.Add(pendingLifetime),
+	if problem := s.disagreement(x.account); problem != nil {
+		return nil, problem
 	}
-	for _, host := range hosts {
-		a := s.reusable(x.account, host, now)
+	o := &order{account: x.account, hosts: hosts, domains: domains, status: pending, created: s.now()}
+	o.expires = o.created.Add(pendingLifetime)
+	if problem := s.setReplaces(o, payload.Replaces); problem != nil {
+		return nil, problem
+	}
+	if o.profile, problem = s.chooseProfile(payload.Profile, hosts); problem != nil {
+		return nil, problem
+	}
+	if problem := s.limitOrder(o); problem != nil {
+		return nil, problem
+	}
+	s.addOrder(o, len(s.hosts.take(faultInvalidOrder, hosts...)) > 0)
+	return s.orderReply(o, http.StatusCreated), nil
+}
+
+// addOrder adds an order with its authorizations. A dead one is invalid from the start, and so are these. s.mu is held.
+func (s *Server) addOrder(o *order, dead bool) {
+	for _, host := range o.hosts {
+		a := s.reusable(o, host)
 		if a == nil || dead {
-			a = s.newAuthorization(x.account, host, now)
+			a = s.newAuthorization(o, host)
 		}
 		if dead {
 			a.status = invalid
@@ -49,31 +62,36 @@ func (s *Server) newOrder(x *exchange) (*reply, *Problem) {
 		o.status = invalid
 		o.problem = problemf("serverInternal", "the order is invalid because the test wants it")
 	}
+	if o.replaces != nil {
+		o.replaces.replacement = o
+	}
+	o.id = len(s.state.orders) + 1
 	s.state.orders = append(s.state.orders, o)
-	return s.orderReply(o, http.StatusCreated), nil
 }
 
-// reusable returns a valid authorization of the account for host, if they are reused. s.mu is held.
-func (s *Server) reusable(acct *account, host string, now time.Time) *authorization {
+// reusable returns a valid authorization for one of an order's names, if they are reused. As at Let's Encrypt it must have
+// been made for the same profile. s.mu is held.
+func (s *Server) reusable(o *order, host string) *authorization {
 	if !s.ReuseAuthorizations {
 		return nil
 	}
 	for _, a := range slices.Backward(s.state.authorizations) {
-		if a.account == acct && a.host == host && a.current(now) == valid {
+		if a.account == o.account && a.host == host && a.profile == o.profile && a.current(o.created) == valid {
 			return a
 		}
 	}
 	return nil
 }
 
-// newAuthorization makes a pending authorization with its challenges. s.mu is held.
-func (s *Server) newAuthorization(acct *account, host string, now time.Time) *authorization {
+// newAuthorization makes a pending authorization, with its challenges, for one of an order's names. s.mu is held.
+func (s *Server) newAuthorization(o *order, host string) *authorization {
 	a := &authorization{
 		id:      len(s.state.authorizations) + 1,
-		account: acct,
+		account: o.account,
 		host:    host,
+		profile: o.profile,
 		status:  pending,
-		expires: now.Add(pendingLifetime),
+		expires: o.expires,
 	}
 	s.state.authorizations = append(s.state.authorizations, a)
 	for _, typ := range s.challengesFor(host) {
@@ -116,6 +134,12 @@ func (s *Server) orderReply(o *order, status int) *reply {
 	object["authorizations"] = authorizations
 	if o.problem != nil {
 		object["error"] = *o.problem
+	}
+	if o.profile != "" {
+		object["profile"] = o.profile
+	}
+	if o.replaces != nil {
+		object["replaces"] = o.replaces.certID
 	}
 	if o.certificate != nil {
 		object["certificate"] = s.url(pathCertificate, o.certificate.id)

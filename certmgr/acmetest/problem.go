@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // errorPrefix is the namespace of ACME's error types (RFC 8555, section 6.7).
@@ -24,6 +25,11 @@ type Problem struct {
 
 	algorithms []string // with badSignatureAlgorithm
 	allow      string   // with 405
+	location   string   // with 409
+	terms      string   // with userActionRequired: target of a Link with rel="terms-of-service"
+	instance   string   // where a human is told what to do
+
+	retryAfter time.Duration // with rateLimited; zero means no Retry-After
 }
 
 // Subproblem is the part of a problem that concerns one identifier (RFC 8555, section 6.7.1).
@@ -38,6 +44,12 @@ type Subproblem struct {
 
 // Error returns the type and the detail.
 func (p *Problem) Error() string { return shortType(p.Type) + ": " + p.Detail }
+
+// within returns p with a detail that begins with where it is.
+func (p *Problem) within(where string) *Problem {
+	p.Detail = where + ": " + p.Detail
+	return p
+}
 
 // problemf returns a problem of the given type with its usual status.
 func problemf(typ, format string, args ...any) *Problem {
@@ -109,5 +121,6 @@ func (p Problem) MarshalJSON() ([]byte, error) {
 		Status      int          `json:"status"`
 		Subproblems []subproblem `json:"subproblems,omitempty"`
 		Algorithms  []string     `json:"algorithms,omitempty"`
-	}{fullType(p.Type), p.Detail, p.Status, subs, p.algorithms})
+		Instance    string       `json:"instance,omitempty"`
+	}{fullType(p.Type), p.Detail, p.Status, subs, p.algorithms, p.instance})
 }

@@ -5,11 +5,12 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
+	"time"
 )
 
 // RetryAfter makes the successful replies of an endpoint whose resource is pending or processing carry this
 // Retry-After, as it is: seconds, a date or anything absurd. Any is for endpoints without a value of their own; an
-// empty value ends it.
+// empty value means no header. RenewalInfo always carries one: 6 hours, if nothing else is set.
 func (s *Server) RetryAfter(e Endpoint, value string) {
 	s.faults.mu.Lock()
 	defer s.faults.mu.Unlock()
@@ -19,14 +20,41 @@ func (s *Server) RetryAfter(e Endpoint, value string) {
 	s.faults.retryAfter[e] = value
 }
 
-func (fs *faults) retryAfterOf(e Endpoint) string {
+// retryAfterOf returns the Retry-After that the test wants for an endpoint, and whether it wants any.
+func (fs *faults) retryAfterOf(e Endpoint) (value string, set bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if value, ok := fs.retryAfter[e]; ok {
+	if value, set = fs.retryAfter[e]; !set {
+		value, set = fs.retryAfter[Any]
+	}
+	return value, set
+}
+
+// retryAfter returns the Retry-After of a reply; empty means none.
+func (s *Server) retryAfter(e Endpoint, rep *reply) string {
+	if !rep.pending && rep.retryAfter == 0 {
+		return ""
+	}
+	if value, set := s.faults.retryAfterOf(e); set {
 		return value
 	}
-	return fs.retryAfter[Any]
+	if rep.retryAfter == 0 {
+		return ""
+	}
+	return s.retryAfterValue(rep.retryAfter)
 }
+
+// retryAfterValue writes a time to wait for Retry-After: in seconds or as a date (RFC 9110, section 10.2.3). Either has no
+// fractions, so it is rounded up: a client that comes back then does not come too early.
+func (s *Server) retryAfterValue(d time.Duration) string {
+	if s.RetryAfterDates {
+		return roundUp(s.now().Add(d)).UTC().Format(http.TimeFormat)
+	}
+	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
+}
+
+// roundUp returns the first full second that is not before t.
+func roundUp(t time.Time) time.Time { return t.Add(time.Second - 1).Truncate(time.Second) }
 
 // answer sends a handler's reply.
 func (s *Server) answer(x *exchange, rep *reply) {
@@ -38,10 +66,14 @@ func (s *Server) answer(x *exchange, rep *reply) {
 	if rep.up != "" {
 		h.Add("Link", "<"+rep.up+`>;rel="up"`)
 	}
-	if rep.pending {
-		if value := s.faults.retryAfterOf(x.endpoint); value != "" {
-			h.Set("Retry-After", value)
-		}
+	if rep.next != "" {
+		h.Add("Link", "<"+rep.next+`>;rel="next"`)
+	}
+	for _, url := range rep.alternates {
+		h.Add("Link", "<"+url+`>;rel="alternate"`)
+	}
+	if value := s.retryAfter(x.endpoint, rep); value != "" {
+		h.Set("Retry-After", value)
 	}
 	body, contentType := rep.raw, rep.rawType
 	if rep.json != nil {
@@ -68,6 +100,15 @@ func (s *Server) sendProblem(x *exchange, problem Problem, header http.Header) {
 	if problem.allow != "" {
 		h.Set("Allow", problem.allow)
 	}
+	if problem.location != "" {
+		h.Set("Location", problem.location)
+	}
+	if problem.terms != "" {
+		h.Add("Link", "<"+problem.terms+`>;rel="terms-of-service"`)
+	}
+	if problem.retryAfter > 0 {
+		h.Set("Retry-After", s.retryAfterValue(problem.retryAfter))
+	}
 	h.Set("Content-Type", "application/problem+json")
 	maps.Copy(h, header)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
@@ -77,18 +118,29 @@ func (s *Server) sendProblem(x *exchange, problem Problem, header http.Header) {
 }
 
 // commonHeaders sets what RFC 8555 wants on replies: a nonce on those to POST and of newNonce (section 6.5), and the
-// way back to the directory on all but its own (section 7.1).
+// way back to the directory on all but its own (section 7.1). The date is that of the CA's clock.
 func (s *Server) commonHeaders(x *exchange) {
 	h := x.w.Header()
-	if x.r.Method == http.MethodPost || x.endpoint == NewNonce {
-		h.Set("Replay-Nonce", s.nonces.issue())
-	}
+	s.addDate(x)
+	s.addNonce(x)
 	if x.endpoint != Directory {
 		h.Add("Link", "<"+s.URL+`>;rel="index"`)
 	}
 	h.Set("Cache-Control", "public, max-age=0, no-cache")
 	if x.endpoint == NewNonce {
 		h.Set("Cache-Control", "no-store")
+	}
+}
+
+// addDate adds the date by the CA's clock.
+func (s *Server) addDate(x *exchange) {
+	x.w.Header().Set("Date", s.now().UTC().Format(http.TimeFormat))
+}
+
+// addNonce adds a new nonce to the reply if its kind has one.
+func (s *Server) addNonce(x *exchange) {
+	if x.r.Method == http.MethodPost || x.endpoint == NewNonce {
+		x.w.Header().Set("Replay-Nonce", s.nonces.issue())
 	}
 }
 

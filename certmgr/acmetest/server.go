@@ -23,7 +23,7 @@ type Server struct {
 	Lifetime time.Duration
 
 	// Terms is the URL of the terms of service; empty means that there are none. With terms, an account
-	// that does not agree is refused.
+	// that does not agree is refused. See ChangeTerms.
 	Terms string
 
 	// EAB holds the MAC keys for external account binding by key identifier. If it is not nil, a binding is required.
@@ -37,9 +37,35 @@ type Server struct {
 	// means that every order needs a validation of each name.
 	ReuseAuthorizations bool
 
+	// OrdersPerPage is how many orders a page of an account's list of orders holds; zero means 100.
+	OrdersPerPage int
+
 	// Processing is how long a finalized order stays in state "processing"; zero means that finalizing answers with
 	// the certificate's URL.
 	Processing time.Duration
+
+	// Profiles are the kinds of certificates that an order may ask for, by name; nil means that there are none. See
+	// LetsEncryptProfiles.
+	Profiles map[string]Profile
+
+	// DefaultProfile is the profile of an order that asks for none: a key of Profiles, or empty for an order without a
+	// profile, whose certificate follows the fields of the server.
+	DefaultProfile string
+
+	// AlternateChains is how many more chains each certificate is offered with, by links with the relation "alternate"
+	// (RFC 8555, section 7.4.2). Each leads to a root of its own: see AlternateRoots.
+	AlternateChains int
+
+	// NoRenewalInfo makes it a CA without renewal information (RFC 9773): the directory does not offer it, and an
+	// order's "replaces" is ignored.
+	NoRenewalInfo bool
+
+	// RateLimits are limits on what clients ask for; nil means none. See LetsEncryptRateLimits.
+	RateLimits *RateLimits
+
+	// RetryAfterDates makes the CA write each Retry-After that it thinks of itself as a date by its clock (RFC 9110,
+	// section 10.2.3), and not in seconds. What the method RetryAfter or a fault sets stays as it is.
+	RetryAfterDates bool
 
 	base     string // scheme and host of every URL
 	ca       *authority
@@ -53,14 +79,16 @@ type Server struct {
 	txt     txtRecords
 	journal journal
 
-	skew atomic.Int64 // of the CA's clock, in nanoseconds
+	skew    atomic.Int64 // of the CA's clock, in nanoseconds
+	changes broadcast    // of the journal and the state
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	tasks  tasks
 
-	mu    sync.Mutex // guards state; never held across validation, signing or a callback
-	state state
+	mu     sync.Mutex // guards state and limits; never held across validation, signing or a callback
+	state  state
+	limits limiter
 }
 
 // NewServer starts a CA on a free loopback port, over HTTPS.
@@ -84,6 +112,8 @@ func NewUnstartedServer() *Server {
 	s := &Server{ctx: ctx, cancel: cancel, ca: newAuthority()}
 	s.nonces.init()
 	s.state.init()
+	s.limits.init()
+	s.journal.changes = &s.changes
 	return s
 }
 
@@ -122,10 +152,13 @@ func (s *Server) mustBeNew() {
 			panic("acmetest: unknown challenge type " + typ)
 		}
 	}
+	s.checkProfiles()
+	s.ca.crossSign(s.AlternateChains)
 }
 
 func (s *Server) setBase(base string) {
 	s.base = base
+	s.state.terms = s.Terms
 	s.URL = base + pathDirectory
 }
 
@@ -144,6 +177,8 @@ func (s *Server) Roots() *x509.CertPool {
 // returns when all goroutines of the server have ended, and may be called more than once.
 //
 // Close waits for the callbacks of a [Target] that are running. Their contexts have ended by then.
+// Over a listener, the goroutines of net/http's own clients end a moment later, and that of a reply whose body the test
+// neither reads nor closes stays: closing it is the test's duty, as always.
 func (s *Server) Close() {
 	s.tasks.refuse()
 	s.cancel()

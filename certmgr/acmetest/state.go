@@ -2,6 +2,7 @@ package acmetest
 
 import (
 	"crypto/x509"
+	"encoding/json"
 	"slices"
 	"time"
 )
@@ -28,6 +29,7 @@ const (
 type state struct {
 	accounts       []*account
 	accountByKey   map[string]*account // by thumbprint
+	terms          string              // the URL of the terms of service in force, or empty
 	orders         []*order
 	authorizations []*authorization
 	challenges     []*challenge
@@ -42,23 +44,31 @@ type account struct {
 	contact []string
 	status  string
 	agreed  bool
+	terms   string          // that it agreed to
+	binding json.RawMessage // to an external account, or nil
 }
 
 type order struct {
 	id             int
 	account        *account
 	hosts          []string
+	domains        []string // that its certificate counts for
 	authorizations []*authorization
 	status         string
 	expires        time.Time
 	problem        *Problem
 	certificate    *certificate
+	replaces       *certificate // that the client named, or nil
+	inWindow       bool         // placed within the renewal window of what it replaces
+	profile        string       // a key of Server.Profiles, or empty
+	created        time.Time
 }
 
 type authorization struct {
 	id         int
 	account    *account
 	host       string
+	profile    string // of the order that it was made for
 	status     string
 	expires    time.Time
 	challenges []*challenge
@@ -81,7 +91,14 @@ type certificate struct {
 	leaf    *x509.Certificate
 	request *x509.CertificateRequest
 	pem     []byte
-	revoked bool
+	certID  string
+
+	alternates [][]byte // other chains, in PEM
+
+	revoked     bool
+	revokedAt   time.Time
+	window      RenewalWindow // that the test wants
+	replacement *order        // the newest that replaces it, or nil
 }
 
 // numbered returns number id of a list, or nil.
@@ -125,11 +142,17 @@ func (o *order) current(now time.Time) string {
 	return o.status
 }
 
-// hostsOf returns the names that a resource is about.
-func (s *Server) hostsOf(e Endpoint, id int) []string {
+// revoke revokes the certificate. Server.mu is held.
+func (c *certificate) revoke(now time.Time) {
+	c.revoked, c.revokedAt = true, now
+	c.window = RenewalWindow{} // what was set before does not hold any more
+}
+
+// hostsOf returns the names that the resource of a request is about.
+func (s *Server) hostsOf(x *exchange) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch e {
+	switch id := x.id; x.endpoint {
 	case Order, Finalize:
 		if o := numbered(s.state.orders, id); o != nil {
 			return slices.Clone(o.hosts)
@@ -144,6 +167,10 @@ func (s *Server) hostsOf(e Endpoint, id int) []string {
 		}
 	case Certificate:
 		if c := numbered(s.state.certificates, id); c != nil {
+			return slices.Clone(c.hosts)
+		}
+	case RenewalInfo:
+		if c, _ := s.certificateWith(x.certID()); c != nil {
 			return slices.Clone(c.hosts)
 		}
 	}

@@ -3,7 +3,6 @@ package acmetest
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -30,9 +29,11 @@ func (s *Server) validate(c *challenge, host, keyAuthorization string) {
 		return // the server is closed: nobody asks any more
 	}
 	now := s.now()
+	defer s.changes.notify()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := c.authorization
+	s.countValidation(a, problem != nil)
 	if problem != nil {
 		filled := problem.filled()
 		c.status, c.problem = invalid, &filled
@@ -44,18 +45,16 @@ func (s *Server) validate(c *challenge, host, keyAuthorization string) {
 	}
 	a.status = c.status
 	if a.status == valid {
-		a.expires = now.Add(validLifetime)
+		a.expires = now.Add(s.authorizationLifetimeOf(a.profile))
 	}
 }
 
 // challengeProblem returns why a validation fails, or nil. The type and token of a challenge never change, so no lock
 // is needed.
 func (s *Server) challengeProblem(ctx context.Context, typ, host, token, keyAuthorization string) *Problem {
-	for _, f := range s.hosts.find(faultValidation, host) {
-		if f.challengeType == "" || f.challengeType == typ {
-			problem := f.problem
-			return &problem
-		}
+	for _, f := range s.hosts.takeType(faultValidation, typ, host) {
+		problem := f.problem
+		return &problem
 	}
 	switch typ {
 	case tlsALPN01:
@@ -65,20 +64,6 @@ func (s *Server) challengeProblem(ctx context.Context, typ, host, token, keyAuth
 	default:
 		return s.validateHTTP01(ctx, host, token, keyAuthorization)
 	}
-}
-
-// failedValidations describes the validations that failed, oldest authorization first.
-func (s *Server) failedValidations() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var list []string
-	for _, c := range s.state.challenges {
-		if c.status == invalid && c.problem != nil {
-			list = append(list, fmt.Sprintf("validation of %s failed: %s: %q",
-				c.authorization.host, shortType(c.problem.Type), c.problem.Detail))
-		}
-	}
-	return list
 }
 
 // dialTarget connects to the address of a target. An empty address refuses.

@@ -1,0 +1,74 @@
+package acmetest
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// aLabelPrefix begins the labels that stand for others than ASCII (RFC 5890, section 2.3.2.1).
+const aLabelPrefix = "xn--"
+
+// isALabel reports whether a label in lower case that begins as an A-label is encoded as one, which RFC 8555, section
+// 7.1.4, tells servers to check. Which characters a name may have is not checked.
+func isALabel(label string) bool {
+	text, ok := decodePunycode(strings.TrimPrefix(label, aLabelPrefix))
+	return ok && strings.ContainsFunc(text, func(r rune) bool { return r > unicode.MaxASCII })
+}
+
+// decodePunycode decodes RFC 3492, with its parameters and names. The input is a part of a DNS label.
+func decodePunycode(encoded string) (string, bool) {
+	const base, tMin, tMax = 36, 1, 26
+	var n, position, bias int64 = 128, 0, 72
+	var output []rune
+	if i := strings.LastIndexByte(encoded, '-'); i >= 0 {
+		output, encoded = []rune(encoded[:i]), encoded[i+1:]
+	}
+	for encoded != "" {
+		before := position
+		for weight, k := int64(1), int64(base); ; k += base {
+			digit := int64(-1)
+			if encoded != "" {
+				digit = int64(strings.IndexByte("abcdefghijklmnopqrstuvwxyz0123456789", encoded[0]))
+			}
+			// In a label of 63 bytes nothing that is larger leads to a character.
+			if digit < 0 || weight > unicode.MaxRune*64 {
+				return "", false
+			}
+			encoded = encoded[1:]
+			position += digit * weight
+			t := min(max(k-bias, tMin), tMax)
+			if digit < t {
+				break
+			}
+			weight *= base - t
+		}
+		length := int64(len(output) + 1)
+		bias = adaptBias(position-before, length, before == 0)
+		n += position / length
+		position %= length
+		if n > unicode.MaxRune || !utf8.ValidRune(rune(n)) {
+			return "", false
+		}
+		output = append(output[:position], append([]rune{rune(n)}, output[position:]...)...)
+		position++
+	}
+	return string(output), true
+}
+
+// adaptBias is the function of RFC 3492, section 6.1.
+func adaptBias(delta, length int64, first bool) int64 {
+	const base, tMin, tMax, skew, damp = 36, 1, 26, 38, 700
+	if first {
+		delta /= damp
+	} else {
+		delta /= 2
+	}
+	delta += delta / length
+	k := int64(0)
+	for delta > (base-tMin)*tMax/2 {
+		delta /= base - tMin
+		k += base
+	}
+	return k + (base-tMin+1)*delta/(delta+skew)
+}

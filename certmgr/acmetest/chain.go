@@ -1,0 +1,78 @@
+package acmetest
+
+import (
+	"crypto"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// issuer is a root with a certificate of it for the intermediate's key.
+type issuer struct{ root, intermediate *x509.Certificate }
+
+// newIssuer makes a root and lets it certify the intermediate's key. All issuers' intermediates have the same subject
+// and key, so that a leaf fits each of them.
+func newIssuer(rootName string, pub crypto.PublicKey) issuer {
+	now := time.Now()
+	rootKey := newKey()
+	rootTemplate := caTemplate(rootName, rootKey.Public(), now.AddDate(20, 0, 0))
+	root := mustParse(mustCreate(rootTemplate, rootTemplate, rootKey.Public(), rootKey))
+	template := caTemplate("acmetest Intermediate", pub, now.AddDate(10, 0, 0))
+	template.MaxPathLenZero = true
+	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	template.Policies = domainValidated()
+	return issuer{root, mustParse(mustCreate(template, root, pub, rootKey))}
+}
+
+// crossSign makes n more roots that certify the intermediate.
+func (a *authority) crossSign(n int) {
+	for i := range n {
+		root := fmt.Sprintf("acmetest Alternate Root %d", i+1)
+		a.alternates = append(a.alternates, newIssuer(root, a.intermediateKey.Public()))
+	}
+}
+
+// AlternateRoots returns a new pool with the root that alternate chain number i leads to, from 1 to AlternateChains.
+// The server must be started. It panics if there is no such chain.
+func (s *Server) AlternateRoots(i int) *x509.CertPool {
+	if i < 1 || i > len(s.ca.alternates) {
+		panic(fmt.Sprintf("acmetest: there is no alternate chain %d of %d (is AlternateChains set, the server started?)",
+			i, len(s.ca.alternates)))
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(s.ca.alternates[i-1].root)
+	return pool
+}
+
+// chains returns the chains of a leaf in DER, without their roots: the usual one first, then the alternates.
+func (a *authority) chains(leaf *x509.Certificate) [][][]byte {
+	chains := [][][]byte{{leaf.Raw, a.intermediate.Raw}}
+	for _, i := range a.alternates {
+		chains = append(chains, [][]byte{leaf.Raw, i.intermediate.Raw})
+	}
+	return chains
+}
+
+// chainReply sends the chain that the path names, with links to the others (RFC 8555, section 7.4.2): "/certificate/7"
+// is the usual one, "/certificate/7/1" the first alternate. s.mu is held.
+func (s *Server) chainReply(x *exchange, c *certificate) (*reply, *Problem) {
+	base := s.url(pathCertificate, c.id)
+	rep := &reply{status: http.StatusOK, rawType: "application/pem-certificate-chain"}
+	for i, chain := range append([][]byte{c.pem}, c.alternates...) {
+		url := base
+		if i > 0 {
+			url = fmt.Sprintf("%s/%d", base, i)
+		}
+		if url == s.base+x.r.URL.Path {
+			rep.raw = chain
+		} else {
+			rep.alternates = append(rep.alternates, url)
+		}
+	}
+	if rep.raw == nil {
+		return nil, notFound("certificate %d has no chain %s", c.id, strings.TrimPrefix(x.r.URL.Path, pathCertificate))
+	}
+	return rep, nil
+}

@@ -1,0 +1,491 @@
+package acmetest_test
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/crypto/acme"
+	"golang.org/x/net/publicsuffix"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
+)
+
+// limited runs a test in a bubble with a CA that has these limits, but none for requests, since no time passes between
+// them in a bubble.
+func limited(t *testing.T, limits acmetest.RateLimits, f func(t *testing.T, s *acmetest.Server, c *rawClient)) {
+	t.Helper()
+	limits.Requests = nil
+	synctest.Test(t, func(t *testing.T) {
+		s := acmetest.NewUnstartedServer()
+		s.RateLimits = &limits
+		s.StartMemory()
+		defer s.Close()
+		f(t, s, newRawClient(t, s))
+	})
+}
+
+// ask asks for an order, for the certificate that it replaces if that is not empty.
+func (c *rawClient) ask(replaces string, hosts ...string) answer {
+	c.t.Helper()
+	if c.kid == "" {
+		c.register()
+	}
+	var identifiers []map[string]string
+	for _, host := range hosts {
+		typ := "dns"
+		if net.ParseIP(host) != nil {
+			typ = "ip"
+		}
+		identifiers = append(identifiers, map[string]string{"type": typ, "value": host})
+	}
+	payload := map[string]any{"identifiers": identifiers}
+	if replaces != "" {
+		payload["replaces"] = replaces
+	}
+	return c.do(post{url: c.endpoint("/new-order"), payload: string(mustJSON(c.t, payload))})
+}
+
+// obtain gets a certificate and returns the reply of newOrder, which may be a refusal.
+func (c *rawClient) obtain(replaces string, hosts ...string) answer {
+	c.t.Helper()
+	for _, host := range hosts {
+		c.server.Resolve(host, acmetest.Target{HTTPHandler: keyAuthorizer(c.t, c.key)})
+	}
+	o := c.ask(replaces, hosts...)
+	if o.status != http.StatusCreated {
+		return o
+	}
+	c.validate(o)
+	var request x509.CertificateRequest
+	for _, host := range hosts {
+		if ip := net.ParseIP(host); ip != nil {
+			request.IPAddresses = append(request.IPAddresses, ip)
+		} else {
+			request.DNSNames = append(request.DNSNames, host)
+		}
+	}
+	if a := c.finalize(o, csr(c.t, newECKey(c.t), request)); a.str("status") != "valid" {
+		c.t.Fatalf("finalize: %d %s", a.status, a.body)
+	}
+	return o
+}
+
+// isLimited checks a refusal: the limit that it names, and how long it takes (rounded up to seconds); zero is for ever.
+func isLimited(t *testing.T, a answer, limit string, wait time.Duration) {
+	t.Helper()
+	if a.status != http.StatusTooManyRequests || a.problem() != "rateLimited" {
+		t.Fatalf("not refused by %s: %d %s", limit, a.status, a.body)
+	}
+	detail, seconds := a.str("detail"), ""
+	if wait > 0 {
+		seconds = fmt.Sprint(int64(wait / time.Second))
+		until := time.Now().Add(wait).UTC().Format("2006-01-02 15:04:05 UTC")
+		if !strings.HasSuffix(detail, "retry after "+until) {
+			t.Errorf("the text %q does not say %s", detail, until)
+		}
+	}
+	if !strings.Contains(detail, limit) || a.header.Get("Retry-After") != seconds {
+		t.Errorf("refused with Retry-After %q, %q; want %s, %q", a.header.Get("Retry-After"), detail, limit, seconds)
+	}
+}
+
+// What Let's Encrypt allows at once, and when there is one more. An event reports what refused it.
+func TestLetsEncryptRateLimits(t *testing.T) {
+	tests := []struct {
+		limit  string
+		burst  int
+		refill time.Duration
+		event  func(c *rawClient, n int) answer
+		whose  string // in the text
+	}{
+		{"NewAccounts", 10, 18 * time.Minute, func(c *rawClient, n int) answer {
+			return newRawClient(c.t, c.server).do(post{url: c.endpoint("/new-account"), payload: `{}`})
+		}, "new accounts for the address 127.0.0.1"},
+		{"NewOrders", 300, 36 * time.Second, func(c *rawClient, n int) answer {
+			return c.ask("", fmt.Sprintf("www.example-%d.com", n))
+		}, "/account/1"},
+		{"CertificatesPerDomain", 50, 201*time.Minute + 36*time.Second, func(c *rawClient, n int) answer {
+			return c.obtain("", fmt.Sprintf("a%d.b.example.com", n))
+		}, "names of example.com"},
+		{"CertificatesPerDomain", 50, 201*time.Minute + 36*time.Second, func(c *rawClient, n int) answer {
+			return c.obtain("", fmt.Sprintf("2001:db8:1:2:%x::1", n+1))
+		}, "names of 2001:db8:1:2::/64"},
+		{"CertificatesPerSet", 5, 33*time.Hour + 36*time.Minute, func(c *rawClient, n int) answer {
+			return c.obtain("", "www.example.com", "192.0.2.1", "example.com")
+		}, "exactly the names 192.0.2.1,example.com,www.example.com"},
+		{"FailedValidations", 5, 12 * time.Minute, func(c *rawClient, n int) answer {
+			c.server.Resolve("www.example.com", acmetest.Target{})
+			o := c.ask("", "www.example.com", fmt.Sprintf("other.example-%d.com", n))
+			if o.status == http.StatusCreated {
+				o.object["authorizations"] = o.object["authorizations"].([]any)[1:] // the first is for other
+				c.validate(o)
+			}
+			return o
+		}, "www.example.com by"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.limit, func(t *testing.T) {
+			limited(t, *acmetest.LetsEncryptRateLimits(), func(t *testing.T, s *acmetest.Server, c *rawClient) {
+				if tt.limit != "NewAccounts" {
+					c.register()
+				}
+				n := 0
+				event := func(n int) answer { t.Helper(); return tt.event(c, n) }
+				for ; n < tt.burst; n++ {
+					if a := event(n); a.status != http.StatusCreated {
+						t.Fatalf("number %d was refused: %s", n+1, a.body)
+					}
+				}
+				refused := event(n)
+				isLimited(t, refused, tt.limit, tt.refill)
+				if !strings.Contains(refused.str("detail"), tt.whose) {
+					t.Errorf("the text %q does not say %q", refused.str("detail"), tt.whose)
+				}
+				time.Sleep(tt.refill - time.Second)
+				isLimited(t, event(n), tt.limit, time.Second)
+				time.Sleep(time.Second)
+				if a := event(n); a.status != http.StatusCreated {
+					t.Errorf("after the time the CA named: %d %s", a.status, a.body)
+				}
+				isLimited(t, event(n+1), tt.limit, tt.refill)
+			})
+		})
+	}
+}
+
+// The limits do not touch what is not theirs.
+func TestRateLimitsAreSeparate(t *testing.T) {
+	one := acmetest.Limit{Burst: 1, Refill: time.Hour}
+	type step struct {
+		second bool // by another account
+		hosts  []string
+		want   string // limit that refuses it
+	}
+	tests := []struct {
+		name   string
+		limits acmetest.RateLimits
+		steps  []step
+	}{
+		{"none", acmetest.RateLimits{}, []step{{hosts: []string{"a.example.com"}}, {hosts: []string{"a.example.com"}}}},
+		{"orders are counted for each account", acmetest.RateLimits{NewOrders: one}, []step{
+			{false, []string{"a.example.com"}, ""},
+			{false, []string{"b.example.com"}, "NewOrders"},
+			{true, []string{"b.example.com"}, ""},
+			{true, []string{"c.example.com"}, "NewOrders"},
+		}},
+		{"renewals are exempt from NewOrders", acmetest.RateLimits{NewOrders: one}, []step{
+			{false, []string{"a.example.com", "b.example.com"}, ""},
+			{false, []string{"b.example.com", "a.example.com"}, ""},
+			{false, []string{"A.example.com", "b.example.com"}, ""},
+			{false, []string{"a.example.com"}, "NewOrders"},
+		}},
+		{"domains are counted over all accounts", acmetest.RateLimits{CertificatesPerDomain: one}, []step{
+			{false, []string{"a.example.com"}, ""},
+			{true, []string{"b.example.com"}, "CertificatesPerDomain"},
+			{true, []string{"b.example.org"}, ""},
+			{false, []string{"example.net", "b.example.org"}, "CertificatesPerDomain"},
+			{false, []string{"example.net"}, ""},
+		}},
+		{"renewals are exempt from CertificatesPerDomain, by any account", acmetest.RateLimits{CertificatesPerDomain: one}, []step{
+			{false, []string{"a.example.com"}, ""},
+			{false, []string{"a.example.com"}, ""},
+			{true, []string{"a.example.com"}, ""},
+			{false, []string{"a.example.com", "a.example.org"}, "CertificatesPerDomain"},
+		}},
+		{"one certificate spends one token of a domain", acmetest.RateLimits{CertificatesPerDomain: acmetest.Limit{Burst: 2, Refill: time.Hour}}, []step{
+			{false, []string{"a.example.com", "b.example.com", "example.com"}, ""},
+			{false, []string{"a.example.com"}, ""},
+			{false, []string{"b.example.com"}, "CertificatesPerDomain"},
+		}},
+		{"addresses", acmetest.RateLimits{CertificatesPerDomain: one}, []step{
+			{false, []string{"192.0.2.1", "2001:db8::1"}, ""},
+			{false, []string{"192.0.2.2", "2001:db8:0:1::1"}, ""},
+			{false, []string{"192.0.2.1"}, "CertificatesPerDomain"},
+			{false, []string{"2001:db8::ffff:ffff:ffff:ffff"}, "CertificatesPerDomain"},
+		}},
+		{"sets are counted over all accounts", acmetest.RateLimits{CertificatesPerSet: one}, []step{
+			{false, []string{"a.example.com"}, ""},
+			{false, []string{"a.example.com", "b.example.com"}, ""},
+			{true, []string{"a.example.com"}, "CertificatesPerSet"},
+			{true, []string{"b.example.com", "a.example.com"}, "CertificatesPerSet"},
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			limited(t, tt.limits, func(t *testing.T, s *acmetest.Server, c *rawClient) {
+				second := newRawClient(t, s)
+				for i, step := range tt.steps {
+					who := c
+					if step.second {
+						who = second
+					}
+					a := who.obtain("", step.hosts...)
+					if step.want != "" {
+						isLimited(t, a, step.want, time.Hour)
+					} else if a.status != http.StatusCreated {
+						t.Fatalf("step %d: %d %s\n%v", i, a.status, a.body, s)
+					}
+				}
+			})
+		})
+	}
+}
+
+// Certificates are counted when they are issued, not when they are ordered.
+func TestRateLimitsOfCertificatesAreSpentAtIssuance(t *testing.T) {
+	limited(t, acmetest.RateLimits{CertificatesPerSet: acmetest.Limit{Burst: 1, Refill: time.Hour}},
+		func(t *testing.T, s *acmetest.Server, c *rawClient) {
+			for range 3 {
+				if a := c.ask("", "a.example.com"); a.status != http.StatusCreated {
+					t.Fatalf("%d %s", a.status, a.body)
+				}
+			}
+			c.newLeaf("a.example.com")
+			isLimited(t, c.ask("", "a.example.com"), "CertificatesPerSet", time.Hour)
+		})
+}
+
+// For 120 days an order with the same names is a renewal.
+func TestRenewalExemptionEnds(t *testing.T) {
+	limited(t, acmetest.RateLimits{CertificatesPerDomain: acmetest.Limit{Burst: 1}},
+		func(t *testing.T, s *acmetest.Server, c *rawClient) {
+			c.newLeaf("a.example.com")
+			isLimited(t, c.ask("", "b.example.com"), "CertificatesPerDomain", 0)
+			time.Sleep(120 * day)
+			if a := c.ask("", "a.example.com"); a.status != http.StatusCreated {
+				t.Errorf("after 120 days: %s", a.body)
+			}
+			time.Sleep(time.Second)
+			isLimited(t, c.ask("", "a.example.com"), "CertificatesPerDomain", 0)
+		})
+}
+
+// An order that replaces a certificate in its window is exempt from all limits, another is not.
+func TestReplacementsInTheirWindowAreExempt(t *testing.T) {
+	one := acmetest.Limit{Burst: 1, Refill: 1000 * time.Hour}
+	limits := acmetest.RateLimits{NewOrders: one, CertificatesPerDomain: one, CertificatesPerSet: one, FailedValidations: one}
+	limited(t, limits, func(t *testing.T, s *acmetest.Server, c *rawClient) {
+		leaf := c.newLeaf("a.example.com")
+		s.FailValidation("b.example.com", "", acmetest.Problem{}, acmetest.Times(1))
+		s.SetClockSkew(1000 * time.Hour) // one order more
+		c.ready("b.example.com")
+		s.SetClockSkew(0)
+
+		isLimited(t, c.ask(acmetest.CertID(leaf), "a.example.com"), "CertificatesPerSet", 1000*time.Hour)
+		isLimited(t, c.ask(acmetest.CertID(leaf), "a.example.com", "c.example.com"), "NewOrders", 1000*time.Hour)
+		s.SetRenewalWindow(leaf, acmetest.RenewalWindow{Start: time.Now().Add(time.Hour), End: time.Now().Add(2 * time.Hour)})
+		isLimited(t, c.ask(acmetest.CertID(leaf), "a.example.com"), "CertificatesPerSet", 1000*time.Hour)
+		s.SetClockSkew(time.Hour)
+		// The names that failed and the others, with an address: nothing is counted or refused.
+		if a := c.obtain(acmetest.CertID(leaf), "a.example.com", "b.example.com", "d.example.com"); a.status != http.StatusCreated {
+			t.Fatalf("in the window: %s", a.body)
+		}
+		if a := c.ask(acmetest.CertID(leaf), "a.example.com"); a.problem() != "alreadyReplaced" {
+			t.Errorf("a second replacement: %d %s", a.status, a.body)
+		}
+	})
+}
+
+func TestConsecutiveFailuresPause(t *testing.T) {
+	limits := acmetest.RateLimits{ConsecutiveFailures: acmetest.Limit{Burst: 2, Refill: 1000 * time.Hour}}
+	limited(t, limits, func(t *testing.T, s *acmetest.Server, c *rawClient) {
+		fail := func(times int) {
+			t.Helper()
+			s.FailValidation("a.example.com", "", acmetest.Problem{}, acmetest.Times(times))
+			for range times {
+				c.ready("a.example.com")
+			}
+		}
+		paused := func(a answer) {
+			t.Helper()
+			isLimited(t, a, "ConsecutiveFailures", 0)
+			if !strings.HasPrefix(a.str("detail"), "a.example.com: ") || !strings.Contains(a.str("detail"), "Unpause") {
+				t.Errorf("text %q", a.str("detail"))
+			}
+		}
+		c.register()
+		fail(2)
+		leaf := c.newLeaf("a.example.com") // a success fills the bucket
+		fail(2)
+		if a := c.ask("", "a.example.com"); a.status != http.StatusCreated {
+			t.Fatalf("paused too early: %s", a.body)
+		}
+		fail(1)
+		paused(c.ask("", "b.example.com", "a.example.com"))
+		time.Sleep(10_000 * time.Hour)
+		paused(c.ask("", "a.example.com"))
+		s.SetRenewalWindow(leaf, acmetest.RenewalWindow{Start: time.Now(), End: time.Now().Add(time.Hour)})
+		paused(c.ask(acmetest.CertID(leaf), "a.example.com")) // nobody is exempt
+		for _, a := range []answer{c.ask("", "b.example.com"), newRawClient(t, s).ask("", "a.example.com")} {
+			if a.status != http.StatusCreated {
+				t.Errorf("another name, another account: %s", a.body)
+			}
+		}
+		s.Unpause("other.example.com")
+		paused(c.ask("", "a.example.com"))
+		s.Unpause("A.example.com")
+		fail(2)
+		if a := c.ask("", "a.example.com"); a.status != http.StatusCreated {
+			t.Errorf("the failures were not forgotten: %s", a.body)
+		}
+		fail(1)
+		paused(c.ask("", "a.example.com"))
+	})
+}
+
+func TestRegisteredDomain(t *testing.T) {
+	tests := []struct {
+		name   string
+		f      func(host string) (string, error)
+		first  string
+		second string
+		whose  string // bucket refuses the second; empty if it is allowed
+	}{
+		{"by default two labels", nil, "a.example.co.uk", "b.other.co.uk", "names of co.uk:"},
+		{"a wildcard", nil, "a.example.com", "*.b.example.com", "names of example.com:"},
+		{"public suffixes", publicsuffix.EffectiveTLDPlusOne, "a.example.co.uk", "b.other.co.uk", ""},
+		{"the same domain", publicsuffix.EffectiveTLDPlusOne, "a.example.co.uk", "*.example.co.uk", "names of example.co.uk:"},
+		{"a public suffix counts for itself", publicsuffix.EffectiveTLDPlusOne, "github.io", "a.github.io", ""},
+		{"an error", func(string) (string, error) { return "x", errors.New("no") }, "a.example.com", "b.example.com", ""},
+		{"nothing", func(string) (string, error) { return "", nil }, "a.example.com", "b.example.com", ""},
+		{"its own", func(string) (string, error) { return "x", nil }, "a.example.com", "example.org", "names of x:"},
+		{"not for addresses", func(string) (string, error) { return "x", nil }, "192.0.2.1", "example.org", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			limits := acmetest.RateLimits{CertificatesPerDomain: acmetest.Limit{Burst: 1}, RegisteredDomain: tt.f}
+			limited(t, limits, func(t *testing.T, s *acmetest.Server, c *rawClient) {
+				if a := c.obtain("", tt.first); a.status != http.StatusCreated {
+					t.Fatal(a.str("detail"))
+				}
+				a := c.ask("", tt.second)
+				if refused := a.status != http.StatusCreated; refused != (tt.whose != "") || !strings.Contains(a.str("detail"), tt.whose) {
+					t.Errorf("%d %s; want %q", a.status, a.body, tt.whose)
+				}
+			})
+		})
+	}
+}
+
+func TestNewAccountLimitCountsNewOnes(t *testing.T) {
+	limited(t, acmetest.RateLimits{NewAccounts: acmetest.Limit{Burst: 1, Refill: time.Minute}},
+		func(t *testing.T, s *acmetest.Server, c *rawClient) {
+			other := newRawClient(t, s)
+			ask := func(c *rawClient, payload string) answer {
+				t.Helper()
+				return c.do(post{url: c.endpoint("/new-account"), payload: payload})
+			}
+			for range 3 { // refused for another reason, so nothing is spent
+				if a := ask(c, `{"contact":["tel:1"]}`); a.problem() != "unsupportedContact" {
+					t.Fatalf("%d %s", a.status, a.body)
+				}
+			}
+			for i, want := range []int{http.StatusCreated, http.StatusOK, http.StatusOK} {
+				if a := ask(c, `{}`); a.status != want {
+					t.Errorf("request %d: %d %s", i, a.status, a.body)
+				}
+			}
+			isLimited(t, ask(other, `{}`), "NewAccounts", time.Minute)
+			if a := ask(other, `{"onlyReturnExisting":true}`); a.problem() != "accountDoesNotExist" {
+				t.Errorf("%d %s", a.status, a.body)
+			}
+		})
+}
+
+// The limits of requests act in front of the CA.
+func TestRequestLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := acmetest.NewUnstartedServer()
+		s.RateLimits = acmetest.LetsEncryptRateLimits()
+		s.StartMemory()
+		defer s.Close()
+		c := newRawClient(t, s)
+		for range 40 {
+			if a := c.do(post{method: http.MethodGet, url: s.URL}); a.status != http.StatusOK {
+				t.Fatalf("%d %s", a.status, a.body)
+			}
+		}
+		a := c.do(post{method: http.MethodGet, url: s.URL})
+		if a.status != http.StatusServiceUnavailable || a.problem() != "rateLimited" || a.header.Get("Retry-After") != "1" ||
+			!strings.Contains(a.str("detail"), "requests to directory for the address 127.0.0.1: the limit Requests[directory] is 40") {
+			t.Errorf("%d, Retry-After %q, %s", a.status, a.header.Get("Retry-After"), a.body)
+		}
+		time.Sleep(time.Second / 40)
+		if a := c.do(post{method: http.MethodGet, url: s.URL}); a.status != http.StatusOK {
+			t.Errorf("a 40th of a second later: %d", a.status)
+		}
+
+		c.register() // another endpoint
+		nonce := c.nonce()
+		order := func(c *rawClient, nonce string) answer {
+			return c.do(post{url: c.endpoint("/orders/1"), header: map[string]any{"nonce": nonce}})
+		}
+		for range 125 {
+			c.do(post{url: c.endpoint("/order/7"), body: []byte("{}")})
+		}
+		a = order(c, nonce)
+		if a.status != http.StatusServiceUnavailable || a.header.Get("Replay-Nonce") != "" ||
+			!strings.Contains(a.str("detail"), "too many requests for the address 127.0.0.1: the limit Requests[Any] is 125") {
+			t.Errorf("%d %v %s", a.status, a.header, a.body)
+		}
+		time.Sleep(time.Second)
+		if a = order(c, nonce); a.status != http.StatusOK || a.header.Get("Replay-Nonce") == "" {
+			t.Errorf("with the same nonce: %d %s", a.status, a.body)
+		}
+	})
+}
+
+// A client that others wrote sees the limit for what it is, in seconds and as a date.
+func TestRateLimitForAClient(t *testing.T) {
+	for _, dates := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := acmetest.NewUnstartedServer()
+			s.RateLimits = &acmetest.RateLimits{NewOrders: acmetest.Limit{Burst: 1, Refill: 90 * time.Minute}}
+			s.RetryAfterDates = dates
+			s.StartMemory()
+			defer s.Close()
+			client := newACMEClient(t, s)
+			client.RetryBackoff = func(int, *http.Request, *http.Response) time.Duration { return -1 }
+			if _, err := client.AuthorizeOrder(t.Context(), acme.DomainIDs("a.example.com")); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(30*time.Minute + 300*time.Millisecond)
+			_, err := client.AuthorizeOrder(t.Context(), acme.DomainIDs("a.example.com"))
+			if wait, ok := acme.RateLimit(err); !ok || wait.Round(time.Second) != time.Hour {
+				t.Errorf("dates %v: wait %v: %v", dates, wait, err)
+			}
+			if requests := s.Requests(); requests[len(requests)-1].Problem != "rateLimited" {
+				t.Errorf("the log does not show it\n%v", s)
+			}
+		})
+	}
+}
+
+// A clock that is set back makes nobody wait for longer than a token takes.
+func TestRateLimitsFollowTheClock(t *testing.T) {
+	limited(t, acmetest.RateLimits{NewOrders: acmetest.Limit{Burst: 2, Refill: time.Hour}},
+		func(t *testing.T, s *acmetest.Server, c *rawClient) {
+			s.SetClockSkew(100 * day)
+			c.ask("", "a.example.com")
+			c.ask("", "a.example.com")
+			s.SetClockSkew(0)
+			isLimited(t, c.ask("", "a.example.com"), "NewOrders", time.Hour)
+			time.Sleep(time.Hour)
+			if a := c.ask("", "a.example.com"); a.status != http.StatusCreated {
+				t.Errorf("an hour later: %s", a.body)
+			}
+			s.SetClockSkew(2 * time.Hour)
+			for range 2 {
+				if a := c.ask("", "a.example.com"); a.status != http.StatusCreated {
+					t.Errorf("a clock that is ahead refills: %s", a.body)
+				}
+			}
+		})
+}

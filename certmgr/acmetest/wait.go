@@ -1,0 +1,132 @@
+package acmetest
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+)
+
+// waitLines is how many requests and failures the error of a wait that ended in vain shows.
+const waitLines = 5
+
+// WaitUntil returns nil as soon as condition returns true. It calls condition at once and then after whatever the CA has
+// seen or done: a request, a reply, a validation, a certificate. So a test needs no loop that sleeps:
+//
+//	err := ca.WaitUntil(ctx, "a failed validation", func() bool {
+//		return slices.Contains(ca.Authorizations("www.example.com"), "invalid")
+//	})
+//
+// If the context ends or the server is closed before, it returns an error that wraps the context's cause or
+// http.ErrServerClosed, and names what was waited for and the last that the CA saw.
+//
+// Condition runs in the caller's goroutine and may call all methods of the server. What the mere passing of time changes,
+// such as the expiry of an order, is not noticed before something else happens. All waits work within a testing/synctest
+// bubble.
+func (s *Server) WaitUntil(ctx context.Context, what string, condition func() bool) error {
+	return s.wait(ctx, "", func() string { return what }, condition)
+}
+
+// WaitCount returns nil as soon as n requests that fit m have come in since the start, those that ran into a fault
+// included. The Count of m is ignored. Errors are as those of WaitUntil.
+func (s *Server) WaitCount(ctx context.Context, m Match, n int) error {
+	what := func() string {
+		endpoint, about := m.Endpoint, ""
+		if endpoint == Any {
+			endpoint = "any endpoint"
+		}
+		if m.Host != "" {
+			about = " about " + m.Host
+		}
+		return fmt.Sprintf("%d requests to %s%s (%d came in)", n, endpoint, about, s.countMatch(m))
+	}
+	return s.wait(ctx, m.Host, what, func() bool { return s.countMatch(m) >= n })
+}
+
+// WaitIssued returns certificate number n, counted from 1, of those that IssuedFor returns for a name, as soon as there
+// is one. Errors are as those of WaitUntil.
+func (s *Server) WaitIssued(ctx context.Context, host string, n int) (*x509.Certificate, error) {
+	n = max(n, 1)
+	var certs []*x509.Certificate
+	what := func() string { return fmt.Sprintf("certificate %d for %s (%d were issued)", n, host, len(certs)) }
+	err := s.wait(ctx, host, what, func() bool {
+		certs = s.IssuedFor(host)
+		return len(certs) >= n
+	})
+	if err != nil {
+		return nil, err
+	}
+	return certs[n-1], nil
+}
+
+// WaitInFlight returns nil as soon as n or more requests are being handled, stalled ones included; with 0, as soon as
+// none is. Errors are as those of WaitUntil.
+func (s *Server) WaitInFlight(ctx context.Context, n int) error {
+	what := func() string { return fmt.Sprintf("%d requests being handled (%d are)", n, s.InFlight()) }
+	return s.wait(ctx, "", what, func() bool {
+		inFlight := s.InFlight()
+		return inFlight == 0 && n == 0 || n > 0 && inFlight >= n
+	})
+}
+
+// wait is WaitUntil for a name, which may be empty. What says what it waits for, when it has ended in vain.
+func (s *Server) wait(ctx context.Context, host string, what func() string, condition func() bool) error {
+	var cause error
+	for {
+		changed := s.changes.watch() // before the look, so that nothing is missed
+		if condition() {
+			return nil
+		}
+		if cause != nil {
+			return fmt.Errorf("acmetest: waiting for %s: %w%s", what(), cause, s.recently(host))
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			cause = context.Cause(ctx) // after one last look
+		case <-s.ctx.Done():
+			cause = http.ErrServerClosed
+		}
+	}
+}
+
+// recently describes the last failures for a name (any, if it is empty) and the last requests, in one line.
+func (s *Server) recently(host string) string {
+	failures := s.failures(strings.ToLower(host))
+	lines := failures[max(0, len(failures)-waitLines):]
+	if requests := s.journal.last(waitLines); len(requests) > 0 {
+		for _, r := range requests {
+			lines = append(lines, strings.Join(strings.Fields(s.line(r, requests[0].Time)), " "))
+		}
+	} else {
+		lines = append(lines, "no request came in")
+	}
+	return "; " + strings.Join(lines, "; ")
+}
+
+// broadcast tells waiters that something has changed. The zero value is ready for use.
+type broadcast struct {
+	mu sync.Mutex
+	ch chan struct{} // nil while nobody watches
+}
+
+// watch returns a channel that the next notify closes. The waiter makes it, so that it belongs to the waiter's bubble.
+func (b *broadcast) watch() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ch == nil {
+		b.ch = make(chan struct{})
+	}
+	return b.ch
+}
+
+func (b *broadcast) notify() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ch != nil {
+		close(b.ch)
+		b.ch = nil
+	}
+}
