@@ -1,64 +1,50 @@
 package acmeclient
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
-	"io"
-	"log"
-	"maps"
 	"net/http"
 	"net/http/cookiejar"
-	"net/http/httptest"
 	"reflect"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
 func TestAttemptsShareDirectoryAndNonces(t *testing.T) {
-	f := newFakeCA()
-	ca := newTestCA(f)
-	key := newKey(t)
+	s := newSite(t)
+	ca := s.ca(s.Client())
 	for range 20 { // one client for each attempt
-		if _, err := ca.Client(key, testKID).GetOrder(t.Context(), testOrder); err != nil {
+		if err := s.getOrder(t, ca); err != nil {
 			t.Fatal(err)
 		}
 	}
-	f.expect(t, "GET /dir", 1)
-	f.expect(t, "HEAD /nonce", 1)
-	f.expect(t, "POST /order/1", 20)
+	s.expect(t, acmetest.Directory, 1)
+	s.expect(t, acmetest.NewNonce, 1)
+	s.expect(t, acmetest.Order, 20)
 }
 
 // x/crypto/acme holds mutexes while it asks for the directory, a nonce or the account.
 // An attempt that hangs in one of them must not be felt by another.
 func TestHungAttemptBlocksNoOther(t *testing.T) {
-	for _, endpoint := range []string{"GET /dir", "HEAD /nonce", "POST /new-account", "POST /order/1"} {
-		t.Run(endpoint, func(t *testing.T) {
+	for _, endpoint := range []acmetest.Endpoint{acmetest.Directory, acmetest.NewNonce, acmetest.NewAccount, acmetest.Order} {
+		t.Run(string(endpoint), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := newFakeCA()
-				healthy := f.answers[endpoint]
-				f.answers[endpoint] = func(req *http.Request, n int) (*http.Response, error) {
-					if n == 1 {
-						<-req.Context().Done()
-						return nil, req.Context().Err()
-					}
-					if healthy == nil {
-						return response(200, ""), nil
-					}
-					return healthy(req, n)
-				}
-				ca := newTestCA(f)
-				key := newKey(t)
+				s := newSite(t)
+				s.Stall(acmetest.Match{Endpoint: endpoint, Count: 1})
+				ca := s.ca(s.Client())
 				attempt := func() error {
-					c := ca.Client(key, "")
-					if _, err := c.Register(t.Context(), &acme.Account{}, acme.AcceptTOS); err != nil {
+					c := ca.Client(s.key, "")
+					if _, err := c.Register(t.Context(), &acme.Account{}, acme.AcceptTOS); err != acme.ErrAccountAlreadyExists {
 						return err
 					}
-					_, err := c.GetOrder(t.Context(), testOrder)
+					_, err := c.GetOrder(t.Context(), s.order)
 					return err
 				}
 
@@ -81,25 +67,23 @@ func TestHungAttemptBlocksNoOther(t *testing.T) {
 }
 
 func TestUsersClientIsHonouredAndNotChanged(t *testing.T) {
-	f := newFakeCA()
-	f.answers["GET /old"] = func(*http.Request, int) (*http.Response, error) {
-		return response(301, "", "Location", testDirectory, "Set-Cookie", "seen=1; Path=/"), nil
-	}
-	var agent, cookie string
-	f.answers["POST /order/1"] = func(req *http.Request, _ int) (*http.Response, error) {
-		agent, cookie = req.Header.Get("User-Agent"), req.Header.Get("Cookie")
-		return response(200, validOrder), nil
-	}
+	s := newSite(t)
+	s.Respond(at(acmetest.Unknown), 301, http.Header{"Location": {s.URL}, "Set-Cookie": {"seen=1; Path=/"}}, "")
+	var cookie string
+	user := s.through(s.order, func(next http.RoundTripper, req *http.Request) (*http.Response, error) {
+		cookie = req.Header.Get("Cookie")
+		return next.RoundTrip(req)
+	})
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	asked := 0
-	user := &http.Client{Transport: f, Jar: jar, Timeout: time.Minute,
-		CheckRedirect: func(*http.Request, []*http.Request) error { asked++; return nil }}
+	user.Jar, user.Timeout = jar, time.Minute
+	user.CheckRedirect = func(*http.Request, []*http.Request) error { asked++; return nil }
 	before := *user
-	ca := New(Config{DirectoryURL: testBase + "/old", HTTPClient: user, UserAgent: "nostall-test"})
-	if _, err := ca.Client(newKey(t), testKID).GetOrder(t.Context(), testOrder); err != nil {
+	ca := New(Config{DirectoryURL: s.URL + "/old", HTTPClient: user, UserAgent: "nostall-test"})
+	if err := s.getOrder(t, ca); err != nil {
 		t.Fatal(err)
 	}
 	if asked != 1 {
@@ -108,10 +92,12 @@ func TestUsersClientIsHonouredAndNotChanged(t *testing.T) {
 	if cookie != "seen=1" {
 		t.Errorf("cookie of the user's jar: %q", cookie)
 	}
-	if len(agent) < 12 || agent[:12] != "nostall-test" {
-		t.Errorf("User-Agent: %q", agent)
+	requests := s.Requests()
+	if r := requests[len(requests)-1]; r.Endpoint != acmetest.Order || !strings.HasPrefix(r.UserAgent, "nostall-test ") {
+		t.Errorf("%s has the User-Agent %q", r.Endpoint, r.UserAgent)
 	}
-	if user.Transport != before.Transport || user.Jar != before.Jar || user.Timeout != before.Timeout ||
+	if reflect.ValueOf(user.Transport).Pointer() != reflect.ValueOf(before.Transport).Pointer() ||
+		user.Jar != before.Jar || user.Timeout != before.Timeout ||
 		reflect.ValueOf(user.CheckRedirect).Pointer() != reflect.ValueOf(before.CheckRedirect).Pointer() {
 		t.Error("the user's client was changed")
 	}
@@ -120,36 +106,21 @@ func TestUsersClientIsHonouredAndNotChanged(t *testing.T) {
 // The other tests run in memory; this one shows that a real server and net/http's own
 // transport fit.
 func TestOverTLS(t *testing.T) {
-	f := newFakeCA()
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		res, err := f.RoundTrip(r)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		maps.Copy(w.Header(), res.Header)
-		w.WriteHeader(res.StatusCode)
-		body, _ := io.ReadAll(res.Body)
-		_, _ = w.Write(bytes.ReplaceAll(body, []byte(testBase), []byte("https://"+r.Host)))
-	}))
-	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // of the handshake that fails below
-	srv.StartTLS()
-	defer srv.Close()
-	client := srv.Client()
-	client.Timeout = time.Minute
-	ca := New(Config{DirectoryURL: srv.URL + "/dir", HTTPClient: client})
+	s := newSiteAt(t, acmetest.NewServer())
+	user := *s.Client()
+	user.Timeout = time.Minute
+	ca := s.ca(&user)
 	for range 3 {
-		if _, err := ca.Client(newKey(t), testKID).GetOrder(t.Context(), srv.URL+"/order/1"); err != nil {
+		if err := s.getOrder(t, ca); err != nil {
 			t.Fatal(err)
 		}
 	}
-	f.expect(t, "GET /dir", 1)
-	f.expect(t, "HEAD /nonce", 1)
+	s.expect(t, acmetest.Directory, 1)
+	s.expect(t, acmetest.NewNonce, 1)
 
-	untrusting := New(Config{DirectoryURL: srv.URL + "/dir", HTTPClient: &http.Client{Transport: &http.Transport{}}})
+	untrusting := s.ca(&http.Client{Transport: &http.Transport{}})
 	var unknown x509.UnknownAuthorityError
-	_, err := untrusting.Client(newKey(t), testKID).Discover(t.Context())
-	if !errors.As(err, &unknown) {
+	if err := s.discover(t, untrusting); !errors.As(err, &unknown) {
 		t.Errorf("unknown CA certificate: %v", err)
 	}
 }
@@ -157,27 +128,21 @@ func TestOverTLS(t *testing.T) {
 // A transport of the user's may hand out the same header again and again.
 func TestConcurrentAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFakeCA()
+		s := newSite(t)
+		s.Delay(at(acmetest.Order), time.Second)
 		shared := http.Header{"Retry-After": {"-1"}, "Link": {"<x>;rel=index"}}
-		f.answers["GET /dir"] = func(*http.Request, int) (*http.Response, error) {
-			res := response(200, directoryJSON)
-			res.Header = shared
-			return res, nil
-		}
-		f.answers["POST /order/1"] = func(*http.Request, int) (*http.Response, error) {
-			time.Sleep(time.Second)
-			return response(200, validOrder), nil
-		}
-		ca := newTestCA(f)
-		key := newKey(t)
+		ca := s.ca(s.through(s.URL, func(next http.RoundTripper, req *http.Request) (*http.Response, error) {
+			res, err := next.RoundTrip(req)
+			if err == nil {
+				res.Header = shared
+			}
+			return res, err
+		}))
 		const attempts = 50
 		errs := make(chan error, attempts)
 		begun := time.Now()
 		for range attempts {
-			go func() {
-				_, err := ca.Client(key, testKID).GetOrder(t.Context(), testOrder)
-				errs <- err
-			}()
+			go func() { errs <- s.getOrder(t, ca) }()
 		}
 		for range attempts {
 			if err := <-errs; err != nil {
@@ -197,17 +162,16 @@ func TestConcurrentAttempts(t *testing.T) {
 }
 
 func TestForgetAsksTheCAAgain(t *testing.T) {
-	f := newFakeCA()
-	ca := newTestCA(f)
-	key := newKey(t)
+	s := newSite(t)
+	ca := s.ca(s.Client())
 	for range 2 {
-		if _, err := ca.Client(key, testKID).GetOrder(t.Context(), testOrder); err != nil {
+		if err := s.getOrder(t, ca); err != nil {
 			t.Fatal(err)
 		}
 		ca.Forget()
 	}
-	f.expect(t, "GET /dir", 2)
-	f.expect(t, "HEAD /nonce", 2)
+	s.expect(t, acmetest.Directory, 2)
+	s.expect(t, acmetest.NewNonce, 2)
 }
 
 func TestZeroConfig(t *testing.T) {

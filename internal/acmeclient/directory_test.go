@@ -1,52 +1,49 @@
 package acmeclient
 
 import (
-	"errors"
 	"fmt"
-	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-func discover(t *testing.T, ca *CA) error {
-	t.Helper()
-	_, err := ca.Client(newKey(t), testKID).Discover(t.Context())
-	return err
-}
-
 func TestDirectoryIsRefreshedAndKeptOnFailure(t *testing.T) {
-	failures := map[string]func(*http.Request, int) (*http.Response, error){
-		"5xx":     func(*http.Request, int) (*http.Response, error) { return response(503, ""), nil },
-		"garbage": func(*http.Request, int) (*http.Response, error) { return response(200, "<html>"), nil },
-		"broken":  func(*http.Request, int) (*http.Response, error) { return nil, errors.New("connection refused") },
+	failures := map[string]struct {
+		begin func(*site) (lift func())
+		tries int
+	}{
+		"5xx": {func(s *site) func() {
+			return s.Status(at(acmetest.Directory), 503, nil, acmetest.Problem{})
+		}, 1},
+		"garbage": {func(s *site) func() { return s.Garbage(at(acmetest.Directory)) }, 1},
+		"HTML": {func(s *site) func() {
+			return s.Respond(at(acmetest.Directory), 200, nil, "<html>")
+		}, 1},
+		"broken": {func(s *site) func() { return s.Drop(at(acmetest.Directory)) }, 2}, // a lost connection is tried again
 	}
 	for name, failure := range failures {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := newFakeCA()
-				ca := newTestCA(f)
+				s := newSite(t)
+				ca := s.ca(s.Client())
 				step := func(wait time.Duration, want int) {
 					t.Helper()
 					time.Sleep(wait)
-					if err := discover(t, ca); err != nil {
+					if err := s.discover(t, ca); err != nil {
 						t.Error(err)
 					}
-					f.expect(t, "GET /dir", want)
+					s.expect(t, acmetest.Directory, want)
 				}
 				step(0, 1)
 				step(59*time.Minute, 1)
 				step(2*time.Minute, 2) // outdated: fetched again
-				healthy := f.answers["GET /dir"]
-				f.answers["GET /dir"] = failure
-				tries := 1
-				if name == "broken" {
-					tries = 2 // a lost connection is tried again
-				}
-				step(61*time.Minute, 2+tries) // fails: the old one is used
-				step(time.Second, 2+tries)    // and not asked for again at once
-				f.answers["GET /dir"] = healthy
-				step(time.Minute, 3+tries)
+				lift := failure.begin(s)
+				step(61*time.Minute, 2+failure.tries) // fails: the old one is used
+				step(time.Second, 2+failure.tries)    // and not asked for again at once
+				lift()
+				step(time.Minute, 3+failure.tries)
 			})
 		})
 	}
@@ -55,21 +52,18 @@ func TestDirectoryIsRefreshedAndKeptOnFailure(t *testing.T) {
 // One attempt waits for the refresh; the others need not.
 func TestRefreshOfDirectoryBlocksNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFakeCA()
-		ca := newTestCA(f)
-		if err := discover(t, ca); err != nil {
+		s := newSite(t)
+		ca := s.ca(s.Client())
+		if err := s.discover(t, ca); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Hour)
-		f.answers["GET /dir"] = func(req *http.Request, _ int) (*http.Response, error) {
-			<-req.Context().Done()
-			return nil, req.Context().Err()
-		}
+		s.Stall(at(acmetest.Directory))
 		first := make(chan error, 1)
-		go func() { first <- discover(t, ca) }()
+		go func() { first <- s.discover(t, ca) }()
 		synctest.Wait()
 		begun := time.Now()
-		if err := discover(t, ca); err != nil || time.Since(begun) != 0 {
+		if err := s.discover(t, ca); err != nil || time.Since(begun) != 0 {
 			t.Errorf("second attempt: %v after %s", err, time.Since(begun))
 		}
 		if err := <-first; err != nil || time.Since(begun) != 30*time.Second {
@@ -82,16 +76,16 @@ func TestWhatIsNoDirectoryIsNotKept(t *testing.T) {
 	bodies := []string{"", "<html>", "[]", "null", "{}", `{"newOrder":""}`, `{"newOrder":1}`,
 		`{"newOrder":"https://ca.test/new-order","meta":{"profiles":[]}}`}
 	for _, body := range bodies {
-		f := newFakeCA()
-		f.reply("GET /dir", 200, body)
-		ca := newTestCA(f)
+		s := newSite(t)
+		s.Respond(at(acmetest.Directory), 200, nil, body)
+		ca := s.ca(s.Client())
 		var trace Trace
 		for range 2 {
 			if _, err := ca.Client(nil, "").Discover(WithTrace(t.Context(), &trace)); err == nil {
 				t.Errorf("%q was accepted", body)
 			}
 		}
-		f.expect(t, "GET /dir", 2)
+		s.expect(t, acmetest.Directory, 2)
 		if trace.Failed() != EndpointDirectory {
 			t.Errorf("%q: failed %s, want directory", body, trace.Failed())
 		}
@@ -99,21 +93,25 @@ func TestWhatIsNoDirectoryIsNotKept(t *testing.T) {
 }
 
 func TestForgottenDirectoryIsNotBroughtBack(t *testing.T) {
-	f := newFakeCA()
-	ca := newTestCA(f)
-	healthy := f.answers["GET /dir"]
-	f.answers["GET /dir"] = func(req *http.Request, n int) (*http.Response, error) {
-		if n == 1 {
-			ca.Forget() // while the request is under way
-		}
-		return healthy(req, n)
-	}
-	for range 3 {
-		if err := discover(t, ca); err != nil {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		ca := s.ca(s.Client())
+		lift := s.Stall(at(acmetest.Directory))
+		first := make(chan error, 1)
+		go func() { first <- s.discover(t, ca) }()
+		synctest.Wait()
+		ca.Forget() // while the request is under way
+		lift()
+		if err := <-first; err != nil {
 			t.Fatal(err)
 		}
-	}
-	f.expect(t, "GET /dir", 2)
+		for range 2 {
+			if err := s.discover(t, ca); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.expect(t, acmetest.Directory, 2)
+	})
 }
 
 func TestNoncePool(t *testing.T) {

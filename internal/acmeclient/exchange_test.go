@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
 // readFunc is a body made of a function.
@@ -29,38 +31,52 @@ func (r readFunc) Close() error {
 	return nil
 }
 
-func withBody(body io.ReadCloser) *http.Response {
-	res := response(200, "")
-	res.Body = body
-	return res
+// transportFunc is what a transport of the user's does with some requests.
+type transportFunc = func(next http.RoundTripper, req *http.Request) (*http.Response, error)
+
+// deaf sends a request whose context cannot end, calls wait, and only then returns
+// the reply.
+func deaf(wait func()) transportFunc {
+	return func(next http.RoundTripper, req *http.Request) (*http.Response, error) {
+		res, err := next.RoundTrip(req.WithContext(context.WithoutCancel(req.Context())))
+		wait()
+		return res, err
+	}
 }
 
-type answerFunc = func(*http.Request, int) (*http.Response, error)
+// withBody replaces the bodies of replies.
+func withBody(body io.ReadCloser) transportFunc {
+	return func(next http.RoundTripper, req *http.Request) (*http.Response, error) {
+		res, err := next.RoundTrip(req)
+		if err == nil {
+			res.Body.Close()
+			res.Body = body
+		}
+		return res, err
+	}
+}
 
-// hanging are the ways not to answer; those that ignore the context end with release.
-func hanging(release chan struct{}) map[string]answerFunc {
-	return map[string]answerFunc{
-		"no answer": func(req *http.Request, _ int) (*http.Response, error) {
-			<-req.Context().Done()
-			return nil, req.Context().Err()
+// hanging are the ways not to answer a request for the order, as clients of the user's;
+// those that ignore the context end with release.
+func hanging(release chan struct{}) map[string]func(s *site) *http.Client {
+	through := func(f transportFunc) func(s *site) *http.Client {
+		return func(s *site) *http.Client { return s.through(s.order, f) }
+	}
+	return map[string]func(s *site) *http.Client{
+		"no answer": func(s *site) *http.Client {
+			s.Stall(at(acmetest.Order))
+			return s.Client()
 		},
-		"transport ignores its context": func(*http.Request, int) (*http.Response, error) {
+		"transport ignores its context": through(deaf(func() { <-release })),
+		"body never ends, slowly": through(withBody(readFunc{read: func(p []byte) (int, error) {
+			time.Sleep(time.Second)
+			p[0] = ' '
+			return 1, nil
+		}})),
+		"body blocks": through(withBody(readFunc{read: func([]byte) (int, error) {
 			<-release
-			return response(200, validOrder), nil
-		},
-		"body never ends, slowly": func(*http.Request, int) (*http.Response, error) {
-			return withBody(readFunc{read: func(p []byte) (int, error) {
-				time.Sleep(time.Second)
-				p[0] = ' '
-				return 1, nil
-			}}), nil
-		},
-		"body blocks": func(*http.Request, int) (*http.Response, error) {
-			return withBody(readFunc{read: func([]byte) (int, error) {
-				<-release
-				return 0, io.EOF
-			}}), nil
-		},
+			return 0, io.EOF
+		}})),
 	}
 }
 
@@ -70,20 +86,20 @@ func TestRequestTimeout(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				release := make(chan struct{})
 				defer close(release)
-				f := newFakeCA()
-				f.answers["POST /order/1"] = hanging(release)[name]
+				s := newSite(t)
+				ca := s.ca(hanging(release)[name](s))
 				begun := time.Now()
-				_, err := newTestCA(f).Client(newKey(t), testKID).GetOrder(t.Context(), testOrder)
+				err := s.getOrder(t, ca)
 				if took := time.Since(begun); took != 30*time.Second {
 					t.Errorf("took %s, want 30s", took)
 				}
 				if !errors.Is(err, context.DeadlineExceeded) || t.Context().Err() != nil {
 					t.Errorf("error %v, context %v", err, t.Context().Err())
 				}
-				if want := "POST: CA https://ca.test/order/1 did not answer within 30s"; Cause(err).Error() != want {
+				if want := "POST: CA " + s.order + " did not answer within 30s"; Cause(err).Error() != want {
 					t.Errorf("error %q, want %q", Cause(err), want)
 				}
-				f.expect(t, "POST /order/1", 1)
+				s.expect(t, acmetest.Order, 1)
 				time.Sleep(2 * time.Second) // the slow body's last read ends, and with it the goroutine
 			})
 		})
@@ -94,16 +110,13 @@ func TestEndOfAttemptIsNotATimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		defer close(release)
-		f := newFakeCA()
-		f.answers["HEAD /nonce"] = func(*http.Request, int) (*http.Response, error) {
-			<-release
-			return response(200, ""), nil
-		}
+		s := newSite(t)
+		ca := s.ca(s.through(s.directory.NonceURL, deaf(func() { <-release })))
 		var trace Trace
 		ctx, cancel := context.WithTimeout(WithTrace(t.Context(), &trace), 300*time.Millisecond)
 		defer cancel()
 		begun := time.Now()
-		_, err := newTestCA(f).Client(newKey(t), testKID).GetOrder(ctx, testOrder)
+		_, err := s.client(ca).GetOrder(ctx, s.order)
 		if took := time.Since(begun); took != 300*time.Millisecond {
 			t.Errorf("took %s, want 300ms", took)
 		}
@@ -117,48 +130,67 @@ func TestEndOfAttemptIsNotATimeout(t *testing.T) {
 	})
 }
 
+// The same for a request that does not go through an acme.Client, which hides what
+// the transport says.
+func TestEndOfUnsignedCallIsNotATimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.Stall(at(acmetest.RenewalInfo))
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		_, err := s.ca(s.Client()).RenewalInfo(ctx, "AQ.AQ")
+		var failed *RequestError
+		if !errors.As(err, &failed) || failed.Timeout != 0 || failed.Err != ctx.Err() {
+			t.Errorf("error %v, want that of the context", err)
+		}
+	})
+}
+
 func TestLateBodyIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		closed := make(chan struct{})
-		f := newFakeCA()
-		f.answers["POST /order/1"] = func(*http.Request, int) (*http.Response, error) {
+		body := readFunc{closed: make(chan struct{}), read: func([]byte) (int, error) {
+			t.Error("a late body was read")
+			return 0, io.EOF
+		}}
+		s := newSite(t)
+		ca := s.ca(s.through(s.order, func(next http.RoundTripper, req *http.Request) (*http.Response, error) {
+			res, err := withBody(body)(next, req)
 			time.Sleep(time.Hour)
-			return withBody(readFunc{closed: closed, read: func([]byte) (int, error) {
-				t.Error("a late body was read")
-				return 0, io.EOF
-			}}), nil
-		}
-		if _, err := newTestCA(f).Client(newKey(t), testKID).GetOrder(t.Context(), testOrder); err == nil {
+			return res, err
+		}))
+		if err := s.getOrder(t, ca); err == nil {
 			t.Error("no error")
 		}
-		<-closed // or the bubble reports a deadlock
+		<-body.closed // or the bubble reports a deadlock
 	})
 }
 
 func TestBodyLimit(t *testing.T) {
-	endless := func(*http.Request, int) (*http.Response, error) {
-		return withBody(readFunc{read: func(p []byte) (int, error) { return len(p), nil }}), nil
-	}
-	for _, endpoint := range []string{"GET /dir", "POST /order/1"} {
-		t.Run(endpoint, func(t *testing.T) {
-			f := newFakeCA()
-			f.answers[endpoint] = endless
-			_, err := newTestCA(f).Client(newKey(t), testKID).GetOrder(t.Context(), testOrder)
+	for _, endpoint := range []acmetest.Endpoint{acmetest.Directory, acmetest.Order} {
+		t.Run(string(endpoint), func(t *testing.T) {
+			s := newSite(t)
+			s.EndlessBody(at(endpoint))
+			err := s.getOrder(t, s.ca(s.Client()))
 			if err == nil || !strings.Contains(err.Error(), "larger than 1048576 bytes") {
 				t.Errorf("error %v", err)
 			}
-			f.expect(t, endpoint, 1)
+			s.expect(t, endpoint, 1)
 		})
 	}
-	t.Run("just fits", func(t *testing.T) {
-		f := newFakeCA()
-		f.reply("POST /order/1", 200, validOrder)
-		ca := New(Config{DirectoryURL: testDirectory, HTTPClient: &http.Client{Transport: f},
-			BodyLimit: int64(len(directoryJSON))})
-		if _, err := ca.Client(newKey(t), testKID).GetOrder(t.Context(), testOrder); err != nil {
-			t.Error(err)
-		}
-	})
+	s := newSite(t)
+	res, err := s.Client().Get(s.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	for name, limit := range map[string]int64{"just fits": res.ContentLength, "a byte too long": res.ContentLength - 1} {
+		t.Run(name, func(t *testing.T) {
+			ca := New(Config{DirectoryURL: s.URL, HTTPClient: s.Client(), BodyLimit: limit})
+			if err := s.discover(t, ca); (err == nil) != (limit == res.ContentLength) {
+				t.Errorf("a directory of %d bytes, limit %d: error %v", res.ContentLength, limit, err)
+			}
+		})
+	}
 }
 
 // A panic in a goroutine of ours would end the process, and a Goexit would leave
@@ -166,47 +198,52 @@ func TestBodyLimit(t *testing.T) {
 func TestBrokenTransport(t *testing.T) {
 	tests := []struct {
 		name   string
-		answer func(*http.Request, int) (*http.Response, error)
+		answer func() (*http.Response, error)
 		want   string
 	}{
-		{"panic", func(*http.Request, int) (*http.Response, error) { panic("at the user's") }, "panicked: at the user's"},
-		{"Goexit", func(*http.Request, int) (*http.Response, error) { runtime.Goexit(); return nil, nil }, "without an answer"},
-		{"error", func(*http.Request, int) (*http.Response, error) { return nil, errors.New("broken pipe") }, "broken pipe"},
+		{"panic", func() (*http.Response, error) { panic("at the user's") }, "panicked: at the user's"},
+		{"Goexit", func() (*http.Response, error) { runtime.Goexit(); return nil, nil }, "without an answer"},
+		{"error", func() (*http.Response, error) { return nil, errors.New("broken pipe") }, "broken pipe"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			f := newFakeCA()
-			f.answers["POST /order/1"] = tt.answer
-			_, err := newTestCA(f).Client(newKey(t), testKID).GetOrder(t.Context(), testOrder)
+			s := newSite(t)
+			calls := 0
+			ca := s.ca(s.through(s.order, func(http.RoundTripper, *http.Request) (*http.Response, error) {
+				calls++
+				return tt.answer()
+			}))
+			err := s.getOrder(t, ca)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, want %q", err, tt.want)
 			}
-			f.expect(t, "POST /order/1", 1) // a POST is never sent again
+			if calls != 1 {
+				t.Errorf("%d calls of the transport: a POST is never sent again", calls)
+			}
 		})
 	}
 }
 
 func TestLostConnection(t *testing.T) {
 	tests := []struct {
-		endpoint string
+		endpoint acmetest.Endpoint
 		want     int
 	}{
-		{"GET /dir", 2},
-		{"HEAD /nonce", 2},
-		{"POST /order/1", 1},
+		{acmetest.Directory, 2},
+		{acmetest.NewNonce, 2},
+		{acmetest.Order, 1},
 	}
 	for _, tt := range tests {
-		t.Run(tt.endpoint, func(t *testing.T) {
+		t.Run(string(tt.endpoint), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := newFakeCA()
-				f.answers[tt.endpoint] = func(*http.Request, int) (*http.Response, error) {
-					return nil, errors.New("connection reset by peer")
-				}
-				_, err := newTestCA(f).Client(newKey(t), testKID).GetOrder(t.Context(), testOrder)
-				if err == nil || !strings.Contains(err.Error(), "connection reset by peer") {
+				s := newSite(t)
+				s.Drop(at(tt.endpoint))
+				err := s.getOrder(t, s.ca(s.Client()))
+				if err == nil || !strings.Contains(err.Error(), "connection closed without a reply") ||
+					!errors.Is(err, io.ErrUnexpectedEOF) {
 					t.Errorf("error %v", err)
 				}
-				f.expect(t, tt.endpoint, tt.want)
+				s.expect(t, tt.endpoint, tt.want)
 			})
 		})
 	}
@@ -214,36 +251,53 @@ func TestLostConnection(t *testing.T) {
 
 func TestRedirectOfPostIsRefused(t *testing.T) {
 	for _, status := range []int{301, 302, 303, 307, 308} {
-		f := newFakeCA()
-		f.reply("POST /order/1", status, "", "Location", "https://other.test/order/1?secret=x")
-		_, err := newTestCA(f).Client(newKey(t), testKID).GetOrder(t.Context(), testOrder)
+		s := newSite(t)
+		s.Respond(at(acmetest.Order), status, http.Header{"Location": {"https://other.test/order/1?secret=x"}}, "")
+		var followed []string
+		user := *s.Client()
+		user.Transport = roundTrip(func(req *http.Request) (*http.Response, error) {
+			if !strings.HasPrefix(s.URL, "https://"+req.URL.Host+"/") {
+				followed = append(followed, req.Method)
+			}
+			return s.Client().Transport.RoundTrip(req)
+		})
+		err := s.getOrder(t, s.ca(&user))
 		if err == nil || !strings.Contains(err.Error(), "to https://other.test/order/1: a signed request cannot follow") {
 			t.Errorf("%d: error %v", status, err)
 		}
-		f.expect(t, "POST /order/1", 1)
-		f.expect(t, "GET /order/1", 0)
+		s.expect(t, acmetest.Order, 1)
+		if len(followed) > 0 {
+			t.Errorf("%d: followed with %v", status, followed)
+		}
 	}
 }
 
 func TestRedirectLoopEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFakeCA()
-		f.reply("GET /dir", 302, "", "Location", testDirectory)
-		_, err := newTestCA(f).Client(newKey(t), testKID).Discover(t.Context())
+		s := newSite(t)
+		s.Respond(at(acmetest.Directory), 302, http.Header{"Location": {s.URL}}, "")
+		err := s.discover(t, s.ca(s.Client()))
 		if err == nil || !strings.Contains(err.Error(), "stopped after 10 redirects") {
 			t.Errorf("error %v", err)
 		}
+		s.expect(t, acmetest.Directory, 2*maxRedirects) // it counts as a lost connection, which is tried again
 	})
 }
 
 func TestErrorShowsNoSecret(t *testing.T) {
-	f := newFakeCA()
-	f.answers["GET /dir"] = func(*http.Request, int) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }
-	ca := New(Config{DirectoryURL: "https://user:hunter2@ca.test/dir?key=hunter3", HTTPClient: &http.Client{Transport: f}})
-	_, err := ca.Client(newKey(t), testKID).Discover(t.Context())
-	if got, want := Cause(err).Error(), "GET: CA https://ca.test/dir: unexpected EOF"; got != want {
-		t.Errorf("error %q, want %q", got, want)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.Drop(at(acmetest.Directory))
+		ca := New(Config{
+			DirectoryURL: strings.Replace(s.URL, "https://", "https://user:hunter2@", 1) + "?key=hunter3",
+			HTTPClient:   s.Client(),
+		})
+		err := Cause(s.discover(t, ca))
+		want := "GET: CA " + s.URL + ": acmetest: connection closed without a reply: unexpected EOF"
+		if err == nil || err.Error() != want {
+			t.Errorf("error %q, want %q", err, want)
+		}
+	})
 	if plain := errors.New("plain"); Cause(plain) != plain {
 		t.Error("Cause changed an error that holds no RequestError")
 	}
@@ -251,50 +305,50 @@ func TestErrorShowsNoSecret(t *testing.T) {
 
 func TestTraceTellsEndpointsApart(t *testing.T) {
 	tests := []struct {
-		endpoint string
+		fault    acmetest.Endpoint
 		want     Endpoint
 		requests int
+		url      func(*site) string // that fails
 	}{
-		{"GET /dir", EndpointDirectory, 1},
-		{"HEAD /nonce", EndpointNewNonce, 2},
-		{"POST /new-account", EndpointNewAccount, 3},
-		{"POST /new-order", EndpointNewOrder, 4},
-		{"POST /order/1", EndpointOther, 5},
-		{"nothing", EndpointNone, 5},
+		{acmetest.Directory, EndpointDirectory, 1, func(s *site) string { return s.URL }},
+		{acmetest.NewNonce, EndpointNewNonce, 2, func(s *site) string { return s.directory.NonceURL }},
+		{acmetest.NewAccount, EndpointNewAccount, 3, func(s *site) string { return s.directory.RegURL }},
+		{acmetest.NewOrder, EndpointNewOrder, 4, func(s *site) string { return s.directory.OrderURL }},
+		{acmetest.Order, EndpointOther, 5, func(s *site) string { return s.order }},
+		{"nothing", EndpointNone, 5, func(*site) string { return "" }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.want.String(), func(t *testing.T) {
-			f := newFakeCA()
-			f.answers[tt.endpoint] = func(*http.Request, int) (*http.Response, error) {
-				return problem(429, "rateLimited", "Retry-After", "999999999", "Location", testOrder), nil
-			}
+			s := newSite(t)
+			s.Status(at(tt.fault), 429, http.Header{"Retry-After": {"999999999"}, "Location": {s.order}},
+				acmetest.Problem{Type: "rateLimited"})
 			var trace Trace
 			ctx := WithTrace(t.Context(), &trace)
-			c := newTestCA(f).Client(newKey(t), "")
+			c := s.ca(s.Client()).Client(s.key, "")
 			_, err := c.Register(ctx, &acme.Account{}, acme.AcceptTOS)
-			if err == nil {
+			if errors.Is(err, acme.ErrAccountAlreadyExists) {
 				_, err = c.AuthorizeOrder(ctx, acme.DomainIDs("a.test"))
 			}
 			if err == nil {
-				_, err = c.GetOrder(ctx, testOrder)
+				_, err = c.GetOrder(ctx, s.order)
 			}
 			if trace.Failed() != tt.want || trace.Requests() != tt.requests {
 				t.Errorf("failed %s after %d requests, want %s after %d", trace.Failed(), trace.Requests(), tt.want, tt.requests)
 			}
+			if want := tt.url(s); trace.FailedURL() != want {
+				t.Errorf("failed URL %q, want %q", trace.FailedURL(), want)
+			}
 			if tt.want == EndpointNone {
-				if err != nil || trace.FailedURL() != "" {
-					t.Errorf("error %v at %q", err, trace.FailedURL())
+				if err != nil {
+					t.Error(err)
 				}
 				return
 			}
 			if p, ok := Problem(err); !ok || p.StatusCode != 429 || !IsRateLimited(err) {
 				t.Errorf("error %v, want a rate limit", err)
 			}
-			if trace.RetryAfter() != 24*time.Hour || trace.Location() != testOrder {
+			if trace.RetryAfter() != 24*time.Hour || trace.Location() != s.order {
 				t.Errorf("Retry-After %s, Location %q", trace.RetryAfter(), trace.Location())
-			}
-			if want := testBase + tt.endpoint[strings.Index(tt.endpoint, "/"):]; trace.FailedURL() != want {
-				t.Errorf("failed URL %q, want %q", trace.FailedURL(), want)
 			}
 		})
 	}

@@ -1,61 +1,60 @@
 package acmeclient
 
 import (
+	"context"
 	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"golang.org/x/crypto/acme"
-)
 
-func getOrder(t *testing.T, ca *CA) error {
-	t.Helper()
-	_, err := ca.Client(newKey(t), testKID).GetOrder(t.Context(), testOrder)
-	return err
-}
+	"github.com/nostall/nostall/certmgr/acmetest"
+)
 
 func TestRetries(t *testing.T) {
 	tests := []struct {
 		name     string
-		endpoint string
+		endpoint acmetest.Endpoint
 		status   int
 		header   string // Retry-After
 		want     int    // requests
 		min, max time.Duration
 	}{
-		{"429 of a POST", "POST /order/1", 429, "1", 1, 0, 0},
-		{"429 of a POST, a day", "POST /order/1", 429, "86400", 1, 0, 0},
-		{"429 of the directory", "GET /dir", 429, "", 1, 0, 0},
-		{"429 of a nonce", "HEAD /nonce", 429, "1", 1, 0, 0},
-		{"500 of a POST", "POST /order/1", 500, "", 4, 1750 * time.Millisecond, 2700 * time.Millisecond},
-		{"503 of the directory", "GET /dir", 503, "", 3, 750 * time.Millisecond, 1200 * time.Millisecond},
-		{"503 of a nonce", "HEAD /nonce", 503, "", 4, 1750 * time.Millisecond, 2700 * time.Millisecond},
-		{"503, Retry-After obeyed", "POST /order/1", 503, "10", 4, 30 * time.Second, 31 * time.Second},
-		{"503, Retry-After too long", "POST /order/1", 503, "11", 1, 0, 0},
-		{"503, Retry-After too long, nonce", "HEAD /nonce", 503, "86400", 1, 0, 0},
-		{"503, Retry-After negative", "POST /order/1", 503, "-5", 4, 1750 * time.Millisecond, 2700 * time.Millisecond},
-		{"403", "POST /order/1", 403, "", 1, 0, 0},
-		{"204", "POST /order/1", 204, "", 1, 0, 0},
-		{"304", "GET /dir", 304, "", 1, 0, 0},
+		{"429 of a POST", acmetest.Order, 429, "1", 1, 0, 0},
+		{"429 of a POST, a day", acmetest.Order, 429, "86400", 1, 0, 0},
+		{"429 of the directory", acmetest.Directory, 429, "", 1, 0, 0},
+		{"429 of a nonce", acmetest.NewNonce, 429, "1", 1, 0, 0},
+		{"500 of a POST", acmetest.Order, 500, "", 4, 1750 * time.Millisecond, 2700 * time.Millisecond},
+		{"503 of the directory", acmetest.Directory, 503, "", 3, 750 * time.Millisecond, 1200 * time.Millisecond},
+		{"503 of a nonce", acmetest.NewNonce, 503, "", 4, 1750 * time.Millisecond, 2700 * time.Millisecond},
+		{"503, Retry-After obeyed", acmetest.Order, 503, "10", 4, 30 * time.Second, 31 * time.Second},
+		{"503, Retry-After too long", acmetest.Order, 503, "11", 1, 0, 0},
+		{"503, Retry-After too long, nonce", acmetest.NewNonce, 503, "86400", 1, 0, 0},
+		{"503, Retry-After negative", acmetest.Order, 503, "-5", 4, 1750 * time.Millisecond, 2700 * time.Millisecond},
+		{"403", acmetest.Order, 403, "", 1, 0, 0},
+		{"204", acmetest.Order, 204, "", 1, 0, 0},
+		{"304", acmetest.Directory, 304, "", 1, 0, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := newFakeCA()
-				f.answers[tt.endpoint] = func(*http.Request, int) (*http.Response, error) {
-					res := problem(tt.status, "aProblem")
-					if tt.header != "" {
-						res.Header.Set("Retry-After", tt.header)
-					}
-					return res, nil
+				s := newSite(t)
+				h := http.Header{}
+				if tt.header != "" {
+					h.Set("Retry-After", tt.header)
+				}
+				if tt.status >= 400 {
+					s.Status(at(tt.endpoint), tt.status, h, acmetest.Problem{Type: "aProblem"})
+				} else {
+					s.Respond(at(tt.endpoint), tt.status, h, "")
 				}
 				begun := time.Now()
-				err := getOrder(t, newTestCA(f))
+				err := s.getOrder(t, s.ca(s.Client()))
 				if p, ok := Problem(err); !ok || p.StatusCode != tt.status {
 					t.Errorf("error %v, want status %d", err, tt.status)
 				}
-				f.expect(t, tt.endpoint, tt.want)
+				s.expect(t, tt.endpoint, tt.want)
 				if took := time.Since(begun); took < tt.min || took > tt.max {
 					t.Errorf("took %s, want %s to %s", took, tt.min, tt.max)
 				}
@@ -65,60 +64,54 @@ func TestRetries(t *testing.T) {
 }
 
 func TestRecoversFromServerErrors(t *testing.T) {
-	for _, endpoint := range []string{"GET /dir", "HEAD /nonce", "POST /order/1"} {
+	for _, endpoint := range []acmetest.Endpoint{acmetest.Directory, acmetest.NewNonce, acmetest.Order} {
 		synctest.Test(t, func(t *testing.T) {
-			f := newFakeCA()
-			healthy := f.answers[endpoint]
-			f.answers[endpoint] = func(req *http.Request, n int) (*http.Response, error) {
-				if n <= 2 {
-					return response(502, "<html>Bad Gateway"), nil
-				}
-				if healthy == nil {
-					return response(200, ""), nil
-				}
-				return healthy(req, n)
-			}
-			if err := getOrder(t, newTestCA(f)); err != nil {
+			s := newSite(t)
+			s.Respond(acmetest.Match{Endpoint: endpoint, Count: 2}, 502, nil, "<html>Bad Gateway")
+			if err := s.getOrder(t, s.ca(s.Client())); err != nil {
 				t.Errorf("%s: %v", endpoint, err)
 			}
-			f.expect(t, endpoint, 3)
+			s.expect(t, endpoint, 3)
 		})
 	}
 }
 
 func TestBadNonce(t *testing.T) {
-	refuse := func(when func(n int) bool) *fakeCA {
-		f := newFakeCA()
-		f.answers["POST /order/1"] = func(_ *http.Request, n int) (*http.Response, error) {
-			if when(n) {
-				return problem(400, "badNonce"), nil
-			}
-			return response(200, validOrder), nil
-		}
-		return f
-	}
 	t.Run("every second one", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			f := refuse(func(n int) bool { return n%2 == 1 })
-			ca := newTestCA(f)
+			s := newSite(t)
+			ca := s.ca(s.Client())
 			for range 10 {
-				if err := getOrder(t, ca); err != nil {
+				s.Respond(acmetest.Match{Endpoint: acmetest.Order, Count: 1}, 400, nil, badNonce)
+				if err := s.getOrder(t, ca); err != nil {
 					t.Fatal(err)
 				}
 			}
-			f.expect(t, "POST /order/1", 20)
-			f.expect(t, "HEAD /nonce", 1) // each refusal brings a fresh one
+			s.expect(t, acmetest.Order, 20)
+			s.expect(t, acmetest.NewNonce, 1) // each refusal brings a fresh one
+		})
+	})
+	t.Run("refusals bring none", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t)
+			s.Respond(acmetest.Match{Endpoint: acmetest.Order, Count: 2}, 400, http.Header{replayNonce: nil}, badNonce)
+			if err := s.getOrder(t, s.ca(s.Client())); err != nil {
+				t.Fatal(err)
+			}
+			s.expect(t, acmetest.Order, 3)
+			s.expect(t, acmetest.NewNonce, 3)
 		})
 	})
 	t.Run("always", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			f := refuse(func(int) bool { return true })
+			s := newSite(t)
+			s.BadNonceRate(1)
 			begun := time.Now()
-			err := getOrder(t, newTestCA(f))
+			err := s.getOrder(t, s.ca(s.Client()))
 			if p, ok := Problem(err); !ok || p.StatusCode != 400 {
 				t.Errorf("error %v, want the CA's refusal", err)
 			}
-			f.expect(t, "POST /order/1", 1+maxNonceRetries)
+			s.expect(t, acmetest.Order, 1+maxNonceRetries)
 			if took := time.Since(begun); took > time.Second || took == 0 {
 				t.Errorf("took %s", took)
 			}
@@ -126,17 +119,23 @@ func TestBadNonce(t *testing.T) {
 	})
 	t.Run("CA forgot all nonces", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			f := newFakeCA()
-			ca := newTestCA(f)
-			for range 30 {
-				ca.nonces.push(f.issue(), time.Now())
+			s := newSite(t)
+			ca := s.ca(s.Client())
+			const pooled = 30
+			for range pooled {
+				res, err := s.Client().Head(s.directory.NonceURL)
+				if err != nil {
+					t.Fatal(err)
+				}
+				res.Body.Close()
+				ca.nonces.push(res.Header.Get(replayNonce), time.Now())
 			}
-			f.restart()
-			if err := getOrder(t, ca); err != nil {
+			s.ForgetNonces()
+			if err := s.getOrder(t, ca); err != nil {
 				t.Fatal(err)
 			}
-			f.expect(t, "POST /order/1", 2)
-			f.expect(t, "HEAD /nonce", 0)
+			s.expect(t, acmetest.Order, 2)
+			s.expect(t, acmetest.NewNonce, pooled) // those above
 			_, fresh := ca.nonces.pop(time.Now())
 			if stale, left := ca.nonces.pop(time.Now()); !fresh || left {
 				t.Errorf("fresh nonce kept: %t, stale one kept: %q", fresh, stale)
@@ -163,24 +162,22 @@ func TestUsersRetryBackoff(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := newFakeCA()
-				f.answers["POST /order/1"] = func(*http.Request, int) (*http.Response, error) {
-					return problem(tt.status, tt.typ), nil
-				}
+				s := newSite(t)
+				s.Status(at(acmetest.Order), tt.status, nil, acmetest.Problem{Type: tt.typ})
 				calls := 0
-				ca := New(Config{DirectoryURL: testDirectory, HTTPClient: &http.Client{Transport: f},
+				ca := New(Config{DirectoryURL: s.URL, HTTPClient: s.Client(),
 					RetryBackoff: func(int, *http.Request, *http.Response) time.Duration {
 						calls++
 						return tt.answer
 					}})
 				begun := time.Now()
-				if err := getOrder(t, ca); err == nil {
+				if err := s.getOrder(t, ca); err == nil {
 					t.Error("no error")
 				}
 				if calls != tt.calls {
 					t.Errorf("asked %d times, want %d", calls, tt.calls)
 				}
-				f.expect(t, "POST /order/1", tt.posts)
+				s.expect(t, acmetest.Order, tt.posts)
 				if took := time.Since(begun); took < tt.took || took > tt.tookMax {
 					t.Errorf("took %s, want %s", took, tt.took)
 				}
@@ -201,24 +198,53 @@ func TestPollingNeverSpins(t *testing.T) {
 	for value, most := range values {
 		for _, body := range bodies {
 			synctest.Test(t, func(t *testing.T) {
-				f := newFakeCA()
-				f.reply("POST /order/1", 200, body, "Retry-After", value)
-				f.reply("POST /authz/1", 200, body, "Retry-After", value)
-				ca := newTestCA(f)
-				key := newKey(t)
-				wait := map[string]func(*acme.Client) error{
-					"POST /order/1": func(c *acme.Client) error { _, err := c.WaitOrder(t.Context(), testOrder); return err },
-					"POST /authz/1": func(c *acme.Client) error { _, err := c.WaitAuthorization(t.Context(), testAuthz); return err },
+				s := newSite(t)
+				h := http.Header{"Retry-After": {value}}
+				// They end at some point, or a failure of this test would never end.
+				s.Respond(acmetest.Match{Endpoint: acmetest.Order, Count: 200}, 200, h, body)
+				s.Respond(acmetest.Match{Endpoint: acmetest.Authorization, Count: 200}, 200, h, body)
+				ca := s.ca(s.Client())
+				wait := map[acmetest.Endpoint]func(*acme.Client) error{
+					acmetest.Order: func(c *acme.Client) error { _, err := c.WaitOrder(t.Context(), s.order); return err },
+					acmetest.Authorization: func(c *acme.Client) error {
+						_, err := c.WaitAuthorization(t.Context(), s.authz)
+						return err
+					},
 				}
-				for endpoint, call := range wait {
-					c := ca.Client(key, testKID)
+				for _, call := range wait {
+					c := s.client(ca)
 					go call(c)
-					time.Sleep(time.Minute)
-					if n := f.requests(endpoint); n < 1 || n > most {
+				}
+				time.Sleep(time.Minute)
+				for endpoint := range wait {
+					if n := s.Count(endpoint); n < 1 || n > most {
 						t.Errorf("Retry-After %q, body %q: %d polls of %s in a minute, want at most %d", value, body, n, endpoint, most)
 					}
 				}
 			})
 		}
+	}
+}
+
+// The same with the CA's own orders instead of replies that were made up.
+func TestPollingOfARealOrderNeverSpins(t *testing.T) {
+	for value, most := range map[string]int{"-1": 61, "soon": 61, "30": 3, "86400": 1} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t)
+			s.RetryAfter(acmetest.Any, value)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			c := s.client(s.ca(s.through(s.order, func(next http.RoundTripper, req *http.Request) (*http.Response, error) {
+				if s.Count(acmetest.Order) > 200 {
+					cancel() // or a failure of this test would never end
+				}
+				return next.RoundTrip(req)
+			})))
+			go c.WaitOrder(ctx, s.order)
+			time.Sleep(time.Minute)
+			if n := s.Count(acmetest.Order); n < 1 || n > most {
+				t.Errorf("Retry-After %q: %d polls in a minute, want at most %d", value, n, most)
+			}
+		})
 	}
 }
