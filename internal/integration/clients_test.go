@@ -1,0 +1,204 @@
+package integration
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
+)
+
+// clientsCA is the fake CA for a test of a client that nobody here wrote. It is
+// not started yet, so that the test can set its fields.
+type clientsCA struct {
+	*acmetest.Server
+	memory bool // in memory and in a bubble, where waiting takes no time
+}
+
+// inBothModes runs a test against the fake CA on a loopback port with servers
+// that listen, too, and in memory within a synctest bubble.
+func inBothModes(t *testing.T, test func(*testing.T, *clientsCA)) {
+	t.Helper()
+	t.Run("listener", func(t *testing.T) { test(t, newClientsCA(t, false)) })
+	t.Run("memory", func(t *testing.T) { inMemory(t, test) })
+}
+
+// inMemory runs a test in memory only, because its client waits for long.
+func inMemory(t *testing.T, test func(*testing.T, *clientsCA)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { test(t, newClientsCA(t, true)) })
+}
+
+func newClientsCA(t *testing.T, memory bool) *clientsCA {
+	ca := &clientsCA{acmetest.NewUnstartedServer(), memory}
+	t.Cleanup(func() {
+		ca.Close()
+		if t.Failed() {
+			t.Logf("what the CA was asked:\n%v", ca.Server)
+		}
+	})
+	return ca
+}
+
+func (ca *clientsCA) start() {
+	if ca.memory {
+		ca.StartMemory()
+		return
+	}
+	ca.Start()
+}
+
+// point lets a name lead to servers with this configuration and this handler,
+// either of which may be nil.
+func (ca *clientsCA) point(t *testing.T, host string, config *tls.Config, h http.Handler) {
+	t.Helper()
+	target := acmetest.Target{TLSConfig: config, HTTPHandler: h}
+	if !ca.memory {
+		target = acmetest.Target{}
+		if config != nil {
+			target.TLSAddr = serveTLS(t, listen(t), config)
+		}
+		if h != nil {
+			l := listen(t)
+			serveHTTP(t, l, h)
+			target.HTTPAddr = l.Addr().String()
+		}
+	}
+	ca.Resolve(host, target)
+}
+
+// setPast moves the renewal window of a certificate into the past.
+func (ca *clientsCA) setPast(leaf *x509.Certificate) acmetest.RenewalWindow {
+	now := time.Now().Truncate(time.Second)
+	w := acmetest.RenewalWindow{
+		Start:          now.Add(-2 * time.Hour),
+		End:            now.Add(-time.Hour),
+		ExplanationURL: "https://ca.example.org/incident",
+	}
+	ca.SetRenewalWindow(leaf, w)
+	return w
+}
+
+// lastOrder returns the newest order.
+func (ca *clientsCA) lastOrder(t *testing.T) acmetest.PlacedOrder {
+	t.Helper()
+	orders := ca.Orders()
+	if len(orders) == 0 {
+		t.Fatal("the CA has seen no order")
+	}
+	return orders[len(orders)-1]
+}
+
+// wantRevoked checks which certificates the CA has revoked.
+func (ca *clientsCA) wantRevoked(t *testing.T, want ...*x509.Certificate) {
+	t.Helper()
+	got := ca.Revoked()
+	if len(got) != len(want) {
+		t.Fatalf("%d certificates are revoked, want %d", len(got), len(want))
+	}
+	for i, leaf := range want {
+		if !got[i].Equal(leaf) {
+			t.Errorf("revoked certificate %d is for %v, want that for %v", i, got[i].DNSNames, leaf.DNSNames)
+		}
+	}
+}
+
+// challengeName returns the server name in a tls-alpn-01 handshake for a DNS
+// name or an IP address (RFC 8737, section 3, and RFC 8738, section 6).
+func challengeName(identifier string) string {
+	reversed, err := dns.ReverseAddr(identifier)
+	if err != nil {
+		return identifier // no IP address
+	}
+	return strings.TrimSuffix(reversed, ".")
+}
+
+func newClientKey(t *testing.T) *ecdsa.PrivateKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// parseChain reads a chain in PEM.
+func parseChain(t *testing.T, chainPEM []byte) [][]byte {
+	t.Helper()
+	var chain [][]byte
+	for {
+		block, rest := pem.Decode(chainPEM)
+		if block == nil {
+			break
+		}
+		chain, chainPEM = append(chain, block.Bytes), rest
+	}
+	if len(chainPEM) > 0 {
+		t.Fatalf("%q follows the chain", chainPEM)
+	}
+	return chain
+}
+
+// verifyChain returns the leaf of a chain in DER, and why it does not lead to
+// the roots or is not for one of the names.
+func verifyChain(t *testing.T, chain [][]byte, roots *x509.CertPool, names ...string) (*x509.Certificate, error) {
+	t.Helper()
+	if len(chain) < 2 {
+		t.Fatalf("the chain has %d certificates, want a leaf and an intermediate", len(chain))
+	}
+	leaf, err := x509.ParseCertificate(chain[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool()}
+	for _, der := range chain[1:] {
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		options.Intermediates.AddCert(c)
+	}
+	for _, name := range names {
+		options.DNSName = strings.Replace(name, "*", "any", 1)
+		if _, err := leaf.Verify(options); err != nil {
+			return leaf, err
+		}
+	}
+	return leaf, nil
+}
+
+// mustVerify is verifyChain for chains that have to be good.
+func mustVerify(t *testing.T, chain [][]byte, roots *x509.CertPool, names ...string) *x509.Certificate {
+	t.Helper()
+	leaf, err := verifyChain(t, chain, roots, names...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return leaf
+}
+
+// issueCases are what the clients have issued. The first name of a case tells
+// the cases apart.
+var issueCases = []struct {
+	challenge string
+	names     []string
+}{
+	{"tls-alpn-01", []string{"www.example.com"}},
+	{"tls-alpn-01", []string{"192.0.2.7"}},
+	{"tls-alpn-01", []string{"2001:db8::7"}},
+	{"http-01", []string{"a.example.com", "b.example.com"}},
+	{"http-01", []string{"192.0.2.8", "2001:db8::8", "ip.example.com"}},
+	{"dns-01", []string{"dns.example.com"}},
+	{"dns-01", []string{"*.example.com", "example.com"}},
+	{"dns-01", []string{"*.xn--bcher-kva.example"}},
+}
