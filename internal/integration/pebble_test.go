@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -29,13 +30,24 @@ type pebbleConfig struct {
 	nonceReject int               // percentage of good nonces that are refused
 	authzReuse  int               // percentage of valid authorizations that are used again
 	eab         map[string]string // key identifier to base64url key; if set, binding is required
+
+	alternateRoots int
+	profiles       map[string]time.Duration // lifetimes by name; nil for Pebble's only one
 }
 
 // pebble is a running CA.
 type pebble struct {
-	directory string          // URL
-	transport *http.Transport // trusts the CA's HTTPS certificate
-	roots     *x509.CertPool  // of the certificates that it issues
+	directory  string          // URL
+	management string          // URL of what is no part of ACME
+	transport  *http.Transport // trusts the CA's HTTPS certificate
+	roots      *x509.CertPool  // of the certificates that it issues
+	dns        *dnsServer
+}
+
+// dnsServer answers Pebble.
+type dnsServer struct {
+	addr       string
+	management string // URL
 }
 
 // startTries is how often a server is started anew on other ports.
@@ -43,7 +55,7 @@ const startTries = 3
 
 // startPebble starts a CA that finds every name at 127.0.0.1. It ends with the
 // test.
-func startPebble(t *testing.T, c pebbleConfig) *pebble {
+func startPebble(t testing.TB, c pebbleConfig) *pebble {
 	t.Helper()
 	for _, p := range []*int{&c.tlsPort, &c.httpPort} {
 		if *p == 0 {
@@ -62,11 +74,15 @@ func startPebble(t *testing.T, c pebbleConfig) *pebble {
 	return nil
 }
 
-func tryPebble(t *testing.T, c pebbleConfig, dns string) (*pebble, error) {
+func tryPebble(t testing.TB, c pebbleConfig, dns *dnsServer) (*pebble, error) {
 	t.Helper()
 	dir := t.TempDir()
 	cert, key, trust := serverCertificate(t, dir)
 	ports := freePorts(t, 2)
+	profiles := make(map[string]any)
+	for name, lifetime := range c.profiles {
+		profiles[name] = map[string]any{"description": lifetime.String(), "validityPeriod": lifetime / time.Second}
+	}
 	config, err := json.Marshal(map[string]any{"pebble": map[string]any{
 		"listenAddress":                  loopback(ports[0]),
 		"managementListenAddress":        loopback(ports[1]),
@@ -77,6 +93,7 @@ func tryPebble(t *testing.T, c pebbleConfig, dns string) (*pebble, error) {
 		"keyAlgorithm":                   "ecdsa", // quicker to start
 		"externalAccountBindingRequired": c.eab != nil,
 		"externalAccountMACKeys":         c.eab,
+		"profiles":                       profiles,
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -89,19 +106,22 @@ func tryPebble(t *testing.T, c pebbleConfig, dns string) (*pebble, error) {
 		"PEBBLE_VA_NOSLEEP=1",
 		"PEBBLE_WFE_NONCEREJECT=" + strconv.Itoa(c.nonceReject),
 		"PEBBLE_AUTHZREUSE=" + strconv.Itoa(c.authzReuse),
+		"PEBBLE_ALTERNATE_ROOTS=" + strconv.Itoa(c.alternateRoots),
 	}
-	proc := start(t, "pebble", env, "-config", file, "-dnsserver", dns)
+	proc := start(t, "pebble", env, "-config", file, "-dnsserver", dns.addr)
 	p := &pebble{
-		directory: "https://" + loopback(ports[0]) + "/dir",
-		transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trust}},
-		roots:     x509.NewCertPool(),
+		directory:  "https://" + loopback(ports[0]) + "/dir",
+		management: "https://" + loopback(ports[1]),
+		transport:  &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trust}},
+		roots:      x509.NewCertPool(),
+		dns:        dns,
 	}
 	t.Cleanup(p.transport.CloseIdleConnections)
 	err = proc.await(t.Context(), func(ctx context.Context) error {
 		if _, err := p.fetch(ctx, p.directory); err != nil {
 			return err
 		}
-		root, err := p.fetch(ctx, "https://"+loopback(ports[1])+"/roots/0")
+		root, err := p.fetch(ctx, p.management+"/roots/0")
 		if err == nil && !p.roots.AppendCertsFromPEM(root) {
 			err = fmt.Errorf("root certificate cannot be read: %q", root)
 		}
@@ -130,15 +150,16 @@ func (p *pebble) fetch(ctx context.Context, url string) ([]byte, error) {
 	return io.ReadAll(res.Body)
 }
 
-// startDNS starts a DNS server that answers 127.0.0.1 for every name, and
-// returns its address.
-func startDNS(t *testing.T) string {
+// startDNS starts a DNS server that answers 127.0.0.1 for every name.
+func startDNS(t testing.TB) *dnsServer {
 	t.Helper()
 	var err error
 	for range startTries {
-		addr := loopback(freePorts(t, 1)[0])
+		ports := freePorts(t, 2)
+		addr, management := loopback(ports[0]), loopback(ports[1])
 		proc := start(t, "pebble-challtestsrv", nil, "-dnsserver", addr, "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "",
-			"-management", "127.0.0.1:0", "-http01", "", "-https01", "", "-doh", "", "-tlsalpn01", "")
+			"-management", management, "-http01", "", "-https01", "", "-doh", "", "-tlsalpn01", "")
+		s := &dnsServer{addr, "http://" + management}
 		resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "tcp", addr) // as Pebble does
 		}}
@@ -147,19 +168,43 @@ func startDNS(t *testing.T) string {
 			if err == nil && (len(ips) != 1 || ips[0] != "127.0.0.1") {
 				err = fmt.Errorf("answer is %q", ips)
 			}
-			return err
+			if err != nil {
+				return err
+			}
+			return s.addTXT(ctx, "ready.example.org", "ready")
 		})
 		if err == nil {
-			return addr
+			return s
 		}
 		proc.stop()
 	}
 	t.Fatal(err)
-	return ""
+	return nil
+}
+
+// addTXT adds a TXT record to a name.
+func (s *dnsServer) addTXT(ctx context.Context, name, value string) error {
+	body, err := json.Marshal(map[string]string{"host": name + ".", "value": value})
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.management+"/set-txt", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", req.URL, res.Status)
+	}
+	return nil
 }
 
 // serverCertificate writes a certificate for 127.0.0.1 and its key into dir.
-func serverCertificate(t *testing.T, dir string) (certFile, keyFile string, trust *x509.CertPool) {
+func serverCertificate(t testing.TB, dir string) (certFile, keyFile string, trust *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

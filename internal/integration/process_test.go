@@ -66,7 +66,7 @@ func supervise(program string, args []string) (code int) {
 
 // start runs a program. When the test ends it is killed and waited for, and if
 // the test has failed its output is shown.
-func start(t *testing.T, name string, env []string, args ...string) *process {
+func start(t testing.TB, name string, env []string, args ...string) *process {
 	t.Helper()
 	program := servers.path(t, name)
 	self, err := os.Executable()
@@ -134,7 +134,7 @@ func (p *process) await(ctx context.Context, check func(context.Context) error) 
 }
 
 // freePorts returns n TCP ports of 127.0.0.1 that nobody listens on.
-func freePorts(t *testing.T, n int) []int {
+func freePorts(t testing.TB, n int) []int {
 	t.Helper()
 	var ports []int
 	for range n {
@@ -145,7 +145,7 @@ func freePorts(t *testing.T, n int) []int {
 	return ports
 }
 
-func listen(t *testing.T) net.Listener {
+func listen(t testing.TB) net.Listener {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -56,7 +56,7 @@ func (p *programs) build() error {
 
 // path returns where a program is. If the programs cannot be built the test is
 // skipped, or fails where NOSTALL_REQUIRE_SERVICES is 1.
-func (p *programs) path(t *testing.T, name string) string {
+func (p *programs) path(t testing.TB, name string) string {
 	t.Helper()
 	err := p.build()
 	if err == nil {

@@ -89,12 +89,12 @@ func serveTLS(t *testing.T, l net.Listener, config *tls.Config) string {
 }
 
 // serveHTTP runs an HTTP server on l.
-func serveHTTP(t *testing.T, l net.Listener, h http.Handler) {
+func serveHTTP(t testing.TB, l net.Listener, h http.Handler) {
 	t.Helper()
 	go newServer(t, h).Serve(l)
 }
 
-func newServer(t *testing.T, h http.Handler) *http.Server {
+func newServer(t testing.TB, h http.Handler) *http.Server {
 	srv := &http.Server{Handler: h, ErrorLog: stdlog.New(io.Discard, "", 0)}
 	t.Cleanup(func() { srv.Close() })
 	return srv

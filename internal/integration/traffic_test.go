@@ -31,6 +31,7 @@ type request struct {
 	resource string
 	status   int    // of HTTP
 	object   string // status of the order, authorization or challenge
+	replaces string // of an order: which certificate
 	problem  string // type of the problem document
 }
 
@@ -64,11 +65,13 @@ func (tr *traffic) RoundTrip(req *http.Request) (*http.Response, error) {
 		res.Body = io.NopCloser(bytes.NewReader(body))
 		r.status = res.StatusCode
 		var doc struct {
-			Type   string
-			Status any // a text, or in problems a number
+			Type     string
+			Status   any // a text, or in problems a number
+			Replaces string
 		}
 		if json.Unmarshal(body, &doc) == nil {
 			r.object, _ = doc.Status.(string)
+			r.replaces = doc.Replaces
 			if res.StatusCode >= 400 {
 				r.problem = doc.Type
 			}

@@ -1,0 +1,193 @@
+package conformance
+
+import (
+	"crypto/elliptic"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/pem"
+	"net"
+	"strings"
+)
+
+const section74 = "RFC 8555, section 7.4"
+
+// finalizeCases are about CSRs.
+var finalizeCases = []testCase{
+	success("finalizing an order issues its certificate", section74, 200,
+		func(c *Client) Answer {
+			o := c.ready(c.host("a"), c.host("b"))
+			key := newKey(c.t)
+			a := c.finalize(o, c.csr(key, x509.CertificateRequest{}, o.names...))
+			c.expect(a.Text("status") == "processing" || a.Text("status") == "valid", "the order is %v", a)
+			o.Answer = c.await(o.url, "ready", "processing")
+			c.expect(o.Text("status") == "valid" && o.Text("certificate") != "", "the order is %v", o)
+			cert := &certificate{o, key, c.parseChain(c.get(o.Text("certificate")))}
+			c.expectNames(cert, o.names...)
+			c.expect(key.PublicKey.Equal(cert.leaf().PublicKey), "the certificate is for another key")
+			return a
+		}),
+	success("a CSR with an RSA key is fine", section74, 200,
+		func(c *Client) Answer {
+			cert := c.complete(c.ready(c.host("a")), newRSAKey(c.t, 2048))
+			return cert.order.Answer
+		}),
+	success("a CSR with the names in another order and case is fine", section74, 200,
+		func(c *Client) Answer {
+			o := c.ready(c.host("a"), c.host("b"))
+			return c.finalize(o, c.csr(newKey(c.t), x509.CertificateRequest{}, strings.ToUpper(c.host("b")), c.host("a")))
+		}),
+	success("a CSR with one of the names as common name too is fine", section74, 200,
+		func(c *Client) Answer {
+			o := c.ready(c.host("a"))
+			return c.finalize(o, c.csr(newKey(c.t), commonName(c.host("a")), c.host("a")))
+		}),
+	success("a CSR may have its name as common name alone", section74, 200,
+		func(c *Client) Answer {
+			return c.finalize(c.ready(c.host("a")), c.csr(newKey(c.t), commonName(c.host("a"))))
+		}).
+		pebbleSays(403, "unauthorized", "RFC 8555, section 7.4: either place will do, so acmetest is right."),
+	success("after a bad CSR a good one is taken", section74, 200,
+		func(c *Client) Answer {
+			o := c.ready(c.host("a"))
+			c.finalize(o, c.csr(newKey(c.t), x509.CertificateRequest{}, c.host("b")))
+			return c.finalize(o, c.csr(newKey(c.t), x509.CertificateRequest{}, c.host("a")))
+		}),
+
+	refusal("a pending order is orderNotReady", section74, 403, "orderNotReady",
+		func(c *Client) Answer {
+			o := c.order(c.host("a"))
+			return c.finalize(o, c.csr(newKey(c.t), x509.CertificateRequest{}, o.names...))
+		}),
+	refusal("an order that has been finalized is orderNotReady", section74, 403, "orderNotReady",
+		func(c *Client) Answer {
+			o := c.issue(c.host("a")).order
+			return c.finalize(o, c.csr(newKey(c.t), x509.CertificateRequest{}, o.names...))
+		}),
+	refusal("an order that is invalid is orderNotReady", section74, 403, "orderNotReady",
+		func(c *Client) Answer {
+			o := c.failed(c.host("a"))
+			return c.finalize(o, c.csr(newKey(c.t), x509.CertificateRequest{}, o.names...))
+		}),
+	refusal("an order whose authorization was deactivated is orderNotReady", "RFC 8555, section 7.5.2", 403, "orderNotReady",
+		func(c *Client) Answer {
+			o := c.ready(c.host("a"))
+			c.must(c.post(o.authorization(), deactivate), 200)
+			return c.finalize(o, c.csr(newKey(c.t), x509.CertificateRequest{}, o.names...))
+		}),
+	refusal("another account's order cannot be finalized", section74, 403, "unauthorized",
+		func(c *Client) Answer {
+			o := c.stranger().ready(c.host("a"))
+			return c.finalize(o, c.csr(newKey(c.t), x509.CertificateRequest{}, o.names...))
+		}),
+
+	finalizeRefusal("without a CSR is malformed", "malformed", func(*Client) string { return `{}` }),
+	finalizeRefusal("whose CSR is a number is malformed", "malformed", func(*Client) string { return `{"csr":1}` }),
+	finalizeRefusal("without a payload is malformed", "malformed", func(*Client) string { return `` }),
+	finalizeRefusal("with a CSR in standard base64 is malformed", "malformed", func(c *Client) string {
+		return `{"csr":"` + base64.StdEncoding.EncodeToString(c.csr(newKey(c.t), x509.CertificateRequest{}, c.host("a"))) + `+/"}`
+	}),
+	finalizeRefusal("with a padded CSR is malformed", "malformed", func(c *Client) string {
+		return `{"csr":"` + B64(c.csr(newKey(c.t), x509.CertificateRequest{}, c.host("a"))) + `="}`
+	}),
+	csrRefusal("that is none", func(*Client) []byte { return []byte("hello") }).
+		pebbleSays(400, "malformed", "RFC 8555, section 7.4 has badCSR for CSRs that cannot be used: acmetest is right."),
+	csrRefusal("in PEM", func(c *Client) []byte {
+		der := c.csr(newKey(c.t), x509.CertificateRequest{}, c.host("a"))
+		return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})
+	}).pebbleSays(400, "malformed", "RFC 8555, section 7.4 has badCSR for CSRs that cannot be used: acmetest is right."),
+	csrRefusal("with something after it", func(c *Client) []byte {
+		return append(c.csr(newKey(c.t), x509.CertificateRequest{}, c.host("a")), 0)
+	}).pebbleSays(400, "malformed", "RFC 8555, section 7.4 has badCSR for CSRs that cannot be used: acmetest is right."),
+	csrRefusal("with a wrong signature", func(c *Client) []byte {
+		der := c.csr(newKey(c.t), x509.CertificateRequest{}, c.host("a"))
+		other := c.csr(newKey(c.t), x509.CertificateRequest{}, c.host("a"))
+		return []byte(strings.Replace(string(der), publicKeyIn(c, der), publicKeyIn(c, other), 1))
+	}),
+	csrRefusal("for another name", func(c *Client) []byte {
+		return c.csr(newKey(c.t), x509.CertificateRequest{}, c.host("b"))
+	}).pebbleSays(403, "unauthorized", wrongNames),
+	csrRefusal("for one name more", func(c *Client) []byte {
+		return c.csr(newKey(c.t), x509.CertificateRequest{}, c.host("a"), c.host("b"))
+	}).pebbleSays(403, "unauthorized", wrongNames),
+	csrRefusal("for a wildcard instead of the name", func(c *Client) []byte {
+		return c.csr(newKey(c.t), x509.CertificateRequest{}, "*."+c.host("a"))
+	}).pebbleSays(403, "unauthorized", wrongNames),
+	csrRefusal("without names", func(c *Client) []byte { return c.csr(newKey(c.t), x509.CertificateRequest{}) }).
+		pebbleSays(403, "unauthorized", wrongNames),
+	csrRefusal("for an IP address more", func(c *Client) []byte {
+		return c.csr(newKey(c.t), x509.CertificateRequest{IPAddresses: []net.IP{{192, 0, 2, 1}}}, c.host("a"))
+	}).pebbleSays(403, "unauthorized", wrongNames),
+	csrRefusal("with a common name that was not ordered", func(c *Client) []byte {
+		return c.csr(newKey(c.t), commonName(c.host("b")), c.host("a"))
+	}).pebbleSays(200, "", "RFC 8555, section 7.4: the CSR must have exactly the order's names, so acmetest is right."),
+	csrRefusal("with an email address", func(c *Client) []byte {
+		return c.csr(newKey(c.t), x509.CertificateRequest{EmailAddresses: []string{"a@example.com"}}, c.host("a"))
+	}).pebbleSays(200, "", "RFC 8555, section 7.4: the CSR must have exactly the order's names, so acmetest is right."),
+	csrRefusal("with the key of an account", func(c *Client) []byte {
+		return c.csr(c.Key, x509.CertificateRequest{}, c.host("a"))
+	}),
+	csrRefusal("with the key of another account", func(c *Client) []byte {
+		return c.csr(c.stranger().Key, x509.CertificateRequest{}, c.host("a"))
+	}),
+	csrRefusal("with an RSA key of 1024 bits", func(c *Client) []byte {
+		return c.csr(newRSAKey(c.t, 1024), x509.CertificateRequest{}, c.host("a"))
+	}).pebbleSays(200, "", "RFC 8555, section 6.7: a short key is the example for badCSR, so acmetest is right."),
+	csrRefusal("with a key on P-521", func(c *Client) []byte {
+		return c.csr(newKeyOn(c.t, elliptic.P521()), x509.CertificateRequest{}, c.host("a"))
+	}).pebbleSays(200, "", "RFC 8555, section 7.4: which keys it certifies is the CA's choice. Both may."),
+	refusal("a CSR for one name less is badCSR", section74, 400, "badCSR",
+		func(c *Client) Answer {
+			o := c.ready(c.host("a"), c.host("b"))
+			return c.finalize(o, c.csr(newKey(c.t), x509.CertificateRequest{}, c.host("a")))
+		}).pebbleSays(403, "unauthorized", wrongNames),
+	refusal("a CSR with an IP address as a DNS name is badCSR", "RFC 8738, section 3", 400, "badCSR",
+		func(c *Client) Answer {
+			o := c.ready(c.claimAddress())
+			return c.finalize(o, c.csr(newKey(c.t), x509.CertificateRequest{DNSNames: []string{c.ca.Address}}))
+		}).pebbleSays(403, "unauthorized", wrongNames),
+}
+
+const wrongNames = "RFC 8555, section 7.4 has badCSR for names that differ from the order's, so acmetest is right."
+
+// finalizeRefusal is about a request for a ready order whose payload is wrong.
+func finalizeRefusal(what, problem string, payload func(c *Client) string) testCase {
+	return refusal("a request to finalize "+what, section74, 400, problem,
+		func(c *Client) Answer {
+			o := c.ready(c.host("a"))
+			return c.staysReady(o, c.post(o.Text("finalize"), payload(c)))
+		})
+}
+
+// csrRefusal is about the CSR for an order that is ready, and stays so.
+func csrRefusal(what string, csr func(c *Client) []byte) testCase {
+	return refusal("a CSR "+what+" is badCSR", section74, 400, "badCSR",
+		func(c *Client) Answer {
+			o := c.ready(c.host("a"))
+			return c.staysReady(o, c.finalize(o, csr(c)))
+		})
+}
+
+// staysReady checks that an order is ready after a request that was refused.
+func (c *Client) staysReady(o *order, a Answer) Answer {
+	c.t.Helper()
+	if a.Status >= 400 {
+		c.refresh(o)
+		c.expect(o.Text("status") == "ready", "after a bad request the order is %s and not ready", o.Text("status"))
+	}
+	return a
+}
+
+func commonName(name string) x509.CertificateRequest {
+	return x509.CertificateRequest{Subject: pkix.Name{CommonName: name}}
+}
+
+// publicKeyIn returns the bytes of the public key in a CSR.
+func publicKeyIn(c *Client, der []byte) string {
+	c.t.Helper()
+	request, err := x509.ParseCertificateRequest(der)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return string(request.RawSubjectPublicKeyInfo)
+}
