@@ -1,0 +1,33 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"github.com/nostall/nostall/certmgr"
+)
+
+// For a year a visitor comes each day and finds a certificate with four weeks left at least, and the CA issues no more
+// than that takes.
+func TestYearOfRenewals(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.start("www.example.com")
+		for day := range 365 {
+			res := mustGet(t, w.client, "www.example.com")
+			if left := time.Until(res.TLS.PeerCertificates[0].NotAfter); left < 28*24*time.Hour {
+				t.Fatalf("day %d: not renewed, %v left", day, left)
+			}
+			time.Sleep(24 * time.Hour)
+		}
+		const want = 7 // 90 days each, renewed when 30 are left
+		if n := len(w.ca.IssuedFor("www.example.com")); n != want {
+			t.Errorf("%d certificates in a year, want %d", n, want)
+		}
+		if n := len(w.events.of(certmgr.EventIssued)); n != want {
+			t.Errorf("%d events %q, want %d", n, certmgr.EventIssued, want)
+		}
+		if failed := w.events.of(certmgr.EventIssueFailed); len(failed) != 0 {
+			t.Errorf("failed: %v", failed)
+		}
+	})
+}
