@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
@@ -27,11 +28,12 @@ type directory struct {
 type document struct {
 	body []byte
 
-	Nonce     string `json:"newNonce"`
-	Account   string `json:"newAccount"`
-	Order     string `json:"newOrder"`
-	Revoke    string `json:"revokeCert"`
-	KeyChange string `json:"keyChange"`
+	Nonce       string `json:"newNonce"`
+	Account     string `json:"newAccount"`
+	Order       string `json:"newOrder"`
+	Revoke      string `json:"revokeCert"`
+	KeyChange   string `json:"keyChange"`
+	RenewalInfo string `json:"renewalInfo"`
 
 	// Not used here. What an acme.Client cannot decode must not be kept, or every
 	// attempt would fail until the copy is outdated.
@@ -143,6 +145,9 @@ func (t *transport) endpoint(u string) Endpoint {
 		return EndpointRevokeCert
 	case doc.KeyChange:
 		return EndpointKeyChange
+	}
+	if doc.RenewalInfo != "" && strings.HasPrefix(u, doc.RenewalInfo) {
+		return EndpointRenewalInfo
 	}
 	return EndpointOther
 }

@@ -13,14 +13,15 @@ type Endpoint int
 
 // The endpoints. EndpointNone, the zero value, means that nothing failed.
 const (
-	EndpointNone       Endpoint = iota
-	EndpointDirectory           // the directory document
-	EndpointNewNonce            // a fresh nonce
-	EndpointNewAccount          // registration, and the lookup of an account by its key
-	EndpointNewOrder            // a new order
-	EndpointRevokeCert          // revocation
-	EndpointKeyChange           // account key rollover
-	EndpointOther               // orders, authorizations, challenges, certificates, accounts
+	EndpointNone        Endpoint = iota
+	EndpointDirectory            // the directory document
+	EndpointNewNonce             // a fresh nonce
+	EndpointNewAccount           // registration, and the lookup of an account by its key
+	EndpointNewOrder             // a new order
+	EndpointRevokeCert           // revocation
+	EndpointKeyChange            // account key rollover
+	EndpointRenewalInfo          // when to renew a certificate
+	EndpointOther                // orders, authorizations, challenges, certificates, accounts
 )
 
 // String returns the name that the directory has for the endpoint.
@@ -40,6 +41,8 @@ func (e Endpoint) String() string {
 		return "revokeCert"
 	case EndpointKeyChange:
 		return "keyChange"
+	case EndpointRenewalInfo:
+		return "renewalInfo"
 	}
 	return "other"
 }

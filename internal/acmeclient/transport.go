@@ -34,12 +34,24 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	case req.Method == http.MethodGet && req.URL.String() == t.directoryURL:
 		return t.getDirectory(req)
 	case req.Method == http.MethodGet:
-		res, err := t.exchangeAgain(req, EndpointOther)
+		res, err := t.exchangeAgain(req, t.endpoint(req.URL.String()))
 		return t.keepNonce(res), err
 	default:
-		res, err := t.exchange(req, t.endpoint(req.URL.String()))
-		return t.keepNonce(res), err
+		return t.post(req, t.endpoint(req.URL.String()))
 	}
+}
+
+// post sends a signed request.
+func (t *transport) post(req *http.Request, e Endpoint) (*http.Response, error) {
+	r, ok := req.Context().Value(replacesKey{}).(replaces)
+	if ok && e == EndpointNewOrder && t.ca.offersRenewalInfo() {
+		var err error
+		if req, err = withReplaces(req, r); err != nil {
+			return nil, err
+		}
+	}
+	res, err := t.exchange(req, e)
+	return t.keepNonce(res), err
 }
 
 // newNonce answers from the pool, or asks the CA. x/crypto/acme would not try

@@ -1,0 +1,222 @@
+package acmeclient
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"math/big"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
+)
+
+func TestCertID(t *testing.T) {
+	key := func(s string) []byte {
+		b, err := hex.DecodeString(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	tests := []struct {
+		name, keyID, serial, want string
+	}{
+		// RFC 9773, section 4.1.
+		{"of the RFC", "69885b6b87464041e1b37b847ba0ae2cde01c8d4", "87654321", "aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE"},
+		{"first bit not set", "01", "7f", "AQ.fw"},
+		{"first bit set", "01", "80", "AQ.AIA"},
+		{"no key identifier", "", "01", ""},
+	}
+	for _, tt := range tests {
+		serial, _ := new(big.Int).SetString(tt.serial, 16)
+		leaf := &x509.Certificate{AuthorityKeyId: key(tt.keyID), SerialNumber: serial}
+		if got := CertID(leaf); got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+// renewalCA is a CA in memory and what speaks to it.
+func renewalCA(t *testing.T) (*acmetest.Server, *CA) {
+	t.Helper()
+	server := acmetest.NewMemoryServer()
+	t.Cleanup(server.Close)
+	return server, New(Config{DirectoryURL: server.URL, HTTPClient: server.Client()})
+}
+
+// issueFor returns a certificate and the client that ordered it.
+func issueFor(t *testing.T, server *acmetest.Server, ca *CA, key crypto.Signer) (*x509.Certificate, *acme.Client) {
+	t.Helper()
+	client := ca.Client(key, "")
+	if _, err := client.Register(t.Context(), &acme.Account{}, acme.AcceptTOS); err != nil {
+		t.Fatal(err)
+	}
+	order, err := client.AuthorizeOrder(t.Context(), acme.DomainIDs("a.example.com"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	authz, err := client.GetAuthorization(t.Context(), order.AuthzURLs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range authz.Challenges {
+		if c.Type != "dns-01" {
+			continue
+		}
+		value, err := client.DNS01ChallengeRecord(c.Token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server.AddTXT("_acme-challenge.a.example.com", value)
+		if _, err := client.Accept(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := client.WaitOrder(t.Context(), order.URI); err != nil {
+		t.Fatal(err)
+	}
+	csr, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{DNSNames: []string{"a.example.com"}}, newKey(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := client.CreateOrderCert(t.Context(), order.FinalizeURL, csr, true); err != nil {
+		t.Fatal(err)
+	}
+	issued := server.Issued()
+	return issued[len(issued)-1], client
+}
+
+func TestRenewalInfo(t *testing.T) {
+	server, ca := renewalCA(t)
+	leaf, _ := issueFor(t, server, ca, newKey(t))
+	want := acmetest.RenewalWindow{
+		Start:          time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC),
+		End:            time.Date(2030, 1, 3, 3, 4, 5, 0, time.UTC),
+		ExplanationURL: "https://ca.example/why",
+	}
+	server.SetRenewalWindow(leaf, want)
+	server.RetryAfter(acmetest.RenewalInfo, "7200")
+	info, err := ca.RenewalInfo(t.Context(), CertID(leaf))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !info.Start.Equal(want.Start) || !info.End.Equal(want.End) || info.ExplanationURL != want.ExplanationURL || info.RetryAfter != 2*time.Hour {
+		t.Errorf("got %+v, want %+v and 2h", info, want)
+	}
+}
+
+func TestRenewalInfoErrors(t *testing.T) {
+	match := acmetest.Match{Endpoint: acmetest.RenewalInfo}
+	tests := []struct {
+		name      string
+		fault     func(*acmetest.Server)
+		temporary bool
+		says      string
+	}{
+		{"unknown certificate", func(*acmetest.Server) {}, false, "404"},
+		{"server error", func(s *acmetest.Server) { s.Status(match, 500, nil, acmetest.Problem{Detail: "ouch"}) }, true, "ouch"},
+		{"rate limit", func(s *acmetest.Server) { s.Status(match, 429, nil, acmetest.Problem{}) }, true, "429"},
+		{"dropped", func(s *acmetest.Server) { s.Drop(match) }, true, "EOF"},
+		{"garbage", func(s *acmetest.Server) { s.Garbage(match) }, false, "invalid character"},
+		{"endless", func(s *acmetest.Server) { s.EndlessBody(match) }, true, "larger than"},
+		{"no window", func(s *acmetest.Server) { s.Respond(match, 200, nil, "{}") }, false, "is none"},
+		{"null", func(s *acmetest.Server) { s.Respond(match, 200, nil, "null") }, false, "is none"},
+		{"no time", func(s *acmetest.Server) {
+			s.Respond(match, 200, nil, `{"suggestedWindow":{"start":"soon","end":"later"}}`)
+		}, false, "soon"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			server, ca := renewalCA(t)
+			tt.fault(server)
+			_, err := ca.RenewalInfo(t.Context(), "AQ.AQ")
+			if err == nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("got %v, want one line with %q", err, tt.says)
+			}
+			if IsTemporary(err) != tt.temporary {
+				t.Errorf("IsTemporary(%v) = %t", err, !tt.temporary)
+			}
+		})
+	}
+}
+
+func TestNoRenewalInfo(t *testing.T) {
+	server := acmetest.NewUnstartedServer()
+	server.NoRenewalInfo = true
+	server.StartMemory()
+	defer server.Close()
+	ca := New(Config{DirectoryURL: server.URL, HTTPClient: server.Client()})
+	if _, err := ca.RenewalInfo(t.Context(), "AQ.AQ"); !errors.Is(err, ErrNoRenewalInfo) || IsTemporary(err) {
+		t.Errorf("got %v, want ErrNoRenewalInfo", err)
+	}
+}
+
+// Orders with replaces are signed by every kind of account key, also when the CA
+// refuses nonces.
+func TestWithReplaces(t *testing.T) {
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p521, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, key := range map[string]crypto.Signer{"P-256": newKey(t), "P-384": p384, "P-521": p521, "RSA": rsaKey} {
+		t.Run(name, func(t *testing.T) {
+			server, ca := renewalCA(t)
+			leaf, client := issueFor(t, server, ca, key)
+			server.BadNonceRate(0.5)
+			ctx := WithReplaces(t.Context(), CertID(leaf), key)
+			if _, err := client.AuthorizeOrder(ctx, acme.DomainIDs("a.example.com")); err != nil {
+				t.Fatalf("%v\n%v", err, server)
+			}
+			orders := server.Orders()
+			if last := orders[len(orders)-1]; last.Replaces != CertID(leaf) {
+				t.Errorf("the order replaces %q, want %q", last.Replaces, CertID(leaf))
+			}
+			// A certificate is replaced once.
+			_, err := client.AuthorizeOrder(ctx, acme.DomainIDs("a.example.com"))
+			problem, ok := Problem(err)
+			if !ok || problem.StatusCode != http.StatusConflict || !strings.HasSuffix(problem.ProblemType, ":alreadyReplaced") {
+				t.Errorf("second order: %v, want 409 alreadyReplaced", err)
+			}
+			// Without it nothing changes.
+			if _, err := client.AuthorizeOrder(WithReplaces(t.Context(), "", key), acme.DomainIDs("a.example.com")); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestReplacesIsNotSentToACAWithoutRenewalInfo(t *testing.T) {
+	server := acmetest.NewUnstartedServer()
+	server.NoRenewalInfo = true
+	server.StartMemory()
+	defer server.Close()
+	ca := New(Config{DirectoryURL: server.URL, HTTPClient: server.Client()})
+	key := newKey(t)
+	leaf, client := issueFor(t, server, ca, key)
+	if _, err := client.AuthorizeOrder(WithReplaces(t.Context(), CertID(leaf), key), acme.DomainIDs("a.example.com")); err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range server.Orders() {
+		if o.Replaces != "" {
+			t.Errorf("an order replaces %q", o.Replaces)
+		}
+	}
+}

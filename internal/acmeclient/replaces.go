@@ -1,0 +1,129 @@
+package acmeclient
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	_ "crypto/sha256" // SHA-256 for signatures
+	_ "crypto/sha512" // SHA-384 and SHA-512
+	"encoding/asn1"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net/http"
+)
+
+// replaces is what the orders that are made under a context replace.
+type replaces struct {
+	certID string
+	key    crypto.Signer // of the account
+}
+
+type replacesKey struct{}
+
+// WithReplaces returns a context under which orders say that they replace the
+// certificate with this CertID (RFC 9773, section 5), provided that the CA's
+// directory offers renewal information. key is the account's key. An empty certID
+// returns ctx as it is.
+func WithReplaces(ctx context.Context, certID string, key crypto.Signer) context.Context {
+	if certID == "" {
+		return ctx
+	}
+	return context.WithValue(ctx, replacesKey{}, replaces{certID, key})
+}
+
+// withReplaces returns the request for a new order with the field that
+// golang.org/x/crypto/acme has no way to set (its OrderOption is sealed), signed
+// again under the same protected header.
+func withReplaces(req *http.Request, r replaces) (*http.Request, error) {
+	body, err := io.ReadAll(req.Body)
+	req.Body.Close()
+	if err != nil {
+		return nil, err
+	}
+	if body, err = r.sign(body); err != nil {
+		return nil, fmt.Errorf("adding replaces to the order: %w", err)
+	}
+	out := req.Clone(req.Context())
+	out.Body = io.NopCloser(bytes.NewReader(body))
+	out.ContentLength = int64(len(body))
+	return out, nil
+}
+
+// flattenedJWS is RFC 7515, section 7.2.2.
+type flattenedJWS struct {
+	Protected string `json:"protected"`
+	Payload   string `json:"payload"`
+	Signature string `json:"signature"`
+}
+
+// sign returns the JWS in body with the field added to its payload.
+func (r replaces) sign(body []byte) ([]byte, error) {
+	var jws flattenedJWS
+	if err := json.Unmarshal(body, &jws); err != nil {
+		return nil, err
+	}
+	protected, err := base64.RawURLEncoding.DecodeString(jws.Protected)
+	if err != nil {
+		return nil, err
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(jws.Payload)
+	if err != nil {
+		return nil, err
+	}
+	var header struct{ Alg string }
+	members := make(map[string]json.RawMessage)
+	if err := errors.Join(json.Unmarshal(protected, &header), json.Unmarshal(payload, &members)); err != nil {
+		return nil, err
+	}
+	if members["replaces"], err = json.Marshal(r.certID); err != nil {
+		return nil, err
+	}
+	if payload, err = json.Marshal(members); err != nil {
+		return nil, err
+	}
+	jws.Payload = base64.RawURLEncoding.EncodeToString(payload)
+	signature, err := signJWS(r.key, header.Alg, []byte(jws.Protected+"."+jws.Payload))
+	if err != nil {
+		return nil, err
+	}
+	jws.Signature = base64.RawURLEncoding.EncodeToString(signature)
+	return json.Marshal(jws)
+}
+
+// signJWS signs by one of the algorithms that x/crypto/acme uses (RFC 7518,
+// sections 3.3 and 3.4).
+func signJWS(key crypto.Signer, alg string, input []byte) ([]byte, error) {
+	hash, ok := map[string]crypto.Hash{
+		"RS256": crypto.SHA256, "ES256": crypto.SHA256, "ES384": crypto.SHA384, "ES512": crypto.SHA512,
+	}[alg]
+	if !ok {
+		return nil, fmt.Errorf("signature algorithm %q is not supported", alg)
+	}
+	h := hash.New()
+	h.Write(input)
+	signature, err := key.Sign(rand.Reader, h.Sum(nil), hash)
+	if err != nil {
+		return nil, fmt.Errorf("the account key cannot sign: %w", err)
+	}
+	switch pub := key.Public().(type) {
+	case *rsa.PublicKey:
+		return signature, nil
+	case *ecdsa.PublicKey:
+		// A crypto.Signer answers in ASN.1, a JWS wants both numbers side by side.
+		var rs struct{ R, S *big.Int }
+		if _, err := asn1.Unmarshal(signature, &rs); err != nil {
+			return nil, fmt.Errorf("the account key's signature cannot be read: %w", err)
+		}
+		size := (pub.Curve.Params().BitSize + 7) / 8
+		return append(rs.R.FillBytes(make([]byte, size)), rs.S.FillBytes(make([]byte, size))...), nil
+	default:
+		return nil, fmt.Errorf("account keys of type %T are not supported", pub)
+	}
+}
