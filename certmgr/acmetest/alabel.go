@@ -9,20 +9,15 @@ import (
 // aLabelPrefix begins the labels that stand for others than ASCII (RFC 5890, section 2.3.2.1).
 const aLabelPrefix = "xn--"
 
-// isALabel reports whether a label in lower case that begins as an A-label is encoded as one, which RFC 8555, section
-// 7.1.4, tells servers to check. Which characters a name may have is not checked.
+// isALabel reports whether a label in lower case that begins as an A-label goes on in punycode (RFC 3492, section 6.2,
+// with its names and parameters). RFC 8555, section 7.1.4, tells servers to check that. The label does not end in a
+// hyphen, so there is something to decode. Which characters a name may have is not checked.
 func isALabel(label string) bool {
-	text, ok := decodePunycode(strings.TrimPrefix(label, aLabelPrefix))
-	return ok && strings.ContainsFunc(text, func(r rune) bool { return r > unicode.MaxASCII })
-}
-
-// decodePunycode decodes RFC 3492, with its parameters and names. The input is a part of a DNS label.
-func decodePunycode(encoded string) (string, bool) {
 	const base, tMin, tMax = 36, 1, 26
-	var n, position, bias int64 = 128, 0, 72
-	var output []rune
+	var n, position, length, bias int64 = 128, 0, 0, 72
+	encoded := strings.TrimPrefix(label, aLabelPrefix)
 	if i := strings.LastIndexByte(encoded, '-'); i >= 0 {
-		output, encoded = []rune(encoded[:i]), encoded[i+1:]
+		length, encoded = int64(i), encoded[i+1:]
 	}
 	for encoded != "" {
 		before := position
@@ -33,7 +28,7 @@ func decodePunycode(encoded string) (string, bool) {
 			}
 			// In a label of 63 bytes nothing that is larger leads to a character.
 			if digit < 0 || weight > unicode.MaxRune*64 {
-				return "", false
+				return false
 			}
 			encoded = encoded[1:]
 			position += digit * weight
@@ -43,17 +38,15 @@ func decodePunycode(encoded string) (string, bool) {
 			}
 			weight *= base - t
 		}
-		length := int64(len(output) + 1)
+		length++
 		bias = adaptBias(position-before, length, before == 0)
 		n += position / length
-		position %= length
+		position = position%length + 1
 		if n > unicode.MaxRune || !utf8.ValidRune(rune(n)) {
-			return "", false
+			return false
 		}
-		output = append(output[:position], append([]rune{rune(n)}, output[position:]...)...)
-		position++
 	}
-	return string(output), true
+	return true
 }
 
 // adaptBias is the function of RFC 3492, section 6.1.

@@ -19,8 +19,10 @@ func TestBucket(t *testing.T) {
 	}{
 		{"off", Limit{}, []step{{0, 0, 1000}, {0, 0, 0}}},
 		{"off, whatever the refill", Limit{Refill: d}, []step{{0, 0, 1000}, {0, 0, 0}}},
-		{"burst, then one by one", Limit{3, d}, []step{{0, 0, 2}, {0, 0, 1}, {0, d, 0}, {9 * s, 1 * s, 0}, {10 * s, 0, 1}, {10 * s, d, 0}}},
-		{"a spent token comes back on its own time", Limit{2, d}, []step{{0, 0, 1}, {9 * s, 0, 1}, {9 * s, 1 * s, 0}, {10 * s, 0, 1}, {10 * s, d, 0}}},
+		{"burst, then one by one", Limit{3, d},
+			[]step{{0, 0, 2}, {0, 0, 1}, {0, d, 0}, {9 * s, 1 * s, 0}, {10 * s, 0, 1}, {10 * s, d, 0}}},
+		{"a spent token comes back on its own time", Limit{2, d},
+			[]step{{0, 0, 1}, {9 * s, 0, 1}, {9 * s, 1 * s, 0}, {10 * s, 0, 1}, {10 * s, d, 0}}},
 		{"fractions are not lost", Limit{1, d}, []step{{0, 0, 1}, {10 * s, 0, 1}, {25 * s, 0, 1}, {25 * s, d, 0}}},
 		{"a full bucket saves nothing", Limit{1, d}, []step{{1000 * s, 0, 1}, {1000 * s, d, 0}, {1009 * s, s, 0}}},
 		{"no more than the burst comes back", Limit{2, d}, []step{{0, 0, 2}, {1000 * s, 0, 2}, {1000 * s, d, 0}}},

@@ -174,7 +174,8 @@ func TestFailFinalize(t *testing.T) {
 			u, o := c.ready("a.example.com", "b.example.com")
 			request := csr(t, newECKey(t), x509.CertificateRequest{}, "a.example.com", "b.example.com")
 			a := c.finalize(o, request)
-			if want := map[bool]string{true: "invalid", false: "processing"}[wait == 0]; a.status != http.StatusOK || a.str("status") != want {
+			want := map[bool]string{true: "invalid", false: "processing"}[wait == 0]
+			if a.status != http.StatusOK || a.str("status") != want {
 				t.Errorf("processing %v: finalize: %d %s", wait, a.status, a.body)
 			}
 			time.Sleep(wait)
@@ -329,7 +330,8 @@ func TestTruncate(t *testing.T) {
 	bothWays(t, func(t *testing.T, s *acmetest.Server) {
 		client := newACMEClient(t, s)
 		lift := s.Truncate(acmetest.Match{Endpoint: acmetest.NewOrder})
-		if o, err := client.AuthorizeOrder(t.Context(), acme.DomainIDs("a.example.com")); err == nil || !strings.HasSuffix(err.Error(), "unexpected EOF") {
+		o, err := client.AuthorizeOrder(t.Context(), acme.DomainIDs("a.example.com"))
+		if err == nil || !strings.HasSuffix(err.Error(), "unexpected EOF") {
 			t.Errorf("order %+v, error %v", o, err)
 		}
 		if err := s.WaitInFlight(t.Context(), 0); err != nil {
@@ -350,7 +352,8 @@ func TestTruncate(t *testing.T) {
 		}
 		defer resp.Body.Close()
 		body, err := io.ReadAll(resp.Body)
-		if !errors.Is(err, io.ErrUnexpectedEOF) || len(body) < 100 || !bytes.HasPrefix(body, []byte(`{"`)) || bytes.HasSuffix(body, []byte("}")) {
+		half := bytes.HasPrefix(body, []byte(`{"`)) && !bytes.HasSuffix(body, []byte("}")) && len(body) > 100
+		if !errors.Is(err, io.ErrUnexpectedEOF) || !half {
 			t.Errorf("body %q, error %v", body, err)
 		}
 		// Over a network this is reported before any header, and a HEAD is repeated once on a reused connection.

@@ -15,8 +15,11 @@ import (
 // longest, and no token is spent.
 //
 // Renewals have it easier, in two ways. An order that replaces a certificate (RFC 9773, see SetRenewalWindow) while its
-// renewal window is open is exempt from all limits on orders. An order for exactly the names of a certificate that was
-// issued in the last 120 days, to whom ever, is exempt from NewOrders and CertificatesPerDomain.
+// renewal window is open is exempt from all limits on orders but ConsecutiveFailures. An order for exactly the names of
+// a certificate that was issued in the last 120 days, to whom ever, is exempt from NewOrders and CertificatesPerDomain.
+//
+// As in Boulder, what is counted at issuance is not reserved by an order: orders that are open at the same time can
+// become more certificates than a limit allows. Then there is no token to spend, and nothing is refused.
 type RateLimits struct {
 	// NewAccounts is for the new accounts of one IP address. A token is spent when an account is made; finding one is
 	// free.
@@ -40,7 +43,7 @@ type RateLimits struct {
 
 	// ConsecutiveFailures is for the failed validations of one name by one account without a success in between, which
 	// fills the bucket. A failure that finds no token pauses the name for the account: its orders with this name are
-	// refused, without Retry-After, until Unpause. No order is exempt.
+	// refused, without Retry-After, until Unpause.
 	ConsecutiveFailures Limit
 
 	// Requests are for the requests of one IP address to an endpoint; those to endpoints that are not listed count
@@ -55,8 +58,9 @@ type RateLimits struct {
 	RegisteredDomain func(host string) (string, error)
 }
 
-// LetsEncryptRateLimits returns the limits of Let's Encrypt as they were in November 2026, in a new value that may be
-// changed before the server starts.
+// LetsEncryptRateLimits returns the limits of Let's Encrypt as they were in November 2026
+// (https://letsencrypt.org/docs/rate-limits), in a new value that may be changed before the server starts. Those of IPv6
+// ranges on new accounts are not among them.
 func LetsEncryptRateLimits() *RateLimits {
 	const day = 24 * time.Hour
 	perSecond := func(n, burst int) Limit { return Limit{burst, time.Second / time.Duration(n)} }

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"regexp"
 	"slices"
@@ -72,8 +73,21 @@ func TestWaitsReturnWhenItHappens(t *testing.T) {
 			})
 		}, func(c *rawClient) {
 			c.register()
-			c.server.FailValidation("www.example.com", "", acmetest.Problem{})
-			c.ready("www.example.com")
+			c.server.Resolve("www.example.com", acmetest.Target{HTTPHandler: http.HandlerFunc(
+				func(w http.ResponseWriter, r *http.Request) {
+					time.Sleep(time.Second) // so that it ends after all requests
+					http.NotFound(w, r)
+				})})
+			_, o := c.order("www.example.com")
+			c.do(post{url: c.get(o.authorizations()[0]).challenge("http-01"), payload: "{}"})
+			time.Sleep(time.Second)
+		}},
+		{"a request that is still being sent", func(ctx context.Context, s *acmetest.Server) error {
+			return s.WaitInFlight(ctx, 1)
+		}, func(c *rawClient) {
+			body, rest := io.Pipe()
+			time.AfterFunc(time.Hour, func() { rest.Close() })
+			go func() { _, _ = c.server.Client().Post(c.endpoint("/new-order"), "application/jose+json", body) }()
 		}},
 	}
 	for _, tt := range tests {
@@ -155,7 +169,8 @@ func TestWaitsInVain(t *testing.T) {
 			func(ctx context.Context, s *acmetest.Server) error {
 				_, err := s.WaitIssued(ctx, "www.example.com", 1)
 				return err
-			}, http.ErrServerClosed, []string{"waiting for certificate 1 for www.example.com (0 were issued): " + http.ErrServerClosed.Error()}},
+			}, http.ErrServerClosed,
+			[]string{"waiting for certificate 1 for www.example.com (0 were issued): " + http.ErrServerClosed.Error() + "; "}},
 		{"a condition", func(s *acmetest.Server, _ context.CancelCauseFunc) { s.Close() },
 			func(ctx context.Context, s *acmetest.Server) error {
 				return s.WaitUntil(ctx, "better times", func() bool { return false })

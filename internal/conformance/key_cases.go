@@ -47,6 +47,17 @@ var keyCases = []testCase{
 		func(c *Client) Answer {
 			return c.Do(Request{URL: c.Account, Header: map[string]any{"jwk": JWK(c.t, c.Key.Public())}})
 		}),
+	refusal("jwk and kid together are malformed for newAccount, too", "RFC 8555, section 6.2", 400, "malformed",
+		func(c *Client) Answer {
+			header := map[string]any{"jwk": JWK(c.t, c.Key.Public())}
+			return c.Do(Request{URL: c.url("newAccount"), Payload: `{"onlyReturnExisting":true}`, Header: header})
+		}),
+	refusal("jwk and kid together are malformed for revokeCert, too", "RFC 8555, section 6.2", 400, "malformed",
+		func(c *Client) Answer {
+			cert := c.issue(c.host("a"))
+			header := map[string]any{"jwk": JWK(c.t, cert.key.Public())}
+			return c.Do(Request{URL: c.url("revokeCert"), Payload: c.revocation(cert), Key: cert.key, Header: header})
+		}),
 	refusal("neither jwk nor kid is malformed", "RFC 8555, section 6.2", 400, "malformed", changeHeader("kid", nil)),
 	refusal("jwk where kid is needed is malformed", "RFC 8555, section 6.2", 400, "malformed",
 		func(c *Client) Answer { return c.Do(Request{URL: c.url("newOrder"), Payload: "{}", Header: c.byKey()}) }),

@@ -17,7 +17,7 @@ var profileCases = []testCase{
 		func(c *Client) Answer {
 			profiles, _ := c.meta()["profiles"].(map[string]any)
 			want := slices.Sorted(maps.Keys(c.ca.Profiles))
-			c.expect(slices.Equal(names(profiles), want), "the directory has %v and not %v", profiles, want)
+			c.expect(slices.Equal(slices.Sorted(maps.Keys(profiles)), want), "the directory has %v and not %v", profiles, want)
 			for name, description := range profiles {
 				s, ok := description.(string)
 				c.expect(ok && s != "", "the description of %s is %v", name, description)

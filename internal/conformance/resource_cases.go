@@ -1,10 +1,8 @@
 package conformance
 
 import (
-	"maps"
 	"net/http"
 	"path"
-	"slices"
 	"strings"
 )
 
@@ -110,6 +108,3 @@ func (c *Client) someChallenge() string {
 	c.t.Helper()
 	return text(c.challenge(c.order(c.host("a")).authorization(), "http-01"), "url")
 }
-
-// names returns the names of an object's members, sorted.
-func names(object map[string]any) []string { return slices.Sorted(maps.Keys(object)) }

@@ -104,6 +104,9 @@ var validationCases = []testCase{
 	refusal("tls-alpn-01: an IP address besides the name is unauthorized", "RFC 8737, section 3", 403, "unauthorized",
 		made(func(cert *x509.Certificate) { cert.IPAddresses = append(cert.IPAddresses, []byte{192, 0, 2, 1}) })).
 		pebbleSays(200, "", "RFC 8737, section 3: the name must be the only one, so acmetest is right."),
+	refusal("tls-alpn-01: an email address besides the name is unauthorized", "RFC 8737, section 3", 403, "unauthorized",
+		made(func(cert *x509.Certificate) { cert.EmailAddresses = []string{"a@example.com"} })).
+		pebbleSays(200, "", "RFC 8737, section 3: the name must be the only one, so acmetest is right."),
 	refusal("tls-alpn-01: no acmeIdentifier is unauthorized", "RFC 8737, section 3", 403, "unauthorized",
 		made(func(cert *x509.Certificate) { cert.ExtraExtensions = nil })),
 	refusal("tls-alpn-01: an acmeIdentifier that is not critical is unauthorized", "RFC 8737, section 3", 403, "unauthorized",
