@@ -1,12 +1,13 @@
 package certmgr
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,14 +16,8 @@ import (
 	"github.com/nostall/nostall/internal/acmeclient"
 )
 
-// autocert's keys for the account key. The second one is from its early
-// versions; it is read and never written.
-const (
-	accountCacheKey       = "acme_account+key"
-	legacyAccountCacheKey = "acme_account.key"
-)
-
-// account is a key that is registered with the CA, and the account's URL.
+// account is a key that is registered with the CA, and the account's URL;
+// immutable.
 type account struct {
 	key crypto.Signer
 	kid acme.KeyID
@@ -30,18 +25,25 @@ type account struct {
 
 // accounts registers the one account of a Manager once, whoever asks.
 type accounts struct {
-	m      *Manager
-	ca     *acmeclient.CA
-	dir    string        // directory URL
-	key    crypto.Signer // Manager.Client.Key; nil: kept in the cache
-	store  *store
-	audit  *auditor
-	prompt *callouts
-	calls  *callouts // registrations
-	flight *flight[*account]
+	m       *Manager
+	ca      *acmeclient.CA
+	dir     string        // directory URL
+	key     crypto.Signer // Manager.Client.Key; nil: kept in the cache
+	store   *store
+	tasks   *tasks
+	audit   *auditor
+	prompt  *callouts
+	calls   *callouts // registrations
+	changes *callouts // of the key
+	updates *callouts // of the contact
+	flight  *flight[*account]
+	working keyLock // one registration or change of the key at a time
 
-	mu    sync.Mutex
-	ready *account
+	mu      sync.Mutex
+	ready   *account
+	state   savedState        // of ready's key
+	kept    map[string][]byte // keys, in the place of the Cache if there is none
+	updated bool              // the contact was looked at
 }
 
 // registerTimeout bounds one try to have an account.
@@ -61,13 +63,17 @@ func (a *accounts) get(ctx context.Context) (*account, error) {
 			fmt.Errorf("no account within %v: %w", registerTimeout, context.DeadlineExceeded))
 		defer cancel()
 		// The user's key and RetryBackoff take part.
-		acc, err := callOut(ctx, a.calls, a.dir, a.register)
-		if err == nil {
-			a.mu.Lock()
-			a.ready = acc
-			a.mu.Unlock()
-		}
-		return acc, err
+		return callOut(ctx, a.calls, a.dir, func(ctx context.Context) (*account, error) {
+			unlock, err := a.working.lock(ctx, a.dir)
+			if err != nil {
+				return nil, fmt.Errorf("the account key is being changed: %w", err)
+			}
+			defer unlock()
+			if acc := a.current(); acc != nil {
+				return acc, nil
+			}
+			return a.register(ctx)
+		})
 	})
 	if err != nil {
 		return nil, err
@@ -92,10 +98,46 @@ func (a *accounts) forget(acc *account) {
 	}
 }
 
+// outdated reports whether a request of acc's failed with err because the CA
+// knows the account by another key: this process changed it meanwhile, or another
+// machine did and the Cache has the new one. The next call of get has it too.
+func (a *accounts) outdated(ctx context.Context, acc *account, trace *acmeclient.Trace, err error) bool {
+	if acmeclient.IsRateLimited(err) || ctx.Err() != nil {
+		return false
+	}
+	if a.current() != acc {
+		return true
+	}
+	if a.key != nil || trace.Failed() == acmeclient.EndpointNone || !refusesSigner(err) {
+		return false
+	}
+	keys, err := a.savedKeys(ctx)
+	if err != nil || keys.isEmpty() || keys.isOnly(acc.key) {
+		return false
+	}
+	a.forget(acc)
+	return true
+}
+
+// refusesSigner reports whether a request may have been refused for its
+// signature: CAs say so in different ways.
+func refusesSigner(err error) bool {
+	problems := acmeProblems(err)
+	if len(problems) == 0 {
+		return false
+	}
+	switch strings.TrimPrefix(problems[len(problems)-1].ProblemType, "urn:ietf:params:acme:error:") {
+	case "malformed", "unauthorized", "accountDoesNotExist", "badSignatureAlgorithm", "badPublicKey":
+		return true
+	}
+	return false
+}
+
+// register finds the account at the CA or makes one. a.working is held.
 func (a *accounts) register(ctx context.Context) (*account, error) {
-	key, err := a.accountKey(ctx)
+	key, state, err := a.accountKey(ctx)
 	if err != nil {
-		return nil, localError{err}
+		return nil, err
 	}
 	client := a.ca.Client(key, "")
 	dir, err := client.Discover(ctx)
@@ -111,7 +153,8 @@ func (a *accounts) register(ctx context.Context) (*account, error) {
 		req.Contact = []string{"mailto:" + a.m.Email}
 	}
 	_, err = client.Register(ctx, req, func(string) bool { return agreed })
-	if err != nil && !isAccountExists(err) {
+	exists := isAccountExists(err)
+	if err != nil && !exists {
 		return nil, fmt.Errorf("registering an account: %w%s", acmeclient.Cause(err), a.registerHint(dir, agreed))
 	}
 	if client.KID == "" {
@@ -123,7 +166,87 @@ func (a *accounts) register(ctx context.Context) (*account, error) {
 		client.KID = acme.KeyID(known.URI)
 	}
 	a.audit.emit(Event{Kind: EventAccount, CA: a.dir, Stage: StageAccount, Reason: string(client.KID)})
-	return &account{key: key, kid: client.KID}, nil
+	acc := &account{key: key, kid: client.KID}
+	a.set(acc, state)
+	if state == unsaved {
+		a.saveLater(acc)
+	}
+	if exists && a.m.Email != "" {
+		a.updateContact()
+	}
+	return acc, nil
+}
+
+// set publishes an account.
+func (a *accounts) set(acc *account, state savedState) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ready, a.state = acc, state
+}
+
+// isSaved reports whether acc is the account and its key in place.
+func (a *accounts) isSaved(acc *account) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.ready == acc && a.state == saved
+}
+
+// contactTimeout bounds looking at the account's contact and changing it.
+const contactTimeout = time.Minute
+
+// updateContact makes Manager.Email the contact of an account that was registered
+// before. That is tried once in a process, in the background: CAs that do not
+// show contacts are told each time, and no issuance depends on it.
+func (a *accounts) updateContact() {
+	a.tasks.Go(func(ctx context.Context) {
+		unlock, err := a.working.lock(ctx, a.dir) // or the key could change meanwhile
+		if err != nil {
+			return // closed
+		}
+		defer unlock()
+		ctx, cancel := context.WithTimeout(ctx, contactTimeout)
+		defer cancel()
+		acc := a.toUpdate()
+		if acc == nil {
+			return
+		}
+		changed, err := callOut(ctx, a.updates, a.dir, func(ctx context.Context) (bool, error) {
+			return a.changeContact(ctx, a.ca.Client(acc.key, acc.kid))
+		})
+		switch {
+		case err != nil && !a.tasks.isClosed():
+			a.audit.emit(Event{Kind: EventContactFailed, CA: a.dir, Stage: StageAccount,
+				Reason: "the account's contact is not known to be Manager.Email; tried again at the next start", Err: err})
+		case changed:
+			a.audit.emit(Event{Kind: EventContact, CA: a.dir, Stage: StageAccount, Reason: string(acc.kid)})
+		}
+	})
+}
+
+// toUpdate returns the account, once.
+func (a *accounts) toUpdate() *account {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.ready == nil || a.updated {
+		return nil
+	}
+	a.updated = true
+	return a.ready
+}
+
+func (a *accounts) changeContact(ctx context.Context, client *acme.Client) (changed bool, err error) {
+	known, err := client.GetReg(ctx, "")
+	if err != nil {
+		return false, fmt.Errorf("looking up the account: %w", acmeclient.Cause(err))
+	}
+	contact := []string{"mailto:" + a.m.Email}
+	if slices.EqualFunc(known.Contact, contact, strings.EqualFold) {
+		return false, nil
+	}
+	if _, err := client.UpdateReg(ctx, &acme.Account{Contact: contact}); err != nil {
+		return false, fmt.Errorf("changing the account's contact: %w", acmeclient.Cause(err))
+	}
+	return true, nil
 }
 
 // askTerms asks Manager.Prompt before x/crypto/acme would do so under a lock.
@@ -161,42 +284,4 @@ func isAccountExists(err error) bool {
 func isAccountGone(err error) bool {
 	e, ok := errors.AsType[*acme.Error](err)
 	return ok && e.ProblemType == "urn:ietf:params:acme:error:accountDoesNotExist"
-}
-
-// accountKey returns the user's key, or the cache's, or makes one if the cache
-// says that it has none. A key that cannot be read is an error: a new one
-// would be a new account, and the old one would be lost.
-func (a *accounts) accountKey(ctx context.Context) (crypto.Signer, error) {
-	if a.key != nil {
-		return a.key, nil
-	}
-	for _, name := range []string{accountCacheKey, legacyAccountCacheKey} {
-		data, err := a.store.get(ctx, name)
-		if errors.Is(err, ErrCacheMiss) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("account key: %w", err)
-		}
-		key, _, err := decodeKey(data)
-		if err != nil {
-			return nil, fmt.Errorf("account key in the cache under %q is damaged (%w): restore it from a backup, "+
-				"or delete the entry to register a new account", name, err)
-		}
-		return key, nil
-	}
-	key, err := generateKey(keyECDSA)
-	if err != nil {
-		return nil, fmt.Errorf("account key: %w", err)
-	}
-	var buf bytes.Buffer
-	if err := encodeKey(&buf, key); err != nil {
-		return nil, fmt.Errorf("account key: %w", err)
-	}
-	// An account whose key is lost at the next start counts against the CA's
-	// limit of new accounts, so nothing is registered before it is safe.
-	if err := a.store.put(ctx, accountCacheKey, buf.Bytes()); err != nil {
-		return nil, fmt.Errorf("account key: %w", err)
-	}
-	return key, nil
 }

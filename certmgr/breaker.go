@@ -33,6 +33,15 @@ func newBreaker(ca string, a *auditor, now func() time.Time) *breaker {
 	return &breaker{ca: ca, audit: a, now: now, recent: make(map[string]time.Time)}
 }
 
+// clockWentBack has a probe made soon: until is by a clock that was ahead.
+func (b *breaker) clockWentBack(now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if soon := now.Add(caBackoff(1)); b.failures > 0 && b.until.After(soon) {
+		b.until = soon
+	}
+}
+
 // allow returns an error while the CA is backed off or probed. If probe is
 // true, the caller is the probe and must call done.
 func (b *breaker) allow(host string) (probe bool, err error) {

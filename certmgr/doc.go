@@ -39,8 +39,9 @@
 //     issuance goes on without it.
 //
 // Renewal never takes place in a handshake. Certificates in memory are renewed
-// in the background and served until they expire, whatever happens to the CA,
-// the Cache or the policy meanwhile.
+// in the background, when the CA suggests or with a third of their lifetime left,
+// and served until they expire, whatever happens to the CA, the Cache or the
+// policy meanwhile.
 //
 // # Differences from autocert
 //
@@ -63,7 +64,10 @@
 //   - HTTPHandler gives the answer of a live challenge for its own host only, as
 //     application/octet-stream (RFC 8555, section 8.3), has no cache read for what
 //     is not a token, and answers 503 if the Cache fails.
-//   - Each certificate has a fresh key, where autocert keeps one for ever.
+//   - Each certificate has a fresh key, where autocert keeps one for ever; KeepKey
+//     keeps it.
+//   - Certificates are renewed when the CA suggests (RFC 9773), where autocert goes
+//     by RenewBefore alone. That is for CAs which suggest nothing.
 //   - An expired certificate is not served. One that is not valid yet is: the CA
 //     dates it, so the local clock is behind.
 //   - A damaged certificate entry in the Cache counts as missing, where some

@@ -31,6 +31,17 @@ const (
 	EventChallengeFailed EventKind = "challenge_failed"
 	// EventExpired: a certificate expired in memory and is not served any more.
 	EventExpired EventKind = "certificate_expired"
+	// EventRenewalLate: renewals of a certificate fail, and half of the time that
+	// was left at the first failure is over, or 7 days are left, or one. Err is
+	// the last failure, RetryAt the next attempt. EventExpired follows.
+	EventRenewalLate EventKind = "renewal_late"
+	// EventRenewalMoved: the CA suggests another time for a renewal than before
+	// (RFC 9773), RetryAt is when it will be. One in the past means that the CA
+	// is about to revoke the certificate; ExplanationURL may say why.
+	EventRenewalMoved EventKind = "renewal_window_moved"
+	// EventRevoked: a certificate was revoked by Manager.Revoke, or found to be
+	// revoked, and is not served any more. Reason says which and why.
+	EventRevoked EventKind = "certificate_revoked"
 	// EventClockOff: the local clock does not fit the dates of a new certificate.
 	EventClockOff EventKind = "clock_off"
 	// EventHostDropped: a host is no longer allowed; it is neither served nor renewed.
@@ -59,32 +70,44 @@ const (
 	EventNoAccount EventKind = "account_unavailable"
 	// EventAccountBack: that is over.
 	EventAccountBack EventKind = "account_available"
+	// EventAccountKey: the account has another key (Manager.RollAccountKey).
+	// Reason is its URL and the key's thumbprint.
+	EventAccountKey EventKind = "account_key_changed"
+	// EventContact: the account's contact at the CA was changed to Manager.Email.
+	EventContact EventKind = "account_contact_changed"
+	// EventContactFailed: it could not be changed. Nothing depends on it.
+	EventContactFailed EventKind = "account_contact_failed"
 	// EventRefused: handshakes were refused; Count says how many since the last
 	// such event, Host and Err are one example, if there is one. At most one a
 	// minute.
 	EventRefused EventKind = "handshakes_refused"
 	// EventsDropped: Count events were lost because the hook is too slow.
 	EventsDropped EventKind = "events_dropped"
+	// EventStart: Start has brought Count of Total hosts into memory. The last one
+	// has Count equal to Total; while there are failures it does not come.
+	EventStart EventKind = "start_progress"
 	// EventClosed: the Manager was closed.
 	EventClosed EventKind = "manager_closed"
 )
 
 // An Event is one change of state. Fields that do not apply are zero.
 type Event struct {
-	Seq      uint64    // counts all events of a Manager, from 1; a gap is a loss
-	Time     time.Time // when it happened, by the local clock
-	Kind     EventKind
-	Host     string        // normalised host name
-	KeyType  string        // "ECDSA" or "RSA"
-	Attempt  string        // identifier of the issuance attempt that it belongs to
-	Stage    Stage         // of the issuance
-	CA       string        // directory URL
-	Reason   string        // why, in words
-	Duration time.Duration // how long it took
-	NotAfter time.Time     // the certificate's end
-	RetryAt  time.Time     // the next attempt
-	Count    int           // see the kind
-	Err      error         // the cause; never holds a key
+	Seq            uint64    // counts all events of a Manager, from 1; a gap is a loss
+	Time           time.Time // when it happened, by the local clock
+	Kind           EventKind
+	Host           string        // normalised host name
+	KeyType        string        // "ECDSA" or "RSA"
+	Attempt        string        // identifier of the issuance attempt that it belongs to
+	Stage          Stage         // of the issuance
+	CA             string        // directory URL
+	Reason         string        // why, in words
+	Duration       time.Duration // how long it took
+	NotAfter       time.Time     // the certificate's end
+	RetryAt        time.Time     // the next attempt
+	Count          int           // see the kind
+	Total          int           // see the kind
+	ExplanationURL string        // the CA's page about why it wants a certificate renewed (RFC 9773, section 4.2)
+	Err            error         // the cause; never holds a key
 }
 
 // Failure reports whether the event tells of something that went wrong.
@@ -92,14 +115,22 @@ func (e Event) Failure() bool { return e.level() >= slog.LevelWarn }
 
 func (e Event) level() slog.Level {
 	switch e.Kind {
+	case EventRenewalLate:
+		if e.NotAfter.Sub(e.Time) <= loudLeft {
+			return slog.LevelError
+		}
+		return slog.LevelWarn
 	case EventIssueFailed, EventExpired, EventCADown, EventNoAccount:
 		return slog.LevelError
 	case EventClockOff, EventBackoffRestored, EventChallengeFailed, EventPolicyFailed, EventCacheReadFailed,
-		EventCacheEntryRejected, EventCacheWriteFailed, EventsDropped:
+		EventCacheEntryRejected, EventCacheWriteFailed, EventContactFailed, EventsDropped:
 		return slog.LevelWarn
 	}
 	return slog.LevelInfo
 }
+
+// loudLeft is what is left of a certificate when failing renewals become errors.
+const loudLeft = 7 * 24 * time.Hour
 
 // String returns the event in one line.
 func (e Event) String() string {
@@ -144,9 +175,13 @@ func (e Event) attrs() []slog.Attr {
 	}
 	when("not_after", e.NotAfter)
 	when("retry_at", e.RetryAt)
-	if e.Count != 0 {
+	if e.Count != 0 && e.Total == 0 {
 		attrs = append(attrs, slog.Int("count", e.Count))
 	}
+	if e.Total != 0 {
+		attrs = append(attrs, slog.Int("count", e.Count), slog.Int("total", e.Total))
+	}
+	text("explanation_url", e.ExplanationURL)
 	if e.Err != nil {
 		text("error", e.Err.Error())
 	}

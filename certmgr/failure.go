@@ -174,6 +174,21 @@ func (f *failures) shorten(match func(host string) bool) {
 	}
 }
 
+// clockWentBack moves records that were made by a clock that was ahead: they hold
+// back as long as they would have, from now on.
+func (f *failures) clockWentBack(now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for key, rec := range f.records {
+		if ahead := rec.err.Time.Sub(now); ahead > time.Minute {
+			moved, e := *rec, *rec.err
+			e.Time, e.RetryAt = now, e.RetryAt.Add(-ahead)
+			moved.err = &e
+			f.records[key] = &moved
+		}
+	}
+}
+
 // mayRead reports whether a visitor may have the cache read again, and counts
 // it as done.
 func (f *failures) mayRead(rec *failure, now time.Time) bool {

@@ -369,6 +369,7 @@ func (s *stages) dropHost(host string, why error) {
 	for _, c := range s.memory.certificates(host) {
 		s.renewals.drop(c.subject)
 	}
+	s.progress.have(host)
 	if s.memory.drop(host) {
 		s.audit.emit(Event{Kind: EventHostDropped, Host: host, Reason: "no longer allowed", Err: why})
 	}

@@ -18,11 +18,12 @@ import (
 
 // issueRequest is what somebody wants issued.
 type issueRequest struct {
-	sub      subject
-	grant    grant
-	reason   string
-	priority priority
-	override bool // an operator's: neither backoff nor breaker nor pace hold it back
+	sub         subject
+	grant       grant
+	reason      string
+	priority    priority
+	explanation string // the CA's page about why it wants a renewal
+	override    bool   // an operator's: neither backoff nor breaker nor pace hold it back
 }
 
 // issuer turns requests into certificates in memory and cache.
@@ -46,6 +47,8 @@ type issuer struct {
 	schedule   func(*certificate)
 	lastWorked typeMemory
 
+	unfinished unfinishedOrders
+
 	breakerRead  atomic.Bool  // the cache's record of the breaker
 	breakerSaved atomic.Int64 // until when that says; 0: there is none
 }
@@ -54,7 +57,8 @@ type issuer struct {
 func (is *issuer) issue(ctx context.Context, c *call[*certificate], req issueRequest) (*certificate, error) {
 	a := &attempt{
 		id: newAttemptID(), host: req.sub.host(), sub: req.sub, extra: is.m.ExtraExtensions,
-		solvers: is.challenges.solver, setStage: c.setStage, trace: new(acmeclient.Trace),
+		kept:    func() crypto.Signer { return is.keptKey(req.sub) },
+		solvers: is.challenges.solver, setStage: c.setStage, now: is.now, trace: new(acmeclient.Trace),
 	}
 	a.audit = func(e Event) {
 		e.Host, e.KeyType, e.Attempt, e.CA = a.host, a.sub.keyType.String(), a.id, is.dir
@@ -80,9 +84,14 @@ func (is *issuer) issue(ctx context.Context, c *call[*certificate], req issueReq
 	}
 	defer let()
 	last := is.failures.last(req.sub)
+	// Where an order was refused the next one goes without: that it replaces a
+	// certificate may be what the CA could not cope with.
+	if cert := is.memory.current(req.sub); cert != nil && cert.usable(is.now()) && (last == nil || last.err.Stage != StageOrder) {
+		a.replaces = acmeclient.CertID(cert.leaf)
+	}
 	a.types = is.lastWorked.pick(a.host, last, is.m.useHTTP01.Load())
 	begin := is.now()
-	a.audit(Event{Kind: EventIssuing, Stage: StageOrder, Reason: req.reason})
+	a.audit(Event{Kind: EventIssuing, Stage: StageOrder, Reason: req.reason, ExplanationURL: req.explanation})
 	out := is.attempt(ctx, c, a, let)
 	release()
 	return is.conclude(a, req, out, last, probe, begin)
@@ -243,18 +252,35 @@ func lastURL(t *acmeclient.Trace) string {
 	return ""
 }
 
-func (is *issuer) converse(ctx context.Context, a *attempt) (out outcome) {
+// converse has the certificate issued. If the account's key was changed while it
+// was at it, it begins anew with the new one.
+func (is *issuer) converse(ctx context.Context, a *attempt) outcome {
+	replaces := a.replaces
+	out := is.converseOnce(ctx, a)
+	if out.err != nil && out.acc != nil && is.accounts.outdated(ctx, out.acc, a.trace, out.err) {
+		a.replaces = replaces
+		out = is.converseOnce(ctx, a)
+	}
+	if isAccountGone(out.err) {
+		is.accounts.forget(out.acc)
+	}
+	return out
+}
+
+func (is *issuer) converseOnce(ctx context.Context, a *attempt) outcome {
 	a.enter(StageAccount)
 	acc, err := is.accounts.get(ctx)
 	if err != nil {
 		return outcome{err: err}
 	}
 	a.client = is.ca.Client(acc.key, acc.kid)
+	a.unfinished = is.unfinished.take(a.sub, acc.kid, is.now())
 	key, chain, leaf, err := a.run(ctx)
+	is.unfinished.put(a.sub, a.unfinished)
+	if err == nil && is.memory.isBarred(leaf) {
+		err = withdrawn(ctx, a.client, leaf)
+	}
 	if err != nil {
-		if isAccountGone(err) {
-			is.accounts.forget(acc)
-		}
 		if problems := acmeProblems(err); len(problems) > 0 && problems[len(problems)-1].StatusCode == http.StatusNotFound {
 			is.ca.Forget() // its resources may have moved
 		}
@@ -320,8 +346,7 @@ func (is *issuer) succeed(a *attempt, req issueRequest, out outcome, begin time.
 	cert := out.cert
 	a.setStage(StageStore)
 	known := is.failures.forget(req.sub)
-	if is.stillAllowed(a.host) == nil {
-		is.memory.issued(cert, req.grant)
+	if is.stillAllowed(a.host) == nil && is.memory.issued(cert, req.grant) {
 		is.schedule(cert)
 	}
 	a.audit(Event{Kind: EventIssued, Stage: StageStore, NotAfter: cert.notAfter, Reason: req.reason, Duration: is.now().Sub(begin)})

@@ -95,6 +95,9 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 		return nil, err
 	}
 	cert, err := certificateFromBundle(sub, data, l.now())
+	if err == nil && l.memory.isBarred(cert.leaf) {
+		err = errRevoked
+	}
 	if err != nil {
 		if how == loud {
 			l.audit.emit(Event{Kind: EventCacheEntryRejected, Host: sub.host(), KeyType: sub.keyType.String(),
@@ -105,7 +108,11 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 	if have := l.memory.current(sub); have != nil && have.leaf.Equal(cert.leaf) {
 		return have, nil
 	}
-	if kept := l.memory.loaded(cert, g, l.now()); kept != cert {
+	switch kept := l.memory.loaded(cert, g, l.now()); kept {
+	case cert:
+	case nil:
+		return nil, ErrCacheMiss // revoked a moment ago
+	default:
 		return kept, nil
 	}
 	if renewAt(cert, l.issuer.m.RenewBefore).After(l.now()) {

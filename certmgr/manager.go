@@ -52,7 +52,8 @@ type Manager struct {
 	// AllowAnyHost allows all.
 	HostPolicy HostPolicy
 
-	// RenewBefore is how long before its end a certificate is renewed. Zero
+	// RenewBefore is how long before its end a certificate is renewed if the CA
+	// suggests no time (RFC 9773), or cannot be asked. Zero
 	// means with a third of the lifetime left, but 30 days at most, and with
 	// half of it left for lifetimes under 10 days. No setting renews within
 	// the first half of a lifetime.
@@ -63,7 +64,9 @@ type Manager struct {
 	// DefaultACMEDirectory. Without a Key the account key is kept in Cache.
 	Client *acme.Client
 
-	// Email is the account's contact address, used when it is registered.
+	// Email is the account's contact address. An account that the CA has under
+	// another one is updated at the first use after a start; if that fails it is
+	// an event, and tried again at the next start. Empty changes nothing.
 	Email string
 
 	// ForceRSA is ignored, as in autocert.
@@ -81,6 +84,12 @@ type Manager struct {
 	// Hosts is the explicit list of hosts that are served. It may be changed
 	// at any time by its methods; nil is an empty list.
 	Hosts *Allowlist
+
+	// KeepKey makes each renewal keep the private key of the certificate in
+	// memory that it renews, for those whose clients pin it. By default every
+	// certificate has a new key. The key of a certificate that was revoked is not
+	// kept.
+	KeepKey bool
 
 	// PolicyTTL is how long a yes of HostPolicy holds for a host whose
 	// certificate is in memory before the policy is asked again, in the
@@ -114,6 +123,12 @@ type Manager struct {
 	// Default: 1 min, 10 min, then hourly for a day, then daily.
 	Backoff []time.Duration
 
+	// StartPace is the time between two certificates that Start has issued for
+	// new hosts, after the first 150. It goes with at most 25 at once and one
+	// each 7 hours for the names below one registered domain. Default 72 s: half
+	// of what Let's Encrypt allows. Negative: no pace, for a CA without limits.
+	StartPace time.Duration
+
 	once      sync.Once
 	stages    *stages // made by init
 	useHTTP01 atomic.Bool
@@ -138,10 +153,13 @@ type stages struct {
 	pacer      *pacer
 	waiters    *waiters
 	issues     *flight[*certificate]
+	revokes    *flight[struct{}]
 	strangers  atomic.Int32 // issuances in flight for hosts that nobody vouched for; counted by begin
 	unlisted   atomic.Int32 // the same for all that Hosts does not hold by their exact names
 	issuer     *issuer
 	renewals   *renewals
+	progress   *progress
+	startPace  *startPace
 	unwatch    func()
 	closing    atomic.Bool
 	closed     chan struct{} // closed when Close is done
@@ -173,7 +191,10 @@ func (m *Manager) build() {
 	s.policy = &policy{m: m, audit: s.audit, calls: s.callout("HostPolicy", maxPolicies), flight: newFlight[standing](s.tasks, s.waiters)}
 	s.challenges = newChallenges(s.store)
 	s.issues = newFlight[*certificate](s.tasks, s.waiters)
+	s.revokes = newFlight[struct{}](s.tasks, s.waiters)
 	s.renewals = newRenewals(s)
+	s.progress = &progress{audit: s.audit}
+	s.startPace = &startPace{every: m.startPace}
 	s.buildIssuer()
 	s.loader = &loader{now: s.now, store: s.store, memory: s.memory, failures: s.failures, issuer: s.issuer, audit: s.audit,
 		dir: s.dir, loaded: s.renewals.loaded, flight: newFlight[*certificate](s.tasks, s.waiters)}
@@ -205,8 +226,9 @@ func (s *stages) buildIssuer() {
 		schedule: s.renewals.issued, slots: &slots{limit: s.m.maxIssuing}, breaker: newBreaker(s.dir, s.audit, s.now)}
 	s.issuer.calls = s.callout("issuance", math.MaxInt) // MaxIssuing bounds them
 	s.issuer.calls.grace = time.Second                  // its error says more than that it is late
-	s.issuer.accounts = &accounts{m: s.m, ca: ca, dir: s.dir, key: client.Key, store: s.store, audit: s.audit,
-		prompt: s.callout("Prompt", 1), calls: s.callout("account registration", 1), flight: newFlight[*account](s.tasks, s.waiters)}
+	s.issuer.accounts = &accounts{m: s.m, ca: ca, dir: s.dir, key: client.Key, store: s.store, tasks: s.tasks, audit: s.audit,
+		prompt: s.callout("Prompt", 1), calls: s.callout("account registration", 1), changes: s.callout("account key change", 1),
+		updates: s.callout("account update", 1), flight: newFlight[*account](s.tasks, s.waiters)}
 }
 
 // callout makes the bounds for one kind of callback and has Close wait for it.
@@ -224,6 +246,9 @@ func (s *stages) hostsChanged(c change) {
 			named.add(entry)
 		}
 		s.failures.shorten(func(host string) bool { return named.match(host) != matchNone })
+	}
+	for _, name := range c.removed {
+		s.progress.have(name) // no Start waits for it any more
 	}
 	if len(c.removed) == 0 || s.m.HostPolicy != nil {
 		return // the policy is asked at the next handshake, and before renewal
@@ -249,6 +274,8 @@ func (m *Manager) TLSConfig() *tls.Config {
 func (m *Manager) handshakeWait() time.Duration { return orDefault(m.HandshakeWait, 10*time.Second) }
 func (m *Manager) policyTTL() time.Duration     { return orDefault(m.PolicyTTL, time.Minute) }
 func (m *Manager) maxWaiting() int              { return orDefault(m.MaxWaiting, 1000) }
+
+func (m *Manager) startPace() time.Duration { return orDefault(m.StartPace, startPaceEvery) }
 
 func (m *Manager) maxIssuing() int {
 	if m.MaxIssuing < 0 {

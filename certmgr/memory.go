@@ -78,8 +78,9 @@ func (c *served) usable(now time.Time) bool {
 // memory holds the certificates that are served. Its lock is never held while
 // anything blocks.
 type memory struct {
-	mu    sync.RWMutex
-	hosts map[string]*hostEntry
+	mu     sync.RWMutex
+	hosts  map[string]*hostEntry
+	barred map[fingerprint]time.Time // what must not be served any more, and until when it could be
 }
 
 // hostEntry is replaced and not changed, but for its atomic fields.
@@ -165,19 +166,28 @@ func (e *hostEntry) usable(want wanted, now time.Time) *certificate {
 	return nil
 }
 
-// issued publishes a certificate that was just issued.
-func (m *memory) issued(c *certificate, g grant) {
+// issued publishes a certificate that was just issued, unless its key was revoked
+// meanwhile, and reports whether it did.
+func (m *memory) issued(c *certificate, g grant) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.bars(c.leaf) {
+		return false
+	}
 	m.put(c, g)
+	return true
 }
 
 // loaded publishes a certificate from the cache, unless memory holds one that
 // was issued later and is valid, and returns the one that it holds then.
-// (Issued, and not ends: lifetimes shrink over the years.)
+// (Issued, and not ends: lifetimes shrink over the years.) It returns nil for one
+// that was revoked.
 func (m *memory) loaded(c *certificate, g grant, now time.Time) *certificate {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.bars(c.leaf) {
+		return nil
+	}
 	if e := m.hosts[c.subject.host()]; e != nil {
 		have := e.certs[c.subject.keyType]
 		if have != nil && have.subject == c.subject && have.notBefore.After(c.notBefore) && have.usable(now) {
@@ -191,14 +201,9 @@ func (m *memory) loaded(c *certificate, g grant, now time.Time) *certificate {
 // put replaces the host's entry by one with c. m.mu is held.
 func (m *memory) put(c *certificate, g grant) {
 	host := c.subject.host()
-	e := &hostEntry{standing: g.standing}
 	old := m.hosts[host]
-	if old != nil {
-		e.certs, e.served = old.certs, old.served
-		e.yes.Store(old.yes.Load())
-		e.asked.Store(old.asked.Load())
-		e.refused.Store(old.refused.Load())
-	}
+	e := old.clone()
+	e.standing = g.standing
 	if !g.policyYes.IsZero() {
 		e.yes.Store(g.policyYes.UnixNano())
 		e.refused.Store(false)
@@ -209,6 +214,18 @@ func (m *memory) put(c *certificate, g grant) {
 		m.evict()
 	}
 	m.hosts[host] = e
+}
+
+// clone returns a new entry with what old has, which may be nil.
+func (old *hostEntry) clone() *hostEntry {
+	e := new(hostEntry)
+	if old != nil {
+		e.standing, e.certs, e.served = old.standing, old.certs, old.served
+		e.yes.Store(old.yes.Load())
+		e.asked.Store(old.asked.Load())
+		e.refused.Store(old.refused.Load())
+	}
+	return e
 }
 
 // evict drops a host that nobody vouched for, if there is one among a few: any,
@@ -251,6 +268,22 @@ func (m *memory) refused(host string) bool {
 	}
 	e.yes.Store(0)
 	return !e.refused.Swap(true)
+}
+
+// isVetted reports whether HostPolicy's last answer about a host was a yes.
+func (m *memory) isVetted(host string) bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	e := m.hosts[host]
+	return e != nil && e.yes.Load() != 0
+}
+
+// isRefused reports whether HostPolicy's last answer about a host was a no.
+func (m *memory) isRefused(host string) bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	e := m.hosts[host]
+	return e != nil && e.refused.Load()
 }
 
 // drop forgets a host and reports whether that takes it out of service.

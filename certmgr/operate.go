@@ -4,128 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 )
-
-// Start loads every exact name in Hosts from the Cache, or has a certificate
-// issued for it, in the background; it does not block. Failures are retried by
-// the backoff for as long as the host is allowed. When ctx ends what Start
-// began ends; handshakes and renewals go on until Close. It returns ErrClosed
-// after Close.
-func (m *Manager) Start(ctx context.Context) error {
-	m.init()
-	s := m.stages
-	if ctx == nil {
-		panic("certmgr: Start with a nil context")
-	}
-	var hosts []string
-	for name := range m.Hosts.All() {
-		if !strings.HasPrefix(name, "*.") {
-			hosts = append(hosts, name)
-		}
-	}
-	slices.Sort(hosts)
-	ok := s.tasks.Go(func(tasksCtx context.Context) {
-		tasksCtx, cancel := context.WithCancel(tasksCtx)
-		defer cancel()
-		defer context.AfterFunc(ctx, cancel)()
-		// What is in the cache does not wait for what is to be issued.
-		var mu sync.Mutex
-		var missing []string
-		s.eachHost(tasksCtx, hosts, func(host string) {
-			if s.preload(tasksCtx, host) {
-				mu.Lock()
-				defer mu.Unlock()
-				missing = append(missing, host)
-			}
-		})
-		s.eachHost(tasksCtx, missing, func(host string) { s.warm(tasksCtx, host) })
-	})
-	if !ok {
-		return ErrClosed
-	}
-	return nil
-}
-
-// warmers is how many hosts Start brings into memory at the same time.
-const warmers = 64
-
-// eachHost calls f for each of hosts, for some at the same time, until ctx ends.
-func (s *stages) eachHost(ctx context.Context, hosts []string, f func(host string)) {
-	queue := make(chan string)
-	var wg sync.WaitGroup
-	for range min(len(hosts), warmers) {
-		wg.Go(func() {
-			for host := range queue {
-				f(host)
-			}
-		})
-	}
-	defer wg.Wait()
-	defer close(queue)
-	for _, host := range hosts {
-		select {
-		case queue <- host:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// preload loads a host and reports whether the cache has no certificate for it.
-func (s *stages) preload(ctx context.Context, host string) (missing bool) {
-	g, _, err := s.permit(ctx, host)
-	if err != nil {
-		return false // taken off the list since
-	}
-	_, err = s.loader.load(ctx, host, wanted{first: keyECDSA, other: true}, g)
-	if err != nil && !errors.Is(err, ErrCacheMiss) && ctx.Err() == nil {
-		sub := hostSubject(host, keyECDSA, s.dir)
-		s.renewals.at(sub, s.retryAfterFailure(sub))
-	}
-	return errors.Is(err, ErrCacheMiss)
-}
-
-// warm has a certificate issued for a host that has none, or leaves it to the
-// renewals to try again.
-func (s *stages) warm(ctx context.Context, host string) {
-	g, _, err := s.permit(ctx, host)
-	if err != nil {
-		return // taken off the list since
-	}
-	want := wanted{first: keyECDSA, other: true}
-	sub := hostSubject(host, keyECDSA, s.dir)
-	req := issueRequest{sub: sub, grant: g, reason: "Start", priority: background}
-	call, _, err := s.begin(req, func() error {
-		if cert := s.memory.get(host, want, s.now()); cert != nil {
-			return errHave{cert}
-		}
-		return s.mayIssue(req)
-	})
-	if err == nil {
-		_, err = call.await(ctx, nil)
-	}
-	if _, ok := err.(errHave); err == nil || ok || ctx.Err() != nil {
-		return
-	}
-	s.renewals.at(sub, s.retryAfterFailure(sub))
-}
-
-// retryAfterFailure returns when sub may be tried again in the background.
-func (s *stages) retryAfterFailure(sub subject) time.Time {
-	now := s.now()
-	if rec := s.failures.active(sub, now); rec != nil {
-		return rec.err.RetryAt
-	}
-	retry := now.Add(jitter(retryRenewal))
-	if until, _, _ := s.issuer.breaker.state(); until.After(retry) {
-		return until
-	}
-	return retry
-}
 
 // Obtain has a certificate for host in memory before it returns: from memory,
 // from the Cache, or issued now, whatever backoff says. It joins an issuance
@@ -175,17 +57,54 @@ func (m *Manager) Renew(ctx context.Context, host string) error {
 
 // operate is what the operator's calls have in common.
 func (m *Manager) operate(ctx context.Context, name string) (*stages, string, grant, error) {
-	m.init()
-	s := m.stages
-	host, err := normalizeHost(name)
+	s, host, err := m.operateOn(name)
 	if err != nil {
 		return nil, "", grant{}, err
 	}
-	if s.tasks.isClosed() {
-		return nil, "", grant{}, &refusal{kind: ErrClosed, host: host}
-	}
 	g, _, err := s.permit(ctx, host)
 	return s, host, g, err
+}
+
+// operateOn is operate for a host that need not be allowed.
+func (m *Manager) operateOn(name string) (*stages, string, error) {
+	m.init()
+	host, err := normalizeHost(name)
+	if err != nil {
+		return nil, "", err
+	}
+	if m.stages.tasks.isClosed() {
+		return nil, "", &refusal{kind: ErrClosed, host: host}
+	}
+	return m.stages, host, nil
+}
+
+// operatorError is why something that an operator wanted done was not, or not all
+// of it. It wraps the causes.
+type operatorError struct {
+	what   string
+	causes []error
+}
+
+// Error is one line of bounded length.
+func (e *operatorError) Error() string {
+	var texts []string
+	for _, cause := range e.causes {
+		texts = append(texts, strings.TrimPrefix(cause.Error(), "certmgr: "))
+	}
+	return oneLine("certmgr: "+e.what+": "+strings.Join(texts, "; "), maxErrorText)
+}
+
+func (e *operatorError) Unwrap() []error { return e.causes }
+
+// operatorError returns nil if there are no causes.
+func (s *stages) operatorError(what string, causes ...error) error {
+	if len(causes) == 0 {
+		return nil
+	}
+	if s.tasks.isClosed() && !errors.Is(errors.Join(causes...), ErrClosed) {
+		causes = append([]error{ErrClosed}, causes...)
+	}
+	return &operatorError{what, causes}
 }
 
 func (s *stages) issueNow(ctx context.Context, sub subject, g grant, reason string) error {

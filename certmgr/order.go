@@ -26,16 +26,21 @@ type attempt struct {
 	host     string
 	sub      subject
 	types    []string // challenge types to try, in this order
+	replaces string   // CertID of the certificate that is renewed
 	client   *acme.Client
 	trace    *acmeclient.Trace
+	kept     func() crypto.Signer // the key to use, or nil for a new one; asked as late as can be
 	solvers  func(typ string) solver
 	setStage func(Stage)
+	now      func() time.Time
 	audit    func(Event)
 	extra    []pkix.Extension
 	stage    Stage
 	worked   string   // challenge type of the authorization, if one was needed
 	pending  []string // authorizations to deactivate if the attempt fails
 	cleanup  []func(context.Context)
+
+	unfinished *unfinishedOrder // of an earlier attempt, then of this one
 }
 
 // attemptTimeout bounds an attempt, once it has its issuance slot.
@@ -48,23 +53,11 @@ func (a *attempt) enter(s Stage) {
 
 // run orders, proves control, finalizes and downloads.
 func (a *attempt) run(ctx context.Context) (crypto.Signer, [][]byte, *x509.Certificate, error) {
-	order, err := a.authorizedOrder(ctx)
+	key, chain, err := a.certify(ctx)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	a.enter(StageFinalize)
-	key, err := generateKey(a.sub.keyType)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	csr, err := a.request(key)
-	if err != nil {
-		return nil, nil, nil, fmt.Errorf("certificate request: %w", err)
-	}
-	chain, err := a.finalize(ctx, order, csr)
-	if err != nil {
-		return nil, nil, nil, err
-	}
+	a.unfinished = nil
 	leaf, err := checkPair(a.host, a.sub.keyType, key, chain)
 	if err == nil {
 		err = checkChain(chain)
@@ -73,6 +66,34 @@ func (a *attempt) run(ctx context.Context) (crypto.Signer, [][]byte, *x509.Certi
 		return nil, nil, nil, fmt.Errorf("the CA's certificate does not fit: %w", err)
 	}
 	return key, chain, leaf, nil
+}
+
+// certify returns a chain of the CA for a key: from the order that an earlier
+// attempt did not finish, or else from a new one.
+func (a *attempt) certify(ctx context.Context) (crypto.Signer, [][]byte, error) {
+	if a.unfinished != nil {
+		if key, chain, err := a.resume(ctx); err != errAbandoned {
+			return key, chain, err
+		}
+	}
+	order, err := a.authorizedOrder(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	a.enter(StageFinalize)
+	key := a.kept()
+	if key == nil {
+		if key, err = generateKey(a.sub.keyType); err != nil {
+			return nil, nil, err
+		}
+	}
+	csr, err := a.request(key)
+	if err != nil {
+		return nil, nil, fmt.Errorf("certificate request: %w", err)
+	}
+	a.unfinished = &unfinishedOrder{url: order.URI, key: key, account: a.client.KID, since: a.now()}
+	chain, err := a.finalize(ctx, order, csr)
+	return key, chain, err
 }
 
 // maxAuthorizations bounds those of an order; one name needs one (RFC 8555,
@@ -87,7 +108,7 @@ func (a *attempt) authorizedOrder(ctx context.Context) (*acme.Order, error) {
 	var causes []error
 	for {
 		a.enter(StageOrder)
-		order, err := a.client.AuthorizeOrder(ctx, acme.DomainIDs(a.host))
+		order, err := a.newOrder(ctx)
 		if err != nil {
 			return nil, errors.Join(append(causes, acmeclient.Cause(err))...)
 		}
@@ -113,6 +134,33 @@ func (a *attempt) authorizedOrder(ctx context.Context) (*acme.Order, error) {
 			return nil, errors.Join(causes...)
 		}
 	}
+}
+
+// newOrder makes an order, which says what it replaces: that spares it the CA's
+// rate limits. A CA that does not want to hear it (another order replaced the
+// certificate already, or it is another account's) is told nothing of it.
+func (a *attempt) newOrder(ctx context.Context) (*acme.Order, error) {
+	order, err := a.client.AuthorizeOrder(acmeclient.WithReplaces(ctx, a.replaces, a.client.Key), acme.DomainIDs(a.host))
+	if a.replaces == "" || !refusesReplaces(err) {
+		return order, err
+	}
+	a.replaces = ""
+	return a.client.AuthorizeOrder(ctx, acme.DomainIDs(a.host))
+}
+
+// refusesReplaces reports whether an order may have been refused for what it
+// replaces: RFC 9773, section 5, names 409 alreadyReplaced, and CAs use others
+// for certificates that are not this account's, or that they do not know.
+func refusesReplaces(err error) bool {
+	e, ok := acmeclient.Problem(err)
+	if !ok || acmeclient.IsRateLimited(err) {
+		return false
+	}
+	switch e.StatusCode {
+	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusConflict:
+		return e.ProblemType != "urn:ietf:params:acme:error:rejectedIdentifier" && !isAccountGone(err)
+	}
+	return false
 }
 
 func orderFailed(o *acme.Order) error {
@@ -263,6 +311,9 @@ func (a *attempt) finalize(ctx context.Context, order *acme.Order, csr []byte) (
 		}
 	}
 	if err != nil {
+		if !mayBeFinal(err) {
+			a.unfinished = nil
+		}
 		return nil, err
 	}
 	// Many CAs are done with it by now; the answer does not name the
@@ -276,6 +327,7 @@ func (a *attempt) finalize(ctx context.Context, order *acme.Order, csr []byte) (
 		return nil, err
 	}
 	if done.Status != acme.StatusValid || done.CertURL == "" {
+		a.unfinished = nil
 		return nil, orderFailed(done)
 	}
 	chain, err := a.client.FetchCert(ctx, done.CertURL, true)

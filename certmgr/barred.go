@@ -1,0 +1,82 @@
+package certmgr
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"time"
+)
+
+// fingerprint is the SHA-256 of a certificate, or of a public key
+// (SubjectPublicKeyInfo).
+type fingerprint [sha256.Size]byte
+
+// maxBarred bounds what is remembered of revocations.
+const maxBarred = 100_000
+
+// bar makes memory never take a certificate again, nor another one with its key if
+// that is compromised, and removes it, or the other one, which it returns. news is
+// false if the certificate was barred before.
+func (m *memory) bar(c *certificate, compromised bool, now time.Time) (removed *certificate, news bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	id := fingerprint(sha256.Sum256(c.leaf.Raw))
+	_, known := m.barred[id]
+	m.remember(id, c.notAfter, now)
+	if compromised {
+		m.remember(sha256.Sum256(c.leaf.RawSubjectPublicKeyInfo), c.notAfter, now)
+	}
+	host, kt := c.subject.host(), c.subject.keyType
+	old := m.hosts[host]
+	if old == nil || old.certs[kt] == nil || !m.bars(old.certs[kt].leaf) {
+		return nil, !known
+	}
+	removed = old.certs[kt]
+	e := old.clone()
+	e.certs[kt], e.served[kt] = nil, served{}
+	if e.certs == [keyTypeCount]*certificate{} {
+		delete(m.hosts, host)
+	} else {
+		m.hosts[host] = e
+	}
+	return removed, !known
+}
+
+// remember notes what is barred. For lack of room that goes which ends soonest of
+// a few, which are random ones by the order of a map. m.mu is held.
+func (m *memory) remember(id fingerprint, until, now time.Time) {
+	if m.barred == nil {
+		m.barred = make(map[fingerprint]time.Time)
+	}
+	if len(m.barred) >= maxBarred {
+		var victim fingerprint
+		seen := 0
+		for id, t := range m.barred {
+			if seen == 0 || t.Before(m.barred[victim]) {
+				victim = id
+			}
+			if seen++; seen == 32 || t.Before(now) {
+				break
+			}
+		}
+		delete(m.barred, victim)
+	}
+	m.barred[id] = until
+}
+
+// bars reports whether a certificate must not be served any more. m.mu is held.
+func (m *memory) bars(leaf *x509.Certificate) bool {
+	if len(m.barred) == 0 {
+		return false // the usual case
+	}
+	if _, ok := m.barred[sha256.Sum256(leaf.Raw)]; ok {
+		return true
+	}
+	_, ok := m.barred[sha256.Sum256(leaf.RawSubjectPublicKeyInfo)]
+	return ok
+}
+
+func (m *memory) isBarred(leaf *x509.Certificate) bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.bars(leaf)
+}

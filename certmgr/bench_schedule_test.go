@@ -1,0 +1,71 @@
+package certmgr
+
+import (
+	"crypto/x509"
+	"fmt"
+	"math"
+	"math/big"
+	"runtime"
+	"testing"
+	"time"
+)
+
+// BenchmarkScheduler measures the scheduler of renewals with so many hosts: the
+// time to add one, the time to take one that is due from the agenda and make the
+// next appointment, and the memory that one needs.
+func BenchmarkScheduler(b *testing.B) {
+	for _, hosts := range []int{1_000, 10_000, 100_000, 1_000_000} {
+		b.Run(fmt.Sprintf("hosts=%d", hosts), func(b *testing.B) {
+			now := time.Now()
+			certs := benchCertificates(hosts, now)
+			var add, due time.Duration
+			var bytes uint64
+			for b.Loop() {
+				s := &stages{m: new(Manager), now: func() time.Time { return now }, tasks: newTasks(), progress: new(progress)}
+				s.tasks.close() // nothing runs: the scheduler alone is measured
+				r := newRenewals(s)
+				before := heapInUse()
+				begin := time.Now()
+				for _, c := range certs {
+					r.loaded(c)
+				}
+				add += time.Since(begin)
+				bytes += heapInUse() - before
+
+				begin = time.Now()
+				agenda := &r.agendas[agendaRenew]
+				agenda.limit = math.MaxInt
+				end := now.AddDate(1, 0, 0).UnixNano()
+				for range certs {
+					p, _ := agenda.next(end)
+					agenda.set(p, end+p.at)
+				}
+				due += time.Since(begin)
+				runtime.KeepAlive(r)
+			}
+			n := float64(b.N) * float64(hosts)
+			b.ReportMetric(float64(add.Nanoseconds())/n, "ns/add")
+			b.ReportMetric(float64(due.Nanoseconds())/n, "ns/due")
+			b.ReportMetric(float64(bytes)/n, "B/host")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+func heapInUse() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// benchCertificates returns certificates without content; they share a leaf.
+func benchCertificates(n int, now time.Time) []*certificate {
+	leaf := &x509.Certificate{AuthorityKeyId: make([]byte, 20), SerialNumber: big.NewInt(math.MaxInt64)}
+	certs := make([]*certificate, n)
+	for i := range certs {
+		certs[i] = &certificate{served: served{leaf: leaf}, subject: hostSubject(fmt.Sprintf("h%d.example.com", i), keyECDSA, "https://ca.example/dir"),
+			notBefore: now.Add(-time.Duration(i%90) * 24 * time.Hour), notAfter: now.Add(time.Duration(90-i%90) * 24 * time.Hour)}
+	}
+	return certs
+}

@@ -1,0 +1,333 @@
+package certmgr
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/internal/acmeclient"
+)
+
+// Revoke has the CA revoke the certificate of host for each key type: the one in
+// memory or, where there is none, in the Cache. Host need not be allowed any
+// more. Reason is one that the CA accepts, as acme.CRLReasonKeyCompromise or
+// acme.CRLReasonSuperseded; one that was revoked before is no error.
+//
+// A certificate that is revoked leaves memory, Cache and renewal, and this process
+// never serves it again, whatever the Cache says. If the host is allowed a new one
+// is issued in the background at once, whatever backoff says, or taken from the
+// Cache if another machine has renewed it. Not so for
+// acme.CRLReasonCessationOfOperation: take the host off Hosts as well, or its next
+// visitor has a certificate issued. Other machines serve the revoked certificate
+// until they renew it, or Revoke is called there too.
+//
+// The account signs the request. If the CA does not let it, or there is no
+// account, the certificate's own key does; Let's Encrypt takes that for
+// CRLReasonKeyCompromise.
+//
+// Revoke ends early with ctx, the revocation does not. Without a certificate the
+// error wraps ErrCacheMiss. While there is an error that names the CA the
+// certificate is served on; call Revoke again.
+func (m *Manager) Revoke(ctx context.Context, host string, reason acme.CRLReasonCode) error {
+	s, host, err := m.operateOn(host)
+	if err != nil {
+		return err
+	}
+	what := fmt.Sprintf("revoking the certificate of %s (%s)", host, reasonName(reason))
+	call, _, err := s.revokes.start(what, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, s.operatorError(what, s.revoke(ctx, host, reason)...)
+	})
+	if err != nil {
+		return withHost(err, host)
+	}
+	select {
+	case <-call.done:
+		return call.err
+	case <-ctx.Done():
+		return s.operatorError(what, fmt.Errorf("it goes on: %w", context.Cause(ctx)))
+	}
+}
+
+// revokeTimeout bounds the conversation with the CA about one certificate.
+const revokeTimeout = 2 * time.Minute
+
+// errNoCertificate: there is nothing to revoke.
+var errNoCertificate = fmt.Errorf("there is none that is valid, in memory or in the Cache: %w", ErrCacheMiss)
+
+func (s *stages) revoke(ctx context.Context, host string, reason acme.CRLReasonCode) []error {
+	certs, errs := s.revocable(ctx, host)
+	if len(certs) == 0 && len(errs) == 0 {
+		return []error{errNoCertificate}
+	}
+	for len(certs) > 0 {
+		more, err := s.revokeOne(ctx, certs[0], reason)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		certs = append(certs[1:], more...)
+	}
+	return errs
+}
+
+// revocable returns the certificates of host that a visitor could get.
+func (s *stages) revocable(ctx context.Context, host string) (certs []*certificate, errs []error) {
+	for kt := range keyType(keyTypeCount) {
+		sub := hostSubject(host, kt, s.dir)
+		if cert := s.memory.current(sub); cert != nil && cert.usable(s.now()) {
+			certs = append(certs, cert)
+			continue
+		}
+		data, err := s.store.get(ctx, sub.cacheKey())
+		if errors.Is(err, ErrCacheMiss) {
+			continue
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		cert, err := certificateFromBundle(sub, data, s.now())
+		if err == nil {
+			certs = append(certs, cert)
+		} else if _, expired := err.(expiredEntry); !expired {
+			errs = append(errs, fmt.Errorf("the entry %q of the Cache: %w", sub.cacheKey(), err))
+		}
+	}
+	return certs, errs
+}
+
+// revokeOne revokes a certificate and takes it out of service. more is what else
+// has to be revoked: a renewal that kept a compromised key and came in between.
+func (s *stages) revokeOne(ctx context.Context, cert *certificate, reason acme.CRLReasonCode) (more []*certificate, err error) {
+	sub := cert.subject
+	what := fmt.Sprintf("%s certificate %x", sub.keyType, cert.leaf.SerialNumber)
+	id := fmt.Sprintf("revocation of %x (%s)", cert.leaf.SerialNumber, reasonName(reason))
+	in, cancel := context.WithTimeoutCause(ctx, revokeTimeout, fmt.Errorf("no answer within %v: %w", revokeTimeout, context.DeadlineExceeded))
+	defer cancel()
+	by, err := callOut(in, s.issuer.calls, id, func(ctx context.Context) (string, error) { return s.revokeAtCA(ctx, cert, reason) })
+	if err != nil {
+		return nil, fmt.Errorf("%s at %s: %w", what, s.dir, err)
+	}
+	compromised := reason == acme.CRLReasonKeyCompromise || by == byOwnKey
+	other, news := s.takeOut(cert, compromised)
+	if other != nil {
+		more = append(more, other)
+	}
+	if news {
+		s.audit.emit(Event{Kind: EventRevoked, Host: sub.host(), KeyType: sub.keyType.String(), CA: s.dir, NotAfter: cert.notAfter,
+			Reason: fmt.Sprintf("serial %x, %s, signed by %s", cert.leaf.SerialNumber, reasonName(reason), by)})
+	}
+	// Close does not cut this short: a restart would find the certificate.
+	if err = s.deleteRevoked(context.WithoutCancel(ctx), cert); err != nil {
+		s.deleteLater(cert)
+		err = fmt.Errorf("%s is revoked and out of service here, but still in the Cache: %w", what, err)
+	}
+	if reason != acme.CRLReasonCessationOfOperation {
+		s.tasks.Go(func(ctx context.Context) { s.replaceRevoked(ctx, sub) })
+	}
+	return more, err
+}
+
+// Who signed a revocation.
+const (
+	byAccount = "the account"
+	byOwnKey  = "the certificate's key"
+)
+
+// revokeAtCA has the CA revoke a certificate, and returns who signed the request.
+func (s *stages) revokeAtCA(ctx context.Context, cert *certificate, reason acme.CRLReasonCode) (by string, err error) {
+	err = s.revokeByAccount(ctx, cert, reason)
+	if err == nil {
+		return byAccount, nil
+	}
+	if !mayNotRevoke(err) {
+		return "", err
+	}
+	own := s.issuer.ca.Client(cert.key, "").RevokeCert(ctx, cert.key, cert.leaf.Raw, reason)
+	if own == nil {
+		return byOwnKey, nil
+	}
+	return "", fmt.Errorf("%w; with the certificate's own key: %w", err, acmeclient.Cause(own))
+}
+
+func (s *stages) revokeByAccount(ctx context.Context, cert *certificate, reason acme.CRLReasonCode) error {
+	trace := new(acmeclient.Trace)
+	ctx = acmeclient.WithTrace(ctx, trace)
+	for again := false; ; again = true {
+		acc, err := s.issuer.accounts.get(ctx)
+		if err != nil {
+			return fmt.Errorf("account: %w", err)
+		}
+		err = s.issuer.ca.Client(acc.key, acc.kid).RevokeCert(ctx, nil, cert.leaf.Raw, reason)
+		if err == nil || again || !s.issuer.accounts.outdated(ctx, acc, trace, err) {
+			return acmeclient.Cause(err)
+		}
+	}
+}
+
+// mayNotRevoke reports whether the certificate's own key could do better than the
+// account, or than none.
+func mayNotRevoke(err error) bool {
+	if isLocal(err) || isAccountGone(err) {
+		return true
+	}
+	e, ok := acmeclient.Problem(err)
+	return ok && (e.StatusCode == http.StatusUnauthorized || e.StatusCode == http.StatusForbidden)
+}
+
+// takeOut ends the service and the renewal of a revoked certificate, for good. It
+// returns what memory had in its place with the same, compromised key, if it had,
+// and whether the revocation is news.
+func (s *stages) takeOut(cert *certificate, compromised bool) (other *certificate, news bool) {
+	// In this order: what is issued in between is on the schedule at the end.
+	s.renewals.drop(cert.subject)
+	removed, news := s.memory.bar(cert, compromised, s.now())
+	if c := s.memory.current(cert.subject); c != nil {
+		s.renewals.loaded(c)
+	}
+	if removed != nil && !removed.leaf.Equal(cert.leaf) {
+		other = removed
+	}
+	return other, news
+}
+
+// replaceRevoked sees to a certificate in the place of a revoked one if the host is
+// still allowed. What fails is tried again as after a failed Start.
+func (s *stages) replaceRevoked(ctx context.Context, sub subject) {
+	g, _, err := s.permit(ctx, sub.host())
+	if err != nil {
+		return // its next visitor has the policy asked again
+	}
+	_, err = s.loader.read(ctx, sub, g, quietly)
+	if errors.Is(err, ErrCacheMiss) {
+		err = s.issueAgain(ctx, sub, g)
+	}
+	if errors.Is(err, errRevoked) { // one that was under way had the compromised key
+		err = s.issueAgain(ctx, sub, g)
+	}
+	if err != nil && err != errRenewed && ctx.Err() == nil && s.m.Hosts.match(sub.host()) == matchExact {
+		s.renewals.at(sub, s.retryAfterFailure(sub))
+	}
+}
+
+func (s *stages) issueAgain(ctx context.Context, sub subject, g grant) error {
+	req := issueRequest{sub: sub, grant: g, reason: "the last one was revoked", priority: urgentRenewal, override: true}
+	call, _, err := s.begin(req, func() error {
+		if s.memory.current(sub) != nil {
+			return errRenewed
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if _, err := call.await(ctx, nil); err != nil {
+		return err
+	}
+	if s.memory.current(sub) == nil {
+		return errRevoked
+	}
+	return nil
+}
+
+// errRevoked is why a certificate that is sound otherwise is not used.
+var errRevoked = errors.New("the certificate, or its key, was revoked by Manager.Revoke")
+
+// withdrawn revokes a certificate whose key was revoked while it was issued.
+func withdrawn(ctx context.Context, client *acme.Client, leaf *x509.Certificate) error {
+	if err := client.RevokeCert(ctx, nil, leaf.Raw, acme.CRLReasonKeyCompromise); err != nil {
+		return fmt.Errorf("%w; the CA does not revoke it: %w", errRevoked, acmeclient.Cause(err))
+	}
+	return errRevoked
+}
+
+// keptKey returns the key for the next certificate of a subject if it is to stay
+// (Manager.KeepKey), or nil.
+func (is *issuer) keptKey(sub subject) crypto.Signer {
+	if !is.m.KeepKey {
+		return nil
+	}
+	if cert := is.memory.current(sub); cert != nil {
+		return cert.key
+	}
+	return nil
+}
+
+// deleteRevoked deletes a certificate's entry from the Cache, unless it holds
+// another one by now.
+func (s *stages) deleteRevoked(ctx context.Context, cert *certificate) error {
+	return s.store.deleteIf(ctx, cert.subject.cacheKey(), func(data []byte) bool {
+		_, chain, err := decodeBundle(data)
+		return err == nil && bytes.Equal(chain[0], cert.leaf.Raw)
+	})
+}
+
+// deleteLater is deleteRevoked in the background, until it succeeds.
+func (s *stages) deleteLater(cert *certificate) {
+	s.tasks.Go(func(ctx context.Context) {
+		for wait := 10 * time.Second; ; wait = min(2*wait, 10*time.Minute) {
+			if sleep(ctx, jitter(wait)) != nil {
+				return
+			}
+			if s.deleteRevoked(ctx, cert) == nil {
+				s.audit.emit(Event{Kind: EventCacheWritten, Host: cert.subject.host(), KeyType: cert.subject.keyType.String()})
+				return
+			}
+		}
+	})
+}
+
+// deleteIf deletes an entry that is what is says. This process writes nothing
+// under key in between.
+func (s *store) deleteIf(ctx context.Context, key string, is func(data []byte) bool) error {
+	c := s.m.Cache
+	if c == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, cacheTimeout)
+	defer cancel()
+	unlock, err := s.writing.lock(ctx, key)
+	if err == nil {
+		// A read that others share may have begun before the last write.
+		_, err = callOut(ctx, s.writes, key, func(ctx context.Context) (struct{}, error) {
+			data, err := c.Get(ctx, key)
+			if err == nil && is(data) {
+				err = c.Delete(ctx, key)
+			}
+			return struct{}{}, err
+		})
+		unlock()
+	}
+	if err == nil || errors.Is(err, ErrCacheMiss) {
+		return nil
+	}
+	err = &refusal{kind: ErrCache, text: fmt.Sprintf("deleting %q", key), cause: err}
+	s.audit.emit(Event{Kind: EventCacheWriteFailed, Host: hostOfKey(key), Err: err})
+	return err
+}
+
+// reasonName returns the name of a reason (RFC 5280, section 5.3.1).
+func reasonName(reason acme.CRLReasonCode) string {
+	names := map[acme.CRLReasonCode]string{
+		acme.CRLReasonUnspecified:          "unspecified",
+		acme.CRLReasonKeyCompromise:        "keyCompromise",
+		acme.CRLReasonCACompromise:         "cACompromise",
+		acme.CRLReasonAffiliationChanged:   "affiliationChanged",
+		acme.CRLReasonSuperseded:           "superseded",
+		acme.CRLReasonCessationOfOperation: "cessationOfOperation",
+		acme.CRLReasonCertificateHold:      "certificateHold",
+		acme.CRLReasonRemoveFromCRL:        "removeFromCRL",
+		acme.CRLReasonPrivilegeWithdrawn:   "privilegeWithdrawn",
+		acme.CRLReasonAACompromise:         "aACompromise",
+	}
+	if name, ok := names[reason]; ok {
+		return name
+	}
+	return fmt.Sprintf("reason %d", int(reason))
+}

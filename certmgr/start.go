@@ -1,0 +1,122 @@
+package certmgr
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Start loads every exact name in Hosts from the Cache, or has a certificate
+// issued for it, in the background; it does not block. EventStart tells how far
+// it is. Thousands of new hosts are issued for at the pace of StartPace, and
+// visitors' hosts first. Failures are retried by the backoff for as long as the
+// host is allowed. When ctx ends what Start began ends; handshakes and renewals
+// go on until Close. It returns ErrClosed after Close.
+func (m *Manager) Start(ctx context.Context) error {
+	m.init()
+	s := m.stages
+	if ctx == nil {
+		panic("certmgr: Start with a nil context")
+	}
+	var hosts []string
+	for name := range m.Hosts.All() {
+		if !strings.HasPrefix(name, "*.") {
+			hosts = append(hosts, name)
+		}
+	}
+	slices.Sort(hosts)
+	if !s.tasks.Go(func(tasksCtx context.Context) { s.start(ctx, tasksCtx, hosts) }) {
+		return ErrClosed
+	}
+	return nil
+}
+
+// start brings hosts into memory, and returns when all are or one of the
+// contexts ends.
+func (s *stages) start(ctx, tasksCtx context.Context, hosts []string) {
+	tasksCtx, cancel := context.WithCancel(tasksCtx)
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
+	p := s.progress.begin(hosts)
+	defer s.progress.end(p)
+	// What is in the cache does not wait for what is to be issued.
+	var mu sync.Mutex
+	var missing []string
+	s.eachHost(tasksCtx, hosts, func(host string) {
+		if s.preload(tasksCtx, host) {
+			mu.Lock()
+			defer mu.Unlock()
+			missing = append(missing, host)
+		}
+	})
+	s.progress.report(p)
+	slices.Sort(missing)
+	for _, host := range missing {
+		if tasksCtx.Err() == nil {
+			s.renewals.first(hostSubject(host, keyECDSA, s.dir))
+		}
+	}
+	s.progress.watch(tasksCtx, p) // what is not wanted any more is dropped when its turn comes
+}
+
+// readers is how many hosts Start reads from the cache at the same time.
+const readers = 64
+
+// eachHost calls f for each of hosts, for some at the same time, until ctx ends.
+func (s *stages) eachHost(ctx context.Context, hosts []string, f func(host string)) {
+	queue := make(chan string)
+	var wg sync.WaitGroup
+	for range min(len(hosts), readers) {
+		wg.Go(func() {
+			for host := range queue {
+				f(host)
+			}
+		})
+	}
+	defer wg.Wait()
+	defer close(queue)
+	for _, host := range hosts {
+		select {
+		case queue <- host:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// preload loads a host and reports whether the cache has no certificate for it.
+func (s *stages) preload(ctx context.Context, host string) (missing bool) {
+	g, _, err := s.permit(ctx, host)
+	if err != nil {
+		s.progress.have(host) // taken off the list since
+		return false
+	}
+	cert := s.memory.get(host, wanted{first: keyECDSA, other: true}, s.now())
+	if cert == nil {
+		cert, err = s.loader.load(ctx, host, wanted{first: keyECDSA, other: true}, g)
+	}
+	switch {
+	case cert != nil:
+		s.progress.have(host)
+	case err != nil && !errors.Is(err, ErrCacheMiss) && ctx.Err() == nil:
+		sub := hostSubject(host, keyECDSA, s.dir)
+		s.renewals.firstAt(sub, s.retryAfterFailure(sub))
+	}
+	return errors.Is(err, ErrCacheMiss)
+}
+
+// retryAfterFailure returns when sub may be tried again in the background.
+func (s *stages) retryAfterFailure(sub subject) time.Time {
+	now := s.now()
+	if rec := s.failures.active(sub, now); rec != nil {
+		return rec.err.RetryAt
+	}
+	retry := now.Add(jitter(retryRenewal))
+	if until, _, _ := s.issuer.breaker.state(); until.After(retry) {
+		return until
+	}
+	return retry
+}

@@ -1,0 +1,161 @@
+package certmgr
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
+)
+
+// newHosts returns so many names below a registered domain.
+func newHosts(domain string, n int) (hosts []string) {
+	for i := range n {
+		hosts = append(hosts, fmt.Sprintf("h%03d.%s", i, domain))
+	}
+	return hosts
+}
+
+// A list of new hosts is worked off within half of Let's Encrypt's limits, and
+// no visitor waits for that.
+func TestStartIsPaced(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		hosts := newHosts("big.example", 60)
+		for i := range 8 {
+			hosts = append(hosts, newHosts(fmt.Sprintf("d%d.example", i), 20)...)
+		}
+		w.m.Hosts = MustAllowlist(hosts...)
+		begin := time.Now()
+		if err := w.m.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Minute)
+		if n := w.ca.Count(acmetest.NewOrder); n < startPaceBurst || n > startPaceBurst+10 {
+			t.Errorf("%d orders in 10 minutes, want %d at once and few more", n, startPaceBurst)
+		}
+		w.mustGet("h059.big.example") // a visitor has it at once
+		time.Sleep(14 * day)
+
+		orders := w.ca.Orders()
+		if len(orders) != len(hosts) {
+			t.Errorf("%d orders for %d hosts", len(orders), len(hosts))
+		}
+		wantAtMost(t, orders, 150+150, 3*time.Hour, func(acmetest.PlacedOrder) bool { return true })
+		wantAtMost(t, orders, 50, 7*day, func(o acmetest.PlacedOrder) bool { return strings.HasSuffix(o.Hosts[0], ".big.example") })
+		if last := orders[len(orders)-1].Created.Sub(begin); last < 8*day {
+			t.Errorf("all were ordered within %v", last)
+		}
+		progress := w.events.of(EventStart)
+		if last := progress[len(progress)-1]; last.Count != len(hosts) || last.Total != len(hosts) {
+			t.Errorf("the last event of progress is %v", last)
+		}
+		for i, e := range progress[1:] {
+			if e.Count < progress[i].Count {
+				t.Errorf("progress goes back: %v", e)
+			}
+		}
+	})
+}
+
+// wantAtMost checks that no window of the given length has more orders of a kind.
+func wantAtMost(t *testing.T, orders []acmetest.PlacedOrder, most int, window time.Duration, of func(acmetest.PlacedOrder) bool) {
+	t.Helper()
+	var times []time.Time
+	for _, o := range orders {
+		if of(o) {
+			times = append(times, o.Created)
+		}
+	}
+	for i := most; i < len(times); i++ {
+		if d := times[i].Sub(times[i-most]); d < window {
+			t.Fatalf("%d orders within %v, want at most %d within %v", most+1, d, most, window)
+		}
+	}
+}
+
+func TestStartWithoutPace(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		hosts := newHosts("big.example", 200)
+		w.m.Hosts = MustAllowlist(hosts...)
+		w.m.StartPace = -1
+		w.m.Start(t.Context())
+		time.Sleep(time.Minute)
+		if n := len(w.ca.Issued()); n != len(hosts) {
+			t.Errorf("%d of %d certificates after a minute", n, len(hosts))
+		}
+	})
+}
+
+// A host that fails is tried again by its backoff and keeps no other from
+// its turn.
+func TestStartGoesOnAfterFailures(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		hosts := newHosts("big.example", 30)
+		w.m.Hosts = MustAllowlist(hosts...)
+		for _, host := range hosts[:10] {
+			w.ca.FailValidation(host, "", acmetest.Problem{Type: "dns", Detail: "no such host"})
+		}
+		w.m.Start(t.Context())
+		time.Sleep(2 * day)
+		if n := len(w.ca.Issued()); n != 20 {
+			t.Errorf("%d certificates, want those of all 20 hosts that work", n)
+		}
+		if n := w.orders(hosts[0]); n < 20 || n > 35 {
+			t.Errorf("%d orders in 2 days for a host that fails, want those of its backoff", n)
+		}
+		progress := w.events.of(EventStart)
+		if last := progress[len(progress)-1]; last.Count != 20 || last.Total != 30 {
+			t.Errorf("the last event of progress is %v", last)
+		}
+		for _, host := range hosts[:10] {
+			w.m.Hosts.Remove(host)
+		}
+		synctest.Wait()
+		w.m.Start(t.Context())
+		progress = w.events.of(EventStart)
+		if last := progress[len(progress)-1]; last.Count != 20 || last.Total != 20 {
+			t.Errorf("the last event of progress is %v", last)
+		}
+	})
+}
+
+func TestStartEndsWithItsContextWhilePaced(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.Hosts = MustAllowlist(newHosts("big.example", 60)...)
+		ctx, cancel := context.WithCancel(t.Context())
+		w.m.Start(ctx)
+		time.Sleep(time.Hour)
+		cancel()
+		synctest.Wait()
+		orders := w.ca.Count(acmetest.NewOrder)
+		time.Sleep(7 * day)
+		if n := w.ca.Count(acmetest.NewOrder); n != orders || orders < domainPaceBurst {
+			t.Errorf("%d orders before the context ended and %d after", orders, n-orders)
+		}
+	})
+}
+
+func TestLane(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	var l lane
+	for i, want := range []time.Duration{0, 0, 0, time.Minute, 2 * time.Minute} {
+		if at := l.reserve(now, 3, time.Minute); at.Sub(now) != want {
+			t.Errorf("reservation %d is in %v, want %v", i, at.Sub(now), want)
+		}
+	}
+	now = now.Add(3*time.Minute + 30*time.Second) // one is free, half of the next
+	for i, want := range []time.Duration{0, 30 * time.Second} {
+		if at := l.reserve(now, 3, time.Minute); at.Sub(now) != want {
+			t.Errorf("later reservation %d is in %v, want %v", i, at.Sub(now), want)
+		}
+	}
+	now = now.Add(time.Hour)
+	for i, want := range []time.Duration{0, 0, 0, time.Minute} {
+		if at := l.reserve(now, 3, time.Minute); at.Sub(now) != want {
+			t.Errorf("reservation %d after an hour is in %v, want %v", i, at.Sub(now), want)
+		}
+	}
+}

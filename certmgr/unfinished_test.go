@@ -1,0 +1,89 @@
+package certmgr
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
+)
+
+// A certificate that the CA has issued, or is issuing, is not ordered again
+// because it did not arrive: Let's Encrypt issues 5 for the same names in 7 days.
+func TestUnfinishedOrderIsGoneOnWith(t *testing.T) {
+	certificate := acmetest.Match{Endpoint: acmetest.Certificate}
+	order := acmetest.Match{Endpoint: acmetest.Order}
+	faults := map[string]func(ca *acmetest.Server) (lift func()){
+		"download fails":   func(ca *acmetest.Server) func() { return ca.Status(certificate, 500, nil, acmetest.Problem{}) },
+		"download stalls":  func(ca *acmetest.Server) func() { return ca.Stall(certificate) },
+		"download garbage": func(ca *acmetest.Server) func() { return ca.Garbage(certificate) },
+		"rate limit":       func(ca *acmetest.Server) func() { return ca.Status(certificate, 429, nil, acmetest.Problem{}) },
+		"order fails":      func(ca *acmetest.Server) func() { return ca.Drop(order) },
+		"processing":       func(ca *acmetest.Server) func() { return ca.StuckProcessing("*") },
+	}
+	for name, fault := range faults {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				lift := fault(w.ca)
+				w.get("a.example.com")
+				time.Sleep(10 * time.Hour)
+				lift()
+				time.Sleep(2 * time.Hour)
+				w.get("a.example.com")
+				time.Sleep(time.Minute)
+				w.mustGet("a.example.com")
+				w.wantOrders("a.example.com", 1)
+			})
+		})
+	}
+}
+
+// An order of which nothing can come any more is given up.
+func TestUnfinishedOrderIsGivenUp(t *testing.T) {
+	t.Run("unknown to the CA", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, w *world) {
+			lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.Certificate}, 500, nil, acmetest.Problem{})
+			w.get("a.example.com")
+			time.Sleep(time.Minute)
+			lift()
+			w.ca.Status(acmetest.Match{Endpoint: acmetest.Order, Count: 1}, http.StatusNotFound, nil, acmetest.Problem{})
+			time.Sleep(time.Hour)
+			w.mustGet("a.example.com")
+			w.wantOrders("a.example.com", 2)
+		})
+	})
+	t.Run("stuck for ever", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, w *world) {
+			w.ca.StuckProcessing("*")
+			for range 5 * 24 {
+				w.get("a.example.com")
+				time.Sleep(time.Hour)
+			}
+			if n := w.orders("a.example.com"); n < 2 || n > 6 {
+				t.Errorf("%d orders in 5 days, want about one a day", n)
+			}
+		})
+	})
+	t.Run("another account's", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, w *world) {
+			lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.Certificate}, 500, nil, acmetest.Problem{})
+			w.get("a.example.com")
+			lift()
+			u := &w.m.stages.issuer.unfinished
+			sub := hostSubject("a.example.com", keyECDSA, w.ca.URL)
+			if o := u.take(sub, "https://ca.example/other", time.Now()); o != nil {
+				t.Error("another account got the order")
+			}
+		})
+	})
+}
+
+func TestUnfinishedOrdersAreBounded(t *testing.T) {
+	var u unfinishedOrders
+	for _, host := range newHosts("example.com", maxUnfinished+10) {
+		u.put(hostSubject(host, keyECDSA, ""), &unfinishedOrder{})
+	}
+	if n := len(u.orders); n != maxUnfinished {
+		t.Errorf("%d are kept, want %d", n, maxUnfinished)
+	}
+}
