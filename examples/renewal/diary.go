@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"testing/synctest"
+	"time"
+
+	"github.com/nostall/nostall/certmgr"
+)
+
+// diary prints a timeline. What repeats itself within a chapter is printed a few times and then counted.
+type diary struct {
+	out io.Writer
+
+	mu    sync.Mutex
+	seen  map[entry]int
+	order []entry // of the lines, as they were seen first
+}
+
+// entry is what happened to a name, without what is different each time.
+type entry struct{ name, text string }
+
+// often is how many times the same entry is printed.
+const often = 3
+
+func stamp(t time.Time) string { return t.UTC().Format("_2 Jan 15:04") }
+
+// chapter says what the world does to the site, once all that happened before is written down.
+func (d *diary) chapter(text string) {
+	synctest.Wait()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, e := range d.order {
+		if more := d.seen[e] - often; more > 0 {
+			fmt.Fprintf(d.out, "%12s  %-5s  and %d more: %s\n", "", e.name, more, e.text)
+		}
+	}
+	d.seen, d.order = make(map[entry]int), nil
+	fmt.Fprintf(d.out, "\n%s  %s\n", stamp(time.Now()), text)
+}
+
+// event is the Manager's audit hook.
+func (d *diary) event(_ context.Context, e certmgr.Event) {
+	text, details, why := describe(e)
+	if text == "" {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	name, _, _ := strings.Cut(e.Host, ".")
+	line := entry{name, text}
+	if d.seen[line]++; d.seen[line] > often {
+		return
+	}
+	if d.seen[line] == 1 {
+		d.order = append(d.order, line)
+	}
+	fmt.Fprintf(d.out, "%s  %-5s  %s%s\n", stamp(e.Time), name, text, details)
+	kind := entry{name, string(e.Kind)}
+	if d.seen[kind]++; d.seen[kind] == 1 {
+		d.wrap(why)
+	}
+}
+
+// describe puts an event into words: the text is the same for those that are alike, the details are not, and why is said
+// once in a chapter. Events without a text tell more about others.
+func describe(e certmgr.Event) (text, details, why string) {
+	if e.Err != nil {
+		why = e.Err.Error()
+	}
+	switch e.Kind {
+	case certmgr.EventStart:
+		return "start", fmt.Sprintf(": %d of %d names have a certificate", e.Count, e.Total), ""
+	case certmgr.EventAccount:
+		return "the account at the CA is ready", "", ""
+	case certmgr.EventLoaded:
+		return "found in the cache", ", valid until " + stamp(e.NotAfter), ""
+	case certmgr.EventIssued:
+		return "issued (" + e.Reason + ")", ", valid until " + stamp(e.NotAfter), ""
+	case certmgr.EventRenewalMoved:
+		return "the CA changes its mind", "", e.Reason + "; see " + e.ExplanationURL
+	case certmgr.EventIssueFailed:
+		if e.Count == 0 {
+			break // not this name's fault, see EventCADown
+		}
+		return "the attempt failed, the next one is due in " + about(e.RetryAt.Sub(e.Time)), "", why
+	case certmgr.EventCADown:
+		return "the CA is down, and left alone for " + about(e.RetryAt.Sub(e.Time)), "", why
+	case certmgr.EventCAUp:
+		return "the CA works again", "", ""
+	case certmgr.EventRenewalLate:
+		return "THE RENEWAL IS LATE", ": " + e.Reason, ""
+	case certmgr.EventExpired:
+		return "THE CERTIFICATE HAS EXPIRED", "", ""
+	case certmgr.EventRefused:
+		return "a visitor is refused", "", why
+	case certmgr.EventClosed:
+		return "the process ends", "", ""
+	}
+	return "", "", ""
+}
+
+// about rounds a wait, which is longer or shorter by some percent each time.
+func about(d time.Duration) string {
+	round := func(unit time.Duration, name string) string {
+		n := int(d.Round(unit) / unit)
+		if n == 1 {
+			return "1 " + name
+		}
+		return fmt.Sprintf("%d %ss", n, name)
+	}
+	switch {
+	case d > 20*time.Hour:
+		return round(day, "day")
+	case d > 40*time.Minute:
+		return round(time.Hour, "hour")
+	case d > 3*time.Minute:
+		d = d.Round(5 * time.Minute)
+	}
+	return round(time.Minute, "minute")
+}
+
+// wrap prints a text of any length below a line, broken between words.
+func (d *diary) wrap(text string) {
+	const width = 96
+	var line []string
+	length := 0
+	flush := func() {
+		if len(line) > 0 {
+			fmt.Fprintf(d.out, "%24s%s\n", "", strings.Join(line, " "))
+		}
+		line, length = nil, 0
+	}
+	for _, word := range strings.Fields(text) {
+		if length+len(word) > width {
+			flush()
+		}
+		line = append(line, word)
+		length += len(word) + 1
+	}
+	flush()
+}

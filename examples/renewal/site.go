@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/acmetest"
+)
+
+// site is a server as it runs in production, but for its CA and its network.
+type site struct {
+	ca    *acmetest.Server
+	cache certmgr.Cache // outlives a restart
+	audit func(context.Context, certmgr.Event)
+
+	certs *certmgr.Manager // of the process that runs
+	end   context.CancelFunc
+}
+
+// start is what is in a server's main function.
+func (s *site) start() error {
+	s.certs = &certmgr.Manager{
+		Prompt: certmgr.AcceptTOS,
+		Hosts:  certmgr.MustAllowlist(www, login),
+		Cache:  s.cache,
+		Client: &acme.Client{DirectoryURL: s.ca.URL, HTTPClient: s.ca.Client()},
+		Audit:  s.audit,
+	}
+	s.leadHere(www, login)
+	ctx, cancel := context.WithCancel(context.Background())
+	s.end = cancel
+	return s.certs.Start(ctx)
+}
+
+// stop ends the process, if one runs.
+func (s *site) stop() error {
+	if s.certs == nil {
+		return nil
+	}
+	s.end()
+	return s.certs.Close()
+}
+
+func (s *site) restart() error { return errors.Join(s.stop(), s.start()) }
+
+// leadHere makes names lead to the process, as DNS would.
+func (s *site) leadHere(hosts ...string) {
+	for _, host := range hosts {
+		s.ca.Resolve(host, acmetest.Target{TLSConfig: s.certs.TLSConfig()})
+	}
+}
+
+// leadAway makes a name lead to a machine that nobody answers at.
+func (s *site) leadAway(host string) { s.ca.Resolve(host, acmetest.Target{}) }
+
+// status returns what the Manager knows of a name.
+func (s *site) status(host string) certmgr.HostStatus {
+	for _, status := range s.certs.Snapshot().Hosts {
+		if status.Host == host {
+			return status
+		}
+	}
+	return certmgr.HostStatus{}
+}

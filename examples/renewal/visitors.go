@@ -1,0 +1,73 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
+)
+
+// visitors come to a site.
+type visitors struct {
+	site *site
+	away string // the name that cannot have a certificate now
+
+	came    int
+	refused int           // for that reason
+	wronged error         // the first one who was refused without it
+	longest time.Duration // that anyone waited
+}
+
+// visit lets a visitor come to a name.
+func (v *visitors) visit(host string) {
+	begin := time.Now()
+	err := v.handshake(host)
+	v.came++
+	v.longest = max(v.longest, time.Since(begin))
+	switch {
+	case err == nil:
+	case host == v.away:
+		v.refused++
+	case v.wronged == nil:
+		v.wronged = fmt.Errorf("%s: a visitor of %s was refused: %w", stamp(begin), host, err)
+	}
+}
+
+// handshake is that of a client that verifies the certificate. A pipe takes the place of sockets, which know nothing of
+// virtual time. The client is told no more than an alert; the server's error says why.
+func (v *visitors) handshake(host string) error {
+	client, server := net.Pipe()
+	reason := make(chan error, 1)
+	go func() {
+		reason <- tls.Server(server, v.site.certs.TLSConfig()).Handshake()
+		_ = server.Close()
+	}()
+	err := tls.Client(client, &tls.Config{ServerName: host, RootCAs: v.site.ca.Roots()}).Handshake()
+	_ = client.Close()
+	return errors.Join(err, <-reason)
+}
+
+// summary says what came of the year.
+func (y *year) summary(out io.Writer) {
+	row := func(what string, value any) { fmt.Fprintf(out, "%-58s %6v\n", what, value) }
+	orders := y.ca.Orders()
+	replacing := 0
+	for _, o := range orders {
+		if o.Replaces != "" {
+			replacing++
+		}
+	}
+	v := &y.visitors
+	fmt.Fprintln(out)
+	row("visitors", v.came)
+	row("  refused while "+login+" had no certificate", v.refused)
+	row("  longest wait, while each answer of the CA takes 200 ms", v.longest.Round(time.Millisecond))
+	row("orders for 2 names, failed ones included", len(orders))
+	row("  that told the CA which certificate they replace", replacing)
+	row("certificates", len(y.ca.Issued()))
+	row("questions to the CA about when to renew", y.ca.Count(acmetest.RenewalInfo))
+}
