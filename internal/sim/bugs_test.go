@@ -1,0 +1,122 @@
+package sim
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// bugs are mistakes in package certmgr that the simulation has to find: in the
+// file, old is replaced by new.
+var bugs = []struct{ name, file, old, new string }{
+	{"a renewal that failed is not tried again", "renewal.go",
+		"r.again(sub, cert, s.retryAfterFailure(sub))",
+		"r.at(sub, s.now().AddDate(50, 0, 0))"},
+	{"an expired certificate is served", "memory.go",
+		"return s < c.expires ||",
+		"return s > 0 ||"},
+	{"a cache that cannot be read counts as empty", "store.go",
+		"case errors.Is(err, ErrCacheMiss):",
+		"case errors.Is(err, ErrCacheMiss), true:"},
+	{"failed attempts are forgotten", "failure.go",
+		"rec != nil && now.Before(rec.err.RetryAt) {",
+		"rec != nil && false {"},
+	{"the CA's suggestion to renew is not followed", "plan.go",
+		"if w.picked.IsZero() {\n\t\treturn byAge",
+		"if true {\n\t\treturn byAge"},
+	{"a host that is taken off the list is kept", "manager.go",
+		"if host := cert.subject.host(); s.m.listed(host) == notAllowed {",
+		"if host := cert.subject.host(); false {"},
+	{"an issuance has no event", "issuance.go",
+		"a.audit(Event{Kind: EventIssued,",
+		"func(Event) {}(Event{Kind: EventIssued,"},
+}
+
+// TestBugsAreFound shows that the simulation bites. Each bug is put into a copy
+// of one file of package certmgr, which the go command compiles in the place of
+// the real one (go help build, -overlay): nothing in the production code knows
+// of it. TestTenYears must report a violation with one of the seeds that CI runs.
+func TestBugsAreFound(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the same as without the race detector")
+	}
+	if os.Getenv(inner) != "" {
+		t.Skip("this is the run with a bug")
+	}
+	for _, bug := range bugs {
+		t.Run(bug.name, func(t *testing.T) {
+			out := runWith(t, overlay(t, bug.file, bug.old, bug.new))
+			report, _, found := strings.Cut(out, violationMark)
+			if !found {
+				t.Errorf("no seed found it\n%s", tail(out))
+			}
+			t.Log(tail(report))
+		})
+	}
+}
+
+// inner is set in the runs of TestBugsAreFound.
+const inner = "NOSTALL_SIM_BUG"
+
+// overlay returns a file that tells the go command to use a changed copy.
+func overlay(t *testing.T, file, old, changed string) string {
+	t.Helper()
+	real, err := filepath.Abs(filepath.Join("..", "..", "certmgr", file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile(real)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(source), old); n != 1 {
+		t.Fatalf("%s holds %q %d times, want once: write the bug anew", file, old, n)
+	}
+	dir := t.TempDir()
+	copied := filepath.Join(dir, file)
+	if err := os.WriteFile(copied, []byte(strings.Replace(string(source), old, changed, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(map[string]map[string]string{"Replace": {real: copied}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(list, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// runWith runs the simulation with an overlay, one seed after the other until one
+// fails, and returns its output.
+func runWith(t *testing.T, overlay string) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "sim.test")
+	if out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", program, "-overlay", overlay, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	var out []byte
+	for seed := range uint64(*seedCount) {
+		cmd := exec.CommandContext(t.Context(), program, "-test.run", "^TestTenYears$", "-test.timeout", "1m",
+			"-sim.seed", strconv.FormatUint(*firstSeed+seed, 10), "-sim.seeds", "1", "-sim.hosts", strconv.Itoa(*hostCount))
+		cmd.Env = append(os.Environ(), inner+"=1")
+		var err error
+		if out, err = cmd.CombinedOutput(); err != nil {
+			break
+		}
+	}
+	return string(out)
+}
+
+func tail(s string) string {
+	const most = 1500
+	if len(s) > most {
+		return "... " + s[len(s)-most:]
+	}
+	return s
+}

@@ -1,0 +1,185 @@
+package sim
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/acmetest"
+)
+
+// visit is one handshake and how it ended.
+type visit struct {
+	host       *host
+	generation int
+	begin      time.Time
+	took       time.Duration
+	cert       *tls.Certificate
+	err        error
+}
+
+// longest is how long a handshake may take: HandshakeWait, and the bound on
+// reading the cache before that.
+const longest = 10*time.Second + 5*time.Second
+
+// attempt is more than an issuance takes.
+const attempt = 5 * time.Minute
+
+// check judges a visit.
+func (w *world) check(v visit) {
+	time.Sleep(time.Nanosecond) // in virtual time: the events of the visit have been delivered
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if v.took > longest {
+		w.violatedLocked(v.host, "the handshake took %v", v.took)
+	}
+	if v.generation != w.generation || v.host.since.After(v.begin) {
+		return // a restart, or the list changed meanwhile
+	}
+	switch {
+	case !v.host.allowed:
+		w.checkNotAllowed(v)
+	case v.err != nil:
+		w.checkRefused(v)
+	default:
+		w.checkServed(v)
+	}
+}
+
+// checkNotAllowed: a host that is not on the list is refused, and costs nothing.
+// w.mu is held.
+func (w *world) checkNotAllowed(v visit) {
+	h := v.host
+	if !errors.Is(v.err, certmgr.ErrHostNotAllowed) {
+		w.violatedLocked(h, "a visitor of a host off the list got %v", v.err)
+	}
+	if time.Since(h.since) < attempt {
+		return
+	}
+	n := w.ca.CountHost(acmetest.Any, h.name)
+	if h.orders < 0 {
+		h.orders = n
+	}
+	if n != h.orders {
+		w.violatedLocked(h, "%d requests to the CA about a host off the list", n-h.orders)
+	}
+}
+
+// checkRefused: nobody is refused while there is a certificate, or could be.
+// w.mu is held.
+func (w *world) checkRefused(v visit) {
+	h := v.host
+	switch {
+	case h.served != nil && v.begin.Before(h.served.NotAfter):
+		w.violatedLocked(h, "refused although a certificate valid to %v is in memory: %v", h.served.NotAfter, v.err)
+	case len(h.trouble) > 0 || v.begin.Before(h.healthy):
+		if !w.ledger.explains(h.name) {
+			w.violatedLocked(h, "no event tells why visitors get: %v", v.err)
+		}
+	case errors.Is(v.err, certmgr.ErrInFlight) && (time.Since(w.started) < attempt || w.ledger.issuing(h.name)):
+		// Another visitor began it, or Start did.
+	default:
+		w.violatedLocked(h, "refused without need: %v", v.err)
+	}
+}
+
+// checkServed: what is served is right. w.mu is held.
+func (w *world) checkServed(v visit) {
+	h, leaf := v.host, v.cert.Leaf
+	truth := v.begin.Add(w.skew)
+	if serial := leaf.SerialNumber.String(); h.verified != serial { // it costs more than all the rest
+		_, err := leaf.Verify(x509.VerifyOptions{DNSName: h.name, Roots: w.ca.Roots(), Intermediates: pool(v.cert.Certificate[1:]),
+			CurrentTime: leaf.NotBefore.Add(time.Minute)})
+		if err != nil {
+			w.violatedLocked(h, "served a wrong certificate: %v", err)
+		}
+		h.verified = serial
+	}
+	if !truth.Before(leaf.NotAfter) && !w.isActive(clockOff) && v.begin.After(h.healthy) {
+		w.violatedLocked(h, "served a certificate that ended at %v", leaf.NotAfter)
+	}
+	if v.begin.After(leaf.NotAfter) {
+		w.violatedLocked(h, "served a certificate that ended at %v by the local clock", leaf.NotAfter)
+	}
+	if at, ok := h.revoked[leaf.SerialNumber.String()]; ok && v.begin.After(at) {
+		w.violatedLocked(h, "served a certificate that was revoked at %v, as announced", at)
+	}
+	if (h.served == nil || !h.served.Equal(leaf)) && !w.ledger.has(h.name, leaf.NotAfter) {
+		w.violatedLocked(h, "no event tells of the certificate to %v", leaf.NotAfter)
+	}
+	h.served = leaf
+}
+
+func (w *world) isActive(kind incidentKind) bool {
+	for i := range w.active {
+		if i.kind == kind {
+			return true
+		}
+	}
+	return false
+}
+
+func pool(chain [][]byte) *x509.CertPool {
+	p := x509.NewCertPool()
+	for _, der := range chain {
+		if c, err := x509.ParseCertificate(der); err == nil {
+			p.AddCert(c)
+		}
+	}
+	return p
+}
+
+// checkLimits looks for refusals that the CA did not make because it was told to.
+func (w *world) checkLimits() {
+	for _, r := range w.ca.Requests()[w.seen:] {
+		w.seen++
+		if r.Fault == "" && r.Status == http.StatusTooManyRequests {
+			w.violated(nil, "a limit of the CA was exceeded at %v: %s %s: %s", r.Time.Sub(w.begin), r.Endpoint, r.Host, r.Detail)
+		}
+	}
+	if n := len(w.ca.Accounts()); n > w.accounts {
+		w.violated(nil, "%d accounts were registered, want %d", n, w.accounts)
+	}
+}
+
+func (w *world) violated(h *host, format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.violatedLocked(h, format, args...)
+}
+
+// violationMark begins the line of a report that says how to see it again.
+const violationMark = "again: go test ./internal/sim -run TestTenYears "
+
+// violatedLocked reports what must not happen, and all that is needed to see it
+// again.
+func (w *world) violatedLocked(h *host, format string, args ...any) {
+	w.t.Helper()
+	w.violations++
+	if w.violations > 3 {
+		return
+	}
+	name, recent := "", ""
+	if h != nil {
+		name, recent = h.name+": ", w.ledger.last(h.name)
+	}
+	var active []string
+	for i := range w.active {
+		active = append(active, i.name)
+	}
+	slices.Sort(active)
+	w.t.Errorf("day %.4f: "+name+format+"\n\tgoing on: %s\n\tlast events: %s"+
+		"\n\t"+violationMark+"-sim.seed %d -sim.seeds 1 -sim.hosts %d -sim.years %d",
+		append([]any{time.Since(w.begin).Hours() / 24}, append(args, strings.Join(active, ", "), recent, w.seed, len(w.hosts), int(w.span/year))...)...)
+}
+
+func (w *world) failed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.violations >= 3
+}

@@ -1,0 +1,268 @@
+package sim
+
+import (
+	"crypto/x509"
+	"net/http"
+	"time"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
+)
+
+// incidentKind is what can happen.
+type incidentKind int
+
+const (
+	caOutage incidentKind = iota
+	caStall
+	caStorm
+	caGarbage
+	caStuck
+	caInvalid
+	caNonces
+	ariTrouble
+	dnsMoved
+	cacheReads
+	cacheWrites
+	clockOff
+	restart
+	restartEmpty
+	hostRemoved
+	massRevocation
+)
+
+// incidentPlan says how often a kind happens, and how long it lasts.
+type incidentPlan struct {
+	kind        incidentKind
+	name        string
+	every       time.Duration
+	least, most time.Duration // 0: it is over at once
+	// recovery is how long after its end visitors may still be refused: what the
+	// backoff may have come to. 0 means that it is no trouble at all.
+	recovery time.Duration
+	oneHost  bool
+}
+
+// backoff is the longest wait that a host's backoff can have come to (a day and
+// its jitter), and an attempt; a Retry-After is cut to a day as well.
+const backoff = 27 * time.Hour
+
+var plans = []*incidentPlan{
+	{caOutage, "outage of the CA", 60 * day, time.Minute, 14 * day, backoff, false},
+	{caStall, "stall of the CA", 90 * day, time.Minute, 7 * day, backoff, false},
+	{caStorm, "storm of 429", 90 * day, time.Minute, 4 * day, 2 * backoff, false},
+	{caGarbage, "garbage from the CA", 150 * day, time.Minute, 2 * day, backoff, false},
+	{caStuck, "orders stuck in processing", 150 * day, time.Minute, 2 * day, backoff, false},
+	{caInvalid, "orders that are invalid at once", 200 * day, time.Minute, day, backoff, false},
+	{caNonces, "bad nonces", 100 * day, time.Hour, 5 * day, backoff, false},
+	{ariTrouble, "renewal information fails", 60 * day, time.Hour, 30 * day, 0, false},
+	{dnsMoved, "DNS moves away", 40 * day, time.Minute, 60 * day, backoff, true},
+	{cacheReads, "cache reads", 80 * day, time.Minute, 3 * day, 2 * time.Hour, false},
+	{cacheWrites, "cache writes", 80 * day, time.Minute, 3 * day, 2 * time.Hour, false},
+	{clockOff, "clock", 120 * day, time.Minute, 10 * day, backoff, false},
+	{restart, "restart", 45 * day, 0, 0, 0, false},
+	{restartEmpty, "restart without the cache", 400 * day, 0, 0, 0, false},
+	{hostRemoved, "host off the list", 100 * day, time.Minute, 90 * day, time.Hour, true},
+	{massRevocation, "mass revocation", 500 * day, 30 * time.Hour, 5 * day, 0, false},
+}
+
+// incident is one that happens.
+type incident struct {
+	*incidentPlan
+	host    int
+	variant int // which of several ways
+	lasts   time.Duration
+
+	begun     time.Time
+	undo      []func()
+	announced map[*host]*x509.Certificate // certificates that the CA is going to revoke
+}
+
+// affects reports whether the incident is trouble for a host.
+func (i *incident) affects(w *world, h *host) bool {
+	return i.recovery > 0 && (!i.oneHost || w.hosts[i.host] == h)
+}
+
+// beginIncident makes it happen.
+func (w *world) beginIncident(i *incident) {
+	w.mu.Lock()
+	i.begun = time.Now()
+	w.active[i] = true
+	for _, h := range w.hosts {
+		if i.affects(w, h) {
+			h.trouble[i] = true
+		}
+	}
+	w.mu.Unlock()
+	switch i.kind {
+	case restart:
+		w.restart()
+	case restartEmpty:
+		w.accounts++
+		w.cache.clear()
+		w.restart()
+	case dnsMoved:
+		w.mu.Lock()
+		w.point(w.hosts[i.host])
+		w.mu.Unlock()
+	case cacheReads:
+		w.cache.set(cacheFault(1+i.variant%2), cacheWorks)
+	case cacheWrites:
+		w.cache.set(cacheWorks, cacheFault(1+i.variant%2))
+	case clockOff:
+		w.setSkew(time.Duration(i.variant%97-48) * time.Hour)
+	case hostRemoved:
+		w.remove(w.hosts[i.host])
+	case massRevocation:
+		w.announceRevocation(i)
+	default:
+		i.undo = append(i.undo, w.breakCA(i)...)
+	}
+}
+
+// endIncident ends it.
+func (w *world) endIncident(i *incident) {
+	for _, undo := range i.undo {
+		undo()
+	}
+	w.mu.Lock()
+	delete(w.active, i)
+	for _, h := range w.hosts {
+		if i.affects(w, h) {
+			delete(h.trouble, i)
+			h.healthy = later(h.healthy, time.Now().Add(i.recovery))
+		}
+	}
+	w.mu.Unlock()
+	switch i.kind {
+	case dnsMoved:
+		w.mu.Lock()
+		w.point(w.hosts[i.host])
+		w.mu.Unlock()
+	case cacheReads, cacheWrites:
+		w.cache.set(cacheWorks, cacheWorks)
+	case clockOff:
+		w.setSkew(0)
+	case hostRemoved:
+		w.addAgain(w.hosts[i.host])
+	case ariTrouble:
+		w.mu.Lock()
+		w.ariHealthy = time.Now().Add(7 * time.Hour)
+		w.mu.Unlock()
+	case massRevocation:
+		w.revoke(i)
+	}
+}
+
+// breakCA makes the CA misbehave in one of the ways of the incident's kind.
+func (w *world) breakCA(i *incident) (undo []func()) {
+	any := acmetest.Match{}
+	down := acmetest.Problem{Type: "serverInternal", Detail: "outage"}
+	endpoints := []acmetest.Endpoint{acmetest.NewOrder, acmetest.Authorization, acmetest.Challenge, acmetest.Finalize, acmetest.Order, acmetest.Certificate}
+	one := acmetest.Match{Endpoint: endpoints[i.variant%len(endpoints)]}
+	retryAfter := []string{"3600", "0", "-17", "999999999999", "Fri, 01 Jan 1990 00:00:00 GMT", "soon", "86400"}
+	switch i.kind {
+	case caOutage:
+		switch i.variant % 3 {
+		case 0:
+			return []func(){w.ca.Status(any, http.StatusServiceUnavailable, nil, down)}
+		case 1:
+			return []func(){w.ca.Drop(any)}
+		default:
+			return []func(){w.ca.Status(one, http.StatusInternalServerError, nil, down)}
+		}
+	case caStall:
+		if i.variant%2 == 0 {
+			return []func(){w.ca.Stall(any)}
+		}
+		return []func(){w.ca.Stall(one)}
+	case caStorm:
+		header := http.Header{"Retry-After": {retryAfter[i.variant%len(retryAfter)]}}
+		return []func(){w.ca.Status(one, http.StatusTooManyRequests, header, acmetest.Problem{Type: "rateLimited", Detail: "storm"})}
+	case caGarbage:
+		switch i.variant % 2 {
+		case 0:
+			return []func(){w.ca.Garbage(one)}
+		default:
+			return []func(){w.ca.EndlessBody(one)}
+		}
+	case caStuck:
+		return []func(){w.ca.StuckProcessing("*")}
+	case caInvalid:
+		return []func(){w.ca.InvalidOrder("*")}
+	case caNonces:
+		w.ca.BadNonceRate(0.3)
+		return []func(){func() { w.ca.BadNonceRate(0) }}
+	case ariTrouble:
+		ask := acmetest.Match{Endpoint: acmetest.RenewalInfo}
+		switch i.variant % 3 {
+		case 0:
+			return []func(){w.ca.Stall(ask)}
+		case 1:
+			return []func(){w.ca.Garbage(ask)}
+		default:
+			return []func(){w.ca.Status(ask, http.StatusInternalServerError, nil, down)}
+		}
+	}
+	panic("sim: unknown incident " + i.name)
+}
+
+func (w *world) setSkew(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.skew = d
+	w.ca.SetClockSkew(d)
+}
+
+// remove takes a host off the list.
+func (w *world) remove(h *host) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	h.allowed, h.since, h.served, h.orders = false, time.Now(), nil, -1
+	w.m.Hosts.Remove(h.name)
+}
+
+func (w *world) addAgain(h *host) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	h.allowed, h.since = true, time.Now()
+	must(w.m.Hosts.Add(h.name))
+}
+
+// announceRevocation moves the windows of what is served into the past.
+func (w *world) announceRevocation(i *incident) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i.announced = make(map[*host]*x509.Certificate)
+	now := time.Now().Add(w.skew)
+	for _, h := range w.hosts {
+		if h.served == nil {
+			continue
+		}
+		i.announced[h] = h.served
+		w.ca.SetRenewalWindow(h.served, acmetest.RenewalWindow{Start: now.Add(-2 * time.Hour), End: now.Add(-time.Hour), ExplanationURL: "https://ca.example/incident"})
+	}
+}
+
+// revoke does what was announced. Hosts that nothing kept from a new certificate
+// must have one by now.
+func (w *world) revoke(i *incident) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	asked := w.ariHealthy.Before(i.begun)
+	for other := range w.active {
+		asked = asked && other.kind != ariTrouble
+	}
+	for h, leaf := range i.announced {
+		w.ca.Revoke(leaf)
+		if asked && len(h.trouble) == 0 && h.healthy.Before(i.begun) && h.allowed && h.since.Before(i.begun) {
+			h.revoked[leaf.SerialNumber.String()] = time.Now()
+		}
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

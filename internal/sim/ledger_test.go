@@ -1,0 +1,121 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nostall/nostall/certmgr"
+)
+
+// ledger keeps the books of one Manager's events.
+type ledger struct {
+	mu       sync.Mutex
+	seq      uint64
+	open     map[string]string    // host and key type to the attempt under way
+	begun    map[string]time.Time // host to its last attempt's beginning
+	ends     map[string]map[int64]bool
+	failed   map[string]bool // hosts about which a failure was reported
+	caFailed bool
+	recent   map[string][]string
+	closed   bool
+	wrong    []string
+}
+
+func newLedger() *ledger {
+	return &ledger{open: make(map[string]string), begun: make(map[string]time.Time), ends: make(map[string]map[int64]bool),
+		failed: make(map[string]bool), recent: make(map[string][]string)}
+}
+
+// hook is Manager.Audit.
+func (l *ledger) hook(_ context.Context, e certmgr.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.seq++; e.Seq != l.seq {
+		l.wrongf("event %d follows event %d", e.Seq, l.seq-1)
+		l.seq = e.Seq
+	}
+	if l.closed {
+		l.wrongf("an event after the last: %v", e)
+	}
+	if e.Host != "" {
+		l.recent[e.Host] = append(l.recent[e.Host], e.String())
+		if n := len(l.recent[e.Host]); n > 6 {
+			l.recent[e.Host] = l.recent[e.Host][n-6:]
+		}
+	}
+	if e.Failure() {
+		l.failed[e.Host] = true
+	}
+	key := e.Host + " " + e.KeyType
+	switch e.Kind {
+	case certmgr.EventIssuing:
+		if other := l.open[key]; other != "" {
+			l.wrongf("attempt %s for %s began before %s had ended", e.Attempt, key, other)
+		}
+		l.open[key] = e.Attempt
+		l.begun[e.Host] = e.Time
+	case certmgr.EventIssued, certmgr.EventIssueFailed:
+		if e.Stage == certmgr.StageQueue {
+			break // it did not begin
+		}
+		if l.open[key] != e.Attempt {
+			l.wrongf("attempt %s for %s ended, which did not begin", e.Attempt, key)
+		}
+		delete(l.open, key)
+	case certmgr.EventCADown, certmgr.EventNoAccount, certmgr.EventCacheReadFailed:
+		l.caFailed = true
+	case certmgr.EventClosed:
+		l.closed = true
+	}
+	if e.Kind == certmgr.EventIssued || e.Kind == certmgr.EventLoaded {
+		if l.ends[e.Host] == nil {
+			l.ends[e.Host] = make(map[int64]bool)
+		}
+		l.ends[e.Host][e.NotAfter.Unix()] = true
+	}
+}
+
+func (l *ledger) wrongf(format string, args ...any) {
+	l.wrong = append(l.wrong, fmt.Sprintf(format, args...))
+}
+
+// has reports whether an event told of a host's certificate with this end.
+func (l *ledger) has(host string, end time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ends[host][end.Unix()]
+}
+
+// explains reports whether an event told of a failure for the host or of the CA.
+func (l *ledger) explains(host string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.caFailed || l.failed[host] || time.Since(l.begun[host]) < attempt
+}
+
+// issuing reports whether an issuance for the host is under way or has just been.
+func (l *ledger) issuing(host string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Since(l.begun[host]) < attempt
+}
+
+// last returns the last events about a host.
+func (l *ledger) last(host string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return "\n\t\t" + strings.Join(l.recent[host], "\n\t\t")
+}
+
+// close returns what was wrong, after the Manager has ended.
+func (l *ledger) close() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
+		l.wrongf("no event tells of Close")
+	}
+	return l.wrong
+}

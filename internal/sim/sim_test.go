@@ -1,0 +1,45 @@
+package sim
+
+import (
+	"flag"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var (
+	firstSeed = flag.Uint64("sim.seed", 1, "the first seed")
+	seedCount = flag.Int("sim.seeds", 8, "how many seeds")
+	hostCount = flag.Int("sim.hosts", 3, "how many hosts")
+	yearCount = flag.Int("sim.years", 10, "how many years")
+)
+
+// TestTenYears lives through ten virtual years with each seed and checks all
+// the time that
+//
+//   - no handshake waits longer than its bound;
+//   - no visitor of an allowed host gets an expired, revoked or wrong
+//     certificate, nor is refused at a time when one could have been had;
+//   - no limit of the CA is exceeded, by its own count;
+//   - there is one order for a host at a time;
+//   - each change of state has its event, in order and without a gap;
+//   - hosts that are not allowed cost nothing;
+//   - nothing is left at the end.
+func TestTenYears(t *testing.T) {
+	seeds, hosts := *seedCount, *hostCount
+	if raceEnabled { // everything takes ten times as long
+		seeds, hosts = min(seeds, 1), min(hosts, 3)
+	}
+	for i := range seeds {
+		seed := *firstSeed + uint64(i)
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, seed, hosts, time.Duration(*yearCount)*year)
+				w.live()
+				w.end()
+			})
+		})
+	}
+}
