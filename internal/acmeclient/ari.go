@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -24,6 +25,12 @@ type RenewalInfo struct {
 
 // ErrNoRenewalInfo is returned for a CA whose directory has no renewalInfo.
 var ErrNoRenewalInfo = errors.New("the CA offers no renewal information")
+
+// errForgotten: Forget was called while the directory was fetched.
+var errForgotten = errors.New("the CA's directory is being fetched again")
+
+// maxExplanation bounds the URL of an explanation: it is kept for each certificate.
+const maxExplanation = 1024
 
 // CertID returns the identifier of a certificate in renewal information and in
 // replaces: its authority key identifier and its serial number, as they are encoded
@@ -48,14 +55,19 @@ func (ca *CA) RenewalInfo(ctx context.Context, certID string) (RenewalInfo, erro
 		return RenewalInfo{}, Cause(err)
 	}
 	doc := ca.directory.current()
-	if doc == nil || doc.RenewalInfo == "" {
+	if doc == nil {
+		return RenewalInfo{}, errForgotten
+	}
+	if doc.RenewalInfo == "" {
 		return RenewalInfo{}, ErrNoRenewalInfo
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(doc.RenewalInfo, "/")+"/"+certID, nil)
 	if err != nil {
 		return RenewalInfo{}, err
 	}
-	req.Header.Set("User-Agent", ca.cfg.UserAgent)
+	if ca.cfg.UserAgent != "" {
+		req.Header.Set("User-Agent", ca.cfg.UserAgent)
+	}
 	res, err := ca.client.Do(req)
 	if err != nil {
 		return RenewalInfo{}, Cause(err)
@@ -91,10 +103,20 @@ func parseRenewalInfo(body []byte) (RenewalInfo, error) {
 		return RenewalInfo{}, err
 	}
 	w := doc.SuggestedWindow
-	if !w.Start.Before(w.End) {
+	if w.Start.IsZero() || !w.Start.Before(w.End) {
 		return RenewalInfo{}, fmt.Errorf("the suggested window from %s to %s is none", w.Start.Format(time.RFC3339), w.End.Format(time.RFC3339))
 	}
-	return RenewalInfo{Start: w.Start, End: w.End, ExplanationURL: doc.ExplanationURL}, nil
+	return RenewalInfo{Start: w.Start, End: w.End, ExplanationURL: explanation(doc.ExplanationURL)}, nil
+}
+
+// explanation returns the URL of a web page, or "" for anything else that a CA may
+// send to be shown to people.
+func explanation(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil || len(raw) > maxExplanation || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return ""
+	}
+	return u.String()
 }
 
 // problemOf returns the CA's refusal as x/crypto/acme would.
@@ -114,7 +136,7 @@ func problemOf(res *http.Response, body []byte) error {
 // or a rate limit.
 func IsTemporary(err error) bool {
 	var failed *RequestError
-	if errors.As(err, &failed) || errors.Is(err, context.DeadlineExceeded) {
+	if errors.As(err, &failed) || errors.Is(err, context.DeadlineExceeded) || err == errForgotten {
 		return true
 	}
 	problem, ok := Problem(err)
