@@ -356,3 +356,27 @@ func TestDumpIsBounded(t *testing.T) {
 		}
 	})
 }
+
+func TestForgetRequests(t *testing.T) {
+	s := acmetest.NewMemoryServer()
+	defer s.Close()
+	get := func() {
+		t.Helper()
+		resp, err := s.Client().Get(s.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := resp.Body.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	get()
+	get()
+	if forgotten := s.ForgetRequests(); len(forgotten) != 2 || forgotten[0].Endpoint != acmetest.Directory {
+		t.Errorf("forgotten: %v", forgotten)
+	}
+	get()
+	if n := s.Count(acmetest.Any); n != 1 {
+		t.Errorf("%d requests since, want 1", n)
+	}
+}

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr"
-	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
 // visit is one handshake and how it ended.
@@ -51,22 +50,12 @@ func (w *world) check(v visit) {
 	}
 }
 
-// checkNotAllowed: a host that is not on the list is refused, and costs nothing.
+// checkNotAllowed: a host that is not on the list is refused.
 // w.mu is held.
 func (w *world) checkNotAllowed(v visit) {
 	h := v.host
 	if !errors.Is(v.err, certmgr.ErrHostNotAllowed) {
 		w.violatedLocked(h, "a visitor of a host off the list got %v", v.err)
-	}
-	if time.Since(h.since) < attempt {
-		return
-	}
-	n := w.ca.CountHost(acmetest.Any, h.name)
-	if h.orders < 0 {
-		h.orders = n
-	}
-	if n != h.orders {
-		w.violatedLocked(h, "%d requests to the CA about a host off the list", n-h.orders)
 	}
 }
 
@@ -134,17 +123,36 @@ func pool(chain [][]byte) *x509.CertPool {
 	return p
 }
 
-// checkLimits looks for refusals that the CA did not make because it was told to.
-func (w *world) checkLimits() {
-	for _, r := range w.ca.Requests()[w.seen:] {
-		w.seen++
+// checkRequests looks at what the CA saw since the last time: for refusals that it
+// did not make because it was told to, and requests about hosts off the list.
+func (w *world) checkRequests() {
+	byName := make(map[string]*host)
+	for _, h := range w.hosts {
+		byName[h.name] = h
+	}
+	for _, r := range w.ca.ForgetRequests() {
+		w.requests++
 		if r.Fault == "" && r.Status == http.StatusTooManyRequests {
 			w.violated(nil, "a limit of the CA was exceeded at %v: %s %s: %s", r.Time.Sub(w.begin), r.Endpoint, r.Host, r.Detail)
+		}
+		if h := byName[r.Host]; h != nil && h.wasOffList(r.Time) {
+			w.violated(h, "a request to %s at %v about a host off the list", r.Endpoint, r.Time.Sub(w.begin))
 		}
 	}
 	if n := len(w.ca.Accounts()); n > w.accounts {
 		w.violated(nil, "%d accounts were registered, want %d", n, w.accounts)
 	}
+}
+
+// wasOffList reports whether the host had been off the list for longer than an
+// attempt at a time.
+func (h *host) wasOffList(at time.Time) bool {
+	for _, off := range h.absences {
+		if at.After(off.from.Add(attempt)) && at.Before(off.to) {
+			return true
+		}
+	}
+	return !h.allowed && at.After(h.since.Add(attempt))
 }
 
 func (w *world) violated(h *host, format string, args ...any) {

@@ -217,13 +217,14 @@ func (w *world) setSkew(d time.Duration) {
 func (w *world) remove(h *host) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	h.allowed, h.since, h.served, h.orders = false, time.Now(), nil, -1
+	h.allowed, h.since, h.served = false, time.Now(), nil
 	w.m.Hosts.Remove(h.name)
 }
 
 func (w *world) addAgain(h *host) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	h.absences = append(h.absences, span{h.since, time.Now()})
 	h.allowed, h.since = true, time.Now()
 	must(w.m.Hosts.Add(h.name))
 }

@@ -41,7 +41,7 @@ func timeline(rng *rand.Rand, hosts int, span time.Duration) []moment {
 			}
 		})
 	}
-	every(rng, 30*day, span, func(at time.Duration) { add(at, func(w *world) { w.checkLimits() }) })
+	every(rng, 30*day, span, func(at time.Duration) { add(at, func(w *world) { w.checkRequests() }) })
 	return all
 }
 
