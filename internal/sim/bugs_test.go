@@ -14,7 +14,7 @@ import (
 // file, old is replaced by new.
 var bugs = []struct{ name, file, old, new string }{
 	{"a renewal that failed is not tried again", "renewal.go",
-		"r.again(sub, cert, s.retryAfterFailure(sub))",
+		"r.again(sub, cert, s.retryAfterFailure(sub), err)",
 		"r.at(sub, s.now().AddDate(50, 0, 0))"},
 	{"an expired certificate is served", "memory.go",
 		"return s < c.expires ||",
@@ -28,9 +28,6 @@ var bugs = []struct{ name, file, old, new string }{
 	{"the CA's suggestion to renew is not followed", "plan.go",
 		"if w.picked.IsZero() {\n\t\treturn byAge",
 		"if true {\n\t\treturn byAge"},
-	{"a host that is taken off the list is kept", "manager.go",
-		"if host := cert.subject.host(); s.m.listed(host) == notAllowed {",
-		"if host := cert.subject.host(); false {"},
 	{"an issuance has no event", "issuance.go",
 		"a.audit(Event{Kind: EventIssued,",
 		"func(Event) {}(Event{Kind: EventIssued,"},
@@ -41,11 +38,8 @@ var bugs = []struct{ name, file, old, new string }{
 // the real one (go help build, -overlay): nothing in the production code knows
 // of it. TestTenYears must report a violation with one of the seeds that CI runs.
 func TestBugsAreFound(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the same as without the race detector")
-	}
-	if os.Getenv(inner) != "" {
-		t.Skip("this is the run with a bug")
+	if !*plantBugs {
+		t.Skip("takes a minute: run it with -sim.bugs, as CI does")
 	}
 	for _, bug := range bugs {
 		t.Run(bug.name, func(t *testing.T) {
@@ -58,9 +52,6 @@ func TestBugsAreFound(t *testing.T) {
 		})
 	}
 }
-
-// inner is set in the runs of TestBugsAreFound.
-const inner = "NOSTALL_SIM_BUG"
 
 // overlay returns a file that tells the go command to use a changed copy.
 func overlay(t *testing.T, file, old, changed string) string {
@@ -104,7 +95,6 @@ func runWith(t *testing.T, overlay string) string {
 	for seed := range uint64(*seedCount) {
 		cmd := exec.CommandContext(t.Context(), program, "-test.run", "^TestTenYears$", "-test.timeout", "1m",
 			"-sim.seed", strconv.FormatUint(*firstSeed+seed, 10), "-sim.seeds", "1", "-sim.hosts", strconv.Itoa(*hostCount))
-		cmd.Env = append(os.Environ(), inner+"=1")
 		var err error
 		if out, err = cmd.CombinedOutput(); err != nil {
 			break

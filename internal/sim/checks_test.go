@@ -64,7 +64,7 @@ func (w *world) checkNotAllowed(v visit) {
 func (w *world) checkRefused(v visit) {
 	h := v.host
 	switch {
-	case h.served != nil && v.begin.Before(h.served.NotAfter):
+	case h.served != nil && h.servedAt.Before(v.begin) && v.begin.Before(h.served.NotAfter):
 		w.violatedLocked(h, "refused although a certificate valid to %v is in memory: %v", h.served.NotAfter, v.err)
 	case len(h.trouble) > 0 || v.begin.Before(h.healthy):
 		if !w.ledger.explains(h.name) {
@@ -101,7 +101,9 @@ func (w *world) checkServed(v visit) {
 	if (h.served == nil || !h.served.Equal(leaf)) && !w.ledger.has(h.name, leaf.NotAfter) {
 		w.violatedLocked(h, "no event tells of the certificate to %v", leaf.NotAfter)
 	}
-	h.served = leaf
+	if h.served == nil || !h.served.Equal(leaf) {
+		h.served, h.servedAt = leaf, time.Now()
+	}
 }
 
 func (w *world) isActive(kind incidentKind) bool {

@@ -217,6 +217,9 @@ func (w *world) setSkew(d time.Duration) {
 func (w *world) remove(h *host) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if h.removals++; h.removals > 1 {
+		return // off the list already
+	}
 	h.allowed, h.since, h.served = false, time.Now(), nil
 	w.m.Hosts.Remove(h.name)
 }
@@ -224,6 +227,9 @@ func (w *world) remove(h *host) {
 func (w *world) addAgain(h *host) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if h.removals--; h.removals > 0 {
+		return // another incident keeps it off
+	}
 	h.absences = append(h.absences, span{h.since, time.Now()})
 	h.allowed, h.since = true, time.Now()
 	must(w.m.Hosts.Add(h.name))

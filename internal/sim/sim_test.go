@@ -10,9 +10,10 @@ import (
 
 var (
 	firstSeed = flag.Uint64("sim.seed", 1, "the first seed")
-	seedCount = flag.Int("sim.seeds", 8, "how many seeds")
+	seedCount = flag.Int("sim.seeds", 2, "how many seeds; CI runs 8")
 	hostCount = flag.Int("sim.hosts", 3, "how many hosts")
 	yearCount = flag.Int("sim.years", 10, "how many years")
+	plantBugs = flag.Bool("sim.bugs", false, "plant bugs, and see that they are found")
 )
 
 // TestTenYears lives through ten virtual years with each seed and checks all

@@ -62,8 +62,10 @@ type host struct {
 	trouble  map[*incident]bool
 	healthy  time.Time // from when on, once no trouble is left, refusals are violations
 	revoked  map[string]time.Time
-	absences []span // from the list
-	verified string // serial number of the last certificate that was verified
+	absences []span    // from the list
+	removals int       // incidents that keep it off the list
+	servedAt time.Time // since when served is known
+	verified string    // serial number of the last certificate that was verified
 }
 
 // span is a time from one moment to another.
