@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/big"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 )
@@ -88,10 +87,8 @@ func (s *Server) certificateWith(certID string) (*certificate, *Problem) {
 	if problem := checkCertID(certID); problem != nil {
 		return nil, problem
 	}
-	for _, c := range slices.Backward(s.state.certificates) {
-		if c.certID == certID {
-			return c, nil
-		}
+	if c := s.state.certificateByID[certID]; c != nil {
+		return c, nil
 	}
 	return nil, notFound("there is no certificate with the identifier %q", certID)
 }
@@ -148,9 +145,9 @@ func (c *certificate) suggestedWindow() RenewalWindow {
 
 // mustHaveIssued returns the certificate with this leaf. s.mu is held.
 func (s *Server) mustHaveIssued(leaf *x509.Certificate) *certificate {
-	i := slices.IndexFunc(s.state.certificates, func(c *certificate) bool { return c.leaf.Equal(leaf) })
-	if i < 0 {
+	c := s.certificateByDER(leaf.Raw)
+	if c == nil {
 		panic(fmt.Sprintf("acmetest: the certificate for %v was not issued here", leaf.DNSNames))
 	}
-	return s.state.certificates[i]
+	return c
 }

@@ -13,10 +13,8 @@ func (s *Server) Authorizations(host string) []string {
 	defer s.mu.Unlock()
 	now := s.now()
 	var list []string
-	for _, a := range s.state.authorizations {
-		if a.host == strings.ToLower(host) {
-			list = append(list, a.current(now))
-		}
+	for _, a := range s.state.authorizationsFor[strings.ToLower(host)] {
+		list = append(list, a.current(now))
 	}
 	return list
 }

@@ -2,24 +2,34 @@ package acmetest
 
 import (
 	"crypto/x509"
-	"slices"
 	"strings"
 )
 
 // Issued returns the certificates that were issued, oldest first.
 func (s *Server) Issued() []*x509.Certificate {
-	return s.issued(func(*certificate) bool { return true })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return leaves(s.state.certificates)
 }
 
 // IssuedFor returns the certificates that were issued for orders with this name, oldest first.
 func (s *Server) IssuedFor(host string) []*x509.Certificate {
-	host = strings.ToLower(host)
-	return s.issued(func(c *certificate) bool { return slices.Contains(c.hosts, host) })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return leaves(s.state.certificatesFor[strings.ToLower(host)])
 }
 
 // Revoked returns the certificates that were revoked, oldest first.
 func (s *Server) Revoked() []*x509.Certificate {
-	return s.issued(func(c *certificate) bool { return c.revoked })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var revoked []*certificate
+	for _, c := range s.state.certificates {
+		if c.revoked {
+			revoked = append(revoked, c)
+		}
+	}
+	return leaves(revoked)
 }
 
 // Revoke lets the CA revoke a certificate by itself, as after an incident: its renewal window moves into the past.
@@ -33,14 +43,10 @@ func (s *Server) Revoke(leaf *x509.Certificate) {
 	}
 }
 
-func (s *Server) issued(want func(*certificate) bool) []*x509.Certificate {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func leaves(certificates []*certificate) []*x509.Certificate {
 	var list []*x509.Certificate
-	for _, c := range s.state.certificates {
-		if want(c) {
-			list = append(list, c.leaf)
-		}
+	for _, c := range certificates {
+		list = append(list, c.leaf)
 	}
 	return list
 }
@@ -48,14 +54,11 @@ func (s *Server) issued(want func(*certificate) bool) []*x509.Certificate {
 // CSRsFor returns the certificate requests of the certificates that were issued for orders with this name, oldest
 // first.
 func (s *Server) CSRsFor(host string) []*x509.CertificateRequest {
-	host = strings.ToLower(host)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list []*x509.CertificateRequest
-	for _, c := range s.state.certificates {
-		if slices.Contains(c.hosts, host) {
-			list = append(list, c.request)
-		}
+	for _, c := range s.state.certificatesFor[strings.ToLower(host)] {
+		list = append(list, c.request)
 	}
 	return list
 }

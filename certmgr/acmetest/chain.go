@@ -12,14 +12,14 @@ import (
 // issuer is a root with a certificate of it for the intermediate's key.
 type issuer struct{ root, intermediate *x509.Certificate }
 
-// newIssuer makes a root and lets it certify the intermediate's key. All issuers' intermediates have the same subject
-// and key, so that a leaf fits each of them.
+// newIssuer makes a root and lets it certify the intermediate's key. Both outlive what a test in virtual time lives
+// through. All issuers' intermediates have the same subject and key, so that a leaf fits each of them.
 func newIssuer(rootName string, pub crypto.PublicKey) issuer {
 	now := time.Now()
 	rootKey := newKey()
-	rootTemplate := caTemplate(rootName, rootKey.Public(), now.AddDate(20, 0, 0))
+	rootTemplate := caTemplate(rootName, rootKey.Public(), now.AddDate(40, 0, 0))
 	root := mustParse(mustCreate(rootTemplate, rootTemplate, rootKey.Public(), rootKey))
-	template := caTemplate("acmetest Intermediate", pub, now.AddDate(10, 0, 0))
+	template := caTemplate("acmetest Intermediate", pub, now.AddDate(30, 0, 0))
 	template.MaxPathLenZero = true
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	template.Policies = domainValidated()

@@ -5,6 +5,8 @@ import (
 	"encoding/pem"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/crypto/acme"
 
@@ -123,4 +125,24 @@ func TestNoAlternateChains(t *testing.T) {
 		}
 	}()
 	s.AlternateRoots(1)
+}
+
+// TestLongLife: a test that lives through many years in virtual time still gets certificates that verify.
+func TestLongLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := acmetest.NewMemoryServer()
+		defer s.Close()
+		c := newRawClient(t, s)
+		c.register()
+		time.Sleep(25 * 365 * 24 * time.Hour) // virtual
+		c.issue("www.example.com")
+		client := &acme.Client{Key: c.key, DirectoryURL: s.URL, HTTPClient: s.Client()}
+		chain, err := client.FetchCert(t.Context(), c.endpoint("/certificate/1"), true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !verifies(t, chain, s.Roots()) {
+			t.Error("a certificate does not verify after 25 years")
+		}
+	})
 }

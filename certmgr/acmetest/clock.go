@@ -9,7 +9,7 @@ import "time"
 // client), the expiry of orders and authorizations, the header Date, the default renewal windows and its Retry-After
 // dates, and by it it judges what has expired, whether a renewal window is open, and when rate limits refill. So a jump
 // ends what expires in between. What was dated before keeps its dates. Waiting is not measured by it, nor is the log of
-// requests, and the CA's own certificates, which are valid from a year ago until in 10 years, stay as they are.
+// requests, and the CA's own certificates, which are valid from a year before the start until 30 years after it, stay as they are.
 func (s *Server) SetClockSkew(d time.Duration) { s.skew.Store(int64(d)) }
 
 // now is the CA's clock: everything that the CA dates or judges by time is measured by it. Waiting is not: a CA whose

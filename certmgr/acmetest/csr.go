@@ -6,7 +6,10 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/asn1"
+	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -61,13 +64,13 @@ func checkCSRKey(pub crypto.PublicKey) error {
 func (s *Server) isAccountKey(pub crypto.PublicKey) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.ContainsFunc(s.state.accounts, func(a *account) bool { return a.key.equal(pub) })
+	return s.state.accountByKey[thumbprintOf(pub)] != nil
 }
 
 // checkCSRNames checks that the CSR asks for exactly the order's names.
 func checkCSRNames(request *x509.CertificateRequest, hosts []string) error {
-	if len(request.EmailAddresses)+len(request.URIs) > 0 {
-		return fmt.Errorf("the CSR has names that are neither DNS names nor IP addresses")
+	if err := checkSANs(request); err != nil {
+		return err
 	}
 	var asked []string
 	for _, name := range request.DNSNames {
@@ -77,15 +80,38 @@ func checkCSRNames(request *x509.CertificateRequest, hosts []string) error {
 		asked = append(asked, strings.ToLower(name))
 	}
 	for _, ip := range request.IPAddresses {
-		asked = append(asked, ip.String())
+		addr, _ := netip.AddrFromSlice(ip) // an IPv4 address in 16 bytes is none of IPv4
+		asked = append(asked, addr.String())
 	}
-	if cn := request.Subject.CommonName; cn != "" {
-		asked = append(asked, strings.ToLower(cn))
+	if cn := strings.ToLower(request.Subject.CommonName); cn != "" {
+		if isIP(cn) && !slices.Contains(asked, cn) {
+			return fmt.Errorf("the CSR has the IP address %s as its common name only", cn) // for names of type "dns" alone
+		}
+		asked = append(asked, cn)
 	}
 	slices.Sort(asked)
 	asked = slices.Compact(asked)
 	if !slices.Equal(asked, hosts) {
 		return fmt.Errorf("the CSR is for %q, but the order is for %q", asked, hosts)
+	}
+	return nil
+}
+
+// checkSANs refuses names of other kinds than DNS names and IP addresses, also of those that crypto/x509 skips.
+func checkSANs(request *x509.CertificateRequest) error {
+	for _, extension := range request.Extensions {
+		if !extension.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 17}) {
+			continue
+		}
+		var names []asn1.RawValue
+		if rest, err := asn1.Unmarshal(extension.Value, &names); err != nil || len(rest) > 0 {
+			return errors.New("the CSR's subjectAltName cannot be read")
+		}
+		for _, name := range names {
+			if name.Tag != 2 && name.Tag != 7 { // RFC 5280, section 4.2.1.6
+				return errors.New("the CSR has names that are neither DNS names nor IP addresses")
+			}
+		}
 	}
 	return nil
 }

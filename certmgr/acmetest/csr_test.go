@@ -71,3 +71,73 @@ func TestCSRsThatWouldTakeLong(t *testing.T) {
 		}
 	}
 }
+
+// TestCSRNamesOfOtherKinds has names that crypto/x509 skips or changes.
+func TestCSRNamesOfOtherKinds(t *testing.T) {
+	s := NewUnstartedServer()
+	defer s.Close()
+	dns := asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: 2, Bytes: []byte("a.example.com")}
+	other := func(tag int, b ...byte) asn1.RawValue {
+		return asn1.RawValue{Class: asn1.ClassContextSpecific, Tag: tag, Bytes: b}
+	}
+	mapped := []byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1}
+	for _, test := range []struct {
+		name string
+		cn   string
+		sans []asn1.RawValue
+		host string // of the order
+		want string
+	}{
+		{"a DNS name", "", []asn1.RawValue{dns}, "a.example.com", ""},
+		{"an address", "192.0.2.1", []asn1.RawValue{other(7, 192, 0, 2, 1)}, "192.0.2.1", ""},
+		{"a registered ID more", "", []asn1.RawValue{dns, other(8, 42, 3)}, "a.example.com", "neither"},
+		{"a directory name more", "", []asn1.RawValue{dns, {Class: asn1.ClassContextSpecific, Tag: 4, IsCompound: true, Bytes: []byte{0x30, 0}}}, "a.example.com", "neither"},
+		{"an IPv4 address as IPv6 maps it", "", []asn1.RawValue{other(7, mapped...)}, "192.0.2.1", "::ffff:192.0.2.1"},
+		{"an address as common name only", "192.0.2.1", nil, "192.0.2.1", "common name"},
+	} {
+		request := &x509.CertificateRequest{Subject: pkix.Name{CommonName: test.cn}}
+		if test.sans != nil {
+			value, err := asn1.Marshal(test.sans)
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: value}}
+		}
+		der, err := x509.CreateCertificateRequest(rand.Reader, request, newKey())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, problem := s.checkCSR(base64url.EncodeToString(der), []string{test.host})
+		switch {
+		case test.want == "" && problem != nil:
+			t.Errorf("%s: %v", test.name, problem)
+		case test.want != "" && (problem == nil || problem.Type != "badCSR" || !strings.Contains(problem.Detail, test.want)):
+			t.Errorf("%s: %v, want badCSR with %q", test.name, problem, test.want)
+		}
+	}
+}
+
+// TestValidationCertificateForMappedAddress: what is not four bytes is no IPv4 address.
+func TestValidationCertificateForMappedAddress(t *testing.T) {
+	for _, test := range []struct {
+		address []byte
+		good    bool
+	}{
+		{[]byte{192, 0, 2, 1}, true},
+		{[]byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1}, false},
+	} {
+		value, err := asn1.Marshal([]asn1.RawValue{{Class: asn1.ClassContextSpecific, Tag: 7, Bytes: test.address}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := newKey()
+		template := &x509.Certificate{
+			SerialNumber:    big.NewInt(1),
+			ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: value}},
+		}
+		leaf := mustParse(mustCreate(template, template, key.Public(), key))
+		if err := checkOnlyName(leaf, "192.0.2.1"); (err == nil) != test.good {
+			t.Errorf("%x: %v", test.address, err)
+		}
+	}
+}

@@ -48,10 +48,11 @@
 // [Server.ForgetNonces] make nonces fail, [Server.RetryAfter] sends any Retry-After with what is pending, and
 // [Server.SetClockSkew] sets the CA's clock wrong.
 //
-// [Server.FailValidation], [Server.InvalidOrder], [Server.StuckProcessing] and [Server.FailFinalize] break the orders for
-// a name, [Server.WrongName], [Server.WrongKey], [Server.WrongDates], [Server.WrongChain], [Server.EditCertificate] and
-// [Server.EditChain] its certificates, the next n of them with [Times]. Each fault of a request or a name is a method that
-// returns a function that ends the fault, which may be called more than once.
+// [Server.FailValidation], [Server.InvalidOrder], [Server.StuckProcessing] and [Server.FailFinalize] break the orders
+// for a name, [Server.WrongName], [Server.WrongKey], [Server.WrongDates], [Server.WrongChain], [Server.EditCertificate]
+// and [Server.EditChain] its certificates, the next n of them with [Times]. The name is a pattern as in
+// [Server.Resolve], so "*" is every name. Each fault of a request or a name is a method that returns a function that
+// ends the fault, which may be called more than once.
 //
 // # Rate limits
 //

@@ -86,10 +86,11 @@ func (fs *faults) add(f *fault) (lift func()) {
 func (fs *faults) take(e Endpoint, hosts []string) []*fault {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
+	fs.list = slices.DeleteFunc(fs.list, func(f *fault) bool { return f.match.Count > 0 && f.hits == f.match.Count })
 	var hit []*fault
 	var last *fault
 	for _, f := range fs.list {
-		if !f.match.fits(e, hosts) || f.match.Count > 0 && f.hits == f.match.Count || last != nil && !f.pauses() {
+		if !f.match.fits(e, hosts) || last != nil && !f.pauses() {
 			continue
 		}
 		f.hits++
@@ -126,8 +127,10 @@ func (s *Server) Drop(m Match) (lift func()) {
 }
 
 // Status answers with a problem document, this status and these headers (which may be nil), for example 429 with
-// Retry-After. The problem's Status is replaced by code; a Type that is empty is chosen by it.
+// Retry-After. The problem's Status is replaced by code; a Type that is empty is chosen by it. Status panics if code is
+// not from 200 to 999, as a test cannot go on then.
 func (s *Server) Status(m Match, code int, h http.Header, problem Problem) (lift func()) {
+	mustBeStatus(code)
 	problem.Status = code
 	return s.faults.add(&fault{kind: faultStatus, match: m, problem: problem, header: canonicalHeader(h)})
 }
@@ -141,10 +144,14 @@ func (s *Server) Status(m Match, code int, h http.Header, problem Problem) (lift
 // http.Header{"Replay-Nonce": nil}, leaves it out. A Content-Length in h is ignored. Respond panics if there is no
 // such status, as a test cannot go on then.
 func (s *Server) Respond(m Match, code int, h http.Header, body string) (lift func()) {
+	mustBeStatus(code)
+	return s.faults.add(&fault{kind: faultRespond, match: m, status: code, header: canonicalHeader(h), body: body})
+}
+
+func mustBeStatus(code int) {
 	if code < 200 || code > 999 {
 		panic("acmetest: no reply has the status " + strconv.Itoa(code))
 	}
-	return s.faults.add(&fault{kind: faultRespond, match: m, status: code, header: canonicalHeader(h), body: body})
 }
 
 // canonicalHeader is a copy of h with the names as net/http writes them. It is not nil.

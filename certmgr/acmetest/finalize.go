@@ -96,8 +96,7 @@ func (s *Server) complete(o *order, request *x509.CertificateRequest) {
 		o.status, o.problem = invalid, problem
 		return
 	}
-	cert.id = len(s.state.certificates) + 1
-	s.state.certificates = append(s.state.certificates, cert)
+	s.state.addCertificate(cert)
 	o.status, o.certificate = valid, cert
 	s.countIssued(o)
 }

@@ -224,14 +224,17 @@ func FuzzCSR(f *testing.F) {
 	})
 }
 
-// namesOf returns all names of a CSR in lower case.
+// namesOf returns all names of a CSR in lower case. An IP address that is nothing but the common name is no name.
 func namesOf(request *x509.CertificateRequest) map[string]bool {
 	names := setOf(request.DNSNames)
 	for _, ip := range request.IPAddresses {
 		names[ip.String()] = true
 	}
-	if cn := request.Subject.CommonName; cn != "" {
-		names[strings.ToLower(cn)] = true
+	if cn := strings.ToLower(request.Subject.CommonName); cn != "" {
+		if isIP(cn) && !names[cn] {
+			cn = "common name " + cn
+		}
+		names[cn] = true
 	}
 	return names
 }

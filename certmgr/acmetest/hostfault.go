@@ -77,9 +77,10 @@ func (fs *hostFaults) take(kind hostFaultKind, hosts ...string) []*hostFault {
 func (fs *hostFaults) takeType(kind hostFaultKind, challengeType string, hosts ...string) []*hostFault {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
+	fs.list = slices.DeleteFunc(fs.list, func(f *hostFault) bool { return f.times > 0 && f.hits == f.times })
 	var taken []*hostFault
 	for _, f := range fs.list {
-		if f.kind != kind || f.times > 0 && f.hits == f.times || f.challengeType != "" && f.challengeType != challengeType ||
+		if f.kind != kind || f.challengeType != "" && f.challengeType != challengeType ||
 			!slices.ContainsFunc(hosts, func(host string) bool { return matchName(f.host, host) }) {
 			continue
 		}

@@ -1,6 +1,7 @@
 package acmetest
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,12 +10,16 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
+	"time"
 )
 
 const (
 	maxRedirects = 10
 	// maxAnswer bounds the body of an answer; a key authorization has 87 bytes.
 	maxAnswer = 128
+	// maxReply bounds a reply with its headers.
+	maxReply = 1 << 20
 )
 
 // validateHTTP01 fetches the key authorization from the host (RFC 8555, section 8.3).
@@ -95,29 +100,82 @@ func (t *targetTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		memory := &memoryTransport{tasks: &t.s.tasks, ctx: t.s.ctx, handler: target.HTTPHandler}
 		return memory.RoundTrip(req)
 	}
-	// The transport's own context for dialling does not end with the request: a host that does not answer would hold
-	// the goroutine for ever.
+	return t.s.overNetwork(req, target)
+}
+
+// overNetwork sends a request to the address of a target. Unlike net/http's transport it leaves no goroutine behind: when
+// the reply's body is closed, or with an error, all has ended.
+func (s *Server) overNetwork(req *http.Request, target Target) (*http.Response, error) {
 	ctx := req.Context()
-	network := &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(context.Context, string, string) (net.Conn, error) {
-			return dialTarget(ctx, target.HTTPAddr)
-		},
-		DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
-			raw, err := t.s.dialHTTPS(ctx, target)
-			if err != nil {
-				return nil, err
-			}
-			// Any certificate will do: the host may have none yet.
-			conn := tls.Client(raw, &tls.Config{ServerName: req.URL.Hostname(), InsecureSkipVerify: true})
-			if err := conn.HandshakeContext(ctx); err != nil {
-				_ = raw.Close()
-				return nil, handshakeProblem(err, "redirect to https")
-			}
-			return conn, nil
-		},
+	raw, conn, err := s.dialHTTP(ctx, req, target)
+	if err != nil {
+		return nil, err
 	}
-	return network.RoundTrip(req)
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(interrupted)
+		_ = raw.SetDeadline(time.Unix(1, 0)) // ends what reads or writes
+	})
+	end := sync.OnceValue(func() error {
+		if !stop() {
+			<-interrupted
+		}
+		return raw.Close() // a TLS connection would wait for somebody to read its alert
+	})
+	resp, err := exchangeHTTP(conn, req)
+	if err != nil {
+		_ = end()
+		return nil, err
+	}
+	resp.Body = &networkBody{resp.Body, end}
+	return resp, nil
+}
+
+// exchangeHTTP sends a request and reads the head of the reply.
+func exchangeHTTP(conn net.Conn, req *http.Request) (*http.Response, error) {
+	out := req.Clone(req.Context())
+	out.Close = true
+	if err := out.Write(conn); err != nil {
+		return nil, err
+	}
+	reader := bufio.NewReader(io.LimitReader(conn, maxReply))
+	for {
+		resp, err := http.ReadResponse(reader, req)
+		if err != nil {
+			return nil, err
+		}
+		if resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols {
+			return resp, nil
+		}
+	}
+}
+
+// networkBody is a body that ends its connection.
+type networkBody struct {
+	io.Reader
+	end func() error
+}
+
+// Close implements io.Closer.
+func (b *networkBody) Close() error { return b.end() }
+
+// dialHTTP connects for http-01: conn is what to speak HTTP on, over TLS for a redirect to https, and raw what carries
+// it.
+func (s *Server) dialHTTP(ctx context.Context, req *http.Request, target Target) (raw, conn net.Conn, err error) {
+	if req.URL.Scheme == "http" {
+		raw, err = dialTarget(ctx, target.HTTPAddr)
+		return raw, raw, err
+	}
+	if raw, err = s.dialHTTPS(ctx, target); err != nil {
+		return nil, nil, err
+	}
+	// Any certificate will do: the host may have none yet.
+	client := tls.Client(raw, &tls.Config{ServerName: req.URL.Hostname(), InsecureSkipVerify: true})
+	if err := client.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, nil, handshakeProblem(err, "redirect to https")
+	}
+	return raw, client, nil
 }
 
 // dialHTTPS connects for a redirect to https. A configuration has no HTTP server behind it.

@@ -300,3 +300,27 @@ func TestChallengesThatFitTheName(t *testing.T) {
 		})
 	}
 }
+
+// TestIdentifierMembersAreExact: JSON names differ in case, and occur once, also within an identifier.
+func TestIdentifierMembersAreExact(t *testing.T) {
+	s := acmetest.NewMemoryServer()
+	defer s.Close()
+	c := newRawClient(t, s)
+	c.register()
+	for _, test := range []struct {
+		identifier string
+		status     int
+		problem    string
+	}{
+		{`{"type":"dns","value":"a.example.com","other":1}`, 201, ""},
+		{`{"Type":"dns","value":"a.example.com"}`, 400, "unsupportedIdentifier"},
+		{`{"type":"dns","VALUE":"a.example.com"}`, 400, "malformed"},
+		{`{"type":"dns","value":"b.example.com","value":"a.example.com"}`, 400, "malformed"},
+		{`null`, 400, "malformed"},
+	} {
+		a := c.do(post{url: c.endpoint("/new-order"), payload: `{"identifiers":[` + test.identifier + `]}`})
+		if a.status != test.status || a.problem() != test.problem {
+			t.Errorf("%s: %d %s, want %d %s", test.identifier, a.status, a.body, test.status, test.problem)
+		}
+	}
+}

@@ -107,10 +107,10 @@ func (s *Server) Requests() []Request { return s.journal.last(-1) }
 // something; it returns what was in it. Requests that are being handled are forgotten as well, but InFlight still
 // counts them.
 func (s *Server) ForgetRequests() []Request {
-	list := s.journal.last(-1)
 	s.journal.mu.Lock()
 	defer s.journal.mu.Unlock()
-	s.journal.entries = slices.Clone(s.journal.entries[len(list):]) // those that came in between stay
+	list := s.journal.copies(s.journal.entries)
+	s.journal.entries = nil
 	return list
 }
 
@@ -122,6 +122,11 @@ func (j *journal) last(n int) []Request {
 	if n >= 0 && len(entries) > n {
 		entries = entries[len(entries)-n:]
 	}
+	return j.copies(entries)
+}
+
+// copies returns what the entries say now. j.mu is held.
+func (j *journal) copies(entries []*Request) []Request {
 	list := make([]Request, len(entries))
 	for i, entry := range entries {
 		list[i] = *entry

@@ -103,8 +103,7 @@ func parseEC(text map[string]string) (*publicKey, error) {
 	if err != nil {
 		return nil, errors.New("the point is not on the curve")
 	}
-	canonical := fmt.Sprintf(`{"crv":%q,"kty":"EC","x":%q,"y":%q}`, text["crv"], text["x"], text["y"])
-	return &publicKey{key, alg, thumbprint(canonical)}, nil
+	return &publicKey{key, alg, thumbprintOf(key)}, nil
 }
 
 // maxModulus bounds the modulus of an RSA key in bytes, before it is looked at. It is more than what checkRSA allows, so
@@ -124,8 +123,7 @@ func parseRSA(text map[string]string) (*publicKey, error) {
 	if err := checkRSA(key); err != nil {
 		return nil, err
 	}
-	canonical := fmt.Sprintf(`{"e":%q,"kty":"RSA","n":%q}`, text["e"], text["n"])
-	return &publicKey{key, "RS256", thumbprint(canonical)}, nil
+	return &publicKey{key, "RS256", thumbprintOf(key)}, nil
 }
 
 // checkRSA applies the limits of Let's Encrypt.
@@ -141,7 +139,24 @@ func checkRSA(key *rsa.PublicKey) error {
 	return nil
 }
 
-func thumbprint(canonical string) string {
+// thumbprintOf returns the RFC 7638 thumbprint of a key; it is empty for a kind of key that no account can have.
+func thumbprintOf(pub crypto.PublicKey) string {
+	var canonical string
+	switch pub := pub.(type) {
+	case *ecdsa.PublicKey:
+		point, err := pub.Bytes() // 04 and the coordinates
+		if err != nil {
+			return ""
+		}
+		x, y := point[1:len(point)/2+1], point[len(point)/2+1:]
+		canonical = fmt.Sprintf(`{"crv":%q,"kty":"EC","x":%q,"y":%q}`,
+			pub.Curve.Params().Name, base64url.EncodeToString(x), base64url.EncodeToString(y))
+	case *rsa.PublicKey:
+		canonical = fmt.Sprintf(`{"e":%q,"kty":"RSA","n":%q}`,
+			base64url.EncodeToString(big.NewInt(int64(pub.E)).Bytes()), base64url.EncodeToString(pub.N.Bytes()))
+	default:
+		return ""
+	}
 	sum := sha256.Sum256([]byte(canonical))
 	return base64url.EncodeToString(sum[:])
 }

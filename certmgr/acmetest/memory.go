@@ -39,14 +39,20 @@ func (t *memoryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	stop := context.AfterFunc(t.ctx, cancel)
 	w := newMemoryWriter(req)
 	// Ends what blocks on a body that the other side does not read, or write, any more.
+	unblocked := make(chan struct{})
 	unblock := context.AfterFunc(serverCtx, func() {
+		defer close(unblocked)
 		w.pw.CloseWithError(cmpErr(ctx.Err(), errDropped))
 		closeBody(req)
 	})
 	started := t.tasks.Go(func() {
 		defer cancel()
 		defer stop()
-		defer unblock()
+		defer func() {
+			if !unblock() {
+				<-unblocked // so that the server's Close waits for it
+			}
+		}()
 		defer closeBody(req)
 		w.run(t.handler, serverRequest(req.Clone(serverCtx)))
 	})

@@ -2,15 +2,17 @@ package acmetest
 
 import (
 	"crypto/rand"
+	"encoding/json"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 )
 
 // newOrder makes an order (RFC 8555, section 7.4).
 func (s *Server) newOrder(x *exchange) (*reply, *Problem) {
 	var payload struct {
-		Identifiers         []identifier
+		Identifiers         []json.RawMessage
 		NotBefore, NotAfter *string
 		Replaces, Profile   string
 	}
@@ -20,7 +22,13 @@ func (s *Server) newOrder(x *exchange) (*reply, *Problem) {
 	if payload.NotBefore != nil || payload.NotAfter != nil {
 		return nil, problemf("malformed", "notBefore and notAfter are not supported")
 	}
-	hosts, problem := s.checkIdentifiers(payload.Identifiers)
+	identifiers := make([]identifier, len(payload.Identifiers))
+	for i, raw := range payload.Identifiers {
+		if problem := decodeObject(raw, &identifiers[i]); problem != nil {
+			return nil, problem.within("identifier " + strconv.Itoa(i+1))
+		}
+	}
+	hosts, problem := s.checkIdentifiers(identifiers)
 	if problem != nil {
 		return nil, problem
 	}
@@ -75,8 +83,8 @@ func (s *Server) reusable(o *order, host string) *authorization {
 	if !s.ReuseAuthorizations {
 		return nil
 	}
-	for _, a := range slices.Backward(s.state.authorizations) {
-		if a.account == o.account && a.host == host && a.profile == o.profile && a.current(o.created) == valid {
+	for _, a := range slices.Backward(s.state.authorizationsFor[host]) {
+		if a.account == o.account && a.profile == o.profile && a.current(o.created) == valid {
 			return a
 		}
 	}
@@ -86,14 +94,13 @@ func (s *Server) reusable(o *order, host string) *authorization {
 // newAuthorization makes a pending authorization, with its challenges, for one of an order's names. s.mu is held.
 func (s *Server) newAuthorization(o *order, host string) *authorization {
 	a := &authorization{
-		id:      len(s.state.authorizations) + 1,
 		account: o.account,
 		host:    host,
 		profile: o.profile,
 		status:  pending,
 		expires: o.expires,
 	}
-	s.state.authorizations = append(s.state.authorizations, a)
+	s.state.addAuthorization(a)
 	for _, typ := range s.challengesFor(host) {
 		c := &challenge{
 			id:            len(s.state.challenges) + 1,

@@ -26,7 +26,7 @@ type PlacedOrder struct {
 	// Created and Expires are when it was placed and when it is invalid if it is not finalized before, by the CA's clock.
 	Created, Expires time.Time
 	// Problem is why it is invalid: the error of the order, or of a challenge of one of its authorizations. It is nil
-	// if the order is not invalid, or if nothing but time or the client ended it.
+	// if the order is not invalid, or if nothing but time or the client ended it. Its Type is without the prefix.
 	Problem *Problem
 	// Certificate is the leaf that was issued; nil if there is none.
 	Certificate *x509.Certificate
@@ -81,6 +81,7 @@ func (o *order) cause() *Problem {
 		return nil
 	}
 	p := *problem
+	p.Type = shortType(p.Type)
 	p.Subproblems = slices.Clone(p.Subproblems)
 	return &p
 }

@@ -15,7 +15,7 @@ func TestOrdersAreListedWithWhatBecameOfThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := profiled("classic")
 		defer s.Close()
-		s.FailValidation("failed.example.com", "", acmetest.Problem{Type: "caa", Detail: "no CAA for you"})
+		s.FailValidation("failed.example.com", "", acmetest.Problem{Type: "urn:ietf:params:acme:error:caa", Detail: "no CAA for you"})
 		c := newRawClient(t, s)
 		begin := time.Now()
 		first := c.newLeaf("www.example.com")

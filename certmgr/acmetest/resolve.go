@@ -14,9 +14,10 @@ type Target struct {
 	TLSAddr string
 	// HTTPAddr is the host:port that is dialled for http-01.
 	HTTPAddr string
-	// TLSConfig is used instead of TLSAddr: a handshake in memory with a server of this configuration.
+	// TLSConfig is used instead of TLSAddr: a handshake in memory with a server of this configuration. Beside a
+	// GetCertificate it needs "acme-tls/1" among its NextProtos, as every server does that answers tls-alpn-01.
 	TLSConfig *tls.Config
-	// HTTPHandler is used instead of HTTPAddr: it is called in memory.
+	// HTTPHandler is used instead of HTTPAddr: it is called in memory, for redirects to https as well.
 	HTTPHandler http.Handler
 }
 

@@ -1,7 +1,7 @@
 package acmetest
 
 import (
-	"bytes"
+	"crypto/sha256"
 	"net/http"
 	"slices"
 )
@@ -49,11 +49,7 @@ func (s *Server) revoke(x *exchange) (*reply, *Problem) {
 
 // certificateByDER returns the certificate with these bytes, or nil. s.mu is held.
 func (s *Server) certificateByDER(der []byte) *certificate {
-	i := slices.IndexFunc(s.state.certificates, func(c *certificate) bool { return bytes.Equal(c.leaf.Raw, der) })
-	if i < 0 {
-		return nil
-	}
-	return s.state.certificates[i]
+	return s.state.certificateByDER[sha256.Sum256(der)]
 }
 
 // hostsOfCertificate returns the names of a certificate in base64url, or nil if there is no such certificate.
@@ -81,8 +77,8 @@ func (s *Server) mayRevoke(x *exchange, c *certificate) bool {
 	}
 	now := s.now()
 	controls := func(host string) bool {
-		return slices.ContainsFunc(s.state.authorizations, func(a *authorization) bool {
-			return a.account == x.account && a.host == host && a.current(now) == valid
+		return slices.ContainsFunc(s.state.authorizationsFor[host], func(a *authorization) bool {
+			return a.account == x.account && a.current(now) == valid
 		})
 	}
 	return !slices.ContainsFunc(c.hosts, func(host string) bool { return !controls(host) })

@@ -117,8 +117,8 @@ func NewUnstartedServer() *Server {
 	return s
 }
 
-// Start starts the CA on a free loopback port, over HTTPS. It panics if that is impossible or if the CA was started
-// before, as a test cannot go on then.
+// Start starts the CA on a free loopback port, over HTTPS. It panics if that is impossible or if the CA was started or
+// closed before, as a test cannot go on then.
 func (s *Server) Start() {
 	s.mustBeNew()
 	s.listener = newListener(s.ctx, http.HandlerFunc(s.serve))
@@ -126,7 +126,7 @@ func (s *Server) Start() {
 	s.setBase("https://" + s.listener.addr())
 }
 
-// StartMemory starts the CA without any socket. It panics if the CA was started before.
+// StartMemory starts the CA without any socket. It panics if the CA was started or closed before.
 func (s *Server) StartMemory() {
 	s.mustBeNew()
 	// The name never resolves, so a client other than Client() fails instead of reaching something real. The random
@@ -144,8 +144,13 @@ func (s *Server) StartMemory() {
 }
 
 func (s *Server) mustBeNew() {
-	if s.URL != "" {
+	switch {
+	case s.ctx == nil:
+		panic("acmetest: make servers with NewServer, NewMemoryServer or NewUnstartedServer")
+	case s.URL != "":
 		panic("acmetest: the server was started before")
+	case s.ctx.Err() != nil:
+		panic("acmetest: the server was closed before")
 	}
 	for _, typ := range s.Challenges {
 		if !slices.Contains(challengeTypes(), typ) {
@@ -163,7 +168,7 @@ func (s *Server) setBase(base string) {
 }
 
 // Client returns the client that reaches the CA: it trusts the certificate of its listener, or calls it in memory.
-// Every call returns the same client.
+// Every call returns the same client; it is nil before the start.
 func (s *Server) Client() *http.Client { return s.client }
 
 // Roots returns a new pool with the root that the issued certificates lead to.

@@ -1,6 +1,7 @@
 package acmetest
 
 import (
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/json"
 	"slices"
@@ -34,9 +35,39 @@ type state struct {
 	authorizations []*authorization
 	challenges     []*challenge
 	certificates   []*certificate
+
+	// Ways to what is above, so that a long simulation does not slow down.
+	authorizationsFor map[string][]*authorization // by name, oldest first
+	certificatesFor   map[string][]*certificate   // by name, oldest first
+	certificateByID   map[string]*certificate     // by certID; the newest, if a test has made two with the same
+	certificateByDER  map[[sha256.Size]byte]*certificate
 }
 
-func (st *state) init() { st.accountByKey = make(map[string]*account) }
+func (st *state) init() {
+	st.accountByKey = make(map[string]*account)
+	st.authorizationsFor = make(map[string][]*authorization)
+	st.certificatesFor = make(map[string][]*certificate)
+	st.certificateByID = make(map[string]*certificate)
+	st.certificateByDER = make(map[[sha256.Size]byte]*certificate)
+}
+
+// addCertificate numbers and adds a certificate. Server.mu is held.
+func (st *state) addCertificate(c *certificate) {
+	c.id = len(st.certificates) + 1
+	st.certificates = append(st.certificates, c)
+	for _, host := range c.hosts {
+		st.certificatesFor[host] = append(st.certificatesFor[host], c)
+	}
+	st.certificateByID[c.certID] = c
+	st.certificateByDER[sha256.Sum256(c.leaf.Raw)] = c
+}
+
+// addAuthorization numbers and adds an authorization. Server.mu is held.
+func (st *state) addAuthorization(a *authorization) {
+	a.id = len(st.authorizations) + 1
+	st.authorizations = append(st.authorizations, a)
+	st.authorizationsFor[a.host] = append(st.authorizationsFor[a.host], a)
+}
 
 type account struct {
 	id      int

@@ -148,7 +148,8 @@ func checkOnlyName(leaf *x509.Certificate, host string) error {
 	}
 	names := slices.Clone(leaf.DNSNames)
 	for _, ip := range leaf.IPAddresses {
-		names = append(names, ip.String())
+		addr, _ := netip.AddrFromSlice(ip) // an IPv4 address in 16 bytes is none of IPv4
+		names = append(names, addr.String())
 	}
 	if len(general) != 1 || len(names) != 1 || !strings.EqualFold(names[0], host) || isIP(host) != (len(leaf.IPAddresses) == 1) {
 		return errors.New("it is for " + strings.Join(names, ", ") + " and not for exactly " + host)
