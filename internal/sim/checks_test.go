@@ -67,7 +67,8 @@ func (w *world) checkRefused(v visit) {
 	case h.served != nil && h.servedAt.Before(v.begin) && v.begin.Before(h.served.NotAfter):
 		w.violatedLocked(h, "refused although a certificate valid to %v is in memory: %v", h.served.NotAfter, v.err)
 	case len(h.trouble) > 0 || v.begin.Before(h.healthy):
-		if !w.ledger.explains(h.name) {
+		// An issuance that waits for its slot has no event yet: the error tells.
+		if !errors.Is(v.err, certmgr.ErrInFlight) && !w.ledger.explains(h.name) {
 			w.violatedLocked(h, "no event tells why visitors get: %v", v.err)
 		}
 	case errors.Is(v.err, certmgr.ErrInFlight) && (time.Since(w.started) < attempt || w.ledger.issuing(h.name)):
