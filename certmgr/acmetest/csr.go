@@ -19,6 +19,9 @@ const maxCSR = 64 << 10
 
 // checkCSR reads a CSR and checks that it fits an order (RFC 8555, section 7.4).
 func (s *Server) checkCSR(encoded string, hosts []string) (*x509.CertificateRequest, *Problem) {
+	if encoded == "" {
+		return nil, problemf("malformed", "the request has no csr")
+	}
 	der, err := decode64(encoded)
 	if err != nil || len(der) == 0 {
 		return nil, problemf("malformed", "the csr is not base64url without padding")

@@ -29,8 +29,8 @@ func (s *Server) WaitUntil(ctx context.Context, what string, condition func() bo
 	return s.wait(ctx, "", func() string { return what }, condition)
 }
 
-// WaitCount returns nil as soon as n requests that fit m have come in since the start, those that ran into a fault
-// included. The Count of m is ignored. Errors are as those of WaitUntil.
+// WaitCount returns nil as soon as n requests that fit m have come in since the start or ForgetRequests, those that ran
+// into a fault included. The Count of m is ignored. Errors are as those of WaitUntil.
 func (s *Server) WaitCount(ctx context.Context, m Match, n int) error {
 	what := func() string {
 		endpoint, about := m.Endpoint, ""

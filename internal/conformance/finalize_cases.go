@@ -4,6 +4,7 @@ import (
 	"crypto/elliptic"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/pem"
 	"net"
@@ -124,6 +125,23 @@ var finalizeCases = []testCase{
 	csrRefusal("with an email address", func(c *Client) []byte {
 		return c.csr(newKey(c.t), x509.CertificateRequest{EmailAddresses: []string{"a@example.com"}}, c.host("a"))
 	}).pebbleSays(200, "", "RFC 8555, section 7.4: the CSR must have exactly the order's names, so acmetest is right."),
+	csrRefusal("with a registered ID as another name", func(c *Client) []byte {
+		return c.csr(newKey(c.t), sans(c, asn1.RawValue{Tag: 2, Bytes: []byte(c.host("a"))}, asn1.RawValue{Tag: 8, Bytes: []byte{42, 3}}))
+	}).pebbleSays(200, "", "RFC 8555, section 7.4: the CSR must have exactly the order's names, so acmetest is right."),
+	refusal("a CSR with an IP address as its common name only is badCSR", section74, 400, "badCSR",
+		func(c *Client) Answer {
+			o := c.ready(c.claimAddress())
+			return c.finalize(o, c.csr(newKey(c.t), commonName(c.ca.Address)))
+		}).pebbleSays(403, "unauthorized", wrongNames),
+	refusal("a CSR with an IPv4 address as IPv6 maps it is badCSR", "RFC 5280, section 4.2.1.6", 400, "badCSR",
+		func(c *Client) Answer {
+			o := c.ready(c.claimAddress())
+			address := net.ParseIP(c.ca.Address).To16()
+			if strings.Contains(c.ca.Address, ":") { // any other
+				address = net.ParseIP("192.0.2.1").To16()
+			}
+			return c.finalize(o, c.csr(newKey(c.t), sans(c, asn1.RawValue{Tag: 7, Bytes: address})))
+		}).pebbleSays(200, "", "RFC 5280, section 4.2.1.6: an IPv4 address has four bytes, so acmetest is right."),
 	csrRefusal("with the key of an account", func(c *Client) []byte {
 		return c.csr(c.Key, x509.CertificateRequest{}, c.host("a"))
 	}),
@@ -176,6 +194,19 @@ func (c *Client) staysReady(o *order, a Answer) Answer {
 		c.expect(o.Text("status") == "ready", "after a bad request the order is %s and not ready", o.Text("status"))
 	}
 	return a
+}
+
+// sans is a CSR with these names, of any kind (RFC 5280, section 4.2.1.6).
+func sans(c *Client, names ...asn1.RawValue) x509.CertificateRequest {
+	c.t.Helper()
+	for i := range names {
+		names[i].Class = asn1.ClassContextSpecific
+	}
+	value, err := asn1.Marshal(names)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return x509.CertificateRequest{ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: value}}}
 }
 
 func commonName(name string) x509.CertificateRequest {

@@ -54,6 +54,16 @@ var identifierCases = []testCase{
 			return c.post(c.url("newOrder"), `{"identifiers":[{"value":"a.example.com"}]}`)
 		}).
 		pebbleSays(400, "malformed", "RFC 8555, section 7.4: a required member is missing, which may be either."),
+	refusal("an identifier whose value is called VALUE has none", "RFC 8259, section 4", 400, "malformed",
+		func(c *Client) Answer {
+			return c.post(c.url("newOrder"), `{"identifiers":[{"type":"dns","VALUE":"`+c.host("a")+`"}]}`)
+		}).
+		pebbleSays(201, "", "RFC 8259, section 8.3: names are compared exactly, so acmetest is right."),
+	refusal("an identifier with two values is malformed", "RFC 8259, section 4", 400, "malformed",
+		func(c *Client) Answer {
+			return c.post(c.url("newOrder"), `{"identifiers":[{"type":"dns","value":"`+c.host("b")+`","value":"`+c.host("a")+`"}]}`)
+		}).
+		pebbleSays(201, "", "RFC 8259, section 4: names should be unique. Both may."),
 	refusal("an order with two bad names says which", "RFC 8555, section 6.7.1", 400, "malformed",
 		func(c *Client) Answer {
 			a := c.newOrder([]string{c.host("a"), "b_.example.com", "c_.example.com"})
