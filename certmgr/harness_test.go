@@ -36,7 +36,8 @@ import (
 //  7. Valid certificates are served, expired ones never, whatever happens to
 //     CA, cache or policy: TestValidCertificateIsServedThroughAnOutage,
 //     TestPolicyTTL, TestUnreadableCacheNeverOrders,
-//     TestDamagedAccountKeyIsAnErrorAndStays.
+//     TestDamagedAccountKeyIsAnErrorAndStays, TestKeyChangeSurvivesACrash,
+//     TestRevokedCertificateIsNeverServedAgain.
 //  8. The CA is never hammered: TestHostileRepliesAreBounded, TestNoRenewalLoop,
 //     TestCrashLoopLeavesTheCAAlone, TestBreaker.
 //  9. Every goroutine ends on Close: TestCloseEndsEverything,

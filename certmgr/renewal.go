@@ -58,7 +58,10 @@ func (r *renewals) issue(ctx context.Context, sub subject, cert *certificate, g 
 	req := issueRequest{sub: sub, grant: g, priority: background}
 	req.reason, req.explanation = r.reason(sub)
 	if cert == nil {
-		req.reason = "Start"
+		req.reason = "first certificate"
+		if s.progress.wants(sub.host()) {
+			req.reason = "Start"
+		}
 	}
 	if urgent {
 		req.priority = urgentRenewal
