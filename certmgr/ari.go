@@ -114,9 +114,10 @@ func (r *renewals) answered(cert *certificate, info acmeclient.RenewalInfo, err 
 		r.set(&it.renew, agendaRenew, p.due())
 	}
 	if moved {
-		r.s.audit.emit(Event{Kind: EventRenewalMoved, Host: cert.subject.host(), KeyType: cert.subject.keyType.String(), CA: r.s.dir,
-			NotAfter: cert.notAfter, RetryAt: time.Unix(0, it.renew.at), ExplanationURL: info.ExplanationURL,
-			Reason: "the CA suggests to renew between " + stamp(info.Start) + " and " + stamp(info.End)})
+		e := certEvent(EventRenewalMoved, cert)
+		e.RetryAt, e.ExplanationURL = time.Unix(0, it.renew.at), info.ExplanationURL
+		e.Reason = "the CA suggests to renew between " + stamp(info.Start) + " and " + stamp(info.End)
+		r.s.audit.emit(e)
 	}
 }
 

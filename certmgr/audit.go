@@ -3,8 +3,8 @@ package certmgr
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -20,21 +20,14 @@ type auditor struct {
 	dropped int
 	idle    chan struct{} // non-nil while the goroutine runs; closed when it ends
 	recent  []Event       // the last failures, for Snapshot
-	refused refusals
-}
-
-// refusals counts refused handshakes, without a lock: scanners must not make
-// handshakes wait for each other.
-type refusals struct {
-	total atomic.Uint64
-	count atomic.Int64 // since the last event
-	last  atomic.Int64 // its time, in Unix nanoseconds
+	history []Event       // the last events, for Snapshot
+	lost    uint64        // events that were ever dropped
 }
 
 const (
 	maxQueuedEvents = 4096
-	maxRecentEvents = 32
-	refusedEvery    = time.Minute
+	maxRecentEvents = 32 // failures
+	maxHistory      = 64 // events of all kinds
 )
 
 // emit queues an event. It never blocks.
@@ -49,41 +42,20 @@ func (a *auditor) emitLocked(e Event) {
 	e.Seq = a.seq
 	e.Time = a.now()
 	if e.Failure() {
-		if len(a.recent) == maxRecentEvents {
-			copy(a.recent, a.recent[1:])
-			a.recent = a.recent[:maxRecentEvents-1]
-		}
-		a.recent = append(a.recent, e)
+		a.recent = appendLast(a.recent, e, maxRecentEvents)
+	}
+	if e.Kind != EventStart {
+		a.history = appendLast(a.history, e, maxHistory)
 	}
 	if len(a.queue) >= maxQueuedEvents {
 		a.dropped++
+		a.lost++
 		return
 	}
 	a.queue = append(a.queue, e)
 	if a.idle == nil {
 		a.idle = make(chan struct{})
 		go a.run(a.idle)
-	}
-}
-
-// refuse counts a handshake that was turned away at now.
-func (a *auditor) refuse(host string, err error, now time.Time) {
-	r := &a.refused
-	r.total.Add(1)
-	r.count.Add(1)
-	last, t := r.last.Load(), now.UnixNano()
-	if since := t - last; last != 0 && since >= 0 && since < int64(refusedEvery) {
-		return
-	}
-	if r.last.CompareAndSwap(last, t) {
-		a.reportRefused(host, err)
-	}
-}
-
-// reportRefused reports the refusals since the last report, with one example.
-func (a *auditor) reportRefused(host string, err error) {
-	if n := a.refused.count.Swap(0); n > 0 {
-		a.emit(Event{Kind: EventRefused, Host: host, Count: int(n), Err: err})
 	}
 }
 
@@ -155,9 +127,25 @@ func (a *auditor) flush(ctx context.Context) error {
 	}
 }
 
-// failures returns the last failures, oldest first.
-func (a *auditor) failures() (recent []Event, refused uint64) {
+// appendLast appends e to list and drops the first if there are more than max.
+func appendLast(list []Event, e Event, max int) []Event {
+	if len(list) == max {
+		copy(list, list[1:])
+		list = list[:max-1]
+	}
+	return append(list, e)
+}
+
+// last returns the last failures and the last events, oldest first.
+func (a *auditor) last() (failures, events []Event) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return append([]Event(nil), a.recent...), a.refused.total.Load()
+	return slices.Clone(a.recent), slices.Clone(a.history)
+}
+
+// losses returns how many events were lost so far.
+func (a *auditor) losses() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.lost
 }

@@ -81,11 +81,11 @@ func TestMemoryTakesNoBarredCertificate(t *testing.T) {
 		return c
 	}
 	revoked, sound := cert(), cert()
-	m.issued(revoked, grant{})
+	m.issued(revoked, grant{}, now)
 	if removed, news := m.bar(revoked, false, now); removed != revoked || !news {
 		t.Errorf("bar returned %v, %v", removed, news)
 	}
-	if m.loaded(revoked, grant{}, now) != nil || m.issued(revoked, grant{}) || m.current(sub) != nil {
+	if m.loaded(revoked, grant{}, now) != nil || m.issued(revoked, grant{}, now) || m.current(sub) != nil {
 		t.Error("memory took a revoked certificate")
 	}
 	if m.loaded(sound, grant{}, now) != sound {
@@ -96,7 +96,7 @@ func TestMemoryTakesNoBarredCertificate(t *testing.T) {
 	}
 	m.bar(sound, true, now)
 	renewed := newCertificate(sub, sound.key, sound.chain, &x509.Certificate{Raw: []byte{1}, RawSubjectPublicKeyInfo: sound.leaf.RawSubjectPublicKeyInfo})
-	if m.issued(renewed, grant{}) {
+	if m.issued(renewed, grant{}, now) {
 		t.Error("memory took a certificate with a compromised key")
 	}
 }

@@ -84,6 +84,11 @@ const (
 	StageStore         Stage = "store"         // memory and Cache
 )
 
+// stagesInOrder returns every stage.
+func stagesInOrder() []Stage {
+	return []Stage{StageQueue, StageAccount, StageOrder, StageAuthorization, StageChallenge, StageFinalize, StageStore}
+}
+
 // IssuanceError says why the last issuance for a host failed. Get it with
 // errors.As. It wraps every cause, down to *acme.Error.
 type IssuanceError struct {

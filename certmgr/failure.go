@@ -14,6 +14,7 @@ type failure struct {
 	account  string
 	machine  string
 	standing standing
+	since    time.Time // the first failure in the row
 	lastRead time.Time // when the cache was last read again for a visitor
 	foreign  bool      // read from the Cache: another process, or before a restart
 	clockOff bool      // the certificate is there, but the local clock calls it expired
@@ -296,6 +297,7 @@ func (r failureRecord) failure(sub subject, machine string, now time.Time) *fail
 		},
 		account:  r.Account,
 		machine:  r.Machine,
+		since:    failed,
 		foreign:  true,
 		clockOff: r.ClockOff,
 	}

@@ -147,9 +147,21 @@ func (c *call[V]) await(ctx context.Context, timeout <-chan time.Time) (V, error
 	case <-timeout:
 		return zero, errNotYet
 	case <-ctx.Done():
-		return zero, fmt.Errorf("certmgr: %s: the handshake ended while it waited: %w", c.key, context.Cause(ctx))
+		return zero, &gone{c.key, context.Cause(ctx)}
 	}
 }
+
+// gone is the error of one who left before the call ended.
+type gone struct {
+	key   string
+	cause error
+}
+
+func (e *gone) Error() string {
+	return fmt.Sprintf("certmgr: %s: the handshake ended while it waited: %v", e.key, e.cause)
+}
+
+func (e *gone) Unwrap() error { return e.cause }
 
 func isDone(done <-chan struct{}) bool {
 	select {

@@ -32,11 +32,11 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	s := m.stages
 	host, err := normalizeHost(hello.ServerName)
 	if err != nil {
-		s.audit.refuse("", err, s.now())
+		s.handshakes.refuse(resultOf(err), "", err, hello, s.now())
 		return nil, err
 	}
 	if isChallenge(hello) {
-		return s.challengeCertificate(contextOf(hello), host)
+		return s.answerChallenge(hello, host)
 	}
 	want := keyTypesFor(hello)
 	now := s.now()
@@ -45,14 +45,39 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 		if hot != &entry.served[want.first] && !entry.sought.Load() && !entry.sought.Swap(true) {
 			s.seekPreferred(host, want, entry)
 		}
+		s.handshakes.count(resServed)
+		if seen := entry.visited.Load(); !recently(seen, now.Unix()) && entry.visited.CompareAndSwap(seen, now.Unix()) {
+			s.visits.asked(host, grant{standing: entry.standing}, now)
+		}
 		return hot.copy(), nil
 	}
-	cert, err := s.serve(contextOf(hello), host, want, entry)
+	cert, err := s.serve(hello, host, want, entry)
 	if err != nil {
-		s.audit.refuse(host, err, now)
+		s.refuse(host, err, hello, now)
 		return nil, err
 	}
+	s.handshakes.count(resServed)
 	return cert.copy(), nil
+}
+
+// refuse counts a handshake for a valid host name that was turned away.
+func (s *stages) refuse(host string, err error, hello *tls.ClientHelloInfo, now time.Time) {
+	r := resultOf(err)
+	s.handshakes.refuse(r, host, err, hello, now)
+	if r.ofAllowedHost() {
+		s.visits.refused(host)
+	}
+}
+
+// answerChallenge is GetCertificate for a CA's handshake.
+func (s *stages) answerChallenge(hello *tls.ClientHelloInfo, host string) (*tls.Certificate, error) {
+	cert, err := s.challengeCertificate(contextOf(hello), host)
+	if err != nil {
+		s.refuse(host, err, hello, s.now())
+		return nil, err
+	}
+	s.handshakes.count(resChallenge)
+	return cert, nil
 }
 
 // seekPreferred loads the key type that clients prefer, if the cache has it:
@@ -73,7 +98,8 @@ func contextOf(hello *tls.ClientHelloInfo) context.Context {
 
 // serve is what a handshake goes through that memory alone cannot answer:
 // policy, load, failure, issue.
-func (s *stages) serve(ctx context.Context, host string, want wanted, entry *hostEntry) (*certificate, error) {
+func (s *stages) serve(hello *tls.ClientHelloInfo, host string, want wanted, entry *hostEntry) (*certificate, error) {
+	ctx := contextOf(hello)
 	var held *certificate // whose host has yet to be allowed
 	if entry != nil {
 		held = entry.usable(want, s.now())
@@ -99,7 +125,9 @@ func (s *stages) serve(ctx context.Context, host string, want wanted, entry *hos
 			return held, nil // the policy's backend is out of order, the certificate is not
 		}
 		return nil, err
-	case held != nil:
+	}
+	s.visits.asked(host, g, s.now())
+	if held != nil {
 		return held, nil
 	}
 	sub := hostSubject(host, want.first, s.dir)
@@ -110,7 +138,7 @@ func (s *stages) serve(ctx context.Context, host string, want wanted, entry *hos
 	if !errors.Is(err, ErrCacheMiss) {
 		return cert, withHost(err, host)
 	}
-	return s.lead(ctx, sub, want, g)
+	return s.lead(ctx, sub, want, g, askerOf(hello))
 }
 
 // withHost names the host in an error of a stage that knows only keys.
@@ -189,8 +217,8 @@ func (errHave) Error() string { return "certmgr: certificate in memory" }
 
 // lead begins an issuance, or joins the one that somebody else began since,
 // and waits HandshakeWait for it.
-func (s *stages) lead(ctx context.Context, sub subject, want wanted, g grant) (*certificate, error) {
-	req := issueRequest{sub: sub, grant: g, reason: "handshake", priority: withVisitor}
+func (s *stages) lead(ctx context.Context, sub subject, want wanted, g grant, who asker) (*certificate, error) {
+	req := issueRequest{sub: sub, grant: g, reason: "handshake", asker: who, priority: withVisitor}
 	if g.standing == open {
 		req.priority = openVisitor
 	}
@@ -308,7 +336,7 @@ func (s *stages) permit(ctx context.Context, host string) (g grant, refused bool
 	}
 	now := s.now()
 	if s.memory.allowed(host, now) {
-		s.audit.emit(Event{Kind: EventHostRestored, Host: host, Reason: "allowed again"})
+		s.audit.emit(Event{Kind: EventHostRestored, Host: host, Decision: Allowed, Rule: "HostPolicy", Reason: "allowed again"})
 	}
 	return grant{standing: st, policyYes: now}, false, nil
 }
@@ -359,7 +387,7 @@ const askAgain = 10 * time.Second
 // which drops the host.
 func (s *stages) refuseHost(host string, why error) {
 	if s.memory.refused(host) {
-		s.audit.emit(Event{Kind: EventHostDropped, Host: host, Reason: "no longer allowed", Err: why})
+		s.audit.emit(Event{Kind: EventHostDropped, Host: host, Decision: Refused, Rule: s.m.decider(), Reason: "no longer allowed", Err: why})
 	}
 }
 
@@ -371,6 +399,6 @@ func (s *stages) dropHost(host string, why error) {
 	}
 	s.progress.have(host)
 	if s.memory.drop(host) {
-		s.audit.emit(Event{Kind: EventHostDropped, Host: host, Reason: "no longer allowed", Err: why})
+		s.audit.emit(Event{Kind: EventHostDropped, Host: host, Decision: Refused, Rule: s.m.decider(), Reason: "no longer allowed", Err: why})
 	}
 }

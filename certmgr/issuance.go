@@ -21,6 +21,7 @@ type issueRequest struct {
 	sub         subject
 	grant       grant
 	reason      string
+	asker       asker // the visitor whom it began for
 	priority    priority
 	explanation string // the CA's page about why it wants a renewal
 	override    bool   // an operator's: neither backoff nor breaker nor pace hold it back
@@ -35,6 +36,7 @@ type issuer struct {
 	store      *store
 	memory     *memory
 	failures   *failures
+	issuances  *issuances
 	breaker    *breaker
 	slots      *slots
 	accounts   *accounts
@@ -58,7 +60,7 @@ func (is *issuer) issue(ctx context.Context, c *call[*certificate], req issueReq
 	a := &attempt{
 		id: newAttemptID(), host: req.sub.host(), sub: req.sub, extra: is.m.ExtraExtensions,
 		kept:    func() crypto.Signer { return is.keptKey(req.sub) },
-		solvers: is.challenges.solver, setStage: c.setStage, now: is.now, trace: new(acmeclient.Trace),
+		solvers: is.challenges.solver, setStage: c.setStage, now: is.now, trace: new(acmeclient.Trace), wanted: c.since,
 	}
 	a.audit = func(e Event) {
 		e.Host, e.KeyType, e.Attempt, e.CA = a.host, a.sub.keyType.String(), a.id, is.dir
@@ -90,16 +92,17 @@ func (is *issuer) issue(ctx context.Context, c *call[*certificate], req issueReq
 		a.replaces = acmeclient.CertID(cert.leaf)
 	}
 	a.types = is.lastWorked.pick(a.host, last, is.m.useHTTP01.Load())
-	begin := is.now()
-	a.audit(Event{Kind: EventIssuing, Stage: StageOrder, Reason: req.reason, ExplanationURL: req.explanation})
+	a.began = is.now()
+	a.audit(req.asker.event(Event{Kind: EventIssuing, Decision: Allowed, Rule: req.grant.rule(a.host), Stage: StageOrder,
+		Reason: req.reason, ExplanationURL: req.explanation}))
 	out := is.attempt(ctx, c, a, let)
 	release()
-	return is.conclude(a, req, out, last, probe, begin)
+	return is.conclude(a, req, out, last, probe)
 }
 
 // conclude draws the consequences of an attempt: for the CA, the host, and
 // those who wait.
-func (is *issuer) conclude(a *attempt, req issueRequest, out outcome, last *failure, probe bool, begin time.Time) (*certificate, error) {
+func (is *issuer) conclude(a *attempt, req issueRequest, out outcome, last *failure, probe bool) (*certificate, error) {
 	cause, clockOff := out.err, false
 	if errors.Is(out.err, ErrClock) {
 		cause, clockOff = nil, true // the CA did its part
@@ -111,7 +114,7 @@ func (is *issuer) conclude(a *attempt, req issueRequest, out outcome, last *fail
 	whole := is.breaker.done(a.host, probe, what, cause, retryAfter(cause))
 	is.rememberBreaker()
 	if out.cert != nil {
-		is.succeed(a, req, out, begin)
+		is.succeed(a, req, out)
 	}
 	if out.cert != nil && out.err == nil && isAged(out.cert, is.now()) {
 		is.holdBack(a, req, out)
@@ -128,7 +131,7 @@ func (is *issuer) holdBack(a *attempt, req issueRequest, out outcome) {
 	now := is.now()
 	e := &IssuanceError{Host: a.host, KeyType: a.sub.keyType.String(), Stage: StageFinalize, CA: is.dir, Attempt: a.id, Attempts: 1,
 		Time: now, RetryAt: agedUntil(out.cert, now), Err: clockError(a.host, out.cert, now)}
-	rec := &failure{err: e, machine: is.machine, standing: req.grant.standing, clockOff: true, lastRead: now}
+	rec := &failure{err: e, machine: is.machine, standing: req.grant.standing, clockOff: true, since: now, lastRead: now}
 	is.remember(req.sub, rec)
 	is.tasks.Go(func(ctx context.Context) { is.saveFailure(context.WithoutCancel(ctx), req.sub, rec) })
 }
@@ -154,8 +157,9 @@ func (is *issuer) notBegun(a *attempt, req issueRequest, cause error) error {
 	if active := is.failures.active(req.sub, now); active != nil && active.err.RetryAt.After(e.RetryAt) {
 		e.RetryAt = active.err.RetryAt // what the CA said counts more
 	} else {
-		is.remember(req.sub, &failure{err: e, machine: is.machine, standing: req.grant.standing, lastRead: now})
+		is.remember(req.sub, &failure{err: e, machine: is.machine, standing: req.grant.standing, since: now, lastRead: now})
 	}
+	is.issuances.failedAt(StageQueue)
 	a.audit(Event{Kind: EventIssueFailed, Stage: StageQueue, RetryAt: e.RetryAt, Reason: req.reason, Err: e})
 	return e
 }
@@ -215,7 +219,8 @@ type outcome struct {
 	cert  *certificate
 	data  []byte
 	acc   *account
-	stage Stage // the last one
+	stage Stage  // the last one
+	order string // its URL
 	err   error
 }
 
@@ -230,7 +235,7 @@ func (is *issuer) attempt(ctx context.Context, c *issueCall, a *attempt, let fun
 	out, err := callOut(ctx, is.calls, c.key, func(ctx context.Context) (outcome, error) {
 		defer is.cleanUp(a, let)
 		out := is.converse(ctx, a)
-		out.stage = a.stage
+		out.stage, out.order = a.stage, a.order
 		return out, nil
 	})
 	if errors.Is(err, ErrBusy) {
@@ -333,7 +338,7 @@ func (is *issuer) keep(a *attempt, key crypto.Signer, chain [][]byte, leaf *x509
 		return cert, data, nil
 	}
 	err = clockError(a.host, cert, now)
-	a.audit(Event{Kind: EventClockOff, Stage: StageFinalize, NotAfter: cert.notAfter, Err: err})
+	a.audit(Event{Kind: EventClockOff, Stage: StageFinalize, Serial: serialOf(leaf), NotAfter: cert.notAfter, Err: err})
 	if !ahead {
 		err = nil // it can be served: clients go by their own clocks
 	}
@@ -342,14 +347,16 @@ func (is *issuer) keep(a *attempt, key crypto.Signer, chain [][]byte, leaf *x509
 
 // succeed publishes a certificate: memory first, so that handshakes have it
 // whatever becomes of the cache.
-func (is *issuer) succeed(a *attempt, req issueRequest, out outcome, begin time.Time) {
+func (is *issuer) succeed(a *attempt, req issueRequest, out outcome) {
 	cert := out.cert
 	a.setStage(StageStore)
 	known := is.failures.forget(req.sub)
-	if is.stillAllowed(a.host) == nil && is.memory.issued(cert, req.grant) {
+	if is.stillAllowed(a.host) == nil && is.memory.issued(cert, req.grant, is.now()) {
 		is.schedule(cert)
 	}
-	a.audit(Event{Kind: EventIssued, Stage: StageStore, NotAfter: cert.notAfter, Reason: req.reason, Duration: is.now().Sub(begin)})
+	is.issuances.succeeded(time.Since(a.wanted))
+	a.audit(Event{Kind: EventIssued, Stage: StageStore, OrderURL: out.order, Serial: serialOf(cert.leaf), NotAfter: cert.notAfter,
+		Reason: req.reason, Duration: is.now().Sub(a.began)})
 	is.store.putCertificate(cert, out.data, func() bool { return is.memory.current(cert.subject) == cert })
 	if known && !isAged(cert, is.now()) { // else holdBack writes another
 		is.tasks.Go(func(ctx context.Context) {
@@ -369,9 +376,12 @@ func (is *issuer) fail(a *attempt, req issueRequest, out outcome, last *failure,
 	}
 	now := is.now()
 	e := &IssuanceError{Host: a.host, KeyType: a.sub.keyType.String(), Stage: out.stage, CA: is.dir, Attempt: a.id, Attempts: 1, Time: now, Err: cause}
+	is.issuances.failedAt(e.Stage)
+	failed := Event{Kind: EventIssueFailed, Stage: e.Stage, OrderURL: out.order, Reason: req.reason, Duration: now.Sub(a.began), Err: e}
 	if whole {
 		e.RetryAt, _, _ = is.breaker.state()
-		a.audit(Event{Kind: EventIssueFailed, Stage: e.Stage, RetryAt: e.RetryAt, Reason: req.reason, Err: e})
+		failed.RetryAt = e.RetryAt
+		a.audit(failed)
 		return e
 	}
 	if last != nil {
@@ -386,12 +396,16 @@ func (is *issuer) fail(a *attempt, req issueRequest, out outcome, last *failure,
 			e.RetryAt = later(e.RetryAt, now.Add(cert.notAfter.Sub(cert.notBefore)/2))
 		}
 	}
-	rec := &failure{err: e, machine: is.machine, standing: req.grant.standing, clockOff: clockOff, lastRead: now}
+	rec := &failure{err: e, machine: is.machine, standing: req.grant.standing, clockOff: clockOff, since: now, lastRead: now}
+	if last != nil {
+		rec.since = last.since
+	}
 	if out.acc != nil {
 		rec.account = string(out.acc.kid)
 	}
 	is.remember(req.sub, rec)
-	a.audit(Event{Kind: EventIssueFailed, Stage: e.Stage, RetryAt: e.RetryAt, Count: e.Attempts, Reason: req.reason, Err: e})
+	failed.RetryAt, failed.Count = e.RetryAt, e.Attempts
+	a.audit(failed)
 	is.tasks.Go(func(ctx context.Context) { is.saveFailure(context.WithoutCancel(ctx), req.sub, rec) })
 	return e
 }

@@ -40,7 +40,7 @@ func (r *renewals) reportLateness(cert *certificate, now time.Time) {
 	if cert == nil || !r.passMarks(cert, now) {
 		return
 	}
-	s, e := r.s, Event{Kind: EventRenewalLate, Host: cert.subject.host(), KeyType: cert.subject.keyType.String(), NotAfter: cert.notAfter}
+	s, e := r.s, certEvent(EventRenewalLate, cert)
 	e.Reason = fmt.Sprintf("its certificate ends in %v", cert.notAfter.Sub(now).Round(time.Minute))
 	if !cert.usable(now) {
 		e.Kind, e.Reason = EventExpired, ""

@@ -119,6 +119,8 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 		l.failures.forget(sub) // else the failure is that of its renewal
 	}
 	l.loaded(cert)
-	l.audit.emit(Event{Kind: EventLoaded, Host: sub.host(), KeyType: sub.keyType.String(), CA: l.dir, NotAfter: cert.notAfter})
+	e := certEvent(EventLoaded, cert)
+	e.Decision, e.Rule = Allowed, g.rule(sub.host())
+	l.audit.emit(e)
 	return cert, nil
 }

@@ -143,6 +143,9 @@ type stages struct {
 	dir        string // directory URL
 	tasks      *tasks
 	audit      *auditor
+	handshakes *handshakes
+	visits     *visits
+	issuances  *issuances
 	callouts   []*callouts
 	policy     *policy
 	challenges *challenges
@@ -178,12 +181,13 @@ const (
 func (m *Manager) init() { m.once.Do(m.build) }
 
 func (m *Manager) build() {
-	s := &stages{m: m, now: m.clock, tasks: newTasks(), memory: newMemory(), failures: newFailures(), pacer: newPacer(),
+	s := &stages{m: m, now: m.clock, tasks: newTasks(), memory: newMemory(), failures: newFailures(), pacer: newPacer(), visits: newVisits(), issuances: newIssuances(),
 		closed: make(chan struct{})}
 	if s.now == nil {
 		s.now = time.Now
 	}
 	s.audit = &auditor{hook: func() func(context.Context, Event) { return m.Audit }, now: s.now}
+	s.handshakes = &handshakes{m: m, audit: s.audit}
 	s.waiters = &waiters{limit: m.maxWaiting}
 	s.store = &store{m: m, audit: s.audit, tasks: s.tasks, reads: s.callout("Cache.Get", maxReads),
 		tokens: s.callout("Cache.Get", maxTokenReads), others: s.callout("Cache.Get", maxOpenReads),
@@ -222,7 +226,7 @@ func (s *stages) buildIssuer() {
 		DirectoryURL: s.dir, HTTPClient: client.HTTPClient, UserAgent: agent, RetryBackoff: client.RetryBackoff,
 	})
 	s.issuer = &issuer{m: s.m, now: s.now, tasks: s.tasks, audit: s.audit, store: s.store, memory: s.memory,
-		failures: s.failures, challenges: s.challenges, ca: ca, dir: s.dir, machine: machineName(), locker: new(processLock),
+		failures: s.failures, issuances: s.issuances, challenges: s.challenges, ca: ca, dir: s.dir, machine: machineName(), locker: new(processLock),
 		schedule: s.renewals.issued, slots: &slots{limit: s.m.maxIssuing}, breaker: newBreaker(s.dir, s.audit, s.now)}
 	s.issuer.calls = s.callout("issuance", math.MaxInt) // MaxIssuing bounds them
 	s.issuer.calls.grace = time.Second                  // its error says more than that it is late

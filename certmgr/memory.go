@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -105,6 +106,11 @@ type hostEntry struct {
 	// refused is set while HostPolicy's last answer was a no.
 	refused atomic.Bool
 
+	// visited is when a visitor was last written down in visits, in Unix seconds.
+	visited atomic.Int64
+
+	since [keyTypeCount]time.Time // when the host came into service with a key type
+
 	// sought is set once the cache was asked for a certificate of the key type
 	// that clients prefer, after they were served one of the other.
 	sought atomic.Bool
@@ -115,6 +121,20 @@ type hostEntry struct {
 type grant struct {
 	standing  standing
 	policyYes time.Time
+}
+
+// rule names what allowed the host, for events.
+func (g grant) rule(host string) string {
+	switch {
+	case !g.policyYes.IsZero() && g.standing == open:
+		return "AllowAnyHost"
+	case !g.policyYes.IsZero():
+		return "HostPolicy"
+	case g.standing == open:
+		_, parent, _ := strings.Cut(host, ".")
+		return "Hosts: *." + parent
+	}
+	return "Hosts: " + host
 }
 
 // unlisted reports whether the host is allowed by something else than its exact
@@ -168,13 +188,13 @@ func (e *hostEntry) usable(want wanted, now time.Time) *certificate {
 
 // issued publishes a certificate that was just issued, unless its key was revoked
 // meanwhile, and reports whether it did.
-func (m *memory) issued(c *certificate, g grant) bool {
+func (m *memory) issued(c *certificate, g grant, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.bars(c.leaf) {
 		return false
 	}
-	m.put(c, g)
+	m.put(c, g, now)
 	return true
 }
 
@@ -194,12 +214,12 @@ func (m *memory) loaded(c *certificate, g grant, now time.Time) *certificate {
 			return have
 		}
 	}
-	m.put(c, g)
+	m.put(c, g, now)
 	return c
 }
 
 // put replaces the host's entry by one with c. m.mu is held.
-func (m *memory) put(c *certificate, g grant) {
+func (m *memory) put(c *certificate, g grant, now time.Time) {
 	host := c.subject.host()
 	old := m.hosts[host]
 	e := old.clone()
@@ -207,6 +227,9 @@ func (m *memory) put(c *certificate, g grant) {
 	if !g.policyYes.IsZero() {
 		e.yes.Store(g.policyYes.UnixNano())
 		e.refused.Store(false)
+	}
+	if have := e.certs[c.subject.keyType]; have == nil || !have.usable(now) {
+		e.since[c.subject.keyType] = now
 	}
 	e.certs[c.subject.keyType] = c
 	e.served[c.subject.keyType] = c.served
@@ -220,7 +243,8 @@ func (m *memory) put(c *certificate, g grant) {
 func (old *hostEntry) clone() *hostEntry {
 	e := new(hostEntry)
 	if old != nil {
-		e.standing, e.certs, e.served = old.standing, old.certs, old.served
+		e.standing, e.certs, e.served, e.since = old.standing, old.certs, old.served, old.since
+		e.visited.Store(old.visited.Load())
 		e.yes.Store(old.yes.Load())
 		e.asked.Store(old.asked.Load())
 		e.refused.Store(old.refused.Load())
@@ -322,6 +346,16 @@ func (m *memory) current(sub subject) *certificate {
 		}
 	}
 	return nil
+}
+
+// since returns since when a subject's host is in service.
+func (m *memory) since(sub subject) time.Time {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if e := m.hosts[sub.host()]; e != nil {
+		return e.since[sub.keyType]
+	}
+	return time.Time{}
 }
 
 // all returns every certificate in memory.

@@ -149,7 +149,7 @@ func (m *Manager) Close() error {
 		errs = append(errs, c.wait(ctx))
 	}
 	errs = append(errs, s.issuer.ca.Wait(ctx))
-	s.audit.reportRefused("", nil)
+	s.handshakes.reportAll()
 	s.audit.emit(Event{Kind: EventClosed, CA: s.dir})
 	flush, cancelFlush := context.WithTimeout(context.Background(), closeGrace)
 	defer cancelFlush()

@@ -36,8 +36,11 @@ type attempt struct {
 	audit    func(Event)
 	extra    []pkix.Extension
 	stage    Stage
-	worked   string   // challenge type of the authorization, if one was needed
-	pending  []string // authorizations to deactivate if the attempt fails
+	worked   string    // challenge type of the authorization, if one was needed
+	wanted   time.Time // when it was asked for, before any queue
+	began    time.Time // when it got its slot
+	order    string    // URL of the order, once there is one
+	pending  []string  // authorizations to deactivate if the attempt fails
 	cleanup  []func(context.Context)
 
 	unfinished *unfinishedOrder // of an earlier attempt, then of this one
@@ -112,6 +115,7 @@ func (a *attempt) authorizedOrder(ctx context.Context) (*acme.Order, error) {
 		if err != nil {
 			return nil, errors.Join(append(causes, acmeclient.Cause(err))...)
 		}
+		a.order = order.URI
 		if n := len(order.AuthzURLs); n > maxAuthorizations {
 			return nil, errors.Join(append(causes, fmt.Errorf("order %s has %d authorizations for one name", order.URI, n))...)
 		}

@@ -62,6 +62,11 @@ func (p *plan) due() time.Time {
 	return t
 }
 
+// bySuggestion reports whether it is the CA that decides when.
+func (p *plan) bySuggestion() bool {
+	return !p.window.picked.IsZero() && p.due().Equal(later(earlier(p.window.picked, p.window.latest), p.window.earliest))
+}
+
 // suggest takes over the CA's answer and reports whether it is another window
 // than before. The picked moment stays while the window does (RFC 9773, section 4.2).
 func (p *plan) suggest(info acmeclient.RenewalInfo) (moved bool) {

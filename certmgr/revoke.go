@@ -120,8 +120,9 @@ func (s *stages) revokeOne(ctx context.Context, cert *certificate, reason acme.C
 		more = append(more, other)
 	}
 	if news {
-		s.audit.emit(Event{Kind: EventRevoked, Host: sub.host(), KeyType: sub.keyType.String(), CA: s.dir, NotAfter: cert.notAfter,
-			Reason: fmt.Sprintf("serial %x, %s, signed by %s", cert.leaf.SerialNumber, reasonName(reason), by)})
+		e := certEvent(EventRevoked, cert)
+		e.Reason = fmt.Sprintf("%s, signed by %s", reasonName(reason), by)
+		s.audit.emit(e)
 	}
 	// Close does not cut this short: a restart would find the certificate.
 	if err = s.deleteRevoked(context.WithoutCancel(ctx), cert); err != nil {

@@ -182,14 +182,25 @@ func (r *renewals) poke() {
 	}
 }
 
-// next returns when sub is due, for Snapshot.
-func (r *renewals) next(sub subject) time.Time {
+// describe fills in when sub is due and what decided that, for Snapshot. late
+// says that its renewal fails.
+func (r *renewals) describe(sub subject, st *HostStatus) (late bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if it := r.items[sub]; it != nil {
-		return time.Unix(0, it.renew.at)
+	it := r.items[sub]
+	if it == nil {
+		return false
 	}
-	return time.Time{}
+	st.RenewAt, st.ExplanationURL = time.Unix(0, it.renew.at), it.plan.window.explanation
+	switch {
+	case it.renew.kind == agendaRetry:
+		st.RenewBy = RenewByRetry
+	case it.plan.bySuggestion():
+		st.RenewBy = RenewByCA
+	default:
+		st.RenewBy = RenewByLifetime
+	}
+	return it.late.left > 0
 }
 
 func (r *renewals) drop(sub subject) {

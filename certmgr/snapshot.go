@@ -1,6 +1,7 @@
 package certmgr
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -20,12 +21,15 @@ const (
 
 // HostStatus is what a Manager knows of a host and key type.
 type HostStatus struct {
-	Host      string
-	KeyType   string // "ECDSA" or "RSA"; empty if a failure holds for both
-	State     HostState
-	NotBefore time.Time // of the certificate in memory
-	NotAfter  time.Time
-	RenewAt   time.Time // when its renewal is due
+	Host           string
+	KeyType        string // "ECDSA" or "RSA"; empty if a failure holds for both
+	State          HostState
+	NotBefore      time.Time // of the certificate in memory
+	NotAfter       time.Time
+	RenewAt        time.Time // when its renewal is due
+	RenewBy        RenewBy   // what decided that
+	StateSince     time.Time // since when it has its State, as far as this Manager knows
+	ExplanationURL string    // the CA's page about why it wants a certificate renewed, or empty
 
 	Issuing bool      // an issuance is in flight, for renewal too
 	Since   time.Time // since when
@@ -34,7 +38,20 @@ type HostStatus struct {
 
 	Failure *IssuanceError // the last failure, or nil; do not change it
 	RetryAt time.Time      // when the next attempt is due after it
+
+	Refused   uint64    // handshakes refused for this host (both key types) since the start
+	LastAsked time.Time // the last visitor of this host, to the hour; zero: none since the start
 }
+
+// RenewBy says what decided when a certificate is renewed.
+type RenewBy string
+
+// The values of RenewBy.
+const (
+	RenewByCA       RenewBy = "renewal information" // the CA's suggestion (ARI, RFC 9773)
+	RenewByLifetime RenewBy = "lifetime"            // the certificate's age, or Manager.RenewBefore
+	RenewByRetry    RenewBy = "retry"               // the last attempt failed or could not begin
+)
 
 // Snapshot is the state of a Manager at one moment.
 type Snapshot struct {
@@ -48,6 +65,7 @@ type Snapshot struct {
 	Waiting        int          // handshakes that wait
 	Refused        uint64       // handshakes refused since the start
 	RecentFailures []Event      // the last ones, oldest first
+	RecentEvents   []Event      // the last ones of all kinds but start_progress, oldest first
 	Closed         bool
 }
 
@@ -59,14 +77,20 @@ func (m *Manager) Snapshot() Snapshot {
 	snap := Snapshot{Time: s.now(), CA: s.dir, Waiting: s.waiters.waiting(), Closed: s.tasks.isClosed()}
 	snap.Issuing, snap.Queued = s.issuer.slots.load()
 	snap.CAUnavailable, _, snap.CAFailure = s.issuer.breaker.state()
-	snap.RecentFailures, snap.Refused = s.audit.failures()
-	snap.Hosts = s.hostStatuses(snap.Time)
+	snap.RecentFailures, snap.RecentEvents = s.audit.last()
+	snap.Refused = s.handshakes.refused()
+	snap.Hosts, _ = s.hostStatuses(snap.Time)
+	slices.SortFunc(snap.Hosts, func(a, b HostStatus) int {
+		return cmp.Or(strings.Compare(a.Host, b.Host), strings.Compare(a.KeyType, b.KeyType))
+	})
 	return snap
 }
 
 type statusKey struct{ host, keyType string }
 
-func (s *stages) hostStatuses(now time.Time) []HostStatus {
+// hostStatuses returns how each host stands, in no particular order, and how many
+// valid certificates there are whose renewal fails.
+func (s *stages) hostStatuses(now time.Time) (list []HostStatus, late int) {
 	byKey := make(map[statusKey]*HostStatus)
 	status := func(host, keyType string) *HostStatus {
 		key := statusKey{host, keyType}
@@ -79,10 +103,13 @@ func (s *stages) hostStatuses(now time.Time) []HostStatus {
 	}
 	for _, c := range s.memory.all() {
 		st := status(c.subject.host(), c.subject.keyType.String())
-		st.NotBefore, st.NotAfter, st.RenewAt = c.notBefore, c.notAfter, s.renewals.next(c.subject)
-		st.State = StateValid
+		st.NotBefore, st.NotAfter = c.notBefore, c.notAfter
+		failing := s.renewals.describe(c.subject, st)
+		st.State, st.StateSince = StateValid, s.memory.since(c.subject)
 		if !c.usable(now) {
-			st.State = StateExpired
+			st.State, st.StateSince = StateExpired, c.notAfter
+		} else if failing {
+			late++
 		}
 	}
 	s.failures.all(func(host string, rec *failure, both bool) {
@@ -92,8 +119,11 @@ func (s *stages) hostStatuses(now time.Time) []HostStatus {
 		}
 		st := status(host, keyType)
 		st.Failure, st.RetryAt = rec.err, rec.err.RetryAt
+		if st.StateSince.IsZero() {
+			st.StateSince = rec.since
+		}
 		if st.State != StateValid && now.Before(st.RetryAt) {
-			st.State = StateBackoff
+			st.State, st.StateSince = StateBackoff, rec.since
 		}
 	})
 	s.issues.each(func(c *call[*certificate]) {
@@ -101,20 +131,15 @@ func (s *stages) hostStatuses(now time.Time) []HostStatus {
 		st := status(host, keyType)
 		st.Issuing, st.Since, st.Stage, st.Waiting = true, c.since, c.getStage(), int(c.waiting.Load())
 		if st.State != StateValid {
-			st.State = StateIssuing
+			st.State, st.StateSince = StateIssuing, c.since
 		}
 	})
-	list := make([]HostStatus, 0, len(byKey))
+	list = make([]HostStatus, 0, len(byKey))
 	for _, st := range byKey {
+		st.LastAsked, st.Refused = s.visits.of(st.Host)
 		list = append(list, *st)
 	}
-	slices.SortFunc(list, func(a, b HostStatus) int {
-		if d := strings.Compare(a.Host, b.Host); d != 0 {
-			return d
-		}
-		return strings.Compare(a.KeyType, b.KeyType)
-	})
-	return list
+	return list, late
 }
 
 func splitFlightKey(key string) (host, keyType string) {

@@ -77,6 +77,7 @@ var errAbandoned = errors.New("certmgr: the order cannot be finished")
 // resume goes on with an unfinished order.
 func (a *attempt) resume(ctx context.Context) (crypto.Signer, [][]byte, error) {
 	o := a.unfinished
+	a.order = o.url
 	a.enter(StageFinalize)
 	order, err := a.pollOrder(ctx, o.url, 0, acme.StatusProcessing)
 	var chain [][]byte

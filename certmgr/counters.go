@@ -1,0 +1,184 @@
+package certmgr
+
+import (
+	"crypto/tls"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// counter counts what happens on many cores at once: each adds to one of
+// several cells, so that handshakes do not wait for each other's cache line.
+type counter struct {
+	cells [counterCells]struct {
+		n atomic.Uint64
+		_ [56]byte
+	}
+}
+
+const counterCells = 8
+
+func (c *counter) add() { c.cells[rand.Uint32()%counterCells].n.Add(1) }
+
+func (c *counter) load() uint64 {
+	var n uint64
+	for i := range c.cells {
+		n += c.cells[i].n.Load()
+	}
+	return n
+}
+
+// handshakes counts how handshakes end, without a lock, and reports those that
+// were refused: one event a minute for each result, whatever scanners do.
+type handshakes struct {
+	m       *Manager
+	audit   *auditor
+	results [resultCount]struct {
+		total counter
+		since atomic.Int64  // the last event, in Unix nanoseconds; 0: there was none
+		told  atomic.Uint64 // of total, in events
+	}
+}
+
+// refusedEvery is the least time between two events of one result.
+const refusedEvery = time.Minute
+
+func (h *handshakes) count(r result) { h.results[r].total.add() }
+
+// refuse counts a handshake that was turned away at now.
+func (h *handshakes) refuse(r result, host string, err error, hello *tls.ClientHelloInfo, now time.Time) {
+	c := &h.results[r]
+	c.total.add()
+	last, t := c.since.Load(), now.UnixNano()
+	if since := t - last; last != 0 && since >= 0 && since < int64(refusedEvery) {
+		return
+	}
+	if c.since.CompareAndSwap(last, t) {
+		h.report(r, askerOf(hello).event(Event{Host: host, Err: err}))
+	}
+}
+
+// report makes an event of the refusals since the last one, with an example.
+func (h *handshakes) report(r result, e Event) {
+	c := &h.results[r]
+	total := c.total.load()
+	n := total - c.told.Swap(total)
+	if n == 0 || n > total {
+		return
+	}
+	e.Kind, e.Result, e.Count = EventRefused, HandshakeResults()[r], int(n)
+	e.Decision, e.Rule = r.decision(h.m)
+	h.audit.emit(e)
+}
+
+// reportAll reports what was refused since the last events.
+func (h *handshakes) reportAll() {
+	for r := resNoServerName; r < resultCount; r++ {
+		h.report(r, Event{})
+	}
+}
+
+// all returns how many handshakes ended how.
+func (h *handshakes) all() map[HandshakeResult]uint64 {
+	all := make(map[HandshakeResult]uint64, resultCount)
+	for i, name := range HandshakeResults() {
+		all[name] = h.results[i].total.load()
+	}
+	return all
+}
+
+func (h *handshakes) refused() uint64 {
+	var n uint64
+	for r := resNoServerName; r < resultCount; r++ {
+		n += h.results[r].total.load()
+	}
+	return n
+}
+
+// asker is who asked: fields of events.
+type asker struct{ remoteAddr, sni, alpn string }
+
+// maxAsked bounds what an event repeats of a ClientHello.
+const maxAsked = 300
+
+// askerOf returns what is worth knowing of a hello, in bounded strings of its own.
+func askerOf(hello *tls.ClientHelloInfo) asker {
+	a := asker{sni: oneLine(hello.ServerName, maxAsked)}
+	var alpn strings.Builder
+	for i, p := range hello.SupportedProtos {
+		if alpn.Len() > maxAsked {
+			break
+		}
+		if i > 0 {
+			alpn.WriteByte(',')
+		}
+		alpn.WriteString(p)
+	}
+	a.alpn = oneLine(alpn.String(), maxAsked)
+	if hello.Conn != nil {
+		if addr := hello.Conn.RemoteAddr(); addr != nil {
+			a.remoteAddr = oneLine(addr.String(), maxAsked)
+		}
+	}
+	return a
+}
+
+// event returns e with who asked.
+func (a asker) event(e Event) Event {
+	e.RemoteAddr, e.SNI, e.ALPN = a.remoteAddr, a.sni, a.alpn
+	return e
+}
+
+// issuances counts what became of them.
+type issuances struct {
+	mu     sync.Mutex
+	issued uint64
+	failed map[Stage]uint64
+	took   Histogram
+}
+
+func newIssuances() *issuances {
+	i := &issuances{failed: make(map[Stage]uint64)}
+	i.took.Bounds = []time.Duration{
+		250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second,
+		20 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute,
+	}
+	i.took.Counts = make([]uint64, len(i.took.Bounds)+1)
+	return i
+}
+
+func (i *issuances) succeeded(took time.Duration) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.issued++
+	i.took.add(took)
+}
+
+func (i *issuances) failedAt(s Stage) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.failed[s]++
+}
+
+func (h *Histogram) add(d time.Duration) {
+	n := 0
+	for n < len(h.Bounds) && d > h.Bounds[n] {
+		n++
+	}
+	h.Counts[n]++
+	h.Sum += max(d, 0)
+}
+
+// read copies the counts into v.
+func (i *issuances) read(v *Metrics) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	v.Issued = i.issued
+	for _, stage := range stagesInOrder() {
+		v.Failed[stage] = i.failed[stage]
+	}
+	v.TimeToCertificate = Histogram{Bounds: slices.Clone(i.took.Bounds), Counts: slices.Clone(i.took.Counts), Sum: i.took.Sum}
+}

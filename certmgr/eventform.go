@@ -1,0 +1,146 @@
+package certmgr
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+)
+
+// String returns the event's text form: one line of number, time, kind and
+// key=value pairs, in a fixed order, where strings are quoted. What does not
+// apply is left out. The form is stable: keys may be added, none changes.
+func (e Event) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "#%d %s %s", e.Seq, e.Time.UTC().Format(time.RFC3339Nano), e.Kind)
+	for _, a := range e.attrs() {
+		if a.Value.Kind() == slog.KindString {
+			fmt.Fprintf(&b, " %s=%q", a.Key, a.Value.String())
+			continue
+		}
+		fmt.Fprintf(&b, " %s=%s", a.Key, a.Value)
+	}
+	return b.String()
+}
+
+// LogValue implements slog.LogValuer: a group with the kind and the pairs of the
+// text form.
+func (e Event) LogValue() slog.Value {
+	return slog.GroupValue(append([]slog.Attr{slog.String("kind", string(e.Kind))}, e.attrs()...)...)
+}
+
+// attrs returns what is set, in a fixed order. The keys are those of the JSON form
+// but for the duration, whose unit slog knows.
+func (e Event) attrs() []slog.Attr {
+	attrs := make([]slog.Attr, 0, 12)
+	text := func(key, val string) {
+		if val != "" {
+			attrs = append(attrs, slog.String(key, oneLine(val, maxErrorText)))
+		}
+	}
+	when := func(key string, t time.Time) {
+		if !t.IsZero() {
+			attrs = append(attrs, slog.String(key, stamp(t)))
+		}
+	}
+	text("host", e.Host)
+	text("key_type", e.KeyType)
+	text("decision", string(e.Decision))
+	text("rule", e.Rule)
+	text("result", string(e.Result))
+	text("remote_addr", e.RemoteAddr)
+	text("sni", e.SNI)
+	text("alpn", e.ALPN)
+	text("attempt", e.Attempt)
+	text("stage", string(e.Stage))
+	text("reason", e.Reason)
+	text("ca", e.CA)
+	text("order_url", e.OrderURL)
+	if e.Duration != 0 {
+		attrs = append(attrs, slog.Duration("duration", e.Duration))
+	}
+	text("serial", e.Serial)
+	when("not_after", e.NotAfter)
+	when("retry_at", e.RetryAt)
+	if e.Count != 0 || e.Total != 0 {
+		attrs = append(attrs, slog.Int("count", e.Count))
+	}
+	if e.Total != 0 {
+		attrs = append(attrs, slog.Int("total", e.Total))
+	}
+	text("explanation_url", e.ExplanationURL)
+	text("problem", e.problem())
+	text("error", errorText(e.Err))
+	return attrs
+}
+
+// problem returns the type of the CA's problem (RFC 8555, section 6.7) that ended
+// what the event is about, if there is one.
+func (e Event) problem() string {
+	if problems := acmeProblems(e.Err); len(problems) > 0 {
+		return problems[len(problems)-1].ProblemType
+	}
+	return ""
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// eventJSON is the JSON form of an Event.
+type eventJSON struct {
+	Seq             uint64          `json:"seq"`
+	Time            time.Time       `json:"time"`
+	Level           string          `json:"level"`
+	Kind            EventKind       `json:"kind"`
+	Host            string          `json:"host,omitempty"`
+	KeyType         string          `json:"key_type,omitempty"`
+	Decision        Decision        `json:"decision,omitempty"`
+	Rule            string          `json:"rule,omitempty"`
+	Result          HandshakeResult `json:"result,omitempty"`
+	RemoteAddr      string          `json:"remote_addr,omitempty"`
+	SNI             string          `json:"sni,omitempty"`
+	ALPN            string          `json:"alpn,omitempty"`
+	Attempt         string          `json:"attempt,omitempty"`
+	Stage           Stage           `json:"stage,omitempty"`
+	Reason          string          `json:"reason,omitempty"`
+	CA              string          `json:"ca,omitempty"`
+	OrderURL        string          `json:"order_url,omitempty"`
+	DurationSeconds float64         `json:"duration_seconds,omitempty"`
+	Serial          string          `json:"serial,omitempty"`
+	NotAfter        time.Time       `json:"not_after,omitzero"`
+	RetryAt         time.Time       `json:"retry_at,omitzero"`
+	Count           int             `json:"count,omitempty"`
+	Total           int             `json:"total,omitempty"`
+	ExplanationURL  string          `json:"explanation_url,omitempty"`
+	Problem         string          `json:"problem,omitempty"`
+	Error           string          `json:"error,omitempty"`
+}
+
+// MarshalJSON implements json.Marshaler. Times are in UTC, the duration is in
+// seconds, level is INFO, WARN or ERROR, problem the CA's problem type, and what
+// does not apply is left out. The form is stable: members may be added, none
+// changes.
+func (e Event) MarshalJSON() ([]byte, error) {
+	text := func(s string) string { return oneLine(s, maxErrorText) }
+	return json.Marshal(eventJSON{
+		Seq: e.Seq, Time: jsonTime(e.Time), Level: e.level().String(), Kind: e.Kind, Host: text(e.Host), KeyType: e.KeyType,
+		Decision: e.Decision, Rule: text(e.Rule), Result: e.Result, RemoteAddr: text(e.RemoteAddr), SNI: text(e.SNI), ALPN: text(e.ALPN),
+		Attempt: text(e.Attempt), Stage: e.Stage, Reason: text(e.Reason), CA: text(e.CA), OrderURL: text(e.OrderURL),
+		DurationSeconds: e.Duration.Seconds(), Serial: e.Serial, NotAfter: jsonTime(e.NotAfter), RetryAt: jsonTime(e.RetryAt),
+		Count: e.Count, Total: e.Total, ExplanationURL: text(e.ExplanationURL), Problem: text(e.problem()), Error: text(errorText(e.Err)),
+	})
+}
+
+// jsonTime returns t in UTC, or the zero time where JSON has no form for it: a CA
+// may date a certificate to the year 10000.
+func jsonTime(t time.Time) time.Time {
+	if t = t.UTC(); t.Year() < 0 || t.Year() > 9999 {
+		return time.Time{}
+	}
+	return t
+}
