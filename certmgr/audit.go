@@ -21,7 +21,8 @@ type auditor struct {
 	idle    chan struct{} // non-nil while the goroutine runs; closed when it ends
 	recent  []Event       // the last failures, for Snapshot
 	history []Event       // the last events, for Snapshot
-	lost    uint64        // events that were ever dropped
+	total   map[EventKind]uint64
+	lost    uint64 // events that were ever dropped
 }
 
 const (
@@ -41,6 +42,10 @@ func (a *auditor) emitLocked(e Event) {
 	a.seq++
 	e.Seq = a.seq
 	e.Time = a.now()
+	if a.total == nil {
+		a.total = make(map[EventKind]uint64)
+	}
+	a.total[e.Kind]++
 	if e.Failure() {
 		a.recent = appendLast(a.recent, e, maxRecentEvents)
 	}
@@ -143,9 +148,14 @@ func (a *auditor) last() (failures, events []Event) {
 	return slices.Clone(a.recent), slices.Clone(a.history)
 }
 
-// losses returns how many events were lost so far.
-func (a *auditor) losses() uint64 {
+// totals returns how many events of each kind there were, and how many of them
+// were lost.
+func (a *auditor) totals() (byKind map[EventKind]uint64, lost uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.lost
+	byKind = make(map[EventKind]uint64)
+	for _, kind := range EventKinds() {
+		byKind[kind] = a.total[kind]
+	}
+	return byKind, a.lost
 }

@@ -99,3 +99,15 @@ const (
 	// EventClosed: the Manager was closed.
 	EventClosed EventKind = "manager_closed"
 )
+
+// EventKinds returns every kind, in a fixed order.
+func EventKinds() []EventKind {
+	return []EventKind{
+		EventLoaded, EventIssuing, EventIssued, EventIssueFailed, EventBackoffRestored, EventChallengeFailed, EventExpired,
+		EventRenewalLate, EventRenewalMoved, EventRevoked, EventClockOff, EventHostDropped, EventHostRestored,
+		EventPolicyFailed, EventCacheReadFailed, EventCacheEntryRejected, EventCacheWriteFailed, EventCacheWritten,
+		EventAccount, EventCADown, EventCAUp, EventNoAccount, EventAccountBack, EventAccountKey, EventContact,
+		EventContactFailed, EventRefused, EventsDropped, EventStart, EventHostListed, EventHostUnlisted,
+		EventAllowlistRejected, EventAllowlistReloaded, EventIssueCanceled, EventUnreachable, EventClosed,
+	}
+}

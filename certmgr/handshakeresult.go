@@ -74,6 +74,8 @@ func (r result) decision(m *Manager) (Decision, string) {
 		return Refused, m.decider()
 	case resPolicyFailed:
 		return Undecided, "HostPolicy"
+	case resNoChallenge:
+		return Refused, "tls-alpn-01"
 	case resInFlight:
 		return Refused, "InFlightWait"
 	case resBackoff, resFailed:
@@ -84,10 +86,10 @@ func (r result) decision(m *Manager) (Decision, string) {
 		return Refused, "Cache"
 	case resBusy:
 		return Refused, "MaxWaiting"
-	case resClosed:
-		return Refused, "Close"
+	case resGone:
+		return Refused, "the visitor left"
 	}
-	return Refused, ""
+	return Refused, "Close"
 }
 
 // decider names what refuses a host that Hosts does not hold.

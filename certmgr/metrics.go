@@ -15,22 +15,29 @@ type Metrics struct {
 	Failed            map[Stage]uint64           // issuances that failed, by the stage where they did; each stage
 	TimeToCertificate Histogram                  // from the start of an issuance to its certificate; those that succeeded
 	CARequests        []RequestCount             // by endpoint and status, in that order
+	Events            map[EventKind]uint64       // events by their kind; each kind
 	EventsDropped     uint64                     // events lost because Manager.Audit is too slow
 
 	Hosts         map[HostState]int // hosts and key types by their state; each state
 	InFlight      int               // issuances in flight: those that hold a slot and those that wait for one
 	Queued        int               // of these, the ones that wait for a slot
+	IssuingLimit  int               // how many may hold a slot: Manager.MaxIssuing
 	Waiting       int               // handshakes that wait
+	WaitingLimit  int               // how many may: Manager.MaxWaiting
 	BackingOff    int               // hosts whose next attempt is not due yet, those with a valid certificate included
 	Late          int               // valid certificates whose renewal fails
 	SoonestExpiry time.Time         // of the certificates in memory that are valid; zero: there are none
 	CAUnavailable time.Time         // the CA is not tried before; zero: it is in use
+	NoAccount     bool              // the CA is not tried because there is no account, for a reason that is not the CA's
 }
 
 // RequestCount counts requests to the CA.
 type RequestCount struct {
-	Endpoint string // the resource: "directory", "newOrder", ...; a closed set
-	Status   int    // HTTP status; 0: no reply came
+	// Endpoint is the resource as the directory names it (RFC 8555, section 9.7.5): "directory",
+	// "newNonce", "newAccount", "newOrder", "revokeCert", "keyChange", "renewalInfo"; "other" for
+	// orders, authorizations, challenges, certificates and the account itself.
+	Endpoint string
+	Status   int // HTTP status; 0: no reply came
 	Count    uint64
 }
 
@@ -58,11 +65,17 @@ func (m *Manager) Metrics() Metrics {
 	m.init()
 	s := m.stages
 	now := s.now()
-	v := Metrics{Time: now, Handshakes: s.handshakes.all(), EventsDropped: s.audit.losses(), Waiting: s.waiters.waiting(),
-		Failed: make(map[Stage]uint64), Hosts: make(map[HostState]int)}
+	v := Metrics{Time: now, Handshakes: s.handshakes.all(), IssuingLimit: m.maxIssuing(), Waiting: s.waiters.waiting(),
+		WaitingLimit: m.maxWaiting(), Failed: make(map[Stage]uint64), Hosts: make(map[HostState]int)}
+	v.Events, v.EventsDropped = s.audit.totals()
 	s.issuances.read(&v)
+	for _, c := range s.issuer.ca.Counts() {
+		v.CARequests = append(v.CARequests, RequestCount{Endpoint: c.Endpoint.String(), Status: c.Status, Count: c.Requests})
+	}
 	_, v.Queued = s.issuer.slots.load()
-	v.CAUnavailable, _, _ = s.issuer.breaker.state()
+	var cause error
+	v.CAUnavailable, _, cause = s.issuer.breaker.state()
+	v.NoAccount = isLocal(cause)
 	for _, state := range hostStates() {
 		v.Hosts[state] = 0
 	}

@@ -60,6 +60,10 @@ type Config struct {
 	// BodyLimit bounds each answer's body, in bytes after decompression. Zero
 	// or less means 1 MiB.
 	BodyLimit int64
+
+	// Now is the local clock, to compare with that of the CA: see CA.Skew. Nil
+	// means time.Now.
+	Now func() time.Time
 }
 
 // CA is one ACME directory reached through the user's HTTP client: what attempts
@@ -69,6 +73,8 @@ type CA struct {
 	directory *directory   // the document, once fetched
 	nonces    *noncePool   // of earlier answers, not yet used
 	calls     calls        // of the user's HTTP client
+	counts    counts       // of requests, by what became of them
+	skew      skew         // of the CA's clock
 	client    *http.Client // around this CA's transport, shared by all acme.Clients
 }
 
@@ -82,6 +88,9 @@ func New(cfg Config) *CA {
 	}
 	if cfg.BodyLimit <= 0 {
 		cfg.BodyLimit = defaultBodyLimit
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
 	ca := &CA{cfg: cfg, directory: new(directory), nonces: new(noncePool)}
 	ca.client = &http.Client{

@@ -56,8 +56,10 @@ func (t *transport) exchange(req *http.Request, e Endpoint) (*http.Response, err
 		}
 	}
 
+	t.ca.counts.add(e, r.res)
 	if r.res != nil {
 		r.res = r.detached()
+		t.ca.skew.note(r.res.Header, t.ca.cfg.Now())
 		trace.received(e, displayURL(req.URL), r.res)
 	}
 	if err := t.failure(ctx, req, e, r); err != nil {

@@ -1,0 +1,248 @@
+package certmgr
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
+)
+
+// A flood of names that scanners make up is a count: one event a minute for each
+// result, no memory, and a visitor who is served as ever.
+func TestFloodOfNamesIsCoalesced(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.mustGet("a.example.com")
+		before := len(w.events.of(EventRefused))
+		const names = 100_000
+		for i := range names {
+			w.get(fmt.Sprintf("scan%d.example.net", i))
+		}
+		w.mustGet("a.example.com")
+		refused := w.events.of(EventRefused)[before:]
+		if len(refused) != 1 {
+			t.Fatalf("%d events for %d refusals at one moment", len(refused), names)
+		}
+		e := refused[0]
+		if e.Result != ResultNotAllowed || e.Decision != Refused || e.Rule != "Hosts" || e.Host != "scan0.example.net" || e.Count != 1 {
+			t.Errorf("the event is %v", e)
+		}
+		time.Sleep(refusedEvery)
+		w.get("one-more.example.net")
+		refused = w.events.of(EventRefused)[before:]
+		if len(refused) != 2 || refused[1].Count != names {
+			t.Errorf("after a minute: %v; want one event more, with %d", refused, names)
+		}
+		if snap := w.m.Snapshot(); len(snap.Hosts) != 1 || snap.Refused != names+1 {
+			t.Errorf("memory of %d hosts, %d refusals", len(snap.Hosts), snap.Refused)
+		}
+		if n := len(w.m.stages.visits.hosts); n != 1 {
+			t.Errorf("visits of %d hosts are kept", n)
+		}
+	})
+}
+
+// Each way in which a handshake can end is counted, and reported by itself: one
+// cause does not hide behind another.
+func TestHandshakeResults(t *testing.T) {
+	steps := []struct {
+		want HandshakeResult
+		do   func(w *world)
+	}{
+		{ResultServed, func(w *world) { w.get("a.example.com") }},
+		{ResultNoServerName, func(w *world) { w.get("") }},
+		{ResultBadServerName, func(w *world) { w.get("single") }},
+		{ResultNotAllowed, func(w *world) { w.get("nobody.example.org") }},
+		{ResultNoChallenge, func(w *world) {
+			w.m.GetCertificate(&tls.ClientHelloInfo{ServerName: "a.example.com", SupportedProtos: []string{"acme-tls/1"}})
+		}},
+		{ResultFailed, func(w *world) {
+			w.ca.FailValidation("b.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "wrong machine"})
+			w.get("b.example.com")
+		}},
+		{ResultBackoff, func(w *world) { w.get("b.example.com") }},
+		{ResultCacheFailed, func(w *world) {
+			w.cache.get(func(context.Context, string) error { return errors.New("disk") })
+			w.get("c.example.com")
+			w.cache.get(nil)
+		}},
+		{ResultInFlight, func(w *world) {
+			w.m.HandshakeWait = -1
+			lift := w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})
+			w.get("d.example.com")
+			lift()
+		}},
+		{ResultClosed, func(w *world) { w.m.Close(); w.get("c.example.com") }},
+	}
+	inBubble(t, func(t *testing.T, w *world) {
+		for _, step := range steps {
+			before := w.m.Metrics().Handshakes
+			step.do(w)
+			synctest.Wait()
+			after := w.m.Metrics().Handshakes
+			if after[step.want] == before[step.want] {
+				t.Errorf("%s was not counted", step.want)
+			}
+			for r, n := range after {
+				if r != step.want && n != before[r] && r != ResultChallenge {
+					t.Errorf("where %s should be counted, %s was", step.want, r)
+				}
+			}
+		}
+		if w.m.Metrics().Handshakes[ResultChallenge] == 0 {
+			t.Error("answered challenges are not counted")
+		}
+		seen := make(map[HandshakeResult]bool)
+		for _, e := range w.events.of(EventRefused) {
+			seen[e.Result] = true
+			if e.Decision == "" || e.Rule == "" || e.Count == 0 {
+				t.Errorf("an event without decision, rule or count: %v", e)
+			}
+		}
+		for _, step := range steps[1:] {
+			if !seen[step.want] {
+				t.Errorf("%s has no event", step.want)
+			}
+		}
+	})
+}
+
+// The event of an issuance says for whom it began, by which rule, and what came
+// of it: enough to find the order at the CA.
+func TestEventsSayWhoAskedAndWhy(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		if err := w.m.Hosts.Add("*.example.org"); err != nil {
+			t.Fatal(err)
+		}
+		w.handshake(t.Context(), "www.example.org")
+		begun := w.events.of(EventIssuing)[0]
+		if begun.Decision != Allowed || begun.Rule != "Hosts: *.example.org" || begun.SNI != "www.example.org" || begun.RemoteAddr != "pipe" {
+			t.Errorf("the start: %v", begun)
+		}
+		issued := w.events.of(EventIssued)[0]
+		cert := w.mustGet("www.example.org")
+		if issued.Serial != serialOf(cert.Leaf) || !strings.HasPrefix(issued.OrderURL, w.ca.URL[:8]) || !issued.NotAfter.Equal(cert.Leaf.NotAfter) {
+			t.Errorf("the end: %v", issued)
+		}
+		w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "wrong machine"})
+		w.m.GetCertificate(&tls.ClientHelloInfo{ServerName: "A.example.com.", SupportedProtos: []string{"h2", "x\ny"}})
+		failed := w.events.of(EventIssueFailed)[0]
+		if failed.OrderURL == "" || failed.Stage != StageChallenge || failed.RetryAt.IsZero() || failed.problem() == "" {
+			t.Errorf("the failure: %v", failed)
+		}
+		for _, e := range w.events.of(EventRefused) {
+			if e.Result == ResultFailed && (e.SNI != "A.example.com." || e.ALPN != `h2,x\ny`) {
+				t.Errorf("who was refused: %v", e)
+			}
+		}
+	})
+}
+
+// What a ClientHello carries makes no event larger than its bound.
+func TestAskerIsBounded(t *testing.T) {
+	protos := make([]string, 1000)
+	for i := range protos {
+		protos[i] = strings.Repeat("\xff", 200)
+	}
+	a := askerOf(&tls.ClientHelloInfo{ServerName: strings.Repeat("\x00", 60_000), SupportedProtos: protos})
+	if len(a.sni) > maxAsked || len(a.alpn) > maxAsked {
+		t.Errorf("%d and %d bytes", len(a.sni), len(a.alpn))
+	}
+}
+
+func TestMetricsAreTheTruth(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.mustGet("a.example.com")
+		w.ca.FailValidation("b.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "wrong machine"})
+		w.get("b.example.com")
+		w.m.HandshakeWait = -1
+		w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})
+		w.get("c.example.com")
+		synctest.Wait()
+		v := w.m.Metrics()
+		if v.Issued != 1 || v.Failed[StageChallenge] != 1 || len(v.Failed) != len(stagesInOrder()) || v.TimeToCertificate.Count() != 1 {
+			t.Errorf("issuances: %+v", v)
+		}
+		if v.InFlight != 1 || v.BackingOff != 1 || v.Hosts[StateValid] != 1 || v.Hosts[StateBackoff] != 1 || v.Hosts[StateIssuing] != 1 {
+			t.Errorf("hosts: %+v", v)
+		}
+		if leaf := w.mustGet("a.example.com").Leaf; !v.SoonestExpiry.Equal(leaf.NotAfter) {
+			t.Errorf("soonest expiry %v, want %v", v.SoonestExpiry, leaf.NotAfter)
+		}
+		orders := uint64(0)
+		for _, c := range v.CARequests {
+			if c.Endpoint == "newOrder" && c.Status == 201 {
+				orders = c.Count
+			}
+		}
+		if orders < 2 {
+			t.Errorf("%d orders among the CA's requests: %v", orders, v.CARequests)
+		}
+	})
+}
+
+// Since when a host is as it is outlives renewals and further failures.
+func TestSnapshotSaysSinceWhen(t *testing.T) {
+	status := func(w *world, host string) HostStatus {
+		for _, st := range w.m.Snapshot().Hosts {
+			if st.Host == host {
+				return st
+			}
+		}
+		return HostStatus{}
+	}
+	inBubble(t, func(t *testing.T, w *world) {
+		w.mustGet("a.example.com")
+		first := status(w, "a.example.com")
+		if !first.StateSince.Equal(time.Now()) || first.RenewBy != RenewByLifetime || first.LastAsked.IsZero() {
+			t.Errorf("a new certificate: %+v", first)
+		}
+		time.Sleep(time.Hour) // the CA is asked
+		if st := status(w, "a.example.com"); st.RenewBy != RenewByCA {
+			t.Errorf("renewed by %q, want the CA's suggestion", st.RenewBy)
+		}
+		time.Sleep(80 * 24 * time.Hour)
+		if st := status(w, "a.example.com"); !st.StateSince.Equal(first.StateSince) || !st.NotAfter.After(first.NotAfter) {
+			t.Errorf("after a renewal it is valid since %v until %v, want since %v", st.StateSince, st.NotAfter, first.StateSince)
+		}
+		w.ca.FailValidation("b.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "wrong machine"})
+		w.get("b.example.com")
+		failed := time.Now()
+		for range 3 {
+			time.Sleep(2 * time.Hour)
+			w.get("b.example.com")
+		}
+		st := status(w, "b.example.com")
+		if st.State != StateBackoff || !st.StateSince.Equal(failed) || st.Failure.Attempts < 2 || st.Refused != 4 {
+			t.Errorf("backing off since %v, want %v: %+v", st.StateSince, failed, st)
+		}
+	})
+}
+
+// Visitors of one host on many cores add to different cells.
+func TestCounterCountsEverything(t *testing.T) {
+	var c counter
+	var want atomic.Uint64
+	done := make(chan struct{})
+	for range 8 {
+		go func() {
+			for range 1000 {
+				c.add()
+				want.Add(1)
+			}
+			done <- struct{}{}
+		}()
+	}
+	for range 8 {
+		<-done
+	}
+	if c.load() != want.Load() {
+		t.Errorf("%d of %d", c.load(), want.Load())
+	}
+}
