@@ -398,6 +398,7 @@ func (s *stages) dropHost(host string, why error) {
 		s.renewals.drop(c.subject)
 	}
 	s.progress.have(host)
+	s.visits.forget(host)
 	if s.memory.drop(host) {
 		s.audit.emit(Event{Kind: EventHostDropped, Host: host, Decision: Refused, Rule: s.m.decider(), Reason: "no longer allowed", Err: why})
 	}

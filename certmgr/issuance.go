@@ -37,6 +37,7 @@ type issuer struct {
 	memory     *memory
 	failures   *failures
 	issuances  *issuances
+	visits     *visits
 	breaker    *breaker
 	slots      *slots
 	accounts   *accounts
@@ -355,6 +356,7 @@ func (is *issuer) succeed(a *attempt, req issueRequest, out outcome) {
 		is.schedule(cert)
 	}
 	is.issuances.succeeded(time.Since(a.wanted))
+	is.visits.reached(a.host, req.grant, is.now())
 	a.audit(Event{Kind: EventIssued, Stage: StageStore, OrderURL: out.order, Serial: serialOf(cert.leaf), NotAfter: cert.notAfter,
 		Reason: req.reason, Duration: is.now().Sub(a.began)})
 	is.store.putCertificate(cert, out.data, func() bool { return is.memory.current(cert.subject) == cert })

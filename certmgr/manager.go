@@ -181,13 +181,14 @@ const (
 func (m *Manager) init() { m.once.Do(m.build) }
 
 func (m *Manager) build() {
-	s := &stages{m: m, now: m.clock, tasks: newTasks(), memory: newMemory(), failures: newFailures(), pacer: newPacer(), visits: newVisits(), issuances: newIssuances(),
+	s := &stages{m: m, now: m.clock, tasks: newTasks(), memory: newMemory(), failures: newFailures(), pacer: newPacer(), issuances: newIssuances(),
 		closed: make(chan struct{})}
 	if s.now == nil {
 		s.now = time.Now
 	}
 	s.audit = &auditor{hook: func() func(context.Context, Event) { return m.Audit }, now: s.now}
 	s.handshakes = &handshakes{m: m, audit: s.audit}
+	s.visits = newVisits(func() { s.tasks.Go(s.keepVisits) })
 	s.waiters = &waiters{limit: m.maxWaiting}
 	s.store = &store{m: m, audit: s.audit, tasks: s.tasks, reads: s.callout("Cache.Get", maxReads),
 		tokens: s.callout("Cache.Get", maxTokenReads), others: s.callout("Cache.Get", maxOpenReads),
@@ -226,7 +227,7 @@ func (s *stages) buildIssuer() {
 		DirectoryURL: s.dir, HTTPClient: client.HTTPClient, UserAgent: agent, RetryBackoff: client.RetryBackoff,
 	})
 	s.issuer = &issuer{m: s.m, now: s.now, tasks: s.tasks, audit: s.audit, store: s.store, memory: s.memory,
-		failures: s.failures, issuances: s.issuances, challenges: s.challenges, ca: ca, dir: s.dir, machine: machineName(), locker: new(processLock),
+		failures: s.failures, issuances: s.issuances, visits: s.visits, challenges: s.challenges, ca: ca, dir: s.dir, machine: machineName(), locker: new(processLock),
 		schedule: s.renewals.issued, slots: &slots{limit: s.m.maxIssuing}, breaker: newBreaker(s.dir, s.audit, s.now)}
 	s.issuer.calls = s.callout("issuance", math.MaxInt) // MaxIssuing bounds them
 	s.issuer.calls.grace = time.Second                  // its error says more than that it is late
@@ -251,6 +252,7 @@ func (s *stages) hostsChanged(c change) {
 		}
 		s.failures.shorten(func(host string) bool { return named.match(host) != matchNone })
 	}
+	s.visits.changed(c, s.now())
 	for _, name := range c.removed {
 		s.progress.have(name) // no Start waits for it any more
 	}

@@ -28,6 +28,7 @@ func (m *Manager) Start(ctx context.Context) error {
 		}
 	}
 	slices.Sort(hosts)
+	s.visits.began() // hosts that nobody asks for are watched too
 	if !s.tasks.Go(func(tasksCtx context.Context) { s.start(ctx, tasksCtx, hosts) }) {
 		return ErrClosed
 	}

@@ -1,24 +1,32 @@
 package certmgr
 
 import (
+	"iter"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// visits knows when allowed hosts were last asked for, and how many of their
-// visitors were refused. Of hosts that are not allowed it knows nothing.
+// visits knows when allowed hosts were last asked for and last reached by the CA,
+// and how many of their visitors were refused. Of hosts that are not allowed it
+// knows nothing. Entries of the allowlist are known by the same names; those of
+// wildcards stand for all hosts below.
 type visits struct {
 	mu       sync.RWMutex
 	hosts    map[string]*visit
-	unlisted int // of hosts, those that were not on the list by name when they came
+	unlisted int    // of hosts, those that were not on the list by name when they came
+	began    func() // called once, at the first visit
 }
 
-// visit is what is known of one host.
+// visit is what is known of one host. Times are Unix seconds; 0: never.
 type visit struct {
-	asked    atomic.Int64 // Unix seconds, to visitEvery; 0: never
+	since    int64        // known since; guarded by visits.mu
+	asked    atomic.Int64 // the last visitor, to visitEvery
+	reached  atomic.Int64 // the last certificate that was issued here
 	refused  atomic.Uint64
 	unlisted bool
+	fresh    bool // it came onto the list while this process ran; guarded by visits.mu
 }
 
 const (
@@ -28,22 +36,35 @@ const (
 
 	// maxVisits bounds the hosts that the list does not hold by their names.
 	maxVisits = 10_000
+
+	// maxWatched bounds the entries of the list that are watched before anybody
+	// asks for them.
+	maxWatched = 20_000
 )
 
-func newVisits() *visits { return &visits{hosts: make(map[string]*visit)} }
+func newVisits(began func()) *visits {
+	return &visits{hosts: make(map[string]*visit), began: sync.OnceFunc(began)}
+}
 
 // asked notes a visitor of an allowed host.
 func (v *visits) asked(host string, g grant, now time.Time) {
-	v.mu.RLock()
-	known := v.hosts[host]
-	v.mu.RUnlock()
-	if known == nil {
-		if known = v.add(host, g.unlisted()); known == nil {
-			return
+	known := v.get(host, g.unlisted(), now)
+	if known == nil || recently(known.asked.Load(), now.Unix()) {
+		return
+	}
+	known.asked.Store(now.Unix())
+	if g.standing == open && g.policyYes.IsZero() {
+		_, parent, _ := strings.Cut(host, ".")
+		if entry := v.get("*."+parent, false, now); entry != nil {
+			entry.asked.Store(now.Unix())
 		}
 	}
-	if t := now.Unix(); !recently(known.asked.Load(), t) {
-		known.asked.Store(t)
+}
+
+// reached notes that the CA validated a host here.
+func (v *visits) reached(host string, g grant, now time.Time) {
+	if known := v.get(host, g.unlisted(), now); known != nil {
+		known.reached.Store(now.Unix())
 	}
 }
 
@@ -53,10 +74,22 @@ func recently(t, now int64) bool {
 	return t != 0 && now-t >= 0 && now-t < int64(visitEvery/time.Second)
 }
 
-// add returns the host's record, a new one if need be, or nil if there are too many.
-func (v *visits) add(host string, unlisted bool) *visit {
+// get returns the host's record, a new one if need be, or nil if there are too many.
+func (v *visits) get(host string, unlisted bool, now time.Time) *visit {
+	v.mu.RLock()
+	known := v.hosts[host]
+	v.mu.RUnlock()
+	if known != nil {
+		return known
+	}
+	v.began()
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	return v.add(host, unlisted, now)
+}
+
+// add is get with v.mu held.
+func (v *visits) add(host string, unlisted bool, now time.Time) *visit {
 	if known := v.hosts[host]; known != nil {
 		return known
 	}
@@ -66,9 +99,21 @@ func (v *visits) add(host string, unlisted bool) *visit {
 		}
 		v.unlisted++
 	}
-	known := &visit{unlisted: unlisted}
+	known := &visit{since: now.Unix(), unlisted: unlisted}
 	v.hosts[host] = known
 	return known
+}
+
+// watch begins to know the entries of the list that it does not know yet.
+func (v *visits) watch(entries iter.Seq[string], now time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for entry := range entries {
+		if len(v.hosts) >= maxWatched {
+			return
+		}
+		v.add(entry, false, now)
+	}
 }
 
 // refused notes that a visitor of a host was refused, if the host is known.
@@ -80,7 +125,7 @@ func (v *visits) refused(host string) {
 	}
 }
 
-// forget drops what is known of a host.
+// forget drops what is known of a host or entry.
 func (v *visits) forget(host string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -96,12 +141,34 @@ func (v *visits) forget(host string) {
 func (v *visits) of(host string) (asked time.Time, refused uint64) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	known := v.hosts[host]
+	if known := v.hosts[host]; known != nil {
+		return fromUnix(known.asked.Load()), known.refused.Load()
+	}
+	return time.Time{}, 0
+}
+
+// sightings returns what is known of an entry of the list.
+func (v *visits) sightings(entry string) (s sightings, ok bool) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	known := v.hosts[entry]
 	if known == nil {
-		return time.Time{}, 0
+		return sightings{}, false
 	}
-	if t := known.asked.Load(); t != 0 {
-		asked = time.Unix(t, 0)
+	return sightings{fromUnix(known.since), fromUnix(known.asked.Load()), fromUnix(known.reached.Load())}, true
+}
+
+// sightings is when an entry of the list was first watched, and last asked for
+// and reached. It is what is kept in the Cache.
+type sightings struct {
+	Since   time.Time `json:"since"`
+	Asked   time.Time `json:"asked,omitzero"`
+	Reached time.Time `json:"reached,omitzero"`
+}
+
+func fromUnix(t int64) time.Time {
+	if t == 0 {
+		return time.Time{}
 	}
-	return asked, known.refused.Load()
+	return time.Unix(t, 0)
 }

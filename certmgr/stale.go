@@ -1,0 +1,93 @@
+package certmgr
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A StaleHost is an entry of Manager.Hosts that looks as if it should be taken
+// off the list.
+type StaleHost struct {
+	Entry   string         // as it is on the list: a host, or a wildcard
+	Reason  string         // why it looks like that, in words
+	Since   time.Time      // since when the entry is watched
+	Asked   time.Time      // the last visitor, to the hour; to the day from before the last start; zero: none
+	Reached time.Time      // when the CA last found the host here; zero: never
+	Failure *IssuanceError // the last failure, or nil; do not change it
+}
+
+// Stale returns the entries of Hosts that nobody asked for in the last d, or for
+// which the CA could not find this server in the last d although it was tried,
+// by their names. Entries that are watched for less than d are not among them.
+//
+// What was seen is kept in the Cache, so that a restart does not begin anew, for
+// lists of up to 20,000 entries; entries beyond are watched from their first
+// visitor on. A zero or negative d means 30 days.
+func (m *Manager) Stale(d time.Duration) []StaleHost {
+	m.init()
+	s := m.stages
+	if d <= 0 {
+		d = 30 * 24 * time.Hour
+	}
+	if m.Hosts == nil {
+		return nil
+	}
+	s.visits.began()
+	before := s.now().Add(-d)
+	failed := s.lastFailures()
+	var stale []StaleHost
+	for entry := range m.Hosts.All() {
+		if h, ok := s.stale(entry, failed[entry], before); ok {
+			stale = append(stale, h)
+		}
+	}
+	slices.SortFunc(stale, func(a, b StaleHost) int { return cmp.Compare(a.Entry, b.Entry) })
+	return stale
+}
+
+// stale judges one entry; nothing that happened before a time counts. rec is its
+// last failure, if there is one.
+func (s *stages) stale(entry string, rec *failure, before time.Time) (StaleHost, bool) {
+	seen, ok := s.visits.sightings(entry)
+	if !ok {
+		return StaleHost{}, false
+	}
+	h := StaleHost{Entry: entry, Since: seen.Since, Asked: seen.Asked, Reached: seen.Reached}
+	for _, c := range s.memory.certificates(entry) {
+		h.Reached = later(h.Reached, c.notBefore)
+	}
+	var reasons []string
+	if rec != nil {
+		h.Failure = rec.err
+		if later(h.Reached, seen.Since).Before(before) {
+			reasons = append(reasons, fmt.Sprintf("no certificate could be had for it %s; the last attempt failed at stage %q",
+				sinceWords(h.Reached, "since it was issued one on ", "since it is watched"), rec.err.Stage))
+		}
+	}
+	if later(h.Asked, seen.Since).Before(before) {
+		reasons = append(reasons, "nobody asked for it "+sinceWords(h.Asked, "since ", "since it is watched"))
+	}
+	h.Reason = strings.Join(reasons, "; ")
+	return h, len(reasons) > 0
+}
+
+func sinceWords(t time.Time, prefix, never string) string {
+	if t.IsZero() {
+		return never
+	}
+	return prefix + t.UTC().Format(time.DateOnly)
+}
+
+// lastFailures returns the failures of all hosts, by host.
+func (s *stages) lastFailures() map[string]*failure {
+	failed := make(map[string]*failure)
+	s.failures.all(func(host string, rec *failure, _ bool) {
+		if have := failed[host]; have == nil || rec.err.Time.After(have.err.Time) {
+			failed[host] = rec
+		}
+	})
+	return failed
+}

@@ -1,0 +1,134 @@
+package certmgr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
+)
+
+// The story: a name moved away and stayed on the list. It is found out, and so is
+// one that nobody asks for, over restarts.
+func TestStaleNamesWhatToTakeOffTheList(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.Hosts.Add("*.example.org", "*.example.net")
+		w.ca.FailValidation("b.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "wrong machine"})
+		w.m.Start(t.Context())
+		for d := range 40 {
+			w.get("a.example.com")
+			w.get("b.example.com")
+			w.get("www.example.org")
+			if d < 5 {
+				w.get("d.example.com")
+			}
+			time.Sleep(day)
+			if d%10 == 9 {
+				w.restart()
+				w.m.Hosts.Add("*.example.org", "*.example.net")
+				w.m.Start(t.Context())
+			}
+		}
+		synctest.Wait()
+		if early := w.m.Stale(100 * day); len(early) != 0 {
+			t.Errorf("after 40 days, nothing for 100 days: %+v", early)
+		}
+		stale := w.m.Stale(30 * day)
+		want := map[string]string{
+			"*.example.net": "nobody asked for it since it is watched",
+			"b.example.com": "no certificate could be had for it since it is watched",
+			"c.example.com": "nobody asked for it since it is watched",
+			"d.example.com": "nobody asked for it since 2000-01-05",
+		}
+		if len(stale) != len(want) {
+			t.Errorf("%d entries, want %d: %+v", len(stale), len(want), stale)
+		}
+		for _, h := range stale {
+			if want[h.Entry] == "" || !strings.Contains(h.Reason, want[h.Entry]) {
+				t.Errorf("%s: %q, want %q", h.Entry, h.Reason, want[h.Entry])
+			}
+			if h.Entry == "b.example.com" && (h.Failure == nil || !strings.Contains(h.Failure.Error(), "wrong machine") || h.Asked.IsZero()) {
+				t.Errorf("the CA's reason is missing: %+v", h)
+			}
+		}
+		w.m.Hosts.Remove("c.example.com", "*.example.net")
+		synctest.Wait()
+		if again := w.m.Stale(30 * day); len(again) != 2 {
+			t.Errorf("after a removal: %+v", again)
+		}
+		w.m.Hosts.Add("c.example.com")
+		time.Sleep(10 * day)
+		for _, h := range w.m.Stale(30 * day) {
+			if h.Entry == "c.example.com" {
+				t.Errorf("added 10 days ago, and stale for 30: %+v", h)
+			}
+		}
+	})
+}
+
+// A cache that is damaged, or hangs, costs the memory of days and nothing else.
+func TestVisitsSurviveABadCache(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		if err := w.cache.Cache.Put(t.Context(), visitsKey, []byte(`{"hosts":`)); err != nil {
+			t.Fatal(err)
+		}
+		w.mustGet("a.example.com")
+		time.Sleep(2 * time.Minute)
+		if n := len(w.events.of(EventCacheEntryRejected)); n != 1 {
+			t.Errorf("%d events for a damaged record", n)
+		}
+		if data, err := w.cache.Cache.Get(t.Context(), visitsKey); err != nil || !strings.Contains(string(data), `"a.example.com"`) {
+			t.Errorf("it was not written anew: %q, %v", data, err)
+		}
+		w.cache.get(func(_ context.Context, key string) error {
+			if key == visitsKey {
+				return errors.New("disk")
+			}
+			return nil
+		})
+		time.Sleep(48 * time.Hour)
+		w.mustGet("a.example.com")
+	})
+	record := visitRecord{Hosts: map[string]sightings{
+		"a.example.com":       {Since: time.Date(2999, 1, 1, 0, 0, 0, 0, time.UTC)},
+		"b.example.com":       {Since: time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC), Asked: time.Date(2999, 1, 1, 0, 0, 0, 0, time.UTC)},
+		"stranger.example.eu": {Since: time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)},
+	}}
+	inBubble(t, func(t *testing.T, w *world) {
+		w.mustGet("a.example.com")
+		s := w.m.stages
+		s.visits.watch(w.m.Hosts.All(), s.now())
+		s.mergeVisits(record)
+		if seen, _ := s.visits.sightings("a.example.com"); seen.Since.After(time.Now()) {
+			t.Error("a record of a clock that was ahead counts")
+		}
+		if seen, _ := s.visits.sightings("b.example.com"); !seen.Asked.IsZero() || seen.Since.Year() != 1999 {
+			t.Errorf("merged: %+v", seen)
+		}
+		if _, ok := s.visits.sightings("stranger.example.eu"); ok {
+			t.Error("the cache put a host into memory that is not on the list")
+		}
+	})
+}
+
+func TestVisitsAreBounded(t *testing.T) {
+	v, now := newVisits(func() {}), time.Now()
+	for i := range 2 * maxVisits {
+		v.asked(fmt.Sprintf("www.stranger%d.com", i), grant{standing: open, policyYes: now}, now)
+	}
+	if len(v.hosts) != maxVisits {
+		t.Errorf("%d hosts of strangers", len(v.hosts))
+	}
+	v.asked("listed.example.com", grant{standing: vetted}, now)
+	if asked, _ := v.of("listed.example.com"); asked.IsZero() {
+		t.Error("strangers took the place of a host on the list")
+	}
+	v.forget("www.stranger0.com")
+	if v.unlisted != maxVisits-1 {
+		t.Errorf("%d counted after one was forgotten", v.unlisted)
+	}
+}

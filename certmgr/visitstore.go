@@ -1,0 +1,151 @@
+package certmgr
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// visitsKey is where the Cache keeps what visits knows of the list's entries, so
+// that a restart does not begin to count the days anew. Machines that share a
+// Cache merge what they know; what one overwrites it writes again.
+const visitsKey = "certmgr+visits"
+
+const (
+	firstVisitsSave = time.Minute // for processes that do not live long
+	visitsSaveEvery = time.Hour
+)
+
+// visitRecord is the entry's JSON form. Times are in UTC and whole days.
+type visitRecord struct {
+	Hosts map[string]sightings `json:"hosts"`
+}
+
+// keepVisits keeps visits and the Cache in step until the Manager is closed.
+func (s *stages) keepVisits(ctx context.Context) {
+	if s.m.Hosts == nil {
+		return
+	}
+	saved := ""
+	for wait := firstVisitsSave; ; wait = visitsSaveEvery {
+		if s.recallVisits(ctx) == nil { // else it is written another time
+			if data, err := json.Marshal(s.visitRecord()); err == nil && string(data) != saved && s.store.put(ctx, visitsKey, data) == nil {
+				saved = string(data)
+			}
+		}
+		if sleep(ctx, wait) != nil {
+			return
+		}
+	}
+}
+
+// recallVisits brings what is known of the list's entries up to date with the list
+// and the Cache. An error was reported by store.
+func (s *stages) recallVisits(ctx context.Context) error {
+	s.visits.watch(s.m.Hosts.All(), s.now())
+	rec, err := s.savedVisits(ctx)
+	if err == nil {
+		s.mergeVisits(rec)
+	}
+	return err
+}
+
+// savedVisits returns what the Cache has. A damaged record counts as none.
+func (s *stages) savedVisits(ctx context.Context) (visitRecord, error) {
+	data, err := s.store.get(ctx, visitsKey)
+	if errors.Is(err, ErrCacheMiss) {
+		return visitRecord{}, nil
+	}
+	if err != nil {
+		return visitRecord{}, err
+	}
+	var rec visitRecord
+	if err := json.Unmarshal(data, &rec); err != nil {
+		s.audit.emit(Event{Kind: EventCacheEntryRejected, Reason: fmt.Sprintf("the entry under %q counts as missing", visitsKey), Err: err})
+		return visitRecord{}, nil
+	}
+	return rec, nil
+}
+
+// mergeVisits takes over what the record knows of entries that are on the list.
+func (s *stages) mergeVisits(rec visitRecord) {
+	v, now := s.visits, s.now()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for entry, seen := range rec.Hosts {
+		known := v.hosts[entry]
+		if known == nil || seen.Since.After(now) {
+			continue // not on the list, or by a clock that was ahead
+		}
+		if t := seen.Since.Unix(); !seen.Since.IsZero() && t < known.since && !known.fresh {
+			known.since = t
+		}
+		if t := seen.Asked.Unix(); !seen.Asked.After(now) && t > known.asked.Load() {
+			known.asked.Store(t)
+		}
+		if t := seen.Reached.Unix(); !seen.Reached.After(now) && t > known.reached.Load() {
+			known.reached.Store(t)
+		}
+	}
+}
+
+// visitRecord returns what is to be saved.
+func (s *stages) visitRecord() visitRecord {
+	rec := visitRecord{Hosts: make(map[string]sightings)}
+	for entry := range s.m.Hosts.All() {
+		if len(rec.Hosts) == maxWatched {
+			break
+		}
+		if seen, ok := s.visits.sightings(entry); ok {
+			rec.Hosts[entry] = sightings{dayOf(seen.Since), dayOf(seen.Asked), dayOf(seen.Reached)}
+		}
+	}
+	return rec
+}
+
+// dayOf drops the time of day: the record changes once a day and not each hour.
+func dayOf(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return t.UTC().Truncate(24 * time.Hour)
+}
+
+// changed follows a change of the list: what is added is watched from now on,
+// whatever was known of it once, and what is removed is forgotten, with the hosts
+// below a wildcard.
+func (v *visits) changed(c change, now time.Time) {
+	v.forgetEntries(c.removed)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, entry := range c.added {
+		if len(v.hosts) >= maxWatched {
+			return
+		}
+		v.add(entry, false, now).fresh = true
+	}
+}
+
+func (v *visits) forgetEntries(entries []string) {
+	parents := make(map[string]bool)
+	for _, entry := range entries {
+		v.forget(entry)
+		if parent, ok := strings.CutPrefix(entry, "*."); ok {
+			parents[parent] = true
+		}
+	}
+	if len(parents) == 0 {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for host, known := range v.hosts {
+		if _, parent, _ := strings.Cut(host, "."); known.unlisted && parents[parent] {
+			delete(v.hosts, host)
+			v.unlisted--
+		}
+	}
+}
