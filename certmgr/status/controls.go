@@ -1,0 +1,133 @@
+package status
+
+import (
+	"strconv"
+
+	"github.com/nostall/nostall/certmgr"
+)
+
+// stateChoices returns the links that filter by state. Each keeps the rest of the
+// query and begins at its first page.
+func stateChoices(r *report) []choiceView {
+	q := r.query
+	q.host, q.page = "", 1
+	choice := func(name, value, class string, n int) choiceView {
+		to := q
+		to.state = value
+		return choiceView{Name: name, Value: value, Class: class, Link: to.link(), Count: grouped(n),
+			Current: r.query.state == value && r.query.host == ""}
+	}
+	list := []choiceView{
+		choice("All", "", "", len(r.snap.Hosts)),
+		choice("Needs attention", attention, "", r.counts.attention),
+	}
+	for _, s := range states() {
+		list = append(list, choice(stateName(s), string(s), stateClass(s), r.counts.states[s]))
+	}
+	return list
+}
+
+func columns(q query) []column {
+	sorted := func(name, sort, class string) column {
+		to, c := q, column{Name: name, Class: class, Sort: "none"}
+		to.sort, to.page, to.reverse = sort, 1, false
+		if q.sort == sort {
+			to.reverse = !q.reverse
+			c.Sort = "ascending"
+			// The natural order of these two is from high to low.
+			if q.reverse != (sort == sortRefused || sort == sortState) {
+				c.Sort = "descending"
+			}
+		}
+		c.Link = to.link()
+		return c
+	}
+	return []column{
+		sorted("Host", sortHost, "host"),
+		sorted("State", sortState, "state"),
+		sorted("Certificate expires", sortExpiry, "expiry"),
+		sorted("Next renewal or attempt", sortNext, "next"),
+		sorted("Refused", sortRefused, "refused"),
+		{Name: "Last visitor", Class: "asked"},
+	}
+}
+
+// found says which hosts the table holds.
+func found(r *report) string {
+	all := len(r.snap.Hosts)
+	switch {
+	case r.query.host != "" && r.matched == 0:
+		return "Nothing is known of " + clean(r.query.host, maxText) +
+			": it has no certificate in memory, no issuance in flight and no failure."
+	case all == 0:
+		return "No host has a certificate in memory, an issuance in flight or a failure."
+	case r.matched == 0:
+		return "No host fits the filter."
+	}
+	text := plural(r.matched, "certificate", "certificates")
+	if r.matched < all {
+		text = grouped(r.matched) + " of " + plural(all, "certificate", "certificates")
+	}
+	if r.pages > 1 {
+		first := (r.query.page-1)*r.query.limit + 1
+		text += ", " + grouped(first) + " to " + grouped(first+len(r.hosts)-1)
+	}
+	return text
+}
+
+func pager(r *report) (links []pageLink) {
+	if r.pages == 1 {
+		return nil
+	}
+	link := func(name, rel string, page int) {
+		to := r.query
+		to.page = page
+		l := pageLink{Name: name, Rel: rel}
+		if page >= 1 && page <= r.pages && page != r.query.page {
+			l.Link = to.link()
+		}
+		links = append(links, l)
+	}
+	link("First", "", 1)
+	link("Previous", "prev", r.query.page-1)
+	links = append(links, pageLink{Name: "Page " + grouped(r.query.page) + " of " + grouped(r.pages)})
+	link("Next", "next", r.query.page+1)
+	link("Last", "", r.pages)
+	return links
+}
+
+// stateName returns a state as the page calls it.
+func stateName(s certmgr.HostState) string {
+	switch s {
+	case certmgr.StateValid:
+		return "Valid"
+	case certmgr.StateIssuing:
+		return "Issuing"
+	case certmgr.StateBackoff:
+		return "Backing off"
+	case certmgr.StateExpired:
+		return "Expired"
+	case certmgr.StateFailed:
+		return "Failed"
+	}
+	return clean(string(s), maxText)
+}
+
+// stateClass returns the class that page.css and page.html know a state by.
+func stateClass(s certmgr.HostState) string {
+	switch s {
+	case certmgr.StateBackoff:
+		return "backoff"
+	case certmgr.StateValid, certmgr.StateIssuing, certmgr.StateExpired, certmgr.StateFailed:
+		return string(s)
+	}
+	return "unknown"
+}
+
+func share(n, all uint64) string {
+	p := 100 * float64(n) / float64(all)
+	if p < 0.1 {
+		return "< 0.1%"
+	}
+	return strconv.FormatFloat(p, 'f', 1, 64) + "%"
+}

@@ -1,0 +1,30 @@
+package status_test
+
+import (
+	"log"
+	"net/http"
+
+	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/status"
+)
+
+// The page is for those who run the server, so it has a port of its own that only
+// this machine reaches. Look at it over ssh, for example:
+// ssh -L 6060:localhost:6060 server, then http://localhost:6060/debug/certs/.
+func ExampleHandler() {
+	m := &certmgr.Manager{
+		Prompt: certmgr.AcceptTOS,
+		Cache:  certmgr.DirCache("/var/lib/certs"),
+		Hosts:  certmgr.MustAllowlist("example.com", "www.example.com"),
+	}
+	defer m.Close()
+
+	internal := http.NewServeMux() // never http.DefaultServeMux of the public server
+	internal.Handle("/debug/certs/", status.Handler(m))
+	go func() {
+		log.Print(http.ListenAndServe("localhost:6060", internal))
+	}()
+
+	public := &http.Server{Addr: ":443", TLSConfig: m.TLSConfig(), Handler: http.NotFoundHandler()}
+	log.Print(public.ListenAndServeTLS("", ""))
+}

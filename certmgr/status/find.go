@@ -1,0 +1,94 @@
+package status
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nostall/nostall/certmgr"
+)
+
+// find returns the hosts that q's filter lets through, in their order.
+func find(hosts []certmgr.HostStatus, q query) []*certmgr.HostStatus {
+	found := make([]*certmgr.HostStatus, 0, len(hosts))
+	for i := range hosts {
+		h := &hosts[i]
+		switch {
+		case q.host != "" && h.Host != q.host,
+			q.text != "" && !strings.Contains(h.Host, q.text),
+			q.state == attention && !needsAttention(h),
+			q.state != "" && q.state != attention && string(h.State) != q.state:
+			continue
+		}
+		found = append(found, h)
+	}
+	return found
+}
+
+// arrange sorts hosts as q says, and those that are alike by name and key type.
+func arrange(hosts []*certmgr.HostStatus, q query) {
+	compare := map[string]func(a, b *certmgr.HostStatus) int{
+		sortState:   func(a, b *certmgr.HostStatus) int { return cmp.Compare(severity(a), severity(b)) },
+		sortHost:    func(a, b *certmgr.HostStatus) int { return strings.Compare(a.Host, b.Host) },
+		sortExpiry:  func(a, b *certmgr.HostStatus) int { return a.NotAfter.Compare(b.NotAfter) },
+		sortNext:    func(a, b *certmgr.HostStatus) int { return next(a).Compare(next(b)) },
+		sortRefused: func(a, b *certmgr.HostStatus) int { return cmp.Compare(b.Refused, a.Refused) },
+	}[q.sort]
+	sign := 1
+	if q.reverse {
+		sign = -1
+	}
+	slices.SortFunc(hosts, func(a, b *certmgr.HostStatus) int {
+		if c := missing(a, b, q.sort); c != 0 {
+			return c
+		}
+		if c := compare(a, b); c != 0 {
+			return sign * c
+		}
+		if c := strings.Compare(a.Host, b.Host); c != 0 {
+			return c
+		}
+		return strings.Compare(a.KeyType, b.KeyType)
+	})
+}
+
+// missing has what lacks the time that the order goes by come last, either way.
+func missing(a, b *certmgr.HostStatus, sort string) int {
+	var of func(*certmgr.HostStatus) time.Time
+	switch sort {
+	case sortExpiry:
+		of = func(h *certmgr.HostStatus) time.Time { return h.NotAfter }
+	case sortNext:
+		of = next
+	default:
+		return 0
+	}
+	switch aless, bless := of(a).IsZero(), of(b).IsZero(); {
+	case aless && !bless:
+		return 1
+	case bless && !aless:
+		return -1
+	}
+	return 0
+}
+
+// severity ranks hosts by what their visitors have of them, 0 is the worst.
+func severity(h *certmgr.HostStatus) int {
+	switch h.State {
+	case certmgr.StateExpired:
+		return 0
+	case certmgr.StateBackoff:
+		return 1
+	case certmgr.StateFailed:
+		return 2
+	case certmgr.StateIssuing:
+		return 3
+	case certmgr.StateValid:
+		if late(h) {
+			return 4
+		}
+		return 5
+	}
+	return 0 // unknown here: somebody should look
+}

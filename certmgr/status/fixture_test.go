@@ -1,0 +1,112 @@
+package status
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/nostall/nostall/certmgr"
+)
+
+// now is the moment of every Snapshot in these tests.
+var now = time.Date(2026, 11, 20, 14, 32, 7, 0, time.UTC)
+
+const (
+	caURL = "https://ca.example/directory"
+	day   = 24 * time.Hour
+)
+
+// still is a Source that always says the same.
+type still struct {
+	snap certmgr.Snapshot
+	nums certmgr.Metrics
+}
+
+func (s *still) Snapshot() certmgr.Snapshot { return s.snap }
+func (s *still) Metrics() certmgr.Metrics   { return s.nums }
+
+// valid returns a host with 30 of 90 days behind it.
+func valid(host string) certmgr.HostStatus {
+	return certmgr.HostStatus{Host: host, KeyType: "ECDSA", State: certmgr.StateValid, StateSince: now.Add(-30 * day),
+		NotBefore: now.Add(-30 * day), NotAfter: now.Add(60 * day), RenewAt: now.Add(30 * day), RenewBy: certmgr.RenewByLifetime}
+}
+
+// failing returns h after a failure, to be tried again after retry.
+func failing(h certmgr.HostStatus, state certmgr.HostState, retry time.Duration, cause string) certmgr.HostStatus {
+	h.State, h.StateSince, h.RetryAt = state, now.Add(-time.Hour), now.Add(retry)
+	h.Failure = &certmgr.IssuanceError{Host: h.Host, KeyType: h.KeyType, Stage: certmgr.StageChallenge, CA: caURL,
+		Attempt: "a1b2-3", Attempts: 3, Time: now.Add(-time.Hour), RetryAt: h.RetryAt, Err: errors.New(cause)}
+	return h
+}
+
+// everyState returns a host in each state, under names that say which, and what a
+// Manager knows besides.
+func everyState() *still {
+	issuing := certmgr.HostStatus{Host: "issuing.example", KeyType: "ECDSA", State: certmgr.StateIssuing,
+		StateSince: now.Add(-4 * time.Second), Issuing: true, Since: now.Add(-4 * time.Second), Stage: certmgr.StageChallenge,
+		Waiting: 3, Refused: 2}
+	renewing := valid("renewing.example")
+	renewing.Issuing, renewing.Since, renewing.Stage = true, now.Add(-2*time.Second), certmgr.StageFinalize
+	expired := valid("expired.example")
+	expired.State, expired.NotBefore, expired.NotAfter = certmgr.StateExpired, now.Add(-91*day), now.Add(-day)
+	expired.StateSince, expired.RenewAt, expired.RenewBy = expired.NotAfter, now.Add(-30*day), certmgr.RenewByRetry
+	backoff := failing(certmgr.HostStatus{Host: "backoff.example"}, certmgr.StateBackoff, 49*time.Minute,
+		"first <cause>\nsecond & last")
+	backoff.Refused, backoff.LastAsked = 12345, now.Add(-5*time.Hour)
+	suggested := valid("valid.example")
+	suggested.RenewBy, suggested.ExplanationURL, suggested.LastAsked = certmgr.RenewByCA, "https://ca.example/why?a=1&b=2", now
+	late := failing(valid("late.example"), certmgr.StateValid, 21*time.Hour, "rate limited")
+	late.RenewAt, late.RenewBy = late.RetryAt, certmgr.RenewByRetry
+	s := &still{}
+	s.snap = certmgr.Snapshot{Time: now, CA: caURL, Issuing: 1, Queued: 1, Waiting: 3, Refused: 4127}
+	s.snap.Hosts = []certmgr.HostStatus{
+		backoff, expired, failing(certmgr.HostStatus{Host: "failed.example", KeyType: "RSA"}, certmgr.StateFailed,
+			-time.Minute, "no route"),
+		issuing, late, renewing, suggested,
+	}
+	s.snap.RecentEvents = []certmgr.Event{
+		{Seq: 7, Time: now.Add(-time.Hour), Kind: certmgr.EventIssueFailed, Host: "backoff.example",
+			Stage: certmgr.StageChallenge, Duration: 3 * time.Second, RetryAt: now.Add(49 * time.Minute), Err: backoff.Failure},
+		{Seq: 8, Time: now.Add(-time.Minute), Kind: certmgr.EventRefused, Host: "backoff.example", Result: certmgr.ResultBackoff,
+			Count: 57, Decision: certmgr.Refused, Rule: "Backoff", RemoteAddr: "192.0.2.7:1234"},
+		{Seq: 9, Time: now.Add(-4 * time.Second), Kind: certmgr.EventIssuing, Host: "issuing.example",
+			KeyType: "ECDSA", Reason: "a visitor"},
+		{Seq: 10, Time: now, Kind: certmgr.EventHostListed, Host: "*.example.org", Reason: "new customer"},
+	}
+	s.nums = certmgr.Metrics{Time: now, Issued: 46, Handshakes: make(map[certmgr.HandshakeResult]uint64),
+		Failed: map[certmgr.Stage]uint64{certmgr.StageOrder: 0, certmgr.StageChallenge: 9}}
+	for _, r := range certmgr.HandshakeResults() {
+		s.nums.Handshakes[r] = 0
+	}
+	s.nums.Handshakes[certmgr.ResultServed], s.nums.Handshakes[certmgr.ResultBackoff] = 1_000_000, 4127
+	return s
+}
+
+// many returns n valid hosts, of which one in a hundred backs off.
+func many(n int) *still {
+	s := everyState()
+	s.snap.Hosts = nil
+	for i := range n {
+		h := valid(fmt.Sprintf("host-%05d.example", i))
+		h.NotAfter = h.NotAfter.Add(time.Duration(i%977) * time.Minute)
+		if i%100 == 99 {
+			h = failing(certmgr.HostStatus{Host: h.Host, KeyType: "ECDSA"}, certmgr.StateBackoff,
+				time.Duration(i)*time.Second, "the CA says no")
+		}
+		s.snap.Hosts = append(s.snap.Hosts, h)
+	}
+	return s
+}
+
+// get asks a handler of s for a target, as a browser does.
+func get(t testing.TB, s Source, target string) *httptest.ResponseRecorder {
+	t.Helper()
+	r := httptest.NewRequest(http.MethodGet, target, nil)
+	r.Header.Set("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
+	w := httptest.NewRecorder()
+	Handler(s).ServeHTTP(w, r)
+	return w
+}

@@ -1,0 +1,100 @@
+package status
+
+import (
+	"bytes"
+	"encoding/json"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/nostall/nostall/certmgr"
+)
+
+// A Source is where a Handler gets what it shows. *certmgr.Manager is one; another
+// may stand before it, to leave hosts out for example. Both methods are called once
+// for each request and must be safe for concurrent use.
+type Source interface {
+	Snapshot() certmgr.Snapshot
+	Metrics() certmgr.Metrics
+}
+
+var _ Source = (*certmgr.Manager)(nil)
+
+// Handler returns a handler that shows s, which must not be nil, as a page or as
+// JSON. It is safe for concurrent use and holds no lock while it writes. Do not
+// let strangers reach it: see the package's documentation.
+func Handler(s Source) http.Handler { return &handler{source: s} }
+
+type handler struct{ source Source }
+
+// ServeHTTP implements http.Handler.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	setHeaders(w.Header())
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "This page can be read only: use GET or HEAD.", http.StatusMethodNotAllowed)
+		return
+	}
+	q, err := parseQuery(r.URL.RawQuery)
+	if err != nil {
+		http.Error(w, "This query cannot be answered: "+err.Error()+".", http.StatusBadRequest)
+		return
+	}
+	if q.format == "" && wantsJSON(r.Header.Values("Accept")) {
+		q.format = formatJSON
+	}
+	rep := newReport(h.source.Snapshot(), h.source.Metrics(), q)
+	// The answer is complete before its first byte is sent, or it is an error.
+	var body bytes.Buffer
+	if q.format == formatJSON {
+		w.Header().Set("Content-Type", "application/json")
+		enc := json.NewEncoder(&body) // which escapes <, > and &
+		enc.SetIndent("", "  ")
+		err = enc.Encode(rep.json())
+	} else {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		err = page.Execute(&body, newView(rep))
+	}
+	if err != nil {
+		http.Error(w, "The status cannot be shown: "+clean(err.Error(), maxText)+".", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
+	if r.Method == http.MethodGet {
+		body.WriteTo(w) // fails if the client is gone
+	}
+}
+
+// setHeaders sets what holds for every answer, errors too.
+func setHeaders(h http.Header) {
+	h.Set("Content-Security-Policy", contentPolicy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer") // the address may hold a host's name
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Vary", "Accept")
+}
+
+// wantsJSON reports whether a client says that it prefers JSON to a page (RFC 9110,
+// section 12.5.1). Clients that take anything get the page.
+func wantsJSON(accept []string) bool {
+	var page, json float64
+	for _, item := range strings.Split(strings.Join(accept, ","), ",") {
+		mediaType, params, err := mime.ParseMediaType(item)
+		if err != nil {
+			continue
+		}
+		weight, err := strconv.ParseFloat(params["q"], 64)
+		if err != nil {
+			weight = 1
+		}
+		switch mediaType {
+		case "application/json":
+			json = max(json, weight)
+		case "text/html", "application/xhtml+xml":
+			page = max(page, weight)
+		}
+	}
+	return json > page
+}

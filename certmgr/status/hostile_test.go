@@ -1,0 +1,144 @@
+package status
+
+import (
+	"encoding/json"
+	"errors"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/nostall/nostall/certmgr"
+)
+
+// hostile are texts that a stranger's SNI, a peer or a CA may hold. None may come
+// through as it is.
+var hostile = []string{
+	`<script>alert(1)</script>`,
+	`</style><script>alert(1)</script>`,
+	`</title><img src=x onerror=alert(1)>`,
+	`"><svg/onload=alert(1)>`,
+	`' autofocus onfocus=alert(1) x='`,
+	`--><iframe src=javascript:alert(1)>`,
+	`]]><x:script xmlns:x="http://www.w3.org/1999/xhtml">alert(1)</x:script>`,
+	"a\u2028b\u2029<b>c",
+	"right\u202eto<left>",
+	"nul\x00<x>\x1b[2J",
+	"broken \xff\xfe<utf-8>",
+	"a\r\nSet-Cookie: x=<y>",
+	"{{.}}<{{template \"time\"}}>",
+	strings.Repeat("<b>", 100_000),
+}
+
+// poison returns a Source that says a text wherever strangers, peers and CAs have a
+// say, and if all is set wherever there is a text at all.
+func poison(s string, all bool) *still {
+	p := everyState()
+	p.snap.CA, p.snap.CAUnavailable, p.snap.CAFailure = s, now.Add(day), errors.New(s)
+	for i := range p.snap.Hosts {
+		h := &p.snap.Hosts[i]
+		h.Host, h.ExplanationURL = h.Host+s, "https://ca.example/"+s
+		if h.Failure != nil {
+			h.Failure = &certmgr.IssuanceError{Host: s, CA: s, Attempt: s, Attempts: 2, Time: now,
+				Err: errors.Join(errors.New(s), errors.New(s))}
+		}
+	}
+	e := certmgr.Event{Kind: certmgr.EventRefused, Host: s, Rule: s, Decision: certmgr.Refused, Result: certmgr.ResultBusy,
+		RemoteAddr: s, SNI: s + "x", ALPN: s, Attempt: s, Stage: certmgr.StageOrder, Reason: s, CA: s, OrderURL: s,
+		ExplanationURL: s, Err: errors.New(s)}
+	if all {
+		for i := range p.snap.Hosts {
+			h := &p.snap.Hosts[i]
+			h.KeyType, h.RenewBy, h.Stage = s, certmgr.RenewBy(s), certmgr.Stage(s)
+			if h.Failure != nil {
+				h.Failure.KeyType, h.Failure.Stage = s, certmgr.Stage(s)
+			}
+		}
+		p.snap.Hosts[0].State = certmgr.HostState(s)
+		e.Kind, e.Result, e.Decision = certmgr.EventKind(s), certmgr.HandshakeResult(s), certmgr.Decision(s)
+		e.Stage, e.KeyType, e.Serial = certmgr.Stage(s), s, s
+		p.nums.Failed[certmgr.Stage(s)] = 1
+	}
+	p.snap.RecentEvents = []certmgr.Event{e}
+	return p
+}
+
+func TestHostileTextIsEscaped(t *testing.T) {
+	plain := get(t, poison("x", true), "/").Body.String()
+	tag := regexp.MustCompile(`<[A-Za-z!/][^>]*>`)
+	names := regexp.MustCompile(`^</?[A-Za-z!]+`)
+	tags := func(page string) (list []string) {
+		for _, found := range tag.FindAllString(page, -1) {
+			// Names that cannot be are no links.
+			if name := names.FindString(found); name != "<a" && name != "</a" {
+				list = append(list, name)
+			}
+		}
+		return list
+	}
+	for _, s := range hostile {
+		name := url.QueryEscape(s[:min(len(s), 100)])
+		for _, query := range []string{"/", "/?q=" + name, "/?host=" + name} {
+			page := get(t, poison(s, true), query).Body.String()
+			if strings.Contains(page, s) || strings.Contains(page, strings.ToLower(s)) {
+				t.Errorf("%.30q: %.30s holds it as it is", s, query)
+			}
+			if query == "/" && strings.Join(tags(page), "") != strings.Join(tags(plain), "") {
+				t.Errorf("%.30q: the page has other elements than with a plain text", s)
+			}
+			if i := strings.IndexAny(page, "\x00\u202e\u2028\x1b\ufffd"); i >= 0 {
+				t.Errorf("%.30q: %.30s holds characters that deceive, at %q", s, query, page[max(0, i-20):i+10])
+			}
+			if len(page) > 200_000 {
+				t.Errorf("%.30q: %.30s has %d bytes", s, query, len(page))
+			}
+		}
+	}
+}
+
+func TestHostileTextIsEscapedInJSON(t *testing.T) {
+	for _, s := range hostile {
+		if body := get(t, poison(s, true), "/?format=json").Body.String(); strings.ContainsAny(body, "<>&") {
+			t.Errorf("%.30q: the JSON could be taken for HTML", s)
+		}
+		w := get(t, poison(s, false), "/?format=json")
+		if !json.Valid(w.Body.Bytes()) || w.Header().Get("Content-Type") != "application/json" {
+			t.Errorf("%.30q: no JSON: %.200s", s, w.Body)
+		}
+		if strings.ContainsAny(w.Body.String(), "\u2028\u202e\x00\x1b") {
+			t.Errorf("%.30q: the JSON holds characters that deceive", s)
+		}
+	}
+}
+
+func TestOnlyWebAddressesBecomeLinks(t *testing.T) {
+	for address, link := range map[string]bool{
+		"https://ca.example/why?a=1&b=2#c":           true,
+		"http://ca.example":                          true,
+		"HTTPS://ca.example/":                        true,
+		"javascript:alert(1)":                        false,
+		"JavaScript://ca.example/%0aalert(1)":        false,
+		" javascript:alert(1)":                       false,
+		"data:text/html,<script>alert(1)</script>":   false,
+		"vbscript:x":                                 false,
+		"file:///etc/passwd":                         false,
+		"//ca.example/":                              false,
+		"/relative":                                  false,
+		"https://":                                   false,
+		"https:opaque":                               false,
+		"https://user:password@ca.example/":          false,
+		"https://ca.example/\x00":                    false,
+		"https://ca.example\" onclick=\"alert(1)":    false,
+		"https://ca.example/\"onclick=\"alert(1)//'": true, // escaped
+	} {
+		h := valid("a.example")
+		h.RenewBy, h.ExplanationURL = certmgr.RenewByCA, address
+		page := get(t, &still{snap: certmgr.Snapshot{Time: now, Hosts: []certmgr.HostStatus{h}}}, "/").Body.String()
+		if got := strings.Contains(page, `rel="noreferrer">reason</a>`); got != link {
+			t.Errorf("%q became a link: %v, want %v", address, got, link)
+		}
+		if regexp.MustCompile(`<a [^>]*onclick="`).MatchString(page) || strings.Contains(page, `href="javascript`) {
+			t.Errorf("%q got out of its attribute", address)
+		}
+	}
+}

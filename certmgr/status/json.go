@@ -1,0 +1,145 @@
+package status
+
+import (
+	"time"
+
+	"github.com/nostall/nostall/certmgr"
+)
+
+// The JSON form. The package's documentation describes it: what changes here
+// changes there.
+type (
+	reportJSON struct {
+		Time    time.Time       `json:"time,omitzero"`
+		Closed  bool            `json:"closed"`
+		CA      caJSON          `json:"ca"`
+		Counts  countsJSON      `json:"counts"`
+		Totals  totalsJSON      `json:"totals"`
+		Matched int             `json:"matched"`
+		Page    int             `json:"page"`
+		Pages   int             `json:"pages"`
+		Limit   int             `json:"limit"`
+		Hosts   []hostJSON      `json:"hosts"`
+		Events  []certmgr.Event `json:"events"`
+	}
+
+	caJSON struct {
+		Directory string    `json:"directory"`
+		Available bool      `json:"available"`
+		RetryAt   time.Time `json:"retry_at,omitzero"`
+		Error     string    `json:"error,omitempty"`
+	}
+
+	countsJSON struct {
+		Hosts           int                       `json:"hosts"`
+		States          map[certmgr.HostState]int `json:"states"`
+		Attention       int                       `json:"attention"`
+		RenewalsFailing int                       `json:"renewals_failing"`
+		BackingOff      int                       `json:"backing_off"`
+		InFlight        int                       `json:"in_flight"`
+		Issuing         int                       `json:"issuing"`
+		Queued          int                       `json:"queued"`
+		Waiting         int                       `json:"waiting"`
+		SoonestExpiry   *expiryJSON               `json:"soonest_expiry,omitempty"`
+	}
+
+	expiryJSON struct {
+		Host     string    `json:"host"`
+		KeyType  string    `json:"key_type"`
+		NotAfter time.Time `json:"not_after,omitzero"`
+	}
+
+	totalsJSON struct {
+		Handshakes    map[certmgr.HandshakeResult]uint64 `json:"handshakes"`
+		Refused       uint64                             `json:"refused"`
+		Issued        uint64                             `json:"issued"`
+		Failed        map[certmgr.Stage]uint64           `json:"failed"`
+		EventsDropped uint64                             `json:"events_dropped"`
+	}
+
+	hostJSON struct {
+		Host           string            `json:"host"`
+		KeyType        string            `json:"key_type,omitempty"`
+		State          certmgr.HostState `json:"state"`
+		StateSince     time.Time         `json:"state_since,omitzero"`
+		Attention      bool              `json:"attention"`
+		NotBefore      time.Time         `json:"not_before,omitzero"`
+		NotAfter       time.Time         `json:"not_after,omitzero"`
+		RenewAt        time.Time         `json:"renew_at,omitzero"`
+		RenewBy        certmgr.RenewBy   `json:"renew_by,omitempty"`
+		ExplanationURL string            `json:"explanation_url,omitempty"`
+		InFlight       *inFlightJSON     `json:"in_flight,omitempty"`
+		Failure        *failureJSON      `json:"failure,omitempty"`
+		RetryAt        time.Time         `json:"retry_at,omitzero"`
+		Refused        uint64            `json:"refused"`
+		LastAsked      time.Time         `json:"last_asked,omitzero"`
+	}
+
+	inFlightJSON struct {
+		Since   time.Time     `json:"since,omitzero"`
+		Stage   certmgr.Stage `json:"stage"`
+		Waiting int           `json:"waiting"`
+	}
+
+	failureJSON struct {
+		Stage    certmgr.Stage `json:"stage"`
+		Time     time.Time     `json:"time,omitzero"`
+		Attempts int           `json:"attempts"`
+		Attempt  string        `json:"attempt,omitempty"`
+		CA       string        `json:"ca,omitempty"`
+		Error    string        `json:"error"`
+	}
+)
+
+func (r *report) json() reportJSON {
+	s, c := &r.snap, r.counts
+	j := reportJSON{
+		Time: utc(s.Time), Closed: s.Closed,
+		CA: caJSON{Directory: clean(s.CA, maxText), Available: s.CAUnavailable.IsZero()},
+		Counts: countsJSON{Hosts: len(s.Hosts), States: c.states, Attention: c.attention, RenewalsFailing: c.late,
+			BackingOff: c.backingOff, InFlight: c.inFlight, Issuing: s.Issuing, Queued: s.Queued, Waiting: s.Waiting},
+		Totals: totalsJSON{Handshakes: r.metrics.Handshakes, Refused: s.Refused, Issued: r.metrics.Issued,
+			Failed: r.metrics.Failed, EventsDropped: r.metrics.EventsDropped},
+		Matched: r.matched, Page: r.query.page, Pages: r.pages, Limit: r.query.limit,
+		Hosts: make([]hostJSON, 0, len(r.hosts)), Events: r.events,
+	}
+	if !j.CA.Available {
+		j.CA.RetryAt, j.CA.Error = utc(s.CAUnavailable), errorText(s.CAFailure, maxText)
+	}
+	if h := c.soonest; h != nil {
+		j.Counts.SoonestExpiry = &expiryJSON{Host: clean(h.Host, maxText), KeyType: h.KeyType, NotAfter: utc(h.NotAfter)}
+	}
+	for _, h := range r.hosts {
+		j.Hosts = append(j.Hosts, newHostJSON(h))
+	}
+	if j.Events == nil {
+		j.Events = []certmgr.Event{} // an empty list, not null
+	}
+	return j
+}
+
+func newHostJSON(h *certmgr.HostStatus) hostJSON {
+	j := hostJSON{
+		Host: clean(h.Host, maxText), KeyType: h.KeyType, State: h.State, StateSince: utc(h.StateSince),
+		Attention: needsAttention(h), NotBefore: utc(h.NotBefore), NotAfter: utc(h.NotAfter), RenewAt: utc(h.RenewAt),
+		RenewBy: h.RenewBy, ExplanationURL: clean(h.ExplanationURL, maxText), RetryAt: utc(h.RetryAt), Refused: h.Refused,
+		LastAsked: utc(h.LastAsked),
+	}
+	if h.Issuing {
+		j.InFlight = &inFlightJSON{Since: utc(h.Since), Stage: h.Stage, Waiting: h.Waiting}
+	}
+	if f := h.Failure; f != nil {
+		j.Failure = &failureJSON{Stage: f.Stage, Time: utc(f.Time), Attempts: f.Attempts, Attempt: clean(f.Attempt, maxText),
+			CA: clean(f.CA, maxText), Error: errorText(f.Err, maxText)}
+	}
+	return j
+}
+
+// utc returns t in UTC, or zero where JSON has no form for it: a CA may date a
+// certificate to the year 10000.
+func utc(t time.Time) time.Time {
+	if t = t.UTC(); t.Year() < 0 || t.Year() > 9999 {
+		return time.Time{}
+	}
+	return t
+}

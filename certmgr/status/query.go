@@ -1,0 +1,173 @@
+package status
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/nostall/nostall/certmgr"
+)
+
+// query is what a request asks for.
+type query struct {
+	text    string // part of the host's name
+	host    string // the host's name
+	state   string // a certmgr.HostState, attention or empty
+	sort    string // one of sorts
+	reverse bool
+	page    int // from 1
+	limit   int
+	format  string // formatHTML, formatJSON or empty
+}
+
+const (
+	formatHTML = "html"
+	formatJSON = "json"
+
+	attention = "attention"
+
+	maxQuery     = 4096    // bytes of all parameters
+	maxName      = 253     // bytes of a host name (RFC 1035, section 2.3.4, less the length bytes)
+	maxPage      = 1 << 20 // far more than there are, and no overflow
+	maxLimit     = 1000
+	defaultLimit = 100
+)
+
+// states returns the states in the order of sort=state, worst for visitors first.
+func states() []certmgr.HostState {
+	return []certmgr.HostState{
+		certmgr.StateExpired, certmgr.StateBackoff, certmgr.StateFailed, certmgr.StateIssuing, certmgr.StateValid,
+	}
+}
+
+// The orders of hosts; the first one is the default.
+const (
+	sortState   = "state"
+	sortHost    = "host"
+	sortExpiry  = "expiry"
+	sortNext    = "next"
+	sortRefused = "refused"
+)
+
+func sorts() []string { return []string{sortState, sortHost, sortExpiry, sortNext, sortRefused} }
+
+func newQuery() query { return query{sort: sortState, page: 1, limit: defaultLimit} }
+
+// parseQuery reads the parameters. Parameters that are empty, as a form sends
+// them, and unknown ones do not count.
+func parseQuery(raw string) (query, error) {
+	q := newQuery()
+	if len(raw) > maxQuery {
+		return q, fmt.Errorf("it has more than %d bytes", maxQuery)
+	}
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return q, errors.New("it is not well formed") // the error would quote it
+	}
+	if q.text, err = name(values, "q"); err != nil {
+		return q, err
+	}
+	if q.host, err = name(values, "host"); err != nil {
+		return q, err
+	}
+	allowed := []string{attention}
+	for _, s := range states() {
+		allowed = append(allowed, string(s))
+	}
+	if q.state, err = choice(values, "state", "", allowed); err != nil {
+		return q, err
+	}
+	order := values.Get("sort")
+	values.Set("sort", strings.TrimPrefix(order, "-"))
+	if q.sort, err = choice(values, "sort", sortState, sorts()); err != nil {
+		return q, fmt.Errorf("%w, or one of these after a minus", err)
+	}
+	q.reverse = strings.HasPrefix(order, "-")
+	if q.page, err = number(values, "page", 1, maxPage); err != nil {
+		return q, err
+	}
+	if q.limit, err = number(values, "limit", defaultLimit, maxLimit); err != nil {
+		return q, err
+	}
+	q.format, err = choice(values, "format", "", []string{formatHTML, formatJSON})
+	return q, err
+}
+
+// name returns a host name, or a part of one, as hosts are written in a Snapshot.
+func name(values url.Values, key string) (string, error) {
+	v := strings.TrimSpace(values.Get(key))
+	if len(v) > maxName {
+		return "", fmt.Errorf("%s has more than %d bytes", key, maxName)
+	}
+	if v != clean(v, maxName) {
+		return "", fmt.Errorf("%s has characters that cannot be shown", key)
+	}
+	v = strings.ToLower(v)
+	if key == "host" {
+		v = strings.TrimSuffix(v, ".")
+	}
+	return v, nil
+}
+
+func choice(values url.Values, key, missing string, allowed []string) (string, error) {
+	v := values.Get(key)
+	if v == "" {
+		return missing, nil
+	}
+	if !slices.Contains(allowed, v) {
+		return "", fmt.Errorf("%s must be one of %s", key, strings.Join(allowed, ", "))
+	}
+	return v, nil
+}
+
+func number(values url.Values, key string, missing, most int) (int, error) {
+	v := values.Get(key)
+	if v == "" {
+		return missing, nil
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 || n > most {
+		return 0, fmt.Errorf("%s must be a number from 1 to %d", key, most)
+	}
+	return n, nil
+}
+
+// link returns the relative address of what q asks for.
+func (q query) link() string {
+	values := make(url.Values)
+	set := func(key, v, missing string) {
+		if v != missing {
+			values.Set(key, v)
+		}
+	}
+	set("q", q.text, "")
+	set("host", q.host, "")
+	set("state", q.state, "")
+	set("sort", q.order(), sortState)
+	set("page", strconv.Itoa(q.page), "1")
+	set("limit", strconv.Itoa(q.limit), strconv.Itoa(defaultLimit))
+	set("format", q.format, "")
+	return "?" + values.Encode()
+}
+
+// hostLink returns the relative address of what is known of a host, or nothing if
+// it is not a name that parseQuery takes.
+func hostLink(host string) string {
+	q := newQuery()
+	q.host = host
+	if _, err := parseQuery(strings.TrimPrefix(q.link(), "?")); err != nil || strings.Contains(host, "*") {
+		return "" // the allowlist's wildcards have events, but are no hosts
+	}
+	return q.link()
+}
+
+// order returns the parameter sort.
+func (q query) order() string {
+	if q.reverse {
+		return "-" + q.sort
+	}
+	return q.sort
+}

@@ -1,0 +1,96 @@
+package status
+
+import (
+	"time"
+
+	"github.com/nostall/nostall/certmgr"
+)
+
+// report is what a request gets, before it has a form.
+type report struct {
+	query   query // its page is one that there is
+	snap    certmgr.Snapshot
+	metrics certmgr.Metrics
+	counts  counts
+	matched int
+	pages   int
+	hosts   []*certmgr.HostStatus // those of the page
+	events  []certmgr.Event       // oldest first
+}
+
+// counts is how all hosts stand. They are those of the Snapshot and not of the
+// Metrics, which are of another moment, so that they fit the hosts.
+type counts struct {
+	states     map[certmgr.HostState]int
+	attention  int
+	late       int // valid certificates whose renewal fails
+	backingOff int // hosts whose next attempt is not due yet
+	inFlight   int
+	soonest    *certmgr.HostStatus // the valid one that expires first, or nil
+}
+
+func newReport(snap certmgr.Snapshot, metrics certmgr.Metrics, q query) *report {
+	r := &report{query: q, snap: snap, metrics: metrics, counts: count(snap)}
+	found := find(snap.Hosts, q)
+	arrange(found, q)
+	r.matched = len(found)
+	r.pages = max(1, (len(found)+q.limit-1)/q.limit)
+	r.query.page = min(q.page, r.pages)
+	first := (r.query.page - 1) * q.limit
+	r.hosts = found[first:min(first+q.limit, len(found))]
+	r.events = snap.RecentEvents
+	if q.host != "" {
+		r.events = nil
+		for _, e := range snap.RecentEvents {
+			if e.Host == q.host {
+				r.events = append(r.events, e)
+			}
+		}
+	}
+	return r
+}
+
+func count(snap certmgr.Snapshot) counts {
+	c := counts{states: make(map[certmgr.HostState]int)}
+	for _, s := range states() {
+		c.states[s] = 0
+	}
+	for i := range snap.Hosts {
+		h := &snap.Hosts[i]
+		c.states[h.State]++
+		if needsAttention(h) {
+			c.attention++
+		}
+		if late(h) {
+			c.late++
+		}
+		if snap.Time.Before(h.RetryAt) {
+			c.backingOff++
+		}
+		if h.Issuing {
+			c.inFlight++
+		}
+		if h.State == certmgr.StateValid && (c.soonest == nil || h.NotAfter.Before(c.soonest.NotAfter)) {
+			c.soonest = h
+		}
+	}
+	return c
+}
+
+// late reports whether a certificate is valid but could not be renewed.
+func late(h *certmgr.HostStatus) bool { return h.State == certmgr.StateValid && h.Failure != nil }
+
+// needsAttention reports whether somebody should look at a host. A first attempt
+// is no reason.
+func needsAttention(h *certmgr.HostStatus) bool {
+	return h.Failure != nil || h.State != certmgr.StateValid && h.State != certmgr.StateIssuing
+}
+
+// next returns when a host's certificate is renewed or tried for again. Zero: with
+// the next visitor.
+func next(h *certmgr.HostStatus) time.Time {
+	if h.Failure != nil && !h.RetryAt.IsZero() {
+		return h.RetryAt
+	}
+	return h.RenewAt
+}

@@ -1,0 +1,202 @@
+package status
+
+import (
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/nostall/nostall/certmgr"
+)
+
+// row is a host of the table.
+type row struct {
+	Key     string // tells rows apart
+	Host    string
+	KeyType string
+	Link    string // to the host's own page
+	State   string
+	Class   string
+	Late    bool // valid, but its renewal fails
+	Since   *moment
+	Flight  *flightView
+
+	Expiry *moment
+	Bar    *bar
+
+	Next    *moment
+	Why     string
+	WhyLink string
+
+	Refused string // empty: none
+	Asked   string // when the last visitor came; empty: none
+	Failure *failureView
+	Details []detail // on the host's own page
+}
+
+type flightView struct {
+	Since   *moment // nil: when the state began
+	Stage   string
+	Waiting string // empty: nobody
+	Renewal bool
+}
+
+type failureView struct {
+	Stage, Count, Cause string
+	At                  *moment
+	Then                string // what happens next
+	Retry               *moment
+}
+
+// detail is a fact of a host that its row has no room for.
+type detail struct{ Name, Value string }
+
+// bar is a certificate's life from its first moment to its end, drawn 100 wide.
+type bar struct {
+	Gone  string // how much of it is over
+	Renew string // where its renewal is due, or empty
+	Class string
+}
+
+// longCause and shortCause bound the cause on a host's own page and in the table,
+// in bytes.
+const (
+	longCause  = maxText
+	shortCause = 280
+)
+
+func newRow(h *certmgr.HostStatus, now time.Time, alone bool) row {
+	host, keyType := clean(h.Host, maxName), clean(h.KeyType, maxName)
+	r := row{
+		Key: host + "/" + keyType, Host: host, KeyType: keyType, Link: hostLink(h.Host),
+		State: stateName(h.State), Class: stateClass(h.State), Late: late(h),
+		Since: newMoment(h.StateSince, now), Expiry: newMoment(h.NotAfter, now), Bar: newBar(h, now),
+		Asked: asked(h.LastAsked, now), Failure: newFailure(h, now, alone),
+	}
+	if h.Refused > 0 {
+		r.Refused = grouped(h.Refused)
+	}
+	if h.Issuing {
+		r.Flight = &flightView{Stage: clean(string(h.Stage), maxName), Renewal: h.State == certmgr.StateValid}
+		if !h.Since.Equal(h.StateSince) { // or the state has said it
+			r.Flight.Since = newMoment(h.Since, now)
+		}
+		if h.Waiting > 0 {
+			r.Flight.Waiting = plural(h.Waiting, "handshake waits", "handshakes wait")
+		}
+	}
+	r.Next, r.Why, r.WhyLink = nextStep(h, now)
+	if alone {
+		r.Details = details(h)
+	}
+	return r
+}
+
+// asked says when the last visitor came, which is known to the hour.
+func asked(t, now time.Time) string {
+	switch {
+	case t.IsZero():
+		return ""
+	case now.Sub(t) < time.Hour:
+		return "this hour"
+	}
+	return newMoment(t, now).Relative
+}
+
+// nextStep returns when something will be tried, and why then.
+func nextStep(h *certmgr.HostStatus, now time.Time) (at *moment, why, link string) {
+	at = newMoment(next(h), now)
+	switch {
+	case h.Issuing:
+		return nil, "", ""
+	case h.State == certmgr.StateFailed, h.State == certmgr.StateExpired:
+		if h.Failure == nil || !now.Before(next(h)) {
+			return nil, "with the next visitor", ""
+		}
+		return at, "retry", ""
+	case h.Failure != nil:
+		return at, "retry", ""
+	}
+	switch h.RenewBy {
+	case certmgr.RenewByCA:
+		return at, "as the CA suggests (ARI)", webLink(h.ExplanationURL)
+	case certmgr.RenewByLifetime:
+		return at, "by its lifetime", ""
+	}
+	return at, clean(string(h.RenewBy), maxName), ""
+}
+
+func newFailure(h *certmgr.HostStatus, now time.Time, alone bool) *failureView {
+	f := h.Failure
+	if f == nil {
+		return nil
+	}
+	bound := shortCause
+	if alone {
+		bound = longCause
+	}
+	v := &failureView{Stage: clean(string(f.Stage), maxName), Cause: errorText(f.Err, bound), At: newMoment(f.Time, now)}
+	if f.Attempts > 1 {
+		v.Count = ordinal(f.Attempts) + " in a row"
+	}
+	switch {
+	case h.Issuing:
+		v.Then = "The next attempt is in flight."
+	case h.State == certmgr.StateValid:
+		v.Then, v.Retry = "The valid certificate is served. Next attempt", newMoment(next(h), now)
+	case now.Before(h.RetryAt):
+		v.Then, v.Retry = "Visitors are refused. Next attempt", newMoment(h.RetryAt, now)
+	default:
+		v.Then = "The next visitor begins an attempt."
+	}
+	return v
+}
+
+// newBar returns nil for a host without a certificate.
+func newBar(h *certmgr.HostStatus, now time.Time) *bar {
+	life := h.NotAfter.Sub(h.NotBefore)
+	if h.NotAfter.IsZero() || h.NotBefore.IsZero() || life <= 0 {
+		return nil
+	}
+	at := func(t time.Time) string {
+		p := 100 * float64(t.Sub(h.NotBefore)) / float64(life)
+		return strconv.FormatFloat(math.Min(100, math.Max(0, p)), 'f', 1, 64)
+	}
+	b := &bar{Gone: at(now), Class: "fine"}
+	if !h.RenewAt.IsZero() {
+		b.Renew = at(h.RenewAt)
+	}
+	switch {
+	case !now.Before(h.NotAfter):
+		b.Class = "over"
+	case late(h):
+		b.Class = "late"
+	}
+	return b
+}
+
+func details(h *certmgr.HostStatus) (list []detail) {
+	add := func(name, value string) {
+		if value != "" {
+			list = append(list, detail{name, value})
+		}
+	}
+	when := func(name string, t time.Time) {
+		if !t.IsZero() {
+			add(name, t.UTC().Format("2006-01-02 15:04:05"))
+		}
+	}
+	when("State since", h.StateSince)
+	when("Valid from", h.NotBefore)
+	when("Valid until", h.NotAfter)
+	when("Renewal due", h.RenewAt)
+	add("Renewed by", clean(string(h.RenewBy), maxName))
+	add("The CA's explanation", clean(h.ExplanationURL, maxText))
+	when("Issuing since", h.Since)
+	when("Next attempt", h.RetryAt)
+	if f := h.Failure; f != nil {
+		when("Last failure", f.Time)
+		add("Failed attempt", clean(f.Attempt, maxName))
+		add("Failed at CA", clean(f.CA, maxText))
+	}
+	return list
+}

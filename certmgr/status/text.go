@@ -1,0 +1,139 @@
+package status
+
+import (
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// maxText bounds a text that comes from strangers or a CA, in bytes.
+const maxText = 1024
+
+// clean returns a text as one line of at most max bytes in which nothing is
+// invisible or turns the direction of writing. Escaping it for HTML or JSON is
+// another matter and done as well.
+func clean(s string, max int) string {
+	if len(s) > 4*max {
+		s = s[:4*max]
+	}
+	for _, r := range s {
+		if !strconv.IsPrint(r) || r == utf8.RuneError {
+			q := strconv.Quote(s)
+			s = strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
+			break
+		}
+	}
+	if len(s) <= max {
+		return s
+	}
+	const cut = "…"
+	n := max - len(cut)
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + cut
+}
+
+// errorText returns an error as one line. Joined errors are a line each.
+func errorText(err error, max int) string {
+	if err == nil {
+		return ""
+	}
+	return clean(strings.ReplaceAll(err.Error(), "\n", "; "), max)
+}
+
+// webLink returns an address that may become a link, or nothing: a CA could send
+// one that runs a script.
+func webLink(s string) string {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && u.Scheme != "http" {
+		return ""
+	}
+	return u.String()
+}
+
+// A moment is a time as the page shows it.
+type moment struct {
+	Machine  string // for the attribute datetime
+	Relative string // "in 12 days"
+	Absolute string // the time of day, with the date if that is not today's, in UTC
+}
+
+func newMoment(t, now time.Time) *moment {
+	if t.IsZero() {
+		return nil
+	}
+	m := &moment{Machine: t.UTC().Format(time.RFC3339), Absolute: absolute(t, now)}
+	switch d := t.Sub(now); {
+	case d >= time.Second:
+		m.Relative = "in " + length(d)
+	case d <= -time.Second:
+		m.Relative = length(-d) + " ago"
+	default:
+		m.Relative = "now"
+	}
+	return m
+}
+
+func absolute(t, now time.Time) string {
+	t, now = t.UTC(), now.UTC()
+	switch d := t.Sub(now).Abs(); {
+	case t.Format(time.DateOnly) == now.Format(time.DateOnly):
+		return t.Format(time.TimeOnly)
+	case d < 48*time.Hour:
+		return t.Format("2006-01-02 15:04")
+	}
+	return t.Format(time.DateOnly)
+}
+
+// length returns a duration in one unit, the largest of which there are two.
+func length(d time.Duration) string {
+	const day, year = 24 * time.Hour, 365 * 24 * time.Hour
+	switch {
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s", d/time.Second)
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min", d/time.Minute)
+	case d < 2*day:
+		return fmt.Sprintf("%d h", d/time.Hour)
+	case d < 2*year:
+		return fmt.Sprintf("%d days", d/day)
+	}
+	return fmt.Sprintf("%d years", d/year)
+}
+
+// grouped returns a number with commas between the thousands.
+func grouped[N int | uint64](n N) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// plural returns a number and its noun: one or many.
+func plural[N int | uint64](n N, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return grouped(n) + " " + many
+}
+
+// ordinal returns 1st, 2nd, 3rd and so on.
+func ordinal(n int) string {
+	suffix := "th"
+	if tens := n % 100 / 10; tens != 1 {
+		switch n % 10 {
+		case 1:
+			suffix = "st"
+		case 2:
+			suffix = "nd"
+		case 3:
+			suffix = "rd"
+		}
+	}
+	return grouped(n) + suffix
+}
