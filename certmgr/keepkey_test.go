@@ -4,7 +4,6 @@ import (
 	"errors"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"golang.org/x/crypto/acme"
@@ -91,17 +90,7 @@ func TestKeyThatIsCompromisedDuringItsRenewalIsNotServed(t *testing.T) {
 func TestRenewalWithACompromisedKeyIsRevokedToo(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.KeepKey = true
-		old := w.mustGet("a.example.com")
-		lift := w.ca.Stall(acmetest.Match{Endpoint: acmetest.RevokeCert})
-		var wg sync.WaitGroup
-		wg.Go(func() { w.mustRevoke("a.example.com", acme.CRLReasonKeyCompromise) })
-		synctest.Wait()
-		if err := w.m.Renew(t.Context(), "a.example.com"); err != nil {
-			t.Fatal(err)
-		}
-		renewed := w.mustGet("a.example.com")
-		lift()
-		wg.Wait()
+		old, renewed := w.renewDuringRevocation()
 		w.wantRevoked(old, renewed)
 		time.Sleep(2 * time.Second)
 		if keysEqual(old, w.mustGet("a.example.com")) {

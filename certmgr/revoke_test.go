@@ -33,6 +33,25 @@ func (w *world) mustRevoke(host string, reason acme.CRLReasonCode) {
 	}
 }
 
+// renewDuringRevocation has the certificate of a.example.com renewed while the CA
+// takes its time to revoke it for a compromised key. It returns both certificates
+// when the revocation has ended.
+func (w *world) renewDuringRevocation() (old, renewed *tls.Certificate) {
+	w.t.Helper()
+	old = w.mustGet("a.example.com")
+	lift := w.ca.Stall(acmetest.Match{Endpoint: acmetest.RevokeCert})
+	var wg sync.WaitGroup
+	wg.Go(func() { w.mustRevoke("a.example.com", acme.CRLReasonKeyCompromise) })
+	synctest.Wait()
+	if err := w.m.Renew(w.t.Context(), "a.example.com"); err != nil {
+		w.t.Fatal(err)
+	}
+	renewed = w.mustGet("a.example.com")
+	lift()
+	wg.Wait()
+	return old, renewed
+}
+
 // wantRevoked checks that the CA revoked these certificates and no other, and that
 // there is one event for each.
 func (w *world) wantRevoked(certs ...*tls.Certificate) {
@@ -206,17 +225,7 @@ func TestConcurrentRevokesAreOne(t *testing.T) {
 // renewed in its turn.
 func TestRenewalDuringARevocationStays(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		old := w.mustGet("a.example.com")
-		lift := w.ca.Stall(acmetest.Match{Endpoint: acmetest.RevokeCert})
-		var wg sync.WaitGroup
-		wg.Go(func() { w.mustRevoke("a.example.com", acme.CRLReasonKeyCompromise) })
-		synctest.Wait()
-		if err := w.m.Renew(t.Context(), "a.example.com"); err != nil {
-			t.Fatal(err)
-		}
-		renewed := w.mustGet("a.example.com")
-		lift()
-		wg.Wait()
+		old, renewed := w.renewDuringRevocation()
 		w.wantRevoked(old)
 		time.Sleep(2 * time.Second)
 		if !w.mustGet("a.example.com").Leaf.Equal(renewed.Leaf) {

@@ -71,7 +71,7 @@ func TestOrdersAndAuthorizationsExpire(t *testing.T) {
 		c := newRawClient(t, s)
 		c.register()
 		u, o := c.order("a.example.com")
-		time.Sleep(8 * 24 * time.Hour)
+		time.Sleep(8 * day)
 		if got := c.get(u).str("status"); got != "invalid" {
 			t.Errorf("an old order is %s", got)
 		}

@@ -71,13 +71,9 @@ func (s *Server) newAccount(x *exchange) (*reply, *Problem) {
 	if problem := x.decode(&payload); problem != nil {
 		return nil, problem
 	}
-	key, err := parseJWK(x.jws.header.jwk)
-	if err != nil {
-		return nil, problemf("badPublicKey", "the jwk cannot be used: %v", err)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if rep, problem := s.knownAccount(x, key); rep != nil || problem != nil {
+	if rep, problem := s.knownAccount(x); rep != nil || problem != nil {
 		return rep, problem
 	}
 	if payload.OnlyReturnExisting {
@@ -89,7 +85,7 @@ func (s *Server) newAccount(x *exchange) (*reply, *Problem) {
 	if s.state.terms != "" && !payload.TermsOfServiceAgreed {
 		return nil, problemf("malformed", "the terms of service must be agreed to: %s", s.state.terms)
 	}
-	if problem := s.checkBinding(x, payload.Binding, key); problem != nil {
+	if problem := s.checkBinding(x, payload.Binding); problem != nil {
 		return nil, problem
 	}
 	if problem := s.limitAccount(x); problem != nil {
@@ -97,7 +93,7 @@ func (s *Server) newAccount(x *exchange) (*reply, *Problem) {
 	}
 	a := &account{
 		id:      len(s.state.accounts) + 1,
-		key:     key,
+		key:     x.key,
 		contact: payload.Contact,
 		agreed:  payload.TermsOfServiceAgreed,
 		status:  valid,
@@ -107,14 +103,14 @@ func (s *Server) newAccount(x *exchange) (*reply, *Problem) {
 		a.binding = payload.Binding // which was checked: only then it is shown
 	}
 	s.state.accounts = append(s.state.accounts, a)
-	s.state.accountByKey[key.thumbprint] = a
+	s.state.accountByKey[a.key.thumbprint] = a
 	return s.accountReply(x, a, http.StatusCreated), nil
 }
 
 // knownAccount answers newAccount if the key has an account already. Whatever else the request says is ignored (RFC
 // 8555, section 7.3.1). s.mu is held.
-func (s *Server) knownAccount(x *exchange, key *publicKey) (*reply, *Problem) {
-	a := s.state.accountByKey[key.thumbprint]
+func (s *Server) knownAccount(x *exchange) (*reply, *Problem) {
+	a := s.state.accountByKey[x.key.thumbprint]
 	if a == nil {
 		return nil, nil
 	}

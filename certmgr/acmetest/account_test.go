@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/internal/conformance"
 )
 
 // TestKnownAccountIsNotChanged: RFC 8555, section 7.3.1.
@@ -129,13 +130,12 @@ func TestMembersAreNamedExactly(t *testing.T) {
 // TestAccountDeactivation: RFC 8555, section 7.3.6.
 func TestAccountDeactivation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := acmetest.NewUnstartedServer()
-		s.StartMemory()
+		s := acmetest.NewMemoryServer()
 		defer s.Close()
 		c, other := newRawClient(t, s), newRawClient(t, s)
 		c.register()
 		other.register()
-		c.issueWith(newECKey(t), "done.example.com")
+		c.newLeaf("done.example.com")
 		c.order("pending.example.com")
 		c.ready("ready.example.com")
 		lift := s.StuckProcessing("processing.example.com")
@@ -185,12 +185,15 @@ func TestBindingIsShown(t *testing.T) {
 		s.StartMemory()
 		defer s.Close()
 		c := newRawClient(t, s)
-		protected := b64(mustJSON(t, map[string]any{"alg": "HS256", "kid": "kid-1", "url": c.endpoint("/new-account")}))
-		payload := b64(mustJSON(t, jwk(t, c.key.Public())))
+		protected := conformance.B64(conformance.MustJSON(t, map[string]any{
+			"alg": "HS256", "kid": "kid-1", "url": c.endpoint("/new-account"),
+		}))
+		payload := conformance.B64(conformance.MustJSON(t, conformance.JWK(t, c.key.Public())))
 		mac := hmac.New(sha256.New, secret)
 		mac.Write([]byte(protected + "." + payload))
-		binding := map[string]any{"protected": protected, "payload": payload, "signature": b64(mac.Sum(nil))}
-		a := c.do(post{url: c.endpoint("/new-account"), payload: string(mustJSON(t, map[string]any{"externalAccountBinding": binding}))})
+		binding := map[string]any{"protected": protected, "payload": payload, "signature": conformance.B64(mac.Sum(nil))}
+		account := conformance.MustJSON(t, map[string]any{"externalAccountBinding": binding})
+		a := c.do(post{url: c.endpoint("/new-account"), payload: string(account)})
 		if a.status != 201 || reflect.DeepEqual(a.object["externalAccountBinding"], any(binding)) != required {
 			t.Errorf("required %v: %d %s", required, a.status, a.body)
 		}

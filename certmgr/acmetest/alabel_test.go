@@ -17,8 +17,7 @@ func TestALabelsAreDecoded(t *testing.T) {
 	c := newRawClient(t, s)
 	c.register()
 	accepted := func(label string) bool {
-		object := map[string]any{"identifiers": []map[string]string{{"type": "dns", "value": label + ".example.com"}}}
-		return c.do(post{url: c.endpoint("/new-order"), payload: string(mustJSON(t, object))}).status == 201
+		return c.newOrder(nil, label+".example.com").status == 201
 	}
 	for label, want := range map[string]bool{
 		"xn--bcher-kva":                  true,

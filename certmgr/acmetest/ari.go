@@ -69,12 +69,11 @@ func checkCertID(id string) *Problem {
 		return problemf("malformed", "the certificate's identifier %q is not two parts with a dot between them", id)
 	}
 	for _, part := range []string{aki, serial} {
-		b, err := base64url.DecodeString(part)
-		if err != nil || len(b) == 0 || base64url.EncodeToString(b) != part { // decoding skips line breaks
+		if b, err := decode64(part); err != nil || len(b) == 0 {
 			return problemf("malformed", "the part %q of the certificate's identifier is not base64url without padding", part)
 		}
 	}
-	b, _ := base64url.DecodeString(serial)
+	b, _ := decode64(serial)
 	if !bytes.Equal(b, serialBytes(new(big.Int).SetBytes(b))) {
 		return problemf("malformed",
 			"the serial number %x in the certificate's identifier is not as in DER (which adds 00 before a high first bit)", b)

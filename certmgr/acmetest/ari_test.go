@@ -11,20 +11,10 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/internal/conformance"
 )
 
 const day = 24 * time.Hour
-
-// newLeaf issues a certificate for a name and returns it.
-func (c *rawClient) newLeaf(host string) *x509.Certificate {
-	c.t.Helper()
-	if c.kid == "" {
-		c.register()
-	}
-	c.issue(host)
-	leaves := c.server.IssuedFor(host)
-	return leaves[len(leaves)-1]
-}
 
 // renewalInfo asks for a certificate's renewal information, as a client that knows the directory only.
 func (c *rawClient) renewalInfo(certID string) answer {
@@ -115,7 +105,7 @@ func TestRenewalInfoRefuses(t *testing.T) {
 	// A serial number whose first bit is set: in its identifier the leading 00 matters.
 	s.EditCertificate("high.example.com", func(leaf *x509.Certificate) { leaf.SerialNumber = big.NewInt(0x87654321) })
 	high := c.newLeaf("high.example.com")
-	aki := b64(high.AuthorityKeyId)
+	aki := conformance.B64(high.AuthorityKeyId)
 
 	for _, test := range []struct {
 		name, certID, problem string
@@ -128,6 +118,7 @@ func TestRenewalInfoRefuses(t *testing.T) {
 		{"padding", aki + ".AIdlQyE=", "malformed", 400},
 		{"the other base64", aki + ".+/+/", "malformed", 400},
 		{"line break", aki + ".%0AAIdlQyE", "malformed", 400},
+		{"line break in the key identifier", "%0A" + aki + ".AIdlQyE", "malformed", 400},
 		{"bits left over", aki + ".AIdlQyF", "malformed", 400},
 		{"no serial", aki + ".", "malformed", 400},
 		{"no key identifier", ".AIdlQyE", "malformed", 400},
@@ -195,8 +186,7 @@ func TestRevokedCertificateShallBeRenewedNow(t *testing.T) {
 		revoke func(*rawClient, *x509.Certificate)
 	}{
 		{"by its owner", func(c *rawClient, leaf *x509.Certificate) {
-			payload := `{"certificate":"` + b64(leaf.Raw) + `"}`
-			if a := c.do(post{url: c.endpoint("/revoke-cert"), payload: payload}); a.status != 200 {
+			if a := c.revokeLeaf(leaf); a.status != 200 {
 				c.t.Fatalf("revokeCert: %s", a.body)
 			}
 		}},

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// authenticate checks a POST: its form, key, signature, nonce and URL (RFC 8555, section 6), and sets x.jws and
+// authenticate checks a POST: its form, key, signature, nonce and URL (RFC 8555, section 6), and sets x.jws, x.key and
 // x.account. The nonce is used up only by a request that is signed well.
 func (s *Server) authenticate(x *exchange) *Problem {
 	if contentType := x.r.Header.Get("Content-Type"); contentType != "application/jose+json" {
@@ -34,7 +34,7 @@ func (s *Server) authenticate(x *exchange) *Problem {
 	if problem := s.checkHeader(x, j); problem != nil {
 		return problem
 	}
-	x.jws = j
+	x.jws, x.key = j, key
 	if x.account != nil {
 		if status := s.accountStatus(x.account); status != valid {
 			p := problemf("unauthorized", "the account is %s", status)

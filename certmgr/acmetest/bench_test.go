@@ -2,8 +2,6 @@ package acmetest_test
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"fmt"
@@ -26,7 +24,7 @@ func BenchmarkCertificates(b *testing.B) {
 	defer ca.Close()
 	transport := &impatient{next: ca.Client().Transport}
 	client := &acme.Client{
-		Key:          newBenchKey(b),
+		Key:          newECKey(b),
 		DirectoryURL: ca.URL,
 		HTTPClient:   &http.Client{Transport: transport},
 	}
@@ -40,7 +38,7 @@ func BenchmarkCertificates(b *testing.B) {
 		hosts[i] = fmt.Sprintf("host-%d.example.com", i)
 		template := &x509.CertificateRequest{DNSNames: hosts[i : i+1]}
 		var err error
-		if csrs[i], err = x509.CreateCertificateRequest(rand.Reader, template, newBenchKey(b)); err != nil {
+		if csrs[i], err = x509.CreateCertificateRequest(rand.Reader, template, newECKey(b)); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -126,13 +124,4 @@ func (t *impatient) RoundTrip(req *http.Request) (*http.Response, error) {
 		res.Header.Set("Retry-After", "-1")
 	}
 	return res, err
-}
-
-func newBenchKey(tb testing.TB) *ecdsa.PrivateKey {
-	tb.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return key
 }

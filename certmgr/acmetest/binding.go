@@ -9,7 +9,7 @@ import (
 )
 
 // checkBinding checks the external account binding of a newAccount request (RFC 8555, section 7.3.4).
-func (s *Server) checkBinding(x *exchange, raw json.RawMessage, key *publicKey) *Problem {
+func (s *Server) checkBinding(x *exchange, raw json.RawMessage) *Problem {
 	if s.EAB == nil {
 		return nil // a binding that nobody asked for is ignored
 	}
@@ -45,7 +45,7 @@ func (s *Server) checkBinding(x *exchange, raw json.RawMessage, key *publicKey) 
 	if err != nil {
 		return problemf("malformed", "externalAccountBinding: the payload is not a JWK: %v", err)
 	}
-	if bound.thumbprint != key.thumbprint {
+	if bound.thumbprint != x.key.thumbprint {
 		return problemf("malformed", "externalAccountBinding: the payload is not the account's key")
 	}
 	return nil

@@ -124,15 +124,13 @@ func (s *Server) issue(o *order, request *x509.CertificateRequest) (*certificate
 	if err != nil {
 		return nil, problemf("serverInternal", "the certificate cannot be read: %v", err)
 	}
-	chains := s.editChains(o.hosts, s.ca.chains(leaf))
 	return &certificate{
-		account:    o.account,
-		hosts:      o.hosts,
-		leaf:       leaf,
-		request:    request,
-		pem:        chains[0],
-		alternates: chains[1:],
-		certID:     CertID(leaf),
+		account: o.account,
+		hosts:   o.hosts,
+		leaf:    leaf,
+		request: request,
+		chains:  s.editChains(o.hosts, s.ca.chains(leaf)),
+		certID:  CertID(leaf),
 	}, nil
 }
 

@@ -60,7 +60,7 @@ func (a *authority) chains(leaf *x509.Certificate) [][][]byte {
 func (s *Server) chainReply(x *exchange, c *certificate) (*reply, *Problem) {
 	base := s.url(pathCertificate, c.id)
 	rep := &reply{status: http.StatusOK, rawType: "application/pem-certificate-chain"}
-	for i, chain := range append([][]byte{c.pem}, c.alternates...) {
+	for i, chain := range c.chains {
 		url := base
 		if i > 0 {
 			url = fmt.Sprintf("%s/%d", base, i)

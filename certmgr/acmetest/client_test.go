@@ -9,6 +9,8 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"io"
+	"maps"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -33,11 +35,11 @@ func newRawClient(t *testing.T, s *acmetest.Server) *rawClient {
 	return &rawClient{t: t, server: s, key: newECKey(t)}
 }
 
-func newECKey(t *testing.T) *ecdsa.PrivateKey {
-	t.Helper()
+func newECKey(tb testing.TB) *ecdsa.PrivateKey {
+	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return key
 }
@@ -48,11 +50,8 @@ type post struct {
 	payload     string
 	method      string
 	contentType string
-	alg         string
-	key         crypto.Signer
-	header      map[string]any       // members of the protected header; a nil value removes one
-	jws         func(map[string]any) // changes the JWS after it was signed
-	body        []byte               // instead of a JWS
+	header      map[string]any // members of the protected header; a nil value removes one
+	body        []byte         // instead of a JWS
 }
 
 type answer struct {
@@ -112,17 +111,11 @@ func (c *rawClient) do(p post) answer {
 
 func (c *rawClient) sign(p post) []byte {
 	c.t.Helper()
-	if p.key == nil {
-		p.key = c.key
-	}
-	if p.alg == "" {
-		p.alg = "ES256"
-	}
-	header := map[string]any{"alg": p.alg, "url": p.url}
+	header := map[string]any{"alg": "ES256", "url": p.url}
 	if c.kid != "" {
 		header["kid"] = c.kid
 	} else {
-		header["jwk"] = jwk(c.t, p.key.Public())
+		header["jwk"] = conformance.JWK(c.t, c.key.Public())
 	}
 	for name, value := range p.header {
 		if header[name] = value; value == nil {
@@ -132,28 +125,7 @@ func (c *rawClient) sign(p post) []byte {
 	if _, set := p.header["nonce"]; !set {
 		header["nonce"] = c.nonce()
 	}
-	jws := flattened(c.t, header, p.payload, p.key)
-	if p.jws != nil {
-		p.jws(jws)
-	}
-	return mustJSON(c.t, jws)
-}
-
-func flattened(t *testing.T, header map[string]any, payload string, key crypto.Signer) map[string]any {
-	t.Helper()
-	return conformance.Flattened(t, header, payload, key)
-}
-
-func jwk(t *testing.T, pub crypto.PublicKey) map[string]any {
-	t.Helper()
-	return conformance.JWK(t, pub)
-}
-
-func b64(b []byte) string { return conformance.B64(b) }
-
-func mustJSON(t *testing.T, v any) []byte {
-	t.Helper()
-	return conformance.MustJSON(t, v)
+	return conformance.MustJSON(c.t, conformance.Flattened(c.t, header, p.payload, c.key))
 }
 
 // register makes the account.
@@ -166,15 +138,29 @@ func (c *rawClient) register() {
 	c.kid = a.header.Get("Location")
 }
 
+// newOrder asks for an order with more members than its identifiers. The account is made, if there is none yet.
+func (c *rawClient) newOrder(more map[string]any, hosts ...string) answer {
+	c.t.Helper()
+	if c.kid == "" {
+		c.register()
+	}
+	identifiers := []map[string]string{}
+	for _, host := range hosts {
+		typ := "dns"
+		if net.ParseIP(host) != nil {
+			typ = "ip"
+		}
+		identifiers = append(identifiers, map[string]string{"type": typ, "value": host})
+	}
+	object := map[string]any{"identifiers": identifiers}
+	maps.Copy(object, more)
+	return c.do(post{url: c.endpoint("/new-order"), payload: string(conformance.MustJSON(c.t, object))})
+}
+
 // order makes an order and returns its URL and itself.
 func (c *rawClient) order(hosts ...string) (string, answer) {
 	c.t.Helper()
-	var identifiers []map[string]string
-	for _, host := range hosts {
-		identifiers = append(identifiers, map[string]string{"type": "dns", "value": host})
-	}
-	payload := string(mustJSON(c.t, map[string]any{"identifiers": identifiers}))
-	a := c.do(post{url: c.endpoint("/new-order"), payload: payload})
+	a := c.newOrder(nil, hosts...)
 	if a.status != http.StatusCreated {
 		c.t.Fatalf("newOrder: %d %s", a.status, a.body)
 	}
@@ -235,12 +221,21 @@ func (c *rawClient) finalize(o answer, request string) answer {
 	return c.do(post{url: o.str("finalize"), payload: `{"csr":"` + request + `"}`})
 }
 
-func (c *rawClient) issue(host string) {
+// issueWith has a certificate issued for a key.
+func (c *rawClient) issueWith(key crypto.Signer, hosts ...string) *x509.Certificate {
 	c.t.Helper()
-	_, o := c.ready(host)
-	if a := c.finalize(o, csr(c.t, newECKey(c.t), x509.CertificateRequest{}, host)); a.str("status") != "valid" {
+	_, o := c.ready(hosts...)
+	if a := c.finalize(o, csr(c.t, key, x509.CertificateRequest{}, hosts...)); a.str("status") != "valid" {
 		c.t.Fatalf("finalize: %d %s", a.status, a.body)
 	}
+	issued := c.server.Issued()
+	return issued[len(issued)-1]
+}
+
+// newLeaf has a certificate issued for names.
+func (c *rawClient) newLeaf(hosts ...string) *x509.Certificate {
+	c.t.Helper()
+	return c.issueWith(newECKey(c.t), hosts...)
 }
 
 // keyAuthorizer answers every http-01 challenge of an account.
@@ -264,5 +259,5 @@ func csr(t *testing.T, key crypto.Signer, request x509.CertificateRequest, hosts
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b64(der)
+	return conformance.B64(der)
 }

@@ -130,6 +130,7 @@ func (b *busy) dial(overTLS bool, text string) {
 
 // request asks for the directory in a goroutine and reads the reply.
 func (b *busy) request() {
+	b.t.Helper()
 	go func() {
 		resp, err := b.server.Client().Get(b.server.URL)
 		if err == nil {
@@ -137,13 +138,14 @@ func (b *busy) request() {
 			resp.Body.Close()
 		}
 	}()
-	b.inFlight(1)
+	b.awaitRequest()
 }
 
-// inFlight waits until the CA handles n requests.
-func (b *busy) inFlight(n int) {
-	for b.server.InFlight() < n {
-		runtime.Gosched()
+// awaitRequest returns when the CA handles a request.
+func (b *busy) awaitRequest() {
+	b.t.Helper()
+	if err := b.server.WaitInFlight(b.t.Context(), 1); err != nil {
+		b.t.Fatal(err)
 	}
 }
 
@@ -196,11 +198,11 @@ func TestCloseOverLoopback(t *testing.T) {
 		{"half a request", func(b *busy) { b.dial(true, "POST /new-account HTTP/1.1\r\nHost: ca.exam") }},
 		{"half a body", func(b *busy) {
 			b.dial(true, "POST /new-account HTTP/1.1\r\nHost: ca.example\r\nContent-Length: 10\r\n\r\n{")
-			b.inFlight(1)
+			b.awaitRequest()
 		}},
 		{"half a chunked body", func(b *busy) {
 			b.dial(true, "POST /new-account HTTP/1.1\r\nHost: ca.example\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{")
-			b.inFlight(1)
+			b.awaitRequest()
 		}},
 		{"a stalled reply", func(b *busy) {
 			b.server.Stall(acmetest.Match{Endpoint: acmetest.Directory})
@@ -213,7 +215,7 @@ func TestCloseOverLoopback(t *testing.T) {
 		{"an endless body that is not read", func(b *busy) {
 			b.server.EndlessBody(acmetest.Match{Endpoint: acmetest.Directory})
 			b.dial(true, "GET /directory HTTP/1.1\r\nHost: ca.example\r\n\r\n")
-			b.inFlight(1)
+			b.awaitRequest()
 		}},
 		{"a certificate that is stuck", func(b *busy) {
 			b.server.StuckProcessing("a.example.com")

@@ -25,7 +25,8 @@ type exchange struct {
 
 	// Set by authenticate.
 	jws     *jws
-	account *account // nil if the request is signed with a jwk
+	key     *publicKey // that signed
+	account *account   // nil if the request is signed with a jwk
 }
 
 // reply is what a handler answers with.

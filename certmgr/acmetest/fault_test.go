@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -106,10 +105,10 @@ func TestStallOverLoopback(t *testing.T) {
 	s.Stall(acmetest.Match{})
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
-		for s.InFlight() == 0 {
-			runtime.Gosched()
+		defer cancel() // the client leaves
+		if err := s.WaitInFlight(t.Context(), 1); err != nil {
+			t.Error(err)
 		}
-		cancel() // the client leaves
 	}()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL, strings.NewReader("{}"))
 	if err != nil {
@@ -118,8 +117,8 @@ func TestStallOverLoopback(t *testing.T) {
 	if resp, err := s.Client().Do(req); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, %v", resp, err)
 	}
-	for s.InFlight() > 0 { // else the test runs into its deadline
-		runtime.Gosched()
+	if err := s.WaitInFlight(t.Context(), 0); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -40,12 +40,9 @@ func (s *Server) finalize(x *exchange) (*reply, *Problem) {
 func (s *Server) finalizable(x *exchange) (*order, *Problem) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	o := numbered(s.state.orders, x.id)
-	if o == nil {
-		return nil, notFound("there is no order %d", x.id)
-	}
-	if o.account != x.account {
-		return nil, problemf("unauthorized", "order %d belongs to another account", x.id)
+	o, problem := s.ownOrder(x)
+	if problem != nil {
+		return nil, problem
 	}
 	return o, o.notReady(s.now())
 }

@@ -112,23 +112,11 @@ func obtain(ctx context.Context, t *testing.T, client *acme.Client, r *responder
 	return chain, key, err
 }
 
-// check verifies a chain as a browser would.
+// check verifies a chain and that it is for a key.
 func check(t *testing.T, s *acmetest.Server, chain [][]byte, key crypto.Signer, host string) *x509.Certificate {
 	t.Helper()
-	if len(chain) != 2 {
-		t.Fatalf("chain of %d certificates, want leaf and intermediate\n%v", len(chain), s)
-	}
-	leaf, err := x509.ParseCertificate(chain[0])
+	leaf, err := verify(t, chain, s.Roots(), host)
 	if err != nil {
-		t.Fatal(err)
-	}
-	intermediate, err := x509.ParseCertificate(chain[1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(intermediate)
-	if _, err := leaf.Verify(x509.VerifyOptions{DNSName: host, Roots: s.Roots(), Intermediates: pool, CurrentTime: time.Now()}); err != nil {
 		t.Error(err)
 	}
 	if !key.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(leaf.PublicKey) {
@@ -274,34 +262,30 @@ func TestReuseAuthorizations(t *testing.T) {
 
 // TestConcurrentClients is for the race detector.
 func TestConcurrentClients(t *testing.T) {
-	for name, newServer := range map[string]func() *acmetest.Server{"memory": acmetest.NewMemoryServer, "loopback": acmetest.NewServer} {
-		t.Run(name, func(t *testing.T) {
-			s := newServer()
-			defer s.Close()
-			s.BadNonceRate(0.05)
-			var wg sync.WaitGroup
-			for i := range 8 {
-				host := fmt.Sprintf("host%d.example.com", i)
-				c := newRawClient(t, s)
-				wg.Go(func() {
-					client := &acme.Client{Key: c.key, DirectoryURL: s.URL, HTTPClient: s.Client()}
-					client.RetryBackoff = func(int, *http.Request, *http.Response) time.Duration { return time.Millisecond }
-					if _, err := client.Register(t.Context(), &acme.Account{}, acme.AcceptTOS); err != nil {
-						t.Error(err)
-						return
-					}
-					r := &responder{}
-					s.Resolve(host, acmetest.Target{HTTPHandler: r, TLSConfig: r.tlsConfig()})
-					if _, _, err := obtain(t.Context(), t, client, r, "tls-alpn-01", host); err != nil {
-						t.Errorf("%s: %v", host, err)
-					}
-					_ = s.String()
-				})
-			}
-			wg.Wait()
-			if got := len(s.Issued()); got != 8 {
-				t.Errorf("%d certificates\n%v", got, s)
-			}
-		})
-	}
+	bothWays(t, func(t *testing.T, s *acmetest.Server) {
+		s.BadNonceRate(0.05)
+		var wg sync.WaitGroup
+		for i := range 8 {
+			host := fmt.Sprintf("host%d.example.com", i)
+			key := newECKey(t)
+			wg.Go(func() {
+				client := &acme.Client{Key: key, DirectoryURL: s.URL, HTTPClient: s.Client()}
+				client.RetryBackoff = func(int, *http.Request, *http.Response) time.Duration { return time.Millisecond }
+				if _, err := client.Register(t.Context(), &acme.Account{}, acme.AcceptTOS); err != nil {
+					t.Error(err)
+					return
+				}
+				r := &responder{}
+				s.Resolve(host, acmetest.Target{HTTPHandler: r, TLSConfig: r.tlsConfig()})
+				if _, _, err := obtain(t.Context(), t, client, r, "tls-alpn-01", host); err != nil {
+					t.Errorf("%s: %v", host, err)
+				}
+				_ = s.String()
+			})
+		}
+		wg.Wait()
+		if got := len(s.Issued()); got != 8 {
+			t.Errorf("%d certificates\n%v", got, s)
+		}
+	})
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/internal/conformance"
 )
 
 // rollover is a key change; what is not set is right.
@@ -35,8 +36,8 @@ func (c *rawClient) rollOver(r rollover) answer {
 		r.signer = r.newKey
 	}
 	url := c.endpoint("/key-change")
-	header := map[string]any{"alg": "ES256", "jwk": jwk(c.t, r.newKey.Public()), "url": url}
-	payload := map[string]any{"account": c.kid, "oldKey": jwk(c.t, c.key.Public())}
+	header := map[string]any{"alg": "ES256", "jwk": conformance.JWK(c.t, r.newKey.Public()), "url": url}
+	payload := map[string]any{"account": c.kid, "oldKey": conformance.JWK(c.t, c.key.Public())}
 	for _, change := range []struct{ object, members map[string]any }{{header, r.header}, {payload, r.payload}} {
 		for name, value := range change.members {
 			if change.object[name] = value; value == nil {
@@ -45,7 +46,8 @@ func (c *rawClient) rollOver(r rollover) answer {
 		}
 	}
 	if r.inner == "" {
-		r.inner = string(mustJSON(c.t, flattened(c.t, header, string(mustJSON(c.t, payload)), r.signer)))
+		jws := conformance.Flattened(c.t, header, string(conformance.MustJSON(c.t, payload)), r.signer)
+		r.inner = string(conformance.MustJSON(c.t, jws))
 	}
 	return c.do(post{url: url, payload: r.inner})
 }
@@ -124,7 +126,7 @@ func TestKeyChangeRefuses(t *testing.T) {
 		{"other account", rollover{payload: map[string]any{"account": "/account/2"}}, 400, "malformed"},
 		{"no oldKey", rollover{payload: map[string]any{"oldKey": nil}}, 400, "malformed"},
 		{"oldKey is none", rollover{payload: map[string]any{"oldKey": "key"}}, 400, "malformed"},
-		{"oldKey of another account", rollover{payload: map[string]any{"oldKey": jwk(t, stranger.Public())}}, 400, "malformed"},
+		{"oldKey of another account", rollover{payload: map[string]any{"oldKey": conformance.JWK(t, stranger.Public())}}, 400, "malformed"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -201,10 +203,7 @@ func TestKeyChangeDuringValidation(t *testing.T) {
 func TestKeyChangeWhileInUse(t *testing.T) {
 	s := acmetest.NewMemoryServer()
 	defer s.Close()
-	client := &acme.Client{Key: newECKey(t), DirectoryURL: s.URL, HTTPClient: s.Client()}
-	if _, err := client.Register(t.Context(), &acme.Account{}, acme.AcceptTOS); err != nil {
-		t.Fatal(err)
-	}
+	client := newACMEClient(t, s)
 	old := &rawClient{t: t, server: s, key: client.Key, kid: string(client.KID)}
 	body := old.sign(post{url: old.endpoint("/new-order"), payload: `{"identifiers":[{"type":"dns","value":"a.example.com"}]}`})
 	var wg sync.WaitGroup

@@ -92,11 +92,7 @@ func loopbackCertificate() tls.Certificate {
 		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 	}
 	der := mustCreate(template, template, key.Public(), key)
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		panic("acmetest: " + err.Error())
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: mustParse(der)}
 }
 
 func newKey() *ecdsa.PrivateKey {

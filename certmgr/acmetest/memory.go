@@ -2,6 +2,7 @@ package acmetest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -42,7 +43,7 @@ func (t *memoryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	unblocked := make(chan struct{})
 	unblock := context.AfterFunc(serverCtx, func() {
 		defer close(unblocked)
-		w.pw.CloseWithError(cmpErr(ctx.Err(), errDropped))
+		w.pw.CloseWithError(cmp.Or(ctx.Err(), errDropped))
 		closeBody(req)
 	})
 	started := t.tasks.Go(func() {
@@ -85,13 +86,6 @@ func closeBody(req *http.Request) {
 	if req.Body != nil {
 		_ = req.Body.Close()
 	}
-}
-
-func cmpErr(err, otherwise error) error {
-	if err != nil {
-		return err
-	}
-	return otherwise
 }
 
 // serverRequest makes the client's request r look like one that a server has read.

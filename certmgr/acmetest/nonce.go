@@ -2,7 +2,6 @@ package acmetest
 
 import (
 	"crypto/rand"
-	"encoding/base64"
 	mathrand "math/rand/v2"
 	"sync"
 )
@@ -26,9 +25,7 @@ func (n *nonces) init() {
 
 // issue returns a new nonce.
 func (n *nonces) issue() string {
-	b := make([]byte, 16)
-	rand.Read(b)
-	nonce := base64.RawURLEncoding.EncodeToString(b)
+	nonce := randomText(16)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.good[nonce] = true
@@ -38,6 +35,13 @@ func (n *nonces) issue() string {
 		n.order = n.order[1:]
 	}
 	return nonce
+}
+
+// randomText returns n random bytes in base64url.
+func randomText(n int) string {
+	b := make([]byte, n)
+	rand.Read(b)
+	return base64url.EncodeToString(b)
 }
 
 // use reports whether nonce is good; it is not any more afterwards.

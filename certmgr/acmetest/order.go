@@ -1,7 +1,6 @@
 package acmetest
 
 import (
-	"crypto/rand"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -106,7 +105,7 @@ func (s *Server) newAuthorization(o *order, host string) *authorization {
 			id:            len(s.state.challenges) + 1,
 			authorization: a,
 			typ:           typ,
-			token:         newToken(),
+			token:         randomText(32),
 			status:        pending,
 		}
 		s.state.challenges = append(s.state.challenges, c)
@@ -115,17 +114,11 @@ func (s *Server) newAuthorization(o *order, host string) *authorization {
 	return a
 }
 
-func newToken() string {
-	b := make([]byte, 32)
-	rand.Read(b)
-	return base64url.EncodeToString(b)
-}
-
 // orderReply shows an order. s.mu is held.
 func (s *Server) orderReply(o *order, status int) *reply {
-	now := o.current(s.now())
+	state := o.current(s.now())
 	object := map[string]any{
-		"status":   now,
+		"status":   state,
 		"expires":  o.expires.UTC().Format(time.RFC3339),
 		"finalize": s.url(pathFinalize, o.id),
 	}
@@ -154,7 +147,7 @@ func (s *Server) orderReply(o *order, status int) *reply {
 	return &reply{
 		status:   status,
 		location: s.url(pathOrder, o.id),
-		pending:  now == pending || now == processing,
+		pending:  state == pending || state == processing,
 		json:     object,
 	}
 }
@@ -166,6 +159,15 @@ func (s *Server) getOrder(x *exchange) (*reply, *Problem) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	o, problem := s.ownOrder(x)
+	if problem != nil {
+		return nil, problem
+	}
+	return s.orderReply(o, http.StatusOK), nil
+}
+
+// ownOrder returns the order that a request is about, if it is that of the account that signed it. s.mu is held.
+func (s *Server) ownOrder(x *exchange) (*order, *Problem) {
 	o := numbered(s.state.orders, x.id)
 	if o == nil {
 		return nil, notFound("there is no order %d", x.id)
@@ -173,5 +175,5 @@ func (s *Server) getOrder(x *exchange) (*reply, *Problem) {
 	if o.account != x.account {
 		return nil, problemf("unauthorized", "order %d belongs to another account", x.id)
 	}
-	return s.orderReply(o, http.StatusOK), nil
+	return o, nil
 }

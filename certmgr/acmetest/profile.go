@@ -1,6 +1,7 @@
 package acmetest
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -59,10 +60,7 @@ func (s *Server) checkProfiles() {
 
 // chooseProfile returns the name of an order's profile, empty for none, for the one that the client wants, if any.
 func (s *Server) chooseProfile(wanted string, hosts []string) (string, *Problem) {
-	name := wanted
-	if name == "" {
-		name = s.DefaultProfile
-	}
+	name := cmp.Or(wanted, s.DefaultProfile)
 	if name == "" {
 		return "", nil
 	}
@@ -81,20 +79,12 @@ func (s *Server) chooseProfile(wanted string, hosts []string) (string, *Problem)
 
 // lifetimeOf returns the lifetime of certificates of a profile, or without one if the name is empty.
 func (s *Server) lifetimeOf(profile string) time.Duration {
-	for _, lifetime := range []time.Duration{s.Profiles[profile].Lifetime, s.Lifetime} {
-		if lifetime != 0 {
-			return lifetime
-		}
-	}
-	return defaultLifetime
+	return cmp.Or(s.Profiles[profile].Lifetime, s.Lifetime, defaultLifetime)
 }
 
 // authorizationLifetimeOf returns how long a valid authorization of a profile may be used again.
 func (s *Server) authorizationLifetimeOf(profile string) time.Duration {
-	if lifetime := s.Profiles[profile].AuthorizationLifetime; lifetime != 0 {
-		return lifetime
-	}
-	return validLifetime
+	return cmp.Or(s.Profiles[profile].AuthorizationLifetime, validLifetime)
 }
 
 // profileDescriptions returns what the directory shows of the profiles.

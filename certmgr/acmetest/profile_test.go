@@ -25,23 +25,13 @@ func profiled(byDefault string) *acmetest.Server {
 // orderProfile orders a certificate of a profile, which may be empty.
 func (c *rawClient) orderProfile(profile string, hosts ...string) answer {
 	c.t.Helper()
-	if c.kid == "" {
-		c.register()
-	}
-	identifiers := []map[string]string{}
 	for _, host := range hosts {
-		typ := "dns"
-		if strings.Trim(host, "0123456789.") == "" {
-			typ = "ip"
-		}
-		identifiers = append(identifiers, map[string]string{"type": typ, "value": host})
 		c.server.Resolve(host, acmetest.Target{HTTPHandler: keyAuthorizer(c.t, c.key)})
 	}
-	object := map[string]any{"identifiers": identifiers}
-	if profile != "" {
-		object["profile"] = profile
+	if profile == "" {
+		return c.newOrder(nil, hosts...)
 	}
-	return c.do(post{url: c.endpoint("/new-order"), payload: string(mustJSON(c.t, object))})
+	return c.newOrder(map[string]any{"profile": profile}, hosts...)
 }
 
 func TestProfilesShapeTheCertificate(t *testing.T) {
@@ -85,14 +75,16 @@ func TestProfilesShapeTheCertificate(t *testing.T) {
 }
 
 func TestAProfileWithoutALifetimeTakesTheServers(t *testing.T) {
-	s := acmetest.NewUnstartedServer()
-	s.Lifetime = 10 * day
-	s.Profiles, s.DefaultProfile = map[string]acmetest.Profile{"plain": {}}, "plain"
-	s.StartMemory()
-	defer s.Close()
-	leaf := newRawClient(t, s).newLeaf("www.example.com")
-	if got := leaf.NotAfter.Add(time.Second).Sub(leaf.NotBefore); got != 10*day {
-		t.Errorf("lifetime %v, want 10 days", got)
+	for profile, want := range map[string]time.Duration{"plain": 10 * day, "own": 5 * day} {
+		s := acmetest.NewUnstartedServer()
+		s.Lifetime = 10 * day
+		s.Profiles, s.DefaultProfile = map[string]acmetest.Profile{"plain": {}, "own": {Lifetime: 5 * day}}, profile
+		s.StartMemory()
+		defer s.Close()
+		leaf := newRawClient(t, s).newLeaf("www.example.com")
+		if got := leaf.NotAfter.Add(time.Second).Sub(leaf.NotBefore); got != want {
+			t.Errorf("%s: lifetime %v, want %v", profile, got, want)
+		}
 	}
 }
 

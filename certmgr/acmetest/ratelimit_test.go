@@ -34,22 +34,10 @@ func limited(t *testing.T, limits acmetest.RateLimits, f func(t *testing.T, s *a
 // ask asks for an order, for the certificate that it replaces if that is not empty.
 func (c *rawClient) ask(replaces string, hosts ...string) answer {
 	c.t.Helper()
-	if c.kid == "" {
-		c.register()
+	if replaces == "" {
+		return c.newOrder(nil, hosts...)
 	}
-	var identifiers []map[string]string
-	for _, host := range hosts {
-		typ := "dns"
-		if net.ParseIP(host) != nil {
-			typ = "ip"
-		}
-		identifiers = append(identifiers, map[string]string{"type": typ, "value": host})
-	}
-	payload := map[string]any{"identifiers": identifiers}
-	if replaces != "" {
-		payload["replaces"] = replaces
-	}
-	return c.do(post{url: c.endpoint("/new-order"), payload: string(mustJSON(c.t, payload))})
+	return c.replace(replaces, hosts...)
 }
 
 // obtain gets a certificate and returns the reply of newOrder, which may be a refusal.

@@ -12,12 +12,7 @@ import (
 // replace orders a certificate for names that replaces another.
 func (c *rawClient) replace(certID string, hosts ...string) answer {
 	c.t.Helper()
-	var identifiers []map[string]string
-	for _, host := range hosts {
-		identifiers = append(identifiers, map[string]string{"type": "dns", "value": host})
-	}
-	payload := mustJSON(c.t, map[string]any{"identifiers": identifiers, "replaces": certID})
-	return c.do(post{url: c.endpoint("/new-order"), payload: string(payload)})
+	return c.newOrder(map[string]any{"replaces": certID}, hosts...)
 }
 
 func TestReplacesIsChecked(t *testing.T) {

@@ -69,8 +69,7 @@ func (s *Server) hostsOfCertificate(encoded string) []string {
 // mayRevoke reports whether the signer of the request may revoke the certificate. s.mu is held.
 func (s *Server) mayRevoke(x *exchange, c *certificate) bool {
 	if x.account == nil {
-		key, err := parseJWK(x.jws.header.jwk)
-		return err == nil && key.equal(c.leaf.PublicKey)
+		return x.key.equal(c.leaf.PublicKey)
 	}
 	if x.account == c.account {
 		return true

@@ -11,22 +11,12 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/internal/conformance"
 )
-
-// issueWith has a certificate issued for a key.
-func (c *rawClient) issueWith(key crypto.Signer, hosts ...string) *x509.Certificate {
-	c.t.Helper()
-	_, o := c.ready(hosts...)
-	if a := c.finalize(o, csr(c.t, key, x509.CertificateRequest{}, hosts...)); a.str("status") != "valid" {
-		c.t.Fatalf("finalize: %d %s", a.status, a.body)
-	}
-	issued := c.server.Issued()
-	return issued[len(issued)-1]
-}
 
 func (c *rawClient) revokeLeaf(leaf *x509.Certificate) answer {
 	c.t.Helper()
-	return c.do(post{url: c.endpoint("/revoke-cert"), payload: `{"certificate":"` + b64(leaf.Raw) + `"}`})
+	return c.do(post{url: c.endpoint("/revoke-cert"), payload: `{"certificate":"` + conformance.B64(leaf.Raw) + `"}`})
 }
 
 // TestRevocationByWhom: RFC 8555, section 7.6.
@@ -90,8 +80,8 @@ func TestRevocationReasons(t *testing.T) {
 	c.register()
 	allowed := map[int]bool{0: true, 1: true, 4: true, 5: true}
 	for reason := -1; reason <= 11; reason++ {
-		leaf := c.issueWith(newECKey(t), fmt.Sprintf("host%d.example.com", reason+1))
-		payload := fmt.Sprintf(`{"certificate":%q,"reason":%d}`, b64(leaf.Raw), reason)
+		leaf := c.newLeaf(fmt.Sprintf("host%d.example.com", reason+1))
+		payload := fmt.Sprintf(`{"certificate":%q,"reason":%d}`, conformance.B64(leaf.Raw), reason)
 		a := c.do(post{url: c.endpoint("/revoke-cert"), payload: payload})
 		if ok := a.status == 200; ok != allowed[reason] || !ok && a.problem() != "badRevocationReason" {
 			t.Errorf("reason %d: %d %s", reason, a.status, a.body)
@@ -117,13 +107,12 @@ func TestRevocationRefuses(t *testing.T) {
 		refused("unknown certificate", send(`{"certificate":"AAAA"}`), 404, "malformed")
 		refused("padding", send(`{"certificate":"AA=="}`), 400, "malformed")
 
-		leaf := c.issueWith(newECKey(t), "a.example.com")
-		old := c.issueWith(newECKey(t), "b.example.com")
+		leaf, old := c.newLeaf("a.example.com"), c.newLeaf("b.example.com")
 		if a := c.revokeLeaf(leaf); a.status != 200 {
 			t.Fatalf("revocation: %d %s", a.status, a.body)
 		}
 		refused("twice", c.revokeLeaf(leaf), 400, "alreadyRevoked")
-		time.Sleep(91 * 24 * time.Hour)
+		time.Sleep(91 * day)
 		refused("expired", c.revokeLeaf(old), 403, "unauthorized")
 	})
 }
@@ -132,12 +121,9 @@ func TestRevocationRefuses(t *testing.T) {
 func TestRevocationIsAboutTheCertificatesNames(t *testing.T) {
 	s := acmetest.NewMemoryServer()
 	defer s.Close()
-	client := &acme.Client{Key: newECKey(t), DirectoryURL: s.URL, HTTPClient: s.Client()}
-	if _, err := client.Register(t.Context(), &acme.Account{}, acme.AcceptTOS); err != nil {
-		t.Fatal(err)
-	}
+	client := newACMEClient(t, s)
 	c := &rawClient{t: t, server: s, key: client.Key, kid: string(client.KID)}
-	leaf := c.issueWith(newECKey(t), "a.example.com", "b.example.com")
+	leaf := c.newLeaf("a.example.com", "b.example.com")
 	for _, test := range []struct {
 		host string
 		hit  bool

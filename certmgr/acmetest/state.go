@@ -121,10 +121,8 @@ type certificate struct {
 	hosts   []string // of the order; the leaf's may have been edited
 	leaf    *x509.Certificate
 	request *x509.CertificateRequest
-	pem     []byte
+	chains  [][]byte // in PEM; the usual one first
 	certID  string
-
-	alternates [][]byte // other chains, in PEM
 
 	revoked     bool
 	revokedAt   time.Time

@@ -46,10 +46,13 @@ func TestCertID(t *testing.T) {
 	}
 }
 
-// renewalCA is a CA in memory and what speaks to it.
-func renewalCA(t *testing.T) (*acmetest.Server, *CA) {
+// renewalCA is a CA in memory, which offers renewal information or not, and what
+// speaks to it.
+func renewalCA(t *testing.T, offered bool) (*acmetest.Server, *CA) {
 	t.Helper()
-	server := acmetest.NewMemoryServer()
+	server := acmetest.NewUnstartedServer()
+	server.NoRenewalInfo = !offered
+	server.StartMemory()
 	t.Cleanup(server.Close)
 	return server, New(Config{DirectoryURL: server.URL, HTTPClient: server.Client()})
 }
@@ -97,7 +100,7 @@ func issueFor(t *testing.T, server *acmetest.Server, ca *CA, key crypto.Signer) 
 }
 
 func TestRenewalInfo(t *testing.T) {
-	server, ca := renewalCA(t)
+	server, ca := renewalCA(t, true)
 	leaf, _ := issueFor(t, server, ca, newKey(t))
 	want := acmetest.RenewalWindow{
 		Start:          time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC),
@@ -116,7 +119,7 @@ func TestRenewalInfo(t *testing.T) {
 }
 
 func TestRenewalInfoErrors(t *testing.T) {
-	match := acmetest.Match{Endpoint: acmetest.RenewalInfo}
+	info := at(acmetest.RenewalInfo)
 	tests := []struct {
 		name      string
 		fault     func(*acmetest.Server)
@@ -124,20 +127,20 @@ func TestRenewalInfoErrors(t *testing.T) {
 		says      string
 	}{
 		{"unknown certificate", func(*acmetest.Server) {}, false, "404"},
-		{"server error", func(s *acmetest.Server) { s.Status(match, 500, nil, acmetest.Problem{Detail: "ouch"}) }, true, "ouch"},
-		{"rate limit", func(s *acmetest.Server) { s.Status(match, 429, nil, acmetest.Problem{}) }, true, "429"},
-		{"dropped", func(s *acmetest.Server) { s.Drop(match) }, true, "EOF"},
-		{"garbage", func(s *acmetest.Server) { s.Garbage(match) }, false, "invalid character"},
-		{"endless", func(s *acmetest.Server) { s.EndlessBody(match) }, true, "larger than"},
-		{"no window", func(s *acmetest.Server) { s.Respond(match, 200, nil, "{}") }, false, "is none"},
-		{"null", func(s *acmetest.Server) { s.Respond(match, 200, nil, "null") }, false, "is none"},
+		{"server error", func(s *acmetest.Server) { s.Status(info, 500, nil, acmetest.Problem{Detail: "ouch"}) }, true, "ouch"},
+		{"rate limit", func(s *acmetest.Server) { s.Status(info, 429, nil, acmetest.Problem{}) }, true, "429"},
+		{"dropped", func(s *acmetest.Server) { s.Drop(info) }, true, "EOF"},
+		{"garbage", func(s *acmetest.Server) { s.Garbage(info) }, false, "invalid character"},
+		{"endless", func(s *acmetest.Server) { s.EndlessBody(info) }, true, "larger than"},
+		{"no window", func(s *acmetest.Server) { s.Respond(info, 200, nil, "{}") }, false, "is none"},
+		{"null", func(s *acmetest.Server) { s.Respond(info, 200, nil, "null") }, false, "is none"},
 		{"no time", func(s *acmetest.Server) {
-			s.Respond(match, 200, nil, `{"suggestedWindow":{"start":"soon","end":"later"}}`)
+			s.Respond(info, 200, nil, `{"suggestedWindow":{"start":"soon","end":"later"}}`)
 		}, false, "soon"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			server, ca := renewalCA(t)
+			server, ca := renewalCA(t, true)
 			tt.fault(server)
 			_, err := ca.RenewalInfo(t.Context(), "AQ.AQ")
 			if err == nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "\n") {
@@ -151,11 +154,7 @@ func TestRenewalInfoErrors(t *testing.T) {
 }
 
 func TestNoRenewalInfo(t *testing.T) {
-	server := acmetest.NewUnstartedServer()
-	server.NoRenewalInfo = true
-	server.StartMemory()
-	defer server.Close()
-	ca := New(Config{DirectoryURL: server.URL, HTTPClient: server.Client()})
+	_, ca := renewalCA(t, false)
 	if _, err := ca.RenewalInfo(t.Context(), "AQ.AQ"); !errors.Is(err, ErrNoRenewalInfo) || IsTemporary(err) {
 		t.Errorf("got %v, want ErrNoRenewalInfo", err)
 	}
@@ -178,7 +177,7 @@ func TestWithReplaces(t *testing.T) {
 	}
 	for name, key := range map[string]crypto.Signer{"P-256": newKey(t), "P-384": p384, "P-521": p521, "RSA": rsaKey} {
 		t.Run(name, func(t *testing.T) {
-			server, ca := renewalCA(t)
+			server, ca := renewalCA(t, true)
 			leaf, client := issueFor(t, server, ca, key)
 			server.BadNonceRate(0.5)
 			ctx := WithReplaces(t.Context(), CertID(leaf), key)
@@ -204,11 +203,7 @@ func TestWithReplaces(t *testing.T) {
 }
 
 func TestReplacesIsNotSentToACAWithoutRenewalInfo(t *testing.T) {
-	server := acmetest.NewUnstartedServer()
-	server.NoRenewalInfo = true
-	server.StartMemory()
-	defer server.Close()
-	ca := New(Config{DirectoryURL: server.URL, HTTPClient: server.Client()})
+	server, ca := renewalCA(t, false)
 	key := newKey(t)
 	leaf, client := issueFor(t, server, ca, key)
 	if _, err := client.AuthorizeOrder(WithReplaces(t.Context(), CertID(leaf), key), acme.DomainIDs("a.example.com")); err != nil {

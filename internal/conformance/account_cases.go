@@ -63,11 +63,11 @@ var accountCases = []testCase{
 	refusal("a new account that disagrees with the terms is refused", "RFC 8555, section 7.3", 400, "malformed",
 		func(c *Client) Answer { return c.other().newAccount(`{"termsOfServiceAgreed":false}`) }).
 		pebbleSays(403, "userActionRequired", disagreement),
-	accountRefusal("an agreement that is no boolean is malformed", "malformed", `{"termsOfServiceAgreed":"yes"}`),
-	accountRefusal("a contact that is no list is malformed", "malformed", `{"contact":"mailto:a@example.com"}`),
-	accountRefusal("no payload is malformed", "malformed", ""),
-	accountRefusal("a payload that is a list is malformed", "malformed", "[]"),
-	accountRefusal("a payload that is no JSON is malformed", "malformed", "{"),
+	accountRefusal("an agreement that is no boolean", `{"termsOfServiceAgreed":"yes"}`),
+	accountRefusal("a contact that is no list", `{"contact":"mailto:a@example.com"}`),
+	accountRefusal("no payload", ""),
+	accountRefusal("a payload that is a list", "[]"),
+	accountRefusal("a payload that is no JSON", "{"),
 	contactRefusal("of another scheme", "unsupportedContact", "tel:+12025550100"),
 	contactRefusal("without an address", "invalidContact", "mailto:"),
 	contactRefusal("with two addresses", "invalidContact", "mailto:a@example.com,b@example.com"),
@@ -89,9 +89,9 @@ var accountCases = []testCase{
 		pebbleSays(200, "", whoeverAsks),
 }
 
-// accountRefusal is about a new account, 400.
-func accountRefusal(rule, problem, payload string) testCase {
-	return refusal("newAccount: "+rule, "RFC 8555, section 7.3", http.StatusBadRequest, problem,
+// accountRefusal is about a payload of newAccount that is malformed.
+func accountRefusal(what, payload string) testCase {
+	return refusal("newAccount: "+what+" is malformed", "RFC 8555, section 7.3", http.StatusBadRequest, "malformed",
 		func(c *Client) Answer { return c.other().newAccount(payload) })
 }
 

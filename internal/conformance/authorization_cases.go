@@ -1,8 +1,6 @@
 package conformance
 
-import (
-	"time"
-)
+import "time"
 
 // authorizationCases are about authorizations.
 var authorizationCases = []testCase{

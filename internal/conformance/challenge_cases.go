@@ -56,7 +56,7 @@ var challengeCases = []testCase{
 		func(c *Client) Answer {
 			o := c.order(c.host("a"))
 			u := text(c.challenge(o.authorization(), "dns-01"), "url")
-			c.must(c.Do(Request{URL: o.authorization(), Payload: deactivate}), 200)
+			c.must(c.post(o.authorization(), deactivate), 200)
 			return c.post(u, "{}")
 		}).
 		notOnPebble("RFC 8555, section 7.1.6: it does not look at the authorization, and hangs for ever, as showing an " +

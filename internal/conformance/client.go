@@ -30,12 +30,7 @@ type Client struct {
 // log holds what the CA did wrong in a case.
 type log struct{ complaints []string }
 
-// NewClient returns a client with a new P-256 key and without an account.
-func NewClient(t *testing.T, ca *CA) *Client {
-	t.Helper()
-	return newClient(t, ca, 0)
-}
-
+// newClient returns a client with a new P-256 key and without an account, for the case of this number.
 func newClient(t *testing.T, ca *CA, number int) *Client {
 	t.Helper()
 	return &Client{t: t, ca: ca, number: number, log: new(log), Key: newKey(t)}
@@ -86,8 +81,6 @@ type Answer struct {
 
 // String returns status and body.
 func (a Answer) String() string { return fmt.Sprintf("%d %s", a.Status, a.Body) }
-
-func (v verdict) String() string { return strings.TrimSpace(fmt.Sprintf("%d %s", v.status, v.problem)) }
 
 const errorPrefix = "urn:ietf:params:acme:error:"
 

@@ -82,13 +82,13 @@ var finalizeCases = []testCase{
 			return c.finalize(o, c.csr(newKey(c.t), x509.CertificateRequest{}, o.names...))
 		}),
 
-	finalizeRefusal("without a CSR is malformed", "malformed", func(*Client) string { return `{}` }),
-	finalizeRefusal("whose CSR is a number is malformed", "malformed", func(*Client) string { return `{"csr":1}` }),
-	finalizeRefusal("without a payload is malformed", "malformed", func(*Client) string { return `` }),
-	finalizeRefusal("with a CSR in standard base64 is malformed", "malformed", func(c *Client) string {
+	finalizeRefusal("without a CSR", func(*Client) string { return `{}` }),
+	finalizeRefusal("whose CSR is a number", func(*Client) string { return `{"csr":1}` }),
+	finalizeRefusal("without a payload", func(*Client) string { return `` }),
+	finalizeRefusal("with a CSR in standard base64", func(c *Client) string {
 		return `{"csr":"` + base64.StdEncoding.EncodeToString(c.csr(newKey(c.t), x509.CertificateRequest{}, c.host("a"))) + `+/"}`
 	}),
-	finalizeRefusal("with a padded CSR is malformed", "malformed", func(c *Client) string {
+	finalizeRefusal("with a padded CSR", func(c *Client) string {
 		return `{"csr":"` + B64(c.csr(newKey(c.t), x509.CertificateRequest{}, c.host("a"))) + `="}`
 	}),
 	csrRefusal("that is none", func(*Client) []byte { return []byte("hello") }).
@@ -168,9 +168,9 @@ var finalizeCases = []testCase{
 
 const wrongNames = "RFC 8555, section 7.4 has badCSR for names that differ from the order's, so acmetest is right."
 
-// finalizeRefusal is about a request for a ready order whose payload is wrong.
-func finalizeRefusal(what, problem string, payload func(c *Client) string) testCase {
-	return refusal("a request to finalize "+what, section74, 400, problem,
+// finalizeRefusal is about a request for a ready order whose payload is malformed.
+func finalizeRefusal(what string, payload func(c *Client) string) testCase {
+	return refusal("a request to finalize "+what+" is malformed", section74, 400, "malformed",
 		func(c *Client) Answer {
 			o := c.ready(c.host("a"))
 			return c.staysReady(o, c.post(o.Text("finalize"), payload(c)))

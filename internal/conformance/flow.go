@@ -76,10 +76,15 @@ type order struct {
 func (c *Client) newOrder(names []string, more ...any) Answer {
 	c.t.Helper()
 	object := map[string]any{"identifiers": identifiers(names...)}
-	for i := 0; i < len(more); i += 2 {
-		object[more[i].(string)] = more[i+1]
-	}
+	addMembers(object, more)
 	return c.post(c.url("newOrder"), string(MustJSON(c.t, object)))
+}
+
+// addMembers adds members to an object, which are pairs of name and value.
+func addMembers(object map[string]any, pairs []any) {
+	for i := 0; i < len(pairs); i += 2 {
+		object[pairs[i].(string)] = pairs[i+1]
+	}
 }
 
 // order makes an order.

@@ -134,9 +134,7 @@ func (c *Client) revokeByKey(cert *certificate, key crypto.Signer) Answer {
 func (c *Client) revocation(cert *certificate, more ...any) string {
 	c.t.Helper()
 	object := map[string]any{"certificate": B64(cert.leaf().Raw)}
-	for i := 0; i < len(more); i += 2 {
-		object[more[i].(string)] = more[i+1]
-	}
+	addMembers(object, more)
 	return string(MustJSON(c.t, object))
 }
 

@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -45,6 +46,8 @@ type verdict struct {
 	status  int
 	problem string // the ACME error type without its prefix; empty for a success
 }
+
+func (v verdict) String() string { return strings.TrimSpace(fmt.Sprintf("%d %s", v.status, v.problem)) }
 
 // deviation is what Pebble does otherwise.
 type deviation struct {

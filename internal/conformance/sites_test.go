@@ -37,7 +37,7 @@ func TestSitesAreChosenByName(t *testing.T) {
 
 func TestSitesChooseTheCertificateByName(t *testing.T) {
 	var s Sites
-	c := NewClient(t, &CA{Serve: s.Serve})
+	c := newClient(t, &CA{Serve: s.Serve}, 0)
 	for name, serverName := range map[string]string{
 		"a.example.com": "a.example.com",
 		"192.0.2.1":     "1.2.0.192.in-addr.arpa",

@@ -21,7 +21,7 @@ func TestAcmezManagesAnAccount(t *testing.T) {
 		s := unregisteredAcmezSite(t, ca, "dns-01")
 		ctx := t.Context()
 
-		unknown := acme.Account{PrivateKey: newClientKey(t)}
+		unknown := acme.Account{PrivateKey: newECKey(t)}
 		_, err := s.GetAccount(ctx, unknown)
 		wantAcmezProblem(t, err, http.StatusBadRequest, "accountDoesNotExist")
 		_, err = s.NewAccount(ctx, unknown)
@@ -93,7 +93,7 @@ func TestAcmezRollsTheAccountKeyOver(t *testing.T) {
 		ctx, old := t.Context(), s.account
 		first := s.issue(t, "www.example.com")
 
-		rolled, err := s.AccountKeyRollover(ctx, old, newClientKey(t))
+		rolled, err := s.AccountKeyRollover(ctx, old, newECKey(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +112,7 @@ func TestAcmezRollsTheAccountKeyOver(t *testing.T) {
 		_, err = s.NewOrder(ctx, old, acme.Order{Identifiers: []acme.Identifier{{Type: "dns", Value: "www.example.com"}}})
 		wantAcmezProblem(t, err, http.StatusBadRequest, "malformed") // the signature is that of another key
 
-		other, err := s.NewAccount(ctx, acme.Account{PrivateKey: newClientKey(t)})
+		other, err := s.NewAccount(ctx, acme.Account{PrivateKey: newECKey(t)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -171,13 +171,13 @@ func TestAcmezRevokes(t *testing.T) {
 		s := newAcmezSite(t, ca, "dns-01")
 		ctx := t.Context()
 		byAccount := s.issue(t, "a.example.com")
-		stranger, err := s.NewAccount(ctx, acme.Account{PrivateKey: newClientKey(t)})
+		stranger, err := s.NewAccount(ctx, acme.Account{PrivateKey: newECKey(t)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		err = s.RevokeCertificate(ctx, stranger, byAccount, nil, acme.ReasonUnspecified)
 		wantAcmezProblem(t, err, http.StatusForbidden, "unauthorized")
-		err = s.RevokeCertificate(ctx, s.account, byAccount, newClientKey(t), acme.ReasonUnspecified)
+		err = s.RevokeCertificate(ctx, s.account, byAccount, newECKey(t), acme.ReasonUnspecified)
 		wantAcmezProblem(t, err, http.StatusForbidden, "unauthorized")
 		err = s.RevokeCertificate(ctx, s.account, byAccount, nil, acme.ReasonCACompromise)
 		wantAcmezProblem(t, err, http.StatusBadRequest, "badRevocationReason")
@@ -189,7 +189,7 @@ func TestAcmezRevokes(t *testing.T) {
 		err = s.RevokeCertificate(ctx, s.account, byAccount, nil, acme.ReasonSuperseded)
 		wantAcmezProblem(t, err, http.StatusBadRequest, "alreadyRevoked")
 
-		key := newClientKey(t)
+		key := newECKey(t)
 		chains, err := s.ObtainCertificateForSANs(ctx, s.account, key, []string{"b.example.com"})
 		if err != nil {
 			t.Fatal(err)

@@ -176,7 +176,7 @@ func TestAcmezMayNotReplaceWhatAnotherAccountOrdered(t *testing.T) {
 		s := newAcmezSite(t, ca, "dns-01")
 		leaf := s.issue(t, "www.example.com")
 		var err error
-		if s.account, err = s.NewAccount(t.Context(), acme.Account{PrivateKey: newClientKey(t)}); err != nil {
+		if s.account, err = s.NewAccount(t.Context(), acme.Account{PrivateKey: newECKey(t)}); err != nil {
 			t.Fatal(err)
 		}
 		params := s.params(t, "www.example.com")

@@ -2,7 +2,6 @@ package integration
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net/http"
@@ -20,12 +19,12 @@ import (
 // its challenges.
 type acmezSite struct {
 	*acmez.Client
+	challengeCerts
 	ca      *clientsCA
 	account acme.Account
 
-	mu      sync.Mutex
-	certs   map[string]*tls.Certificate // by server name
-	answers map[string]string           // by path
+	mu      sync.Mutex        // guards answers
+	answers map[string]string // to http-01, by path
 }
 
 // newAcmezSite starts the CA and makes an account. The client solves challenges
@@ -54,8 +53,7 @@ func unregisteredAcmezSite(t *testing.T, ca *clientsCA, challenges ...string) *a
 			ChallengeSolvers: make(map[string]acmez.Solver),
 		},
 		ca:      ca,
-		account: acme.Account{PrivateKey: newClientKey(t), TermsOfServiceAgreed: true},
-		certs:   make(map[string]*tls.Certificate),
+		account: acme.Account{PrivateKey: newECKey(t), TermsOfServiceAgreed: true},
 		answers: make(map[string]string),
 	}
 	for _, typ := range challenges {
@@ -74,7 +72,7 @@ func (s *acmezSite) Present(_ context.Context, c acme.Challenge) error {
 		if err != nil {
 			return err
 		}
-		s.certs[challengeName(c.Identifier.Value)] = cert
+		s.setCert(c.Identifier.Value, cert)
 	case acme.ChallengeTypeHTTP01:
 		s.answers[c.HTTP01ResourcePath()] = c.KeyAuthorization
 	case acme.ChallengeTypeDNS01:
@@ -89,27 +87,13 @@ func (s *acmezSite) CleanUp(_ context.Context, c acme.Challenge) error {
 	defer s.mu.Unlock()
 	switch c.Type {
 	case acme.ChallengeTypeTLSALPN01:
-		delete(s.certs, challengeName(c.Identifier.Value))
+		s.setCert(c.Identifier.Value, nil)
 	case acme.ChallengeTypeHTTP01:
 		delete(s.answers, c.HTTP01ResourcePath())
 	case acme.ChallengeTypeDNS01:
 		s.ca.RemoveTXT(c.DNS01TXTRecordName(), c.DNS01KeyAuthorization())
 	}
 	return nil
-}
-
-func (s *acmezSite) tlsConfig() *tls.Config {
-	return &tls.Config{
-		NextProtos: []string{acmez.ACMETLS1Protocol},
-		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			if cert := s.certs[hello.ServerName]; cert != nil {
-				return cert, nil
-			}
-			return nil, errors.New("there is no challenge for " + hello.ServerName)
-		},
-	}
 }
 
 func (s *acmezSite) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -126,7 +110,7 @@ func (s *acmezSite) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // params returns an order for these names, with a new key.
 func (s *acmezSite) params(t *testing.T, names ...string) acmez.OrderParameters {
 	t.Helper()
-	csr, err := acmez.NewCSR(newClientKey(t), names)
+	csr, err := acmez.NewCSR(newECKey(t), names)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -247,15 +231,7 @@ func TestAcmezOutlivesBadNonces(t *testing.T) {
 		for range 5 {
 			mustVerify(t, s.obtain(t, s.params(t, "www.example.com"))[0], ca.Roots(), "www.example.com")
 		}
-		refused := 0
-		for _, r := range ca.Requests() {
-			if r.Problem == "badNonce" {
-				refused++
-			}
-		}
-		if refused == 0 {
-			t.Error("no nonce was refused")
-		}
+		ca.wantBadNonces(t)
 	})
 }
 

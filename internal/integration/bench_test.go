@@ -3,7 +3,6 @@ package integration
 import (
 	"context"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"fmt"
@@ -54,7 +53,7 @@ type benchSite struct {
 
 func newBenchSite(tb testing.TB) *benchSite {
 	tb.Helper()
-	key := newBenchKey(tb)
+	key := newECKey(tb)
 	thumbprint, err := acme.JWKThumbprint(key.Public())
 	if err != nil {
 		tb.Fatal(err)
@@ -85,7 +84,7 @@ func (s *benchSite) bench(b *testing.B, directory string, transport http.RoundTr
 		hosts[i] = fmt.Sprintf("host-%d.example.org", i)
 		template := &x509.CertificateRequest{DNSNames: hosts[i : i+1]}
 		var err error
-		if csrs[i], err = x509.CreateCertificateRequest(rand.Reader, template, newBenchKey(b)); err != nil {
+		if csrs[i], err = x509.CreateCertificateRequest(rand.Reader, template, newECKey(b)); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -151,13 +150,4 @@ func (t *impatient) RoundTrip(req *http.Request) (*http.Response, error) {
 		res.Header.Set("Retry-After", "-1")
 	}
 	return res, err
-}
-
-func newBenchKey(tb testing.TB) *ecdsa.PrivateKey {
-	tb.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return key
 }

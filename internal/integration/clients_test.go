@@ -7,8 +7,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -113,6 +116,46 @@ func (ca *clientsCA) wantRevoked(t *testing.T, want ...*x509.Certificate) {
 	}
 }
 
+// wantBadNonces checks that the CA has refused a nonce, so that there was
+// something to outlive.
+func (ca *clientsCA) wantBadNonces(t *testing.T) {
+	t.Helper()
+	if !slices.ContainsFunc(ca.Requests(), func(r acmetest.Request) bool { return r.Problem == "badNonce" }) {
+		t.Error("no nonce was refused")
+	}
+}
+
+// challengeCerts are the certificates with which a site answers tls-alpn-01.
+type challengeCerts struct {
+	certMu sync.Mutex
+	certs  map[string]*tls.Certificate // by server name
+}
+
+// setCert lets a DNS name or IP address answer with a certificate, or not any
+// more if that is nil.
+func (c *challengeCerts) setCert(identifier string, cert *tls.Certificate) {
+	c.certMu.Lock()
+	defer c.certMu.Unlock()
+	if c.certs == nil {
+		c.certs = make(map[string]*tls.Certificate)
+	}
+	c.certs[challengeName(identifier)] = cert
+}
+
+func (c *challengeCerts) tlsConfig() *tls.Config {
+	return &tls.Config{
+		NextProtos: []string{"acme-tls/1"},
+		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+			c.certMu.Lock()
+			defer c.certMu.Unlock()
+			if cert := c.certs[hello.ServerName]; cert != nil {
+				return cert, nil
+			}
+			return nil, errors.New("there is no challenge for " + hello.ServerName)
+		},
+	}
+}
+
 // challengeName returns the server name in a tls-alpn-01 handshake for a DNS
 // name or an IP address (RFC 8737, section 3, and RFC 8738, section 6).
 func challengeName(identifier string) string {
@@ -123,7 +166,7 @@ func challengeName(identifier string) string {
 	return strings.TrimSuffix(reversed, ".")
 }
 
-func newClientKey(t *testing.T) *ecdsa.PrivateKey {
+func newECKey(t testing.TB) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -29,9 +29,7 @@ func newConformanceCA(t *testing.T, bindings map[string][]byte) *conformance.CA 
 	t.Helper()
 	sites, tlsListener, httpListener := new(conformance.Sites), listen(t), listen(t)
 	serveHTTP(t, httpListener, sites)
-	server := newServer(t, http.NotFoundHandler())
-	server.TLSConfig = sites.TLSConfig()
-	go server.ServeTLS(tlsListener, "", "")
+	serveTLS(t, tlsListener, sites.TLSConfig())
 
 	config := pebbleConfig{
 		tlsPort:        port(tlsListener),

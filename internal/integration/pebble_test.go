@@ -3,8 +3,6 @@ package integration
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -184,21 +182,26 @@ func startDNS(t testing.TB) *dnsServer {
 
 // addTXT adds a TXT record to a name.
 func (s *dnsServer) addTXT(ctx context.Context, name, value string) error {
-	body, err := json.Marshal(map[string]string{"host": name + ".", "value": value})
+	return postJSON(ctx, http.DefaultTransport, s.management+"/set-txt", map[string]string{"host": name + ".", "value": value})
+}
+
+// postJSON sends what one of these servers shall know.
+func postJSON(ctx context.Context, transport http.RoundTripper, url string, v any) error {
+	body, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.management+"/set-txt", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := transport.RoundTrip(req)
 	if err != nil {
 		return err
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", req.URL, res.Status)
+		return fmt.Errorf("%s: %s", url, res.Status)
 	}
 	return nil
 }
@@ -206,10 +209,7 @@ func (s *dnsServer) addTXT(ctx context.Context, name, value string) error {
 // serverCertificate writes a certificate for 127.0.0.1 and its key into dir.
 func serverCertificate(t testing.TB, dir string) (certFile, keyFile string, trust *x509.CertPool) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key := newECKey(t)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
 		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},

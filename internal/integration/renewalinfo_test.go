@@ -1,10 +1,8 @@
 package integration
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"net/http"
@@ -37,24 +35,12 @@ func askPebble(t *testing.T, p *pebble, certID string) (acmeclient.RenewalInfo, 
 // about a certificate.
 func (p *pebble) setRenewalInfo(t *testing.T, leaf *x509.Certificate, answer string) {
 	t.Helper()
-	body, err := json.Marshal(map[string]string{
+	err := postJSON(t.Context(), p.transport, p.management+"/set-renewal-info/", map[string]string{
 		"Certificate": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw})),
 		"ARIResponse": answer,
 	})
 	if err != nil {
 		t.Fatal(err)
-	}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.management+"/set-renewal-info/", bytes.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	res, err := p.transport.RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		t.Fatalf("%s: %s", req.URL, res.Status)
 	}
 }
 

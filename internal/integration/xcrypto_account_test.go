@@ -64,9 +64,9 @@ func TestXcryptoRollsTheAccountKeyOver(t *testing.T) {
 	inBothModes(t, func(t *testing.T, ca *clientsCA) {
 		s := newXcryptoSite(t, ca)
 		ctx, oldKey := t.Context(), s.Key
-		leaf, url := s.issue(t, newClientKey(t), "dns-01", "www.example.com")
+		leaf, url := s.issue(t, newECKey(t), "dns-01", "www.example.com")
 
-		newKey := newClientKey(t)
+		newKey := newECKey(t)
 		if err := s.AccountKeyRollover(ctx, newKey); err != nil {
 			t.Fatal(err)
 		}
@@ -83,7 +83,7 @@ func TestXcryptoRollsTheAccountKeyOver(t *testing.T) {
 		if _, err := s.FetchCert(ctx, url, true); err != nil {
 			t.Errorf("the new key fetches what the old one ordered: %v", err)
 		}
-		s.issue(t, newClientKey(t), "dns-01", "www.example.com")
+		s.issue(t, newECKey(t), "dns-01", "www.example.com")
 		if err := s.RevokeCert(ctx, nil, leaf.Raw, acme.CRLReasonSuperseded); err != nil {
 			t.Errorf("the new key revokes what the old one ordered: %v", err)
 		}
@@ -137,8 +137,8 @@ func TestXcryptoRevokes(t *testing.T) {
 	inBothModes(t, func(t *testing.T, ca *clientsCA) {
 		s := newXcryptoSite(t, ca)
 		ctx := t.Context()
-		key := newClientKey(t)
-		byAccount, _ := s.issue(t, newClientKey(t), "dns-01", "a.example.com")
+		key := newECKey(t)
+		byAccount, _ := s.issue(t, newECKey(t), "dns-01", "a.example.com")
 		byKey, _ := s.issue(t, key, "dns-01", "b.example.com")
 
 		stranger := unregisteredXcryptoSite(t, ca)
@@ -174,7 +174,7 @@ func TestXcryptoGetsAlternateChains(t *testing.T) {
 	inBothModes(t, func(t *testing.T, ca *clientsCA) {
 		ca.AlternateChains = 2
 		s := newXcryptoSite(t, ca)
-		_, url := s.issue(t, newClientKey(t), "dns-01", "www.example.com")
+		_, url := s.issue(t, newECKey(t), "dns-01", "www.example.com")
 		alternates, err := s.ListCertAlternates(t.Context(), url)
 		if err != nil {
 			t.Fatal(err)
@@ -200,7 +200,7 @@ func TestXcryptoUsesAnAuthorizationAgainUntilItIsDeactivated(t *testing.T) {
 		ca.ReuseAuthorizations = true
 		s := newXcryptoSite(t, ca)
 		ctx := t.Context()
-		s.issue(t, newClientKey(t), "dns-01", "www.example.com")
+		s.issue(t, newECKey(t), "dns-01", "www.example.com")
 		again, err := s.AuthorizeOrder(ctx, acme.DomainIDs("www.example.com"))
 		if err != nil {
 			t.Fatal(err)
@@ -229,7 +229,7 @@ func TestXcryptoUsesAnAuthorizationAgainUntilItIsDeactivated(t *testing.T) {
 func TestXcryptoClientCanReadRenewalInfoByAPlainGET(t *testing.T) {
 	inBothModes(t, func(t *testing.T, ca *clientsCA) {
 		s := newXcryptoSite(t, ca)
-		leaf, _ := s.issue(t, newClientKey(t), "dns-01", "www.example.com")
+		leaf, _ := s.issue(t, newECKey(t), "dns-01", "www.example.com")
 
 		var directory struct{ RenewalInfo string }
 		getJSON(t, s.HTTPClient, ca.URL, &directory)

@@ -3,14 +3,12 @@ package integration
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,10 +21,8 @@ import (
 // answer its challenges.
 type xcryptoSite struct {
 	*acme.Client
+	challengeCerts
 	ca *clientsCA
-
-	mu    sync.Mutex
-	certs map[string]*tls.Certificate // by server name
 }
 
 // newXcryptoSite starts the CA and makes an account.
@@ -49,9 +45,8 @@ func unregisteredXcryptoSite(t *testing.T, ca *clientsCA) *xcryptoSite {
 		ca.RetryAfter(acmetest.RenewalInfo, "21600")
 	}
 	return &xcryptoSite{
-		Client: &acme.Client{DirectoryURL: ca.URL, HTTPClient: ca.Client(), Key: newClientKey(t)},
+		Client: &acme.Client{DirectoryURL: ca.URL, HTTPClient: ca.Client(), Key: newECKey(t)},
 		ca:     ca,
-		certs:  make(map[string]*tls.Certificate),
 	}
 }
 
@@ -64,9 +59,8 @@ func (s *xcryptoSite) present(t *testing.T, identifier string, c *acme.Challenge
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.certs[challengeName(identifier)] = &cert
+		s.setCert(identifier, &cert)
+		return func() { s.setCert(identifier, nil) }
 	case "dns-01":
 		value, err := s.DNS01ChallengeRecord(c.Token)
 		if err != nil {
@@ -77,20 +71,6 @@ func (s *xcryptoSite) present(t *testing.T, identifier string, c *acme.Challenge
 		return func() { s.ca.RemoveTXT(name, value) }
 	}
 	return func() {}
-}
-
-func (s *xcryptoSite) tlsConfig() *tls.Config {
-	return &tls.Config{
-		NextProtos: []string{acme.ALPNProto},
-		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			if cert := s.certs[hello.ServerName]; cert != nil {
-				return cert, nil
-			}
-			return nil, errors.New("there is no challenge for " + hello.ServerName)
-		},
-	}
 }
 
 // ServeHTTP answers http-01 for every token.
@@ -194,7 +174,7 @@ func TestXcryptoIssues(t *testing.T) {
 						ca.point(t, name, s.tlsConfig(), s)
 					}
 				}
-				leaf, _ := s.issue(t, newClientKey(t), test.challenge, test.names...)
+				leaf, _ := s.issue(t, newECKey(t), test.challenge, test.names...)
 				if n := len(leaf.DNSNames) + len(leaf.IPAddresses); n != len(test.names) {
 					t.Errorf("the certificate is for %v and %v, want %v", leaf.DNSNames, leaf.IPAddresses, test.names)
 				}
@@ -226,17 +206,9 @@ func TestXcryptoOutlivesBadNonces(t *testing.T) {
 		s := newXcryptoSite(t, ca)
 		ca.point(t, "www.example.com", nil, s)
 		for range 5 {
-			s.issue(t, newClientKey(t), "http-01", "www.example.com")
+			s.issue(t, newECKey(t), "http-01", "www.example.com")
 		}
-		refused := 0
-		for _, r := range ca.Requests() {
-			if r.Problem == "badNonce" {
-				refused++
-			}
-		}
-		if refused == 0 {
-			t.Error("no nonce was refused")
-		}
+		ca.wantBadNonces(t)
 	})
 }
 
@@ -246,7 +218,7 @@ func TestXcryptoWaitsWhileAnOrderIsProcessed(t *testing.T) {
 		ca.RetryAfter(acmetest.Order, "40")
 		s := newXcryptoSite(t, ca)
 		began := time.Now()
-		s.issue(t, newClientKey(t), "dns-01", "www.example.com")
+		s.issue(t, newECKey(t), "dns-01", "www.example.com")
 		// It asks for the order at once, and again after 40 s and 80 s. Before that it
 		// may have waited for the authorization.
 		if took := time.Since(began); took < 80*time.Second || took > 85*time.Second {
