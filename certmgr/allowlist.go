@@ -1,57 +1,70 @@
 package certmgr
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"iter"
 	"maps"
 	"math/rand/v2"
-	"reflect"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
-
-	"golang.org/x/net/idna"
-	"golang.org/x/net/publicsuffix"
 )
 
 // Allowlist is an explicit list of hosts: exact names, and wildcards of the
 // form "*.example.com", which stand for exactly one label. It can be changed
 // at any time and shared by several Managers; a change holds from the next
-// handshake on. Removing a name also ends its renewal.
+// handshake on. A host that is taken off is not served any more, its renewal
+// ends, and so does an issuance that is in flight for it. Each entry that comes
+// or goes is an event of the Managers (EventHostListed, EventHostUnlisted).
 //
-// The zero value is an empty list and ready to use. All methods are safe for
-// concurrent use; reading takes no lock.
+// What no public CA certifies cannot be an entry: IP addresses, single labels,
+// public suffixes ("co.uk") and wildcards right below them (CA/Browser Forum
+// Baseline Requirements, 3.2.2.6). As CAs do, this goes by the ICANN section of
+// the Public Suffix List: "github.io" and "*.github.io" can be entries, for those
+// who own such a domain.
+//
+// A list may have a million entries: a lookup takes the same time as in a short
+// list, and a change of one entry copies a thousandth of it. Change many by one
+// call. The zero value is an empty list and ready to use. All methods are safe for
+// concurrent use; reading takes no lock. An Allowlist must not be copied.
 type Allowlist struct {
 	names atomic.Pointer[nameSet] // nil: empty
+	file  *hostsFile              // nil: made without a file
 
-	mu       sync.Mutex // serializes changes; never held while a watcher runs
+	// changing serializes changes, so that the watchers are told of them in
+	// order. It is held while watchers run, which do not block, and never while
+	// a file is read.
+	changing sync.Mutex
+
+	mu       sync.Mutex // guards watchers
 	watchers map[*func(change)]struct{}
 }
 
-// nameSet is immutable once it is published.
-type nameSet struct {
-	exact     map[string]struct{}
-	wildcards map[string]struct{} // by what follows "*."
+// change tells a watcher what has happened to the list. A wildcard is named as
+// it is written.
+type change struct {
+	added, removed []string
+	again          []string // Add was called with them, and they were there
+	reason         string   // the caller's
 
-	// generation is a number of this set's own: it counts on from a random
-	// one, so that no two sets of any lists share it.
-	generation uint64
+	reloaded bool // a file was read, the list has count entries
+	count    int
+	rejected error // why a file was not taken over; nothing has changed
 }
 
-// change tells a watcher which entries came and went. A wildcard is named as
-// it is written.
-type change struct{ added, removed []string }
-
 // NewAllowlist returns a list of names. If any of them is invalid, the error
-// names each of those and why, and no list is returned.
-func NewAllowlist(names ...string) (*Allowlist, error) {
-	a := new(Allowlist)
-	if err := a.Replace(names...); err != nil {
+// names each of those and why, the first 100 of them if they are more, and no
+// list is returned.
+func NewAllowlist(names ...string) (*Allowlist, error) { return CollectAllowlist(slices.Values(names)) }
+
+// CollectAllowlist is NewAllowlist for names that come one by one, from a
+// database for example.
+func CollectAllowlist(names iter.Seq[string]) (*Allowlist, error) {
+	entries, err := parseEntries(names)
+	if err != nil {
 		return nil, err
 	}
+	a := new(Allowlist)
+	a.replace(entries, "")
 	return a, nil
 }
 
@@ -113,18 +126,6 @@ func (a *Allowlist) holds(host string, seen *atomic.Uint64) bool {
 	return true
 }
 
-func (set *nameSet) match(host string) match {
-	if _, ok := set.exact[host]; ok {
-		return matchExact
-	}
-	if _, parent, ok := strings.Cut(host, "."); ok && len(set.wildcards) > 0 {
-		if _, ok := set.wildcards[parent]; ok {
-			return matchWildcard
-		}
-	}
-	return matchNone
-}
-
 // All returns the entries in no particular order, as of the moment it is
 // called: exact names, then wildcards as they are written.
 func (a *Allowlist) All() iter.Seq[string] {
@@ -132,91 +133,122 @@ func (a *Allowlist) All() iter.Seq[string] {
 	if a != nil {
 		set = a.names.Load()
 	}
-	return func(yield func(string) bool) {
-		if set == nil {
-			return
-		}
-		for name := range set.exact {
-			if !yield(name) {
-				return
-			}
-		}
-		for parent := range set.wildcards {
-			if !yield("*." + parent) {
-				return
-			}
-		}
-	}
+	return set.all()
 }
 
 // Add puts names on the list. If any of them is invalid, the error names each
-// of those and why, and the list stays as it was. Adding a host lets a failure
-// of longer ago than 10 minutes no longer hold it back.
-func (a *Allowlist) Add(names ...string) error {
-	entries, err := parseEntries(names)
-	if err != nil {
-		return err
-	}
-	a.update(func(set *nameSet) change {
-		for _, e := range entries {
-			set.add(e)
-		}
-		return change{added: entries}
-	})
-	return nil
-}
+// of those and why, the first 100 of them if they are more, and the list stays
+// as it was. Adding a host lets a failure of longer ago than 10 minutes no longer
+// hold it back.
+func (a *Allowlist) Add(names ...string) error { return a.Because("").Add(names...) }
 
 // Remove takes names off the list; names that are not on it are ignored, and
-// so are invalid ones. It takes effect with the next handshake, and renewal of
-// hosts that nothing else allows ends.
-func (a *Allowlist) Remove(names ...string) {
-	a.update(func(set *nameSet) change {
-		var c change
-		for _, name := range names {
-			entry, err := parseEntry(name)
-			if err == nil && set.remove(entry) {
-				c.removed = append(c.removed, entry)
-			}
-		}
-		return c
-	})
-}
+// so are invalid ones. It takes effect at once: hosts that nothing else allows are
+// not served any more, not renewed, and an issuance in flight for them ends
+// (EventIssueCanceled) without counting as a failure. Where a Manager has a
+// HostPolicy it is asked, in the background, about each of them that is in memory
+// or in flight: only a refusal forgets the host and ends the issuance. Until the
+// policy has allowed the host its visitors get the policy's error.
+func (a *Allowlist) Remove(names ...string) { a.Because("").Remove(names...) }
 
 // Replace puts names in the place of the whole list, in one step. If any of
-// them is invalid, the error names each of those and why, and the list stays
-// as it was.
-func (a *Allowlist) Replace(names ...string) error {
-	entries, err := parseEntries(names)
+// them is invalid, the error names each of those and why, the first 100 of them if
+// they are more, and the list stays as it was.
+func (a *Allowlist) Replace(names ...string) error { return a.Because("").Replace(names...) }
+
+// Because returns the methods that change the list, for changes whose events tell
+// reason: "customer 4711 left".
+func (a *Allowlist) Because(reason string) Edit { return Edit{a, oneLine(reason, maxErrorText)} }
+
+// Edit changes an Allowlist for a reason; see Allowlist.Because. It is safe for
+// concurrent use. The zero value is of no use.
+type Edit struct {
+	list   *Allowlist
+	reason string
+}
+
+// Add is Allowlist.Add.
+func (e Edit) Add(names ...string) error {
+	entries, err := parseEntries(slices.Values(names))
 	if err != nil {
 		return err
 	}
-	a.update(func(set *nameSet) change {
-		old := nameSet{exact: set.exact, wildcards: set.wildcards}
-		*set = newNameSet(len(entries))
-		var c change
-		for _, e := range entries {
-			if !old.remove(e) {
-				c.added = append(c.added, e)
-			}
-			set.add(e)
+	a := e.list
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	c, edit := change{reason: e.reason}, editNames(a.names.Load())
+	for _, entry := range entries {
+		if edit.add(entry) {
+			c.added = append(c.added, entry)
+		} else {
+			c.again = append(c.again, entry)
 		}
-		c.removed = slices.Collect(old.all())
-		return c
-	})
+	}
+	a.publish(edit.set, c)
 	return nil
 }
 
-// update publishes a changed copy of the set and then tells the watchers.
-func (a *Allowlist) update(edit func(*nameSet) change) {
-	a.mu.Lock()
-	set, generation := newNameSet(0), rand.Uint64()
-	if old := a.names.Load(); old != nil {
-		set = nameSet{exact: maps.Clone(old.exact), wildcards: maps.Clone(old.wildcards)}
-		generation = old.generation + 1
+// Remove is Allowlist.Remove.
+func (e Edit) Remove(names ...string) {
+	entries, _ := parseEntries(slices.Values(names))
+	a := e.list
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	c, edit := change{reason: e.reason}, editNames(a.names.Load())
+	for _, entry := range entries {
+		if edit.remove(entry) {
+			c.removed = append(c.removed, entry)
+		}
 	}
-	c := edit(&set)
-	set.generation = max(generation, 1) // 0: nothing seen
-	a.names.Store(&set)
+	a.publish(edit.set, c)
+}
+
+// Replace is Allowlist.Replace.
+func (e Edit) Replace(names ...string) error {
+	entries, err := parseEntries(slices.Values(names))
+	if err != nil {
+		return err
+	}
+	e.list.replace(entries, e.reason)
+	return nil
+}
+
+func (a *Allowlist) replace(entries []string, reason string) {
+	set := collectNames(entries)
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	c := difference(a.names.Load(), set)
+	c.reason = reason
+	a.publish(set, c)
+}
+
+// difference returns what a set in the place of another one changes.
+func difference(old, set *nameSet) (c change) {
+	for entry := range set.all() {
+		if !old.has(entry) {
+			c.added = append(c.added, entry)
+		}
+	}
+	for entry := range old.all() {
+		if !set.has(entry) {
+			c.removed = append(c.removed, entry)
+		}
+	}
+	return c
+}
+
+// publish makes set the list unless it is the same, and tells the watchers.
+// a.changing is held.
+func (a *Allowlist) publish(set *nameSet, c change) {
+	if len(c.added)+len(c.removed) > 0 {
+		set.generation = rand.Uint64()
+		if old := a.names.Load(); old != nil {
+			set.generation = old.generation + 1
+		}
+		set.generation = max(set.generation, 1) // 0: nothing seen
+		a.names.Store(set)
+	}
+	a.mu.Lock()
 	watchers := slices.Collect(maps.Keys(a.watchers))
 	a.mu.Unlock()
 	for _, w := range watchers {
@@ -224,7 +256,8 @@ func (a *Allowlist) update(edit func(*nameSet) change) {
 	}
 }
 
-// watch has f called after each change until stop is called. f must not block.
+// watch has f told of what happens to the list until stop is called; f may run
+// once more while stop does. It must neither block nor change the list.
 func (a *Allowlist) watch(f func(change)) (stop func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -238,103 +271,3 @@ func (a *Allowlist) watch(f func(change)) (stop func()) {
 		delete(a.watchers, &f)
 	}
 }
-
-func newNameSet(n int) nameSet {
-	return nameSet{exact: make(map[string]struct{}, n), wildcards: make(map[string]struct{})}
-}
-
-func (s *nameSet) add(entry string) {
-	if parent, ok := strings.CutPrefix(entry, "*."); ok {
-		s.wildcards[parent] = struct{}{}
-		return
-	}
-	s.exact[entry] = struct{}{}
-}
-
-func (s *nameSet) remove(entry string) bool {
-	names := s.exact
-	if parent, ok := strings.CutPrefix(entry, "*."); ok {
-		names, entry = s.wildcards, parent
-	}
-	_, ok := names[entry]
-	delete(names, entry)
-	return ok
-}
-
-func (s *nameSet) all() iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for name := range s.exact {
-			if !yield(name) {
-				return
-			}
-		}
-		for parent := range s.wildcards {
-			if !yield("*." + parent) {
-				return
-			}
-		}
-	}
-}
-
-func parseEntries(names []string) ([]string, error) {
-	entries := make([]string, 0, len(names))
-	var errs []error
-	for _, name := range names {
-		entry, err := parseEntry(name)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		entries = append(entries, entry)
-	}
-	return entries, errors.Join(errs...)
-}
-
-// parseEntry normalises an entry, and refuses what no CA would certify.
-func parseEntry(name string) (string, error) {
-	base, wildcard := strings.CutPrefix(name, "*.")
-	host, err := normalizeHost(base)
-	if err != nil {
-		return "", fmt.Errorf("certmgr: allowlist entry %q: %w", oneLine(name, maxHostLength), err)
-	}
-	if suffix, icann := publicsuffix.PublicSuffix(host); icann && suffix == host {
-		return "", fmt.Errorf("certmgr: allowlist entry %q: a public suffix, which no CA certifies", name)
-	}
-	if wildcard {
-		return "*." + host, nil
-	}
-	return host, nil
-}
-
-// HostWhitelist returns a policy that allows exactly the given hosts, matched
-// without regard to case and in their A-label form; wildcards and subdomains
-// do not match. Invalid hosts are ignored, as autocert does. An Allowlist says
-// which they are, and can be changed.
-//
-//go:noinline
-func HostWhitelist(hosts ...string) HostPolicy {
-	allowed := make(map[string]struct{}, len(hosts))
-	for _, h := range hosts {
-		// As autocert: what IDNA maps, so that callers may use the policy
-		// on names that a Manager would refuse.
-		if h, err := idna.Lookup.ToASCII(h); err == nil {
-			allowed[h] = struct{}{}
-			allowed[strings.TrimSuffix(h, ".")] = struct{}{} // what a Manager asks for
-		}
-	}
-	return func(_ context.Context, host string) error {
-		if _, ok := allowed[host]; ok {
-			return nil
-		}
-		return &refusal{kind: ErrHostNotAllowed, host: host, text: "not in HostWhitelist"}
-	}
-}
-
-// whitelistCode is the code of the policies that HostWhitelist makes; that it is
-// not inlined keeps it one.
-var whitelistCode = reflect.ValueOf(HostWhitelist()).Pointer()
-
-// isWhitelist reports whether p is one of HostWhitelist's. Those cannot block,
-// so they are asked without the goroutine and the deadline that others need: a
-// scanner's handshake costs a tenth.
-func isWhitelist(p HostPolicy) bool { return reflect.ValueOf(p).Pointer() == whitelistCode }

@@ -66,9 +66,11 @@ func (c *challenges) solver(typ string) solver {
 }
 
 // isChallenge reports whether a hello is a CA's: tls-alpn-01 asks for its
-// protocol alone (RFC 8737, section 3).
+// protocol alone (RFC 8737, section 3). A preflight's second hello is answered in
+// the same way.
 func isChallenge(hello *tls.ClientHelloInfo) bool {
-	return len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == acme.ALPNProto
+	protos := hello.SupportedProtos
+	return len(protos) == 1 && protos[0] == acme.ALPNProto || len(protos) == 3 && protos[2] == preflightProto
 }
 
 func alpnCacheKey(host string) string  { return host + "+token" }

@@ -53,7 +53,9 @@ func (h *handshakes) refuse(r result, host string, err error, hello *tls.ClientH
 	c := &h.results[r]
 	c.total.add()
 	last, t := c.since.Load(), now.UnixNano()
-	if since := t - last; last != 0 && since >= 0 && since < int64(refusedEvery) {
+	// A handshake that began before the one that reported is no news either; a
+	// clock that was set back by more is.
+	if since := t - last; last != 0 && since > -int64(refusedEvery) && since < int64(refusedEvery) {
 		return
 	}
 	if c.since.CompareAndSwap(last, t) {

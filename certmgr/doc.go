@@ -43,6 +43,20 @@
 // and served until they expire, whatever happens to the CA, the Cache or the
 // policy meanwhile.
 //
+// # What happens inside
+//
+// Manager.Audit gets an Event for every change of state, in order; AuditLog,
+// AuditJSON and AuditAll are ready-made hooks. Refused handshakes are counted
+// and make one event a minute for each HandshakeResult. Snapshot says how each
+// host stands, Metrics says it in numbers; package status shows a page of it, and
+// the module certmgr/prommetrics exports it to Prometheus. Stale names the entries
+// of the list that look as if they should be taken off, and Preflight finds a name
+// that does not lead to this server before an order is spent on it.
+//
+// An Allowlist is built from names, from an iterator or from a file that is
+// followed, and may be changed at any time; every change is an event with the
+// caller's reason (Allowlist.Because).
+//
 // # Differences from autocert
 //
 // All of these are deliberate:

@@ -57,9 +57,14 @@ var (
 	// ordered while that lasts.
 	ErrCache = errors.New("certmgr: cache failed")
 
-	// ErrPolicy: HostPolicy gave no answer: it ran out of time or panicked.
+	// ErrPolicy: HostPolicy gave no answer: it ran out of time or panicked, or it
+	// says so itself by an error that wraps this one.
 	// That refuses a host without a certificate and takes none out of service.
 	ErrPolicy = errors.New("certmgr: HostPolicy failed")
+
+	// ErrUnreachable: a preflight found that the host's name does not lead to this
+	// server (Manager.Preflight). The error also wraps a *PreflightError.
+	ErrUnreachable = errors.New("certmgr: name does not lead here")
 
 	// ErrClock: the local clock does not fit the dates of a certificate that
 	// the CA has just issued.
@@ -77,6 +82,7 @@ type Stage string
 const (
 	StageQueue         Stage = "queue"         // waits for an issuance slot (Manager.MaxIssuing)
 	StageAccount       Stage = "account"       // directory, account key, registration
+	StagePreflight     Stage = "preflight"     // does the name lead here? (Manager.Preflight)
 	StageOrder         Stage = "order"         // newOrder
 	StageAuthorization Stage = "authorization" // fetching authorizations
 	StageChallenge     Stage = "challenge"     // the CA's validation of the host
@@ -86,8 +92,12 @@ const (
 
 // stagesInOrder returns every stage.
 func stagesInOrder() []Stage {
-	return []Stage{StageQueue, StageAccount, StageOrder, StageAuthorization, StageChallenge, StageFinalize, StageStore}
+	return []Stage{StageQueue, StageAccount, StagePreflight, StageOrder, StageAuthorization, StageChallenge, StageFinalize, StageStore}
 }
+
+// aboutHost reports whether a failure at this stage says that the CA cannot find
+// the host here, which is the same for both key types.
+func (s Stage) aboutHost() bool { return s == StageChallenge || s == StagePreflight }
 
 // IssuanceError says why the last issuance for a host failed. Get it with
 // errors.As. It wraps every cause, down to *acme.Error.
@@ -110,7 +120,10 @@ func (e *IssuanceError) Error() string { return e.text(maxErrorText) }
 // the next attempt is due.
 func (e *IssuanceError) text(max int) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "certmgr: %s: %s failed at %s", e.Host, e.Stage, e.CA)
+	fmt.Fprintf(&b, "certmgr: %s: %s failed", e.Host, e.Stage)
+	if e.Stage != StagePreflight { // which asks no CA
+		b.WriteString(" at " + e.CA)
+	}
 	if e.Attempts > 1 {
 		fmt.Fprintf(&b, " (failure %d in a row)", e.Attempts)
 	}

@@ -51,7 +51,7 @@ type Decision string
 const (
 	Allowed   Decision = "allowed"   // it is served, and certificates are issued for it
 	Refused   Decision = "refused"   // it is neither
-	Undecided Decision = "undecided" // HostPolicy could not tell: what is in service stays, nothing begins
+	Undecided Decision = "undecided" // HostPolicy could not tell: what is in service stays, nothing begins; or Preflight could not, which holds nothing back
 )
 
 // Failure reports whether the event tells of something that went wrong.

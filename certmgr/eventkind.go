@@ -34,7 +34,8 @@ const (
 	// EventRevoked: a certificate was revoked by Manager.Revoke, or found to be
 	// revoked, and is not served any more. Reason says which and why.
 	EventRevoked EventKind = "certificate_revoked"
-	// EventClockOff: the local clock does not fit the dates of a new certificate.
+	// EventClockOff: the local clock does not fit the dates of a new certificate, or
+	// the Date of the CA's replies; of the latter it tells once until it fits again.
 	EventClockOff EventKind = "clock_off"
 	// EventHostDropped: a host is no longer allowed; it is neither served nor renewed.
 	EventHostDropped EventKind = "host_dropped"
@@ -93,8 +94,9 @@ const (
 	// EventIssueCanceled: an issuance ended because its host is no longer allowed
 	// or the Manager was closed. It is no failure and holds nothing back.
 	EventIssueCanceled EventKind = "issuance_canceled"
-	// EventUnreachable: a preflight found that a name does not lead to this
-	// server. Err says where it leads and what answered there.
+	// EventUnreachable: a preflight found that a name does not lead to this server
+	// (Refused), not by each of its addresses (Allowed), or it could not tell
+	// (Undecided). Err says where the name leads and what answered there.
 	EventUnreachable EventKind = "host_unreachable"
 	// EventClosed: the Manager was closed.
 	EventClosed EventKind = "manager_closed"

@@ -98,7 +98,7 @@ func (f *failures) put(sub subject, rec *failure, now time.Time) (evicted failur
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	key := failureKey{host: sub.host(), rsa: sub.keyType == keyRSA}
-	if rec.err.Stage == StageChallenge {
+	if rec.err.Stage.aboutHost() {
 		key = failureKey{host: sub.host(), any: true}
 	}
 	if _, ok := f.records[key]; !ok && len(f.records) >= maxFailures {
@@ -262,7 +262,7 @@ func newFailureRecord(sub subject, f *failure) (key string, rec failureRecord) {
 		Attempt: e.Attempt, Attempts: e.Attempts, Time: e.Time.UTC(), RetryAt: e.RetryAt.UTC(),
 		Cause: oneLine(e.Err.Error(), maxErrorText), ClockOff: f.clockOff,
 	}
-	if e.Stage == StageChallenge {
+	if e.Stage.aboutHost() {
 		key, rec.KeyType = keys[len(keys)-1], ""
 	}
 	if problems := acmeProblems(e.Err); len(problems) > 0 {
@@ -311,6 +311,8 @@ func (r failureRecord) cause() error {
 	e := &recordedError{text: oneLine(r.Cause, maxErrorText) + where}
 	if r.Problem != "" || r.Status != 0 {
 		e.cause = &acme.Error{StatusCode: r.Status, ProblemType: r.Problem, Detail: oneLine(r.Cause, maxErrorText)}
+	} else if r.Stage == StagePreflight {
+		e.cause = ErrUnreachable
 	}
 	return e
 }

@@ -33,6 +33,7 @@ type call[V any] struct {
 	val    V
 	err    error
 	budget *waiters
+	end    context.CancelCauseFunc // ends fn's context
 
 	waiting atomic.Int32
 	stage   atomic.Pointer[Stage] // issuances only
@@ -80,7 +81,9 @@ func (f *flight[V]) startIf(key string, check func() error, fn func(context.Cont
 		}
 	}
 	c = &call[V]{key: key, since: time.Now(), done: make(chan struct{}), budget: f.budget}
-	ok := f.tasks.Go(func(ctx context.Context) {
+	ctx, end := context.WithCancelCause(f.tasks.ctx)
+	c.end = end
+	ok := f.tasks.Go(func(context.Context) {
 		f.group.Do(key, func() (any, error) {
 			defer f.finish(c)
 			c.val, c.err = fn(ctx, c)
@@ -88,6 +91,7 @@ func (f *flight[V]) startIf(key string, check func() error, fn func(context.Cont
 		})
 	})
 	if !ok {
+		end(nil)
 		return nil, false, ErrClosed
 	}
 	f.calls[key] = c // before finish, which needs the lock held here
@@ -98,10 +102,32 @@ func (f *flight[V]) startIf(key string, check func() error, fn func(context.Cont
 // one who returns to the flight finds either this call's outcome or nothing.
 func (f *flight[V]) finish(c *call[V]) {
 	f.mu.Lock()
-	delete(f.calls, c.key)
-	f.group.Forget(c.key)
+	f.strike(c)
 	f.mu.Unlock()
+	c.end(nil)
 	close(c.done)
+}
+
+// strike takes a call off the books, unless it is off already. f.mu is held.
+func (f *flight[V]) strike(c *call[V]) {
+	if f.calls[c.key] == c {
+		delete(f.calls, c.key)
+		f.group.Forget(c.key)
+	}
+}
+
+// cancel ends the context of each call for whose key why returns a cause. They are
+// off the books at once: whoever comes now begins a new call and does not get
+// their outcome. Those who wait for them do. why must not block.
+func (f *flight[V]) cancel(why func(key string) error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for key, c := range f.calls {
+		if cause := why(key); cause != nil {
+			f.strike(c)
+			c.end(cause)
+		}
+	}
 }
 
 // wait returns the call's outcome, or an error if ctx ends first. It is for

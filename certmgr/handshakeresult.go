@@ -1,9 +1,6 @@
 package certmgr
 
-import (
-	"context"
-	"errors"
-)
+import "errors"
 
 // A HandshakeResult says how a call of GetCertificate ended. The set is closed
 // and the strings are stable: they are labels of metrics.
@@ -158,7 +155,7 @@ func resultOf(err error) result {
 		return resClosed
 	case errors.Is(err, ErrCache):
 		return resCacheFailed
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case isUndecided(err):
 		return resPolicyFailed
 	}
 	return resNotAllowed // HostPolicy's own error

@@ -43,14 +43,17 @@ type issuer struct {
 	accounts   *accounts
 	calls      *callouts // attempts, which run the user's code too
 	challenges *challenges
+	preflight  *preflight
 	ca         *acmeclient.CA
 	dir        string
 	machine    string
 	locker     locker
 	schedule   func(*certificate)
+	drop       func(host string, why error) // takes a host out of service
 	lastWorked typeMemory
 
 	unfinished unfinishedOrders
+	clockOff   atomic.Bool // said by an event
 
 	breakerRead  atomic.Bool  // the cache's record of the breaker
 	breakerSaved atomic.Int64 // until when that says; 0: there is none
@@ -69,12 +72,12 @@ func (is *issuer) issue(ctx context.Context, c *call[*certificate], req issueReq
 	}
 	unlock, err := is.lock(ctx, req.sub)
 	if err != nil {
-		return nil, is.notBegun(a, req, err)
+		return nil, is.notBegun(ctx, a, req, err)
 	}
 	release, probe, err := is.admit(ctx, a, req)
 	if err != nil {
 		unlock()
-		return nil, is.notBegun(a, req, err)
+		return nil, is.notBegun(ctx, a, req, err)
 	}
 	// The next one for the host begins when this one has left nothing behind
 	// and its outcome is known.
@@ -93,29 +96,41 @@ func (is *issuer) issue(ctx context.Context, c *call[*certificate], req issueReq
 		a.replaces = acmeclient.CertID(cert.leaf)
 	}
 	a.types = is.lastWorked.pick(a.host, last, is.m.useHTTP01.Load())
+	if is.m.Preflight != PreflightOff {
+		a.preflight = is.preflight
+	}
 	a.began = is.now()
 	a.audit(req.asker.event(Event{Kind: EventIssuing, Decision: Allowed, Rule: req.grant.rule(a.host), Stage: StageOrder,
 		Reason: req.reason, ExplanationURL: req.explanation}))
 	out := is.attempt(ctx, c, a, let)
 	release()
-	return is.conclude(a, req, out, last, probe)
+	return is.conclude(ctx, a, req, out, last, probe)
 }
 
 // conclude draws the consequences of an attempt: for the CA, the host, and
 // those who wait.
-func (is *issuer) conclude(a *attempt, req issueRequest, out outcome, last *failure, probe bool) (*certificate, error) {
+func (is *issuer) conclude(ctx context.Context, a *attempt, req issueRequest, out outcome, last *failure, probe bool) (*certificate, error) {
 	cause, clockOff := out.err, false
 	if errors.Is(out.err, ErrClock) {
 		cause, clockOff = nil, true // the CA did its part
 	}
 	what := troubleOf(a.trace, out.stage, a.host, cause)
-	if is.tasks.isClosed() {
+	gone := is.offList(ctx, a.host)
+	if is.tasks.isClosed() || gone != nil {
 		what = troubleNone // it was cut short
 	}
 	whole := is.breaker.done(a.host, probe, what, cause, retryAfter(cause))
 	is.rememberBreaker()
+	is.watchClock()
+	if gone != nil {
+		return nil, is.canceled(a, out, gone)
+	}
 	if out.cert != nil {
 		is.succeed(a, req, out)
+		if gone := is.offList(ctx, a.host); gone != nil {
+			is.drop(a.host, gone) // who removed it may have looked a moment too early
+			return nil, gone
+		}
 	}
 	if out.cert != nil && out.err == nil && isAged(out.cert, is.now()) {
 		is.holdBack(a, req, out)
@@ -145,9 +160,12 @@ func clockError(host string, cert *certificate, now time.Time) error {
 // notBegun reports an issuance that came to nothing before it began. If no slot
 // or lock became free in time that is remembered like a failure, without being
 // counted as one.
-func (is *issuer) notBegun(a *attempt, req issueRequest, cause error) error {
+func (is *issuer) notBegun(ctx context.Context, a *attempt, req issueRequest, cause error) error {
+	if gone := is.offList(ctx, a.host); gone != nil {
+		return is.canceled(a, outcome{stage: StageQueue}, gone)
+	}
 	if !errors.Is(cause, ErrBusy) || errors.Is(cause, ErrBackoff) || is.tasks.isClosed() {
-		return cause // the breaker's, the allowlist's or Close's, and told by them
+		return cause // the breaker's or Close's, and told by them
 	}
 	now := is.now()
 	e := &IssuanceError{Host: a.host, KeyType: a.sub.keyType.String(), Stage: StageQueue, CA: is.dir, Attempt: a.id,
@@ -187,31 +205,24 @@ func (is *issuer) admit(ctx context.Context, a *attempt, req issueRequest) (rele
 	if err != nil {
 		return nil, false, &refusal{kind: ErrBusy, host: a.host, cause: err}
 	}
+	if gone := is.offList(ctx, a.host); gone != nil {
+		release()
+		return nil, false, gone
+	}
 	if req.override {
 		return release, false, nil
 	}
-	if err = is.stillAllowed(a.host); err == nil {
-		// An issuance for the host's other key type may have failed meanwhile.
-		if rec := is.failures.active(req.sub, is.now()); rec != nil {
-			err = backingOff(rec)
-		} else {
-			probe, err = is.breaker.allow(a.host)
-		}
+	// An issuance for the host's other key type may have failed meanwhile.
+	if rec := is.failures.active(req.sub, is.now()); rec != nil {
+		err = backingOff(rec)
+	} else {
+		probe, err = is.breaker.allow(a.host)
 	}
 	if err != nil {
 		release()
 		return nil, false, err
 	}
 	return release, probe, nil
-}
-
-// stillAllowed returns an error if the host was taken off the list meanwhile.
-// What a policy allows it is asked about elsewhere.
-func (is *issuer) stillAllowed(host string) error {
-	if is.m.HostPolicy != nil || is.m.listed(host) != notAllowed {
-		return nil
-	}
-	return &refusal{kind: ErrHostNotAllowed, host: host, text: "taken off the list during its issuance"}
 }
 
 // outcome is what an attempt came to. A certificate comes with its cache entry,
@@ -339,6 +350,7 @@ func (is *issuer) keep(a *attempt, key crypto.Signer, chain [][]byte, leaf *x509
 		return cert, data, nil
 	}
 	err = clockError(a.host, cert, now)
+	is.clockOff.Store(true)
 	a.audit(Event{Kind: EventClockOff, Stage: StageFinalize, Serial: serialOf(leaf), NotAfter: cert.notAfter, Err: err})
 	if !ahead {
 		err = nil // it can be served: clients go by their own clocks
@@ -352,7 +364,7 @@ func (is *issuer) succeed(a *attempt, req issueRequest, out outcome) {
 	cert := out.cert
 	a.setStage(StageStore)
 	known := is.failures.forget(req.sub)
-	if is.stillAllowed(a.host) == nil && is.memory.issued(cert, req.grant, is.now()) {
+	if is.memory.issued(cert, req.grant, is.now()) {
 		is.schedule(cert)
 	}
 	is.issuances.succeeded(time.Since(a.wanted))
@@ -374,7 +386,7 @@ func (is *issuer) succeed(a *attempt, req issueRequest, out outcome) {
 func (is *issuer) fail(a *attempt, req issueRequest, out outcome, last *failure, whole, clockOff bool) error {
 	cause := out.err
 	if is.tasks.isClosed() {
-		return &refusal{kind: ErrClosed, host: a.host, cause: cause}
+		return is.closed(a, out)
 	}
 	now := is.now()
 	e := &IssuanceError{Host: a.host, KeyType: a.sub.keyType.String(), Stage: out.stage, CA: is.dir, Attempt: a.id, Attempts: 1, Time: now, Err: cause}

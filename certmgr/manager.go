@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509/pkix"
 	"math"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -129,6 +130,24 @@ type Manager struct {
 	// of what Let's Encrypt allows. Negative: no pace, for a CA without limits.
 	StartPace time.Duration
 
+	// Preflight checks that a host's name leads to this server before an order is
+	// spent on it, by what the CA will do: resolve the name and ask each address
+	// for the answer to a challenge with a random token. It takes 5 s at most,
+	// while the issuance holds its slot. The zero value, PreflightOff, makes no
+	// connection at all.
+	Preflight PreflightMode
+
+	// PreflightResolver looks names up for Preflight, and for nothing else. It
+	// should see what the CA sees: not a hosts file, not an internal zone. Nil
+	// means net.DefaultResolver. It may be called concurrently.
+	PreflightResolver Resolver
+
+	// PreflightDial makes the connections of Preflight, and no others: network is
+	// "tcp", address an IP address with port 443 or 80. Nil means a net.Dialer.
+	// Set it where this machine reaches its own public addresses by a detour. It
+	// may be called concurrently.
+	PreflightDial func(ctx context.Context, network, address string) (net.Conn, error)
+
 	once      sync.Once
 	stages    *stages // made by init
 	useHTTP01 atomic.Bool
@@ -206,6 +225,10 @@ func (m *Manager) build() {
 	s.unwatch = func() {}
 	if m.Hosts != nil {
 		s.unwatch = m.Hosts.watch(s.hostsChanged)
+		if m.Hosts.file != nil {
+			looks := s.callout("looking at the allowlist file", 1)
+			s.tasks.Go(func(ctx context.Context) { s.watchHostsFile(ctx, looks) })
+		}
 	}
 	m.stages = s
 }
@@ -225,12 +248,16 @@ func (s *stages) buildIssuer() {
 	}
 	ca := acmeclient.New(acmeclient.Config{
 		DirectoryURL: s.dir, HTTPClient: client.HTTPClient, UserAgent: agent, RetryBackoff: client.RetryBackoff,
+		Now: s.now,
 	})
 	s.issuer = &issuer{m: s.m, now: s.now, tasks: s.tasks, audit: s.audit, store: s.store, memory: s.memory,
 		failures: s.failures, issuances: s.issuances, visits: s.visits, challenges: s.challenges, ca: ca, dir: s.dir, machine: machineName(), locker: new(processLock),
-		schedule: s.renewals.issued, slots: &slots{limit: s.m.maxIssuing}, breaker: newBreaker(s.dir, s.audit, s.now)}
+		schedule: s.renewals.issued, drop: s.dropHost, slots: &slots{limit: s.m.maxIssuing}, breaker: newBreaker(s.dir, s.audit, s.now)}
 	s.issuer.calls = s.callout("issuance", math.MaxInt) // MaxIssuing bounds them
 	s.issuer.calls.grace = time.Second                  // its error says more than that it is late
+	s.issuer.preflight = &preflight{m: s.m, challenges: s.challenges, skew: s.issuer.skew,
+		lookups: s.callout("PreflightResolver", maxLookups), dials: s.callout("PreflightDial", maxDials)}
+	s.issuer.preflight.dials.grace = probeGrace // its error says more than that it is late
 	s.issuer.accounts = &accounts{m: s.m, ca: ca, dir: s.dir, key: client.Key, store: s.store, tasks: s.tasks, audit: s.audit,
 		prompt: s.callout("Prompt", 1), calls: s.callout("account registration", 1), changes: s.callout("account key change", 1),
 		updates: s.callout("account update", 1), flight: newFlight[*account](s.tasks, s.waiters)}
@@ -241,31 +268,6 @@ func (s *stages) callout(name string, limit int) *callouts {
 	c := newCallouts(name, limit)
 	s.callouts = append(s.callouts, c)
 	return c
-}
-
-// hostsChanged is told of changes of the allowlist. It does not block.
-func (s *stages) hostsChanged(c change) {
-	if len(c.added) > 0 {
-		named := newNameSet(len(c.added))
-		for _, entry := range c.added {
-			named.add(entry)
-		}
-		s.failures.shorten(func(host string) bool { return named.match(host) != matchNone })
-	}
-	s.visits.changed(c, s.now())
-	for _, name := range c.removed {
-		s.progress.have(name) // no Start waits for it any more
-	}
-	if len(c.removed) == 0 || s.m.HostPolicy != nil {
-		return // the policy is asked at the next handshake, and before renewal
-	}
-	s.tasks.Go(func(context.Context) {
-		for _, cert := range s.memory.all() {
-			if host := cert.subject.host(); s.m.listed(host) == notAllowed {
-				s.dropHost(host, nil)
-			}
-		}
-	})
 }
 
 // TLSConfig returns a configuration for servers with HTTP/2, HTTP/1.1 and

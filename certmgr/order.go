@@ -44,6 +44,10 @@ type attempt struct {
 	cleanup  []func(context.Context)
 
 	unfinished *unfinishedOrder // of an earlier attempt, then of this one
+
+	preflight *preflight // nil: off
+	checked   bool       // before the order
+	refuted   bool       // the CA failed a challenge
 }
 
 // attemptTimeout bounds an attempt, once it has its issuance slot.
@@ -79,9 +83,12 @@ func (a *attempt) certify(ctx context.Context) (crypto.Signer, [][]byte, error) 
 			return key, chain, err
 		}
 	}
+	if err := a.precheck(ctx); err != nil {
+		return nil, nil, err
+	}
 	order, err := a.authorizedOrder(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, a.diagnose(ctx, err)
 	}
 	a.enter(StageFinalize)
 	key := a.kept()
@@ -258,6 +265,7 @@ func (a *attempt) solve(ctx context.Context, chal *acme.Challenge, authzURL stri
 		return false, nil
 	}
 	a.settled(authzURL)
+	a.refuted = true
 	err = authorizationFailed(z, chal)
 	a.audit(Event{Kind: EventChallengeFailed, Stage: StageChallenge, Reason: chal.Type + ": " + p.sighting(chal.Type), Err: err})
 	return true, fmt.Errorf("%w (%s)", err, p.sighting(chal.Type))

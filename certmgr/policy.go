@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,8 +16,20 @@ import (
 //
 // A policy is called with a normalised host and a context that ends after 5
 // seconds. It may block, and is never called twice at the same time for the
-// same host. An error that wraps context.DeadlineExceeded or context.Canceled
-// means that it could not decide; any other error is a refusal.
+// same host.
+//
+// An error is a refusal: within Manager.PolicyTTL the host is not served any
+// more. But the policy could not decide if it did not return in time, panicked, or
+// if its error wraps one of these:
+//
+//   - ErrPolicy, for policies that want to say so;
+//   - context.DeadlineExceeded or context.Canceled;
+//   - an error whose Timeout method returns true, as those of package net do and
+//     os.ErrDeadlineExceeded.
+//
+// That takes no valid certificate out of service or from renewal, and has none
+// issued for a host without one. A policy that asks a database wraps each error
+// that is not the answer: fmt.Errorf("%w: %w", certmgr.ErrPolicy, err).
 type HostPolicy = autocert.HostPolicy
 
 // AllowAnyHost is a HostPolicy that allows every host. Anyone who points a
@@ -72,7 +85,8 @@ func (p *policy) report(host string, err error) {
 	if since := time.Since(p.reported); since >= 0 && since < time.Minute || errors.Is(err, ErrClosed) {
 		return
 	}
-	p.audit.emit(Event{Kind: EventPolicyFailed, Host: host, Count: p.failed, Reason: "hosts with a certificate stay in service", Err: err})
+	p.audit.emit(Event{Kind: EventPolicyFailed, Host: host, Decision: Undecided, Rule: "HostPolicy", Count: p.failed,
+		Reason: "hosts with a certificate stay in service", Err: err})
 	p.reported, p.failed = time.Now(), 0
 }
 
@@ -127,19 +141,20 @@ func (p *policy) call(ctx context.Context, host string, decide HostPolicy) (stan
 	ctx, cancel := context.WithTimeout(ctx, policyTimeout)
 	defer cancel()
 	type answer struct {
-		verdict *verdict
-		err     error // the policy's own
+		verdict   *verdict
+		err       error // the policy's own
+		undecided bool
 	}
 	a, err := callOut(ctx, p.calls, host, func(ctx context.Context) (answer, error) {
 		v := new(verdict)
 		err := decide(context.WithValue(ctx, verdictKey{}, v), host)
-		return answer{v, err}, nil
+		return answer{v, err, err != nil && isUndecided(err)}, nil // an error's methods are the user's code too
 	})
 	switch {
 	case err != nil:
 		return notAllowed, &refusal{kind: ErrPolicy, host: host,
 			text: fmt.Sprintf("no answer within %v; the host is not refused, try again", policyTimeout), cause: err}
-	case errors.Is(a.err, context.DeadlineExceeded) || errors.Is(a.err, context.Canceled):
+	case a.undecided:
 		return notAllowed, a.err
 	case a.err != nil:
 		return notAllowed, policyRefusal{a.err}
@@ -147,4 +162,27 @@ func (p *policy) call(ctx context.Context, host string, decide HostPolicy) (stan
 		return open, nil
 	}
 	return vetted, nil
+}
+
+// isUndecided reports whether a policy's error says that it could not decide.
+func isUndecided(err error) bool {
+	if errors.Is(err, ErrPolicy) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return true
+	}
+	return isTimeout(err)
+}
+
+// isTimeout reports whether any error in the tree of err is a timeout; errors.As
+// would stop at the first one that knows.
+func isTimeout(err error) bool {
+	if t, ok := err.(interface{ Timeout() bool }); ok && t.Timeout() {
+		return true
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		return isTimeout(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		return slices.ContainsFunc(e.Unwrap(), isTimeout)
+	}
+	return false
 }

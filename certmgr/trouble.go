@@ -35,6 +35,8 @@ func troubleOf(trace *acmeclient.Trace, stage Stage, host string, err error) tro
 	switch {
 	case err == nil:
 		return troubleHost
+	case stage == StagePreflight:
+		return troubleNone // the CA was not asked
 	case stage == StageAccount && isLocal(err):
 		return troubleLocal
 	case stage == StageAccount || trace.Failed() == acmeclient.EndpointDirectory || trace.Failed() == acmeclient.EndpointNewNonce:

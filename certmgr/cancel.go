@@ -1,0 +1,52 @@
+package certmgr
+
+import (
+	"context"
+)
+
+// takenOff is why an issuance ends whose host is not allowed any more: reason is
+// that of the change, policy is HostPolicy's refusal.
+func takenOff(host, reason string, policy error) *refusal {
+	text := "taken off the list during its issuance"
+	if reason != "" {
+		text += " (" + reason + ")"
+	}
+	return &refusal{kind: ErrHostNotAllowed, host: host, text: text, cause: policy}
+}
+
+// offList returns why the host of an issuance under ctx is not allowed any more, or
+// nil. HostPolicy is asked elsewhere, and ends ctx if it refuses.
+func (is *issuer) offList(ctx context.Context, host string) *refusal {
+	if why, ok := context.Cause(ctx).(*refusal); ok && why.kind == ErrHostNotAllowed {
+		return why
+	}
+	if is.m.HostPolicy != nil || is.m.listed(host) != notAllowed {
+		return nil
+	}
+	return takenOff(host, "", nil)
+}
+
+// canceled ends an issuance that is not wanted any more, and returns what those get
+// who wait for it. It is no failure: nothing is held back by it.
+func (is *issuer) canceled(a *attempt, out outcome, why *refusal) error {
+	e := Event{Kind: EventIssueCanceled, Decision: Refused, Rule: is.m.decider(), Stage: out.stage, OrderURL: out.order,
+		Reason: why.text, Err: why.cause}
+	if !a.began.IsZero() {
+		e.Duration = is.now().Sub(a.began)
+	}
+	if c := out.cert; c != nil {
+		// It was paid for: the host may be back before it expires.
+		is.store.putCertificate(c, out.data, func() bool { return false })
+		e.Serial, e.NotAfter = serialOf(c.leaf), c.notAfter
+		e.Reason += "; its certificate is in the Cache and not served"
+	}
+	a.audit(e)
+	return why
+}
+
+// closed is canceled for an issuance that Close cut short.
+func (is *issuer) closed(a *attempt, out outcome) error {
+	a.audit(Event{Kind: EventIssueCanceled, Rule: "Close", Stage: out.stage, OrderURL: out.order, Reason: "the Manager was closed",
+		Duration: is.now().Sub(a.began)})
+	return &refusal{kind: ErrClosed, host: a.host, cause: out.err}
+}

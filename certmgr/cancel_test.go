@@ -1,0 +1,454 @@
+package certmgr
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/internal/acmeclient"
+)
+
+// inFlight begins the issuance of a host that a CA does not bring to an end, and
+// returns where the outcome of who waits for it comes.
+func (w *world) inFlight(host string, endpoint acmetest.Endpoint) (outcome <-chan error, lift func()) {
+	lift = w.ca.Stall(acmetest.Match{Endpoint: endpoint, Host: host})
+	done := make(chan error, 1)
+	go func() { _, err := w.get(host); done <- err }()
+	time.Sleep(time.Second)
+	synctest.Wait()
+	return done, lift
+}
+
+// wantCanceled checks that who waits for an issuance is let go at once, because its
+// host is not allowed.
+func wantCanceled(t *testing.T, outcome <-chan error) error {
+	t.Helper()
+	synctest.Wait()
+	select {
+	case err := <-outcome:
+		if !errors.Is(err, ErrHostNotAllowed) {
+			t.Fatalf("the visitor that waited got %v, want ErrHostNotAllowed", err)
+		}
+		return err
+	default:
+		t.Fatal("the issuance goes on")
+		return nil
+	}
+}
+
+// wantNoTrouble checks that nothing is held back by what was canceled.
+func (w *world) wantNoTrouble() {
+	w.t.Helper()
+	snap := w.m.Snapshot()
+	if snap.CAFailure != nil || len(snap.RecentFailures) != 0 || w.m.stages.failures.count.Load() != 0 {
+		w.t.Errorf("a canceled issuance counts as a failure: %v, %v", snap.CAFailure, snap.RecentFailures)
+	}
+	for key, n := range w.m.Metrics().Failed {
+		if n != 0 {
+			w.t.Errorf("%d failures at %s", n, key)
+		}
+	}
+}
+
+// Remove ends an issuance in flight at every stage: the waiters are told, it is an
+// event and no failure, and nothing is left behind at the CA.
+func TestRemoveEndsAnIssuanceInFlight(t *testing.T) {
+	for _, endpoint := range []acmetest.Endpoint{acmetest.Directory, acmetest.NewAccount, acmetest.NewOrder, acmetest.Authorization,
+		acmetest.Challenge, acmetest.Finalize, acmetest.Certificate} {
+		t.Run(string(endpoint), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				host := "a.example.com"
+				match := host
+				if endpoint == acmetest.Directory || endpoint == acmetest.NewAccount {
+					match = ""
+				}
+				outcome, lift := w.inFlight(match, endpoint)
+				if match == "" {
+					done := make(chan error, 1)
+					go func() { _, err := w.get(host); done <- err }()
+					time.Sleep(time.Second)
+					outcome = done
+				}
+				w.m.Hosts.Because("moved away").Remove(host)
+				err := wantCanceled(t, outcome)
+				if !strings.Contains(err.Error(), "moved away") || !strings.Contains(err.Error(), host) {
+					t.Errorf("%q does not say why", err)
+				}
+				events := w.events.of(EventIssueCanceled)
+				if len(events) != 1 {
+					t.Fatalf("events: %v", events)
+				}
+				e := events[0]
+				if e.Host != host || !strings.Contains(e.Reason, "taken off the list") || !strings.Contains(e.Reason, "moved away") ||
+					e.Decision != Refused || e.Rule != "Hosts" || e.Attempt == "" || e.Stage == "" || e.Failure() {
+					t.Errorf("event: %v", e)
+				}
+				w.wantNoTrouble()
+				lift() // or the clean-up is stalled too
+				time.Sleep(time.Minute)
+				for _, status := range w.ca.Authorizations(host) {
+					if status == acme.StatusPending {
+						t.Error("an authorization was left pending")
+					}
+				}
+				if snap := w.m.Snapshot(); len(snap.Hosts) != 0 || snap.Issuing != 0 {
+					t.Errorf("left behind: %+v", snap.Hosts)
+				}
+				w.wantErr(host, ErrHostNotAllowed)
+			})
+		})
+	}
+}
+
+// A wildcard and Replace take hosts off as well; what is still allowed goes on.
+func TestEveryRemovalEndsIssuances(t *testing.T) {
+	removals := map[string]func(*Allowlist){
+		"wildcard": func(a *Allowlist) { a.Remove("*.example.org") },
+		"replace":  func(a *Allowlist) { a.Replace("kept.example.org", "a.example.com") },
+		"all":      func(a *Allowlist) { a.Remove("www.example.org", "*.example.org", "nobody.example.com") },
+	}
+	for name, remove := range removals {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				w.m.HandshakeWait = time.Hour
+				w.m.Hosts.Add("*.example.org", "kept.example.org")
+				gone, _ := w.inFlight("www.example.org", acmetest.NewOrder)
+				kept, lift := w.inFlight("kept.example.org", acmetest.NewOrder)
+				remove(w.m.Hosts)
+				wantCanceled(t, gone)
+				lift()
+				if err := <-kept; err != nil {
+					t.Errorf("a host that is on the list by its name: %v", err)
+				}
+				if e := w.events.of(EventIssueCanceled); len(e) != 1 {
+					t.Errorf("events: %v", e)
+				}
+			})
+		})
+	}
+}
+
+// A host that another entry still allows keeps its issuance.
+func TestRemovalOfOneOfTwoEntriesEndsNothing(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.HandshakeWait = time.Minute
+		w.m.Hosts.Add("*.example.com")
+		outcome, lift := w.inFlight("a.example.com", acmetest.NewOrder)
+		w.m.Hosts.Remove("a.example.com")
+		synctest.Wait()
+		lift()
+		if err := <-outcome; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// An issuance that waits for a slot ends too, without having begun.
+func TestRemoveEndsAQueuedIssuance(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.MaxIssuing = 1
+		w.m.HandshakeWait = time.Minute
+		first, lift := w.inFlight("a.example.com", acmetest.NewOrder)
+		queued := make(chan error, 1)
+		go func() { queued <- w.m.Obtain(t.Context(), "b.example.com") }()
+		synctest.Wait()
+		if snap := w.m.Snapshot(); snap.Queued != 1 {
+			t.Fatalf("%d wait for a slot", snap.Queued)
+		}
+		w.m.Hosts.Remove("b.example.com")
+		wantCanceled(t, queued)
+		if snap := w.m.Snapshot(); snap.Queued != 0 {
+			t.Errorf("%d wait for a slot", snap.Queued)
+		}
+		if e := w.events.of(EventIssueCanceled); len(e) != 1 || e[0].Stage != StageQueue || e[0].Host != "b.example.com" {
+			t.Errorf("events: %v", e)
+		}
+		lift()
+		if err := <-first; err != nil {
+			t.Error(err)
+		}
+		w.wantNoTrouble()
+		w.wantOrders("b.example.com", 0)
+	})
+}
+
+// Removed and added again while the old issuance is still ending: the new one
+// follows it, and has the host to itself.
+func TestHostThatComesBackGetsAFreshIssuance(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		old, lift := w.inFlight("a.example.com", acmetest.Challenge)
+		w.ca.Delay(acmetest.Match{Endpoint: acmetest.Authorization, Host: "a.example.com"}, 5*time.Second) // of the clean-up
+		w.m.Hosts.Remove("a.example.com")
+		w.m.Hosts.Add("a.example.com")
+		lift()
+		start := time.Now()
+		fresh := make(chan error, 1)
+		go func() { fresh <- w.m.Obtain(t.Context(), "a.example.com") }()
+		wantCanceled(t, old)
+		time.Sleep(time.Second)
+		w.wantErr("a.example.com", ErrInFlight)
+		w.wantOrders("a.example.com", 1)
+		if err := <-fresh; err != nil {
+			t.Fatal(err)
+		}
+		if time.Since(start) < 4*time.Second {
+			t.Error("the new issuance did not wait for the end of the old one")
+		}
+		w.mustGet("a.example.com")
+		w.wantOrders("a.example.com", 2)
+		if e := w.events.of(EventIssueCanceled); len(e) != 1 {
+			t.Errorf("events: %v", e)
+		}
+	})
+}
+
+// The user's code may ignore the end of its context: that keeps no visitor, and the
+// host's next issuance waits for it.
+func TestCanceledIssuanceThatHangsKeepsNobody(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.HandshakeWait = time.Minute
+		key := &slowSigner{Signer: testKeys()[keyECDSA], release: make(chan struct{})}
+		w.m.Client.Key = key
+		w.mustGet("b.example.com") // there is an account
+		key.slow.Store(true)
+		done := make(chan error, 1)
+		go func() { _, err := w.get("a.example.com"); done <- err }()
+		time.Sleep(time.Second)
+		w.m.Hosts.Remove("a.example.com")
+		w.m.Hosts.Add("a.example.com")
+		fresh := make(chan error, 1)
+		go func() { fresh <- w.m.Obtain(t.Context(), "a.example.com") }()
+		time.Sleep(w.m.stages.issuer.calls.grace)
+		wantCanceled(t, done)
+		w.wantErr("a.example.com", ErrInFlight) // the new one is on the books
+		w.wantOrders("a.example.com", 0)
+		key.slow.Store(false)
+		close(key.release)
+		if err := <-fresh; err != nil {
+			t.Error(err)
+		}
+		w.wantOrders("a.example.com", 1)
+	})
+}
+
+// slowSigner is a key that ignores the end of any context.
+type slowSigner struct {
+	crypto.Signer
+	slow    atomic.Bool
+	release chan struct{}
+}
+
+func (s *slowSigner) Sign(r io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if s.slow.Load() {
+		<-s.release
+	}
+	return s.Signer.Sign(r, digest, opts)
+}
+
+// A certificate that comes too late is not served, but kept for the host's return.
+func TestCertificateOfARemovedHostIsNotPublished(t *testing.T) {
+	// remove is called before the outcome is concluded, or when it was published.
+	conclude := func(w *world, before, published func(cancel context.CancelCauseFunc)) error {
+		w.mustGet("a.example.com")
+		is, sub := w.m.stages.issuer, hostSubject("a.example.com", keyECDSA, w.m.stages.dir)
+		out := outcome{cert: is.memory.current(sub), data: []byte("the entry"), stage: StageFinalize}
+		w.m.stages.dropHost("a.example.com", nil)
+		ctx, cancel := context.WithCancelCause(context.Background())
+		schedule := is.schedule
+		is.schedule = func(c *certificate) { schedule(c); published(cancel) }
+		before(cancel)
+		synctest.Wait()
+		a := &attempt{host: "a.example.com", sub: sub, setStage: func(Stage) {}, now: is.now, trace: new(acmeclient.Trace), audit: is.audit.emit}
+		cert, err := is.conclude(ctx, a, issueRequest{sub: sub}, out, nil, false)
+		if cert != nil {
+			w.t.Error("those who wait got the certificate")
+		}
+		return err
+	}
+	nothing := func(context.CancelCauseFunc) {}
+	cases := map[string]func(w *world) error{
+		"off the list": func(w *world) error {
+			return conclude(w, func(context.CancelCauseFunc) { w.m.Hosts.Remove("a.example.com") }, nothing)
+		},
+		"refused by the policy": func(w *world) error {
+			return conclude(w, func(cancel context.CancelCauseFunc) { cancel(takenOff("a.example.com", "", nil)) }, nothing)
+		},
+		"published a moment ago": func(w *world) error {
+			return conclude(w, nothing, func(cancel context.CancelCauseFunc) { cancel(takenOff("a.example.com", "", nil)) })
+		},
+	}
+	for name, run := range cases {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				if err := run(w); !errors.Is(err, ErrHostNotAllowed) {
+					t.Errorf("got %v", err)
+				}
+				if certs := w.m.stages.memory.certificates("a.example.com"); len(certs) != 0 {
+					t.Error("the certificate is in memory")
+				}
+				if data, err := w.cache.Get(t.Context(), "a.example.com"); string(data) != "the entry" {
+					t.Errorf("the CA's certificate is not in the cache: %v", err)
+				}
+				canceled, dropped := w.events.of(EventIssueCanceled), w.events.of(EventHostDropped)
+				if name == "published a moment ago" {
+					if len(canceled) != 0 || len(dropped) != 2 {
+						t.Errorf("events: %v", w.events)
+					}
+				} else if len(canceled) != 1 || canceled[0].Serial == "" || !strings.Contains(canceled[0].Reason, "in the Cache") {
+					t.Errorf("events: %v", w.events)
+				}
+				w.wantNoTrouble()
+			})
+		})
+	}
+}
+
+// With a HostPolicy the policy decides about hosts that leave the list.
+func TestPolicyDecidesAboutRemovedHosts(t *testing.T) {
+	no := errors.New("not a customer")
+	cases := map[string]struct {
+		policy   HostPolicy
+		canceled bool
+	}{
+		"yes":       {func(context.Context, string) error { return nil }, false},
+		"no":        {func(context.Context, string) error { return no }, true},
+		"undecided": {func(context.Context, string) error { return fmt.Errorf("%w: database", ErrPolicy) }, false},
+		"hangs":     {func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }, false},
+		"panics":    {func(context.Context, string) error { panic("boom") }, false},
+	}
+	for name, test := range cases {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				var asked atomic.Int32
+				w.m.HandshakeWait = time.Minute
+				w.m.HostPolicy = func(ctx context.Context, host string) error {
+					asked.Add(1)
+					return test.policy(ctx, host)
+				}
+				w.mustGet("b.example.com")
+				outcome, lift := w.inFlight("a.example.com", acmetest.NewOrder)
+				other, liftOther := w.inFlight("d.example.com", acmetest.NewOrder)
+				defer func() {
+					liftOther()
+					if err := <-other; err != nil {
+						t.Errorf("another host: %v", err)
+					}
+				}()
+				start := time.Now()
+				w.m.Hosts.Because("moved").Remove("a.example.com", "b.example.com", "c.example.com")
+				if time.Since(start) != 0 {
+					t.Error("Remove waited for the policy")
+				}
+				time.Sleep(policyTimeout)
+				synctest.Wait()
+				if n := asked.Load(); n != 2 { // of c there is nothing
+					t.Errorf("the policy was asked %d times, want once for each host in memory or in flight", n)
+				}
+				held := len(w.m.stages.memory.certificates("b.example.com")) > 0
+				if held == test.canceled {
+					t.Errorf("b is in memory: %v", held)
+				}
+				if test.canceled {
+					if err := wantCanceled(t, outcome); !errors.Is(err, no) {
+						t.Errorf("%v does not wrap the policy's refusal", err)
+					}
+					e := w.events.of(EventIssueCanceled)
+					if len(e) != 1 || e[0].Rule != "HostPolicy" || !errors.Is(e[0].Err, no) || len(w.events.of(EventHostDropped)) != 1 {
+						t.Errorf("events: %v", w.events)
+					}
+					return
+				}
+				lift()
+				if err := <-outcome; err != nil {
+					t.Errorf("the issuance that was left: %v", err)
+				}
+				if len(w.events.of(EventIssueCanceled))+len(w.events.of(EventHostDropped)) != 0 {
+					t.Errorf("events: %v", w.events)
+				}
+			})
+		})
+	}
+}
+
+// Renewal ends as well, and nothing is left of the host.
+func TestRemoveEndsARenewalInFlight(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.mustGet("a.example.com")
+		w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})
+		renewed := make(chan error, 1)
+		go func() { renewed <- w.m.Renew(t.Context(), "a.example.com") }()
+		time.Sleep(time.Second)
+		w.m.Hosts.Remove("a.example.com")
+		wantCanceled(t, renewed)
+		time.Sleep(100 * 24 * time.Hour)
+		w.wantOrders("a.example.com", 2) // one of them had no answer
+		if snap := w.m.Snapshot(); len(snap.Hosts) != 0 {
+			t.Errorf("left behind: %+v", snap.Hosts)
+		}
+	})
+}
+
+func TestRemoveForgetsFailures(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.Hosts.Add("*.example.org")
+		for _, host := range []string{"a.example.com", "www.example.org"} {
+			w.ca.FailValidation(host, "", acmetest.Problem{Type: "dns"})
+			w.get(host)
+		}
+		w.m.Hosts.Remove("a.example.com", "*.example.org")
+		synctest.Wait()
+		if snap := w.m.Snapshot(); len(snap.Hosts) != 0 {
+			t.Errorf("left behind: %+v", snap.Hosts)
+		}
+	})
+}
+
+// What Close cuts short is an event too, and no failure.
+func TestCloseSaysWhatItCutShort(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.MaxIssuing = 1
+		w.inFlight("a.example.com", acmetest.NewOrder)
+		go w.get("b.example.com")
+		synctest.Wait()
+		w.m.Close()
+		var hosts []string
+		for _, e := range w.events.of(EventIssueCanceled) {
+			hosts = append(hosts, e.Host+" "+e.Rule)
+		}
+		if !slices.Equal(hosts, []string{"a.example.com Close"}) {
+			t.Errorf("canceled: %q; b had not begun", hosts)
+		}
+		w.wantNoTrouble()
+	})
+}
+
+// The breaker's probe is let go, so that another host can be the next one.
+func TestCanceledProbeLeavesTheBreakerToOthers(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.Directory}, 503, nil, acmetest.Problem{})
+		w.get("a.example.com")
+		w.wantErr("b.example.com", ErrCAUnavailable)
+		lift()
+		until, _, _ := w.m.stages.issuer.breaker.state()
+		time.Sleep(time.Until(until) + time.Second)
+		stall := w.ca.Stall(acmetest.Match{})
+		outcome := make(chan error, 1)
+		go func() { _, err := w.get("c.example.com"); outcome <- err }()
+		time.Sleep(time.Second)
+		w.m.Hosts.Remove("c.example.com")
+		wantCanceled(t, outcome)
+		stall()
+		w.mustGet("d.example.com")
+	})
+}

@@ -1,0 +1,47 @@
+package certmgr
+
+import (
+	"time"
+)
+
+const (
+	// maxSkew is how far the local clock may be from the CA's. Certificates of
+	// public CAs are valid from an hour before they are issued; clients and
+	// servers of other protocols are less patient.
+	maxSkew = 5 * time.Minute
+
+	// maxSkewAge is how long an answer of the CA says something about the clocks:
+	// the local one may have been set since.
+	maxSkewAge = time.Hour
+)
+
+func isOff(skew time.Duration) bool { return skew.Abs() > maxSkew }
+
+// skew returns how far the CA's clock is ahead of the local one by the Date of its
+// last answer. ok is false if there is none, or none of late.
+func (is *issuer) skew() (ahead time.Duration, ok bool) {
+	ahead, at, ok := is.ca.Skew()
+	if age := is.now().Sub(at); !ok || age < 0 || age > maxSkewAge {
+		return 0, false
+	}
+	return ahead, true
+}
+
+// watchClock tells when the local clock is found to be off, once until it is right
+// again.
+func (is *issuer) watchClock() {
+	skew, ok := is.skew()
+	if !ok || is.clockOff.Swap(isOff(skew)) || !isOff(skew) {
+		return
+	}
+	is.audit.emit(Event{Kind: EventClockOff, CA: is.dir, Err: &refusal{kind: ErrClock, text: clockText(skew) + "; set it"}})
+}
+
+// clockText says how far the local clock is off.
+func clockText(skew time.Duration) string {
+	side := "behind"
+	if skew < 0 {
+		side = "ahead of"
+	}
+	return "the local clock is " + skew.Abs().Round(time.Minute).String() + " " + side + " the CA's"
+}

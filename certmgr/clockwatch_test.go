@@ -1,0 +1,105 @@
+package certmgr
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
+)
+
+// A clock that is off is told once, until it is right again, whatever Preflight is.
+func TestClockThatIsOffIsToldOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		renew := func(skew time.Duration, want int, text string) {
+			t.Helper()
+			w.ca.SetClockSkew(skew)
+			if err := w.m.Renew(t.Context(), "a.example.com"); err != nil {
+				t.Fatal(err)
+			}
+			events := w.events.of(EventClockOff)
+			if len(events) != want {
+				t.Fatalf("%d events, want %d: %v", len(events), want, events)
+			}
+			if text == "" {
+				return
+			}
+			if e := events[want-1]; !errors.Is(e.Err, ErrClock) || !strings.Contains(e.Err.Error(), text) || e.CA != w.ca.URL {
+				t.Errorf("%v\ndoes not say %q", e, text)
+			}
+		}
+		renew(4*time.Minute, 0, "")
+		renew(10*time.Minute, 1, "the local clock is 10m0s behind the CA's; set it")
+		renew(10*time.Minute, 1, "")
+		renew(0, 1, "")
+		renew(-20*time.Minute, 2, "the local clock is 20m0s ahead of the CA's; set it")
+	})
+}
+
+// What a preflight finds says so too, as long as the CA's answer is fresh.
+func TestPreflightTellsOfTheClock(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		n := w.preflight(PreflightEnforce)
+		n.name("a.example.com")
+		w.ca.SetClockSkew(time.Hour)
+		_, err := w.get("a.example.com")
+		if err == nil || !strings.Contains(err.Error(), "take it off the list; the local clock is 1h0m0s behind the CA's") {
+			t.Errorf("got %v", err)
+		}
+		if found, _ := errors.AsType[*PreflightError](err); found == nil || found.ClockSkew != time.Hour {
+			t.Errorf("got %+v", found)
+		}
+		if errors.Is(err, ErrClock) {
+			t.Error("ErrClock is about certificates that were issued")
+		}
+		time.Sleep(2 * time.Hour) // the CA was not asked since
+		_, err = w.get("a.example.com")
+		if !errors.Is(err, ErrUnreachable) || strings.Contains(err.Error(), "clock") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// The local clock is the Manager's own, and one that certificates show to be off
+// is told once and not twice.
+func TestClockIsComparedWithTheManagers(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.clock = func() time.Time { return time.Now().Add(30 * time.Minute) }
+		w.mustGet("a.example.com")
+		if e := w.events.of(EventClockOff); len(e) != 1 || !strings.Contains(e[0].Err.Error(), "30m0s ahead of") {
+			t.Errorf("events: %v", e)
+		}
+	})
+}
+
+// A CA without a Date, or behind an HTTP cache, says nothing about the clock.
+func TestClockIsUnknownWithoutADate(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		client := *w.ca.Client()
+		client.Transport = editHeader{client.Transport, "Age", "3600"}
+		w.m.Client = &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: &client}
+		w.ca.SetClockSkew(30 * time.Minute)
+		w.ca.Resolve("*", acmetest.Target{TLSConfig: w.m.TLSConfig()})
+		w.mustGet("a.example.com")
+		if e := w.events.of(EventClockOff); len(e) != 0 {
+			t.Errorf("events: %v", e)
+		}
+	})
+}
+
+type editHeader struct {
+	http.RoundTripper
+	key, value string
+}
+
+func (e editHeader) RoundTrip(r *http.Request) (*http.Response, error) {
+	res, err := e.RoundTripper.RoundTrip(r)
+	if err == nil {
+		res.Header.Set(e.key, e.value)
+	}
+	return res, err
+}

@@ -1,0 +1,118 @@
+package certmgr
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"testing"
+)
+
+// The set against a map, over random changes; every set that was made stays as it
+// was.
+func TestNameSetAgainstAMap(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	entry := func() string {
+		name := fmt.Sprintf("h%d.example.com", r.IntN(300))
+		if r.IntN(4) == 0 {
+			return "*." + name
+		}
+		return name
+	}
+	var set *nameSet
+	model := map[string]bool{}
+	type past struct {
+		set  *nameSet
+		want []string
+	}
+	var history []past
+	sorted := func(m map[string]bool) []string {
+		var all []string
+		for e := range m {
+			all = append(all, e)
+		}
+		slices.Sort(all)
+		return all
+	}
+	for range 300 {
+		edit := editNames(set)
+		for range r.IntN(20) {
+			e := entry()
+			if r.IntN(2) == 0 {
+				if got := edit.add(e); got == model[e] {
+					t.Fatalf("add(%q) = %v", e, got)
+				}
+				model[e] = true
+			} else {
+				if got := edit.remove(e); got != model[e] {
+					t.Fatalf("remove(%q) = %v", e, got)
+				}
+				delete(model, e)
+			}
+		}
+		set = edit.set
+		history = append(history, past{set, sorted(model)})
+	}
+	for i, p := range history {
+		if got := slices.Sorted(p.set.all()); !slices.Equal(got, p.want) {
+			t.Fatalf("set %d of %d changed after it was made", i, len(history))
+		}
+		wild := 0
+		for _, e := range p.want {
+			if e[0] == '*' {
+				wild++
+			}
+			if !p.set.has(e) {
+				t.Fatalf("set %d lacks %q", i, e)
+			}
+		}
+		if p.set.size != len(p.want) || p.set.wildcards != wild {
+			t.Fatalf("set %d counts %d entries and %d wildcards, want %d and %d", i, p.set.size, p.set.wildcards, len(p.want), wild)
+		}
+	}
+}
+
+func TestNameSetMatches(t *testing.T) {
+	set := collectNames([]string{"a.example.com", "*.example.com", "*.b.example.org"})
+	for host, want := range map[string]match{
+		"a.example.com": matchExact, "b.example.com": matchWildcard, "example.com": matchNone, "a.b.example.com": matchNone,
+		"x.b.example.org": matchWildcard, "b.example.org": matchNone, "com": matchNone, "": matchNone,
+	} {
+		if got := set.match(host); got != want {
+			t.Errorf("match(%q) = %v, want %v", host, got, want)
+		}
+	}
+	if all := slices.Collect(set.all()); len(all) != 3 || all[0] != "a.example.com" {
+		t.Errorf("all() = %q, want the name first", all)
+	}
+	for range set.all() {
+		break // a loop may be left
+	}
+}
+
+// A change of one entry copies one shard and shares the others.
+func TestNameSetSharesItsShards(t *testing.T) {
+	names := make([]string, 20_000)
+	for i := range names {
+		names[i] = fmt.Sprintf("h%d.example.com", i)
+	}
+	old := collectNames(names)
+	for what, change := range map[string]func(*nameEdit) bool{
+		"add":    func(e *nameEdit) bool { return e.add("new.example.com") },
+		"remove": func(e *nameEdit) bool { return e.remove("h7.example.com") },
+	} {
+		edit := editNames(old)
+		if !change(edit) {
+			t.Fatalf("%s changed nothing", what)
+		}
+		copied := 0
+		for i := range old.shards {
+			if reflect.ValueOf(old.shards[i]).Pointer() != reflect.ValueOf(edit.set.shards[i]).Pointer() {
+				copied++
+			}
+		}
+		if copied != 1 {
+			t.Errorf("%s of one entry copied %d of %d shards", what, copied, nameShards)
+		}
+	}
+}

@@ -1,0 +1,117 @@
+package certmgr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// lateError is an error of the user's that says whether it is a timeout.
+type lateError bool
+
+func (e lateError) Error() string { return "late" }
+func (e lateError) Timeout() bool { return bool(e) }
+
+// brokenError panics in whatever asks it.
+type brokenError struct{}
+
+func (*brokenError) Error() string { return "broken" }
+func (*brokenError) Timeout() bool { panic("boom") }
+
+// What says that a policy could not decide, and what is a refusal.
+func TestWhatIsUndecided(t *testing.T) {
+	for _, err := range []error{
+		ErrPolicy, context.DeadlineExceeded, context.Canceled, os.ErrDeadlineExceeded, lateError(true),
+		fmt.Errorf("database: %w", ErrPolicy),
+		fmt.Errorf("database: %w", lateError(true)),
+		&net.OpError{Op: "dial", Net: "tcp", Err: os.ErrDeadlineExceeded},
+		&net.DNSError{Err: "i/o timeout", IsTimeout: true},
+		errors.Join(errors.New("first"), &net.OpError{Op: "read", Err: errors.New("reset")}, lateError(true)),
+		fmt.Errorf("%w after %w", errors.New("refused"), context.DeadlineExceeded),
+	} {
+		if !isUndecided(err) {
+			t.Errorf("%v counts as a refusal", err)
+		}
+	}
+	for _, err := range []error{
+		errors.New("not a customer"), ErrHostNotAllowed, fs.ErrNotExist, lateError(false),
+		&net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")},
+		errors.Join(errors.New("no"), lateError(false)),
+	} {
+		if isUndecided(err) {
+			t.Errorf("%v counts as no decision", err)
+		}
+	}
+}
+
+// An undecided policy takes no valid certificate out of service or from renewal,
+// begins nothing for others, and its error reaches them as it is; a refusal ends
+// the service within PolicyTTL.
+func TestUndecidedPolicyChangesNothing(t *testing.T) {
+	var answer atomic.Pointer[error]
+	policy := func(context.Context, string) error {
+		if err := answer.Load(); err != nil {
+			return *err
+		}
+		return nil
+	}
+	for name, undecided := range map[string]error{
+		"ErrPolicy": fmt.Errorf("%w: database is down", ErrPolicy),
+		"net":       &net.OpError{Op: "dial", Net: "tcp", Err: os.ErrDeadlineExceeded},
+		"canceled":  fmt.Errorf("pool: %w", context.Canceled),
+	} {
+		t.Run(name, func(t *testing.T) {
+			answer.Store(nil)
+			policyWorld(t, policy, func(t *testing.T, w *world) {
+				cert := w.mustGet("a.example.com")
+				answer.Store(&undecided)
+				for range 300 { // renewal included
+					time.Sleep(8 * time.Hour)
+					w.mustGet("a.example.com")
+				}
+				if w.mustGet("a.example.com").Leaf.Equal(cert.Leaf) {
+					t.Error("the certificate was not renewed")
+				}
+				if _, err := w.get("b.example.com"); err != undecided {
+					t.Errorf("a host without a certificate got %v, want the policy's own error", err)
+				}
+				w.wantOrders("b.example.com", 0)
+				e := w.events.of(EventPolicyFailed)
+				if len(e) == 0 || e[0].Decision != Undecided || e[0].Rule != "HostPolicy" || !errors.Is(e[0].Err, undecided) {
+					t.Errorf("events: %.3v", e)
+				}
+				if len(w.events.of(EventHostDropped)) != 0 {
+					t.Error("the host was dropped")
+				}
+
+				no := errors.New("not a customer")
+				answer.Store(&no)
+				time.Sleep(w.m.policyTTL() + time.Second)
+				w.get("a.example.com") // is served and has the policy asked
+				synctest.Wait()
+				if _, err := w.get("a.example.com"); err != no {
+					t.Errorf("got %v after a refusal", err)
+				}
+				if e := w.events.of(EventHostDropped); len(e) != 1 || e[0].Rule != "HostPolicy" || e[0].Decision != Refused {
+					t.Errorf("events: %v", e)
+				}
+			})
+		})
+	}
+}
+
+// The methods of a policy's error are the user's code: they may panic.
+func TestPolicyErrorThatPanics(t *testing.T) {
+	policyWorld(t, func(context.Context, string) error { return &brokenError{} }, func(t *testing.T, w *world) {
+		if _, err := w.get("a.example.com"); !errors.Is(err, ErrPolicy) {
+			t.Errorf("got %v, want ErrPolicy", err)
+		}
+	})
+}

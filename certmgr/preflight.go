@@ -1,0 +1,186 @@
+package certmgr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// A PreflightMode says what becomes of a host whose name does not lead to this
+// server.
+type PreflightMode uint8
+
+const (
+	// PreflightOff checks nothing and makes no connection. It is the zero value.
+	PreflightOff PreflightMode = iota
+
+	// PreflightReport checks before each order and goes on whatever it finds:
+	// EventUnreachable tells. After the CA has failed a challenge it checks again,
+	// and the finding is joined to the *IssuanceError.
+	PreflightReport
+
+	// PreflightEnforce makes no order for a name that does not lead here: the
+	// issuance fails at StagePreflight with ErrUnreachable, and Backoff says when
+	// the next one is due. Where the check cannot tell (the name cannot be looked
+	// up, say) the issuance goes on. It is for servers that reach themselves by
+	// their public addresses: some networks do not let them.
+	PreflightEnforce
+)
+
+// String returns "off", "report" or "enforce".
+func (m PreflightMode) String() string {
+	switch m {
+	case PreflightOff:
+		return "off"
+	case PreflightEnforce:
+		return "enforce"
+	}
+	return "report"
+}
+
+// A Resolver looks up the addresses of a name, as *net.Resolver does, which is
+// one. network is "ip". A name that does not exist is a *net.DNSError with
+// IsNotFound, or no address and no error; any other error means that nobody
+// knows. It must be safe for concurrent use.
+type Resolver interface {
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
+}
+
+var _ Resolver = (*net.Resolver)(nil)
+
+// preflight finds out whether a name leads to this server, or to one that shares
+// its Cache, by doing what the CA will do. It runs within an attempt, which holds
+// the host's lock: no real challenge of the host is live in this process.
+type preflight struct {
+	m          *Manager
+	challenges *challenges
+	lookups    *callouts                    // PreflightResolver
+	dials      *callouts                    // PreflightDial and what its connections do
+	skew       func() (time.Duration, bool) // of the CA's clock
+}
+
+// The bounds of one check. Its parts follow one another, so that one which hangs
+// leaves time for the rest.
+const (
+	preflightTimeout = 5 * time.Second        // in all
+	lookupTimeout    = 2 * time.Second        // the name's addresses
+	presentTimeout   = time.Second            // writing the answers to the Cache
+	probeTimeout     = 3 * time.Second        // each address, and all of them: they are asked at the same time
+	probeGrace       = 100 * time.Millisecond // to say how far it came
+	maxProbedAddrs   = 8
+
+	maxLookups = 256
+	maxDials   = 1024
+)
+
+// precheck is the preflight before an order. It puts the challenge types that
+// will work first, and returns an error if no order is to be made.
+func (a *attempt) precheck(ctx context.Context) error {
+	if a.preflight == nil || a.checked {
+		return nil
+	}
+	a.checked = true
+	a.enter(StagePreflight)
+	found := a.preflight.check(ctx, a)
+	if ctx.Err() != nil {
+		return errors.New("the preflight was cut short")
+	}
+	enforce := a.preflight.m.Preflight == PreflightEnforce
+	a.types = found.order(a.types, enforce)
+	if found.clean() {
+		return nil
+	}
+	e := Event{Kind: EventUnreachable, Stage: StagePreflight, Decision: Allowed,
+		Rule: "Preflight: " + a.preflight.m.Preflight.String(), Err: found}
+	switch {
+	case found.Undecided:
+		e.Decision = Undecided
+	case !found.Reachable && enforce:
+		e.Decision = Refused
+	}
+	a.audit(e)
+	if e.Decision == Refused {
+		return found
+	}
+	return nil
+}
+
+// diagnose joins what a preflight finds to the error of an attempt whose
+// challenge the CA failed.
+func (a *attempt) diagnose(ctx context.Context, err error) error {
+	if a.preflight == nil || !a.refuted || ctx.Err() != nil {
+		return err
+	}
+	found := a.preflight.check(ctx, a)
+	if ctx.Err() != nil {
+		return err // it was cut short
+	}
+	return fmt.Errorf("%w; %w", err, found)
+}
+
+// check asks every address that the host's name leads to for the answers to
+// challenges with a random token.
+func (f *preflight) check(ctx context.Context, a *attempt) *PreflightError {
+	ctx, cancel := context.WithTimeout(ctx, preflightTimeout)
+	defer cancel()
+	e := &PreflightError{Host: a.host}
+	if skew, ok := f.skew(); ok && isOff(skew) {
+		e.ClockSkew = skew
+	}
+	if e.Addrs, e.Err = f.lookup(ctx, a.host); e.Err != nil || len(e.Addrs) == 0 {
+		e.Undecided = e.Err != nil && !isNotFound(e.Err)
+		return e
+	}
+	probes, err := f.present(ctx, a)
+	if err != nil {
+		e.Err, e.Undecided = err, true
+		return e
+	}
+	defer func() {
+		for _, p := range probes {
+			p.answer.remove()
+		}
+	}()
+	e.Findings = f.ask(ctx, a.host, e.Addrs[:min(len(e.Addrs), maxProbedAddrs)], probes)
+	e.judge()
+	return e
+}
+
+// lookup returns the addresses of host, each once.
+func (f *preflight) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	addrs, err := callOut(ctx, f.lookups, host, func(ctx context.Context) ([]netip.Addr, error) {
+		resolver := f.m.PreflightResolver
+		if resolver == nil {
+			resolver = net.DefaultResolver
+		}
+		name := host
+		if _, ok := resolver.(*net.Resolver); ok {
+			name += "." // or it would try the search list too
+		}
+		return resolver.LookupNetIP(ctx, "ip", name)
+	})
+	if err != nil {
+		return nil, err
+	}
+	var unique []netip.Addr
+	for _, addr := range addrs[:min(len(addrs), maxAddrs)] {
+		if addr = addr.Unmap(); addr.IsValid() && !slices.Contains(unique, addr) {
+			unique = append(unique, addr)
+		}
+	}
+	return unique, nil
+}
+
+// maxAddrs bounds what is kept of a resolver's answer.
+const maxAddrs = 64
+
+func isNotFound(err error) bool {
+	e, ok := errors.AsType[*net.DNSError](err)
+	return ok && e.IsNotFound
+}

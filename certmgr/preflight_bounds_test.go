@@ -1,0 +1,275 @@
+package certmgr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nostall/nostall/internal/acmeclient"
+)
+
+// Whatever the check cannot tell holds nothing back.
+func TestPreflightThatCannotTellHoldsNothingBack(t *testing.T) {
+	hang := make(chan struct{})
+	tests := []struct {
+		name  string
+		set   func(n *internet)
+		want  string
+		takes time.Duration
+	}{
+		{"resolver fails", func(n *internet) {
+			n.lookup = func(context.Context, string) ([]netip.Addr, error) {
+				return nil, &net.DNSError{Err: "server misbehaving", Name: "a.example.com", IsTemporary: true}
+			}
+		}, "server misbehaving; so whether the name leads here is not known", 0},
+		{"resolver hangs", func(n *internet) {
+			n.lookup = func(context.Context, string) ([]netip.Addr, error) { <-hang; return nil, nil }
+		}, "deadline exceeded", lookupTimeout},
+		{"resolver panics", func(n *internet) {
+			n.lookup = func(context.Context, string) ([]netip.Addr, error) { panic("boom") }
+		}, `PreflightResolver for "a.example.com": callback panicked: boom;`, 0},
+		{"dial panics", func(n *internet) {
+			n.dialed = func(context.Context, string) (net.Conn, error) { panic("boom") }
+		}, `callback panicked: boom; so`, 0},
+		{"dial returns nothing", func(n *internet) {
+			n.dialed = func(context.Context, string) (net.Conn, error) { return nil, nil }
+		}, "PreflightDial returned neither a connection nor an error", 0},
+		{"connection panics", func(n *internet) {
+			n.dialed = func(context.Context, string) (net.Conn, error) { return panickyConn{}, nil }
+		}, "callback panicked: boom", 0},
+		{"no IPv6 here", func(n *internet) {
+			n.name("a.example.com", "2001:db8::1")
+			n.dialed = func(context.Context, string) (net.Conn, error) {
+				return nil, &net.OpError{Op: "dial", Err: errors.New("connect: network is unreachable")}
+			}
+		}, "port 443 of 2001:db8::1: not asked, this machine has no route to it", 0},
+		{"hosts file", func(n *internet) { n.name("a.example.com", "127.0.1.1") }, "a loopback address, not asked", 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				hang = make(chan struct{})
+				defer close(hang)
+				n := w.preflight(PreflightEnforce)
+				tt.set(n)
+				start := time.Now()
+				w.mustGet("a.example.com")
+				if d := time.Since(start); d < tt.takes || d > tt.takes+time.Second {
+					t.Errorf("took %v, want %v", d, tt.takes)
+				}
+				events := w.events.of(EventUnreachable)
+				if len(events) != 1 || events[0].Decision != Undecided || errors.Is(events[0].Err, ErrUnreachable) {
+					t.Fatalf("events: %v", events)
+				}
+				if text := events[0].Err.Error(); !strings.Contains(text, tt.want) || len(text) > maxPreflightText || strings.Contains(text, "goroutine") {
+					t.Errorf("%s\ndoes not say %q", text, tt.want)
+				}
+			})
+		})
+	}
+}
+
+type panickyConn struct{ net.Conn }
+
+func (panickyConn) SetDeadline(time.Time) error { return nil }
+func (panickyConn) Write([]byte) (int, error)   { panic("boom") }
+func (panickyConn) Close() error                { return nil }
+
+// No more addresses are asked than the bound, and each once.
+func TestPreflightIsBounded(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		n := w.preflight(PreflightEnforce)
+		w.m.HTTPHandler(nil)
+		var many []string
+		for i := range 100 {
+			many = append(many, fmt.Sprintf("198.51.100.%d", i), "198.51.100.1")
+		}
+		n.name("a.example.com", many...)
+		n.dialed = blackhole
+		start := time.Now()
+		_, err := w.get("a.example.com")
+		if d := time.Since(start); d > preflightTimeout {
+			t.Errorf("took %v", d)
+		}
+		if _, dials := n.used(); dials != 2*maxProbedAddrs {
+			t.Errorf("%d connections", dials)
+		}
+		if err == nil || !strings.Contains(err.Error(), "more") || len(err.Error()) > maxErrorText {
+			t.Error(err)
+		}
+	})
+}
+
+// The parts of a check have bounds of their own, and share one.
+func TestPreflightIsBoundedAsAWhole(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		n := w.preflight(PreflightReport)
+		n.lookup = func(context.Context, string) ([]netip.Addr, error) {
+			time.Sleep(lookupTimeout - time.Millisecond)
+			return addrs("192.0.2.1"), nil
+		}
+		n.dialed = blackhole
+		w.cache.put(func(ctx context.Context, key string) error { <-ctx.Done(); return ctx.Err() })
+		w.m.init()
+		start := time.Now()
+		found := w.m.stages.issuer.preflight.check(t.Context(), &attempt{host: "a.example.com"})
+		if d := time.Since(start); d != preflightTimeout {
+			t.Errorf("took %v: %v", d, found)
+		}
+		if !errors.Is(found, ErrUnreachable) {
+			t.Error(found)
+		}
+	})
+}
+
+// An attempt that begins anew, with another account key, is not checked again.
+func TestPreflightOnceInAnAttempt(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		n := w.preflight(PreflightReport)
+		w.m.init()
+		a := &attempt{host: "a.example.com", preflight: w.m.stages.issuer.preflight, setStage: func(Stage) {}}
+		for range 2 {
+			if err := a.precheck(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		if lookups, _ := n.used(); lookups != 1 {
+			t.Errorf("%d lookups", lookups)
+		}
+	})
+}
+
+// The text is bounded, and what to do is not what is cut off.
+func TestPreflightErrorIsBounded(t *testing.T) {
+	e := &PreflightError{Host: strings.Repeat("a.", 120) + "example.com", ClockSkew: time.Hour}
+	for i := range 64 {
+		addr := netip.MustParseAddr(fmt.Sprintf("2001:db8:ffff:ffff:ffff:ffff:ffff:%x", 0xf000+i))
+		e.Addrs = append(e.Addrs, addr)
+		e.Findings = append(e.Findings, PreflightFinding{Addr: netip.AddrPortFrom(addr, 443), Challenge: tlsALPN01, Answer: strings.Repeat("x", i)})
+	}
+	e.judge()
+	text := e.Error()
+	if len(text) > maxPreflightText || !strings.HasSuffix(text, "point the name here, or take it off the list; the local clock is 1h0m0s behind the CA's") {
+		t.Errorf("%d bytes: %s", len(text), text)
+	}
+}
+
+// What a Dial of the user's says is escaped and bounded in the finding, too.
+func TestPreflightFindingIsEscaped(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		n := w.preflight(PreflightReport)
+		n.dialed = func(context.Context, string) (net.Conn, error) {
+			return nil, errors.New("\x1b[2J" + strings.Repeat("x", 10_000))
+		}
+		w.m.init()
+		f := w.m.stages.issuer.preflight.check(t.Context(), &attempt{host: "a.example.com"}).Findings
+		if len(f) != 1 || !strings.HasPrefix(f[0].Answer, `\x1b[2Jxx`) || len(f[0].Answer) != maxAnswerText {
+			t.Errorf("%+v", f)
+		}
+	})
+}
+
+// A failed preflight says nothing about the CA, whatever was asked of it before.
+func TestPreflightFailureIsNotTheCAs(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		trace := new(acmeclient.Trace)
+		ctx := acmeclient.WithTrace(t.Context(), trace)
+		ca := acmeclient.New(acmeclient.Config{DirectoryURL: w.ca.URL, HTTPClient: w.ca.Client()})
+		if _, err := ca.Client(nil, "").Discover(ctx); err != nil || trace.Requests() == 0 {
+			t.Fatal(err)
+		}
+		if what := troubleOf(trace, StagePreflight, "a.example.com", &PreflightError{Host: "a.example.com"}); what != troubleNone {
+			t.Errorf("got %v", what)
+		}
+	})
+}
+
+// The system's resolver is asked for the name alone, and not below the domains
+// of a search list.
+func TestPreflightLooksTheNameItselfUp(t *testing.T) {
+	m := &Manager{PreflightResolver: &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		return nil, errors.New("no network")
+	}}}
+	m.init()
+	defer m.Close()
+	_, err := m.stages.issuer.preflight.lookup(t.Context(), "a.example.com")
+	if e, ok := errors.AsType[*net.DNSError](err); !ok || e.Name != "a.example.com." {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Close ends a preflight, whose answers are forgotten.
+func TestCloseEndsAPreflight(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		n := w.preflight(PreflightEnforce)
+		n.listen("192.0.2.1:443", serveSilence)
+		done := make(chan error, 1)
+		go func() {
+			_, err := w.get("a.example.com")
+			done <- err
+		}()
+		time.Sleep(time.Second)
+		start := time.Now()
+		if err := w.m.Close(); err != nil || time.Since(start) > time.Second {
+			t.Errorf("Close: %v after %v", err, time.Since(start))
+		}
+		if err := <-done; !errors.Is(err, ErrClosed) {
+			t.Errorf("got %v", err)
+		}
+		synctest.Wait()
+		if _, err := w.cache.Get(t.Context(), alpnCacheKey("a.example.com")); !errors.Is(err, ErrCacheMiss) {
+			t.Errorf("the answer is still in the cache: %v", err)
+		}
+	})
+}
+
+// A Dial that never returns costs an attempt its bound, is named by Close, and is
+// not called again for the same address.
+func TestPreflightOutlivesAHungDial(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		n := w.preflight(PreflightReport)
+		hang := make(chan struct{})
+		defer close(hang)
+		n.dialed = func(context.Context, string) (net.Conn, error) { <-hang; return nil, errors.New("late") }
+		start := time.Now()
+		w.mustGet("a.example.com")
+		if d := time.Since(start); d > preflightTimeout {
+			t.Errorf("took %v", d)
+		}
+		if err := w.m.Renew(t.Context(), "a.example.com"); err != nil {
+			t.Error(err)
+		}
+		if _, dials := n.used(); dials != 1 {
+			t.Errorf("%d calls of PreflightDial", dials)
+		}
+		if err := w.m.Close(); err == nil || !strings.Contains(err.Error(), "PreflightDial") {
+			t.Errorf("Close: %v", err)
+		}
+	})
+}
+
+// A cache that hangs takes its own bound and no more from the check.
+func TestPreflightOutlivesAHungCache(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.preflight(PreflightEnforce)
+		w.cache.put(func(ctx context.Context, key string) error {
+			if strings.HasSuffix(key, "+token") {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		})
+		w.m.init()
+		start := time.Now()
+		w.m.stages.issuer.preflight.check(t.Context(), &attempt{host: "a.example.com"})
+		if d := time.Since(start); d > presentTimeout+time.Second {
+			t.Errorf("took %v", d)
+		}
+	})
+}

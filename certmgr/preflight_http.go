@@ -1,0 +1,135 @@
+package certmgr
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+const (
+	maxPreflightRedirects = 5
+	maxPreflightReply     = 32 << 10 // head and body, in bytes
+	maxServerText         = 32
+	maxOwnText            = 96
+)
+
+// probeHTTP fetches an http-01 answer as a CA does (RFC 8555, section 8.3): it
+// follows redirects to the standard ports. Those that lead to other hosts it does
+// not follow: the name's owner is not to choose what this machine asks for.
+func probeHTTP(ctx context.Context, c connector, host string, p *probe) probeResult {
+	at := &url.URL{Scheme: "http", Host: host, Path: acmePath + p.token}
+	for range maxPreflightRedirects + 1 {
+		r, location := fetchAnswer(ctx, c, host, at, p.answer.body)
+		if location == "" {
+			return r
+		}
+		next, err := at.Parse(location)
+		if err != nil {
+			return probeResult{text: "redirects to what is no URL", err: err}
+		}
+		if r, ok := refuseRedirect(host, next); ok {
+			return r
+		}
+		at = next
+	}
+	return probeResult{text: "redirects without end"}
+}
+
+// refuseRedirect returns why a redirect is not followed.
+func refuseRedirect(host string, to *url.URL) (probeResult, bool) {
+	text := fmt.Sprintf("redirects to %q", oneLine(to.Redacted(), maxOwnText))
+	switch port := to.Port(); {
+	case to.Scheme == "http" && (port == "" || port == "80"), to.Scheme == "https" && (port == "" || port == "443"):
+	default:
+		return probeResult{text: text + ", CAs follow http on port 80 and https on port 443 only"}, true
+	}
+	name, err := normalizeHost(to.Hostname())
+	switch {
+	case err != nil:
+		return probeResult{text: text, err: err}, true
+	case name != host:
+		return probeResult{outcome: probeUnknown, text: text + ", not followed"}, true // the CA does
+	}
+	return probeResult{}, false
+}
+
+// fetchAnswer makes one request, on a connection of its own, and judges the
+// answer. location is set if that is a redirect.
+func fetchAnswer(ctx context.Context, c connector, host string, at *url.URL, want []byte) (r probeResult, location string) {
+	port := uint16(80)
+	if at.Scheme == "https" {
+		port = 443
+	}
+	conn, end, err := c.connect(ctx, port)
+	if err != nil {
+		return connectFailed(err), ""
+	}
+	defer end()
+	if at.Scheme == "https" {
+		client := tls.Client(conn, &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}) // as CAs do
+		if err := client.Handshake(); err != nil {
+			return probeResult{text: "redirects to https, where " + tlsFailure(err), err: err}, ""
+		}
+		conn = client
+	}
+	res, err := exchangeHTTP(ctx, conn, host, at)
+	if err != nil {
+		r = connectFailed(err)
+		if strings.Contains(err.Error(), "malformed ") { // net/http's and net/textproto's word for it
+			r.text = "does not speak HTTP"
+		}
+		return r, ""
+	}
+	if to := res.Header.Get("Location"); to != "" && res.StatusCode >= 300 && res.StatusCode <= 399 {
+		return probeResult{}, to
+	}
+	body, err := io.ReadAll(io.LimitReader(res.Body, int64(len(want))+maxOwnText))
+	if res.StatusCode == http.StatusOK && err == nil && bytes.Equal(bytes.TrimRight(body, " \t\r\n"), want) {
+		return probeResult{outcome: probeRight}, ""
+	}
+	return probeResult{text: describeReply(res, body), err: err}, ""
+}
+
+// exchangeHTTP sends a request and reads the head of the answer.
+func exchangeHTTP(ctx context.Context, conn net.Conn, host string, at *url.URL) (*http.Response, error) {
+	req := (&http.Request{
+		Method: http.MethodGet, URL: at, Host: host, ProtoMajor: 1, ProtoMinor: 1, Close: true,
+		Header: http.Header{"User-Agent": {"nostall-preflight"}, "Accept": {"*/*"}},
+	}).WithContext(ctx)
+	if err := req.Write(conn); err != nil {
+		return nil, err
+	}
+	reader := bufio.NewReader(io.LimitReader(conn, maxPreflightReply))
+	for {
+		res, err := http.ReadResponse(reader, req)
+		if err != nil {
+			return nil, err
+		}
+		if res.StatusCode >= http.StatusOK || res.StatusCode == http.StatusSwitchingProtocols {
+			return res, nil
+		}
+	}
+}
+
+// describeReply says what answered. An error of HTTPHandler says itself what is
+// wrong: a proxy that changes the Host, say.
+func describeReply(res *http.Response, body []byte) string {
+	text := fmt.Sprintf("status %d", res.StatusCode)
+	if res.StatusCode == http.StatusOK {
+		text += " with another answer"
+	}
+	if server := res.Header.Get("Server"); server != "" {
+		text += fmt.Sprintf(` from "%s"`, oneLine(server, maxServerText))
+	}
+	if line, _, _ := bytes.Cut(body, []byte("\n")); bytes.HasPrefix(line, []byte("certmgr: ")) {
+		text += ": " + oneLine(string(line), maxOwnText)
+	}
+	return text
+}
