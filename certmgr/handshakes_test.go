@@ -48,6 +48,20 @@ func TestFloodOfNamesIsCoalesced(t *testing.T) {
 	})
 }
 
+// What was refused since the last event is told at the end.
+func TestCloseReportsTheLastRefusals(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		for range 5 {
+			w.get("nobody.example.net")
+		}
+		w.m.Close()
+		refused := w.events.of(EventRefused)
+		if len(refused) != 2 || refused[0].Count+refused[1].Count != 5 {
+			t.Errorf("events of 5 refusals: %v", refused)
+		}
+	})
+}
+
 // Each way in which a handshake can end is counted, and reported by itself: one
 // cause does not hide behind another.
 func TestHandshakeResults(t *testing.T) {
@@ -174,6 +188,9 @@ func TestMetricsAreTheTruth(t *testing.T) {
 		}
 		if leaf := w.mustGet("a.example.com").Leaf; !v.SoonestExpiry.Equal(leaf.NotAfter) {
 			t.Errorf("soonest expiry %v, want %v", v.SoonestExpiry, leaf.NotAfter)
+		}
+		if v.Events[EventIssued] != 1 || v.Events[EventIssueFailed] != 1 || len(v.Events) != len(EventKinds()) {
+			t.Errorf("events: %v", v.Events)
 		}
 		orders := uint64(0)
 		for _, c := range v.CARequests {

@@ -12,7 +12,8 @@ import (
 // Start loads every exact name in Hosts from the Cache, or has a certificate
 // issued for it, in the background; it does not block. EventStart tells how far
 // it is. Thousands of new hosts are issued for at the pace of StartPace, and
-// visitors' hosts first. Failures are retried by the backoff for as long as the
+// visitors' hosts first; names that are put on the list later have theirs issued
+// for their first visitor, or by another Start. Failures are retried by the backoff for as long as the
 // host is allowed. When ctx ends what Start began ends; handshakes and renewals
 // go on until Close. It returns ErrClosed after Close.
 func (m *Manager) Start(ctx context.Context) error {

@@ -77,8 +77,8 @@ func (s *stages) mergeVisits(rec visitRecord) {
 	defer v.mu.Unlock()
 	for entry, seen := range rec.Hosts {
 		known := v.hosts[entry]
-		if known == nil || seen.Since.After(now) {
-			continue // not on the list, or by a clock that was ahead
+		if known == nil {
+			continue // not on the list
 		}
 		if t := seen.Since.Unix(); !seen.Since.IsZero() && t < known.since && !known.fresh {
 			known.since = t
