@@ -19,10 +19,13 @@ import (
 type flight[V any] struct {
 	tasks  *tasks
 	budget *waiters
-	group  singleflight.Group
 
 	mu    sync.Mutex
 	calls map[string]*call[V]
+
+	// group runs the calls that begin now. Those that were canceled keep their own:
+	// one that has yet to enter it would be taken for its successor, or that for it.
+	group *singleflight.Group
 }
 
 // call is one execution. val and err may be read once done is closed.
@@ -34,6 +37,7 @@ type call[V any] struct {
 	err    error
 	budget *waiters
 	end    context.CancelCauseFunc // ends fn's context
+	group  *singleflight.Group     // that runs it
 
 	waiting atomic.Int32
 	stage   atomic.Pointer[Stage] // issuances only
@@ -41,7 +45,7 @@ type call[V any] struct {
 }
 
 func newFlight[V any](t *tasks, budget *waiters) *flight[V] {
-	return &flight[V]{tasks: t, budget: budget, calls: make(map[string]*call[V])}
+	return &flight[V]{tasks: t, budget: budget, calls: make(map[string]*call[V]), group: new(singleflight.Group)}
 }
 
 // running returns the call in flight for key, or nil.
@@ -80,11 +84,11 @@ func (f *flight[V]) startIf(key string, check func() error, fn func(context.Cont
 			return nil, false, err
 		}
 	}
-	c = &call[V]{key: key, since: time.Now(), done: make(chan struct{}), budget: f.budget}
+	c = &call[V]{key: key, since: time.Now(), done: make(chan struct{}), budget: f.budget, group: f.group}
 	ctx, end := context.WithCancelCause(f.tasks.ctx)
 	c.end = end
 	ok := f.tasks.Go(func(context.Context) {
-		f.group.Do(key, func() (any, error) {
+		c.group.Do(key, func() (any, error) {
 			defer f.finish(c)
 			c.val, c.err = fn(ctx, c)
 			return nil, nil
@@ -112,7 +116,7 @@ func (f *flight[V]) finish(c *call[V]) {
 func (f *flight[V]) strike(c *call[V]) {
 	if f.calls[c.key] == c {
 		delete(f.calls, c.key)
-		f.group.Forget(c.key)
+		c.group.Forget(c.key)
 	}
 }
 
@@ -126,6 +130,7 @@ func (f *flight[V]) cancel(why func(key string) error) {
 		if cause := why(key); cause != nil {
 			f.strike(c)
 			c.end(cause)
+			f.group = new(singleflight.Group)
 		}
 	}
 }

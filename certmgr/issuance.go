@@ -157,74 +157,6 @@ func clockError(host string, cert *certificate, now time.Time) error {
 		"set the clock, the certificate is kept", stamp(now), stamp(cert.notBefore), stamp(cert.notAfter))}
 }
 
-// notBegun reports an issuance that came to nothing before it began. If no slot
-// or lock became free in time that is remembered like a failure, without being
-// counted as one.
-func (is *issuer) notBegun(ctx context.Context, a *attempt, req issueRequest, cause error) error {
-	if gone := is.offList(ctx, a.host); gone != nil {
-		return is.canceled(a, outcome{stage: StageQueue}, gone)
-	}
-	if !errors.Is(cause, ErrBusy) || errors.Is(cause, ErrBackoff) || is.tasks.isClosed() {
-		return cause // the breaker's or Close's, and told by them
-	}
-	now := is.now()
-	e := &IssuanceError{Host: a.host, KeyType: a.sub.keyType.String(), Stage: StageQueue, CA: is.dir, Attempt: a.id,
-		Attempts: 1, Time: now, RetryAt: now.Add(jitter(defaultBackoff(1))), Err: cause}
-	if last := is.failures.last(req.sub); last != nil {
-		e.Attempts = last.err.Attempts
-	}
-	if active := is.failures.active(req.sub, now); active != nil && active.err.RetryAt.After(e.RetryAt) {
-		e.RetryAt = active.err.RetryAt // what the CA said counts more
-	} else {
-		is.remember(req.sub, &failure{err: e, machine: is.machine, standing: req.grant.standing, since: now, lastRead: now})
-	}
-	is.issuances.failedAt(StageQueue)
-	a.audit(Event{Kind: EventIssueFailed, Stage: StageQueue, RetryAt: e.RetryAt, Reason: req.reason, Err: e})
-	return e
-}
-
-// lock waits for the host's lock as long as an attempt may take.
-func (is *issuer) lock(ctx context.Context, sub subject) (unlock func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout+deactivateTimeout)
-	defer cancel()
-	unlock, err = is.locker.lock(ctx, sub)
-	if err != nil {
-		return nil, &refusal{kind: ErrBusy, host: sub.host(), text: "another issuance for this host does not end", cause: err}
-	}
-	return unlock, nil
-}
-
-// admit waits for a slot and asks the breaker, which may have opened meanwhile.
-func (is *issuer) admit(ctx context.Context, a *attempt, req issueRequest) (release func(), probe bool, err error) {
-	a.enter(StageQueue)
-	suspect := is.failures.last(req.sub) != nil || req.grant.standing == open
-	wait, cancel := context.WithTimeout(ctx, attemptTimeout)
-	defer cancel()
-	is.recallBreaker(wait)
-	release, err = is.slots.acquire(wait, req.priority, suspect && !req.override)
-	if err != nil {
-		return nil, false, &refusal{kind: ErrBusy, host: a.host, cause: err}
-	}
-	if gone := is.offList(ctx, a.host); gone != nil {
-		release()
-		return nil, false, gone
-	}
-	if req.override {
-		return release, false, nil
-	}
-	// An issuance for the host's other key type may have failed meanwhile.
-	if rec := is.failures.active(req.sub, is.now()); rec != nil {
-		err = backingOff(rec)
-	} else {
-		probe, err = is.breaker.allow(a.host)
-	}
-	if err != nil {
-		release()
-		return nil, false, err
-	}
-	return release, probe, nil
-}
-
 // outcome is what an attempt came to. A certificate comes with its cache entry,
 // with ErrClock it comes too.
 type outcome struct {
@@ -367,10 +299,12 @@ func (is *issuer) succeed(a *attempt, req issueRequest, out outcome) {
 	if is.memory.issued(cert, req.grant, is.now()) {
 		is.schedule(cert)
 	}
-	is.issuances.succeeded(time.Since(a.wanted))
 	is.visits.reached(a.host, req.grant, is.now())
-	a.audit(Event{Kind: EventIssued, Stage: StageStore, OrderURL: out.order, Serial: serialOf(cert.leaf), NotAfter: cert.notAfter,
-		Reason: req.reason, Duration: is.now().Sub(a.began)})
+	if out.err == nil { // else it is told by fail: the certificate cannot be served
+		is.issuances.succeeded(time.Since(a.wanted))
+		a.audit(Event{Kind: EventIssued, Stage: StageStore, OrderURL: out.order, Serial: serialOf(cert.leaf), NotAfter: cert.notAfter,
+			Reason: req.reason, Duration: is.now().Sub(a.began)})
+	}
 	is.store.putCertificate(cert, out.data, func() bool { return is.memory.current(cert.subject) == cert })
 	if known && !isAged(cert, is.now()) { // else holdBack writes another
 		is.tasks.Go(func(ctx context.Context) {
@@ -392,6 +326,9 @@ func (is *issuer) fail(a *attempt, req issueRequest, out outcome, last *failure,
 	e := &IssuanceError{Host: a.host, KeyType: a.sub.keyType.String(), Stage: out.stage, CA: is.dir, Attempt: a.id, Attempts: 1, Time: now, Err: cause}
 	is.issuances.failedAt(e.Stage)
 	failed := Event{Kind: EventIssueFailed, Stage: e.Stage, OrderURL: out.order, Reason: req.reason, Duration: now.Sub(a.began), Err: e}
+	if c := out.cert; c != nil {
+		failed.Serial, failed.NotAfter = serialOf(c.leaf), c.notAfter
+	}
 	if whole {
 		e.RetryAt, _, _ = is.breaker.state()
 		failed.RetryAt = e.RetryAt

@@ -115,6 +115,10 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 	default:
 		return kept, nil
 	}
+	if gone := l.issuer.offList(ctx, sub.host()); gone != nil {
+		l.issuer.drop(sub.host(), gone) // taken off while it was read
+		return nil, gone
+	}
 	if renewAt(cert, l.issuer.m.RenewBefore).After(l.now()) {
 		l.failures.forget(sub) // else the failure is that of its renewal
 	}

@@ -207,7 +207,7 @@ func (m *Manager) build() {
 	}
 	s.audit = &auditor{hook: func() func(context.Context, Event) { return m.Audit }, now: s.now}
 	s.handshakes = &handshakes{m: m, audit: s.audit}
-	s.visits = newVisits(func() { s.tasks.Go(s.keepVisits) })
+	s.visits = newVisits(m.Hosts, func() { s.tasks.Go(s.keepVisits) })
 	s.waiters = &waiters{limit: m.maxWaiting}
 	s.store = &store{m: m, audit: s.audit, tasks: s.tasks, reads: s.callout("Cache.Get", maxReads),
 		tokens: s.callout("Cache.Get", maxTokenReads), others: s.callout("Cache.Get", maxOpenReads),

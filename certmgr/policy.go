@@ -79,6 +79,9 @@ type policy struct {
 // report makes an event of a policy that could not decide, once a minute at
 // most: it fails for every host alike as a rule.
 func (p *policy) report(host string, err error) {
+	if _, left := err.(*gone); left {
+		return // the visitor's doing
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.failed++

@@ -36,6 +36,7 @@ func (m *Manager) Stale(d time.Duration) []StaleHost {
 		return nil
 	}
 	s.visits.began()
+	s.visits.followClock(s.now())
 	before := s.now().Add(-d)
 	failed := s.lastFailures()
 	var stale []StaleHost

@@ -116,7 +116,7 @@ func TestVisitsSurviveABadCache(t *testing.T) {
 }
 
 func TestVisitsAreBounded(t *testing.T) {
-	v, now := newVisits(func() {}), time.Now()
+	v, now := newVisits(nil, func() {}), time.Now()
 	for i := range 2 * maxVisits {
 		v.asked(fmt.Sprintf("www.stranger%d.com", i), grant{standing: open, policyYes: now}, now)
 	}

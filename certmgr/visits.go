@@ -16,7 +16,13 @@ type visits struct {
 	mu       sync.RWMutex
 	hosts    map[string]*visit
 	unlisted int    // of hosts, those that were not on the list by name when they came
+	list     *Allowlist
 	began    func() // called once, at the first visit
+
+	// What followClock saw last: the clock in Unix seconds, and when by the clock
+	// that nobody sets.
+	clock  int64
+	looked time.Time
 }
 
 // visit is what is known of one host. Times are Unix seconds; 0: never.
@@ -25,7 +31,7 @@ type visit struct {
 	asked    atomic.Int64 // the last visitor, to visitEvery
 	reached  atomic.Int64 // the last certificate that was issued here
 	refused  atomic.Uint64
-	unlisted bool
+	unlisted bool         // guarded by visits.mu
 	fresh    bool // it came onto the list while this process ran; guarded by visits.mu
 }
 
@@ -42,20 +48,22 @@ const (
 	maxWatched = 20_000
 )
 
-func newVisits(began func()) *visits {
-	return &visits{hosts: make(map[string]*visit), began: sync.OnceFunc(began)}
+func newVisits(list *Allowlist, began func()) *visits {
+	return &visits{hosts: make(map[string]*visit), list: list, began: sync.OnceFunc(began)}
 }
 
 // asked notes a visitor of an allowed host.
 func (v *visits) asked(host string, g grant, now time.Time) {
-	known := v.get(host, g.unlisted(), now)
-	if known == nil || recently(known.asked.Load(), now.Unix()) {
-		return
+	if known := v.get(host, g.unlisted(), now); known != nil {
+		if recently(known.asked.Load(), now.Unix()) {
+			return
+		}
+		known.asked.Store(now.Unix())
 	}
-	known.asked.Store(now.Unix())
-	if g.standing == open && g.policyYes.IsZero() {
+	// Strangers may have used up the bound: the entry is told all the same.
+	if v.list.match(host) == matchWildcard {
 		_, parent, _ := strings.Cut(host, ".")
-		if entry := v.get("*."+parent, false, now); entry != nil {
+		if entry := v.get("*."+parent, false, now); entry != nil && !recently(entry.asked.Load(), now.Unix()) {
 			entry.asked.Store(now.Unix())
 		}
 	}
@@ -109,12 +117,16 @@ func (v *visits) watch(entries iter.Seq[string], now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for entry := range entries {
-		if len(v.hosts) >= maxWatched {
+		if v.isFull() {
 			return
 		}
 		v.add(entry, false, now)
 	}
 }
+
+// isFull reports whether no more entries are watched before anybody asks for them.
+// v.mu is held.
+func (v *visits) isFull() bool { return len(v.hosts)-v.unlisted >= maxWatched }
 
 // refused notes that a visitor of a host was refused, if the host is known.
 func (v *visits) refused(host string) {

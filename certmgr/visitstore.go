@@ -1,6 +1,7 @@
 package certmgr
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,11 +30,10 @@ func (s *stages) keepVisits(ctx context.Context) {
 	if s.m.Hosts == nil {
 		return
 	}
-	saved := ""
 	for wait := firstVisitsSave; ; wait = visitsSaveEvery {
-		if s.recallVisits(ctx) == nil { // else it is written another time
-			if data, err := json.Marshal(s.visitRecord()); err == nil && string(data) != saved && s.store.put(ctx, visitsKey, data) == nil {
-				saved = string(data)
+		if saved, err := s.recallVisits(ctx); err == nil { // else it is written another time
+			if data, err := json.Marshal(s.visitRecord()); err == nil && !bytes.Equal(data, saved) {
+				s.store.put(ctx, visitsKey, data) // the error was reported
 			}
 		}
 		if sleep(ctx, wait) != nil {
@@ -43,32 +43,50 @@ func (s *stages) keepVisits(ctx context.Context) {
 }
 
 // recallVisits brings what is known of the list's entries up to date with the list
-// and the Cache. An error was reported by store.
-func (s *stages) recallVisits(ctx context.Context) error {
+// and the Cache, and returns what the Cache has. An error was reported by store; a
+// damaged record counts as none.
+func (s *stages) recallVisits(ctx context.Context) (saved []byte, err error) {
+	s.visits.followClock(s.now())
 	s.visits.watch(s.m.Hosts.All(), s.now())
-	rec, err := s.savedVisits(ctx)
-	if err == nil {
-		s.mergeVisits(rec)
-	}
-	return err
-}
-
-// savedVisits returns what the Cache has. A damaged record counts as none.
-func (s *stages) savedVisits(ctx context.Context) (visitRecord, error) {
-	data, err := s.store.get(ctx, visitsKey)
+	saved, err = s.store.get(ctx, visitsKey)
 	if errors.Is(err, ErrCacheMiss) {
-		return visitRecord{}, nil
+		return nil, nil
 	}
 	if err != nil {
-		return visitRecord{}, err
+		return nil, err
 	}
 	var rec visitRecord
-	if err := json.Unmarshal(data, &rec); err != nil {
+	if err := json.Unmarshal(saved, &rec); err != nil {
 		s.audit.emit(Event{Kind: EventCacheEntryRejected, Reason: fmt.Sprintf("the entry under %q counts as missing", visitsKey), Err: err})
-		return visitRecord{}, nil
+		return saved, nil
 	}
-	return rec, nil
+	s.mergeVisits(rec)
+	return saved, nil
 }
+
+// followClock repairs what was written down by a clock that has been set since.
+// One that was put forward made the time seem long for which entries are watched:
+// they are watched from now on, whatever the Cache says.
+func (v *visits) followClock(now time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	t, jumped := now.Unix(), false
+	if !v.looked.IsZero() {
+		ran := int64(time.Since(v.looked) / time.Second)
+		jumped = t-v.clock-ran > int64(maxClockStep/time.Second)
+	}
+	v.clock, v.looked = t, time.Now()
+	for _, known := range v.hosts {
+		if jumped {
+			known.since, known.fresh = t, true
+		}
+		known.since = min(known.since, t)
+	}
+}
+
+// maxClockStep is how far a clock may be put forward without that: by the second of
+// a leap, and by much of the time that a machine slept.
+const maxClockStep = 24 * time.Hour
 
 // mergeVisits takes over what the record knows of entries that are on the list.
 func (s *stages) mergeVisits(rec visitRecord) {
@@ -122,10 +140,15 @@ func (v *visits) changed(c change, now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, entry := range c.added {
-		if len(v.hosts) >= maxWatched {
+		if v.isFull() {
 			return
 		}
-		v.add(entry, false, now).fresh = true
+		known := v.add(entry, false, now)
+		known.since, known.fresh = now.Unix(), true
+		if known.unlisted { // something else allowed it before
+			known.unlisted = false
+			v.unlisted--
+		}
 	}
 }
 

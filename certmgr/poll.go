@@ -1,0 +1,70 @@
+package certmgr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/internal/acmeclient"
+)
+
+func (a *attempt) pollAuthorization(ctx context.Context, url string) (*acme.Authorization, error) {
+	return poll(ctx, a.trace, pollFirst, func(ctx context.Context) (*acme.Authorization, bool, error) {
+		z, err := a.client.GetAuthorization(ctx, url)
+		if err != nil {
+			return nil, false, err
+		}
+		return z, z.Status != acme.StatusPending && z.Status != acme.StatusProcessing, nil
+	})
+}
+
+// pollOrder fetches an order until its status is none of those that pass.
+func (a *attempt) pollOrder(ctx context.Context, url string, first time.Duration, passing ...string) (*acme.Order, error) {
+	return poll(ctx, a.trace, first, func(ctx context.Context) (*acme.Order, bool, error) {
+		o, err := a.client.GetOrder(ctx, url)
+		if err != nil {
+			return nil, false, err
+		}
+		return o, !slices.Contains(passing, o.Status), nil
+	})
+}
+
+// Polling starts quickly, because many CAs are done at once, and grows.
+const (
+	pollFirst    = 100 * time.Millisecond
+	pollMost     = 10 * time.Second
+	pollMaxFails = 4 // replies in a row that could not be read
+)
+
+// poll fetches until done. The waits grow from first, and a Retry-After that
+// asks for more is obeyed as far as pollMost; with first 0 the result is there
+// already, and Retry-After is not about it. Replies that make no sense are borne
+// with a few times; a refusal of the CA is not.
+func poll[T any](ctx context.Context, trace *acmeclient.Trace, first time.Duration, fetch func(context.Context) (T, bool, error)) (T, error) {
+	var zero T
+	fails := 0
+	for wait := first; ; wait = min(max(wait*8/5, pollFirst), pollMost) {
+		if wait > 0 {
+			if err := sleep(ctx, min(max(wait, trace.RetryAfter()), pollMost)); err != nil {
+				return zero, fmt.Errorf("the CA came to no result: %w", context.Cause(ctx))
+			}
+		}
+		v, done, err := fetch(ctx)
+		if done && err == nil {
+			return v, nil
+		}
+		if err == nil {
+			fails = 0
+			continue
+		}
+		e, refused := errors.AsType[*acme.Error](err)
+		if fails++; fails >= pollMaxFails || ctx.Err() != nil || refused && e.StatusCode < http.StatusInternalServerError {
+			return zero, acmeclient.Cause(err)
+		}
+	}
+}
