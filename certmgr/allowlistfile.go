@@ -120,21 +120,25 @@ var errChanging = errors.New("it was changed while it was read; try again")
 // same time the one that began later holds. For a list without a file it is an
 // error.
 func (a *Allowlist) Reload() error {
-	if a.file == nil {
+	if a == nil || a.file == nil {
 		return errors.New("certmgr: this Allowlist has no file to reload; AllowlistFile makes one that has")
 	}
-	return a.reload(context.Background(), false)
+	return a.reload(context.Background(), nil)
 }
 
-// reload reads the file and takes it over.
-func (a *Allowlist) reload(ctx context.Context, stable bool) error {
+// reload reads the file and takes it over. If a state is given, in which the file
+// has been for a while, only if it is that.
+func (a *Allowlist) reload(ctx context.Context, stable *fileState) error {
 	f := a.file
 	a.changing.Lock()
 	f.begun++
-	r := reading{number: f.begun, at: time.Now(), stable: stable}
+	r := reading{number: f.begun, at: time.Now(), stable: stable != nil}
 	a.changing.Unlock()
 
 	r.read(ctx, f.path)
+	if stable != nil && !r.state.same(*stable) {
+		return errChanging // somebody began to write it a moment ago
+	}
 	if r.err != nil {
 		if ctx.Err() == nil && !errors.Is(r.err, errChanging) {
 			a.reject(r)
@@ -185,7 +189,7 @@ func (a *Allowlist) hangs(err error) {
 // poll reads the file if it has changed and is likely to be complete.
 func (a *Allowlist) poll(ctx context.Context) {
 	if state := lookAt(a.file.path); a.isDue(state) {
-		a.reload(ctx, true) // the error is an event
+		a.reload(ctx, &state) // the error is an event
 	}
 }
 

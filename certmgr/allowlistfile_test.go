@@ -158,6 +158,20 @@ func TestOutdatedReadingIsDropped(t *testing.T) {
 	}
 }
 
+// A file that somebody begins to write after it was found to be at rest is left alone.
+func TestFileThatChangesBeforeItIsReadIsNotRead(t *testing.T) {
+	path := writeHosts(t, "a.example.com\nb.example.com\n")
+	a, err := AllowlistFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	atRest := lookAt(path)
+	rewrite(t, path, "a.example.com\n")
+	if err := a.reload(t.Context(), &atRest); !errors.Is(err, errChanging) || !a.Contains("b.example.com") {
+		t.Errorf("a file that is being written: %v, %q", err, slices.Collect(a.All()))
+	}
+}
+
 // fileWorld is a bubble whose Manager has its list from a file.
 func fileWorld(t *testing.T, content string, f func(t *testing.T, w *world, path string)) {
 	t.Helper()

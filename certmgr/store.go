@@ -160,7 +160,8 @@ func (s *store) putCertificate(c *certificate, data []byte, current func() bool)
 			}
 		}
 	})
-	if !ok {
+	if !ok { // closed; this goroutine is one that Close waits for
+		s.put(context.Background(), key, data)
 		return
 	}
 	select {

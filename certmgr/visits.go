@@ -15,7 +15,7 @@ import (
 type visits struct {
 	mu       sync.RWMutex
 	hosts    map[string]*visit
-	unlisted int    // of hosts, those that were not on the list by name when they came
+	unlisted int // of hosts, those that were not on the list by name when they came
 	list     *Allowlist
 	began    func() // called once, at the first visit
 
@@ -31,7 +31,7 @@ type visit struct {
 	asked    atomic.Int64 // the last visitor, to visitEvery
 	reached  atomic.Int64 // the last certificate that was issued here
 	refused  atomic.Uint64
-	unlisted bool         // guarded by visits.mu
+	unlisted bool // guarded by visits.mu
 	fresh    bool // it came onto the list while this process ran; guarded by visits.mu
 }
 

@@ -1,12 +1,12 @@
 package certmgr
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,15 +25,28 @@ type visitRecord struct {
 	Hosts map[string]sightings `json:"hosts"`
 }
 
+// covers reports whether r has all the entries of other.
+func (r visitRecord) covers(other visitRecord) bool {
+	for entry := range other.Hosts {
+		if _, ok := r.Hosts[entry]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
 // keepVisits keeps visits and the Cache in step until the Manager is closed.
 func (s *stages) keepVisits(ctx context.Context) {
 	if s.m.Hosts == nil {
 		return
 	}
+	saved := ""
 	for wait := firstVisitsSave; ; wait = visitsSaveEvery {
-		if saved, err := s.recallVisits(ctx); err == nil { // else it is written another time
-			if data, err := json.Marshal(s.visitRecord()); err == nil && !bytes.Equal(data, saved) {
-				s.store.put(ctx, visitsKey, data) // the error was reported
+		if found, err := s.recallVisits(ctx); err == nil { // else it is written another time
+			rec := s.visitRecord()
+			data, err := json.Marshal(rec)
+			if err == nil && (string(data) != saved || !found.covers(rec)) && s.store.put(ctx, visitsKey, data) == nil {
+				saved = string(data)
 			}
 		}
 		if sleep(ctx, wait) != nil {
@@ -45,23 +58,23 @@ func (s *stages) keepVisits(ctx context.Context) {
 // recallVisits brings what is known of the list's entries up to date with the list
 // and the Cache, and returns what the Cache has. An error was reported by store; a
 // damaged record counts as none.
-func (s *stages) recallVisits(ctx context.Context) (saved []byte, err error) {
+func (s *stages) recallVisits(ctx context.Context) (visitRecord, error) {
 	s.visits.followClock(s.now())
 	s.visits.watch(s.m.Hosts.All(), s.now())
-	saved, err = s.store.get(ctx, visitsKey)
+	data, err := s.store.get(ctx, visitsKey)
 	if errors.Is(err, ErrCacheMiss) {
-		return nil, nil
+		return visitRecord{}, nil
 	}
 	if err != nil {
-		return nil, err
+		return visitRecord{}, err
 	}
 	var rec visitRecord
-	if err := json.Unmarshal(saved, &rec); err != nil {
+	if err := json.Unmarshal(data, &rec); err != nil {
 		s.audit.emit(Event{Kind: EventCacheEntryRejected, Reason: fmt.Sprintf("the entry under %q counts as missing", visitsKey), Err: err})
-		return saved, nil
+		return visitRecord{}, nil
 	}
 	s.mergeVisits(rec)
-	return saved, nil
+	return rec, nil
 }
 
 // followClock repairs what was written down by a clock that has been set since.
@@ -81,11 +94,16 @@ func (v *visits) followClock(now time.Time) {
 			known.since, known.fresh = t, true
 		}
 		known.since = min(known.since, t)
+		for _, seen := range []*atomic.Int64{&known.asked, &known.reached} {
+			if seen.Load() > t {
+				seen.Store(t)
+			}
+		}
 	}
 }
 
-// maxClockStep is how far a clock may be put forward without that: by the second of
-// a leap, and by much of the time that a machine slept.
+// maxClockStep is how far a clock may be put forward without that. A machine that
+// slept looks like one whose clock was.
 const maxClockStep = 24 * time.Hour
 
 // mergeVisits takes over what the record knows of entries that are on the list.
