@@ -36,6 +36,8 @@ type presented struct {
 	body []byte           // http-01
 	seen atomic.Int32     // requests for it, answered here
 
+	unstored bool // the Cache lacks it: no other machine can answer
+
 	remove func()                // from this process
 	forget func(context.Context) // from the Cache
 }
@@ -115,7 +117,7 @@ func (c *challenges) add(ctx context.Context, live map[string]*presented, key, c
 	c.mu.Lock()
 	live[key] = p
 	c.mu.Unlock()
-	c.store.put(ctx, cacheKey, data)
+	p.unstored = c.store.put(ctx, cacheKey, data) != nil
 	p.remove = func() {
 		c.mu.Lock()
 		if live[key] == p {

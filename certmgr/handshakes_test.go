@@ -242,6 +242,26 @@ func TestSnapshotSaysSinceWhen(t *testing.T) {
 	})
 }
 
+// A failed validation holds for both key types; the attempt that follows is no
+// host of its own.
+func TestHostInFlightAfterAFailureIsOneRow(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.ca.Resolve("a.example.com", acmetest.Target{})
+		w.get("a.example.com")
+		time.Sleep(3 * time.Minute)
+		defer w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})()
+		go w.get("a.example.com")
+		time.Sleep(time.Second)
+		hosts, m := w.m.Snapshot().Hosts, w.m.Metrics()
+		if len(hosts) != 1 || hosts[0].State != StateIssuing || !hosts[0].Issuing || hosts[0].Failure == nil {
+			t.Errorf("got %+v", hosts)
+		}
+		if m.Hosts[StateIssuing] != 1 || m.Hosts[StateFailed] != 0 {
+			t.Errorf("metrics: %v", m.Hosts)
+		}
+	})
+}
+
 // Visitors of one host on many cores add to different cells.
 func TestCounterCountsEverything(t *testing.T) {
 	var c counter

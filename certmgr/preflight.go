@@ -3,7 +3,6 @@ package certmgr
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -119,8 +118,25 @@ func (a *attempt) diagnose(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return err // it was cut short
 	}
-	return fmt.Errorf("%w; %w", err, found)
+	return &diagnosis{err, found}
 }
+
+// diagnosis is an attempt's error and what a preflight found after it. What is cut
+// short is the CA's reasons, whose length it chooses, and not the finding.
+type diagnosis struct {
+	err   error
+	found *PreflightError
+}
+
+// maxDiagnosis leaves room for what an *IssuanceError says before and after it.
+const maxDiagnosis = 768
+
+func (d *diagnosis) Error() string {
+	found := "; " + d.found.Error()
+	return oneLine(d.err.Error(), maxDiagnosis-len(found)) + found
+}
+
+func (d *diagnosis) Unwrap() []error { return []error{d.err, d.found} }
 
 // check asks every address that the host's name leads to for the answers to
 // challenges with a random token.
@@ -159,11 +175,10 @@ func (f *preflight) lookup(ctx context.Context, host string) ([]netip.Addr, erro
 		if resolver == nil {
 			resolver = net.DefaultResolver
 		}
-		name := host
-		if _, ok := resolver.(*net.Resolver); ok {
-			name += "." // or it would try the search list too
+		if r, ok := resolver.(*net.Resolver); ok {
+			return lookupBy(ctx, r, host+".") // or it would try the search list too
 		}
-		return resolver.LookupNetIP(ctx, "ip", name)
+		return resolver.LookupNetIP(ctx, "ip", host)
 	})
 	if err != nil {
 		return nil, err
@@ -175,6 +190,27 @@ func (f *preflight) lookup(ctx context.Context, host string) ([]netip.Addr, erro
 		}
 	}
 	return unique, nil
+}
+
+// lookupBy returns the addresses of name. If a net.Resolver has none, its error is
+// the one that came first: that there is no IPv6 address, say, while the IPv4 one
+// could not be looked up. So each kind is asked for by itself then.
+func lookupBy(ctx context.Context, r *net.Resolver, name string) ([]netip.Addr, error) {
+	all, err := r.LookupNetIP(ctx, "ip", name)
+	if !isNotFound(err) {
+		return all, err
+	}
+	for _, network := range []string{"ip4", "ip6"} {
+		addrs, failed := r.LookupNetIP(ctx, network, name)
+		all = append(all, addrs...)
+		if failed != nil && !isNotFound(failed) {
+			err = failed
+		}
+	}
+	if len(all) > 0 {
+		err = nil
+	}
+	return all, err
 }
 
 // maxAddrs bounds what is kept of a resolver's answer.

@@ -1,9 +1,12 @@
 package certmgr
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -11,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/internal/acmeclient"
 )
 
@@ -49,6 +53,11 @@ func TestPreflightThatCannotTellHoldsNothingBack(t *testing.T) {
 				return nil, &net.OpError{Op: "dial", Err: errors.New("connect: network is unreachable")}
 			}
 		}, "port 443 of 2001:db8::1: not asked, this machine has no route to it", 0},
+		{"no IPv6 in this container", func(n *internet) { n.dialed = dialFails("connect: cannot assign requested address") },
+			"not asked, this machine has no route to it", 0},
+		{"no descriptor left", func(n *internet) { n.dialed = dialFails("socket: too many open files") }, "too many open files; so", 0},
+		{"egress filter", func(n *internet) { n.dialed = dialFails("connect: operation not permitted") }, "operation not permitted; so", 0},
+		{"proxy of PreflightDial", func(n *internet) { n.dialed = dialFails("general SOCKS server failure") }, "SOCKS server failure; so", 0},
 		{"hosts file", func(n *internet) { n.name("a.example.com", "127.0.1.1") }, "a loopback address, not asked", 0},
 	}
 	for _, tt := range tests {
@@ -73,6 +82,61 @@ func TestPreflightThatCannotTellHoldsNothingBack(t *testing.T) {
 			})
 		})
 	}
+}
+
+func dialFails(text string) func(context.Context, string) (net.Conn, error) {
+	return func(context.Context, string) (net.Conn, error) {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New(text)}
+	}
+}
+
+// Another machine of the fleet cannot have an answer that the Cache did not take.
+func TestPreflightDoesNotBlameTheNameForTheCache(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		other := w.manager()
+		defer other.Close()
+		n := w.preflight(PreflightEnforce)
+		n.listen("192.0.2.1:443", serveTLS(other.TLSConfig(), nil))
+		w.ca.Resolve("a.example.com", acmetest.Target{TLSConfig: other.TLSConfig()})
+		w.cache.put(func(ctx context.Context, key string) error {
+			if !strings.HasSuffix(key, "+token") {
+				return nil
+			}
+			select {
+			case <-time.After(2 * presentTimeout): // slow, but in time for a challenge
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+		w.mustGet("a.example.com")
+		events := w.events.of(EventUnreachable)
+		if len(events) != 1 || events[0].Decision != Undecided || !strings.Contains(events[0].Err.Error(), "the Cache did not take the answer") {
+			t.Errorf("events: %v", events)
+		}
+	})
+}
+
+// What a CA says at length does not push the finding out of the error.
+func TestDiagnosisIsNotCutOff(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		n := w.preflight(PreflightReport)
+		w.m.HTTPHandler(nil)
+		n.name("a.example.com", "192.0.2.7")
+		for _, typ := range []string{tlsALPN01, http01} {
+			w.ca.FailValidation("a.example.com", typ, acmetest.Problem{Type: "connection", Detail: strings.Repeat("long ", 100)})
+		}
+		w.get("a.example.com")
+		err := w.wantErr("a.example.com", ErrBackoff)
+		for _, want := range []string{"tls-alpn-01: authorization is invalid", "leads to 192.0.2.7", "take it off the list; next attempt "} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%v\ndoes not say %q", err, want)
+			}
+		}
+		if !errors.Is(err, ErrUnreachable) || len(acmeProblems(err)) == 0 {
+			t.Errorf("the causes are lost: %v", err)
+		}
+	})
 }
 
 type panickyConn struct{ net.Conn }
@@ -202,6 +266,51 @@ func TestPreflightLooksTheNameItselfUp(t *testing.T) {
 	if e, ok := errors.AsType[*net.DNSError](err); !ok || e.Name != "a.example.com." {
 		t.Errorf("got %v", err)
 	}
+}
+
+// A resolver that has no answer about IPv4 does not become a name without
+// addresses because there is none for IPv6.
+func TestPreflightTellsFailedLookupsFromMissingNames(t *testing.T) {
+	const servfail, typeA, typeAAAA = 2, 1, 28
+	for fails, want := range map[uint16]bool{typeA: false, typeAAAA: false, 0: true} {
+		m := &Manager{PreflightResolver: &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+			client, server := net.Pipe()
+			go serveDNS(server, func(qtype uint16) (rcode byte) {
+				if qtype == fails {
+					return servfail
+				}
+				return 0 // no such address
+			})
+			return client, nil
+		}}}
+		m.init()
+		for range 20 { // which answer comes first is chance
+			_, err := m.stages.issuer.preflight.lookup(t.Context(), "a.example.com")
+			if isNotFound(err) != want || err == nil {
+				t.Errorf("type %d fails: %v", fails, err)
+			}
+		}
+		m.Close()
+	}
+}
+
+// serveDNS answers one question (RFC 1035, sections 4.1 and 4.2.2) with a code and
+// no address.
+func serveDNS(conn net.Conn, rcode func(qtype uint16) byte) {
+	defer conn.Close()
+	var length [2]byte
+	if _, err := io.ReadFull(conn, length[:]); err != nil {
+		return
+	}
+	msg := make([]byte, binary.BigEndian.Uint16(length[:]))
+	if _, err := io.ReadFull(conn, msg); err != nil {
+		return
+	}
+	end := 12 + bytes.IndexByte(msg[12:], 0) + 1 // of the name
+	msg = msg[:end+4]
+	msg[2], msg[3] = 0x81, 0x80|rcode(binary.BigEndian.Uint16(msg[end:]))
+	copy(msg[6:12], make([]byte, 6)) // no records
+	conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(msg))), msg...))
 }
 
 // Close ends a preflight, whose answers are forgotten.

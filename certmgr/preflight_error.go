@@ -94,8 +94,8 @@ func (e *PreflightError) clean() bool {
 }
 
 // order returns the challenge types to try: of those that were due the ones first
-// that work, and with only the others not at all. If what is due does not work, it
-// is one that does.
+// that work, and with only none that does not. If nothing of what is due works, one
+// that does comes before it.
 func (e *PreflightError) order(due []string, only bool) []string {
 	var work []string
 	for _, typ := range []string{tlsALPN01, http01} {
@@ -108,19 +108,24 @@ func (e *PreflightError) order(due []string, only bool) []string {
 	}
 	var first, rest []string
 	for _, typ := range due {
-		if slices.Contains(work, typ) {
+		switch {
+		case slices.Contains(work, typ):
 			first = append(first, typ)
-		} else {
-			rest = append(rest, typ)
+		case !only || !e.refutes(typ):
+			rest = append(rest, typ) // the CA may see what this machine does not
 		}
 	}
-	switch {
-	case len(first) == 0:
-		return work[:1]
-	case only:
-		return first
+	if len(first) == 0 {
+		first = work[:1:1]
 	}
 	return append(first, rest...)
+}
+
+// refutes reports whether a challenge type is known not to work.
+func (e *PreflightError) refutes(typ string) bool {
+	return !slices.ContainsFunc(e.Findings, func(f PreflightFinding) bool {
+		return f.Challenge == typ && f.outcome == probeUnknown
+	})
 }
 
 // where lists the addresses.

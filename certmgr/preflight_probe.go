@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -98,6 +99,11 @@ func (f *preflight) askOne(ctx context.Context, host string, addr netip.Addr, p 
 	if err != nil {
 		return connectFailed(errNotConnected{err})
 	}
+	_, connecting := errors.AsType[errNotConnected](r.err)
+	if r.outcome == probeWrong && !r.ours && p.answer.unstored && !connecting && !isTimeout(r.err) {
+		r.outcome = probeUnknown // it may be a machine of the same fleet
+		r.text += " (the Cache did not take the answer in time, and another machine would look for it there)"
+	}
 	return r
 }
 
@@ -171,16 +177,30 @@ func connectFailed(err error) probeResult {
 		r.text = "not asked, this machine has no route to it"
 	case isClosed(err):
 		r.text = "closes the connection without an answer"
+	case connecting && !isRefused(err):
+		r.outcome = probeUnknown // this machine's trouble or PreflightDial's: too many open files, say
 	}
 	return r
 }
 
 // isNoRoute reports whether a machine cannot send to an address at all, as one
-// without IPv6. The errno differs between systems, and package syscall does not
-// have it on all; what they all say is in its text.
+// without IPv6, or a container in which it is switched off. The errno differs
+// between systems, and package syscall does not have it on all; what they all say
+// is in its text.
 func isNoRoute(err error) bool {
-	text := briefly(err)
-	return strings.Contains(text, "network is unreachable") || strings.Contains(text, "unreachable network")
+	return saysOneOf(err, "network is unreachable", "unreachable network", "assign requested address",
+		"requested address is not valid", "address family not supported", "incompatible with the requested protocol")
+}
+
+// isRefused reports whether it was the network or the other side that did not let
+// a connection come about.
+func isRefused(err error) bool {
+	return saysOneOf(err, "refused", "no route to host", "unreachable host", "host is down")
+}
+
+func saysOneOf(err error, texts ...string) bool {
+	said := briefly(err)
+	return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(said, text) })
 }
 
 func isClosed(err error) bool {

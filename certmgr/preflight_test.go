@@ -280,6 +280,23 @@ func TestPreflightSparesTheOtherChallenge(t *testing.T) {
 	}
 }
 
+// A type that worked for the CA is not given up because this machine does not see
+// it: renewal goes on.
+func TestPreflightDoesNotKeepAChallengeFromTheCA(t *testing.T) {
+	elsewhere := serveHTTP(redirect("http://www.example.com/")) // which the CA follows, in earnest
+	for mode, port80 := range map[PreflightMode]func(net.Conn){PreflightReport: nil, PreflightEnforce: elsewhere} {
+		inBubble(t, func(t *testing.T, w *world) {
+			n := w.preflight(mode) // port 443 leads here, for this machine
+			n.listen("192.0.2.1:80", port80)
+			w.ca.Resolve("a.example.com", acmetest.Target{HTTPHandler: w.m.HTTPHandler(nil)})
+			w.mustGet("a.example.com")
+			if err := w.m.Renew(t.Context(), "a.example.com"); err != nil {
+				t.Errorf("%v: %v", mode, err)
+			}
+		})
+	}
+}
+
 // After the CA has failed a challenge the finding is part of the error.
 func TestFailedChallengeIsDiagnosed(t *testing.T) {
 	tests := []struct {

@@ -112,6 +112,14 @@ func (s *stages) hostStatuses(now time.Time) (list []HostStatus, late int) {
 			late++
 		}
 	}
+	s.issues.each(func(c *call[*certificate]) {
+		host, keyType := splitFlightKey(c.key)
+		st := status(host, keyType)
+		st.Issuing, st.Since, st.Stage, st.Waiting = true, c.since, c.getStage(), int(c.waiting.Load())
+		if st.State != StateValid {
+			st.State, st.StateSince = StateIssuing, c.since
+		}
+	})
 	s.failures.all(func(host string, rec *failure, both bool) {
 		keyType := rec.err.KeyType
 		if _, held := byKey[statusKey{host, keyType}]; both && !held {
@@ -122,16 +130,8 @@ func (s *stages) hostStatuses(now time.Time) (list []HostStatus, late int) {
 		if st.StateSince.IsZero() {
 			st.StateSince = rec.since
 		}
-		if st.State != StateValid && now.Before(st.RetryAt) {
+		if st.State != StateValid && !st.Issuing && now.Before(st.RetryAt) {
 			st.State, st.StateSince = StateBackoff, rec.since
-		}
-	})
-	s.issues.each(func(c *call[*certificate]) {
-		host, keyType := splitFlightKey(c.key)
-		st := status(host, keyType)
-		st.Issuing, st.Since, st.Stage, st.Waiting = true, c.since, c.getStage(), int(c.waiting.Load())
-		if st.State != StateValid {
-			st.State, st.StateSince = StateIssuing, c.since
 		}
 	})
 	list = make([]HostStatus, 0, len(byKey))

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nostall/nostall/certmgr"
 )
@@ -104,6 +105,19 @@ func TestPageAfterTheLastIsTheLast(t *testing.T) {
 		if d, _ := ask(t, many(250), query); d.Page != want || d.Pages != want {
 			t.Errorf("%s: page %d of %d, want %d", query, d.Page, d.Pages, want)
 		}
+	}
+}
+
+// A renewal that was due but could not begin is not shown as due in the past.
+func TestNextOfARenewalThatCouldNotBegin(t *testing.T) {
+	h := failing(valid("a.example"), certmgr.StateValid, -2*time.Hour, "no route")
+	h.RenewAt, h.RenewBy = now.Add(15*time.Minute), certmgr.RenewByRetry
+	if at := next(&h); !at.Equal(h.RenewAt) {
+		t.Errorf("next %v, want %v", at, h.RenewAt)
+	}
+	h.RenewAt = now.Add(-3 * time.Hour) // a mark of its lateness
+	if at := next(&h); !at.Equal(h.RetryAt) {
+		t.Errorf("next %v, want %v", at, h.RetryAt)
 	}
 }
 

@@ -103,6 +103,23 @@ func TestPageSumsUp(t *testing.T) {
 	}
 }
 
+// An outage that nothing has asked the CA since is not told as one of now.
+func TestOutageOfTheCAThatMayBeOver(t *testing.T) {
+	s := everyState()
+	s.snap.CAUnavailable, s.snap.CAFailure = now.Add(-20*day), errors.New("503: down")
+	page := text(get(t, s, "/").Body.String())
+	for _, want := range []string{"CA Failed when it was last tried", "was not available when it was last tried.", "503: down"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page does not say %q:\n%s", want, page)
+		}
+	}
+	for _, not := range []string{"CA unavailable", "ot tried until"} {
+		if strings.Contains(page, not) {
+			t.Errorf("the page says %q:\n%s", not, page)
+		}
+	}
+}
+
 func TestVerdict(t *testing.T) {
 	first := certmgr.HostStatus{Host: "a.example", State: certmgr.StateIssuing, Issuing: true}
 	for want, hosts := range map[string][]certmgr.HostStatus{

@@ -89,8 +89,11 @@ func needsAttention(h *certmgr.HostStatus) bool {
 // next returns when a host's certificate is renewed or tried for again. Zero: with
 // the next visitor.
 func next(h *certmgr.HostStatus) time.Time {
-	if h.Failure != nil && !h.RetryAt.IsZero() {
-		return h.RetryAt
+	if h.Failure == nil || h.RetryAt.IsZero() {
+		return h.RenewAt
 	}
-	return h.RenewAt
+	if h.State == certmgr.StateValid && h.RenewAt.After(h.RetryAt) {
+		return h.RenewAt // it was due and could not begin: the CA is out of service, say
+	}
+	return h.RetryAt
 }

@@ -35,6 +35,7 @@ type view struct {
 type caView struct {
 	Directory string
 	Retry     *moment // nil: it is in use
+	Due       bool    // Retry is over, and nothing has needed the CA since
 	Error     string
 }
 
@@ -72,7 +73,10 @@ func newView(r *report) view {
 	v.CA = caView{Directory: strings.TrimPrefix(clean(s.CA, maxText), "https://")}
 	if !s.CAUnavailable.IsZero() {
 		v.CA.Retry, v.CA.Error = newMoment(s.CAUnavailable, now), errorText(s.CAFailure, maxText)
-		v.Title = "CA unavailable. " + v.Title
+		v.CA.Due = !now.Before(s.CAUnavailable)
+		if !v.CA.Due {
+			v.Title = "CA unavailable. " + v.Title
+		}
 	}
 	v.Query = queryView{Text: q.text, Host: q.host, State: q.state, Filtered: q.text+q.host+q.state != ""}
 	if q.sort != sortState || q.reverse {
