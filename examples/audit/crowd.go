@@ -167,6 +167,9 @@ func typical(answers []answer) (median, longest time.Duration) {
 	for _, a := range answers {
 		times = append(times, a.took)
 	}
+	if len(times) == 0 {
+		return 0, 0
+	}
 	slices.Sort(times)
 	return times[len(times)/2], times[len(times)-1]
 }
