@@ -68,7 +68,8 @@
 //     other. See GetCertificate for the errors.
 //   - A failure is remembered, also over a restart, by the waits of
 //     Manager.Backoff, where autocert tries again each minute. Its record is in
-//     the Cache under the host and "+failure".
+//     the Cache under the host and "+failure". When the entries of Hosts were
+//     last asked for is there too, under "certmgr+visits" (Manager.Stale).
 //   - A yes of HostPolicy holds for PolicyTTL for hosts in memory, where autocert
 //     asks in each handshake; policies have 5 seconds to answer, and are not
 //     called twice at the same time for one host. They are asked before a

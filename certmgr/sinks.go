@@ -32,9 +32,13 @@ func AuditJSON(w io.Writer) func(context.Context, Event) {
 	return func(ctx context.Context, e Event) {
 		line, err := json.Marshal(e)
 		if err == nil {
-			turn <- struct{}{}
-			defer func() { <-turn }() // also if w panics
-			_, err = w.Write(append(line, '\n'))
+			select {
+			case turn <- struct{}{}:
+				defer func() { <-turn }() // also if w panics
+				_, err = w.Write(append(line, '\n'))
+			case <-ctx.Done():
+				err = fmt.Errorf("another write has not returned: %w", context.Cause(ctx))
+			}
 		}
 		if err != nil {
 			slog.Default().ErrorContext(ctx, "certmgr: audit event not written", "error", fmt.Errorf("AuditJSON: %w", err), "event", e)

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestAuditJSONWritesOneLineAnEvent(t *testing.T) {
@@ -61,6 +63,25 @@ func TestAuditJSONThatCannotWriteSaysSo(t *testing.T) {
 	flaky(t.Context(), Event{})
 	if calls != 2 {
 		t.Errorf("%d writes, want 2", calls)
+	}
+}
+
+// A write that hangs holds up the others that share the writer for as long as their
+// own context lasts, and what they had to say is in the log.
+func TestAuditJSONWaitsForItsContextAlone(t *testing.T) {
+	log := quietLog(t)
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		hook := AuditJSON(writerFunc(func(p []byte) (int, error) { <-release; return len(p), nil }))
+		go hook(context.Background(), Event{Kind: EventIssued})
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		hook(ctx, Event{Kind: EventIssueFailed, Host: "b.example.com"})
+		close(release)
+	})
+	if !strings.Contains(log.String(), "b.example.com") || !strings.Contains(log.String(), "has not returned") {
+		t.Errorf("the log: %s", log)
 	}
 }
 
