@@ -1,0 +1,94 @@
+package cases
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// A Table runs the cases of one package, and knows which of them are to fail.
+// It is safe for concurrent use.
+type Table struct {
+	why map[string]string // by the name of the case; not changed
+
+	mu   sync.Mutex
+	seen map[string]bool // the known failures that ran
+}
+
+// For returns the table of a package: "cases", "certmgr" or "integration".
+func For(pkg string) *Table {
+	tb := &Table{why: make(map[string]string), seen: make(map[string]bool)}
+	for _, k := range knownFailures() {
+		if k.pkg == pkg {
+			tb.why[k.name] = k.why
+		}
+	}
+	return tb
+}
+
+// Run runs a case as a subtest of t. Names of cases are those of the table.
+func (tb *Table) Run(t *testing.T, name string, f func(t *T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { tb.run(t, name, f) })
+}
+
+func (tb *Table) run(t *testing.T, name string, f func(t *T)) {
+	why, known := tb.look(name)
+	c := &T{T: t, table: tb, name: name, state: &state{known: known}}
+	returned := false
+	defer func() {
+		switch {
+		case !known:
+		case c.state.failed.Load():
+			t.Skipf("known failure: %s", why)
+		case returned && !t.Skipped():
+			t.Errorf("%s passes now: delete its line from the table of known failures (internal/cases/known.go)", name)
+		}
+	}()
+	f(c)
+	returned = true
+}
+
+func (tb *Table) look(name string) (why string, known bool) {
+	tb.mu.Lock()
+	defer tb.mu.Unlock()
+	if why, known = tb.why[name]; known {
+		tb.seen[name] = true
+	}
+	return why, known
+}
+
+// Main runs the tests of a package, and fails if the table names a case that did
+// not run. Call it in TestMain. It returns the exit code.
+func (tb *Table) Main(m *testing.M) int {
+	code := m.Run()
+	if code != 0 || partial() {
+		return code
+	}
+	var missing []string
+	for _, name := range slices.Sorted(maps.Keys(tb.why)) {
+		if !tb.seen[name] {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) > 0 {
+		fmt.Fprintf(os.Stderr, "internal/cases/known.go names cases that do not exist: %s\n", strings.Join(missing, ", "))
+		return 1
+	}
+	return 0
+}
+
+// partial reports whether flags keep some tests from running.
+func partial() bool {
+	for _, name := range []string{"test.run", "test.skip", "test.list", "test.bench", "test.fuzz"} {
+		if f := flag.Lookup(name); f != nil && f.Value.String() != "" {
+			return true
+		}
+	}
+	return testing.Short()
+}
