@@ -1,0 +1,200 @@
+package cases
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/cache"
+)
+
+var table = For("cases")
+
+func TestMain(m *testing.M) { os.Exit(table.Main(m)) }
+
+// host is the one on a world's allowlist.
+const host = "www.example.com"
+
+// A world is a CA, a cache, and a Manager that uses both.
+type world struct {
+	ca     *acmetest.Server
+	cache  certmgr.Cache
+	events *recorder
+	m      *certmgr.Manager
+
+	// What stands between the CA and the Manager. Set it before the first request.
+	instead func(*http.Request) *http.Response                 // answers in the CA's place, if not with nil
+	tamper  func(*http.Request, *http.Response) *http.Response // returns what the Manager gets for the CA's answer
+}
+
+// bubble runs f in a bubble of virtual time, with a new world that ends with it.
+func bubble(t *T, f func(t *T, w *world)) {
+	t.Helper()
+	bubbleCA(t, func(*acmetest.Server) {}, f)
+}
+
+// bubbleCA is bubble with a CA that set has changed before it starts.
+func bubbleCA(t *T, set func(*acmetest.Server), f func(t *T, w *world)) {
+	t.Helper()
+	t.Bubble(func(t *T) {
+		ca := acmetest.NewUnstartedServer()
+		set(ca)
+		ca.StartMemory()
+		w := newWorld(ca)
+		defer w.close()
+		f(t, w)
+	})
+}
+
+func newWorld(ca *acmetest.Server) *world {
+	w := &world{ca: ca, cache: new(cache.Memory), events: new(recorder)}
+	w.m = w.manager(host)
+	return w
+}
+
+func (w *world) close() {
+	w.m.Close()
+	w.ca.Close()
+}
+
+// manager returns a new Manager, to which the names of all hosts lead. Fields may
+// be set before its first use.
+func (w *world) manager(hosts ...string) *certmgr.Manager {
+	m := &certmgr.Manager{
+		Prompt: certmgr.AcceptTOS,
+		Cache:  w.cache,
+		Hosts:  certmgr.MustAllowlist(hosts...),
+		Client: &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: &http.Client{Transport: w}},
+		Audit:  w.events.hook,
+	}
+	w.ca.Resolve("*", acmetest.Target{TLSConfig: m.TLSConfig()})
+	return m
+}
+
+// restart replaces the Manager as a new process would: only the cache stays.
+func (w *world) restart(hosts ...string) {
+	w.m.Close()
+	if len(hosts) == 0 {
+		hosts = []string{host}
+	}
+	w.m = w.manager(hosts...)
+}
+
+// RoundTrip implements http.RoundTripper.
+func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
+	if w.instead != nil {
+		if res := w.instead(req); res != nil {
+			return res, nil
+		}
+	}
+	res, err := w.ca.Client().Transport.RoundTrip(req)
+	if err == nil && w.tamper != nil {
+		res = w.tamper(req, res)
+	}
+	return res, err
+}
+
+// get is a visitor's handshake.
+func (w *world) get(name string) (*tls.Certificate, error) { return w.m.GetCertificate(hello(name)) }
+
+func hello(name string) *tls.ClientHelloInfo { return &tls.ClientHelloInfo{ServerName: name} }
+
+// newOrders returns the number of orders that the CA made.
+func (w *world) newOrders() int { return len(w.ca.Orders()) }
+
+func mustObtain(t *T, w *world, name string) {
+	t.Helper()
+	if err := w.m.Obtain(t.Context(), name); err != nil {
+		t.Fatalf("Obtain: [%s] %v\n%v", sentinels(err), err, w.ca)
+	}
+}
+
+// body returns the body of an answer, which stays readable.
+func body(res *http.Response) string {
+	b, _ := io.ReadAll(res.Body)
+	res.Body.Close()
+	setBody(res, string(b))
+	return string(b)
+}
+
+func setBody(res *http.Response, text string) {
+	res.Body = io.NopCloser(strings.NewReader(text))
+	res.ContentLength = int64(len(text))
+	res.Header.Del("Content-Length")
+}
+
+// answer makes a response. A nil header has no fields.
+func answer(req *http.Request, status int, header http.Header, text string) *http.Response {
+	if header == nil {
+		header = http.Header{}
+	}
+	res := &http.Response{Status: http.StatusText(status), StatusCode: status,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: header, Request: req}
+	setBody(res, text)
+	return res
+}
+
+// A recorder keeps audit events. It is safe for concurrent use.
+type recorder struct {
+	mu     sync.Mutex
+	events []certmgr.Event
+}
+
+func (r *recorder) hook(_ context.Context, e certmgr.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, e)
+}
+
+// all returns the events so far. They are delivered by a goroutine of the
+// Manager: synctest.Wait, or Close, makes sure that nothing is missing.
+func (r *recorder) all() []certmgr.Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.events)
+}
+
+func (r *recorder) of(kind certmgr.EventKind) []certmgr.Event {
+	return slices.DeleteFunc(r.all(), func(e certmgr.Event) bool { return e.Kind != kind })
+}
+
+// sentinels returns the names of the sentinels that err wraps, with spaces
+// between them.
+func sentinels(err error) string {
+	var names []string
+	for _, s := range []struct {
+		name string
+		err  error
+	}{
+		{"ErrNoServerName", certmgr.ErrNoServerName},
+		{"ErrBadServerName", certmgr.ErrBadServerName},
+		{"ErrHostNotAllowed", certmgr.ErrHostNotAllowed},
+		{"ErrInFlight", certmgr.ErrInFlight},
+		{"ErrBackoff", certmgr.ErrBackoff},
+		{"ErrCAUnavailable", certmgr.ErrCAUnavailable},
+		{"ErrNoAccount", certmgr.ErrNoAccount},
+		{"ErrBusy", certmgr.ErrBusy},
+		{"ErrCache", certmgr.ErrCache},
+		{"ErrPolicy", certmgr.ErrPolicy},
+		{"ErrUnreachable", certmgr.ErrUnreachable},
+		{"ErrClock", certmgr.ErrClock},
+		{"ErrClosed", certmgr.ErrClosed},
+		{"ErrCacheMiss", certmgr.ErrCacheMiss},
+	} {
+		if errors.Is(err, s.err) {
+			names = append(names, s.name)
+		}
+	}
+	return strings.Join(names, " ")
+}
