@@ -114,7 +114,12 @@ type IssuanceError struct {
 }
 
 // Error is one line of bounded length that names host, stage, CA and cause.
-func (e *IssuanceError) Error() string { return e.text(maxErrorText) }
+func (e *IssuanceError) Error() string {
+	if e == nil {
+		return "<nil>"
+	}
+	return e.text(maxErrorText)
+}
 
 // text is Error within max bytes: what is cut short is the cause, and not when
 // the next attempt is due.
@@ -132,11 +137,16 @@ func (e *IssuanceError) text(max int) string {
 	if !e.RetryAt.IsZero() {
 		retry = "; next attempt " + stamp(e.RetryAt)
 	}
-	return oneLine(b.String(), max-len(retry)) + retry
+	return withTail(b.String(), retry, max)
 }
 
 // Unwrap returns the joined causes.
-func (e *IssuanceError) Unwrap() error { return e.Err }
+func (e *IssuanceError) Unwrap() error {
+	if e == nil {
+		return nil
+	}
+	return e.Err
+}
 
 // refusal is the error of a handshake that is turned away: a sentinel, the
 // host, what happened and what to do. Its text is made only when it is read.
@@ -160,14 +170,15 @@ func (r *refusal) Error() string {
 	if !r.since.IsZero() {
 		b.WriteString(" since " + stamp(r.since))
 	}
-	switch cause := r.cause.(type) {
-	case nil:
-	case *IssuanceError:
-		b.WriteString(": " + cause.text(maxErrorText-b.Len()-2))
-	default:
-		b.WriteString(": " + cause.Error())
+	if r.cause == nil {
+		return oneLine(b.String(), maxErrorText)
 	}
-	return oneLine(b.String(), maxErrorText)
+	// An operator's reason for a change of the list can be long, and leaves room.
+	head := oneLine(b.String(), maxErrorText/2) + ": "
+	if cause, ok := r.cause.(*IssuanceError); ok && cause != nil {
+		return head + cause.text(maxErrorText-len(head))
+	}
+	return head + oneLine(textOf(r.cause), maxErrorText-len(head))
 }
 
 func (r *refusal) Unwrap() []error {
@@ -180,9 +191,22 @@ func (r *refusal) Unwrap() []error {
 // maxErrorText bounds an error's text: causes come from the CA and from peers.
 const maxErrorText = 1024
 
+// textOf returns the text of an error that may be nil, or the user's with an Error
+// method that panics, as one on a nil pointer does.
+func textOf(err error) string { return fmt.Sprint(err) }
+
+// withTail returns head and tail as one line of at most max bytes, in which head is
+// cut short first. The tail is printable.
+func withTail(head, tail string, max int) string {
+	return oneLine(oneLine(head, max-len(tail))+tail, max)
+}
+
 // oneLine escapes what would break a log line or a terminal, and bounds the
-// length to max bytes at a rune boundary.
+// length to max bytes at a rune boundary. Nothing is left if max is not positive.
 func oneLine(s string, max int) string {
+	if max <= 0 {
+		return ""
+	}
 	if len(s) > 4*max {
 		s = s[:4*max]
 	}
@@ -201,6 +225,9 @@ func oneLine(s string, max int) string {
 		return s
 	}
 	const cut = "..."
+	if max <= len(cut) {
+		return cut[:max]
+	}
 	n := max - len(cut)
 	for n > 0 && !utf8.RuneStart(s[n]) {
 		n--

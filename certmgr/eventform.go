@@ -88,7 +88,7 @@ func errorText(err error) string {
 	if err == nil {
 		return ""
 	}
-	return err.Error()
+	return textOf(err)
 }
 
 // eventJSON is the JSON form of an Event.

@@ -1,6 +1,7 @@
 package certmgr
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +39,7 @@ func (k failureKey) cacheKey() string {
 
 // failures remembers what failed, why, and when it may be tried again.
 type failures struct {
+	max     int // records; immutable
 	mu      sync.Mutex
 	records map[failureKey]*failure
 	count   atomic.Int64 // of records
@@ -60,7 +62,9 @@ const (
 	rereadEvery = 10 * time.Second
 )
 
-func newFailures() *failures { return &failures{records: make(map[failureKey]*failure)} }
+func newFailures() *failures {
+	return &failures{max: maxFailures, records: make(map[failureKey]*failure)}
+}
 
 // active returns the failure that holds sub back at now, or nil.
 func (f *failures) active(sub subject, now time.Time) *failure {
@@ -93,20 +97,34 @@ func (f *failures) find(sub subject) *failure {
 // put remembers a failure: of the host if validation is what failed, else of
 // the subject.
 //
-// It returns what it dropped to make room, if anything.
-func (f *failures) put(sub subject, rec *failure, now time.Time) (evicted failureKey, ok bool) {
+// It returns what it dropped to make room, and whether it dropped anything.
+func (f *failures) put(sub subject, rec *failure, now time.Time) (evicted failureKey, dropped bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	key := failureKey{host: sub.host(), rsa: sub.keyType == keyRSA}
 	if rec.err.Stage.aboutHost() {
 		key = failureKey{host: sub.host(), any: true}
 	}
-	if _, ok := f.records[key]; !ok && len(f.records) >= maxFailures {
-		evicted, ok = f.evict(now), true
+	if _, known := f.records[key]; !known && len(f.records) >= f.max {
+		evicted, dropped = f.evict(now), true
 	}
 	f.records[key] = rec
 	f.counted()
-	return evicted, ok
+	return evicted, dropped
+}
+
+// uses reports whether a record is here that is kept under key in the Cache: there
+// is one entry for a host's failed validation and for its ECDSA certificate.
+func (f *failures) uses(key string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	host, _, _ := strings.Cut(key, "+")
+	for _, k := range []failureKey{{host: host, any: true}, {host: host}, {host: host, rsa: true}} {
+		if f.records[k] != nil && k.cacheKey() == key {
+			return true
+		}
+	}
+	return false
 }
 
 // evict makes room: of a few records, which are random ones by the order of a
@@ -260,7 +278,7 @@ func newFailureRecord(sub subject, f *failure) (key string, rec failureRecord) {
 	rec = failureRecord{
 		Host: e.Host, KeyType: e.KeyType, Stage: e.Stage, CA: e.CA, Account: f.account, Machine: f.machine,
 		Attempt: e.Attempt, Attempts: e.Attempts, Time: e.Time.UTC(), RetryAt: e.RetryAt.UTC(),
-		Cause: oneLine(e.Err.Error(), maxErrorText), ClockOff: f.clockOff,
+		Cause: oneLine(textOf(e.Err), maxErrorText), ClockOff: f.clockOff,
 	}
 	if e.Stage.aboutHost() {
 		key, rec.KeyType = keys[len(keys)-1], ""

@@ -27,11 +27,16 @@ func (is *issuer) saveFailure(ctx context.Context, sub subject, rec *failure) {
 // remember keeps a failure in memory. What has to make room for it goes from the
 // Cache too, so that the cap holds for both.
 func (is *issuer) remember(sub subject, rec *failure) {
-	evicted, ok := is.failures.put(sub, rec, is.now())
-	if !ok || is.m.Cache == nil {
+	evicted, dropped := is.failures.put(sub, rec, is.now())
+	if !dropped || is.m.Cache == nil {
 		return
 	}
-	is.tasks.Go(func(ctx context.Context) { is.store.delete(context.WithoutCancel(ctx), evicted.cacheKey()) })
+	key := evicted.cacheKey()
+	is.tasks.Go(func(ctx context.Context) {
+		if !is.failures.uses(key) { // by another record, or by one that was made meanwhile
+			is.store.delete(context.WithoutCancel(ctx), key)
+		}
+	})
 }
 
 // recall brings into memory what the Cache knows of failures for sub, unless
@@ -94,7 +99,7 @@ func (is *issuer) rememberBreaker() {
 			return
 		}
 		rec := failureRecord{CA: is.dir, Machine: is.machine, Attempts: failures, Time: is.now().UTC(), RetryAt: until.UTC(),
-			Cause: oneLine(cause.Error(), maxErrorText)}
+			Cause: oneLine(textOf(cause), maxErrorText)}
 		if problems := acmeProblems(cause); len(problems) > 0 {
 			rec.Problem, rec.Status = problems[0].ProblemType, problems[0].StatusCode
 		}

@@ -89,7 +89,7 @@ type operatorError struct {
 func (e *operatorError) Error() string {
 	var texts []string
 	for _, cause := range e.causes {
-		texts = append(texts, strings.TrimPrefix(cause.Error(), "certmgr: "))
+		texts = append(texts, strings.TrimPrefix(textOf(cause), "certmgr: "))
 	}
 	return oneLine("certmgr: "+e.what+": "+strings.Join(texts, "; "), maxErrorText)
 }

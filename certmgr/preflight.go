@@ -132,8 +132,7 @@ type diagnosis struct {
 const maxDiagnosis = 768
 
 func (d *diagnosis) Error() string {
-	found := "; " + d.found.Error()
-	return oneLine(d.err.Error(), maxDiagnosis-len(found)) + found
+	return withTail(textOf(d.err), "; "+d.found.Error(), maxDiagnosis)
 }
 
 func (d *diagnosis) Unwrap() []error { return []error{d.err, d.found} }

@@ -41,6 +41,9 @@ const (
 // Error is one line of at most 512 bytes. What is cut short is what answered, and
 // not what to do.
 func (e *PreflightError) Error() string {
+	if e == nil {
+		return "<nil>"
+	}
 	tail := e.advice() + e.clock()
 	head := e.Host
 	switch {
@@ -53,11 +56,14 @@ func (e *PreflightError) Error() string {
 	default:
 		head += " leads to " + e.where() + ": " + strings.Join(e.clauses(), "; ")
 	}
-	return oneLine(head, maxPreflightText-len(tail)) + tail
+	return withTail(head, tail, maxPreflightText)
 }
 
 // Unwrap returns ErrUnreachable, unless there is hope, and the causes.
 func (e *PreflightError) Unwrap() []error {
+	if e == nil {
+		return nil
+	}
 	var causes []error
 	if !e.Reachable && !e.Undecided {
 		causes = append(causes, ErrUnreachable)

@@ -217,6 +217,6 @@ func briefly(err error) string {
 			err = cause
 		}
 	}
-	line, _, _ := strings.Cut(err.Error(), "\n")
+	line, _, _ := strings.Cut(textOf(err), "\n")
 	return line
 }

@@ -99,6 +99,9 @@ func acmeProblems(err error) []*acme.Error {
 	case nil:
 		return nil
 	case *acme.Error:
+		if e == nil {
+			return nil
+		}
 		return []*acme.Error{e}
 	case interface{ Unwrap() error }:
 		return acmeProblems(e.Unwrap())

@@ -42,7 +42,7 @@ func errorText(err error, max int) string {
 	if err == nil {
 		return ""
 	}
-	return clean(strings.ReplaceAll(err.Error(), "\n", "; "), max)
+	return clean(strings.ReplaceAll(fmt.Sprint(err), "\n", "; "), max)
 }
 
 // webLink returns an address that may become a link, or nothing: a CA could send

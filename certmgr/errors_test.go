@@ -1,0 +1,106 @@
+package certmgr
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
+)
+
+func TestOneLineKeepsAnyBound(t *testing.T) {
+	texts := []string{"", "a", "abcd", strings.Repeat("a", 5000), strings.Repeat("€", 400), strings.Repeat("\n\x00\xff", 400), "\u202e\u202e"}
+	for _, text := range texts {
+		for _, bound := range []int{-1 << 62, -1000, -1, 0, 1, 2, 3, 4, 5, 6, 7, 100, maxErrorText, 1 << 40} {
+			for name, got := range map[string]string{
+				"oneLine":  oneLine(text, bound),
+				"withTail": withTail(text, "; next attempt 2026-11-22T03:04:05Z", bound),
+				"issuance": (&IssuanceError{Host: text, CA: text, Attempts: 2, RetryAt: time.Now(), Err: errors.New(text)}).text(bound),
+			} {
+				if len(got) > max(bound, 0) || !utf8.ValidString(got) || strings.ContainsAny(got, "\n\x00") {
+					t.Errorf("%s(%.10q, %d) = %.50q of %d bytes", name, text, bound, got, len(got))
+				}
+			}
+		}
+	}
+	if got := withTail(strings.Repeat("a", 100), "; later", 20); got != "aaaaaaaaaa...; later" {
+		t.Errorf("withTail = %q, want the tail whole", got)
+	}
+}
+
+// rudeError is a user's error whose Error method panics.
+type rudeError struct{ text *string }
+
+func (e *rudeError) Error() string { return *e.text }
+
+// Whoever logs an error must not be ended by it, whatever is missing or too long in it.
+func TestErrorTextsNeverPanic(t *testing.T) {
+	long := strings.Repeat("r", 5000)
+	issuance := &IssuanceError{Host: "a.example.com", Err: errors.New(long), RetryAt: time.Now()}
+	causes := map[string]error{
+		"none": nil, "zero": new(IssuanceError), "nil pointer": (*IssuanceError)(nil), "long": issuance, "preflight": new(PreflightError),
+		"nil preflight": (*PreflightError)(nil), "nil problem": (*acme.Error)(nil), "panics": new(rudeError), "joined": errors.Join(new(rudeError), issuance),
+		"findings": &PreflightError{Host: long, Addrs: make([]netip.Addr, 20), Findings: make([]PreflightFinding, 20), ClockSkew: -1 << 63},
+		"addrs":    &PreflightError{Undecided: true, Err: new(rudeError)},
+	}
+	for name, cause := range causes {
+		t.Run(name, func(t *testing.T) {
+			errs := []error{
+				&IssuanceError{Err: cause}, &IssuanceError{Host: long, CA: long, Attempts: 1 << 62, RetryAt: time.Now(), Err: cause},
+				&refusal{kind: ErrBackoff, cause: cause}, &refusal{kind: ErrBackoff, host: long, text: long, since: time.Now(), cause: cause},
+				&operatorError{what: long, causes: []error{cause}}, &diagnosis{cause, new(PreflightError)},
+				&diagnosis{errors.New(long), &PreflightError{Host: long}},
+			}
+			for _, err := range errs {
+				if text := err.Error(); len(text) > maxErrorText || strings.Contains(text, "\n") {
+					t.Errorf("%T: %d bytes: %.100q", err, len(text), text)
+				}
+				errors.Is(err, ErrCacheMiss)
+				e := Event{Err: err, NotAfter: time.Unix(1<<40, 0)}
+				if line, err := json.Marshal(e); err != nil || len(e.String()) == 0 || len(line) == 0 {
+					t.Errorf("the forms of an event: %v", err)
+				}
+			}
+			if text := fmt.Sprint(Event{Err: cause}); strings.Contains(text, "PANIC=String") {
+				t.Errorf("the text of an event: %s", text)
+			}
+			newFailureRecord(hostSubject("a.example.com", keyECDSA, "ca"), &failure{err: &IssuanceError{Err: cause}})
+		})
+	}
+	for _, text := range []string{(*IssuanceError)(nil).Error(), (*PreflightError)(nil).Error(), new(PreflightError).Error(), Event{}.String(),
+		PreflightMode(99).String(), Event{}.LogValue().String()} {
+		if text == "" {
+			t.Error("a zero value has no text")
+		}
+	}
+}
+
+// An operator's long reason for taking a host off the list, beside a cause.
+func TestLongReasonLeavesRoomForTheCause(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})
+		r := &refusal{kind: ErrHostNotAllowed, host: "a.example.com", text: strings.Repeat("r", 2000),
+			cause: &IssuanceError{Host: "tenant.example.net", Stage: StageOrder, Err: errors.New("no"), RetryAt: time.Now()}}
+		if text := r.Error(); !strings.Contains(text, "tenant.example.net: order failed at : no; next attempt ") || len(text) > maxErrorText {
+			t.Errorf("the cause is missing: %q", text)
+		}
+		res := make(chan error, 1)
+		go func() {
+			_, err := w.get("a.example.com")
+			res <- err
+		}()
+		synctest.Wait()
+		w.m.Hosts.Because(strings.Repeat("r", 2000)).Remove("a.example.com")
+		if text := (<-res).Error(); !strings.Contains(text, "rrr") || len(text) > maxErrorText {
+			t.Errorf("the error of a host that was removed: %q", text)
+		}
+	})
+}

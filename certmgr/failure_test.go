@@ -1,0 +1,148 @@
+package certmgr
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/cache"
+)
+
+// newTestFailure is one of an attempt for sub that ended at a stage.
+func newTestFailure(sub subject, stage Stage, retryAt time.Time) *failure {
+	return &failure{err: &IssuanceError{Host: sub.host(), Stage: stage, CA: sub.ca, Time: time.Now(), RetryAt: retryAt, Err: ErrBusy}}
+}
+
+// What is dropped is told, once there is no room: its record in the Cache goes too.
+func TestFailuresTellWhatTheyDrop(t *testing.T) {
+	f := newFailures()
+	f.max = 3
+	now := time.Now()
+	dropped := 0
+	for i := range 10 {
+		sub := hostSubject(fmt.Sprintf("h%d.example.com", i), keyType(i%2), "ca")
+		stage := StageOrder
+		if i%3 == 0 {
+			stage = StageChallenge
+		}
+		key, ok := f.put(sub, newTestFailure(sub, stage, now.Add(time.Hour)), now)
+		if ok != (i >= 3) {
+			t.Errorf("put of the failure %d says %v", i, ok)
+		}
+		if ok {
+			dropped++
+			if key.host == "" || f.records[key] != nil || f.uses(key.cacheKey()) {
+				t.Errorf("%v was not dropped", key)
+			}
+		}
+		if again, ok := f.put(sub, newTestFailure(sub, stage, now.Add(time.Hour)), now); ok {
+			t.Errorf("%v was dropped for a host that is there", again)
+		}
+	}
+	if len(f.records) != 3 || dropped != 7 {
+		t.Errorf("%d records, %d dropped", len(f.records), dropped)
+	}
+}
+
+// The key of the entry is that under which the record was written.
+func TestFailureKeyIsThatOfItsEntry(t *testing.T) {
+	for _, typ := range []keyType{keyECDSA, keyRSA} {
+		for _, stage := range stagesInOrder() {
+			f := newFailures()
+			sub := hostSubject("a.example.com", typ, "ca")
+			rec := newTestFailure(sub, stage, time.Now().Add(time.Hour))
+			f.put(sub, rec, time.Now())
+			want, _ := newFailureRecord(sub, rec)
+			for key := range f.records {
+				if key.cacheKey() != want || !f.uses(want) {
+					t.Errorf("%v at %s: %q, but the record is written under %q", typ, stage, key.cacheKey(), want)
+				}
+			}
+			f.forgetHost("a.example.com")
+			if f.uses(want) {
+				t.Errorf("%q is still in use", want)
+			}
+		}
+	}
+}
+
+// The cap on failures holds for the Cache, whose entries would outlive the process.
+func TestDroppedFailureLeavesTheCache(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		endpoint acmetest.Endpoint
+		rsa      bool
+	}{{"order", acmetest.NewOrder, false}, {"order, RSA", acmetest.NewOrder, true}, {"challenge", acmetest.Challenge, false}} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ca := acmetest.NewMemoryServer()
+				defer ca.Close()
+				entries := new(cache.Memory)
+				var hosts []string
+				for i := range 30 {
+					hosts = append(hosts, fmt.Sprintf("www.example%d.com", i))
+				}
+				m := &Manager{Prompt: AcceptTOS, Cache: entries, Hosts: MustAllowlist(hosts...), Audit: func(context.Context, Event) {},
+					Client: &acme.Client{DirectoryURL: ca.URL, HTTPClient: ca.Client()}}
+				defer m.Close()
+				m.init()
+				m.stages.failures.max = 5
+				ca.Status(acmetest.Match{Endpoint: tt.endpoint}, http.StatusForbidden, nil, acmetest.Problem{Type: "rejectedIdentifier", Detail: "no"})
+				for _, host := range hosts {
+					hello := &tls.ClientHelloInfo{ServerName: host}
+					if tt.rsa {
+						hello.SignatureSchemes = []tls.SignatureScheme{tls.PSSWithSHA256}
+					}
+					if _, err := m.GetCertificate(hello); err == nil {
+						t.Fatalf("%s was issued", host)
+					}
+					time.Sleep(time.Minute)
+				}
+				if n := len(m.stages.failures.records); n != 5 {
+					t.Errorf("%d records in memory, want 5", n)
+				}
+				var kept []string
+				for _, host := range hosts {
+					for _, key := range []string{host + "+failure", host + "+rsa+failure"} {
+						if _, err := entries.Get(t.Context(), key); err == nil {
+							kept = append(kept, key)
+						}
+					}
+				}
+				if len(kept) != 5 || tt.rsa != slices.ContainsFunc(kept, func(k string) bool { return strings.Contains(k, "+rsa") }) {
+					t.Errorf("the Cache keeps %d records: %q", len(kept), kept)
+				}
+			})
+		})
+	}
+}
+
+// Another record with the same entry keeps it.
+func TestDroppedFailureLeavesTheEntryOfItsTwin(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.init()
+		is := w.m.stages.issuer
+		is.failures.max = 2
+		later := time.Now().Add(time.Hour)
+		sub := hostSubject("a.example.com", keyECDSA, is.dir)
+		is.remember(sub, newTestFailure(sub, StageOrder, time.Now())) // holds nothing back: the one to drop
+		both := newTestFailure(sub, StageChallenge, later)
+		is.remember(sub, both)
+		is.saveFailure(t.Context(), sub, both)
+		other := hostSubject("b.example.com", keyECDSA, is.dir)
+		is.remember(other, newTestFailure(other, StageOrder, later))
+		synctest.Wait()
+		if _, err := w.cache.Get(t.Context(), "a.example.com+failure"); err != nil {
+			t.Errorf("the record of the failed validation: %v", err)
+		}
+	})
+}
