@@ -2,8 +2,8 @@
 // certificate can never be issued, because its name leads to another machine by now. Old clients still come, one
 // connection every 100 ms, and leave after 3 s without an answer.
 //
-//	go run ./examples/stall                       # 20 s, draws stall.svg
-//	go run ./examples/stall -for 12m              # two of autocert's teeth: each takes 5 minutes
+//	go run ./examples/stall                       # 20 s
+//	go run ./examples/stall -o stall.svg -for 12m # draws two of autocert's teeth: each takes 5 minutes
 //	go run ./examples/stall -fault stall -for 40s # a CA that does not answer at all
 //
 // Each side is a process of its own (this program, started again) with a net/http server on a loopback port, so that
@@ -48,7 +48,7 @@ func main() {
 	flag.DurationVar(&o.every, "every", 100*time.Millisecond, "time between two new connections to a side")
 	flag.DurationVar(&o.leave, "leave", 3*time.Second, "how long a client waits before it leaves")
 	flag.DurationVar(&o.sample, "sample", 200*time.Millisecond, "time between two samples")
-	flag.StringVar(&o.out, "o", "stall.svg", "the picture to write; empty for none")
+	flag.StringVar(&o.out, "o", "", "write the picture to this file, in SVG; nothing is written without it")
 	flag.Parse()
 	exit(o.run())
 }
