@@ -3,8 +3,8 @@ module github.com/nostall/nostall/examples
 go 1.26.0
 
 require (
-	github.com/nostall/nostall v0.0.0
-	github.com/nostall/nostall/certmgr/prommetrics v0.0.0
+	github.com/nostall/nostall v0.1.0
+	github.com/nostall/nostall/certmgr/prommetrics v0.1.0
 	github.com/prometheus/client_golang v1.25.0
 	golang.org/x/crypto v0.58.0
 	gonum.org/v1/plot v0.17.0

@@ -3,7 +3,7 @@ module github.com/nostall/nostall/certmgr/prommetrics
 go 1.26.0
 
 require (
-	github.com/nostall/nostall v0.0.0
+	github.com/nostall/nostall v0.1.0
 	github.com/prometheus/client_golang v1.25.0
 	golang.org/x/crypto v0.58.0
 )

@@ -14,7 +14,7 @@ require (
 	github.com/libdns/libdns v1.1.1
 	github.com/mholt/acmez/v3 v3.1.7
 	github.com/miekg/dns v1.1.73
-	github.com/nostall/nostall v0.0.0
+	github.com/nostall/nostall v0.1.0
 	go.uber.org/zap v1.28.0
 	golang.org/x/crypto v0.58.0
 )
