@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/acme"
 
@@ -108,7 +109,23 @@ func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
 // get is a visitor's handshake.
 func (w *world) get(name string) (*tls.Certificate, error) { return w.m.GetCertificate(hello(name)) }
 
+// until repeats get until it succeeds, or for limit. It returns how long that
+// took, and the last error.
+func (w *world) until(name string, every, limit time.Duration) (time.Duration, error) {
+	begin := time.Now()
+	for {
+		_, err := w.get(name)
+		if took := time.Since(begin); err == nil || took >= limit {
+			return took, err
+		}
+		time.Sleep(every)
+	}
+}
+
 func hello(name string) *tls.ClientHelloInfo { return &tls.ClientHelloInfo{ServerName: name} }
+
+// issued returns the number of certificates that the CA issued.
+func (w *world) issued() int { return len(w.ca.Issued()) }
 
 // newOrders returns the number of orders that the CA made.
 func (w *world) newOrders() int { return len(w.ca.Orders()) }
