@@ -79,6 +79,8 @@ func (c *served) usable(now time.Time) bool {
 // memory holds the certificates that are served. Its lock is never held while
 // anything blocks.
 type memory struct {
+	maxOpen int // hosts in memory beyond which one that nobody vouched for makes way for another
+
 	mu     sync.RWMutex
 	hosts  map[string]*hostEntry
 	barred map[fingerprint]time.Time // what must not be served any more, and until when it could be
@@ -144,7 +146,9 @@ func (g grant) unlisted() bool { return g.standing == open || !g.policyYes.IsZer
 // maxOpenHosts bounds the hosts in memory whose names nobody vouched for.
 const maxOpenHosts = 100_000
 
-func newMemory() *memory { return &memory{hosts: make(map[string]*hostEntry)} }
+func newMemory() *memory {
+	return &memory{maxOpen: maxOpenHosts, hosts: make(map[string]*hostEntry)}
+}
 
 // hot returns what to serve for host to a client, or nil.
 func (m *memory) hot(host string, want wanted, now time.Time) (*served, *hostEntry) {
@@ -233,7 +237,7 @@ func (m *memory) put(c *certificate, g grant, now time.Time) {
 	}
 	e.certs[c.subject.keyType] = c
 	e.served[c.subject.keyType] = c.served
-	if old == nil && g.standing == open && len(m.hosts) >= maxOpenHosts {
+	if old == nil && g.standing == open && len(m.hosts) >= m.maxOpen {
 		m.evict()
 	}
 	m.hosts[host] = e

@@ -115,3 +115,70 @@ func TestPolicyErrorThatPanics(t *testing.T) {
 		}
 	})
 }
+
+// A host that the policy refused stays out of service while the policy fails,
+// although its certificate is still in memory.
+func TestPolicyFailureServesNoRefusedHost(t *testing.T) {
+	var answer atomic.Pointer[error]
+	policy := func(context.Context, string) error {
+		if err := answer.Load(); err != nil {
+			return *err
+		}
+		return nil
+	}
+	policyWorld(t, policy, func(t *testing.T, w *world) {
+		w.m.PolicyTTL = -1
+		w.mustGet("a.example.com")
+		no, failed := errors.New("not a customer"), fmt.Errorf("database: %w", context.DeadlineExceeded)
+		answer.Store(&no)
+		if _, err := w.get("a.example.com"); err != no {
+			t.Fatalf("got %v, want the policy's own error", err)
+		}
+		answer.Store(&failed)
+		if _, err := w.get("a.example.com"); err != failed {
+			t.Errorf("got %v while the policy fails, want its error", err)
+		}
+		if w.m.Close(); t.Failed() {
+			return
+		}
+		if _, err := w.get("a.example.com"); !errors.Is(err, ErrClosed) {
+			t.Errorf("got %v after Close, want ErrClosed", err)
+		}
+	})
+}
+
+// An answer of the policy that lies in the future is none: it was given by a clock
+// that was ahead, and would hold until that time comes.
+func TestPolicyIsAskedAgainAfterTheClockWentBack(t *testing.T) {
+	var refuses atomic.Bool
+	policy := func(context.Context, string) error {
+		if refuses.Load() {
+			return errors.New("not a customer")
+		}
+		return nil
+	}
+	for name, askedBefore := range map[string]bool{"never asked again": false, "asked again before": true} {
+		t.Run(name, func(t *testing.T) {
+			refuses.Store(false)
+			policyWorld(t, policy, func(t *testing.T, w *world) {
+				var ahead atomic.Int64
+				ahead.Store(int64(day))
+				w.m.clock = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+				w.mustGet("a.example.com")
+				if askedBefore {
+					time.Sleep(2 * w.m.policyTTL())
+					w.mustGet("a.example.com")
+					synctest.Wait()
+				}
+				ahead.Store(0)
+				refuses.Store(true)
+				time.Sleep(time.Minute)
+				w.get("a.example.com") // is served, and has the policy asked
+				synctest.Wait()
+				if _, err := w.get("a.example.com"); err == nil {
+					t.Error("a host that the policy refuses is served")
+				}
+			})
+		})
+	}
+}

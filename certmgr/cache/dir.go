@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -121,10 +122,16 @@ func replace(ctx context.Context, path string, data []byte) (err error) {
 	return os.Rename(f.Name(), path)
 }
 
+// syncWriter is what writeSync needs of an *os.File.
+type syncWriter interface {
+	io.WriteCloser
+	Sync() error
+}
+
 // writeSync writes data to f, flushes it to the disk and closes f. Without the
 // flush a power failure after the rename could leave an empty file where a
 // certificate had been.
-func writeSync(f *os.File, data []byte) error {
+func writeSync(f syncWriter, data []byte) error {
 	_, err := f.Write(data)
 	if err == nil {
 		err = f.Sync()

@@ -1,0 +1,181 @@
+package certmgr
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
+)
+
+// The bounds below are written out. A test that compares with the constant
+// itself passes whatever the constant is.
+
+// Under AllowAnyHost 256 issuances are in flight, queued ones included.
+func TestStrangersInFlightAreBounded(t *testing.T) {
+	policyWorld(t, AllowAnyHost, func(t *testing.T, w *world) {
+		w.m.HandshakeWait = -1
+		w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})
+		busy := 0
+		for i := range 300 {
+			if _, err := w.get(fmt.Sprintf("www.stranger%d.com", i)); errors.Is(err, ErrBusy) {
+				busy++
+			}
+		}
+		synctest.Wait()
+		if s := w.m.Snapshot(); s.Issuing+s.Queued != 256 || busy != 44 {
+			t.Errorf("of 300 names %d are in flight and %d were refused, want 256 and 44", s.Issuing+s.Queued, busy)
+		}
+	})
+}
+
+// A host that makes way in memory for another is out of everything.
+func TestStrangersInMemoryAreBounded(t *testing.T) {
+	if newMemory().maxOpen > 100_000 {
+		t.Errorf("memory holds %d hosts that nobody vouched for", newMemory().maxOpen)
+	}
+	policyWorld(t, AllowAnyHost, func(t *testing.T, w *world) {
+		w.m.init()
+		w.m.stages.memory.maxOpen = 10
+		for i := range 30 {
+			w.mustGet(fmt.Sprintf("www.stranger%d.com", i))
+		}
+		if n := len(w.m.stages.memory.all()); n != 10 {
+			t.Errorf("%d certificates in memory, want 10", n)
+		}
+	})
+}
+
+// Callbacks that do not return are bounded in number: beyond that nothing is
+// called, and who would have waited is told at once.
+func TestHungCallbacksAreBounded(t *testing.T) {
+	tests := []struct {
+		name  string
+		calls int // handshakes, each for a host of its own
+		most  int // callbacks that run
+		start func(w *world, hang func())
+		get   func(w *world, host string) error
+	}{
+		{"HostPolicy", 1100, 1024, func(w *world, hang func()) {
+			w.m.HostPolicy = func(context.Context, string) error { hang(); return nil }
+		}, plainGet},
+		{"Cache.Get for strangers", 1100, 1024, func(w *world, hang func()) {
+			w.cache.get(func(context.Context, string) error { hang(); return nil })
+		}, plainGet},
+		{"Cache.Get for hosts that the policy vouches for", 4200, 4096, func(w *world, hang func()) {
+			w.m.HostPolicy = func(context.Context, string) error { return nil }
+			w.cache.get(func(context.Context, string) error { hang(); return nil })
+		}, plainGet},
+		{"Cache.Get of challenge answers", 300, 256, func(w *world, hang func()) {
+			w.cache.get(func(context.Context, string) error { hang(); return nil })
+		}, challengeGet},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			policyWorld(t, AllowAnyHost, func(t *testing.T, w *world) {
+				var running atomic.Int32
+				tt.start(w, func() {
+					running.Add(1)
+					w.cache.hang()
+				})
+				var busy atomic.Int32
+				var wg sync.WaitGroup
+				begin := time.Now()
+				for i := range tt.calls {
+					wg.Go(func() {
+						if err := tt.get(w, fmt.Sprintf("www.host%d.com", i)); errors.Is(err, ErrBusy) && time.Since(begin) == 0 {
+							busy.Add(1)
+						}
+					})
+				}
+				wg.Wait()
+				if n, refused := int(running.Load()), int(busy.Load()); n != tt.most || refused != tt.calls-tt.most {
+					t.Errorf("of %d calls %d run and %d were refused at once, want %d and %d", tt.calls, n, refused, tt.most, tt.calls-tt.most)
+				}
+				w.cache.release()
+			})
+		})
+	}
+}
+
+func plainGet(w *world, host string) error {
+	_, err := w.get(host)
+	return err
+}
+
+func challengeGet(w *world, host string) error {
+	_, err := w.m.GetCertificate(&tls.ClientHelloInfo{ServerName: host, SupportedProtos: []string{acme.ALPNProto}})
+	return err
+}
+
+// A domain that was left alone for years has no more than its burst.
+func TestPaceDoesNotSaveUp(t *testing.T) {
+	p, now := newPacer(), time.Now()
+	for range 2 {
+		n := 0
+		for i := range 1000 {
+			if ok, _ := p.take(fmt.Sprintf("www%d.example.com", i), now); ok {
+				n++
+			}
+		}
+		if n != 25 {
+			t.Errorf("%d new names at once, want 25", n)
+		}
+		now = now.Add(10 * 365 * day)
+	}
+}
+
+// Those that were under way when the CA failed do not make it fail for longer.
+func TestCallsUnderWayDoNotLengthenAnOutage(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.HandshakeWait = -1
+		hosts := []string{"a.example.com", "b.example.com", "c.example.com", "d.example.com"}
+		w.m.Obtain(t.Context(), "d.example.com")
+		for i, host := range hosts[:3] {
+			m := acmetest.Match{Endpoint: acmetest.NewOrder, Host: host}
+			w.ca.Delay(m, time.Duration(1+10*i)*time.Second)
+			w.ca.Status(m, http.StatusTooManyRequests, http.Header{"Retry-After": {"60"}},
+				acmetest.Problem{Type: "rateLimited", Detail: "too many new orders (300) from this account in the last 3h0m0s"})
+			w.get(host)
+		}
+		time.Sleep(5 * time.Second)
+		first := w.m.stages.issuer.breaker
+		until, failures, _ := first.state()
+		if failures != 1 {
+			t.Fatalf("%d failures of the CA after the first answer, want 1", failures)
+		}
+		time.Sleep(30 * time.Second)
+		if later, n, _ := first.state(); n != 1 || !later.Equal(until) {
+			t.Errorf("the other answers made it %d failures, and moved the next attempt by %v", n, later.Sub(until))
+		}
+		if e := w.events.of(EventCADown); len(e) != 1 {
+			t.Errorf("%d events, want 1: %v", len(e), e)
+		}
+	})
+}
+
+// Answers that make no sense are asked for again a few times, and not for as long
+// as the attempt may last.
+func TestGarbageIsPolledAFewTimes(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.HandshakeWait = 4 * time.Minute
+		w.mustGet("b.example.com")
+		w.ca.Garbage(acmetest.Match{Endpoint: acmetest.Order, Host: "a.example.com"})
+		begin := time.Now()
+		if _, err := w.get("a.example.com"); err == nil {
+			t.Fatal("issued by garbage")
+		}
+		if n, d := w.ca.CountHost(acmetest.Order, "a.example.com"), time.Since(begin); n > 10 || d > 30*time.Second {
+			t.Errorf("%d requests for the order in %v, want 10 in 30 s at most", n, d)
+		}
+	})
+}
