@@ -53,28 +53,33 @@ type world struct {
 	events *recorder
 }
 
-// inBubble runs f in a bubble with a Manager that allows *.example.com by
-// exact names a to d, and whose CA reaches it under every name.
+// inBubble runs f in a bubble with a new world.
 func inBubble(t *testing.T, f func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		ca := acmetest.NewMemoryServer()
-		w := &world{t: t, ca: ca, cache: &faultyCache{Cache: new(cache.Memory)}, events: new(recorder)}
-		w.m = w.manager()
-		w.reach()
-		defer ca.Close()
-		defer func() {
-			w.cache.release()
-			w.m.Close()
-		}()
-		defer func() {
-			if t.Failed() {
-				t.Log(ca)
-				t.Log(w.events)
-			}
-		}()
+		w := newWorld(t)
+		defer w.close()
 		f(t, w)
 	})
+}
+
+// newWorld returns a Manager that allows *.example.com by exact names a to d,
+// and whose CA reaches it under every name. It is made and closed in a bubble.
+func newWorld(t *testing.T) *world {
+	w := &world{t: t, ca: acmetest.NewMemoryServer(), cache: &faultyCache{Cache: new(cache.Memory)}, events: new(recorder)}
+	w.m = w.manager()
+	w.reach()
+	return w
+}
+
+func (w *world) close() {
+	if w.t.Failed() {
+		w.t.Log(w.ca)
+		w.t.Log(w.events)
+	}
+	w.cache.release()
+	w.m.Close()
+	w.ca.Close()
 }
 
 // manager returns a new Manager with the same CA and cache: a restart, or

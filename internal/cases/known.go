@@ -65,5 +65,14 @@ func knownFailures() []knownFailure {
 		{"cases", "B59/newOrder 4 times", "an account that is not known yet is not tried again within the attempt"},
 		{"cases", "B59/order 2 times", "404 for an order that was finalized costs its certificate"},
 		{"cases", "B59/order 4 times", "404 for an order that was finalized costs its certificate"},
+		{"certmgr", "B25/first issuance after 2 failures", "what is overdue waits on by the monotonic clock, and then the scheduler spins"},
+		{"certmgr", "B25/first issuance after 3 failures", "as after 2 failures"},
+		{"certmgr", "B25/first issuance after 30 failures", "as after 2 failures"},
+		{"certmgr", "B25/outage after 5 failures", "the breaker's time is over by the wall clock alone, and the scheduler spins"},
+		{"certmgr", "B25/pace, frozen process", "moments are handed out long before they come, and come all at once"},
+		{"certmgr", "B25/pace, suspended machine", "moments are handed out long before they come, and come all at once"},
+		{"certmgr", "B25/renewal after 2 failures", "what is overdue waits on by the monotonic clock, and then the scheduler spins"},
+		{"certmgr", "B25/renewal after 30 failures", "as after 2 failures"},
+		{"certmgr", "B25/renewal after 5 failures", "as after 2 failures"},
 	}
 }
