@@ -44,7 +44,8 @@
 // # Faults
 //
 // [Server.Stall], [Server.Delay], [Server.Drop], [Server.Truncate], [Server.Status], [Server.Respond], [Server.Garbage] and
-// [Server.EndlessBody] break requests that fit a [Match]: an endpoint, a name, the next n. [Server.BadNonceRate] and
+// [Server.EndlessBody] break requests that fit a [Match]: an endpoint, a name, an account, the next n or those after n.
+// [Server.Edit] changes or drops the real reply to such a request after the CA has acted on it. [Server.BadNonceRate] and
 // [Server.ForgetNonces] make nonces fail, [Server.RetryAfter] sends any Retry-After with what is pending, and
 // [Server.SetClockSkew] sets the CA's clock wrong.
 //

@@ -22,6 +22,7 @@ type exchange struct {
 	body     []byte
 	hosts    []string
 	entry    *Request // in the journal
+	edits    []*fault // of the reply, oldest first
 
 	// Set by authenticate.
 	jws     *jws
@@ -58,45 +59,45 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	x.body = body
 	x.hosts = s.hostsOf(x)
-	kid := s.peek(x)
-	s.journal.about(x.entry, x.hosts, kid)
-	if s.misbehave(x) {
+	account := s.peek(x)
+	s.journal.about(x.entry, x.hosts, account)
+	if s.misbehave(x, account) {
 		return
 	}
+	s.send(x, s.edit(x, s.handle(x, err)))
+}
+
+// handle does what the request asks for and returns the reply. Err is what reading the request's body ended with.
+func (s *Server) handle(x *exchange, err error) *Reply {
 	if err != nil {
 		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			s.refuse(x, &Problem{Type: "malformed", Status: http.StatusRequestEntityTooLarge, Detail: "the request's body is too large"})
-			return
+		if !errors.As(err, &tooLarge) {
+			panic(http.ErrAbortHandler)
 		}
-		panic(http.ErrAbortHandler)
+		problem := Problem{Type: "malformed", Status: http.StatusRequestEntityTooLarge, Detail: "the request's body is too large"}
+		return s.problemReply(x, problem, nil)
 	}
 	if problem := s.limitRequest(x); problem != nil {
 		// At Let's Encrypt this comes from a load balancer, which knows nothing of nonces.
-		s.sendProblem(x, *problem, http.Header{"Replay-Nonce": nil})
-		return
+		return s.problemReply(x, *problem, http.Header{"Replay-Nonce": nil})
 	}
 	rep, problem := s.dispatch(x)
 	if problem != nil {
-		s.refuse(x, problem)
-		return
+		return s.problemReply(x, *problem, nil)
 	}
-	s.answer(x, rep)
+	return s.successReply(x, rep)
 }
 
 // peek reads, without any check, what the log and the faults want to know of a request's body: the names of a new
-// order or of a certificate to be revoked, which it adds to x.hosts, and the key identifier, which it returns.
-func (s *Server) peek(x *exchange) (kid string) {
+// order or of a certificate to be revoked, which it adds to x.hosts, and the URL of the account, which it returns.
+func (s *Server) peek(x *exchange) (account string) {
 	var outer struct{ Protected, Payload string }
 	if json.Unmarshal(x.body, &outer) != nil {
 		return ""
 	}
-	var header struct{ Kid string }
-	if b, err := base64.RawURLEncoding.DecodeString(outer.Protected); err == nil {
-		_ = json.Unmarshal(b, &header)
-	}
+	account = s.peekAccount(outer.Protected)
 	if x.endpoint != NewOrder && x.endpoint != RevokeCert {
-		return header.Kid
+		return account
 	}
 	var payload struct {
 		Identifiers []struct{ Value string }
@@ -107,12 +108,36 @@ func (s *Server) peek(x *exchange) (kid string) {
 	}
 	if x.endpoint == RevokeCert {
 		x.hosts = s.hostsOfCertificate(payload.Certificate)
-		return header.Kid
+		return account
 	}
 	for _, identifier := range payload.Identifiers {
 		x.hosts = append(x.hosts, strings.ToLower(identifier.Value))
 	}
-	return header.Kid
+	return account
+}
+
+// peekAccount returns the URL of the account that a protected header names by kid, or by a jwk that is an account's key.
+func (s *Server) peekAccount(protected string) string {
+	var header struct {
+		Kid string
+		Jwk json.RawMessage
+	}
+	if b, err := base64.RawURLEncoding.DecodeString(protected); err != nil || json.Unmarshal(b, &header) != nil {
+		return ""
+	}
+	if header.Kid != "" || header.Jwk == nil {
+		return header.Kid
+	}
+	key, err := parseJWK(header.Jwk)
+	if err != nil {
+		return ""
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a := s.state.accountByKey[key.thumbprint]; a != nil {
+		return s.url(pathAccount, a.id)
+	}
+	return ""
 }
 
 // dispatch checks method and signature and calls the endpoint's handler.

@@ -8,27 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
-
-// Match says which requests a fault is for.
-type Match struct {
-	// Endpoint is the endpoint; Any, the zero value, is every one.
-	Endpoint Endpoint
-	// Host is a name, or a wildcard as in Resolve, that the request is about: the names of the order, authorization
-	// or certificate. Empty means any request, also those that are about no name.
-	Host string
-	// Count is how many requests the fault hits before it ends by itself; zero means until it is lifted.
-	Count int
-}
-
-func (m Match) fits(e Endpoint, hosts []string) bool {
-	if m.Endpoint != Any && m.Endpoint != e {
-		return false
-	}
-	return m.Host == "" || slices.ContainsFunc(hosts, func(host string) bool { return matchName(m.Host, host) })
-}
 
 type faultKind string
 
@@ -41,7 +22,9 @@ const (
 	faultGarbage faultKind = "garbage"
 	faultEndless faultKind = "endless body"
 
-	faultTruncate faultKind = "truncate"
+	// These act after the CA has looked at the request.
+	faultTruncate  faultKind = "truncate"
+	faultEditReply faultKind = "edit"
 )
 
 // fault is one thing that goes wrong with requests.
@@ -49,68 +32,25 @@ type fault struct {
 	kind   faultKind
 	match  Match
 	lifted chan struct{}
-	hits   int // guarded by faults.mu
+
+	passed, hits int // guarded by faults.mu: requests that After let pass, and that ran into it
 
 	delay   time.Duration
 	problem Problem
 	header  http.Header
 	status  int    // of faultRespond
 	body    string // of faultRespond
+	edit    func(*Reply)
 }
 
 // pauses reports whether the request goes on after the fault.
 func (f *fault) pauses() bool { return f.kind == faultStall || f.kind == faultDelay }
 
-// faults are the faults that are in force, oldest first.
-type faults struct {
-	mu         sync.Mutex
-	list       []*fault
-	retryAfter map[Endpoint]string
-}
-
-func (fs *faults) add(f *fault) (lift func()) {
-	f.lifted = make(chan struct{})
-	f.match.Host = strings.ToLower(f.match.Host)
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
-	fs.list = append(fs.list, f)
-	return sync.OnceFunc(func() {
-		fs.mu.Lock()
-		fs.list = slices.DeleteFunc(fs.list, func(g *fault) bool { return g == f })
-		fs.mu.Unlock()
-		close(f.lifted)
-	})
-}
-
-// take returns the faults that a request runs into, in order: those that hold it up, then the one that ends it, if any.
-func (fs *faults) take(e Endpoint, hosts []string) []*fault {
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
-	fs.list = slices.DeleteFunc(fs.list, func(f *fault) bool { return f.match.Count > 0 && f.hits == f.match.Count })
-	var hit []*fault
-	var last *fault
-	for _, f := range fs.list {
-		if !f.match.fits(e, hosts) || last != nil && !f.pauses() {
-			continue
-		}
-		f.hits++
-		if f.pauses() {
-			hit = append(hit, f)
-		} else {
-			last = f
-		}
-	}
-	if last != nil {
-		hit = append(hit, last)
-	}
-	return hit
-}
-
 // Stall makes requests hang until the fault is lifted, the request's context ends or the server is closed. A lifted
 // request is handled as usual.
 //
-// Faults act before the CA looks at a request, so its nonce is not used up. Where several match a request, those
-// that hold it up (Stall, Delay) add up; of the others the oldest counts.
+// Faults act before the CA looks at a request, so its nonce is not used up; Truncate and Edit act after. Where several
+// match a request, those that hold it up (Stall, Delay) and edits add up; of the others the oldest counts.
 func (s *Server) Stall(m Match) (lift func()) {
 	return s.faults.add(&fault{kind: faultStall, match: m})
 }
@@ -148,17 +88,30 @@ func (s *Server) Respond(m Match, code int, h http.Header, body string) (lift fu
 	return s.faults.add(&fault{kind: faultRespond, match: m, status: code, header: canonicalHeader(h), body: body})
 }
 
+// isStatus reports whether a reply can have this status.
+func isStatus(code int) bool { return code >= 200 && code <= 999 }
+
 func mustBeStatus(code int) {
-	if code < 200 || code > 999 {
+	if !isStatus(code) {
 		panic("acmetest: no reply has the status " + strconv.Itoa(code))
 	}
 }
 
-// canonicalHeader is a copy of h with the names as net/http writes them. It is not nil.
+// canonicalHeader is a copy of h with the names as net/http writes them. Another spelling of a name takes its place, as a
+// test has written it itself. The copy is not nil.
 func canonicalHeader(h http.Header) http.Header {
 	header := make(http.Header)
+	var others []string
 	for name, values := range h {
-		header[http.CanonicalHeaderKey(name)] = slices.Clone(values)
+		if http.CanonicalHeaderKey(name) == name {
+			header[name] = slices.Clone(values)
+		} else {
+			others = append(others, name)
+		}
+	}
+	slices.Sort(others) // the same in each run
+	for _, name := range others {
+		header[http.CanonicalHeaderKey(name)] = slices.Clone(h[name])
 	}
 	return header
 }
@@ -174,9 +127,13 @@ func (s *Server) EndlessBody(m Match) (lift func()) {
 	return s.faults.add(&fault{kind: faultEndless, match: m})
 }
 
-// misbehave runs the request into the faults that match it, and reports whether that ended it.
-func (s *Server) misbehave(x *exchange) (ended bool) {
-	for _, f := range s.faults.take(x.endpoint, x.hosts) {
+// misbehave runs the request, which names the account, into the faults that match it, and reports whether that ended it.
+func (s *Server) misbehave(x *exchange, account string) (ended bool) {
+	for _, f := range s.faults.take(x.endpoint, x.hosts, account) {
+		if f.kind == faultEditReply {
+			x.edits = append(x.edits, f) // is noted if it changes something
+			continue
+		}
 		s.journal.fault(x.entry, string(f.kind))
 		switch f.kind {
 		case faultStall, faultDelay:
@@ -184,13 +141,14 @@ func (s *Server) misbehave(x *exchange) (ended bool) {
 		case faultDrop:
 			panic(http.ErrAbortHandler)
 		case faultStatus:
-			s.sendProblem(x, f.problem, f.header)
+			s.send(x, s.problemReply(x, f.problem, f.header))
 			return true
 		case faultRespond:
-			s.sendAsIs(x, f.status, f.header, f.body)
+			s.send(x, s.replyAsIs(x, f))
 			return true
 		case faultGarbage:
-			s.answer(x, &reply{status: http.StatusOK, raw: []byte("<html>\x00\xff{\"status\":"), rawType: "application/json"})
+			garbage := reply{status: http.StatusOK, raw: []byte("<html>\x00\xff{\"status\":"), rawType: "application/json"}
+			s.send(x, s.successReply(x, &garbage))
 			return true
 		case faultEndless:
 			s.sendEndless(x, f.lifted)
@@ -218,25 +176,20 @@ func (f *fault) hold(ctx context.Context) {
 	}
 }
 
-// sendAsIs sends the reply that a test made.
-func (s *Server) sendAsIs(x *exchange, status int, header http.Header, body string) {
-	h := x.w.Header()
-	h["Content-Type"] = nil // else net/http guesses one
-	s.addDate(x)
-	s.addNonce(x)
-	maps.Copy(h, header)
-	h.Del("Content-Length") // net/http knows it
-	s.journal.status(x.entry, status, problemIn(status, body))
-	x.w.WriteHeader(status)
-	if status != http.StatusNoContent && status != http.StatusNotModified {
-		_, _ = x.w.Write([]byte(body))
-	}
+// replyAsIs returns the reply that a test made.
+func (s *Server) replyAsIs(x *exchange, f *fault) *Reply {
+	h := make(http.Header)
+	s.addDate(h)
+	s.addNonce(x, h)
+	maps.Copy(h, f.header)
+	body := []byte(f.body)
+	return &Reply{Status: f.status, Header: h, Body: body, problem: problemIn(f.status, body)}
 }
 
 // problemIn returns the problem document that a reply is, for the log, or nil.
-func problemIn(status int, body string) *Problem {
+func problemIn(status int, body []byte) *Problem {
 	var document struct{ Type, Detail string }
-	if status < 400 || json.Unmarshal([]byte(body), &document) != nil || document.Type == "" {
+	if status < 400 || json.Unmarshal(body, &document) != nil || document.Type == "" {
 		return nil
 	}
 	return &Problem{Type: document.Type, Detail: document.Detail}
@@ -244,7 +197,7 @@ func problemIn(status int, body string) *Problem {
 
 // sendEndless writes until the client leaves, the server is closed or the fault is lifted.
 func (s *Server) sendEndless(x *exchange, lifted <-chan struct{}) {
-	s.commonHeaders(x)
+	maps.Copy(x.w.Header(), s.commonHeader(x))
 	x.w.Header().Set("Content-Type", "application/json")
 	s.journal.status(x.entry, http.StatusOK, nil)
 	x.w.WriteHeader(http.StatusOK)

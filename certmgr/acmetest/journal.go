@@ -18,7 +18,7 @@ type Request struct {
 	Endpoint Endpoint
 	// Host is the name that the request is about, several are separated by commas; empty if it is about none.
 	Host string
-	// Account is the URL of the account that signed it, or that it made; empty if there is none.
+	// Account is the URL of the account that it names as in Match, or that it made; empty if there is none.
 	Account string
 	// Status is the status of the reply; zero if there was none (yet).
 	Status int
@@ -134,6 +134,13 @@ func (j *journal) copies(entries []*Request) []Request {
 	return list
 }
 
+// entry returns a copy of what an entry says now.
+func (j *journal) entry(entry *Request) Request {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return *entry
+}
+
 // Count returns how many requests to an endpoint came in, those that ran into a fault included; Any counts all.
 func (s *Server) Count(e Endpoint) int { return s.countMatch(Match{Endpoint: e}) }
 
@@ -152,10 +159,10 @@ func (s *Server) CountAccount(e Endpoint, account string) int {
 	})
 }
 
-// countMatch returns how many requests came in that fit m, whatever its Count.
+// countMatch returns how many requests came in that fit m, whatever its After and Count.
 func (s *Server) countMatch(m Match) int {
-	m.Host = strings.ToLower(m.Host)
-	return s.journal.count(func(r *Request) bool { return m.fits(r.Endpoint, r.hosts()) })
+	m = m.normal()
+	return s.journal.count(func(r *Request) bool { return m.fits(r.Endpoint, r.hosts(), r.Account) })
 }
 
 func (j *journal) count(want func(*Request) bool) (n int) {

@@ -136,19 +136,23 @@ func newMemoryWriter(req *http.Request) *memoryWriter {
 	return w
 }
 
-// run calls the handler and delivers what it wrote. A handler that panics drops the connection.
+// run calls the handler and delivers what it wrote. A handler that panics, or ends its goroutine as t.FailNow does, drops
+// the connection.
 func (w *memoryWriter) run(handler http.Handler, r *http.Request) {
+	returned := false
 	defer func() {
-		if v := recover(); v != nil {
-			if err, ok := v.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
-				w.fail(fmt.Errorf("acmetest: the handler panicked: %v: %w", v, errDropped))
-			}
-			w.fail(errDropped) // nothing after the above
+		v := recover()
+		if returned {
+			w.finish()
 			return
 		}
-		w.finish()
+		if err, ok := v.(error); v != nil && (!ok || !errors.Is(err, http.ErrAbortHandler)) {
+			w.fail(fmt.Errorf("acmetest: the handler panicked: %v: %w", v, errDropped))
+		}
+		w.fail(errDropped) // nothing after the above
 	}()
 	handler.ServeHTTP(w, r)
+	returned = true
 }
 
 // Header implements http.ResponseWriter.

@@ -56,10 +56,9 @@ func (s *Server) retryAfterValue(d time.Duration) string {
 // roundUp returns the first full second that is not before t.
 func roundUp(t time.Time) time.Time { return t.Add(time.Second - 1).Truncate(time.Second) }
 
-// answer sends a handler's reply.
-func (s *Server) answer(x *exchange, rep *reply) {
-	h := x.w.Header()
-	s.commonHeaders(x)
+// successReply is a handler's reply as it goes out.
+func (s *Server) successReply(x *exchange, rep *reply) *Reply {
+	h := s.commonHeader(x)
 	if rep.location != "" {
 		h.Set("Location", rep.location)
 	}
@@ -81,22 +80,14 @@ func (s *Server) answer(x *exchange, rep *reply) {
 	}
 	if contentType != "" {
 		h.Set("Content-Type", contentType)
-		h.Set("Content-Length", strconv.Itoa(len(body)))
 	}
-	s.journal.status(x.entry, rep.status, nil)
-	x.w.WriteHeader(rep.status)
-	_, _ = x.w.Write(body)
+	return &Reply{Status: rep.status, Header: h, Body: body}
 }
 
-// refuse sends a problem document.
-func (s *Server) refuse(x *exchange, problem *Problem) { s.sendProblem(x, *problem, nil) }
-
-// sendProblem sends a problem document with more headers.
-func (s *Server) sendProblem(x *exchange, problem Problem, header http.Header) {
+// problemReply is a problem document as it goes out, with more headers, which may be nil.
+func (s *Server) problemReply(x *exchange, problem Problem, header http.Header) *Reply {
 	problem = problem.filled()
-	body := mustMarshal(problem)
-	h := x.w.Header()
-	s.commonHeaders(x)
+	h := s.commonHeader(x)
 	if problem.allow != "" {
 		h.Set("Allow", problem.allow)
 	}
@@ -111,18 +102,37 @@ func (s *Server) sendProblem(x *exchange, problem Problem, header http.Header) {
 	}
 	h.Set("Content-Type", "application/problem+json")
 	maps.Copy(h, header)
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	s.journal.status(x.entry, problem.Status, &problem)
-	x.w.WriteHeader(problem.Status)
+	return &Reply{Status: problem.Status, Header: h, Body: mustMarshal(problem), problem: &problem}
+}
+
+// send sends a reply, or drops the connection. The reply has exactly its own headers and those that HTTP needs: without
+// a date or a type, net/http does not make one up.
+func (s *Server) send(x *exchange, r *Reply) {
+	if r.Drop {
+		panic(http.ErrAbortHandler)
+	}
+	h := x.w.Header()
+	h["Date"], h["Content-Type"] = nil, nil
+	maps.Copy(h, r.Header)
+	h.Del("Content-Length")
+	h.Del("Transfer-Encoding")
+	body := r.Body
+	if r.Status == http.StatusNoContent || r.Status == http.StatusNotModified {
+		body = nil
+	} else if len(body) > 0 || x.r.Method != http.MethodHead {
+		h.Set("Content-Length", strconv.Itoa(len(body)))
+	}
+	s.journal.status(x.entry, r.Status, r.problem)
+	x.w.WriteHeader(r.Status)
 	_, _ = x.w.Write(body)
 }
 
-// commonHeaders sets what RFC 8555 wants on replies: a nonce on those to POST and of newNonce (section 6.5), and the
+// commonHeader returns what RFC 8555 wants on replies: a nonce on those to POST and of newNonce (section 6.5), and the
 // way back to the directory on all but its own (section 7.1). The date is that of the CA's clock.
-func (s *Server) commonHeaders(x *exchange) {
-	h := x.w.Header()
-	s.addDate(x)
-	s.addNonce(x)
+func (s *Server) commonHeader(x *exchange) http.Header {
+	h := make(http.Header)
+	s.addDate(h)
+	s.addNonce(x, h)
 	if x.endpoint != Directory {
 		h.Add("Link", "<"+s.URL+`>;rel="index"`)
 	}
@@ -130,17 +140,16 @@ func (s *Server) commonHeaders(x *exchange) {
 	if x.endpoint == NewNonce {
 		h.Set("Cache-Control", "no-store")
 	}
+	return h
 }
 
 // addDate adds the date by the CA's clock.
-func (s *Server) addDate(x *exchange) {
-	x.w.Header().Set("Date", s.now().UTC().Format(http.TimeFormat))
-}
+func (s *Server) addDate(h http.Header) { h.Set("Date", s.now().UTC().Format(http.TimeFormat)) }
 
-// addNonce adds a new nonce to the reply if its kind has one.
-func (s *Server) addNonce(x *exchange) {
+// addNonce adds a new nonce if the reply's kind has one.
+func (s *Server) addNonce(x *exchange, h http.Header) {
 	if x.r.Method == http.MethodPost || x.endpoint == NewNonce {
-		x.w.Header().Set("Replay-Nonce", s.nonces.issue())
+		h.Set("Replay-Nonce", s.nonces.issue())
 	}
 }
 

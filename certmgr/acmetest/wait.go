@@ -30,7 +30,7 @@ func (s *Server) WaitUntil(ctx context.Context, what string, condition func() bo
 }
 
 // WaitCount returns nil as soon as n requests that fit m have come in since the start or ForgetRequests, those that ran
-// into a fault included. The Count of m is ignored. Errors are as those of WaitUntil.
+// into a fault included. After and Count of m are ignored. Errors are as those of WaitUntil.
 func (s *Server) WaitCount(ctx context.Context, m Match, n int) error {
 	what := func() string {
 		endpoint, about := m.Endpoint, ""
@@ -39,6 +39,9 @@ func (s *Server) WaitCount(ctx context.Context, m Match, n int) error {
 		}
 		if m.Host != "" {
 			about = " about " + m.Host
+		}
+		if m.Account != "" {
+			about += " from " + s.path(m.Account)
 		}
 		return fmt.Sprintf("%d requests to %s%s (%d came in)", n, endpoint, about, s.countMatch(m))
 	}
