@@ -236,9 +236,9 @@ func (s *stages) httpToken(ctx context.Context, hostport, token string) ([]byte,
 	return body, http.StatusOK, nil
 }
 
-// maxToken bounds a token; CAs use some 43 bytes (128 bits at least, RFC 8555,
-// section 8.3).
-const maxToken = 256
+// maxToken bounds a token, so that the key of its answer fits into the name of a
+// file. CAs use some 43 bytes (128 bits at least, RFC 8555, section 8.3).
+const maxToken = 200
 
 // isToken reports whether s is what RFC 8555 allows as a token: base64url. That
 // also keeps it from leaving its place in a cache of files.

@@ -78,7 +78,7 @@
 //     only, and the policy gets the normalised host, without a port.
 //   - HTTPHandler gives the answer of a live challenge for its own host only, as
 //     application/octet-stream (RFC 8555, section 8.3), has no cache read for what
-//     is not a token, and answers 503 if the Cache fails.
+//     is not a token or has more than 200 bytes, and answers 503 if the Cache fails.
 //   - Each certificate has a fresh key, where autocert keeps one for ever; KeepKey
 //     keeps it.
 //   - Certificates are renewed when the CA suggests (RFC 9773), where autocert goes
@@ -100,11 +100,13 @@
 //   - The request for a certificate has no common name if the host is longer than
 //     the 64 characters that one can have.
 //   - Names with an empty label or without a valid label, that no CA would
-//     certify, are refused by name. An IP address is no host name.
+//     certify, are refused by name, and what is too long by its length, before IDNA
+//     is asked. An IP address is no host name.
 //   - A nil Prompt matters only if an account has to be registered with a CA that
 //     has terms of service.
 //   - Errors have other texts, and cache writes that fail are tried again.
-//   - DirCache refuses keys that are not plain file names.
+//   - DirCache refuses keys that are not plain file names. A key that is too long
+//     for one is a miss.
 //
 // Everything else is meant to be the same, cache keys and bytes included: one can
 // switch over, and back, without issuing anything again.

@@ -41,14 +41,21 @@ const (
 	EventHostDropped EventKind = "host_dropped"
 	// EventHostRestored: HostPolicy allows a host again that it had refused.
 	EventHostRestored EventKind = "host_restored"
-	// EventPolicyFailed: HostPolicy could not decide about a host that stays in service.
+	// EventPolicyFailed: HostPolicy could not decide about a host. If it has a
+	// certificate it stays in service. Count says how often since the last such
+	// event; at most one a minute.
 	EventPolicyFailed EventKind = "policy_failed"
-	// EventCacheReadFailed: the Cache could not be read. Nothing is ordered for that reason.
+	// EventCacheReadFailed: the Cache could not be read. Nothing is ordered for that
+	// reason. At most one a minute for each entry of a host that is on the Allowlist by
+	// its exact name, one for all other names, and one for all http-01 tokens. Count
+	// says how often since the last one, which Host and Err are an example of.
 	EventCacheReadFailed EventKind = "cache_read_failed"
-	// EventCacheEntryRejected: an entry of the Cache is damaged, expired or does not fit.
+	// EventCacheEntryRejected: an entry of the Cache is damaged, expired or does not
+	// fit, and counts as missing. Coalesced as EventCacheReadFailed is.
 	EventCacheEntryRejected EventKind = "cache_entry_rejected"
 	// EventCacheWriteFailed: the Cache could not be written. A certificate is
-	// served from memory and the write is tried again.
+	// served from memory and the write is tried again. Coalesced as
+	// EventCacheReadFailed is.
 	EventCacheWriteFailed EventKind = "cache_write_failed"
 	// EventCacheWritten: a write that had failed succeeded.
 	EventCacheWritten EventKind = "cache_write_recovered"

@@ -74,7 +74,7 @@ func (is *issuer) savedFailure(ctx context.Context, sub subject) (*failure, erro
 		}
 		var rec failureRecord
 		if err := json.Unmarshal(data, &rec); err != nil {
-			is.audit.emit(Event{Kind: EventCacheEntryRejected, Host: sub.host(), Reason: key, Err: err})
+			is.store.reports.report(key, Event{Kind: EventCacheEntryRejected, Host: sub.host(), Reason: key, Err: err})
 			continue
 		}
 		if f := rec.failure(sub, is.machine, is.now()); f != nil && (found == nil || f.err.RetryAt.After(found.err.RetryAt)) {

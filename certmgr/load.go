@@ -17,6 +17,7 @@ type loader struct {
 	failures *failures
 	issuer   *issuer
 	audit    *auditor
+	reports  *coalescer
 	dir      string
 	loaded   func(*certificate) // schedules its renewal
 	flight   *flight[*certificate]
@@ -100,7 +101,7 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 	}
 	if err != nil {
 		if how == loud {
-			l.audit.emit(Event{Kind: EventCacheEntryRejected, Host: sub.host(), KeyType: sub.keyType.String(),
+			l.reports.report(sub.cacheKey(), Event{Kind: EventCacheEntryRejected, Host: sub.host(), KeyType: sub.keyType.String(),
 				Reason: "the entry under \"" + sub.cacheKey() + "\" counts as missing", Err: err})
 		}
 		return nil, ErrCacheMiss

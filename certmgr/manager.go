@@ -163,6 +163,7 @@ type stages struct {
 	tasks      *tasks
 	audit      *auditor
 	handshakes *handshakes
+	reports    *coalescer
 	visits     *visits
 	issuances  *issuances
 	callouts   []*callouts
@@ -209,10 +210,11 @@ func (m *Manager) build() {
 	s.handshakes = &handshakes{m: m, audit: s.audit}
 	s.visits = newVisits(m.Hosts, func() { s.tasks.Go(s.keepVisits) })
 	s.waiters = &waiters{limit: m.maxWaiting}
-	s.store = &store{m: m, audit: s.audit, tasks: s.tasks, reads: s.callout("Cache.Get", maxReads),
+	s.reports = &coalescer{audit: s.audit, listed: func(host string) bool { return m.listed(host) == vetted }}
+	s.store = &store{m: m, audit: s.audit, reports: s.reports, tasks: s.tasks, reads: s.callout("Cache.Get", maxReads),
 		tokens: s.callout("Cache.Get", maxTokenReads), others: s.callout("Cache.Get", maxOpenReads),
 		writes: s.callout("Cache.Put or Delete", maxWrites), flight: newFlight[[]byte](s.tasks, s.waiters)}
-	s.policy = &policy{m: m, audit: s.audit, calls: s.callout("HostPolicy", maxPolicies), flight: newFlight[standing](s.tasks, s.waiters)}
+	s.policy = &policy{m: m, reports: s.reports, calls: s.callout("HostPolicy", maxPolicies), flight: newFlight[standing](s.tasks, s.waiters)}
 	s.challenges = newChallenges(s.store)
 	s.issues = newFlight[*certificate](s.tasks, s.waiters)
 	s.revokes = newFlight[struct{}](s.tasks, s.waiters)
@@ -220,7 +222,7 @@ func (m *Manager) build() {
 	s.progress = &progress{audit: s.audit}
 	s.startPace = &startPace{every: m.startPace}
 	s.buildIssuer()
-	s.loader = &loader{now: s.now, store: s.store, memory: s.memory, failures: s.failures, issuer: s.issuer, audit: s.audit,
+	s.loader = &loader{now: s.now, store: s.store, memory: s.memory, failures: s.failures, issuer: s.issuer, audit: s.audit, reports: s.reports,
 		dir: s.dir, loaded: s.renewals.loaded, flight: newFlight[*certificate](s.tasks, s.waiters)}
 	s.unwatch = func() {}
 	if m.Hosts != nil {

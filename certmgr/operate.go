@@ -150,6 +150,7 @@ func (m *Manager) Close() error {
 	}
 	errs = append(errs, s.issuer.ca.Wait(ctx))
 	s.handshakes.reportAll()
+	s.reports.reportAll()
 	s.audit.emit(Event{Kind: EventClosed, CA: s.dir})
 	flush, cancelFlush := context.WithTimeout(context.Background(), closeGrace)
 	defer cancelFlush()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"golang.org/x/crypto/acme/autocert"
@@ -66,31 +65,23 @@ const (
 
 // policy asks HostPolicy.
 type policy struct {
-	m      *Manager
-	flight *flight[standing]
-	calls  *callouts
-	audit  *auditor
-
-	mu       sync.Mutex
-	reported time.Time
-	failed   int // since then
+	m       *Manager
+	flight  *flight[standing]
+	calls   *callouts
+	reports *coalescer
 }
 
-// report makes an event of a policy that could not decide, once a minute at
-// most: it fails for every host alike as a rule.
+// report makes an event of a policy that could not decide. It fails for every host
+// alike as a rule.
 func (p *policy) report(host string, err error) {
 	if _, left := err.(*gone); left {
 		return // the visitor's doing
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.failed++
-	if since := time.Since(p.reported); since >= 0 && since < time.Minute || errors.Is(err, ErrClosed) {
+	if errors.Is(err, ErrClosed) {
 		return
 	}
-	p.audit.emit(Event{Kind: EventPolicyFailed, Host: host, Decision: Undecided, Rule: "HostPolicy", Count: p.failed,
+	p.reports.report(host, Event{Kind: EventPolicyFailed, Host: host, Decision: Undecided, Rule: "HostPolicy",
 		Reason: "hosts with a certificate stay in service", Err: err})
-	p.reported, p.failed = time.Now(), 0
 }
 
 // policyRefusal marks a policy's own error as a refusal, inside this file.

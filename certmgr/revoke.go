@@ -309,7 +309,7 @@ func (s *store) deleteIf(ctx context.Context, key string, is func(data []byte) b
 		return nil
 	}
 	err = &refusal{kind: ErrCache, text: fmt.Sprintf("deleting %q", key), cause: err}
-	s.audit.emit(Event{Kind: EventCacheWriteFailed, Host: hostOfKey(key), Err: err})
+	s.reports.report(key, Event{Kind: EventCacheWriteFailed, Host: hostOfKey(key), Err: err})
 	return err
 }
 

@@ -2,6 +2,7 @@ package certmgr
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -11,7 +12,9 @@ import (
 
 // normalizeHost returns the one form of a host name that everything in this
 // package uses: lower case, A-labels, no trailing dot. The error wraps
-// ErrNoServerName or ErrBadServerName.
+// ErrNoServerName or ErrBadServerName. A name that is too long costs no more than
+// to look at its length: a ClientHello may carry 64 KB, and the cost of IDNA grows
+// with the square of a label's length.
 func normalizeHost(name string) (string, error) {
 	if name == "" {
 		return "", &refusal{kind: ErrNoServerName,
@@ -21,6 +24,9 @@ func normalizeHost(name string) (string, error) {
 	if isPlainHost(name) {
 		return name, nil
 	}
+	if len(name) > maxNameLength || hasLongLabel(name) {
+		return "", badServerName(name, fmt.Sprintf("too long for a host name (%d bytes)", len(name)), nil)
+	}
 	host, err := idna.Lookup.ToASCII(name)
 	if err != nil {
 		return "", badServerName(name, "not a valid host name", err)
@@ -29,6 +35,9 @@ func normalizeHost(name string) (string, error) {
 	// itself (of bytes that are not UTF-8, of letters that become right-to-left
 	// ones), so that what comes out is held to the same rules.
 	host = strings.TrimSuffix(host, ".")
+	if len(host) > maxHostLength {
+		return "", badServerName(name, "too long for a host name", nil)
+	}
 	again, err := idna.Lookup.ToASCII(host)
 	switch {
 	case err != nil || again != host:
@@ -50,6 +59,27 @@ func badServerName(name, why string, cause error) error {
 // maxHostLength is that of a domain name in its text form (RFC 1035, 2.3.4,
 // less the root label).
 const maxHostLength = 253
+
+// What IDNA is asked to map is bounded first, because it costs the square of a
+// label's length. A label that comes out has at most 63 bytes (RFC 1035, 2.3.4) and
+// spends at least one of them on each character (RFC 3492), for which UTF-8 needs up
+// to four.
+const (
+	maxNameLength  = 4 * maxHostLength
+	maxLabelLength = 4 * 63
+)
+
+func hasLongLabel(name string) bool {
+	for label := range strings.FieldsFuncSeq(name, isDot) {
+		if len(label) > maxLabelLength {
+			return true
+		}
+	}
+	return false
+}
+
+// isDot reports whether IDNA takes r for a dot (UTS #46, section 4.5).
+func isDot(r rune) bool { return r == '.' || r == '\u3002' || r == '\uff0e' || r == '\uff61' }
 
 // isPlainHost reports whether name is in its normal form already. It is the
 // fast path that spares a handshake the IDNA tables: anything that could be

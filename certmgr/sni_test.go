@@ -99,6 +99,51 @@ func TestServerNames(t *testing.T) {
 	}
 }
 
+// A ClientHello may carry a name of 64 KB. What is too long is refused by its length,
+// as mapping it would cost seconds.
+func TestLongNamesAreNotMapped(t *testing.T) {
+	var distinct strings.Builder
+	for r := rune(0x4e00); r < 0x9fa5; r++ {
+		distinct.WriteRune(r)
+	}
+	cjk := distinct.String()[:59_001]
+	for name, in := range map[string]string{
+		"one label":                    cjk + ".com",
+		"label just too long":          cjk[:maxLabelLength+3] + ".com",
+		"dots that are no ASCII":       "a。" + cjk[:maxLabelLength+3] + "。com",
+		"labels that fit, but many":    strings.Repeat(cjk[:30]+".", 2000) + "com",
+		"upper case":                   strings.Repeat("A.", 30_000) + "com",
+		"A-labels":                     strings.Repeat("xn--bcher-kva.", 4000) + "com",
+		"an A-label":                   "xn--" + strings.Repeat("a", 30_000) + "-" + strings.Repeat("b", 29_000) + ".com",
+		"combining marks":              "a" + strings.Repeat("\u0300\u0316", 14_000) + ".com",
+		"letters that map to nothing":  strings.Repeat("\u00ad", 20_000) + "example.com",
+		"dots alone, no ASCII":         strings.Repeat("。", 20_000),
+		"just too many, that all fit ": strings.Repeat("é.", maxNameLength/3) + "com.",
+	} {
+		_, err := normalizeHost(in)
+		if !errors.Is(err, ErrBadServerName) || !strings.Contains(err.Error(), "too long") {
+			t.Errorf("%s: %v, want ErrBadServerName that says too long", name, err)
+		}
+		if n := testing.AllocsPerRun(10, func() { normalizeHost(in) }); n > 10 {
+			t.Errorf("%s: %v allocations, as if it were mapped", name, n)
+		}
+	}
+}
+
+// The bounds refuse no name that could be one.
+func TestLongestNamesAreMapped(t *testing.T) {
+	for name, in := range map[string]string{
+		"letters of three bytes":             strings.Repeat("一", 55) + ".com",
+		"letters of four bytes":              strings.Repeat("𠀀", 54) + ".com",
+		"letters of four bytes, many labels": strings.Repeat("𠀀𠀀𠀀𠀀𠀀.", 15) + "com",
+		"decomposed":                         strings.Repeat("\u1100\u1161\u11a8", 20) + ".com", // Hangul of three letters each
+	} {
+		if _, err := normalizeHost(in); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // autocertAsks returns what autocert asks its policy about for a server name,
 // or nothing if it refuses the name.
 func autocertAsks(name string) (asked string) {

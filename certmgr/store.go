@@ -15,14 +15,15 @@ const cacheTimeout = 5 * time.Second
 // store is the Cache behind bounds: a call that hangs, panics or fails costs
 // its own caller at most cacheTimeout and nobody else anything.
 type store struct {
-	m      *Manager
-	audit  *auditor
-	tasks  *tasks
-	reads  *callouts
-	tokens *callouts // reads of challenge answers
-	others *callouts // reads for hosts that nobody vouched for
-	writes *callouts
-	flight *flight[[]byte] // of reads, by key
+	m       *Manager
+	audit   *auditor
+	reports *coalescer
+	tasks   *tasks
+	reads   *callouts
+	tokens  *callouts // reads of challenge answers
+	others  *callouts // reads for hosts that nobody vouched for
+	writes  *callouts
+	flight  *flight[[]byte] // of reads, by key
 
 	writing keyLock
 
@@ -102,7 +103,7 @@ func (s *store) read(ctx context.Context, reads *callouts, key string) ([]byte, 
 	}
 	err = &refusal{kind: ErrCache, text: fmt.Sprintf("reading %q; nothing is ordered until the cache can be read", key), cause: err}
 	s.noteFailure(key, err)
-	s.audit.emit(Event{Kind: EventCacheReadFailed, Host: hostOfKey(key), Err: err})
+	s.reports.report(key, Event{Kind: EventCacheReadFailed, Host: hostOfKey(key), Err: err})
 	return nil, err
 }
 
@@ -134,7 +135,7 @@ func (s *store) write(ctx context.Context, key, what string, f func(context.Cont
 		return nil
 	}
 	err = &refusal{kind: ErrCache, text: fmt.Sprintf("%s %q", what, key), cause: err}
-	s.audit.emit(Event{Kind: EventCacheWriteFailed, Host: hostOfKey(key), Err: err})
+	s.reports.report(key, Event{Kind: EventCacheWriteFailed, Host: hostOfKey(key), Err: err})
 	return err
 }
 

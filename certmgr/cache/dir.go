@@ -35,11 +35,15 @@ type Dir string
 var _ Cache = Dir("")
 
 // Get returns the content of the file of key, or [ErrMiss] when there is no
-// such file or no such directory.
+// such file or no such directory. A key that is too long for the name of a file
+// is a miss too, because no Put can have stored it.
 func (d Dir) Get(ctx context.Context, key string) ([]byte, error) {
 	path, err := d.path(key)
 	if err != nil {
 		return nil, failed("get", key, err)
+	}
+	if len(key) > maxFileName {
+		return nil, ErrMiss
 	}
 	data, err := await(ctx, func() ([]byte, error) { return os.ReadFile(path) })
 	if errors.Is(err, fs.ErrNotExist) {
@@ -73,6 +77,9 @@ func (d Dir) Delete(ctx context.Context, key string) error {
 	if err != nil {
 		return failed("delete", key, err)
 	}
+	if len(key) > maxFileName {
+		return nil
+	}
 	_, err = await(ctx, func() (struct{}, error) { return struct{}{}, os.Remove(path) })
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return failed("delete", key, err)
@@ -90,6 +97,10 @@ func (d Dir) path(key string) (string, error) {
 	}
 	return filepath.Join(string(d), key), nil
 }
+
+// maxFileName is the longest name of a file, in bytes, that any common file
+// system allows.
+const maxFileName = 255
 
 // replace makes data the content of the file at path, in one step that other
 // processes see whole or not at all. It leaves the file alone when ctx ends

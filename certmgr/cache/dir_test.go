@@ -123,6 +123,24 @@ func TestDirStoresAHostOfTheGreatestLength(t *testing.T) {
 	checkEntry(t, d, host, "value")
 }
 
+// A stranger can make a server look for a key that no file can have.
+func TestDirKeyThatIsTooLongForAFileIsAMiss(t *testing.T) {
+	d := Dir(t.TempDir())
+	for _, n := range []int{maxFileName, maxFileName + 1, 5000} {
+		key := strings.Repeat("k", n)
+		if _, err := d.Get(t.Context(), key); err != ErrMiss {
+			t.Errorf("Get of a key of %d bytes: %v, want ErrMiss", n, err)
+		}
+		if err := d.Delete(t.Context(), key); err != nil {
+			t.Errorf("Delete of a key of %d bytes: %v", n, err)
+		}
+		if err := d.Put(t.Context(), key, []byte("value")); (err != nil) != (n > maxFileName) {
+			t.Errorf("Put of a key of %d bytes: %v", n, err)
+		}
+		d.Delete(t.Context(), key)
+	}
+}
+
 func TestAwaitReturnsWhenTheContextEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

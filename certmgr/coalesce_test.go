@@ -1,0 +1,159 @@
+package certmgr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+var errOutage = errors.New("cache out of order")
+
+// failReads makes every read of the cache fail that follows from a request.
+func (w *world) failReads() {
+	w.cache.get(func(_ context.Context, key string) error {
+		if key == visitsKey {
+			return nil
+		}
+		return errOutage
+	})
+}
+
+// What strangers choose (tokens, names below a wildcard, names that a policy allows)
+// makes one event a minute, however much of it comes.
+func TestStrangersChoicesMakeOneEventAMinute(t *testing.T) {
+	tests := []struct {
+		name  string
+		setUp func(w *world)
+		ask   func(w *world, i int)
+		kind  EventKind
+	}{
+		{"http-01 tokens while the cache is out of order", (*world).failReads,
+			func(w *world, i int) { w.askPort80("a.example.com", fmt.Sprintf("token%d", i)) }, EventCacheReadFailed},
+		{"names below a wildcard while the cache is out of order",
+			func(w *world) { w.failReads(); w.m.Hosts.Add("*.example.net") },
+			func(w *world, i int) { w.get(fmt.Sprintf("n%d.example.net", i)) }, EventCacheReadFailed},
+		{"names that a policy allows while the cache is out of order",
+			func(w *world) { w.failReads(); w.m.HostPolicy = func(context.Context, string) error { return nil } },
+			func(w *world, i int) { w.get(fmt.Sprintf("n%d.example.net", i)) }, EventCacheReadFailed},
+		{"names that a policy cannot decide about",
+			func(w *world) { w.m.HostPolicy = func(context.Context, string) error { return ErrPolicy } },
+			func(w *world, i int) { w.get(fmt.Sprintf("n%d.example.net", i)) }, EventPolicyFailed},
+		{"names below a wildcard whose entries are damaged",
+			func(w *world) {
+				w.m.Hosts.Add("*.example.net")
+				w.m.HandshakeWait = -1
+				w.m.Cache = damagedCache{w.cache}
+			},
+			func(w *world, i int) { w.get(fmt.Sprintf("n%d.example.net", i)) }, EventCacheEntryRejected},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				tt.setUp(w)
+				const visits = 500
+				for i := range visits {
+					tt.ask(w, i)
+				}
+				events := w.events.of(tt.kind)
+				if len(events) != 1 || events[0].Count != 1 {
+					t.Fatalf("%d events for %d names, the first with count %d: want 1 and 1", len(events), visits, events[0].Count)
+				}
+				time.Sleep(coalesceFor)
+				tt.ask(w, visits)
+				events = w.events.of(tt.kind)
+				if len(events) != 2 || events[1].Count < visits {
+					t.Fatalf("%d events after a minute, want a second one that counts %d or more: %v", len(events), visits, events)
+				}
+				tt.ask(w, visits+1)
+				w.m.Close()
+				if events = w.events.of(tt.kind); len(events) != 3 || events[2].Err == nil {
+					t.Errorf("%d events after Close, want a third one for the rest, with an example: %v", len(events), events)
+				}
+			})
+		})
+	}
+}
+
+// askPort80 is a request for a token by a stranger.
+func (w *world) askPort80(host, token string) *httptest.ResponseRecorder {
+	rec := httptest.NewRecorder()
+	req := httptest.NewRequest(http.MethodGet, "http://"+host+acmePath+token, nil)
+	w.m.HTTPHandler(nil).ServeHTTP(rec, req)
+	return rec
+}
+
+// damagedCache has garbage for each host.
+type damagedCache struct{ Cache }
+
+func (c damagedCache) Get(ctx context.Context, key string) ([]byte, error) {
+	if hostOfKey(key) == key {
+		return []byte("garbage"), nil
+	}
+	return c.Cache.Get(ctx, key)
+}
+
+// A flood does not hide what happens to hosts that are on the list by name.
+func TestFloodHidesNoFailureOfAListedHost(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.failReads()
+		w.m.Hosts.Add("*.example.net")
+		for i := range 1000 {
+			w.get(fmt.Sprintf("n%d.example.net", i))
+			w.askPort80("a.example.com", fmt.Sprintf("token%d", i))
+		}
+		w.get("a.example.com")
+		w.get("b.example.com")
+		got := make(map[string]int)
+		for _, e := range w.events.of(EventCacheReadFailed) {
+			got[e.Host]++
+		}
+		for _, host := range []string{"a.example.com", "b.example.com"} {
+			if got[host] == 0 {
+				t.Errorf("no event for %s: %v", host, got)
+			}
+		}
+	})
+}
+
+// An outage of the cache makes a bounded number of events, however long the list.
+func TestOutageMakesNoEventForEachListedHost(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.failReads()
+		for i := range 3 * maxFailureGroups {
+			host := fmt.Sprintf("h%d.example.net", i)
+			w.m.Hosts.Add(host)
+			w.get(host)
+		}
+		if n := len(w.events.of(EventCacheReadFailed)); n > maxFailureGroups+2 {
+			t.Errorf("%d events, want at most %d", n, maxFailureGroups+2)
+		}
+		time.Sleep(coalesceFor)
+		w.get("a.example.com")
+		total := 0
+		for _, e := range w.events.of(EventCacheReadFailed) {
+			total += e.Count
+		}
+		if total < 3*maxFailureGroups {
+			t.Errorf("the events tell of %d failures, want %d or more", total, 3*maxFailureGroups)
+		}
+	})
+}
+
+// A token whose answer no file could hold is not looked for.
+func TestLongTokensAreNotLookedFor(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.failReads()
+		long := strings.Repeat("a", maxToken+1)
+		if rec := w.askPort80("a.example.com", long); rec.Code != http.StatusNotFound || len(w.cache.reads()) != 0 {
+			t.Errorf("status %d, want 404 and no read", rec.Code)
+		}
+		if n := len(httpCacheKey(long[1:])); n > 255 {
+			t.Errorf("the longest token makes a key of %d bytes, which is no file name", n)
+		}
+	})
+}
