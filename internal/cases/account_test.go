@@ -134,13 +134,13 @@ func TestThePageThatTheOperatorHasToVisitIsNamed(t *testing.T) {
 func TestAQuotaForAResourceIsLivedWith(t *testing.T) {
 	table.Run(t, "B20", func(t *T) {
 		bubble(t, func(t *T, w *world) {
-			hosts := hostnames(15)
+			hosts := hostnames(20)
 			w.restart(hosts...)
-			q := quota{most: 4, per: time.Minute}
+			q := quota{most: 8, per: time.Minute}
 			w.edit(acmetest.Challenge, func(r *reply) {
 				if !q.take() {
 					r.SetProblem(acmetest.Problem{Type: "rateLimited", Status: http.StatusTooManyRequests,
-						Detail: "over quota (4 requests in 60 seconds) for the given ACME resource: challenge. Try again in 12.476542291s."})
+						Detail: "over quota (8 requests in 60 seconds) for the given ACME resource: challenge. Try again in 12.476542291s."})
 				}
 			})
 			if err := w.m.Start(t.Context()); err != nil {
@@ -149,7 +149,7 @@ func TestAQuotaForAResourceIsLivedWith(t *testing.T) {
 			for begin := time.Now(); w.issued() < len(hosts) && time.Since(begin) < 24*time.Hour; {
 				time.Sleep(time.Minute)
 			}
-			if w.issued() < len(hosts) || w.newOrders() > 2*len(hosts) {
+			if w.issued() < len(hosts) || w.newOrders() > 3*len(hosts) {
 				t.Errorf("%d of %d certificates, %d orders", w.issued(), len(hosts), w.newOrders())
 			}
 		})
