@@ -137,7 +137,7 @@ func TestAQuotaForAResourceIsLivedWith(t *testing.T) {
 			hosts := hostnames(20)
 			w.restart(hosts...)
 			q := quota{most: 8, per: time.Minute}
-			w.edit(acmetest.Challenge, func(r *reply) {
+			w.edit(acmetest.Challenge, func(r *acmetest.Reply) {
 				if !q.take() {
 					r.SetProblem(acmetest.Problem{Type: "rateLimited", Status: http.StatusTooManyRequests,
 						Detail: "over quota (8 requests in 60 seconds) for the given ACME resource: challenge. Try again in 12.476542291s."})

@@ -12,16 +12,16 @@ import (
 // server URL" (win-acme/win-acme#2635), ACME v1. The error says so in a user's
 // words, and not in those of a JSON decoder.
 func TestWhatIsNoDirectoryIsCalledSo(t *testing.T) {
-	text := func(status int, body string) func(*reply) {
-		return func(r *reply) { r.Status, r.Body = status, []byte(body) }
+	text := func(status int, body string) func(*acmetest.Reply) {
+		return func(r *acmetest.Reply) { r.Status, r.Body = status, []byte(body) }
 	}
-	object := func(edit func(directory map[string]any)) func(*reply) {
-		return func(r *reply) { r.EditObject(edit) }
+	object := func(edit func(directory map[string]any)) func(*acmetest.Reply) {
+		return func(r *acmetest.Reply) { r.EditObject(edit) }
 	}
 	table.Run(t, "B14", func(t *T) {
 		for _, tt := range []struct {
 			name string
-			edit func(r *reply)
+			edit func(r *acmetest.Reply)
 			want string // in the error
 		}{
 			{"captive portal", text(200, "<!DOCTYPE html><html><head><title>Welcome</title></head></html>"), "ACME directory"},

@@ -35,7 +35,7 @@ func TestAReplicaThatLagsCostsSeconds(t *testing.T) {
 		} {
 			t.Run(fmt.Sprintf("%s for 2 s", tt.unknown), func(t *T) {
 				bubble(t, func(t *T, w *world) {
-					w.edit(tt.made, func(r *reply) {
+					w.edit(tt.made, func(r *acmetest.Reply) {
 						if r.Status < 300 {
 							time.AfterFunc(2*time.Second, w.unknown(acmetest.Match{Endpoint: tt.unknown}))
 						}

@@ -15,15 +15,15 @@ func TestAnOddNewNonceIsUsedOrNamed(t *testing.T) {
 	table.Run(t, "B44", func(t *T) {
 		for _, tt := range []struct {
 			name string
-			edit func(r *reply)
+			edit func(r *acmetest.Reply)
 			want string // in the error; empty means that there is none
 		}{
-			{"204", func(r *reply) { r.Status = http.StatusNoContent }, ""},
-			{"405 with a nonce", func(r *reply) { r.Status = http.StatusMethodNotAllowed }, ""},
-			{"no nonce", func(r *reply) { r.Header.Del("Replay-Nonce") }, "nonce"},
-			{"405", func(r *reply) { r.Status = http.StatusMethodNotAllowed; r.Header.Del("Replay-Nonce") }, "405"},
-			{"404", func(r *reply) { r.Status = http.StatusNotFound; r.Header.Del("Replay-Nonce") }, "new-nonce"},
-			{"nonce twice", func(r *reply) { r.Header.Add("Replay-Nonce", r.Header.Get("Replay-Nonce")) }, ""},
+			{"204", func(r *acmetest.Reply) { r.Status = http.StatusNoContent }, ""},
+			{"405 with a nonce", func(r *acmetest.Reply) { r.Status = http.StatusMethodNotAllowed }, ""},
+			{"no nonce", func(r *acmetest.Reply) { r.Header.Del("Replay-Nonce") }, "nonce"},
+			{"405", func(r *acmetest.Reply) { r.Status = http.StatusMethodNotAllowed; r.Header.Del("Replay-Nonce") }, "405"},
+			{"404", func(r *acmetest.Reply) { r.Status = http.StatusNotFound; r.Header.Del("Replay-Nonce") }, "new-nonce"},
+			{"nonce twice", func(r *acmetest.Reply) { r.Header.Add("Replay-Nonce", r.Header.Get("Replay-Nonce")) }, ""},
 		} {
 			t.Run(tt.name, func(t *T) {
 				bubble(t, func(t *T, w *world) {

@@ -21,7 +21,7 @@ func TestAnOrderThatFinalizeHasNotChangedYetIsNotGivenUp(t *testing.T) {
 			t.Run(status, func(t *T) {
 				bubble(t, func(t *T, w *world) {
 					var fresh atomic.Int64 // until when the old status is shown, in Unix seconds
-					stale := func(r *reply) {
+					stale := func(r *acmetest.Reply) {
 						if time.Now().Unix() < fresh.Load() {
 							r.EditObject(func(order map[string]any) {
 								order["status"] = status
@@ -30,7 +30,7 @@ func TestAnOrderThatFinalizeHasNotChangedYetIsNotGivenUp(t *testing.T) {
 						}
 					}
 					w.edit(acmetest.Order, stale)
-					w.edit(acmetest.Finalize, func(r *reply) {
+					w.edit(acmetest.Finalize, func(r *acmetest.Reply) {
 						if r.Status == http.StatusOK {
 							fresh.Store(time.Now().Unix() + 3)
 						}
@@ -54,7 +54,7 @@ func TestAMissingLocationIsNamedBeforeAnythingIsIssued(t *testing.T) {
 		for _, e := range []acmetest.Endpoint{acmetest.NewOrder, acmetest.NewAccount} {
 			t.Run(string(e), func(t *T) {
 				bubble(t, func(t *T, w *world) {
-					w.edit(e, func(r *reply) { r.Header.Del("Location") })
+					w.edit(e, func(r *acmetest.Reply) { r.Header.Del("Location") })
 					_, err := w.until(host, time.Hour, 24*time.Hour)
 					if err == nil {
 						return
@@ -80,7 +80,7 @@ func TestARelativeURLIsResolvedOrNamed(t *testing.T) {
 			t.Run(string(e), func(t *T) {
 				bubble(t, func(t *T, w *world) {
 					base := strings.TrimSuffix(w.ca.URL, "/directory")
-					w.edit(e, func(r *reply) {
+					w.edit(e, func(r *acmetest.Reply) {
 						if l := r.Header.Get("Location"); l != "" {
 							r.Header.Set("Location", strings.TrimPrefix(l, base))
 						}
@@ -112,12 +112,9 @@ func TestAnOrderThatSomebodyElseFinalizedCostsOneAttempt(t *testing.T) {
 			t.Run(status, func(t *T) {
 				bubble(t, func(t *T, w *world) {
 					w.ca.WrongKey(host, acmetest.Times(1))
-					var once atomic.Bool
-					w.edit(acmetest.Finalize, func(r *reply) {
-						if once.CompareAndSwap(false, true) {
-							r.SetProblem(acmetest.Problem{Type: "orderNotReady", Status: http.StatusForbidden,
-								Detail: fmt.Sprintf("Order's status (%q) is not acceptable for finalization", status)})
-						}
+					w.ca.Edit(acmetest.Match{Endpoint: acmetest.Finalize, Count: 1}, func(r *acmetest.Reply) {
+						r.SetProblem(acmetest.Problem{Type: "orderNotReady", Status: http.StatusForbidden,
+							Detail: fmt.Sprintf("Order's status (%q) is not acceptable for finalization", status)})
 					})
 					if took, err := w.until(host, time.Minute, 24*time.Hour); err != nil || took > 3*time.Minute {
 						t.Errorf("no certificate for %v: %v", took, err)
@@ -134,7 +131,7 @@ func TestAnOrderThatIsNotReadyYetIsFinalizedLater(t *testing.T) {
 	table.Run(t, "B08", func(t *T) {
 		bubble(t, func(t *T, w *world) {
 			ready := time.Now().Add(2 * time.Second)
-			w.edit(acmetest.Order, func(r *reply) {
+			w.edit(acmetest.Order, func(r *acmetest.Reply) {
 				if time.Now().Before(ready) {
 					r.EditObject(func(order map[string]any) { order["status"] = "pending" })
 				}

@@ -47,7 +47,7 @@ func successAs(t *T, e acmetest.Endpoint, status int) {
 	t.Helper()
 	set := func(ca *acmetest.Server) { ca.Processing = time.Second } // so that the order is polled
 	bubbleCA(t, set, func(t *T, w *world) {
-		w.edit(e, func(r *reply) {
+		w.edit(e, func(r *acmetest.Reply) {
 			if r.Status < 300 {
 				r.Status = status
 			}

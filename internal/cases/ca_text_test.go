@@ -24,7 +24,7 @@ func TestAnEmptyReasonIsCalledNone(t *testing.T) {
 		t.Run("challenge", func(t *T) {
 			bubble(t, func(t *T, w *world) {
 				w.ca.FailValidation(host, "", acmetest.Problem{Type: "unauthorized", Detail: "hidden"})
-				w.edit(acmetest.Authorization, func(r *reply) {
+				w.edit(acmetest.Authorization, func(r *acmetest.Reply) {
 					r.EditObject(func(authorization map[string]any) {
 						challenges, _ := authorization["challenges"].([]any)
 						for _, c := range challenges {
@@ -40,7 +40,7 @@ func TestAnEmptyReasonIsCalledNone(t *testing.T) {
 		t.Run("order", func(t *T) {
 			bubble(t, func(t *T, w *world) {
 				w.ca.InvalidOrder(host)
-				emptied := func(r *reply) {
+				emptied := func(r *acmetest.Reply) {
 					r.EditObject(func(order map[string]any) {
 						if order["error"] != nil || order["status"] == "invalid" {
 							order["error"] = map[string]any{}
@@ -116,7 +116,7 @@ func TestAnOddExpiryOfAnOrderDoesNoHarm(t *testing.T) {
 			t.Run(tt.name, func(t *T) {
 				bubble(t, func(t *T, w *world) {
 					for _, e := range []acmetest.Endpoint{acmetest.NewOrder, acmetest.Order, acmetest.Finalize} {
-						w.edit(e, func(r *reply) {
+						w.edit(e, func(r *acmetest.Reply) {
 							r.EditObject(func(order map[string]any) {
 								if r.Status >= 300 {
 									return
@@ -166,7 +166,7 @@ func TestAnAuthorizationThatIsListedTwiceIsNoTrouble(t *testing.T) {
 		for _, n := range []int{2, 4} {
 			t.Run(fmt.Sprint(n), func(t *T) {
 				bubble(t, func(t *T, w *world) {
-					w.edit(acmetest.NewOrder, func(r *reply) {
+					w.edit(acmetest.NewOrder, func(r *acmetest.Reply) {
 						r.EditObject(func(order map[string]any) {
 							list, _ := order["authorizations"].([]any)
 							for len(list) > 0 && len(list) < n {

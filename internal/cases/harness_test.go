@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"io"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -33,10 +31,6 @@ type world struct {
 	cache  certmgr.Cache
 	events *recorder
 	m      *certmgr.Manager
-
-	// What stands between the CA and the Manager. Set it before the first request.
-	instead func(*http.Request) *http.Response                 // answers in the CA's place, if not with nil
-	tamper  func(*http.Request, *http.Response) *http.Response // returns what the Manager gets for the CA's answer
 }
 
 // bubble runs f in a bubble of virtual time, with a new world that ends with it.
@@ -76,7 +70,7 @@ func (w *world) manager(hosts ...string) *certmgr.Manager {
 		Prompt: certmgr.AcceptTOS,
 		Cache:  w.cache,
 		Hosts:  certmgr.MustAllowlist(hosts...),
-		Client: &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: &http.Client{Transport: w}},
+		Client: &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: w.ca.Client()},
 		Audit:  w.events.hook,
 	}
 	w.ca.Resolve("*", acmetest.Target{TLSConfig: m.TLSConfig()})
@@ -92,18 +86,9 @@ func (w *world) restart(hosts ...string) {
 	w.m = w.manager(hosts...)
 }
 
-// RoundTrip implements http.RoundTripper.
-func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
-	if w.instead != nil {
-		if res := w.instead(req); res != nil {
-			return res, nil
-		}
-	}
-	res, err := w.ca.Client().Transport.RoundTrip(req)
-	if err == nil && w.tamper != nil {
-		res = w.tamper(req, res)
-	}
-	return res, err
+// edit changes each reply of an endpoint, after the CA has done what was asked for.
+func (w *world) edit(e acmetest.Endpoint, f func(r *acmetest.Reply)) (lift func()) {
+	return w.ca.Edit(acmetest.Match{Endpoint: e}, f)
 }
 
 // get is a visitor's handshake.
@@ -135,31 +120,6 @@ func mustObtain(t *T, w *world, name string) {
 	if err := w.m.Obtain(t.Context(), name); err != nil {
 		t.Fatalf("Obtain: [%s] %v\n%v", sentinels(err), err, w.ca)
 	}
-}
-
-// body returns the body of an answer, which stays readable.
-func body(res *http.Response) string {
-	b, _ := io.ReadAll(res.Body)
-	res.Body.Close()
-	setBody(res, string(b))
-	return string(b)
-}
-
-func setBody(res *http.Response, text string) {
-	res.Body = io.NopCloser(strings.NewReader(text))
-	res.ContentLength = int64(len(text))
-	res.Header.Del("Content-Length")
-}
-
-// answer makes a response. A nil header has no fields.
-func answer(req *http.Request, status int, header http.Header, text string) *http.Response {
-	if header == nil {
-		header = http.Header{}
-	}
-	res := &http.Response{Status: http.StatusText(status), StatusCode: status,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: header, Request: req}
-	setBody(res, text)
-	return res
 }
 
 // A recorder keeps audit events. It is safe for concurrent use.
