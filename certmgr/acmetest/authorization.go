@@ -97,30 +97,58 @@ func (s *Server) postChallenge(x *exchange) (*reply, *Problem) {
 			return nil, problem
 		}
 	}
+	rep, validated, problem := s.accept(x)
+	if problem != nil || validated == nil || !s.ValidateInReply {
+		return rep, problem
+	}
+	select {
+	case <-validated:
+	case <-x.r.Context().Done(): // nobody reads the reply
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.challengeReply(numbered(s.state.challenges, x.id)), nil
+}
+
+// accept returns the reply to a request to a challenge. If the request accepts it, its validation is started, and the
+// channel, which is nil otherwise, closed when that is over.
+func (s *Server) accept(x *exchange) (*reply, <-chan struct{}, *Problem) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := numbered(s.state.challenges, x.id)
 	if c == nil {
-		return nil, notFound("there is no challenge %d", x.id)
+		return nil, nil, notFound("there is no challenge %d", x.id)
 	}
 	a := c.authorization
 	if a.account != x.account {
-		return nil, problemf("unauthorized", "challenge %d belongs to another account", x.id)
+		return nil, nil, problemf("unauthorized", "challenge %d belongs to another account", x.id)
 	}
-	if !x.isPostAsGet() && c.status == pending {
-		if problem := a.acceptable(s.now()); problem != nil {
-			return nil, problem
-		}
-		c.status = processing
-		keyAuthorization := c.token + "." + a.account.key.thumbprint
-		s.tasks.Go(func() { s.validate(c, a.host, keyAuthorization) })
+	if x.isPostAsGet() || c.status != pending {
+		return s.challengeReply(c), nil, nil
 	}
+	if problem := a.acceptable(s.now()); problem != nil {
+		return nil, nil, problem
+	}
+	c.status = processing
+	keyAuthorization := c.token + "." + a.account.key.thumbprint
+	validated := make(chan struct{})
+	if !s.tasks.Go(func() {
+		defer close(validated)
+		s.validate(c, a.host, keyAuthorization)
+	}) {
+		close(validated) // the server is being closed
+	}
+	return s.challengeReply(c), validated, nil
+}
+
+// challengeReply describes a challenge. Server.mu is held.
+func (s *Server) challengeReply(c *challenge) *reply {
 	return &reply{
 		status:  http.StatusOK,
-		up:      s.url(pathAuthorization, a.id),
+		up:      s.url(pathAuthorization, c.authorization.id),
 		pending: c.status == pending || c.status == processing,
 		json:    s.challengeObject(c),
-	}, nil
+	}
 }
 
 // acceptable refuses a second challenge of an authorization that is decided or being decided. Server.mu is held.

@@ -40,6 +40,10 @@ type Server struct {
 	// OrdersPerPage is how many orders a page of an account's list of orders holds; zero means 100.
 	OrdersPerPage int
 
+	// ValidateInReply holds the reply to an accepted challenge back until its validation is over, as some CAs do, so that
+	// it says "valid" or "invalid". False means a reply at once, which says "processing".
+	ValidateInReply bool
+
 	// Processing is how long a finalized order stays in state "processing"; zero means that finalizing answers with
 	// the certificate's URL.
 	Processing time.Duration
