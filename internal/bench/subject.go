@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"net/http"
+	"slices"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
+)
+
+// subject is one of the things that are compared. Its methods are called in
+// this order, fill and start by one goroutine, get by many. It is never ended:
+// the process ends with it.
+type subject interface {
+	// fill puts certificates into the cache that the subject reads.
+	fill(ctx context.Context, s site, entries []entry) error
+	// start makes the manager.
+	start(s site) error
+	// get is its GetCertificate.
+	get(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// tlsConfig is what a server needs that answers tls-alpn-01.
+	tlsConfig() *tls.Config
+}
+
+// site is what a subject is configured with.
+type site struct {
+	hosts  []string                            // the list of names that it serves
+	policy func(context.Context, string) error // decides instead of the list, if it is not nil
+	ca     *acmetest.Server
+	port   int // where a server with tlsConfig listens, on 127.0.0.1
+}
+
+// httpClient returns a client for the CA as the users of x/crypto/acme have it:
+// with the transport that net/http uses by default.
+func (s site) httpClient() *http.Client {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = s.ca.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	return &http.Client{Transport: transport}
+}
+
+// contestant is a subject by name.
+type contestant struct {
+	name   string
+	module string // whose version is reported; empty if there is none
+	make   func() subject
+	issues bool // can it get certificates from a CA?
+}
+
+// contestants returns all of them, in the order in which they take turns.
+func contestants() []contestant {
+	return []contestant{
+		{"certmgr", "github.com/nostall/nostall", func() subject { return new(certmgrSubject) }, true},
+		{"autocert", "golang.org/x/crypto", func() subject { return new(autocertSubject) }, true},
+		{"certmagic", "github.com/caddyserver/certmagic", func() subject { return new(certmagicSubject) }, true},
+		{"static", "", func() subject { return new(staticSubject) }, false},
+	}
+}
+
+// contestantNamed returns nil if there is none.
+func contestantNamed(name string) *contestant {
+	all := contestants()
+	i := slices.IndexFunc(all, func(c contestant) bool { return c.name == name })
+	if i < 0 {
+		return nil
+	}
+	return &all[i]
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"slices"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/cache"
+)
+
+// certmgrSubject is certmgr with its defaults.
+type certmgrSubject struct {
+	cache   cache.Memory
+	manager *certmgr.Manager
+}
+
+func (s *certmgrSubject) fill(ctx context.Context, _ site, entries []entry) error {
+	return fillAutocertCache(ctx, &s.cache, entries)
+}
+
+// fillAutocertCache writes entries as autocert and certmgr keep them.
+func fillAutocertCache(ctx context.Context, c cache.Cache, entries []entry) error {
+	for _, e := range entries {
+		if err := c.Put(ctx, e.Host, slices.Concat(e.Key, e.Chain)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *certmgrSubject) start(site site) error {
+	s.manager = &certmgr.Manager{
+		Prompt: certmgr.AcceptTOS,
+		Cache:  &s.cache,
+		Client: &acme.Client{DirectoryURL: site.ca.URL, HTTPClient: site.httpClient()},
+		Audit:  func(context.Context, certmgr.Event) {},
+	}
+	if site.policy != nil {
+		s.manager.HostPolicy = site.policy
+		return nil
+	}
+	var err error
+	s.manager.Hosts, err = certmgr.NewAllowlist(site.hosts...)
+	return err
+}
+
+func (s *certmgrSubject) get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return s.manager.GetCertificate(hello)
+}
+
+func (s *certmgrSubject) tlsConfig() *tls.Config { return s.manager.TLSConfig() }
