@@ -1,0 +1,112 @@
+package cases
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/acmetest"
+)
+
+// oneAddress is a resolver.
+type oneAddress struct{}
+
+func (oneAddress) LookupNetIP(context.Context, string, string) ([]netip.Addr, error) {
+	return []netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil
+}
+
+// dialTo returns a PreflightDial whose connections all lead to a server in memory.
+func dialTo(config *tls.Config) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, _, _ string) (net.Conn, error) {
+		client, server := net.Pipe()
+		go func() {
+			conn := tls.Server(server, config)
+			conn.HandshakeContext(ctx)
+			conn.Close()
+		}()
+		return client, nil
+	}
+}
+
+// slowPuts takes d for each write of a tls-alpn-01 answer, or until the context
+// ends if it heeds contexts.
+func slowPuts(d time.Duration, heeds bool) *hookedCache {
+	return &hookedCache{put: func(ctx context.Context, key string) error {
+		if !strings.HasSuffix(key, "+token") {
+			return nil
+		}
+		if !heeds {
+			ctx = context.WithoutCancel(ctx)
+		}
+		select {
+		case <-time.After(d):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}}
+}
+
+// H03 (hostile review): a preflight that gave up its own write to the cache does not
+// keep the answer to the real challenge out of it. The CA reaches another machine,
+// which finds the answer there.
+func TestPreflightLeavesTheCacheToTheChallenge(t *testing.T) {
+	for name, tt := range map[string]struct {
+		mode  certmgr.PreflightMode
+		heeds bool
+	}{
+		"no preflight":               {certmgr.PreflightOff, false},
+		"cache that ignores context": {certmgr.PreflightReport, false},
+		"enforced":                   {certmgr.PreflightEnforce, false},
+	} {
+		table.Run(t, "H03/"+name, func(t *T) {
+			for range 5 {
+				bubble(t, func(t *T, w *world) {
+					w.cache = slowPuts(1500*time.Millisecond, tt.heeds)
+					other, m := w.manager(host), w.manager(host)
+					defer other.Close()
+					defer m.Close()
+					m.Preflight, m.PreflightResolver, m.PreflightDial = tt.mode, oneAddress{}, dialTo(other.TLSConfig())
+					w.ca.Resolve("*", acmetest.Target{TLSConfig: other.TLSConfig()})
+					if _, err := m.GetCertificate(hello(host)); err != nil {
+						t.Errorf("not issued: %v", err)
+					}
+					time.Sleep(10 * time.Second) // for the clean-up
+				})
+			}
+		})
+	}
+}
+
+// H03 (hostile review): a callback that ends with its context, as it should, is not
+// busy for the one who asks next.
+func TestCallbackThatHeedsItsContextIsNotBusy(t *testing.T) {
+	table.Run(t, "H03/policy asked again at once", func(t *T) {
+		for range 10 {
+			bubble(t, func(t *T, w *world) {
+				slow := true
+				w.m.Hosts, w.m.HandshakeWait = nil, -1
+				w.m.HostPolicy = func(ctx context.Context, _ string) error {
+					if slow {
+						<-ctx.Done()
+						return ctx.Err()
+					}
+					return nil
+				}
+				w.get(host)
+				slow = false
+				if _, err := w.get(host); !errors.Is(err, certmgr.ErrInFlight) {
+					t.Errorf("after a policy that was late: [%s] %v, want ErrInFlight", sentinels(err), err)
+				}
+				synctest.Wait()
+			})
+		}
+	})
+}
