@@ -39,11 +39,13 @@ type accounts struct {
 	flight  *flight[*account]
 	working keyLock // one registration or change of the key at a time
 
-	mu      sync.Mutex
-	ready   *account
-	state   savedState        // of ready's key
-	kept    map[string][]byte // keys, in the place of the Cache if there is none
-	updated bool              // the contact was looked at
+	mu       sync.Mutex
+	ready    *account
+	state    savedState        // of ready's key
+	last     crypto.Signer     // ready's key, or of what it was before
+	changing keyChange         // the last one that may still be made
+	kept     map[string][]byte // keys, in the place of the Cache if there is none
+	updated  bool              // the contact was looked at
 }
 
 // registerTimeout bounds one try to have an account.
@@ -100,23 +102,25 @@ func (a *accounts) forget(acc *account) {
 
 // outdated reports whether a request of acc's failed with err because the CA
 // knows the account by another key: this process changed it meanwhile, or another
-// machine did and the Cache has the new one. The next call of get has it too.
+// machine did and the Cache has the new one, or the CA made a change of which that
+// was not known. The next call of get has it too.
 func (a *accounts) outdated(ctx context.Context, acc *account, trace *acmeclient.Trace, err error) bool {
 	if acmeclient.IsRateLimited(err) || ctx.Err() != nil {
 		return false
 	}
-	if a.current() != acc {
-		return true
+	if a.current() == acc {
+		if a.key != nil || trace.Failed() == acmeclient.EndpointNone || !refusesSigner(err) {
+			return false
+		}
+		keys, err := a.savedKeys(ctx)
+		if err != nil || keys.isOnly(acc.key) {
+			return false
+		}
+		a.forget(acc)
 	}
-	if a.key != nil || trace.Failed() == acmeclient.EndpointNone || !refusesSigner(err) {
-		return false
-	}
-	keys, err := a.savedKeys(ctx)
-	if err != nil || keys.isEmpty() || keys.isOnly(acc.key) {
-		return false
-	}
-	a.forget(acc)
-	return true
+	// A host that the CA refuses in the same words has no second order.
+	now, err := a.get(ctx)
+	return err != nil || now.kid != acc.kid || !sameKey(now.key, acc.key)
 }
 
 // refusesSigner reports whether a request may have been refused for its
@@ -135,11 +139,11 @@ func refusesSigner(err error) bool {
 
 // register finds the account at the CA or makes one. a.working is held.
 func (a *accounts) register(ctx context.Context) (*account, error) {
-	key, state, err := a.accountKey(ctx)
+	acc, state, err := a.accountKey(ctx)
 	if err != nil {
 		return nil, err
 	}
-	client := a.ca.Client(key, "")
+	client := a.ca.Client(acc.key, acc.kid)
 	dir, err := client.Discover(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("directory %s: %w", a.dir, acmeclient.Cause(err))
@@ -148,31 +152,52 @@ func (a *accounts) register(ctx context.Context) (*account, error) {
 	if err != nil {
 		return nil, localError{err}
 	}
+	exists := true
+	if acc.kid == "" {
+		if exists, err = a.enroll(ctx, client, agreed); err != nil {
+			return nil, fmt.Errorf("registering an account: %w%s", acmeclient.Cause(err), a.registerHint(dir, agreed))
+		}
+		if acc, err = a.named(ctx, client); err != nil {
+			return nil, err
+		}
+	}
+	a.audit.emit(Event{Kind: EventAccount, CA: a.dir, Stage: StageAccount, Reason: string(acc.kid)})
+	a.set(acc, state)
+	if state == unsaved {
+		a.saveOrLater(ctx, acc)
+	}
+	if exists && a.m.Email != "" {
+		a.updateContact()
+	}
+	return acc, nil
+}
+
+// enroll makes the account of client's key, or reports that it exists.
+func (a *accounts) enroll(ctx context.Context, client *acme.Client, agreed bool) (exists bool, err error) {
 	req := &acme.Account{ExternalAccountBinding: a.m.ExternalAccountBinding}
 	if a.m.Email != "" {
 		req.Contact = []string{"mailto:" + a.m.Email}
 	}
 	_, err = client.Register(ctx, req, func(string) bool { return agreed })
-	exists := isAccountExists(err)
-	if err != nil && !exists {
-		return nil, fmt.Errorf("registering an account: %w%s", acmeclient.Cause(err), a.registerHint(dir, agreed))
+	if isAccountExists(err) {
+		return true, nil
 	}
-	if client.KID == "" {
-		// A CA that answers 409 for a known key has not named the account.
-		known, err := client.GetReg(ctx, "")
-		if err != nil {
-			return nil, fmt.Errorf("looking up the account: %w", acmeclient.Cause(err))
-		}
-		client.KID = acme.KeyID(known.URI)
+	return false, err
+}
+
+// named returns client's account. A CA that answers 409 for a known key has not
+// named it.
+func (a *accounts) named(ctx context.Context, client *acme.Client) (*account, error) {
+	acc := &account{client.Key, client.KID}
+	if acc.kid != "" {
+		return acc, nil
 	}
-	a.audit.emit(Event{Kind: EventAccount, CA: a.dir, Stage: StageAccount, Reason: string(client.KID)})
-	acc := &account{key: key, kid: client.KID}
-	a.set(acc, state)
-	if state == unsaved {
-		a.saveLater(acc)
+	var err error
+	if acc.kid, err = a.lookUp(ctx, acc.key); err != nil {
+		return nil, err
 	}
-	if exists && a.m.Email != "" {
-		a.updateContact()
+	if acc.kid == "" {
+		return nil, errors.New("looking up the account: the CA says both that it exists and that it does not")
 	}
 	return acc, nil
 }
@@ -181,7 +206,14 @@ func (a *accounts) register(ctx context.Context) (*account, error) {
 func (a *accounts) set(acc *account, state savedState) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.ready, a.state = acc, state
+	a.ready, a.state, a.last = acc, state, acc.key
+}
+
+// setChanging notes a change of the key that the CA is going to be asked for.
+func (a *accounts) setChanging(c keyChange) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.changing = c
 }
 
 // isSaved reports whether acc is the account and its key in place.

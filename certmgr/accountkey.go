@@ -24,6 +24,11 @@ import (
 // with the new key, and so do other machines that share the Cache once the CA
 // has refused them the old one. Call it on one of them at a time.
 //
+// A CA may make the change long after its answer was lost. If it is not known what
+// became of the change, that is an error, both keys stay in the Cache, and the CA is
+// asked again when it refuses the one in use. Call RollAccountKey again: it goes on
+// with the same new key.
+//
 // An account key that comes from Manager.Client is not changed, that is an error.
 // Without a Cache the key is in memory alone, as before.
 func (m *Manager) RollAccountKey(ctx context.Context) error {
@@ -61,6 +66,9 @@ const (
 	lookUpTimeout    = time.Minute     // finding out what became of a change
 )
 
+// keyChange is a change of the account's key that may have come to nothing or not.
+type keyChange struct{ from, to crypto.Signer }
+
 // changeKey is the body of RollAccountKey. At each moment the Cache holds the key
 // that the CA knows, or will know, under one of two entries.
 func (a *accounts) changeKey(ctx context.Context) (*account, error) {
@@ -71,7 +79,7 @@ func (a *accounts) changeKey(ctx context.Context) (*account, error) {
 	defer unlock()
 	in, cancel := context.WithTimeout(ctx, changeKeyTimeout)
 	defer cancel()
-	acc, err := a.upToDate(in)
+	acc, next, err := a.upToDate(in)
 	if err != nil {
 		return nil, err
 	}
@@ -83,71 +91,113 @@ func (a *accounts) changeKey(ctx context.Context) (*account, error) {
 	if dir.KeyChangeURL == "" {
 		return nil, errors.New("the CA does not offer it")
 	}
-	key, err := generateKey(keyECDSA)
-	if err != nil {
-		return nil, err
-	}
-	if err := a.putKey(in, nextAccountCacheKey, key); err != nil {
+	resumed := next != nil
+	if next, err = a.announce(in, acc, next); err != nil {
 		return nil, fmt.Errorf("the CA was not asked: %w", err)
 	}
-	if err := client.AccountKeyRollover(in, key); err != nil {
-		if err := a.wasChanged(ctx, acc, key, acmeclient.Cause(err)); err != nil {
-			return nil, err
-		}
+	trace := new(acmeclient.Trace)
+	cause := acmeclient.Cause(client.AccountKeyRollover(acmeclient.WithTrace(in, trace), next))
+	changed, err := a.wasChanged(ctx, acc, next)
+	switch {
+	case err == nil:
+		a.set(changed, unsaved)
+		a.tellKey(changed, "")
+		a.saveOrLater(ctx, changed)
+		return changed, nil
+	case errors.Is(err, errUnknownKey) && !resumed && refusedForGood(trace, cause):
+		a.setChanging(keyChange{})
+		a.deleteNext(ctx, next)
+		return nil, fmt.Errorf("the account keeps its key: %w", cause)
+	case !errors.Is(err, errUnknownKey):
+		a.forget(acc) // the next one who needs the account finds out by both entries
 	}
-	next := &account{key: key, kid: acc.kid}
-	a.set(next, unsaved)
-	a.tellKey(next, "")
-	if a.save(ctx, key) == nil {
-		a.set(next, saved)
-	} else {
-		a.saveLater(next)
+	if cause == nil {
+		cause = errors.New("the CA answered that it did")
 	}
-	return next, nil
+	return nil, fmt.Errorf("whether the CA changed it is not known yet: %w; %w; both keys are kept, and the next change asks for the same one", cause, err)
 }
 
-// upToDate returns the account with the key that both Cache and CA have now, so
-// that the entry of the next key is free.
-func (a *accounts) upToDate(ctx context.Context) (*account, error) {
+// upToDate returns the account with the key that both Cache and CA have now, and the
+// new key of an earlier change that is still open, or nil.
+func (a *accounts) upToDate(ctx context.Context) (*account, crypto.Signer, error) {
 	keys, err := a.savedKeys(ctx)
 	if err == nil {
 		err = keys.nextErr
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	acc := a.current()
-	switch {
-	case acc != nil && keys.isOnly(acc.key):
-		return acc, nil
-	case acc != nil && keys.isEmpty(): // the cache was cleared
-		return acc, a.putKey(ctx, accountCacheKey, acc.key)
-	}
-	if acc, err = a.register(ctx); err != nil {
-		return nil, err
-	}
-	if !a.isSaved(acc) { // the entry of the next key is all there is of this one
-		if err := a.save(ctx, acc.key); err != nil {
-			return nil, err
+	if acc == nil || !keys.isOnly(acc.key) {
+		if acc, err = a.register(ctx); err != nil {
+			return nil, nil, err
 		}
-		a.set(acc, saved)
+		if !a.isSaved(acc) { // the entry of the next key is all there is of this one
+			if err := a.save(ctx, acc.key); err != nil {
+				return nil, nil, err
+			}
+			a.set(acc, saved)
+		}
+		if keys, err = a.savedKeys(ctx); err != nil {
+			return nil, nil, err
+		}
 	}
-	return acc, nil
+	if keys.lost { // the cache was cleared
+		err = a.putKey(ctx, accountCacheKey, acc.key)
+	}
+	if len(keys.next) == 0 || err != nil {
+		return acc, nil, err
+	}
+	return acc, keys.next[0], nil
 }
 
-// wasChanged returns nil if the CA changed the key although its answer, whose
-// error is cause, does not say so: it may have been lost.
-func (a *accounts) wasChanged(ctx context.Context, acc *account, key crypto.Signer, cause error) error {
+// announce puts the new key into the Cache: next, whose change is still open, or if
+// that is nil one that it makes. No other machine's is in its place then.
+func (a *accounts) announce(ctx context.Context, acc *account, next crypto.Signer) (crypto.Signer, error) {
+	if next == nil {
+		var err error
+		if next, err = generateKey(keyECDSA); err != nil {
+			return nil, err
+		}
+	}
+	if err := a.putKey(ctx, nextAccountCacheKey, next); err != nil {
+		return nil, err
+	}
+	now, err := a.savedKeys(ctx)
+	if err == nil {
+		err = now.nextErr
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case len(now.next) == 0 || !sameKey(now.next[0], next) || !sameKey(now.current, acc.key):
+		return nil, errors.New("the cache does not have the keys that were written: another machine seems to be changing the key too")
+	}
+	a.setChanging(keyChange{acc.key, next})
+	return next, nil
+}
+
+var errUnknownKey = errors.New("it does not know the new key")
+
+// wasChanged returns the account with its new key if the CA names it by that,
+// whatever the answer to the change was: it may have been lost, or another's.
+// It returns errUnknownKey if the CA has no account with the new key.
+func (a *accounts) wasChanged(ctx context.Context, acc *account, key crypto.Signer) (*account, error) {
 	kid, err := a.lookUp(ctx, key)
 	switch {
 	case err != nil:
-		a.forget(acc) // the next one who needs the account finds out by both entries
-		return fmt.Errorf("whether the CA did it is not known yet: %w; %w", cause, err)
+		return nil, err
+	case kid == "":
+		return nil, errUnknownKey
 	case kid == acc.kid:
-		return nil
+		return &account{key, kid}, nil
 	}
-	a.deleteKey(ctx, nextAccountCacheKey)
-	return fmt.Errorf("the account keeps its key: %w", cause)
+	// The CA has two URLs of one account, or two accounts.
+	old, err := a.lookUp(ctx, acc.key)
+	if err == nil && old != "" {
+		err = fmt.Errorf("the CA knows the new key as that of another account, %s", kid)
+	}
+	return &account{key, kid}, err
 }
 
 func (a *accounts) tellKey(acc *account, more string) {
@@ -164,9 +214,18 @@ func (a *accounts) save(ctx context.Context, key crypto.Signer) error {
 	ctx = context.WithoutCancel(ctx)
 	err := a.putKey(ctx, accountCacheKey, key)
 	if err == nil {
-		a.deleteKey(ctx, nextAccountCacheKey)
+		a.deleteNext(ctx, key)
 	}
 	return err
+}
+
+// saveOrLater does so.
+func (a *accounts) saveOrLater(ctx context.Context, acc *account) {
+	if a.save(ctx, acc.key) == nil {
+		a.set(acc, saved)
+		return
+	}
+	a.saveLater(acc)
 }
 
 // saveLater is save in the background, until it succeeds or the account has yet

@@ -6,10 +6,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
-
-	"golang.org/x/crypto/acme"
-
-	"github.com/nostall/nostall/internal/acmeclient"
+	"slices"
 )
 
 // autocert's keys for the account key, and one for the key that is to take its
@@ -29,98 +26,34 @@ const (
 	unsaved savedState = false // it is under nextAccountCacheKey only
 )
 
-// accountKey returns the user's key, or the cache's, or makes one if the cache
-// says that it has none. A key that cannot be read is an error: a new one would
-// be a new account, and the old one would be lost.
-func (a *accounts) accountKey(ctx context.Context) (crypto.Signer, savedState, error) {
-	if a.key != nil {
-		return a.key, saved, nil
-	}
-	keys, err := a.savedKeys(ctx)
-	if err != nil {
-		return nil, saved, localError{err}
-	}
-	key, state := keys.current, saved
-	if keys.next != nil || keys.nextErr != nil {
-		key, state, err = a.settle(ctx, keys)
-	}
-	if key != nil || err != nil {
-		return key, state, err
-	}
-	if key, err = generateKey(keyECDSA); err != nil {
-		return nil, saved, localError{fmt.Errorf("account key: %w", err)}
-	}
-	// An account whose key is lost at the next start counts against the CA's
-	// limit of new accounts, so nothing is registered before it is safe.
-	if err := a.putKey(ctx, accountCacheKey, key); err != nil {
-		return nil, saved, localError{err}
-	}
-	return key, saved, nil
-}
-
-// settle finds out by which of two keys the CA knows the account after a change
-// that did not end, or has not ended yet: the entry of a key that the CA does not
-// know may be one that another machine is about to tell it of, and stays. The
-// next change replaces it.
-//
-// The key is nil if there is none that could be the account's.
-func (a *accounts) settle(ctx context.Context, keys savedKeys) (crypto.Signer, savedState, error) {
-	if keys.current != nil {
-		switch kid, err := a.lookUp(ctx, keys.current); {
-		case err != nil:
-			return nil, saved, err
-		case kid != "":
-			return keys.current, saved, nil
-		}
-	}
-	if keys.nextErr != nil {
-		return nil, saved, localError{keys.nextErr}
-	}
-	// The CA does not know the current one any more, so that this is final.
-	kid, err := a.lookUp(ctx, keys.next)
-	if err != nil {
-		return nil, saved, err
-	}
-	if kid == "" {
-		return keys.current, saved, nil
-	}
-	a.tellKey(&account{keys.next, kid}, ", by a change that had not ended")
-	if a.save(ctx, keys.next) != nil {
-		return keys.next, unsaved, nil
-	}
-	return keys.next, saved, nil
-}
-
-// lookUp returns the URL of the account with this key, or "" if the CA has none.
-func (a *accounts) lookUp(ctx context.Context, key crypto.Signer) (acme.KeyID, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookUpTimeout)
-	defer cancel()
-	acc, err := a.ca.Client(key, "").GetReg(ctx, "")
-	switch {
-	case errors.Is(err, acme.ErrNoAccount):
-		return "", nil
-	case err != nil:
-		return "", fmt.Errorf("looking up the account: %w", acmeclient.Cause(err))
-	}
-	return acme.KeyID(acc.URI), nil
-}
-
-// savedKeys are the account's keys in the cache; nil where there is none.
+// savedKeys are the account's keys: those in the Cache, and those in memory that
+// the Cache should have.
 type savedKeys struct {
-	current crypto.Signer
-	next    crypto.Signer // of a change that has not ended
-	nextErr error         // why its entry cannot be used
+	current crypto.Signer   // nil: there is none
+	lost    bool            // current is in memory alone: its entry has gone
+	isNew   bool            // current was made just now: no CA knows it
+	next    []crypto.Signer // of changes that have not ended; other keys than current
+	nextErr error           // why the entry of the next key cannot be used
 }
 
-func (k savedKeys) isEmpty() bool { return k.current == nil && k.next == nil && k.nextErr == nil }
+func (k savedKeys) isEmpty() bool { return k.current == nil && len(k.next) == 0 && k.nextErr == nil }
 
-// isOnly reports whether key is what the cache has, and no change is under way.
+// isOnly reports whether key is the account's, and no change is under way.
 func (k savedKeys) isOnly(key crypto.Signer) bool {
-	if k.current == nil || k.next != nil || k.nextErr != nil {
-		return false
+	return sameKey(k.current, key) && len(k.next) == 0 && k.nextErr == nil
+}
+
+func (k savedKeys) equal(other savedKeys) bool {
+	return sameKey(k.current, other.current) && slices.EqualFunc(k.next, other.next, sameKey)
+}
+
+// sameKey reports whether two keys, which may be nil, are the same.
+func sameKey(a, b crypto.Signer) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
 	}
-	pub, ok := k.current.Public().(interface{ Equal(crypto.PublicKey) bool })
-	return ok && pub.Equal(key.Public())
+	pub, ok := a.Public().(interface{ Equal(crypto.PublicKey) bool })
+	return ok && pub.Equal(b.Public())
 }
 
 // savedKeys reads them. An entry of the next key that is damaged or cannot be read
@@ -136,8 +69,29 @@ func (a *accounts) savedKeys(ctx context.Context) (savedKeys, error) {
 	if err != nil {
 		return savedKeys{}, err
 	}
-	keys.next, keys.nextErr = a.getKey(ctx, nextAccountCacheKey)
+	next, err := a.getKey(ctx, nextAccountCacheKey)
+	keys.nextErr = err
+	// Caches evict and operators clear them: what is in memory still counts.
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if keys.current == nil && a.last != nil {
+		keys.current, keys.lost = a.last, true
+	}
+	keys.add(next)
+	if sameKey(keys.current, a.changing.from) {
+		keys.add(a.changing.to)
+		if next == nil && a.changing.to != nil {
+			keys.nextErr = nil
+		}
+	}
 	return keys, nil
+}
+
+func (k *savedKeys) add(next crypto.Signer) {
+	if next == nil || sameKey(next, k.current) || slices.ContainsFunc(k.next, func(o crypto.Signer) bool { return sameKey(o, next) }) {
+		return // one that is current already is left over: its change has ended
+	}
+	k.next = append(k.next, next)
 }
 
 // getKey returns the key of an entry, or nil if there is none.
@@ -192,13 +146,17 @@ func (a *accounts) putKey(ctx context.Context, name string, key crypto.Signer) e
 	return nil
 }
 
-// deleteKey may fail: the CA is asked about what is left.
-func (a *accounts) deleteKey(ctx context.Context, name string) {
+// deleteNext deletes the entry of the next key if it is key's: another machine may
+// have its own there. It may fail: the CA is asked about what is left.
+func (a *accounts) deleteNext(ctx context.Context, key crypto.Signer) {
+	if next, err := a.getKey(ctx, nextAccountCacheKey); err != nil || next == nil || !sameKey(next, key) {
+		return
+	}
 	if a.m.Cache != nil {
-		a.store.delete(ctx, name)
+		a.store.delete(ctx, nextAccountCacheKey)
 		return
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	delete(a.kept, name)
+	delete(a.kept, nextAccountCacheKey)
 }

@@ -57,6 +57,7 @@ type Trace struct {
 	location   string
 	failed     Endpoint
 	failedURL  string
+	unanswered bool
 }
 
 type traceKey struct{}
@@ -114,6 +115,25 @@ func (t *Trace) FailedURL() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.failedURL
+}
+
+// Unanswered reports whether the CA may have acted upon a signed request without
+// saying so: there was no answer, or none of the CA's that tells, such as a 504. A
+// retry that succeeds, or is refused, does not change that.
+func (t *Trace) Unanswered() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.unanswered
+}
+
+// posted notes what became of a signed request.
+func (t *Trace) posted(res *http.Response, err error) {
+	if err == nil && res.StatusCode < 500 {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unanswered = true
 }
 
 func (t *Trace) sent() {

@@ -51,6 +51,7 @@ func (t *transport) post(req *http.Request, e Endpoint) (*http.Response, error) 
 		}
 	}
 	res, err := t.exchange(req, e)
+	traceOf(req.Context()).posted(res, err)
 	return t.keepNonce(res), err
 }
 
