@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -15,21 +16,50 @@ import (
 // caller still gets an answer in time. One that does not return keeps its key
 // and its place, so that no second call is made for the same key and the
 // number of goroutines lost to it is bounded.
+//
+// Who comes next for a key waits, within its own context, until the call before
+// has returned, and makes its own then, in the order of coming. So a write that
+// was given up cannot land on top of a later one, and what has merely timed out
+// does not refuse its successor. One whose context ends first is refused with
+// ErrBusy, and its call is never made: a write leaves the entry as it was.
+//
+// Where visitors wait, stuckAfter is the time that a call is given. One that is
+// out for longer may never return, and is not waited for again: who comes then
+// is refused at once, until it does return.
 type callouts struct {
 	name  string // "Cache.Get", for errors and Close
-	limit int
-	grace time.Duration // to come back with an error of its own, after its context has ended
+	limit int    // of calls, and of those who wait for their key
+
+	grace      time.Duration // to come back with an error of its own, after its context has ended
+	stuckAfter time.Duration // age of a call from which on it is not waited for; zero: none
 
 	mu      sync.Mutex
-	running map[string]time.Time // by key, since when
-	idle    chan struct{}        // made by wait; closed when nothing runs
+	running map[string]*callout // by key
+	waiting int                 // in the queues of all of them
+	idle    chan struct{}       // made by wait; closed when nothing runs
+}
+
+// callout is a call under way.
+type callout struct {
+	since time.Time
+	queue []chan struct{} // of those who wait for its key; closed when their turn has come
 }
 
 // errCalloutPanic is wrapped by the error of a callback that panicked.
 var errCalloutPanic = errors.New("callback panicked")
 
 func newCallouts(name string, limit int) *callouts {
-	return &callouts{name: name, limit: limit, running: make(map[string]time.Time)}
+	return &callouts{name: name, limit: limit, running: make(map[string]*callout)}
+}
+
+// calloutGrace is what a callback that heeds its context needs to return.
+const calloutGrace = 100 * time.Millisecond
+
+// failFast sets stuckAfter, and a grace that spares a callback which heeds its
+// context from being taken for stuck.
+func (c *callouts) failFast(stuckAfter time.Duration) *callouts {
+	c.grace, c.stuckAfter = calloutGrace, stuckAfter
+	return c
 }
 
 type calloutResult[T any] struct {
@@ -37,11 +67,12 @@ type calloutResult[T any] struct {
 	err error
 }
 
-// callOut calls f under ctx and waits until f returns or ctx ends. Callers see
-// to it that ctx has a deadline.
+// callOut calls f under ctx, when it is key's turn, and waits until f returns or
+// ctx ends. Callers see to it that ctx has a deadline. If f was not called the
+// error wraps ErrBusy.
 func callOut[T any](ctx context.Context, c *callouts, key string, f func(context.Context) (T, error)) (T, error) {
 	var zero T
-	if err := c.begin(key); err != nil {
+	if err := c.begin(ctx, key); err != nil {
 		return zero, err
 	}
 	done := make(chan calloutResult[T], 1)
@@ -82,22 +113,108 @@ func (c *callouts) died(key string, r any) error {
 	return fmt.Errorf("%s for %q: %w: %v\n%s", c.name, key, errCalloutPanic, r, debug.Stack())
 }
 
-func (c *callouts) begin(key string) error {
+// begin takes key when its turn has come.
+func (c *callouts) begin(ctx context.Context, key string) error {
+	turn, err := c.enter(key)
+	if turn == nil {
+		return err
+	}
+	for left := c.untilStuck(key); left > 0; left = c.untilStuck(key) {
+		if awaitTurn(ctx, turn, left) {
+			break
+		}
+	}
+	return c.leave(ctx, key, turn)
+}
+
+// awaitTurn reports false after d, unless turn or the end of ctx came first.
+func awaitTurn(ctx context.Context, turn <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-turn:
+	case <-ctx.Done():
+	case <-timer.C:
+		return false
+	}
+	return true
+}
+
+// enter takes key and returns neither turn nor error, or joins its queue and
+// returns the turn in it.
+func (c *callouts) enter(key string) (turn chan struct{}, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if since, ok := c.running[key]; ok {
-		return &refusal{kind: ErrBusy, text: fmt.Sprintf("%s for %q has not returned", c.name, key), since: since}
+	before := c.running[key]
+	switch {
+	case before == nil && len(c.running) >= c.limit:
+		return nil, &refusal{kind: ErrBusy, text: fmt.Sprintf("%d calls of %s have not returned", len(c.running), c.name)}
+	case before == nil:
+		c.running[key] = &callout{since: time.Now()}
+		return nil, nil
+	case c.stuckAfter > 0 && time.Since(before.since) >= c.stuckAfter:
+		return nil, c.occupied(key, before, nil)
+	case c.waiting >= c.limit:
+		return nil, &refusal{kind: ErrBusy, text: fmt.Sprintf("%d calls of %s wait for others to return", c.waiting, c.name)}
 	}
-	if len(c.running) >= c.limit {
-		return &refusal{kind: ErrBusy, text: fmt.Sprintf("%d calls of %s have not returned", len(c.running), c.name)}
+	turn = make(chan struct{})
+	before.queue = append(before.queue, turn)
+	c.waiting++
+	return turn, nil
+}
+
+// untilStuck returns how long the call that has key may be waited for.
+func (c *callouts) untilStuck(key string) time.Duration {
+	if c.stuckAfter == 0 {
+		return math.MaxInt64
 	}
-	c.running[key] = time.Now()
-	return nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stuckAfter - time.Since(c.running[key].since)
+}
+
+// leave ends the wait for turn: with key, or with an error if it is not free or
+// too late for its call.
+func (c *callouts) leave(ctx context.Context, key string, turn chan struct{}) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.running[key]
+	if i := slices.Index(now.queue, turn); i >= 0 {
+		now.queue = slices.Delete(now.queue, i, i+1)
+		c.waiting--
+		return c.occupied(key, now, ctx.Err())
+	}
+	if ctx.Err() == nil {
+		return nil
+	}
+	c.pass(key)
+	return c.occupied(key, now, ctx.Err())
+}
+
+// occupied says that key is not free; ended is why it is not waited for any longer,
+// or nil if it is stuck.
+func (c *callouts) occupied(key string, now *callout, ended error) error {
+	r := &refusal{kind: ErrBusy, text: fmt.Sprintf("%s for %q has not returned", c.name, key), since: now.since}
+	if ended != nil {
+		r.cause = fmt.Errorf("what waited for it was not called: %w", ended)
+	}
+	return r
 }
 
 func (c *callouts) end(key string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.pass(key)
+}
+
+// pass gives key to the next one who waits for it, or frees it. c.mu is held.
+func (c *callouts) pass(key string) {
+	if queue := c.running[key].queue; len(queue) > 0 {
+		c.running[key] = &callout{since: time.Now(), queue: queue[1:]}
+		c.waiting--
+		close(queue[0])
+		return
+	}
 	delete(c.running, key)
 	if c.idle != nil && len(c.running) == 0 {
 		close(c.idle)
@@ -133,6 +250,6 @@ func (c *callouts) wait(ctx context.Context) error {
 		keys = append(keys, key)
 	}
 	slices.Sort(keys)
-	return fmt.Errorf("certmgr: close: %d calls of %s ignored the end of their context: %s",
+	return fmt.Errorf("certmgr: close: %d calls of %s have not returned: %s",
 		len(keys), c.name, oneLine(fmt.Sprintf("%q", keys), maxErrorText))
 }

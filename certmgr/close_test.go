@@ -73,38 +73,6 @@ func TestCloseNamesCallbacksThatDoNotReturn(t *testing.T) {
 	})
 }
 
-func TestCallOut(t *testing.T) {
-	tests := []struct {
-		name string
-		f    func(context.Context) (int, error)
-		want error
-	}{
-		{"panic", func(context.Context) (int, error) { panic("boom") }, errCalloutPanic},
-		{"panic(nil)", func(context.Context) (int, error) { panic(nil) }, errCalloutPanic},
-		{"Goexit", func(context.Context) (int, error) { runtime.Goexit(); return 0, nil }, errCalloutPanic},
-		{"error", func(context.Context) (int, error) { return 0, errDisk }, errDisk},
-		{"hang", func(ctx context.Context) (int, error) { <-ctx.Done(); select {} }, context.DeadlineExceeded},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			c := newCallouts("callback", 2)
-			ctx := t.Context()
-			if tt.name == "hang" { // outside of a bubble, which would wait for it
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, time.Millisecond)
-				defer cancel()
-			}
-			if _, err := callOut(ctx, c, "key", tt.f); !errors.Is(err, tt.want) {
-				t.Errorf("got %v, want %v", err, tt.want)
-			}
-			_, err := callOut(t.Context(), c, "key", func(context.Context) (int, error) { return 1, nil })
-			if hung := tt.name == "hang"; hung != errors.Is(err, ErrBusy) {
-				t.Errorf("the next call for the key got %v", err)
-			}
-		})
-	}
-}
-
 func TestAuditIsOrderedAndSurvivesItsHook(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		var last, panics atomic.Uint64

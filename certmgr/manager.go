@@ -211,10 +211,10 @@ func (m *Manager) build() {
 	s.visits = newVisits(m.Hosts, func() { s.tasks.Go(s.keepVisits) })
 	s.waiters = &waiters{limit: m.maxWaiting}
 	s.reports = &coalescer{audit: s.audit, listed: func(host string) bool { return m.listed(host) == vetted }}
-	s.store = &store{m: m, audit: s.audit, reports: s.reports, tasks: s.tasks, reads: s.callout("Cache.Get", maxReads),
-		tokens: s.callout("Cache.Get", maxTokenReads), others: s.callout("Cache.Get", maxOpenReads),
+	s.store = &store{m: m, audit: s.audit, reports: s.reports, tasks: s.tasks, reads: s.callout("Cache.Get", maxReads).failFast(cacheTimeout),
+		tokens: s.callout("Cache.Get", maxTokenReads).failFast(cacheTimeout), others: s.callout("Cache.Get", maxOpenReads).failFast(cacheTimeout),
 		writes: s.callout("Cache.Put or Delete", maxWrites), flight: newFlight[[]byte](s.tasks, s.waiters)}
-	s.policy = &policy{m: m, reports: s.reports, calls: s.callout("HostPolicy", maxPolicies), flight: newFlight[standing](s.tasks, s.waiters)}
+	s.policy = &policy{m: m, reports: s.reports, calls: s.callout("HostPolicy", maxPolicies).failFast(policyTimeout), flight: newFlight[standing](s.tasks, s.waiters)}
 	s.challenges = newChallenges(s.store)
 	s.issues = newFlight[*certificate](s.tasks, s.waiters)
 	s.revokes = newFlight[struct{}](s.tasks, s.waiters)
@@ -258,10 +258,11 @@ func (s *stages) buildIssuer() {
 	s.issuer.calls = s.callout("issuance", math.MaxInt) // MaxIssuing bounds them
 	s.issuer.calls.grace = time.Second                  // its error says more than that it is late
 	s.issuer.preflight = &preflight{m: s.m, challenges: s.challenges, skew: s.issuer.skew,
-		lookups: s.callout("PreflightResolver", maxLookups), dials: s.callout("PreflightDial", maxDials)}
-	s.issuer.preflight.dials.grace = probeGrace // its error says more than that it is late
+		lookups: s.callout("PreflightResolver", maxLookups).failFast(lookupTimeout),
+		dials:   s.callout("PreflightDial", maxDials).failFast(probeTimeout)}
 	s.issuer.accounts = &accounts{m: s.m, ca: ca, dir: s.dir, key: client.Key, store: s.store, tasks: s.tasks, audit: s.audit,
-		prompt: s.callout("Prompt", 1), calls: s.callout("account registration", 1), changes: s.callout("account key change", 1),
+		prompt: s.callout("Prompt", 1).failFast(registerTimeout), calls: s.callout("account registration", 1).failFast(registerTimeout),
+		changes: s.callout("account key change", 1).failFast(changeKeyTimeout + lookUpTimeout),
 		updates: s.callout("account update", 1), flight: newFlight[*account](s.tasks, s.waiters)}
 }
 

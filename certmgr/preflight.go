@@ -65,11 +65,10 @@ type preflight struct {
 // The bounds of one check. Its parts follow one another, so that one which hangs
 // leaves time for the rest.
 const (
-	preflightTimeout = 5 * time.Second        // in all
-	lookupTimeout    = 2 * time.Second        // the name's addresses
-	presentTimeout   = time.Second            // writing the answers to the Cache
-	probeTimeout     = 3 * time.Second        // each address, and all of them: they are asked at the same time
-	probeGrace       = 100 * time.Millisecond // to say how far it came
+	preflightTimeout = 5 * time.Second // in all
+	lookupTimeout    = 2 * time.Second // the name's addresses
+	presentTimeout   = time.Second     // writing the answers to the Cache
+	probeTimeout     = 3 * time.Second // each address, and all of them: they are asked at the same time
 	maxProbedAddrs   = 8
 
 	maxLookups = 256

@@ -90,33 +90,6 @@ func dialFails(text string) func(context.Context, string) (net.Conn, error) {
 	}
 }
 
-// Another machine of the fleet cannot have an answer that the Cache did not take.
-func TestPreflightDoesNotBlameTheNameForTheCache(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		other := w.manager()
-		defer other.Close()
-		n := w.preflight(PreflightEnforce)
-		n.listen("192.0.2.1:443", serveTLS(other.TLSConfig(), nil))
-		w.ca.Resolve("a.example.com", acmetest.Target{TLSConfig: other.TLSConfig()})
-		w.cache.put(func(ctx context.Context, key string) error {
-			if !strings.HasSuffix(key, "+token") {
-				return nil
-			}
-			select {
-			case <-time.After(2 * presentTimeout): // slow, but in time for a challenge
-				return nil
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		})
-		w.mustGet("a.example.com")
-		events := w.events.of(EventUnreachable)
-		if len(events) != 1 || events[0].Decision != Undecided || !strings.Contains(events[0].Err.Error(), "the Cache did not take the answer") {
-			t.Errorf("events: %v", events)
-		}
-	})
-}
-
 // What a CA says at length does not push the finding out of the error.
 func TestDiagnosisIsNotCutOff(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {

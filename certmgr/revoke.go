@@ -293,18 +293,14 @@ func (s *store) deleteIf(ctx context.Context, key string, is func(data []byte) b
 	}
 	ctx, cancel := context.WithTimeout(ctx, cacheTimeout)
 	defer cancel()
-	unlock, err := s.writing.lock(ctx, key)
-	if err == nil {
-		// A read that others share may have begun before the last write.
-		_, err = callOut(ctx, s.writes, key, func(ctx context.Context) (struct{}, error) {
-			data, err := c.Get(ctx, key)
-			if err == nil && is(data) {
-				err = c.Delete(ctx, key)
-			}
-			return struct{}{}, err
-		})
-		unlock()
-	}
+	// A read that others share may have begun before the last write.
+	_, err := callOut(ctx, s.writes, key, func(ctx context.Context) (struct{}, error) {
+		data, err := c.Get(ctx, key)
+		if err == nil && is(data) {
+			err = c.Delete(ctx, key)
+		}
+		return struct{}{}, err
+	})
 	if err == nil || errors.Is(err, ErrCacheMiss) {
 		return nil
 	}

@@ -25,8 +25,6 @@ type store struct {
 	writes  *callouts
 	flight  *flight[[]byte] // of reads, by key
 
-	writing keyLock
-
 	mu     sync.Mutex
 	failed map[string]failedRead // of the last second or so
 }
@@ -107,7 +105,8 @@ func (s *store) read(ctx context.Context, reads *callouts, key string) ([]byte, 
 	return nil, err
 }
 
-// put writes an entry. The error wraps ErrCache. Writes that must not be lost
+// put writes an entry. The error wraps ErrCache; if it wraps ErrBusy too, the write
+// was not made and the entry is what it was. Writes that must not be lost
 // are made under a context that Close does not end; cacheTimeout bounds them,
 // and Close waits.
 func (s *store) put(ctx context.Context, key string, data []byte) error {
@@ -125,12 +124,9 @@ func (s *store) write(ctx context.Context, key, what string, f func(context.Cont
 	}
 	ctx, cancel := context.WithTimeout(ctx, cacheTimeout)
 	defer cancel()
-	// One at a time for a key, or a delete could come before the put it is about.
-	unlock, err := s.writing.lock(ctx, key)
-	if err == nil {
-		_, err = callOut(ctx, s.writes, key, func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx, c) })
-		unlock()
-	}
+	// One at a time for a key and in their order, or a delete could come before the
+	// put it is about.
+	_, err := callOut(ctx, s.writes, key, func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx, c) })
 	if err == nil {
 		return nil
 	}

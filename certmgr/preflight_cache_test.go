@@ -1,0 +1,71 @@
+package certmgr
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
+)
+
+// Another machine of the fleet cannot have an answer that the Cache did not take.
+func TestPreflightDoesNotBlameTheNameForTheCache(t *testing.T) {
+	for _, heeds := range []bool{true, false} {
+		inBubble(t, func(t *testing.T, w *world) {
+			w.preflightOfTwo(PreflightEnforce, func(ctx context.Context) error {
+				_, err := slow(2*presentTimeout, heeds)(ctx) // slow, but in time for a challenge
+				return err
+			})
+			w.mustGet("a.example.com")
+			events := w.events.of(EventUnreachable)
+			if len(events) != 1 || events[0].Decision != Undecided || !strings.Contains(events[0].Err.Error(), "the Cache did not take the answer") {
+				t.Errorf("events: %v", events)
+			}
+		})
+	}
+}
+
+// The answer to the CA's challenge gets into the Cache whatever became of the
+// preflight's, which has the same key: it is neither refused nor overwritten.
+func TestPreflightDoesNotKeepTheAnswerOutOfTheCache(t *testing.T) {
+	for _, heeds := range []bool{true, false} {
+		for _, mode := range []PreflightMode{PreflightOff, PreflightReport, PreflightEnforce} {
+			for _, takes := range []time.Duration{presentTimeout, 3 * presentTimeout / 2, 2 * presentTimeout} {
+				inBubble(t, func(t *testing.T, w *world) {
+					w.preflightOfTwo(mode, func(ctx context.Context) error {
+						_, err := slow(takes, heeds)(ctx)
+						return err
+					})
+					w.mustGet("a.example.com")
+					for _, e := range w.events.of(EventCacheWriteFailed) {
+						if errors.Is(e.Err, ErrBusy) {
+							t.Errorf("%v, a write of %v, heeds %v: %v", mode, takes, heeds, e)
+						}
+					}
+					time.Sleep(time.Minute)
+					if _, err := w.cache.Cache.Get(t.Context(), alpnCacheKey("a.example.com")); !errors.Is(err, ErrCacheMiss) {
+						t.Errorf("%v, a write of %v, heeds %v: an answer was left behind: %v", mode, takes, heeds, err)
+					}
+				})
+			}
+		}
+	}
+}
+
+// preflightOfTwo turns the preflight on for a machine whose host leads to another
+// one with the same Cache. put is what writing a challenge's answer takes.
+func (w *world) preflightOfTwo(mode PreflightMode, put func(context.Context) error) {
+	other := w.manager()
+	w.t.Cleanup(func() { other.Close() })
+	n := w.preflight(mode)
+	n.listen("192.0.2.1:443", serveTLS(other.TLSConfig(), nil))
+	w.ca.Resolve("a.example.com", acmetest.Target{TLSConfig: other.TLSConfig()})
+	w.cache.put(func(ctx context.Context, key string) error {
+		if !strings.HasSuffix(key, "+token") {
+			return nil
+		}
+		return put(ctx)
+	})
+}
