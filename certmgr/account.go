@@ -68,7 +68,7 @@ func (a *accounts) get(ctx context.Context) (*account, error) {
 		return callOut(ctx, a.calls, a.dir, func(ctx context.Context) (*account, error) {
 			unlock, err := a.working.lock(ctx, a.dir)
 			if err != nil {
-				return nil, fmt.Errorf("the account key is being changed: %w", err)
+				return nil, fmt.Errorf("another call that concerns the account has not returned: %w", err)
 			}
 			defer unlock()
 			if acc := a.current(); acc != nil {

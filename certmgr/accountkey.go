@@ -74,7 +74,7 @@ type keyChange struct{ from, to crypto.Signer }
 func (a *accounts) changeKey(ctx context.Context) (*account, error) {
 	unlock, err := a.working.lock(ctx, a.dir)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("another call that concerns the account has not returned: %w", err)
 	}
 	defer unlock()
 	in, cancel := context.WithTimeout(ctx, changeKeyTimeout)

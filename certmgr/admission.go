@@ -12,6 +12,9 @@ func (is *issuer) notBegun(ctx context.Context, a *attempt, req issueRequest, ca
 	if gone := is.offList(ctx, a.host); gone != nil {
 		return is.canceled(a, outcome{stage: StageQueue}, gone)
 	}
+	if is.tasks.isClosed() && errors.Is(cause, ErrClosed) {
+		return &refusal{kind: ErrClosed, host: a.host} // and not that the wait was in vain
+	}
 	if !errors.Is(cause, ErrBusy) || errors.Is(cause, ErrBackoff) || is.tasks.isClosed() {
 		return cause // the breaker's or Close's, and told by them
 	}

@@ -2,10 +2,8 @@ package certmgr
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -44,9 +42,6 @@ type callout struct {
 	since time.Time
 	queue []chan struct{} // of those who wait for its key; closed when their turn has come
 }
-
-// errCalloutPanic is wrapped by the error of a callback that panicked.
-var errCalloutPanic = errors.New("callback panicked")
 
 func newCallouts(name string, limit int) *callouts {
 	return &callouts{name: name, limit: limit, running: make(map[string]*callout)}
@@ -102,15 +97,6 @@ func callOut[T any](ctx context.Context, c *callouts, key string, f func(context
 	case <-late.C:
 		return zero, fmt.Errorf("%s for %q did not return: %w", c.name, key, ctx.Err())
 	}
-}
-
-// died is the error for a callback that panicked with r, or called
-// runtime.Goexit if r is nil.
-func (c *callouts) died(key string, r any) error {
-	if r == nil {
-		return fmt.Errorf("%s for %q: %w: runtime.Goexit", c.name, key, errCalloutPanic)
-	}
-	return fmt.Errorf("%s for %q: %w: %v\n%s", c.name, key, errCalloutPanic, r, debug.Stack())
 }
 
 // begin takes key when its turn has come.

@@ -145,9 +145,10 @@ func (p *policy) call(ctx context.Context, host string, decide HostPolicy) (stan
 		return answer{v, err, err != nil && isUndecided(err)}, nil // an error's methods are the user's code too
 	})
 	switch {
+	case errors.Is(err, context.Canceled) && context.Cause(ctx) == ErrClosed:
+		return notAllowed, &refusal{kind: ErrClosed, host: host}
 	case err != nil:
-		return notAllowed, &refusal{kind: ErrPolicy, host: host,
-			text: fmt.Sprintf("no answer within %v; the host is not refused, try again", policyTimeout), cause: err}
+		return notAllowed, &refusal{kind: ErrPolicy, host: host, text: noAnswer(err) + "; the host is not refused, try again", cause: err}
 	case a.undecided:
 		return notAllowed, a.err
 	case a.err != nil:
@@ -156,6 +157,17 @@ func (p *policy) call(ctx context.Context, host string, decide HostPolicy) (stan
 		return open, nil
 	}
 	return vetted, nil
+}
+
+// noAnswer says why a policy gave none.
+func noAnswer(err error) string {
+	switch {
+	case errors.Is(err, errCalloutPanic):
+		return "no answer, it did not return"
+	case errors.Is(err, ErrBusy):
+		return "it was not asked"
+	}
+	return fmt.Sprintf("no answer within %v", policyTimeout)
 }
 
 // isUndecided reports whether a policy's error says that it could not decide.

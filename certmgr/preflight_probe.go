@@ -102,7 +102,7 @@ func (f *preflight) askOne(ctx context.Context, host string, addr netip.Addr, p 
 	_, connecting := errors.AsType[errNotConnected](r.err)
 	if r.outcome == probeWrong && !r.ours && p.answer.unstored && !connecting && !isTimeout(r.err) {
 		r.outcome = probeUnknown // it may be a machine of the same fleet
-		r.text += " (the Cache did not take the answer in time, and another machine would look for it there)"
+		r.text += " (the Cache did not take the answer, and another machine would look for it there)"
 	}
 	return r
 }
@@ -209,9 +209,12 @@ func isClosed(err error) bool {
 		strings.Contains(text, "connection reset") || strings.Contains(text, "broken pipe")
 }
 
-// briefly returns the innermost cause of an error, in one line, or the first line
-// of what a callback did wrong. What comes from a peer is escaped by the caller.
+// briefly returns the innermost cause of an error, in one line, or what a callback
+// did wrong. What comes from a peer is escaped by the caller.
 func briefly(err error) string {
+	if death, ok := errors.AsType[*calloutDeath](err); ok {
+		return death.brief()
+	}
 	if !errors.Is(err, errCalloutPanic) && !errors.Is(err, ErrBusy) {
 		for cause := errors.Unwrap(err); cause != nil; cause = errors.Unwrap(cause) {
 			err = cause

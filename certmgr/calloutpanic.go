@@ -1,0 +1,70 @@
+package certmgr
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"runtime"
+	"strings"
+)
+
+// errCalloutPanic is wrapped by the error of a callback that panicked or ended its
+// goroutine.
+var errCalloutPanic = errors.New("callback panicked")
+
+// calloutDeath says in one line of bounded length how a callback came to its end
+// without returning, and where.
+type calloutDeath struct {
+	call  string // which callback, for what
+	what  string // what it did
+	where string // innermost function first; empty if that is not known
+}
+
+const (
+	maxPanicValue = 256
+	maxPanicTrace = 400
+)
+
+func (d *calloutDeath) Error() string {
+	if d.where == "" {
+		return d.brief()
+	}
+	return d.brief() + " (in " + d.where + ")"
+}
+
+func (d *calloutDeath) brief() string { return d.call + ": " + d.what }
+
+func (d *calloutDeath) Unwrap() error { return errCalloutPanic }
+
+// died is the error for a callback that panicked with r, or called
+// runtime.Goexit if r is nil. It is called by a deferred function of the
+// callback's goroutine.
+func (c *callouts) died(key string, r any) error {
+	d := &calloutDeath{call: oneLine(fmt.Sprintf("%s for %q", c.name, key), maxPanicValue), what: "callback called runtime.Goexit"}
+	if r != nil {
+		d.what = errCalloutPanic.Error() + ": " + oneLine(fmt.Sprint(r), maxPanicValue)
+		d.where = oneLine(panicTrace(), maxPanicTrace)
+	}
+	return d
+}
+
+// panicTrace returns the functions that the goroutine was in when it panicked, the
+// user's first. It may be called by a deferred function only.
+func panicTrace() string {
+	pcs := make([]uintptr, 64)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)])
+	var trace []string
+	for {
+		frame, more := frames.Next()
+		switch {
+		case frame.Function == "runtime.gopanic":
+			trace = trace[:0] // what came after it is the handling of the panic
+		case strings.HasPrefix(frame.Function, "runtime."): // how a fault becomes a panic
+		default:
+			trace = append(trace, fmt.Sprintf("%s %s:%d", path.Base(frame.Function), path.Base(frame.File), frame.Line))
+		}
+		if !more {
+			return strings.Join(trace, " < ")
+		}
+	}
+}
