@@ -197,7 +197,7 @@ func (m *Manager) HTTPHandler(fallback http.Handler) http.Handler {
 		m.init()
 		body, status, err := m.stages.httpToken(r.Context(), r.Host, token)
 		if err != nil {
-			http.Error(w, err.Error(), status)
+			http.Error(w, toStrangers(status), status) // err is for the operator
 			return
 		}
 		w.Header().Set("Content-Type", "application/octet-stream") // RFC 8555, 8.3

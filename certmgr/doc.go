@@ -79,6 +79,8 @@
 //   - HTTPHandler gives the answer of a live challenge for its own host only, as
 //     application/octet-stream (RFC 8555, section 8.3), has no cache read for what
 //     is not a token or has more than 200 bytes, and answers 503 if the Cache fails.
+//     Who gets no answer gets a fixed text, where autocert passes on the errors of
+//     HostPolicy and the Cache.
 //   - Each certificate has a fresh key, where autocert keeps one for ever; KeepKey
 //     keeps it.
 //   - Certificates are renewed when the CA suggests (RFC 9773), where autocert goes

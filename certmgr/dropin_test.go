@@ -198,7 +198,7 @@ func TestPolicysErrorIsUnchanged(t *testing.T) {
 	}
 	w := httptest.NewRecorder()
 	m.HTTPHandler(nil).ServeHTTP(w, httptest.NewRequest("GET", "http://example.com/.well-known/acme-challenge/x", nil))
-	if w.Code != http.StatusForbidden || strings.TrimSpace(w.Body.String()) != refused.Error() {
+	if w.Code != http.StatusForbidden || strings.Contains(w.Body.String(), refused.Error()) { // it is not for strangers
 		t.Errorf("HTTPHandler: %d %q", w.Code, w.Body)
 	}
 }

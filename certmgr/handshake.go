@@ -232,12 +232,16 @@ func (s *stages) permit(ctx context.Context, host string) (g grant, refused bool
 	return grant{standing: st, policyYes: now}, false, nil
 }
 
-// allowed is permit for challenges, which only want to know.
+// allowed is permit for challenges, which only want to know. What keeps the policy
+// from deciding is told to the operator: who asks by http-01 is told nothing of it.
 func (s *stages) allowed(ctx context.Context, host string) error {
 	if s.tasks.isClosed() {
 		return &refusal{kind: ErrClosed, host: host}
 	}
-	_, _, err := s.permit(ctx, host)
+	_, refused, err := s.permit(ctx, host)
+	if err != nil && !refused {
+		s.policy.report(host, err)
+	}
 	return err
 }
 

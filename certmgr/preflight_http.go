@@ -118,8 +118,8 @@ func exchangeHTTP(ctx context.Context, conn net.Conn, host string, at *url.URL) 
 	}
 }
 
-// describeReply says what answered. An error of HTTPHandler says itself what is
-// wrong: a proxy that changes the Host, say.
+// describeReply says what answered. The text of an HTTPHandler tells that a Manager
+// did.
 func describeReply(res *http.Response, body []byte) string {
 	text := fmt.Sprintf("status %d", res.StatusCode)
 	if res.StatusCode == http.StatusOK {
@@ -129,7 +129,7 @@ func describeReply(res *http.Response, body []byte) string {
 		text += fmt.Sprintf(` from "%s"`, oneLine(server, maxServerText))
 	}
 	if line, _, _ := bytes.Cut(body, []byte("\n")); bytes.HasPrefix(line, []byte("certmgr: ")) {
-		text += ": " + oneLine(string(line), maxOwnText)
+		text += ": " + oneLine(string(line), maxOwnText) + hintFor(string(line))
 	}
 	return text
 }

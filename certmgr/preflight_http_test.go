@@ -73,7 +73,7 @@ var httpCases = []httpCase{
 			r.Host = "internal.example.net" // a proxy's doing
 			h.ServeHTTP(w, r)
 		})))
-	}, "status 403: certmgr: host not allowed: internal.example.net", false},
+	}, "status 403: certmgr: host not allowed (is the Host changed on the way, by a proxy?)", false},
 	{"to another host", on80(redirect("http://www.example.com/x")), `redirects to "http://www.example.com/x", not followed`, true},
 	{"to another port", on80(redirect("http://a.example.com:8080PATH")), `redirects to "http://a.example.com:8080/.well-known/acme-challenge/`, false},
 	{"to another scheme", on80(redirect("gopher://a.example.com/")), `CAs follow http on port 80 and https on port 443 only`, false},
