@@ -1,0 +1,283 @@
+#!/usr/bin/env bash
+# Proves that a release can be made of what is committed, and that anybody can get
+# it: makes one in a scratch clone, has the go command build the module zips from
+# its tags, and uses them from empty directories as the README says.
+#
+#	bash scripts/try-release.sh [DIR]
+#
+# With DIR, which must not exist, the core module is left there as users get it.
+# The module cache of whoever runs this is read, and never written to.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+clone=$scratch/clone
+
+export GOWORK=off
+module=$(go list -m)
+private=${module%/*}
+machine_proxies=file://$(go env GOMODCACHE)/cache/download,$(go env GOPROXY)
+# Nothing of ours is known to the checksum database yet; all else is verified.
+GONOSUMDB=$private$(go env GONOSUMDB | sed 's/^./,&/')
+export GONOSUMDB
+export GOFLAGS=-modcacherw # so that the scratch directory can be removed
+
+fail() {
+	printf 'try-release: %s\n' "$*" >&2
+	exit 1
+}
+
+# The next version after those that CHANGELOG.md knows.
+next_version() {
+	local last
+	last=$(sed -nE 's/^## \[([0-9]+\.[0-9]+)\.[0-9]+\].*/\1/p' CHANGELOG.md | sort --version-sort | tail -n 1)
+	if [[ -n $last ]]; then
+		echo "v${last%.*}.$((${last#*.} + 1)).0"
+	else
+		echo v0.1.0
+	fi
+}
+
+clone_repository() {
+	git clone --quiet . "$clone" 2>/dev/null
+	git -C "$clone" switch --quiet --force-create main "$(git rev-parse HEAD)"
+	git -C "$clone" config user.name Release
+	git -C "$clone" config user.email release@example.com
+	git -C "$clone" config commit.gpgSign false
+	git -C "$clone" config tag.gpgSign false
+	if ! grep -A 2 -xF '## [Unreleased]' "$clone/CHANGELOG.md" | grep -qE '^(- |### )'; then
+		# Just after a release there is nothing to release.
+		sed -i 's/^## \[Unreleased\]$/&\n\n- Tried a release./' "$clone/CHANGELOG.md"
+		git -C "$clone" commit --quiet --all --message 'CHANGELOG: something to release'
+	fi
+}
+
+# state prints what a release changes in the clone.
+state() {
+	git -C "$clone" status --porcelain
+	git -C "$clone" symbolic-ref HEAD
+	git -C "$clone" for-each-ref --format='%(refname) %(objectname)'
+	git -C "$clone" worktree list
+}
+
+# refused WHY COMMAND... fails unless the command fails, says WHY and changes nothing.
+refused() {
+	local why=$1 before output
+	shift
+	before=$(state)
+	if output=$("$@" 2>&1); then
+		fail "should have been refused ($why): $*"
+	fi
+	[[ $output == *"$why"* ]] || fail "\"$why\" is missing in: $output"
+	[[ $(state) == "$before" ]] || fail "changed the clone, though it failed: $*"
+}
+
+# What must not be released is not, and a release that breaks off leaves nothing.
+try_refusals() {
+	local release=(bash "$clone/scripts/release.sh") nested=certmgr/prommetrics/$version bad ref
+	for bad in '' 0.1.0 v0.1 v0.01.0 v2.0.0 v0.1.0-rc.1; do
+		refused 'want vX.Y.Z' "${release[@]}" "$bad"
+	done
+	refused 'give the version' "${release[@]}"
+
+	touch "$clone/left-over"
+	refused 'has changes' "${release[@]}" "$version"
+	rm "$clone/left-over"
+
+	git -C "$clone" switch --quiet --create aside
+	refused 'on branch main' "${release[@]}" "$version"
+	git -C "$clone" switch --quiet main
+	git -C "$clone" branch --quiet --delete aside
+
+	git -C "$clone" tag "$nested"
+	refused 'exists' "${release[@]}" "$version"
+	git -C "$clone" tag --delete "$nested" >/dev/null
+
+	git -C "$clone" tag v1.99.0
+	refused 'is older than' "${release[@]}" "$version"
+	git -C "$clone" tag --delete v1.99.0 >/dev/null
+
+	for ref in HEAD "refs/tags/$version" "refs/tags/$nested" refs/heads/main; do
+		refused 'as it was' breaking_at "$ref" "${release[@]}" "$version"
+	done
+}
+
+# breaking_at REF COMMAND... runs the command with a git that refuses to set REF.
+breaking_at() {
+	mkdir -p "$scratch/hooks"
+	cat >"$scratch/hooks/reference-transaction" <<END
+#!/bin/sh
+test "\$1" != prepared || ! grep -qE '[1-9a-f][0-9a-f]* $1\$'
+END
+	chmod +x "$scratch/hooks/reference-transaction"
+	shift
+	GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=core.hooksPath GIT_CONFIG_VALUE_0=$scratch/hooks "$@"
+}
+
+# from_clone ARGUMENTS... runs the go command, to which the clone is the repository.
+from_clone() {
+	GOPROXY=direct GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0="url.file://$clone.insteadOf" GIT_CONFIG_VALUE_0="https://$module" \
+		go "$@"
+}
+
+# make_zips makes the module zips of the release, under $scratch/published, which
+# is then laid out as a module proxy. The go command finds the tags, as it will in
+# the real repository, and checks file names and sizes. It does the same for the
+# modules that are not published, for somebody may yet ask for a commit of theirs.
+make_zips() {
+	local tag file modules=()
+	for tag in $(git -C "$clone" tag --points-at main); do
+		tag=/$tag # now a slash precedes the version in any case
+		modules+=("$module${tag%/*}@$version")
+	done
+	cd "$scratch"
+	GOMODCACHE=$scratch/published from_clone mod download "${modules[@]}"
+
+	modules=()
+	for file in $(git -C "$clone" ls-files -- '*/go.mod'); do
+		modules+=("$module/${file%/go.mod}@$(git -C "$clone" rev-parse HEAD)")
+	done
+	GOMODCACHE=$scratch/every from_clone mod download "${modules[@]}"
+	cd "$clone"
+	find "$scratch/published/cache/download" -name '*.zip' -printf '%P: %s bytes\n'
+}
+
+# fragment HEADING N prints the Nth piece of Go code in that section of the README.
+fragment() {
+	local code
+	code=$(awk -v heading="## $1" -v want="$2" '
+		/^## / { inside = $0 == heading }
+		inside && $0 == "```go" { on = ++n == want; next }
+		$0 == "```" { on = 0 }
+		on' "$clone/README.md")
+	[[ -n $code ]] || fail "README.md has no piece $2 of Go code under \"$1\""
+	printf '%s\n' "$code"
+}
+
+# get PACKAGE makes an empty module and gets the package, as the README says.
+get() {
+	local dir
+	grep -qE "^go get $1( |\$)" "$clone/README.md" || fail "README.md has no line \"go get $1\""
+	dir=$(mktemp -d -p "$scratch")
+	cd "$dir"
+	go mod init example.com/outside 2>/dev/null
+	go get "$1"
+	grep -q "^\s*\(require \)\?$module.* $version" go.mod || fail "got another version than $version: $(cat go.mod)"
+}
+
+# A server, a server that used autocert before, and a test.
+use_core() {
+	get "$module/certmgr"
+	mkdir server swapped
+	cat >server/main.go <<END
+package main
+
+import (
+	"context"
+	"log"
+	"net/http"
+
+	"$module/certmgr"
+)
+
+func main() { serve(context.Background(), http.NotFoundHandler()) }
+
+func serve(ctx context.Context, handler http.Handler) {
+$(fragment 'Swap it in' 2)
+}
+END
+	cat >swapped/main.go <<END
+package main
+
+import (
+	"log"
+	"net/http"
+)
+
+$(fragment 'Swap it in' 1)
+
+func main() {
+	m := &autocert.Manager{
+		Cache:      autocert.DirCache("certs"),
+		Prompt:     autocert.AcceptTOS,
+		HostPolicy: autocert.HostWhitelist("example.org", "www.example.org"),
+	}
+	server := &http.Server{Addr: ":https", TLSConfig: m.TLSConfig()}
+	log.Fatal(server.ListenAndServeTLS("", ""))
+}
+END
+	cat >server/main_test.go <<END
+package main
+
+import (
+	"crypto/tls"
+	"testing"
+
+	"golang.org/x/crypto/acme"
+
+	"$module/certmgr"
+	"$module/certmgr/acmetest"
+)
+
+func TestServer(t *testing.T) {
+$(fragment 'Test your own server' 1)
+	defer m.Close()
+	if _, err := m.GetCertificate(&tls.ClientHelloInfo{ServerName: "example.com"}); err != nil {
+		t.Fatal(err)
+	}
+}
+END
+	go build -o "$scratch/bin/" ./...
+	go vet ./...
+	go test ./...
+}
+
+# What the README shows of events, status page and metrics, with the nested module.
+use_prommetrics() {
+	get "$module/certmgr/prommetrics"
+	cat >main.go <<END
+package main
+
+import (
+	"log"
+	"log/slog"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"$module/certmgr"
+	"$module/certmgr/prommetrics"
+	"$module/certmgr/status"
+)
+
+func main() {
+	m := &certmgr.Manager{Hosts: certmgr.MustAllowlist("login.example.com")}
+	observe(m, slog.Default(), os.Stderr, http.NewServeMux())
+}
+
+func observe(m *certmgr.Manager, logger *slog.Logger, file *os.File, internal *http.ServeMux) {
+$(fragment 'See what happens' 1)
+}
+END
+	go build -o "$scratch/bin/" .
+	go vet .
+	"$scratch/bin/outside"
+}
+
+version=$(next_version)
+clone_repository
+try_refusals
+bash "$clone/scripts/release.sh" "$version" >/dev/null
+[[ -z $(git -C "$clone" status --porcelain) ]] || fail 'the release left changes in the clone'
+make_zips
+
+export GOMODCACHE=$scratch/modcache
+export GOPROXY=file://$scratch/published/cache/download,$machine_proxies
+(use_core)
+(use_prommetrics)
+if (($# > 0)); then
+	cp -r "$scratch/published/$module@$version" "$1"
+fi
