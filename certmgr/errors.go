@@ -207,7 +207,7 @@ func oneLine(s string, max int) string {
 	if max <= 0 {
 		return ""
 	}
-	if len(s) > 4*max {
+	if len(s)/4 > max { // 4*max may overflow
 		s = s[:4*max]
 	}
 	clean := true

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"strings"
 	"testing"
@@ -19,7 +20,7 @@ import (
 func TestOneLineKeepsAnyBound(t *testing.T) {
 	texts := []string{"", "a", "abcd", strings.Repeat("a", 5000), strings.Repeat("€", 400), strings.Repeat("\n\x00\xff", 400), "\u202e\u202e"}
 	for _, text := range texts {
-		for _, bound := range []int{-1 << 62, -1000, -1, 0, 1, 2, 3, 4, 5, 6, 7, 100, maxErrorText, 1 << 40} {
+		for _, bound := range []int{math.MinInt / 2, -1000, -1, 0, 1, 2, 3, 4, 5, 6, 7, 100, maxErrorText, math.MaxInt} {
 			for name, got := range map[string]string{
 				"oneLine":  oneLine(text, bound),
 				"withTail": withTail(text, "; next attempt 2026-11-22T03:04:05Z", bound),
@@ -54,7 +55,7 @@ func TestErrorTextsNeverPanic(t *testing.T) {
 	for name, cause := range causes {
 		t.Run(name, func(t *testing.T) {
 			errs := []error{
-				&IssuanceError{Err: cause}, &IssuanceError{Host: long, CA: long, Attempts: 1 << 62, RetryAt: time.Now(), Err: cause},
+				&IssuanceError{Err: cause}, &IssuanceError{Host: long, CA: long, Attempts: math.MaxInt, RetryAt: time.Now(), Err: cause},
 				&refusal{kind: ErrBackoff, cause: cause}, &refusal{kind: ErrBackoff, host: long, text: long, since: time.Now(), cause: cause},
 				&operatorError{what: long, causes: []error{cause}}, &diagnosis{cause, new(PreflightError)},
 				&diagnosis{errors.New(long), &PreflightError{Host: long}},

@@ -61,6 +61,9 @@ func alertRules(t *testing.T) map[string]string {
 }
 
 func TestEachAlertSaysWhatToDo(t *testing.T) {
+	if _, err := os.Stat(filepath.Join("..", "..", "docs", "runbook.md")); os.IsNotExist(err) {
+		t.Skip("the runbook is part of the core module, and this one is not in a checkout")
+	}
 	var headings []string
 	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(readFile(t, "..", "..", "docs", "runbook.md"), -1) {
 		headings = append(headings, strings.ToLower(strings.TrimSpace(m[1])))
