@@ -9,7 +9,8 @@
 //
 // # Subjects
 //
-//   - certmgr: a Manager with its defaults and an Allowlist.
+//   - certmgr: a Manager with an Allowlist and its defaults, but for a HandshakeWait
+//     that no measurement reaches.
 //   - autocert: a Manager with its defaults and HostWhitelist.
 //   - certmagic: on demand, with a DecisionFunc that looks in a map, and without
 //     its own limit of 10 certificates in 10 seconds, which is all that the issue

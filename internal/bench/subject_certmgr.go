@@ -11,6 +11,10 @@ import (
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
+// handshakeWait is longer than by default, so that a machine that stands still
+// for 10 s fails no measurement. It is a bound, and slows nothing down.
+const handshakeWait = childTimeout
+
 // certmgrSubject is certmgr with its defaults.
 type certmgrSubject struct {
 	cache   cache.Memory
@@ -37,6 +41,8 @@ func (s *certmgrSubject) start(site site) error {
 		Cache:  &s.cache,
 		Client: &acme.Client{DirectoryURL: site.ca.URL, HTTPClient: site.httpClient()},
 		Audit:  func(context.Context, certmgr.Event) {},
+
+		HandshakeWait: handshakeWait,
 	}
 	if site.policy != nil {
 		s.manager.HostPolicy = site.policy
