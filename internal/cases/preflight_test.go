@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,17 +92,17 @@ func TestCallbackThatHeedsItsContextIsNotBusy(t *testing.T) {
 	table.Run(t, "H03/policy asked again at once", func(t *T) {
 		for range 10 {
 			bubble(t, func(t *T, w *world) {
-				slow := true
+				var hurried atomic.Bool
 				w.m.Hosts, w.m.HandshakeWait = nil, -1
 				w.m.HostPolicy = func(ctx context.Context, _ string) error {
-					if slow {
+					if !hurried.Load() {
 						<-ctx.Done()
 						return ctx.Err()
 					}
 					return nil
 				}
 				w.get(host)
-				slow = false
+				hurried.Store(true)
 				if _, err := w.get(host); !errors.Is(err, certmgr.ErrInFlight) {
 					t.Errorf("after a policy that was late: [%s] %v, want ErrInFlight", sentinels(err), err)
 				}
