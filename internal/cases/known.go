@@ -101,8 +101,6 @@ func knownFailures() []knownFailure {
 		{"cases", "B59/order 2 times", "404 for an order that was finalized costs its certificate"},
 		{"cases", "B59/order 4 times", "404 for an order that was finalized costs its certificate"},
 		{"cases", "B62/other host", "the URL that the directory led to and that answered is not named"},
-		{"cases", "H04/10m0s late", "a key change that the CA carries out late loses the account"},
-		{"cases", "H04/20s late", "a key change that the CA carries out late loses the account"},
 		{"cases", "H06/detail", "the CA's reply is kept whole for each host that failed"},
 		{"cases", "H06/header", "the CA's reply is kept whole for each host that failed"},
 		{"cases", "H06/link header", "the CA's reply is kept whole for each host that failed"},

@@ -65,6 +65,7 @@ func TestPreflightLeavesTheCacheToTheChallenge(t *testing.T) {
 	}{
 		"no preflight":               {certmgr.PreflightOff, false},
 		"cache that ignores context": {certmgr.PreflightReport, false},
+		"cache that heeds context":   {certmgr.PreflightReport, true},
 		"enforced":                   {certmgr.PreflightEnforce, false},
 	} {
 		table.Run(t, "H03/"+name, func(t *T) {
