@@ -140,5 +140,6 @@ func knownFailures() []knownFailure {
 		{"certmgr", "B25/renewal after 2 failures", "what is overdue waits on by the monotonic clock, and then the scheduler spins"},
 		{"certmgr", "B25/renewal after 30 failures", "as after 2 failures"},
 		{"certmgr", "B25/renewal after 5 failures", "as after 2 failures"},
+		{"integration", "B24/HTTP/3", "a session is resumed although its host was removed"},
 	}
 }

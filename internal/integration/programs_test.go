@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	servers.dir = dir
-	code := m.Run()
+	code := table.Main(m)
 	os.RemoveAll(dir)
 	os.Exit(code)
 }

@@ -1,0 +1,152 @@
+package integration
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/cache"
+	"github.com/nostall/nostall/internal/cases"
+)
+
+// table knows the cases of this package that are known to fail.
+var table = cases.For("integration")
+
+// B54: servers of HTTP/3 take their tls.Config from a Manager, each in its way
+// (quic-go/quic-go#763, #2514, caddyserver/certmagic#230). A first visitor has a
+// certificate issued, and whoever must not be served is refused.
+func TestHTTP3ServersTakeAnyConfig(t *testing.T) {
+	for name, config := range map[string]func(m *certmgr.Manager) *tls.Config{
+		"TLSConfig":          func(m *certmgr.Manager) *tls.Config { return m.TLSConfig() },
+		"ConfigureTLSConfig": func(m *certmgr.Manager) *tls.Config { return http3.ConfigureTLSConfig(m.TLSConfig()) },
+		"GetCertificate":     func(m *certmgr.Manager) *tls.Config { return &tls.Config{GetCertificate: m.GetCertificate} },
+	} {
+		table.Run(t, "B54/"+name, func(t *cases.T) {
+			m, ca := newHTTP3Manager(t)
+			addr := serveHTTP3(t, config(m))
+			if _, err := visitHTTP3(t, addr, www, &tls.Config{RootCAs: ca.Roots()}); err != nil {
+				t.Fatalf("the first visitor gets %v", err)
+			}
+			for _, host := range []string{"bad.example.com", "other.example.com"} {
+				if _, err := visitHTTP3(t, addr, host, &tls.Config{RootCAs: ca.Roots()}); !refused(err) {
+					t.Errorf("%s: %v, want an alert", host, err)
+				}
+			}
+			m.Hosts.Remove(www)
+			if _, err := visitHTTP3(t, addr, www, &tls.Config{RootCAs: ca.Roots()}); !refused(err) {
+				t.Errorf("after the host was removed: %v, want an alert", err)
+			}
+		})
+	}
+}
+
+// B24 by QUIC: resumption does not ask for a certificate.
+func TestARemovedHostIsNotResumedByHTTP3(t *testing.T) {
+	table.Run(t, "B24/HTTP/3", func(t *cases.T) {
+		m, ca := newHTTP3Manager(t)
+		addr := serveHTTP3(t, m.TLSConfig())
+		client := &tls.Config{RootCAs: ca.Roots(), ClientSessionCache: tls.NewLRUClientSessionCache(4)}
+		_, err := visitHTTP3(t, addr, www, client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for resumed := false; !resumed; { // a ticket may come after the page
+			if resumed, err = visitHTTP3(t, addr, www, client); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m.Hosts.Remove(www)
+		if _, err := visitHTTP3(t, addr, www, client); err == nil {
+			t.Error("a client that was there before is served")
+		}
+	})
+}
+
+const www = "www.example.com"
+
+// newHTTP3Manager returns a Manager that allows www.example.com, which gets a
+// certificate, and bad.example.com, which does not.
+func newHTTP3Manager(t *cases.T) (*certmgr.Manager, *acmetest.Server) {
+	ca := acmetest.NewMemoryServer()
+	t.Cleanup(ca.Close)
+	m := &certmgr.Manager{
+		Prompt:        certmgr.AcceptTOS,
+		Cache:         new(cache.Memory),
+		Hosts:         certmgr.MustAllowlist(www, "bad.example.com"),
+		Client:        &acme.Client{DirectoryURL: ca.URL, HTTPClient: ca.Client()},
+		Audit:         new(record).hook,
+		HandshakeWait: timeout,
+	}
+	t.Cleanup(func() { m.Close() })
+	ca.Resolve("*", acmetest.Target{TLSConfig: m.TLSConfig()})
+	ca.FailValidation("bad.example.com", "", acmetest.Problem{Type: "dns"})
+	return m, ca
+}
+
+// serveHTTP3 runs a server and returns its address.
+func serveHTTP3(t *cases.T, config *tls.Config) net.Addr {
+	t.Helper()
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http3.Server{TLSConfig: config, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, r.Proto)
+	})}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		server.Serve(conn)
+	}()
+	t.Cleanup(func() {
+		server.Close()
+		conn.Close()
+		<-done
+	})
+	return conn.LocalAddr()
+}
+
+// visitHTTP3 gets a page of host from the server at addr by a connection of its own,
+// and reports whether that resumed a session.
+func visitHTTP3(t *cases.T, addr net.Addr, host string, client *tls.Config) (resumed bool, err error) {
+	t.Helper()
+	transport := &http3.Transport{
+		TLSClientConfig: client,
+		QUICConfig:      &quic.Config{HandshakeIdleTimeout: timeout},
+		Dial: func(ctx context.Context, _ string, tc *tls.Config, qc *quic.Config) (*quic.Conn, error) {
+			return quic.DialAddrEarly(ctx, addr.String(), tc, qc)
+		},
+	}
+	defer transport.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host+"/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := transport.RoundTrip(req)
+	if err != nil {
+		return false, err
+	}
+	defer res.Body.Close()
+	if body, err := io.ReadAll(res.Body); err != nil || string(body) != "HTTP/3.0" {
+		t.Errorf("the page is %q, error %v", body, err)
+	}
+	return res.TLS.DidResume, nil
+}
+
+// refused reports whether err is the alert of a server that has no certificate.
+func refused(err error) bool {
+	transport, ok := errors.AsType[*quic.TransportError](err)
+	return ok && transport.ErrorCode.IsCryptoError()
+}
