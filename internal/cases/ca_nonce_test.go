@@ -54,31 +54,3 @@ func TestAnOddNewNonceIsUsedOrNamed(t *testing.T) {
 		})
 	})
 }
-
-// B68: front ends of a CA do not share their nonces (letsencrypt/boulder#2809,
-// diafygi/acme-tiny#287, nginx/nginx-acme#47, esnet/acme-proxy#11). Requests are
-// repeated with other nonces, within a bound.
-func TestBadNonceIsRepeatedWithinABound(t *testing.T) {
-	table.Run(t, "B68", func(t *T) {
-		t.Run("for half of them", func(t *T) {
-			bubble(t, func(t *T, w *world) {
-				w.ca.BadNonceRate(0.5)
-				mustObtain(t, w, host)
-				if n := w.newOrders(); n != 1 {
-					t.Errorf("%d orders, want 1", n)
-				}
-			})
-		})
-		t.Run("for all", func(t *T) {
-			bubble(t, func(t *T, w *world) {
-				w.ca.BadNonceRate(1)
-				if _, err := w.get(host); err == nil {
-					t.Error("no error")
-				}
-				if n := w.ca.Count(acmetest.NewAccount); n > 20 {
-					t.Errorf("%d requests to newAccount in one attempt", n)
-				}
-			})
-		})
-	})
-}
