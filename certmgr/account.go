@@ -25,19 +25,19 @@ type account struct {
 
 // accounts registers the one account of a Manager once, whoever asks.
 type accounts struct {
-	m       *Manager
-	ca      *acmeclient.CA
-	dir     string        // directory URL
-	key     crypto.Signer // Manager.Client.Key; nil: kept in the cache
-	store   *store
-	tasks   *tasks
-	audit   *auditor
-	prompt  *callouts
-	calls   *callouts // registrations
-	changes *callouts // of the key
-	updates *callouts // of the contact
-	flight  *flight[*account]
-	working keyLock // one registration or change of the key at a time
+	settings *settings
+	ca       *acmeclient.CA
+	dir      string        // directory URL
+	key      crypto.Signer // Manager.Client.Key; nil: kept in the cache
+	store    *store
+	tasks    *tasks
+	audit    *auditor
+	prompt   *callouts
+	calls    *callouts // registrations
+	changes  *callouts // of the key
+	updates  *callouts // of the contact
+	flight   *flight[*account]
+	working  keyLock // one registration or change of the key at a time
 
 	mu       sync.Mutex
 	ready    *account
@@ -166,7 +166,7 @@ func (a *accounts) register(ctx context.Context) (*account, error) {
 	if state == unsaved {
 		a.saveOrLater(ctx, acc)
 	}
-	if exists && a.m.Email != "" {
+	if exists && a.settings.email != "" {
 		a.updateContact()
 	}
 	return acc, nil
@@ -174,9 +174,9 @@ func (a *accounts) register(ctx context.Context) (*account, error) {
 
 // enroll makes the account of client's key, or reports that it exists.
 func (a *accounts) enroll(ctx context.Context, client *acme.Client, agreed bool) (exists bool, err error) {
-	req := &acme.Account{ExternalAccountBinding: a.m.ExternalAccountBinding}
-	if a.m.Email != "" {
-		req.Contact = []string{"mailto:" + a.m.Email}
+	req := &acme.Account{ExternalAccountBinding: a.settings.externalAccountBinding}
+	if a.settings.email != "" {
+		req.Contact = []string{"mailto:" + a.settings.email}
 	}
 	_, err = client.Register(ctx, req, func(string) bool { return agreed })
 	if isAccountExists(err) {
@@ -271,7 +271,7 @@ func (a *accounts) changeContact(ctx context.Context, client *acme.Client) (chan
 	if err != nil {
 		return false, fmt.Errorf("looking up the account: %w", acmeclient.Cause(err))
 	}
-	contact := []string{"mailto:" + a.m.Email}
+	contact := []string{"mailto:" + a.settings.email}
 	if slices.EqualFunc(known.Contact, contact, strings.EqualFold) {
 		return false, nil
 	}
@@ -286,7 +286,7 @@ func (a *accounts) askTerms(ctx context.Context, terms string) (bool, error) {
 	if terms == "" {
 		return false, nil
 	}
-	prompt := a.m.Prompt
+	prompt := a.settings.prompt
 	if prompt == nil {
 		return false, fmt.Errorf("the CA's terms of service at %s have to be accepted; set Manager.Prompt, for example to AcceptTOS", terms)
 	}
@@ -297,7 +297,7 @@ func (a *accounts) registerHint(dir acme.Directory, agreed bool) string {
 	switch {
 	case dir.Terms != "" && !agreed:
 		return " (Manager.Prompt did not accept the terms of service at " + dir.Terms + ")"
-	case dir.ExternalAccountRequired && a.m.ExternalAccountBinding == nil:
+	case dir.ExternalAccountRequired && a.settings.externalAccountBinding == nil:
 		return " (the CA needs Manager.ExternalAccountBinding)"
 	}
 	return ""

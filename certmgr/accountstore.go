@@ -115,7 +115,7 @@ func (a *accounts) getKey(ctx context.Context, name string) (crypto.Signer, erro
 }
 
 func (a *accounts) getEntry(ctx context.Context, name string) ([]byte, error) {
-	if a.m.Cache != nil {
+	if a.settings.cache != nil {
 		return a.store.get(ctx, name)
 	}
 	a.mu.Lock()
@@ -131,7 +131,7 @@ func (a *accounts) putKey(ctx context.Context, name string, key crypto.Signer) e
 	if err := encodeKey(&buf, key); err != nil {
 		return fmt.Errorf("account key: %w", err)
 	}
-	if a.m.Cache != nil {
+	if a.settings.cache != nil {
 		if err := a.store.put(ctx, name, buf.Bytes()); err != nil {
 			return fmt.Errorf("account key: %w", err)
 		}
@@ -152,7 +152,7 @@ func (a *accounts) deleteNext(ctx context.Context, key crypto.Signer) {
 	if next, err := a.getKey(ctx, nextAccountCacheKey); err != nil || next == nil || !sameKey(next, key) {
 		return
 	}
-	if a.m.Cache != nil {
+	if a.settings.cache != nil {
 		a.store.delete(ctx, nextAccountCacheKey)
 		return
 	}

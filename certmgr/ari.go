@@ -61,11 +61,11 @@ func (r *renewals) ask(ctx context.Context, sub subject) {
 	switch {
 	case cert == nil:
 		return
-	case !cert.usable(now), s.memory.isRefused(sub.host()) && s.m.listed(sub.host()) == notAllowed:
+	case !cert.usable(now), s.memory.isRefused(sub.host()) && s.settings.listed(sub.host()) == notAllowed:
 		r.askAt(cert, now.Add(jitter(askEvery))) // the clock may be wrong, the policy may change its mind
 		return
 	}
-	if s.m.listed(sub.host()) == notAllowed && !s.memory.isVetted(sub.host()) {
+	if s.settings.listed(sub.host()) == notAllowed && !s.memory.isVetted(sub.host()) {
 		if _, ok := r.permitted(ctx, sub.host()); !ok {
 			return // it was on the list, and the policy does not know it
 		}

@@ -39,10 +39,10 @@ const maxRetryAfter = 24 * time.Hour
 const minBackoff = time.Second
 
 // backoffFor returns the wait after the given number of failures in a row.
-func (m *Manager) backoffFor(failures int) time.Duration {
+func (set *settings) backoffFor(failures int) time.Duration {
 	d := defaultBackoff(failures)
-	if n := len(m.Backoff); n > 0 {
-		d = m.Backoff[min(failures, n)-1]
+	if n := len(set.backoff); n > 0 {
+		d = set.backoff[min(failures, n)-1]
 	}
 	return jitter(max(d, minBackoff))
 }

@@ -21,7 +21,7 @@ func BenchmarkScheduler(b *testing.B) {
 			var add, due time.Duration
 			var bytes uint64
 			for b.Loop() {
-				s := &stages{m: new(Manager), now: func() time.Time { return now }, tasks: newTasks(), progress: new(progress)}
+				s := &stages{settings: newSettings(new(Manager)), now: func() time.Time { return now }, tasks: newTasks(), progress: new(progress)}
 				s.tasks.close() // nothing runs: the scheduler alone is measured
 				r := newRenewals(s)
 				before := heapInUse()

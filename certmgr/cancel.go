@@ -20,7 +20,7 @@ func (is *issuer) offList(ctx context.Context, host string) *refusal {
 	if why, ok := context.Cause(ctx).(*refusal); ok && why.kind == ErrHostNotAllowed {
 		return why
 	}
-	if is.m.HostPolicy != nil || is.m.listed(host) != notAllowed {
+	if is.settings.hostPolicy != nil || is.settings.listed(host) != notAllowed {
 		return nil
 	}
 	return takenOff(host, "", nil)
@@ -29,7 +29,7 @@ func (is *issuer) offList(ctx context.Context, host string) *refusal {
 // canceled ends an issuance that is not wanted any more, and returns what those get
 // who wait for it. It is no failure: nothing is held back by it.
 func (is *issuer) canceled(a *attempt, out outcome, why *refusal) error {
-	e := Event{Kind: EventIssueCanceled, Decision: Refused, Rule: is.m.decider(), Stage: out.stage, OrderURL: out.order,
+	e := Event{Kind: EventIssueCanceled, Decision: Refused, Rule: is.settings.decider(), Stage: out.stage, OrderURL: out.order,
 		Reason: why.text, Err: why.cause}
 	if !a.began.IsZero() {
 		e.Duration = is.now().Sub(a.began)

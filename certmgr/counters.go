@@ -34,9 +34,9 @@ func (c *counter) load() uint64 {
 // handshakes counts how handshakes end, without a lock, and reports those that
 // were refused: one event a minute for each result, whatever scanners do.
 type handshakes struct {
-	m       *Manager
-	audit   *auditor
-	results [resultCount]struct {
+	settings *settings
+	audit    *auditor
+	results  [resultCount]struct {
 		total counter
 		since atomic.Int64  // the last event, in Unix nanoseconds; 0: there was none
 		told  atomic.Uint64 // of total, in events
@@ -72,7 +72,7 @@ func (h *handshakes) report(r result, e Event) {
 		return
 	}
 	e.Kind, e.Result, e.Count = EventRefused, HandshakeResults()[r], int(n)
-	e.Decision, e.Rule = r.decision(h.m)
+	e.Decision, e.Rule = r.decision(h.settings)
 	h.audit.emit(e)
 }
 

@@ -11,7 +11,7 @@ import (
 func (is *issuer) saveFailure(ctx context.Context, sub subject, rec *failure) {
 	// Anyone can have a policy that allows every host fail for names of their
 	// own, without end: those are remembered in memory alone, which has a cap.
-	if is.m.Cache == nil || rec.standing == open && is.m.listed(sub.host()) == notAllowed {
+	if is.settings.cache == nil || rec.standing == open && is.settings.listed(sub.host()) == notAllowed {
 		return
 	}
 	key, record := newFailureRecord(sub, rec)
@@ -28,7 +28,7 @@ func (is *issuer) saveFailure(ctx context.Context, sub subject, rec *failure) {
 // Cache too, so that the cap holds for both.
 func (is *issuer) remember(sub subject, rec *failure) {
 	evicted, dropped := is.failures.put(sub, rec, is.now())
-	if !dropped || is.m.Cache == nil {
+	if !dropped || is.settings.cache == nil {
 		return
 	}
 	key := evicted.cacheKey()

@@ -215,18 +215,17 @@ func (c *call[V]) getStage() Stage {
 // waiters bounds the handshakes that wait, over all calls; half of the bound
 // is the most that one call may have, so that one host cannot use it up.
 type waiters struct {
-	limit func() int
+	limit int
 
 	mu sync.Mutex
 	n  int
 }
 
 func (w *waiters) enter(perCall *atomic.Int32) error {
-	limit := w.limit()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.n >= limit || int(perCall.Load()) >= max(1, limit/2) {
-		return &refusal{kind: ErrBusy, text: fmt.Sprintf("%d handshakes wait already (MaxWaiting %d)", w.n, limit)}
+	if w.n >= w.limit || int(perCall.Load()) >= max(1, w.limit/2) {
+		return &refusal{kind: ErrBusy, text: fmt.Sprintf("%d handshakes wait already (MaxWaiting %d)", w.n, w.limit)}
 	}
 	w.n++
 	perCall.Add(1)

@@ -198,7 +198,7 @@ func (s *stages) rereadInBackground(sub subject, want wanted, g grant) {
 // join is for those who find an issuance in flight: they fail at once, unless
 // InFlightWait lets them wait.
 func (s *stages) join(ctx context.Context, sub subject, call *call[*certificate]) (*certificate, error) {
-	cert, err := call.waitFor(ctx, atLeastZero(s.m.InFlightWait))
+	cert, err := call.waitFor(ctx, s.settings.inFlightWait)
 	if err == errNotYet || errors.Is(err, ErrBusy) && !isDone(call.done) {
 		return nil, inFlight(sub, call)
 	}
@@ -213,13 +213,13 @@ func inFlight(sub subject, call *call[*certificate]) error {
 // permit returns why host may be served. refused tells a no from a policy that
 // could not decide.
 func (s *stages) permit(ctx context.Context, host string) (g grant, refused bool, err error) {
-	if st := s.m.listed(host); st != notAllowed {
+	if st := s.settings.listed(host); st != notAllowed {
 		return grant{standing: st}, false, nil
 	}
 	st, refused, err := s.policy.ask(ctx, host)
 	if err != nil {
-		if s.m.HostPolicy != nil { // it took its time, and the host may have come onto the list
-			if st := s.m.listed(host); st != notAllowed {
+		if s.settings.hostPolicy != nil { // it took its time, and the host may have come onto the list
+			if st := s.settings.listed(host); st != notAllowed {
 				return grant{standing: st}, false, nil
 			}
 		}
@@ -249,9 +249,9 @@ func (s *stages) allowed(ctx context.Context, host string) error {
 // in memory. One that is older than PolicyTTL does, and has the policy asked
 // again in the background.
 func (s *stages) policyHolds(host string, e *hostEntry, now time.Time) bool {
-	ttl := s.m.policyTTL()
+	ttl := s.settings.policyTTL
 	yes := e.yes.Load()
-	if yes == 0 || ttl <= 0 || s.m.HostPolicy == nil {
+	if yes == 0 || ttl <= 0 || s.settings.hostPolicy == nil {
 		return false
 	}
 	if age := now.UnixNano() - yes; age >= 0 && age < int64(ttl) {
@@ -282,14 +282,14 @@ const askAgain = 10 * time.Second
 // which drops the host.
 func (s *stages) refuseHost(host string, why error) {
 	if s.memory.refused(host) {
-		s.audit.emit(Event{Kind: EventHostDropped, Host: host, Decision: Refused, Rule: s.m.decider(), Reason: "no longer allowed", Err: why})
+		s.audit.emit(Event{Kind: EventHostDropped, Host: host, Decision: Refused, Rule: s.settings.decider(), Reason: "no longer allowed", Err: why})
 	}
 }
 
 // dropHost takes a host out of service, of memory and of renewal, unless it is back
 // on the list.
 func (s *stages) dropHost(host string, why error) {
-	if s.m.listed(host) != notAllowed {
+	if s.settings.listed(host) != notAllowed {
 		return
 	}
 	s.failures.forgetHost(host)
@@ -299,6 +299,6 @@ func (s *stages) dropHost(host string, why error) {
 	s.progress.have(host)
 	s.visits.forget(host)
 	if s.memory.drop(host) {
-		s.audit.emit(Event{Kind: EventHostDropped, Host: host, Decision: Refused, Rule: s.m.decider(), Reason: "no longer allowed", Err: why})
+		s.audit.emit(Event{Kind: EventHostDropped, Host: host, Decision: Refused, Rule: s.settings.decider(), Reason: "no longer allowed", Err: why})
 	}
 }

@@ -63,12 +63,12 @@ func HandshakeResults() []HandshakeResult {
 
 // decision says what was decided about a handshake with this result, and what
 // decided it: a field of the Manager, as a rule.
-func (r result) decision(m *Manager) (Decision, string) {
+func (r result) decision(set *settings) (Decision, string) {
 	switch r {
 	case resNoServerName, resBadServerName:
 		return Refused, "SNI"
 	case resNotAllowed:
-		return Refused, m.decider()
+		return Refused, set.decider()
 	case resPolicyFailed:
 		return Undecided, "HostPolicy"
 	case resNoChallenge:
@@ -90,8 +90,8 @@ func (r result) decision(m *Manager) (Decision, string) {
 }
 
 // decider names what refuses a host that Hosts does not hold.
-func (m *Manager) decider() string {
-	if m.HostPolicy != nil {
+func (set *settings) decider() string {
+	if set.hostPolicy != nil {
 		return "HostPolicy"
 	}
 	return "Hosts"

@@ -29,7 +29,7 @@ type issueRequest struct {
 
 // issuer turns requests into certificates in memory and cache.
 type issuer struct {
-	m          *Manager
+	settings   *settings
 	now        func() time.Time
 	tasks      *tasks
 	audit      *auditor
@@ -62,7 +62,7 @@ type issuer struct {
 // issue is the body of an issuance's flight.
 func (is *issuer) issue(ctx context.Context, c *call[*certificate], req issueRequest) (*certificate, error) {
 	a := &attempt{
-		id: newAttemptID(), host: req.sub.host(), sub: req.sub, extra: is.m.ExtraExtensions,
+		id: newAttemptID(), host: req.sub.host(), sub: req.sub, extra: is.settings.extraExtensions,
 		kept:    func() crypto.Signer { return is.keptKey(req.sub) },
 		solvers: is.challenges.solver, setStage: c.setStage, now: is.now, trace: new(acmeclient.Trace), wanted: c.since,
 	}
@@ -95,8 +95,8 @@ func (is *issuer) issue(ctx context.Context, c *call[*certificate], req issueReq
 	if cert := is.memory.current(req.sub); cert != nil && cert.usable(is.now()) && (last == nil || last.err.Stage != StageOrder) {
 		a.replaces = acmeclient.CertID(cert.leaf)
 	}
-	a.types = is.lastWorked.pick(a.host, last, is.m.useHTTP01.Load())
-	if is.m.Preflight != PreflightOff {
+	a.types = is.lastWorked.pick(a.host, last, is.settings.http01.Load())
+	if is.settings.preflight != PreflightOff {
 		a.preflight = is.preflight
 	}
 	a.began = is.now()
@@ -338,7 +338,7 @@ func (is *issuer) fail(a *attempt, req issueRequest, out outcome, last *failure,
 	if last != nil {
 		e.Attempts += last.err.Attempts
 	}
-	e.RetryAt = now.Add(is.m.backoffFor(e.Attempts))
+	e.RetryAt = now.Add(is.settings.backoffFor(e.Attempts))
 	e.RetryAt = later(e.RetryAt, now.Add(retryAfter(cause)))
 	if clockOff {
 		// The next one would look the same: wait for the clock, or for most

@@ -34,7 +34,7 @@ func (s *stages) lead(ctx context.Context, sub subject, want wanted, g grant, wh
 	if !began {
 		return s.join(ctx, sub, call)
 	}
-	cert, err := call.waitFor(ctx, s.m.handshakeWait())
+	cert, err := call.waitFor(ctx, s.settings.handshakeWait)
 	if err == errNotYet || errors.Is(err, ErrBusy) && !isDone(call.done) {
 		return nil, inFlight(sub, call)
 	}

@@ -54,10 +54,10 @@ func (s *stages) endUnlisted(c change) {
 	for _, name := range c.removed {
 		s.progress.have(name) // no Start waits for it any more
 	}
-	if s.m.HostPolicy == nil {
+	if s.settings.hostPolicy == nil {
 		s.issues.cancel(func(key string) error {
 			host, _ := splitFlightKey(key)
-			if s.m.listed(host) != notAllowed {
+			if s.settings.listed(host) != notAllowed {
 				return nil
 			}
 			return takenOff(host, c.reason, nil)
@@ -65,7 +65,7 @@ func (s *stages) endUnlisted(c change) {
 	}
 	s.tasks.Go(func(ctx context.Context) {
 		hosts := s.affected(c.removed)
-		if s.m.HostPolicy == nil {
+		if s.settings.hostPolicy == nil {
 			for _, host := range hosts {
 				s.dropHost(host, nil)
 			}
@@ -112,7 +112,7 @@ func (s *stages) affected(entries []string) []string {
 			}
 		}
 	}
-	return slices.DeleteFunc(hosts, func(host string) bool { return s.m.listed(host) != notAllowed })
+	return slices.DeleteFunc(hosts, func(host string) bool { return s.settings.listed(host) != notAllowed })
 }
 
 // deals reports whether there is something of host.
@@ -156,13 +156,13 @@ func (s *stages) watchHostsFile(ctx context.Context, looks *callouts) {
 			return
 		}
 		in, cancel := context.WithTimeout(ctx, fileTimeout)
-		_, err := callOut(in, looks, s.m.Hosts.file.path, func(ctx context.Context) (struct{}, error) {
-			s.m.Hosts.poll(ctx)
+		_, err := callOut(in, looks, s.settings.hosts.file.path, func(ctx context.Context) (struct{}, error) {
+			s.settings.hosts.poll(ctx)
 			return struct{}{}, nil
 		})
 		cancel()
 		if err != nil && ctx.Err() == nil && !errors.Is(err, ErrBusy) {
-			s.m.Hosts.hangs(err)
+			s.settings.hosts.hangs(err)
 		}
 	}
 }

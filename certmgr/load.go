@@ -120,7 +120,7 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 		l.issuer.drop(sub.host(), gone) // taken off while it was read
 		return nil, gone
 	}
-	if renewAt(cert, l.issuer.m.RenewBefore).After(l.now()) {
+	if renewAt(cert, l.issuer.settings.renewBefore).After(l.now()) {
 		l.failures.forget(sub) // else the failure is that of its renewal
 	}
 	l.loaded(cert)

@@ -157,7 +157,7 @@ type Manager struct {
 // stages are what a handshake passes through and what works behind it. Each
 // has a lock of its own, which is never held while anything blocks.
 type stages struct {
-	m          *Manager
+	settings   *settings
 	now        func() time.Time
 	dir        string // directory URL
 	tasks      *tasks
@@ -201,33 +201,34 @@ const (
 func (m *Manager) init() { m.once.Do(m.build) }
 
 func (m *Manager) build() {
-	s := &stages{m: m, now: m.clock, tasks: newTasks(), memory: newMemory(), failures: newFailures(), pacer: newPacer(), issuances: newIssuances(),
+	set := newSettings(m)
+	s := &stages{settings: set, now: m.clock, tasks: newTasks(), memory: newMemory(), failures: newFailures(), pacer: newPacer(), issuances: newIssuances(),
 		closed: make(chan struct{})}
 	if s.now == nil {
 		s.now = time.Now
 	}
 	s.audit = &auditor{hook: func() func(context.Context, Event) { return m.Audit }, now: s.now}
-	s.handshakes = &handshakes{m: m, audit: s.audit}
+	s.handshakes = &handshakes{settings: set, audit: s.audit}
 	s.visits = newVisits(m.Hosts, func() { s.tasks.Go(s.keepVisits) })
-	s.waiters = &waiters{limit: m.maxWaiting}
-	s.reports = &coalescer{audit: s.audit, listed: func(host string) bool { return m.listed(host) == vetted }}
-	s.store = &store{m: m, audit: s.audit, reports: s.reports, tasks: s.tasks, reads: s.callout("Cache.Get", maxReads).failFast(cacheTimeout),
+	s.waiters = &waiters{limit: set.maxWaiting}
+	s.reports = &coalescer{audit: s.audit, listed: func(host string) bool { return set.listed(host) == vetted }}
+	s.store = &store{settings: set, audit: s.audit, reports: s.reports, tasks: s.tasks, reads: s.callout("Cache.Get", maxReads).failFast(cacheTimeout),
 		tokens: s.callout("Cache.Get", maxTokenReads).failFast(cacheTimeout), others: s.callout("Cache.Get", maxOpenReads).failFast(cacheTimeout),
 		writes: s.callout("Cache.Put or Delete", maxWrites), flight: newFlight[[]byte](s.tasks, s.waiters)}
-	s.policy = &policy{m: m, reports: s.reports, calls: s.callout("HostPolicy", maxPolicies).failFast(policyTimeout), flight: newFlight[standing](s.tasks, s.waiters)}
+	s.policy = &policy{settings: set, reports: s.reports, calls: s.callout("HostPolicy", maxPolicies).failFast(policyTimeout), flight: newFlight[standing](s.tasks, s.waiters)}
 	s.challenges = newChallenges(s.store)
 	s.issues = newFlight[*certificate](s.tasks, s.waiters)
 	s.revokes = newFlight[struct{}](s.tasks, s.waiters)
 	s.renewals = newRenewals(s)
 	s.progress = &progress{audit: s.audit}
-	s.startPace = &startPace{every: m.startPace}
+	s.startPace = &startPace{every: set.startPace}
 	s.buildIssuer()
 	s.loader = &loader{now: s.now, store: s.store, memory: s.memory, failures: s.failures, issuer: s.issuer, audit: s.audit, reports: s.reports,
 		dir: s.dir, loaded: s.renewals.loaded, flight: newFlight[*certificate](s.tasks, s.waiters)}
 	s.unwatch = func() {}
-	if m.Hosts != nil {
-		s.unwatch = m.Hosts.watch(s.hostsChanged)
-		if m.Hosts.file != nil {
+	if set.hosts != nil {
+		s.unwatch = set.hosts.watch(s.hostsChanged)
+		if set.hosts.file != nil {
 			looks := s.callout("looking at the allowlist file", 1)
 			s.tasks.Go(func(ctx context.Context) { s.watchHostsFile(ctx, looks) })
 		}
@@ -236,31 +237,24 @@ func (m *Manager) build() {
 }
 
 func (s *stages) buildIssuer() {
-	client := s.m.Client
-	if client == nil {
-		client = &acme.Client{}
-	}
+	client := &s.settings.client
 	s.dir = client.DirectoryURL
-	if s.dir == "" {
-		s.dir = DefaultACMEDirectory
-	}
-	agent := client.UserAgent
-	if agent == "" {
-		agent = "nostall-certmgr"
-	}
 	ca := acmeclient.New(acmeclient.Config{
-		DirectoryURL: s.dir, HTTPClient: client.HTTPClient, UserAgent: agent, RetryBackoff: client.RetryBackoff,
-		Now: s.now,
+		DirectoryURL: s.dir,
+		HTTPClient:   client.HTTPClient,
+		UserAgent:    client.UserAgent,
+		RetryBackoff: client.RetryBackoff,
+		Now:          s.now,
 	})
-	s.issuer = &issuer{m: s.m, now: s.now, tasks: s.tasks, audit: s.audit, store: s.store, memory: s.memory,
+	s.issuer = &issuer{settings: s.settings, now: s.now, tasks: s.tasks, audit: s.audit, store: s.store, memory: s.memory,
 		failures: s.failures, issuances: s.issuances, visits: s.visits, challenges: s.challenges, ca: ca, dir: s.dir, machine: machineName(), locker: new(processLock),
-		schedule: s.renewals.issued, drop: s.dropHost, slots: &slots{limit: s.m.maxIssuing}, breaker: newBreaker(s.dir, s.audit, s.now)}
+		schedule: s.renewals.issued, drop: s.dropHost, slots: &slots{limit: s.settings.maxIssuing}, breaker: newBreaker(s.dir, s.audit, s.now)}
 	s.issuer.calls = s.callout("issuance", math.MaxInt) // MaxIssuing bounds them
 	s.issuer.calls.grace = time.Second                  // its error says more than that it is late
-	s.issuer.preflight = &preflight{m: s.m, challenges: s.challenges, skew: s.issuer.skew,
+	s.issuer.preflight = &preflight{settings: s.settings, challenges: s.challenges, skew: s.issuer.skew,
 		lookups: s.callout("PreflightResolver", maxLookups).failFast(lookupTimeout),
 		dials:   s.callout("PreflightDial", maxDials).failFast(probeTimeout)}
-	s.issuer.accounts = &accounts{m: s.m, ca: ca, dir: s.dir, key: client.Key, store: s.store, tasks: s.tasks, audit: s.audit,
+	s.issuer.accounts = &accounts{settings: s.settings, ca: ca, dir: s.dir, key: client.Key, store: s.store, tasks: s.tasks, audit: s.audit,
 		prompt: s.callout("Prompt", 1).failFast(registerTimeout), calls: s.callout("account registration", 1).failFast(registerTimeout),
 		changes: s.callout("account key change", 1).failFast(changeKeyTimeout + lookUpTimeout),
 		updates: s.callout("account update", 1), flight: newFlight[*account](s.tasks, s.waiters)}
@@ -281,26 +275,3 @@ func (m *Manager) TLSConfig() *tls.Config {
 		NextProtos:     []string{"h2", "http/1.1", acme.ALPNProto},
 	}
 }
-
-func (m *Manager) handshakeWait() time.Duration { return orDefault(m.HandshakeWait, 10*time.Second) }
-func (m *Manager) policyTTL() time.Duration     { return orDefault(m.PolicyTTL, time.Minute) }
-func (m *Manager) maxWaiting() int              { return orDefault(m.MaxWaiting, 1000) }
-
-func (m *Manager) startPace() time.Duration { return orDefault(m.StartPace, startPaceEvery) }
-
-func (m *Manager) maxIssuing() int {
-	if m.MaxIssuing < 0 {
-		return math.MaxInt
-	}
-	return orDefault(m.MaxIssuing, 16)
-}
-
-// orDefault returns v, def if v is zero, and zero if it is negative.
-func orDefault[T int | time.Duration](v, def T) T {
-	if v == 0 {
-		return def
-	}
-	return atLeastZero(v)
-}
-
-func atLeastZero[T int | time.Duration](v T) T { return max(v, 0) }

@@ -65,8 +65,8 @@ func (m *Manager) Metrics() Metrics {
 	m.init()
 	s := m.stages
 	now := s.now()
-	v := Metrics{Time: now, Handshakes: s.handshakes.all(), IssuingLimit: m.maxIssuing(), Waiting: s.waiters.waiting(),
-		WaitingLimit: m.maxWaiting(), Failed: make(map[Stage]uint64), Hosts: make(map[HostState]int)}
+	v := Metrics{Time: now, Handshakes: s.handshakes.all(), IssuingLimit: s.settings.maxIssuing, Waiting: s.waiters.waiting(),
+		WaitingLimit: s.settings.maxWaiting, Failed: make(map[Stage]uint64), Hosts: make(map[HostState]int)}
 	v.Events, v.EventsDropped = s.audit.totals()
 	s.issuances.read(&v)
 	for _, c := range s.issuer.ca.Counts() {

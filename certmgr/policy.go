@@ -65,10 +65,10 @@ const (
 
 // policy asks HostPolicy.
 type policy struct {
-	m       *Manager
-	flight  *flight[standing]
-	calls   *callouts
-	reports *coalescer
+	settings *settings
+	flight   *flight[standing]
+	calls    *callouts
+	reports  *coalescer
 }
 
 // report makes an event of a policy that could not decide. It fails for every host
@@ -90,8 +90,8 @@ type policyRefusal struct{ err error }
 func (p policyRefusal) Error() string { return p.err.Error() }
 
 // listed returns the standing that the allowlist alone gives to a host.
-func (m *Manager) listed(host string) standing {
-	switch m.Hosts.match(host) {
+func (set *settings) listed(host string) standing {
+	switch set.hosts.match(host) {
 	case matchExact:
 		return vetted
 	case matchWildcard:
@@ -103,10 +103,10 @@ func (m *Manager) listed(host string) standing {
 // ask returns the host's standing by HostPolicy. The error is HostPolicy's
 // own, unchanged; refused tells a no from a policy that could not decide.
 func (p *policy) ask(ctx context.Context, host string) (st standing, refused bool, err error) {
-	decide := p.m.HostPolicy
+	decide := p.settings.hostPolicy
 	if decide == nil {
 		text := "not on the list in Manager.Hosts; add it there to allow it"
-		if p.m.Hosts == nil {
+		if p.settings.hosts == nil {
 			text = "no host is allowed, because neither Manager.Hosts nor Manager.HostPolicy is set; " +
 				"set Hosts: certmgr.MustAllowlist(\"" + host + "\")"
 		}

@@ -55,7 +55,7 @@ var _ Resolver = (*net.Resolver)(nil)
 // its Cache, by doing what the CA will do. It runs within an attempt, which holds
 // the host's lock: no real challenge of the host is live in this process.
 type preflight struct {
-	m          *Manager
+	settings   *settings
 	challenges *challenges
 	lookups    *callouts                    // PreflightResolver
 	dials      *callouts                    // PreflightDial and what its connections do
@@ -87,13 +87,13 @@ func (a *attempt) precheck(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return errors.New("the preflight was cut short")
 	}
-	enforce := a.preflight.m.Preflight == PreflightEnforce
+	enforce := a.preflight.settings.preflight == PreflightEnforce
 	a.types = found.order(a.types, enforce)
 	if found.clean() {
 		return nil
 	}
 	e := Event{Kind: EventUnreachable, Stage: StagePreflight, Decision: Allowed,
-		Rule: "Preflight: " + a.preflight.m.Preflight.String(), Err: found}
+		Rule: "Preflight: " + a.preflight.settings.preflight.String(), Err: found}
 	switch {
 	case found.Undecided:
 		e.Decision = Undecided
@@ -169,7 +169,7 @@ func (f *preflight) lookup(ctx context.Context, host string) ([]netip.Addr, erro
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	addrs, err := callOut(ctx, f.lookups, host, func(ctx context.Context) ([]netip.Addr, error) {
-		resolver := f.m.PreflightResolver
+		resolver := f.settings.preflightResolver
 		if resolver == nil {
 			resolver = net.DefaultResolver
 		}

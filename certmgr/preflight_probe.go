@@ -53,7 +53,7 @@ func (f *preflight) present(ctx context.Context, a *attempt) ([]*probe, error) {
 		return nil, err
 	}
 	probes := []*probe{{typ: tlsALPN01, port: 443, run: probeTLS}}
-	if f.m.useHTTP01.Load() {
+	if f.settings.http01.Load() {
 		probes = append(probes, &probe{typ: http01, port: 80, run: probeHTTP})
 	}
 	for i, p := range probes {
@@ -94,7 +94,7 @@ func (f *preflight) askOne(ctx context.Context, host string, addr netip.Addr, p 
 	}
 	key := fmt.Sprintf("%s %s %s", host, p.typ, addr)
 	r, err := callOut(ctx, f.dials, key, func(ctx context.Context) (probeResult, error) {
-		return p.run(ctx, connector{dial: f.m.PreflightDial, addr: addr}, host, p), nil
+		return p.run(ctx, connector{dial: f.settings.preflightDial, addr: addr}, host, p), nil
 	})
 	if err != nil {
 		return connectFailed(errNotConnected{err})

@@ -21,7 +21,7 @@ func TestCallThatIsCanceledBeforeItRunsKeepsNoneBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tasks := newTasks()
 		defer tasks.close()
-		f := newFlight[int](tasks, &waiters{limit: func() int { return 10 }})
+		f := newFlight[int](tasks, &waiters{limit: 10})
 		wait := func(ctx context.Context) (int, error) {
 			return 0, sleep(ctx, time.Second)
 		}

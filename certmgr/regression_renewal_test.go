@@ -300,7 +300,7 @@ func TestWindowWithoutAStart(t *testing.T) {
 // Time that Start takes for many registered domains.
 func BenchmarkStartPaceOfManyDomains(b *testing.B) {
 	for range b.N {
-		p := &startPace{every: func() time.Duration { return startPaceEvery }}
+		p := &startPace{every: startPaceEvery}
 		now := time.Now()
 		for i := range 30_000 {
 			p.next(fmt.Sprintf("www.d%d.com", i), paceNone, now)

@@ -212,7 +212,7 @@ func (s *stages) replaceRevoked(ctx context.Context, sub subject) {
 	if errors.Is(err, errRevoked) { // one that was under way had the compromised key
 		err = s.issueAgain(ctx, sub, g)
 	}
-	if err != nil && err != errRenewed && ctx.Err() == nil && s.m.Hosts.match(sub.host()) == matchExact {
+	if err != nil && err != errRenewed && ctx.Err() == nil && s.settings.hosts.match(sub.host()) == matchExact {
 		s.renewals.at(sub, s.retryAfterFailure(sub))
 	}
 }
@@ -251,7 +251,7 @@ func withdrawn(ctx context.Context, client *acme.Client, leaf *x509.Certificate)
 // keptKey returns the key for the next certificate of a subject if it is to stay
 // (Manager.KeepKey), or nil.
 func (is *issuer) keptKey(sub subject) crypto.Signer {
-	if !is.m.KeepKey {
+	if !is.settings.keepKey {
 		return nil
 	}
 	if cert := is.memory.current(sub); cert != nil {
@@ -287,7 +287,7 @@ func (s *stages) deleteLater(cert *certificate) {
 // deleteIf deletes an entry that is what is says. This process writes nothing
 // under key in between.
 func (s *store) deleteIf(ctx context.Context, key string, is func(data []byte) bool) error {
-	c := s.m.Cache
+	c := s.settings.cache
 	if c == nil {
 		return nil
 	}

@@ -60,13 +60,13 @@ func newRenewals(s *stages) *renewals {
 // issued schedules a certificate that has just been issued.
 func (r *renewals) issued(c *certificate) {
 	now := r.s.now()
-	r.begin(c, planFor(c, r.s.m.RenewBefore, now), now)
+	r.begin(c, planFor(c, r.s.settings.renewBefore, now), now)
 	r.s.progress.have(c.subject.host())
 }
 
 // loaded schedules a certificate that was in the cache; it may be due at once.
 func (r *renewals) loaded(c *certificate) {
-	r.begin(c, planFor(c, r.s.m.RenewBefore, time.Time{}), r.s.now())
+	r.begin(c, planFor(c, r.s.settings.renewBefore, time.Time{}), r.s.now())
 	r.s.progress.have(c.subject.host())
 }
 
@@ -103,7 +103,7 @@ func (r *renewals) firstAt(sub subject, t time.Time) {
 
 // isWanted reports whether a first issuance for sub is still wanted.
 func (r *renewals) isWanted(sub subject) bool {
-	if r.s.m.Hosts.match(sub.host()) != matchExact {
+	if r.s.settings.hosts.match(sub.host()) != matchExact {
 		return false
 	}
 	r.mu.Lock()

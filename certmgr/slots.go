@@ -23,7 +23,7 @@ const (
 // Suspects, hosts that failed before or that nobody vouched for, hold at most
 // half of them, so that they cannot keep the others from theirs.
 type slots struct {
-	limit func() int
+	limit int
 
 	mu       sync.Mutex
 	used     int
@@ -72,10 +72,9 @@ func (s *slots) acquire(ctx context.Context, p priority, suspect bool) (release 
 
 // grant hands free slots out. s.mu is held.
 func (s *slots) grant() {
-	limit := s.limit()
 	for p := range s.queue {
 		s.queue[p] = slices.DeleteFunc(s.queue[p], func(t *ticket) bool {
-			if s.used >= limit || t.suspect && s.suspects >= max(1, limit/2) {
+			if s.used >= s.limit || t.suspect && s.suspects >= max(1, s.limit/2) {
 				return false
 			}
 			s.used++

@@ -10,7 +10,7 @@ import (
 // registered domain in 7 days. Half of that is left to visitors, who do not wait
 // for a pace, and to renewals.
 type startPace struct {
-	every func() time.Duration // between two orders; 0: no pace
+	every time.Duration // between two orders; 0: no pace
 
 	mu      sync.Mutex
 	account lane
@@ -50,8 +50,7 @@ const (
 
 // next makes the next reservation for host and returns what it is and when.
 func (p *startPace) next(host string, have pacing, now time.Time) (pacing, time.Time) {
-	every := p.every()
-	if every == 0 {
+	if p.every == 0 {
 		return paceAccount, now
 	}
 	p.mu.Lock()
@@ -68,7 +67,7 @@ func (p *startPace) next(host string, have pacing, now time.Time) (pacing, time.
 		}
 		return paceDomain, l.reserve(now, domainPaceBurst, domainPaceEvery)
 	}
-	return paceAccount, p.account.reserve(now, startPaceBurst, every)
+	return paceAccount, p.account.reserve(now, startPaceBurst, p.every)
 }
 
 // prune forgets the domains whose lanes are empty. Those of names on the list

@@ -15,15 +15,15 @@ const cacheTimeout = 5 * time.Second
 // store is the Cache behind bounds: a call that hangs, panics or fails costs
 // its own caller at most cacheTimeout and nobody else anything.
 type store struct {
-	m       *Manager
-	audit   *auditor
-	reports *coalescer
-	tasks   *tasks
-	reads   *callouts
-	tokens  *callouts // reads of challenge answers
-	others  *callouts // reads for hosts that nobody vouched for
-	writes  *callouts
-	flight  *flight[[]byte] // of reads, by key
+	settings *settings
+	audit    *auditor
+	reports  *coalescer
+	tasks    *tasks
+	reads    *callouts
+	tokens   *callouts // reads of challenge answers
+	others   *callouts // reads for hosts that nobody vouched for
+	writes   *callouts
+	flight   *flight[[]byte] // of reads, by key
 
 	mu     sync.Mutex
 	failed map[string]failedRead // of the last second or so
@@ -86,7 +86,7 @@ func (s *store) noteFailure(key string, err error) {
 }
 
 func (s *store) read(ctx context.Context, reads *callouts, key string) ([]byte, error) {
-	c := s.m.Cache
+	c := s.settings.cache
 	if c == nil {
 		return nil, ErrCacheMiss
 	}
@@ -118,7 +118,7 @@ func (s *store) delete(ctx context.Context, key string) error {
 }
 
 func (s *store) write(ctx context.Context, key, what string, f func(context.Context, Cache) error) error {
-	c := s.m.Cache
+	c := s.settings.cache
 	if c == nil {
 		return nil
 	}

@@ -37,7 +37,7 @@ func (r visitRecord) covers(other visitRecord) bool {
 
 // keepVisits keeps visits and the Cache in step until the Manager is closed.
 func (s *stages) keepVisits(ctx context.Context) {
-	if s.m.Hosts == nil {
+	if s.settings.hosts == nil {
 		return
 	}
 	saved := ""
@@ -60,7 +60,7 @@ func (s *stages) keepVisits(ctx context.Context) {
 // damaged record counts as none.
 func (s *stages) recallVisits(ctx context.Context) (visitRecord, error) {
 	s.visits.followClock(s.now())
-	s.visits.watch(s.m.Hosts.All(), s.now())
+	s.visits.watch(s.settings.hosts.All(), s.now())
 	data, err := s.store.get(ctx, visitsKey)
 	if errors.Is(err, ErrCacheMiss) {
 		return visitRecord{}, nil
@@ -131,7 +131,7 @@ func (s *stages) mergeVisits(rec visitRecord) {
 // visitRecord returns what is to be saved.
 func (s *stages) visitRecord() visitRecord {
 	rec := visitRecord{Hosts: make(map[string]sightings)}
-	for entry := range s.m.Hosts.All() {
+	for entry := range s.settings.hosts.All() {
 		if len(rec.Hosts) == maxWatched {
 			break
 		}

@@ -1,0 +1,84 @@
+package certmgr
+
+import (
+	"cmp"
+	"context"
+	"crypto/x509/pkix"
+	"math"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/acme"
+)
+
+// settings are the fields of a Manager as they were at its first use, with
+// defaults applied: a duration or number that is off is zero here. Components hold
+// settings and not the Manager, so that none of them can reach the others by it.
+// Nothing changes but what http01 points to.
+type settings struct {
+	prompt                 func(tosURL string) bool
+	cache                  Cache       // nil: there is none
+	client                 acme.Client // its key, HTTP client, directory, user agent and pace of retries
+	hosts                  *Allowlist  // nil: it holds nothing
+	hostPolicy             HostPolicy  // nil: there is none
+	policyTTL              time.Duration
+	renewBefore            time.Duration // 0: by the lifetime
+	email                  string
+	extraExtensions        []pkix.Extension
+	externalAccountBinding *acme.ExternalAccountBinding
+	handshakeWait          time.Duration
+	inFlightWait           time.Duration
+	maxWaiting             int
+	maxIssuing             int
+	backoff                []time.Duration // empty: the default
+	preflight              PreflightMode
+	preflightResolver      Resolver // nil: net.DefaultResolver
+	preflightDial          func(ctx context.Context, network, addr string) (net.Conn, error)
+	keepKey                bool
+	startPace              time.Duration
+	http01                 *atomic.Bool // HTTPHandler was called
+}
+
+func newSettings(m *Manager) *settings {
+	set := &settings{
+		prompt:                 m.Prompt,
+		cache:                  m.Cache,
+		hosts:                  m.Hosts,
+		hostPolicy:             m.HostPolicy,
+		policyTTL:              orDefault(m.PolicyTTL, time.Minute),
+		renewBefore:            m.RenewBefore,
+		email:                  m.Email,
+		extraExtensions:        m.ExtraExtensions,
+		externalAccountBinding: m.ExternalAccountBinding,
+		handshakeWait:          orDefault(m.HandshakeWait, 10*time.Second),
+		inFlightWait:           max(m.InFlightWait, 0),
+		maxWaiting:             orDefault(m.MaxWaiting, 1000),
+		maxIssuing:             orDefault(m.MaxIssuing, 16),
+		backoff:                m.Backoff,
+		preflight:              m.Preflight,
+		preflightResolver:      m.PreflightResolver,
+		preflightDial:          m.PreflightDial,
+		keepKey:                m.KeepKey,
+		startPace:              orDefault(m.StartPace, startPaceEvery),
+		http01:                 &m.useHTTP01,
+	}
+	if m.MaxIssuing < 0 {
+		set.maxIssuing = math.MaxInt
+	}
+	if c := m.Client; c != nil { // what is used of it; it is never changed
+		set.client = acme.Client{Key: c.Key, HTTPClient: c.HTTPClient, RetryBackoff: c.RetryBackoff,
+			DirectoryURL: c.DirectoryURL, UserAgent: c.UserAgent}
+	}
+	set.client.DirectoryURL = cmp.Or(set.client.DirectoryURL, DefaultACMEDirectory)
+	set.client.UserAgent = cmp.Or(set.client.UserAgent, "nostall-certmgr")
+	return set
+}
+
+// orDefault returns v, def if v is zero, and zero if it is negative.
+func orDefault[T int | time.Duration](v, def T) T {
+	if v == 0 {
+		return def
+	}
+	return max(v, 0)
+}
