@@ -48,13 +48,15 @@ func TestLayers(t *testing.T) {
 // What a user's server is built from must hold no test code. Importing testing
 // alone adds flags to every program.
 //
-// Two packages of test code are no _test.go files because tests of several
-// packages share them: cachetest, which users run as well, and conformance,
-// whose one table runs against acmetest here and against Pebble in the nested
-// module internal/integration. Nothing else may import them either.
+// Three packages of test code are no _test.go files because tests of several
+// packages share them: cachetest, which users run as well; conformance, whose one
+// table runs against acmetest here and against Pebble in the nested module
+// internal/integration; and cases, whose table of known failures is that of several
+// packages. Nothing else may import them either.
 func TestProductionCodeLeavesTestCodeOut(t *testing.T) {
 	testOnly := []string{
 		"testing", "net/http/httptest", certmgr + "/acmetest", certmgr + "/cache/cachetest", module + "/internal/conformance",
+		module + "/internal/cases",
 	}
 	for _, p := range listDeps(t, platforms[0]) {
 		if p.DepOnly || slices.Contains(testOnly, p.ImportPath) {
