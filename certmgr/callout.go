@@ -138,8 +138,6 @@ func (c *callouts) enter(key string) (turn chan struct{}, err error) {
 	case before == nil:
 		c.running[key] = &callout{since: time.Now()}
 		return nil, nil
-	case c.stuckAfter > 0 && time.Since(before.since) >= c.stuckAfter:
-		return nil, c.occupied(key, before, nil)
 	case c.waiting >= c.limit:
 		return nil, &refusal{kind: ErrBusy, text: fmt.Sprintf("%d calls of %s wait for others to return", c.waiting, c.name)}
 	}
@@ -149,7 +147,8 @@ func (c *callouts) enter(key string) (turn chan struct{}, err error) {
 	return turn, nil
 }
 
-// untilStuck returns how long the call that has key may be waited for.
+// untilStuck returns how long the call that has key may be waited for: not at all
+// if it is zero or less.
 func (c *callouts) untilStuck(key string) time.Duration {
 	if c.stuckAfter == 0 {
 		return math.MaxInt64

@@ -155,31 +155,35 @@ func TestSuccessorsKeepTheirOrder(t *testing.T) {
 	})
 }
 
-// A turn that comes in the moment in which its owner's time is over is not lost.
+// A turn that comes in the moment in which its owner's time is over is passed on.
 func TestTurnThatComesTooLateIsPassedOn(t *testing.T) {
-	for range 50 {
-		synctest.Test(t, func(t *testing.T) {
-			c := newCallouts("callback", 10)
-			callWithin(t, c, time.Second, slow(3*time.Second, false))
-			var err error
-			called := false
-			var wg sync.WaitGroup
-			wg.Go(func() {
-				_, err = callWithin(t, c, 2*time.Second, func(context.Context) (int, error) { called = true; return 0, nil })
-			})
-			synctest.Wait()
-			if _, err := callWithin(t, c, time.Minute, quick); err != nil {
-				t.Error(err)
-			}
-			wg.Wait()
-			synctest.Wait() // it may be under way though its caller has left
-			if errors.Is(err, ErrBusy) == called {
-				t.Errorf("called %v: %v", called, err)
-			}
-			if err := c.wait(t.Context()); err != nil || c.waiting != 0 {
-				t.Errorf("%d waiting, %v", c.waiting, err)
-			}
-		})
+	c := newCallouts("callback", 10)
+	var turns []chan struct{}
+	for range 3 { // one that runs, and two who wait
+		turn, err := c.enter("key")
+		if err != nil {
+			t.Fatal(err)
+		}
+		turns = append(turns, turn)
+	}
+	c.end("key")
+	late, cancel := context.WithCancel(t.Context())
+	cancel()
+	if !isDone(turns[1]) || isDone(turns[2]) {
+		t.Fatal("it is not the turn of the first who waits")
+	}
+	if err := c.leave(late, "key", turns[1]); !errors.Is(err, ErrBusy) || !errors.Is(err, context.Canceled) {
+		t.Errorf("the late one got %v", err)
+	}
+	if !isDone(turns[2]) {
+		t.Fatal("the turn was not passed on")
+	}
+	if err := c.leave(t.Context(), "key", turns[2]); err != nil {
+		t.Errorf("the next one got %v", err)
+	}
+	c.end("key")
+	if len(c.running) != 0 || c.waiting != 0 {
+		t.Errorf("left behind: %v, %d waiting", c.running, c.waiting)
 	}
 }
 
