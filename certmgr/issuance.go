@@ -90,9 +90,7 @@ func (is *issuer) issue(ctx context.Context, c *call[*certificate], req issueReq
 	}
 	defer let()
 	last := is.failures.last(req.sub)
-	// Where an order was refused the next one goes without: that it replaces a
-	// certificate may be what the CA could not cope with.
-	if cert := is.memory.current(req.sub); cert != nil && cert.usable(is.now()) && (last == nil || last.err.Stage != StageOrder) {
+	if cert := is.memory.current(req.sub); cert != nil && cert.usable(is.now()) && mayReplace(last) {
 		a.replaces = acmeclient.CertID(cert.leaf)
 	}
 	a.types = is.lastWorked.pick(a.host, last, is.settings.http01.Load())
@@ -105,6 +103,14 @@ func (is *issuer) issue(ctx context.Context, c *call[*certificate], req issueReq
 	out := is.attempt(ctx, c, a, let)
 	release()
 	return is.conclude(ctx, a, req, out, last, probe)
+}
+
+// mayReplace reports whether the order after a failure, if there was one, says what
+// it replaces. Where an order failed the next one goes without, as that may be what
+// the CA could not cope with in a way that shows in no answer; but not where a rate
+// limit refused it, from which it would spare the order.
+func mayReplace(last *failure) bool {
+	return last == nil || last.err.Stage != StageOrder || acmeclient.IsRateLimited(last.err)
 }
 
 // conclude draws the consequences of an attempt: for the CA, the host, and

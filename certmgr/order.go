@@ -10,7 +10,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"time"
 
@@ -148,30 +147,13 @@ func (a *attempt) authorizedOrder(ctx context.Context) (*acme.Order, error) {
 }
 
 // newOrder makes an order, which says what it replaces: that spares it the CA's
-// rate limits. A CA that does not want to hear it (another order replaced the
-// certificate already, or it is another account's) is told nothing of it.
+// rate limits. If the CA cannot bear to hear it, it hears no more of it.
 func (a *attempt) newOrder(ctx context.Context) (*acme.Order, error) {
-	order, err := a.client.AuthorizeOrder(acmeclient.WithReplaces(ctx, a.replaces, a.client.Key), acme.DomainIDs(a.host))
-	if a.replaces == "" || !refusesReplaces(err) {
-		return order, err
+	order, without, err := acmeclient.NewOrder(ctx, a.client, acme.DomainIDs(a.host), a.replaces)
+	if without {
+		a.replaces = ""
 	}
-	a.replaces = ""
-	return a.client.AuthorizeOrder(ctx, acme.DomainIDs(a.host))
-}
-
-// refusesReplaces reports whether an order may have been refused for what it
-// replaces: RFC 9773, section 5, names 409 alreadyReplaced, and CAs use others
-// for certificates that are not this account's, or that they do not know.
-func refusesReplaces(err error) bool {
-	e, ok := acmeclient.Problem(err)
-	if !ok || acmeclient.IsRateLimited(err) {
-		return false
-	}
-	switch e.StatusCode {
-	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusConflict:
-		return e.ProblemType != "urn:ietf:params:acme:error:rejectedIdentifier" && !isAccountGone(err)
-	}
-	return false
+	return order, err
 }
 
 func orderFailed(o *acme.Order) error {

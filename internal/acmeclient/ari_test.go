@@ -2,15 +2,11 @@ package acmeclient
 
 import (
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"math/big"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -157,61 +153,5 @@ func TestNoRenewalInfo(t *testing.T) {
 	_, ca := renewalCA(t, false)
 	if _, err := ca.RenewalInfo(t.Context(), "AQ.AQ"); !errors.Is(err, ErrNoRenewalInfo) || IsTemporary(err) {
 		t.Errorf("got %v, want ErrNoRenewalInfo", err)
-	}
-}
-
-// Orders with replaces are signed by every kind of account key, also when the CA
-// refuses nonces.
-func TestWithReplaces(t *testing.T) {
-	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p521, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, key := range map[string]crypto.Signer{"P-256": newKey(t), "P-384": p384, "P-521": p521, "RSA": rsaKey} {
-		t.Run(name, func(t *testing.T) {
-			server, ca := renewalCA(t, true)
-			leaf, client := issueFor(t, server, ca, key)
-			server.BadNonceRate(0.5)
-			ctx := WithReplaces(t.Context(), CertID(leaf), key)
-			if _, err := client.AuthorizeOrder(ctx, acme.DomainIDs("a.example.com")); err != nil {
-				t.Fatalf("%v\n%v", err, server)
-			}
-			orders := server.Orders()
-			if last := orders[len(orders)-1]; last.Replaces != CertID(leaf) {
-				t.Errorf("the order replaces %q, want %q", last.Replaces, CertID(leaf))
-			}
-			// A certificate is replaced once.
-			_, err := client.AuthorizeOrder(ctx, acme.DomainIDs("a.example.com"))
-			problem, ok := Problem(err)
-			if !ok || problem.StatusCode != http.StatusConflict || !strings.HasSuffix(problem.ProblemType, ":alreadyReplaced") {
-				t.Errorf("second order: %v, want 409 alreadyReplaced", err)
-			}
-			// Without it nothing changes.
-			if _, err := client.AuthorizeOrder(WithReplaces(t.Context(), "", key), acme.DomainIDs("a.example.com")); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-}
-
-func TestReplacesIsNotSentToACAWithoutRenewalInfo(t *testing.T) {
-	server, ca := renewalCA(t, false)
-	key := newKey(t)
-	leaf, client := issueFor(t, server, ca, key)
-	if _, err := client.AuthorizeOrder(WithReplaces(t.Context(), CertID(leaf), key), acme.DomainIDs("a.example.com")); err != nil {
-		t.Fatal(err)
-	}
-	for _, o := range server.Orders() {
-		if o.Replaces != "" {
-			t.Errorf("an order replaces %q", o.Replaces)
-		}
 	}
 }

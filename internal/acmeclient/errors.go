@@ -102,6 +102,16 @@ func Problem(err error) (*acme.Error, bool) {
 // RetryAfter in the problem's Header.
 func IsRateLimited(err error) bool {
 	problem, ok := Problem(err)
-	return ok && (problem.StatusCode == http.StatusTooManyRequests ||
-		strings.HasSuffix(strings.ToLower(problem.ProblemType), ":ratelimited"))
+	return ok && (problem.StatusCode == http.StatusTooManyRequests || kindOf(problem.ProblemType) == "ratelimited")
+}
+
+// kindOf returns which kind of problem a type names, by the same rule as
+// x/crypto/acme: what follows the last colon, in lower case. CAs differ in what is
+// before it. It is empty for what is no URI.
+func kindOf(problemType string) string {
+	i := strings.LastIndexByte(problemType, ':')
+	if i < 0 {
+		return ""
+	}
+	return strings.ToLower(problemType[i+1:])
 }

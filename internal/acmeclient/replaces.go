@@ -2,7 +2,6 @@ package acmeclient
 
 import (
 	"bytes"
-	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rand"
@@ -17,31 +16,52 @@ import (
 	"io"
 	"math/big"
 	"net/http"
+	"sync/atomic"
 )
 
-// replaces is what the orders that are made under a context replace.
+// replaces is what the order that is made under a context replaces, and what came
+// of saying so. It belongs to one call of NewOrder.
 type replaces struct {
 	certID string
 	key    crypto.Signer // of the account
+
+	sent    atomic.Bool  // to a CA that offers renewal information
+	failed  atomic.Int32 // answers 5xx to that
+	without atomic.Bool  // the order was sent without, as failed was too much
 }
 
 type replacesKey struct{}
 
-// WithReplaces returns a context under which orders say that they replace the
-// certificate with this CertID (RFC 9773, section 5), provided that the CA's
-// directory offers renewal information. key is the account's key. An empty certID
-// returns ctx as it is.
-func WithReplaces(ctx context.Context, certID string, key crypto.Signer) context.Context {
-	if certID == "" {
-		return ctx
+// maxReplacesFailures is how many answers 5xx an order that replaces a certificate
+// gets before it is tried without. One may be the CA's bad moment.
+const maxReplacesFailures = 2
+
+// post sends a request for a new order: with the field while the CA bears it, and
+// as it is after that.
+func (r *replaces) post(t *transport, req *http.Request) (*http.Response, error) {
+	if !t.ca.offersRenewalInfo() {
+		return t.exchange(req, EndpointNewOrder)
 	}
-	return context.WithValue(ctx, replacesKey{}, replaces{certID, key})
+	if r.failed.Load() >= maxReplacesFailures {
+		r.without.Store(true)
+		return t.exchange(req, EndpointNewOrder)
+	}
+	req, err := withReplaces(req, r)
+	if err != nil {
+		return nil, err
+	}
+	r.sent.Store(true)
+	res, err := t.exchange(req, EndpointNewOrder)
+	if err == nil && res.StatusCode >= http.StatusInternalServerError && kindOf(problemType(res)) != "ratelimited" {
+		r.failed.Add(1)
+	}
+	return res, err
 }
 
 // withReplaces returns the request for a new order with the field that
 // golang.org/x/crypto/acme has no way to set (its OrderOption is sealed), signed
 // again under the same protected header.
-func withReplaces(req *http.Request, r replaces) (*http.Request, error) {
+func withReplaces(req *http.Request, r *replaces) (*http.Request, error) {
 	body, err := io.ReadAll(req.Body)
 	req.Body.Close()
 	if err != nil {
@@ -64,7 +84,7 @@ type flattenedJWS struct {
 }
 
 // sign returns the JWS in body with the field added to its payload.
-func (r replaces) sign(body []byte) ([]byte, error) {
+func (r *replaces) sign(body []byte) ([]byte, error) {
 	var jws flattenedJWS
 	if err := json.Unmarshal(body, &jws); err != nil {
 		return nil, err

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -43,14 +42,13 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // post sends a signed request.
 func (t *transport) post(req *http.Request, e Endpoint) (*http.Response, error) {
-	r, ok := req.Context().Value(replacesKey{}).(replaces)
-	if ok && e == EndpointNewOrder && t.ca.offersRenewalInfo() {
-		var err error
-		if req, err = withReplaces(req, r); err != nil {
-			return nil, err
-		}
+	var res *http.Response
+	var err error
+	if r, ok := req.Context().Value(replacesKey{}).(*replaces); ok && e == EndpointNewOrder {
+		res, err = r.post(t, req)
+	} else {
+		res, err = t.exchange(req, e)
 	}
-	res, err := t.exchange(req, e)
 	traceOf(req.Context()).posted(res, err)
 	return t.keepNonce(res), err
 }
@@ -117,20 +115,21 @@ func (t *transport) keepNonce(res *http.Response) *http.Response {
 	return res
 }
 
-// isBadNonce reports whether res is a badNonce problem, by the same rule as
-// x/crypto/acme: whatever follows the last colon of the type, in any case. It
-// leaves the body unread.
+// isBadNonce reports whether res is a badNonce problem.
 func isBadNonce(res *http.Response) bool {
-	if res.StatusCode < 400 || res.StatusCode > 499 {
-		return false
-	}
+	return res.StatusCode >= 400 && res.StatusCode <= 499 && kindOf(problemType(res)) == "badnonce"
+}
+
+// problemType returns the type of the problem document that res holds, or nothing.
+// It leaves the body unread.
+func problemType(res *http.Response) string {
 	b, err := io.ReadAll(res.Body)
 	res.Body = io.NopCloser(bytes.NewReader(b))
 	var problem struct{ Type string }
 	if err != nil || json.Unmarshal(b, &problem) != nil {
-		return false
+		return ""
 	}
-	return strings.HasSuffix(strings.ToLower(problem.Type), ":badnonce")
+	return problem.Type
 }
 
 // fromMemory is a 200 that no CA was asked for.

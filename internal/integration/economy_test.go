@@ -61,7 +61,7 @@ func TestAuthorizationReuse(t *testing.T) {
 	if n := m.traffic.sent(challenge); n != 0 {
 		t.Errorf("%d challenges, want none", n)
 	}
-	if n := m.traffic.sent(newOrder); n != 1 {
+	if n := m.traffic.accepted(newOrder); n != 1 {
 		t.Errorf("%d orders, want 1", n)
 	}
 	m.close(t)

@@ -59,11 +59,11 @@ func TestHTTP01(t *testing.T) {
 		t.Error("Pebble has not asked for an http-01 answer")
 	}
 	// From now on http-01 is the first to be tried.
-	orders := m.traffic.sent(newOrder)
+	orders := m.traffic.accepted(newOrder)
 	if err := m.Renew(t.Context(), host); err != nil {
 		t.Fatal(err)
 	}
-	if n := m.traffic.sent(newOrder) - orders; n != 1 {
+	if n := m.traffic.accepted(newOrder) - orders; n != 1 {
 		t.Errorf("%d orders for the renewal, want 1", n)
 	}
 	if renewed := mustVisit(t, addr, host, p.roots, nil); renewed.Equal(first) {
