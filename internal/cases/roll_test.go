@@ -210,3 +210,10 @@ func through(w *world, gateway func(*http.Request) *http.Response) {
 		return w.ca.Client().Transport.RoundTrip(req)
 	})}}
 }
+
+// nowhere is a client whose CA does not answer.
+func nowhere() *acme.Client {
+	return &acme.Client{DirectoryURL: "https://ca.invalid/directory", HTTPClient: &http.Client{
+		Transport: roundTripper(func(*http.Request) (*http.Response, error) { return nil, errDown }),
+	}}
+}
