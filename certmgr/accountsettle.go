@@ -35,8 +35,11 @@ const (
 	// which it knows none.
 	settlePause = 5 * time.Second
 
-	maxKeyPause = 2 * time.Second // before a key of one's own is taken to be the only one
-	maxKeyReads = 3               // of the Cache, while other machines change what is there
+	// Between writing the first key and taking it to be the only one, see firstKey.
+	minKeyPause = 200 * time.Millisecond
+	maxKeyPause = 2 * time.Second
+
+	maxKeyReads = 3 // of the Cache, while other machines change what is there
 )
 
 // accountKey returns the user's key, or the cache's, or makes one if the cache
@@ -90,9 +93,12 @@ func (a *accounts) firstKey(ctx context.Context) (savedKeys, error) {
 	if err := a.putKey(ctx, accountCacheKey, key); err != nil {
 		return savedKeys{}, err
 	}
+	if a.settings.cache == nil {
+		return savedKeys{current: key, isNew: true}, nil
+	}
 	// Another machine's write, which began before it could see this one, takes about
 	// as long.
-	if err := sleep(ctx, min(2*time.Since(began), maxKeyPause)); err != nil {
+	if err := sleep(ctx, min(minKeyPause+2*time.Since(began), maxKeyPause)); err != nil {
 		return savedKeys{}, err
 	}
 	if now, err := a.getKey(ctx, accountCacheKey); err == nil && now != nil && !sameKey(now, key) {

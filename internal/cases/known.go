@@ -119,8 +119,6 @@ func knownFailures() []knownFailure {
 		{"cases", "H16/no issuer", "a leaf without the intermediate that the last one had replaces a good chain"},
 		{"cases", "H16/no serverAuth", "a certificate that is not for servers replaces a good one"},
 		{"cases", "H16/one PEM block", "two certificates in a PEM block replace a good chain"},
-		{"cases", "H17/start", "nothing decides between two machines that register an account at the same time"},
-		{"cases", "H17/start and key change", "nothing decides between two machines that register an account at the same time"},
 		{"cases", "H18/opaque, suffix", "the target of a request that is no path is appended to the host as it is"},
 		{"cases", "H18/opaque, userinfo", "the target of a request that is no path is appended to the host as it is"},
 		{"cases", "H18/other scheme", "the target of a request that is no path is appended to the host as it is"},
