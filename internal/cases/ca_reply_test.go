@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -186,6 +187,8 @@ func TestRequestsStayOnHTTPS(t *testing.T) {
 				if err := w.m.Obtain(t.Context(), host); err == nil {
 					t.Error("issued")
 				}
+				mu.Lock()
+				defer mu.Unlock()
 				if len(plain) > 0 {
 					t.Errorf("requests without TLS: %q", plain)
 				}
@@ -198,7 +201,7 @@ func TestRequestsStayOnHTTPS(t *testing.T) {
 type drip struct {
 	ctx   context.Context
 	every time.Duration
-	read  *int
+	read  *atomic.Int64
 }
 
 func (d drip) Read(p []byte) (int, error) {
@@ -214,7 +217,7 @@ func (d drip) Read(p []byte) (int, error) {
 	for i := range n {
 		p[i] = ' '
 	}
-	*d.read += n
+	d.read.Add(int64(n))
 	return n, nil
 }
 
@@ -226,7 +229,7 @@ func TestEndlessRepliesAreCutShort(t *testing.T) {
 	for name, every := range map[string]time.Duration{"fast": 0, "drip": 100 * time.Millisecond} {
 		table.Run(t, "held/endless reply, "+name, func(t *T) {
 			bubble(t, func(t *T, w *world) {
-				read := 0
+				var read atomic.Int64
 				through(w, func(req *http.Request) *http.Response {
 					return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, ContentLength: -1,
 						Body: drip{req.Context(), every, &read}}
@@ -235,23 +238,22 @@ func TestEndlessRepliesAreCutShort(t *testing.T) {
 				if err := w.m.Obtain(t.Context(), host); err == nil {
 					t.Error("issued")
 				}
-				if d := time.Since(begin); d > 4*time.Minute || read > 16<<20 {
-					t.Errorf("%d bytes in %v", read, d)
+				if n, d := read.Load(), time.Since(begin); d > 4*time.Minute || n > 16<<20 {
+					t.Errorf("%d bytes in %v", n, d)
 				}
 			})
 		})
 	}
 	table.Run(t, "held/redirect loop", func(t *T) {
 		bubble(t, func(t *T, w *world) {
-			n := 0
+			var n atomic.Int32
 			through(w, func(req *http.Request) *http.Response {
-				n++
 				rec := httptest.NewRecorder()
-				http.Redirect(rec, req, fmt.Sprint("/", n), http.StatusFound)
+				http.Redirect(rec, req, fmt.Sprint("/", n.Add(1)), http.StatusFound)
 				return rec.Result()
 			})
-			if err := w.m.Obtain(t.Context(), host); err == nil || n > 50 {
-				t.Errorf("%v after %d requests", err, n)
+			if err := w.m.Obtain(t.Context(), host); err == nil || n.Load() > 50 {
+				t.Errorf("%v after %d requests", err, n.Load())
 			}
 		})
 	})

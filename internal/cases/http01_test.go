@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/crypto/acme"
@@ -151,15 +152,20 @@ func TestTokenIsForItsHost(t *testing.T) {
 		bubble(t, func(t *T, w *world) {
 			const other = "other.example.com"
 			w.m.Hosts.Add(other)
+			var mu sync.Mutex
 			served := make(map[string]int)
 			handler := w.m.HTTPHandler(nil)
 			w.ca.Resolve("*", acmetest.Target{HTTPHandler: http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				mu.Lock()
+				defer mu.Unlock()
 				for _, name := range []string{other, host} {
 					served[name] = getToken(w.m, name, strings.TrimPrefix(r.URL.Path, "/.well-known/acme-challenge/")).Code
 				}
 				handler.ServeHTTP(rw, r)
 			})})
 			mustObtain(t, w, host)
+			mu.Lock()
+			defer mu.Unlock()
 			if served[host] != http.StatusOK || served[other] != http.StatusNotFound {
 				t.Errorf("status by host: %v, want 200 for %s and 404 for %s", served, host, other)
 			}

@@ -19,7 +19,8 @@ import (
 // served.
 func TestNoExpiredCertificateAfterAWait(t *testing.T) {
 	table.Run(t, "H12", func(t *T) {
-		bubble(t, func(t *T, w *world) {
+		short := func(ca *acmetest.Server) { ca.Lifetime = 6 * 24 * time.Hour } // so that its end comes soon
+		bubbleCA(t, short, func(t *T, w *world) {
 			var slow atomic.Bool
 			w.m.Hosts, w.m.PolicyTTL, w.m.HandshakeWait = nil, -1, -1
 			w.m.HostPolicy = func(ctx context.Context, _ string) error {
