@@ -207,7 +207,7 @@ func TestChangedEmailIsToldToTheCA(t *testing.T) {
 				}
 				// Not again in this process.
 				requests := w.ca.Count(acmetest.UpdateAccount)
-				w.m.stages.issuer.accounts.forget(w.m.stages.issuer.accounts.current())
+				w.m.engine.operator.issuer.orders.accounts.forget(w.m.engine.operator.issuer.orders.accounts.current())
 				w.mustGet("c.example.com")
 				synctest.Wait()
 				if w.ca.Count(acmetest.UpdateAccount) != requests {

@@ -33,8 +33,8 @@ import (
 // Without a Cache the key is in memory alone, as before.
 func (m *Manager) RollAccountKey(ctx context.Context) error {
 	m.init()
-	s := m.stages
-	a := s.issuer.accounts
+	s := m.engine.operator
+	a := s.issuer.orders.accounts
 	what := "changing the account key at " + a.dir
 	if a.key != nil {
 		return s.operatorError(what, errors.New("it comes from Manager.Client: "+

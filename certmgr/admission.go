@@ -9,7 +9,7 @@ import (
 // or lock became free in time that is remembered like a failure, without being
 // counted as one.
 func (is *issuer) notBegun(ctx context.Context, a *attempt, req issueRequest, cause error) error {
-	if gone := is.offList(ctx, a.host); gone != nil {
+	if gone := is.gate.offList(ctx, a.host); gone != nil {
 		return is.canceled(a, outcome{stage: StageQueue}, gone)
 	}
 	if is.tasks.isClosed() && errors.Is(cause, ErrClosed) {
@@ -21,13 +21,13 @@ func (is *issuer) notBegun(ctx context.Context, a *attempt, req issueRequest, ca
 	now := is.now()
 	e := &IssuanceError{Host: a.host, KeyType: a.sub.keyType.String(), Stage: StageQueue, CA: is.dir, Attempt: a.id,
 		Attempts: 1, Time: now, RetryAt: now.Add(jitter(defaultBackoff(1))), Err: cause}
-	if last := is.failures.last(req.sub); last != nil {
+	if last := is.health.failures.last(req.sub); last != nil {
 		e.Attempts = last.err.Attempts
 	}
-	if active := is.failures.active(req.sub, now); active != nil && active.err.RetryAt.After(e.RetryAt) {
+	if active := is.health.failures.active(req.sub, now); active != nil && active.err.RetryAt.After(e.RetryAt) {
 		e.RetryAt = active.err.RetryAt // what the CA said counts more
 	} else {
-		is.remember(req.sub, &failure{err: e, machine: is.machine, standing: req.grant.standing, since: now, lastRead: now})
+		is.health.remember(req.sub, &failure{err: e, machine: is.health.machine, standing: req.grant.standing, since: now, lastRead: now})
 	}
 	is.issuances.failedAt(StageQueue)
 	a.audit(Event{Kind: EventIssueFailed, Stage: StageQueue, RetryAt: e.RetryAt, Reason: req.reason, Err: e})
@@ -48,15 +48,15 @@ func (is *issuer) lock(ctx context.Context, sub subject) (unlock func(), err err
 // admit waits for a slot and asks the breaker, which may have opened meanwhile.
 func (is *issuer) admit(ctx context.Context, a *attempt, req issueRequest) (release func(), probe bool, err error) {
 	a.enter(StageQueue)
-	suspect := is.failures.last(req.sub) != nil || req.grant.standing == open
+	suspect := is.health.failures.last(req.sub) != nil || req.grant.standing == open
 	wait, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	is.recallBreaker(wait)
+	is.health.recallBreaker(wait)
 	release, err = is.slots.acquire(wait, req.priority, suspect && !req.override)
 	if err != nil {
 		return nil, false, &refusal{kind: ErrBusy, host: a.host, cause: err}
 	}
-	if gone := is.offList(ctx, a.host); gone != nil {
+	if gone := is.gate.offList(ctx, a.host); gone != nil {
 		release()
 		return nil, false, gone
 	}
@@ -64,10 +64,10 @@ func (is *issuer) admit(ctx context.Context, a *attempt, req issueRequest) (rele
 		return release, false, nil
 	}
 	// An issuance for the host's other key type may have failed meanwhile.
-	if rec := is.failures.active(req.sub, is.now()); rec != nil {
+	if rec := is.health.failures.active(req.sub, is.now()); rec != nil {
 		err = backingOff(rec)
 	} else {
-		probe, err = is.breaker.allow(a.host)
+		probe, err = is.health.breaker.allow(a.host)
 	}
 	if err != nil {
 		release()

@@ -55,41 +55,40 @@ func askAfterFailure(err error, failed int) time.Duration {
 // ask asks the CA when to renew a certificate, and plans accordingly. Nobody
 // asks about one that is not in service any more, or has expired.
 func (r *renewals) ask(ctx context.Context, sub subject) {
-	s := r.s
-	now := s.now()
-	cert := s.memory.current(sub)
+	now := r.now()
+	cert := r.memory.current(sub)
 	switch {
 	case cert == nil:
 		return
-	case !cert.usable(now), s.memory.isRefused(sub.host()) && s.settings.listed(sub.host()) == notAllowed:
-		r.askAt(cert, now.Add(jitter(askEvery))) // the clock may be wrong, the policy may change its mind
+	case !cert.usable(now), r.memory.isRefused(sub.host()) && r.settings.listed(sub.host()) == notAllowed:
+		r.schedule.askAt(cert, now.Add(jitter(askEvery))) // the clock may be wrong, the policy may change its mind
 		return
 	}
-	if s.settings.listed(sub.host()) == notAllowed && !s.memory.isVetted(sub.host()) {
+	if r.settings.listed(sub.host()) == notAllowed && !r.memory.isVetted(sub.host()) {
 		if _, ok := r.permitted(ctx, sub.host()); !ok {
 			return // it was on the list, and the policy does not know it
 		}
 	}
-	if until, _, cause := s.issuer.breaker.state(); cause != nil && until.After(now) {
-		r.askAt(cert, until.Add(firstAsk()))
+	if until, _, cause := r.health.breaker.state(); cause != nil && until.After(now) {
+		r.schedule.askAt(cert, until.Add(firstAsk()))
 		return
 	}
 	in, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	// The user's HTTPClient and RetryBackoff take part.
-	info, err := callOut(in, s.issuer.calls, "renewal information for "+flightKey(sub), func(ctx context.Context) (acmeclient.RenewalInfo, error) {
-		return s.issuer.ca.RenewalInfo(ctx, acmeclient.CertID(cert.leaf))
+	info, err := callOut(in, r.issuer.orders.calls, "renewal information for "+flightKey(sub), func(ctx context.Context) (acmeclient.RenewalInfo, error) {
+		return r.issuer.orders.ca.RenewalInfo(ctx, acmeclient.CertID(cert.leaf))
 	})
 	if ctx.Err() != nil {
 		return
 	}
-	r.answered(cert, info, err)
+	r.schedule.answered(cert, info, err)
 }
 
 // answered takes over the answer about a certificate, unless that was replaced
 // meanwhile.
-func (r *renewals) answered(cert *certificate, info acmeclient.RenewalInfo, err error) {
-	now := r.s.now()
+func (r *schedule) answered(cert *certificate, info acmeclient.RenewalInfo, err error) {
+	now := r.now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	it := r.items[cert.subject]
@@ -117,11 +116,11 @@ func (r *renewals) answered(cert *certificate, info acmeclient.RenewalInfo, err 
 		e := certEvent(EventRenewalMoved, cert)
 		e.RetryAt, e.ExplanationURL = time.Unix(0, it.renew.at), info.ExplanationURL
 		e.Reason = "the CA suggests to renew between " + stamp(info.Start) + " and " + stamp(info.End)
-		r.s.audit.emit(e)
+		r.audit.emit(e)
 	}
 }
 
-func (r *renewals) askAt(cert *certificate, t time.Time) {
+func (r *schedule) askAt(cert *certificate, t time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if it := r.items[cert.subject]; it != nil && it.plan.certID == acmeclient.CertID(cert.leaf) {

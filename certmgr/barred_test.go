@@ -62,7 +62,7 @@ func TestRevocationOvertakesAReadOfTheCache(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.m.stages.takeOut(cert, false)
+		w.m.engine.operator.takeOut(cert, false)
 		close(slow.release)
 		wg.Wait()
 	})

@@ -21,9 +21,9 @@ func BenchmarkScheduler(b *testing.B) {
 			var add, due time.Duration
 			var bytes uint64
 			for b.Loop() {
-				s := &stages{settings: newSettings(new(Manager)), now: func() time.Time { return now }, tasks: newTasks(), progress: new(progress)}
-				s.tasks.close() // nothing runs: the scheduler alone is measured
-				r := newRenewals(s)
+				e := &env{settings: newSettings(new(Manager)), now: func() time.Time { return now }, tasks: newTasks()}
+				e.tasks.close() // nothing runs: the scheduler alone is measured
+				r := newSchedule(e, newMemory(), new(progress), new(startPace))
 				before := heapInUse()
 				begin := time.Now()
 				for _, c := range certs {

@@ -45,11 +45,11 @@ func TestStrangersInMemoryAreBounded(t *testing.T) {
 	}
 	policyWorld(t, AllowAnyHost, func(t *testing.T, w *world) {
 		w.m.init()
-		w.m.stages.memory.maxOpen = 10
+		w.m.engine.report.memory.maxOpen = 10
 		for i := range 30 {
 			w.mustGet(fmt.Sprintf("www.stranger%d.com", i))
 		}
-		if n := len(w.m.stages.memory.all()); n != 10 {
+		if n := len(w.m.engine.report.memory.all()); n != 10 {
 			t.Errorf("%d certificates in memory, want 10", n)
 		}
 	})
@@ -148,7 +148,7 @@ func TestCallsUnderWayDoNotLengthenAnOutage(t *testing.T) {
 			w.get(host)
 		}
 		time.Sleep(5 * time.Second)
-		first := w.m.stages.issuer.breaker
+		first := w.m.engine.report.health.breaker
 		until, failures, _ := first.state()
 		if failures != 1 {
 			t.Fatalf("%d failures of the CA after the first answer, want 1", failures)

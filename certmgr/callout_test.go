@@ -208,7 +208,7 @@ func TestSuccessorsAreBounded(t *testing.T) {
 func TestCloseWaitsForSuccessors(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.init()
-		s := w.m.stages.store
+		s := w.m.engine.operator.store
 		w.cache.put(func(context.Context, string) error { return sleep(context.Background(), 2*time.Second) })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -231,7 +231,7 @@ func TestAbandonedWriteIsNotTheLast(t *testing.T) {
 			t.Run(what+" after "+takes.String(), func(t *testing.T) {
 				inBubble(t, func(t *testing.T, w *world) {
 					w.m.init()
-					s := w.m.stages.store
+					s := w.m.engine.operator.store
 					puts := 0
 					w.cache.put(func(context.Context, string) error {
 						if puts++; puts == 1 {

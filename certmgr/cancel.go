@@ -1,8 +1,6 @@
 package certmgr
 
-import (
-	"context"
-)
+import ()
 
 // takenOff is why an issuance ends whose host is not allowed any more: reason is
 // that of the change, policy is HostPolicy's refusal.
@@ -12,18 +10,6 @@ func takenOff(host, reason string, policy error) *refusal {
 		text += " (" + reason + ")"
 	}
 	return &refusal{kind: ErrHostNotAllowed, host: host, text: text, cause: policy}
-}
-
-// offList returns why the host of an issuance under ctx is not allowed any more, or
-// nil. HostPolicy is asked elsewhere, and ends ctx if it refuses.
-func (is *issuer) offList(ctx context.Context, host string) *refusal {
-	if why, ok := context.Cause(ctx).(*refusal); ok && why.kind == ErrHostNotAllowed {
-		return why
-	}
-	if is.settings.hostPolicy != nil || is.settings.listed(host) != notAllowed {
-		return nil
-	}
-	return takenOff(host, "", nil)
 }
 
 // canceled ends an issuance that is not wanted any more, and returns what those get

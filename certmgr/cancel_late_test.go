@@ -10,17 +10,27 @@ import (
 	"github.com/nostall/nostall/internal/acmeclient"
 )
 
+// afterIssued is a keeper that does something more when a certificate was issued.
+type afterIssued struct {
+	keeper
+	then func()
+}
+
+func (k afterIssued) issued(c *certificate) {
+	k.keeper.issued(c)
+	k.then()
+}
+
 // A certificate that comes too late is not served, but kept for the host's return.
 func TestCertificateOfARemovedHostIsNotPublished(t *testing.T) {
 	// remove is called before the outcome is concluded, or when it was published.
 	conclude := func(w *world, before, published func(cancel context.CancelCauseFunc)) error {
 		w.mustGet("a.example.com")
-		is, sub := w.m.stages.issuer, hostSubject("a.example.com", keyECDSA, w.m.stages.dir)
+		is, sub := w.m.engine.operator.issuer, hostSubject("a.example.com", keyECDSA, w.m.engine.dir)
 		out := outcome{cert: is.memory.current(sub), data: []byte("the entry"), stage: StageFinalize}
-		w.m.stages.memory.drop("a.example.com")
+		w.m.engine.report.memory.drop("a.example.com")
 		ctx, cancel := context.WithCancelCause(context.Background())
-		schedule := is.schedule
-		is.schedule = func(c *certificate) { schedule(c); published(cancel) }
+		is.keeper = afterIssued{is.keeper, func() { published(cancel) }}
 		before(cancel)
 		synctest.Wait()
 		a := &attempt{host: "a.example.com", sub: sub, setStage: func(Stage) {}, now: is.now, trace: new(acmeclient.Trace), audit: is.audit.emit}
@@ -40,7 +50,7 @@ func TestCertificateOfARemovedHostIsNotPublished(t *testing.T) {
 		},
 		"published a moment ago": func(w *world) error {
 			return conclude(w, nothing, func(cancel context.CancelCauseFunc) {
-				w.m.stages.unwatch() // who removes it has looked already
+				w.m.engine.unwatch() // who removes it has looked already
 				w.m.Hosts.Remove("a.example.com")
 				cancel(takenOff("a.example.com", "", nil))
 			})
@@ -52,7 +62,7 @@ func TestCertificateOfARemovedHostIsNotPublished(t *testing.T) {
 				if err := run(w); !errors.Is(err, ErrHostNotAllowed) {
 					t.Errorf("got %v", err)
 				}
-				if certs := w.m.stages.memory.certificates("a.example.com"); len(certs) != 0 {
+				if certs := w.m.engine.report.memory.certificates("a.example.com"); len(certs) != 0 {
 					t.Error("the certificate is in memory")
 				}
 				if data, err := w.cache.Get(t.Context(), "a.example.com"); string(data) != "the entry" {

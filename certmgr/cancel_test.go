@@ -50,7 +50,7 @@ func wantCanceled(t *testing.T, outcome <-chan error) error {
 func (w *world) wantNoTrouble() {
 	w.t.Helper()
 	snap := w.m.Snapshot()
-	if snap.CAFailure != nil || len(snap.RecentFailures) != 0 || w.m.stages.failures.count.Load() != 0 {
+	if snap.CAFailure != nil || len(snap.RecentFailures) != 0 || w.m.engine.report.health.failures.count.Load() != 0 {
 		w.t.Errorf("a canceled issuance counts as a failure: %v, %v", snap.CAFailure, snap.RecentFailures)
 	}
 	for key, n := range w.m.Metrics().Failed {
@@ -228,7 +228,7 @@ func TestCanceledIssuanceThatHangsKeepsNobody(t *testing.T) {
 		w.m.Hosts.Add("a.example.com")
 		fresh := make(chan error, 1)
 		go func() { fresh <- w.m.Obtain(t.Context(), "a.example.com") }()
-		time.Sleep(w.m.stages.issuer.calls.grace)
+		time.Sleep(w.m.engine.operator.issuer.orders.calls.grace)
 		wantCanceled(t, done)
 		w.wantErr("a.example.com", ErrInFlight) // the new one is on the books
 		w.wantOrders("a.example.com", 0)
@@ -296,7 +296,7 @@ func TestPolicyDecidesAboutRemovedHosts(t *testing.T) {
 				if n := asked.Load(); n != 2 { // of c there is nothing
 					t.Errorf("the policy was asked %d times, want once for each host in memory or in flight", n)
 				}
-				held := len(w.m.stages.memory.certificates("b.example.com")) > 0
+				held := len(w.m.engine.report.memory.certificates("b.example.com")) > 0
 				if held == test.canceled {
 					t.Errorf("b is in memory: %v", held)
 				}
@@ -381,7 +381,7 @@ func TestCanceledProbeLeavesTheBreakerToOthers(t *testing.T) {
 		w.get("a.example.com")
 		w.wantErr("b.example.com", ErrCAUnavailable)
 		lift()
-		until, _, _ := w.m.stages.issuer.breaker.state()
+		until, _, _ := w.m.engine.report.health.breaker.state()
 		time.Sleep(time.Until(until) + time.Second)
 		stall := w.ca.Stall(acmetest.Match{})
 		outcome := make(chan error, 1)

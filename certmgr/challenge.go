@@ -144,12 +144,12 @@ func (c *challenges) liveToken(token string) *presented {
 // challengeCertificate answers a tls-alpn-01 handshake: from memory for a host
 // with a live challenge, else for an allowed host from the Cache, where another
 // machine may have put the answer.
-func (s *stages) challengeCertificate(ctx context.Context, host string) (*tls.Certificate, error) {
+func (s *server) challengeCertificate(ctx context.Context, host string) (*tls.Certificate, error) {
 	if p := s.challenges.liveCert(host); p != nil {
 		p.seen.Add(1)
 		return &tls.Certificate{Certificate: slices.Clip(p.cert.Certificate), PrivateKey: p.cert.PrivateKey}, nil
 	}
-	if err := s.allowed(ctx, host); err != nil {
+	if err := s.gate.allowed(ctx, host); err != nil {
 		return nil, err
 	}
 	data, err := s.token(ctx, alpnCacheKey(host))
@@ -165,7 +165,7 @@ func (s *stages) challengeCertificate(ctx context.Context, host string) (*tls.Ce
 
 // token reads a challenge's answer from the Cache; CAs ask from several places
 // at once, which share one read.
-func (s *stages) token(ctx context.Context, key string) ([]byte, error) {
+func (s *server) token(ctx context.Context, key string) ([]byte, error) {
 	call, began, err := s.store.fetch(s.store.tokens, key)
 	if err != nil {
 		return nil, err
@@ -195,7 +195,7 @@ func (m *Manager) HTTPHandler(fallback http.Handler) http.Handler {
 			return
 		}
 		m.init()
-		body, status, err := m.stages.httpToken(r.Context(), r.Host, token)
+		body, status, err := m.engine.server.httpToken(r.Context(), r.Host, token)
 		if err != nil {
 			http.Error(w, toStrangers(status), status) // err is for the operator
 			return
@@ -209,7 +209,7 @@ func (m *Manager) HTTPHandler(fallback http.Handler) http.Handler {
 const httpTimeout = policyTimeout + cacheTimeout
 
 // httpToken returns the answer to an http-01 request, or an HTTP status.
-func (s *stages) httpToken(ctx context.Context, hostport, token string) ([]byte, int, error) {
+func (s *server) httpToken(ctx context.Context, hostport, token string) ([]byte, int, error) {
 	ctx, cancel := context.WithTimeout(ctx, httpTimeout)
 	defer cancel()
 	host, err := normalizeHost(stripPort(hostport))
@@ -223,7 +223,7 @@ func (s *stages) httpToken(ctx context.Context, hostport, token string) ([]byte,
 		p.seen.Add(1)
 		return p.body, http.StatusOK, nil
 	}
-	if err := s.allowed(ctx, host); err != nil {
+	if err := s.gate.allowed(ctx, host); err != nil {
 		return nil, http.StatusForbidden, err
 	}
 	body, err := s.token(ctx, httpCacheKey(token))

@@ -19,9 +19,9 @@ func isOff(skew time.Duration) bool { return skew.Abs() > maxSkew }
 
 // skew returns how far the CA's clock is ahead of the local one by the Date of its
 // last answer. ok is false if there is none, or none of late.
-func (is *issuer) skew() (ahead time.Duration, ok bool) {
-	ahead, at, ok := is.ca.Skew()
-	if age := is.now().Sub(at); !ok || age < 0 || age > maxSkewAge {
+func (o *orders) skew() (ahead time.Duration, ok bool) {
+	ahead, at, ok := o.ca.Skew()
+	if age := o.now().Sub(at); !ok || age < 0 || age > maxSkewAge {
 		return 0, false
 	}
 	return ahead, true
@@ -29,12 +29,12 @@ func (is *issuer) skew() (ahead time.Duration, ok bool) {
 
 // watchClock tells when the local clock is found to be off, once until it is right
 // again.
-func (is *issuer) watchClock() {
-	skew, ok := is.skew()
-	if !ok || is.clockOff.Swap(isOff(skew)) || !isOff(skew) {
+func (o *orders) watchClock() {
+	skew, ok := o.skew()
+	if !ok || o.clockOff.Swap(isOff(skew)) || !isOff(skew) {
 		return
 	}
-	is.audit.emit(Event{Kind: EventClockOff, CA: is.dir, Err: &refusal{kind: ErrClock, text: clockText(skew) + "; set it"}})
+	o.audit.emit(Event{Kind: EventClockOff, CA: o.dir, Err: &refusal{kind: ErrClock, text: clockText(skew) + "; set it"}})
 }
 
 // clockText says how far the local clock is off.

@@ -95,7 +95,7 @@ func TestDroppedFailureLeavesTheCache(t *testing.T) {
 					Client: &acme.Client{DirectoryURL: ca.URL, HTTPClient: ca.Client()}}
 				defer m.Close()
 				m.init()
-				m.stages.failures.max = 5
+				m.engine.report.health.failures.max = 5
 				ca.Status(acmetest.Match{Endpoint: tt.endpoint}, http.StatusForbidden, nil, acmetest.Problem{Type: "rejectedIdentifier", Detail: "no"})
 				for _, host := range hosts {
 					hello := &tls.ClientHelloInfo{ServerName: host}
@@ -107,7 +107,7 @@ func TestDroppedFailureLeavesTheCache(t *testing.T) {
 					}
 					time.Sleep(time.Minute)
 				}
-				if n := len(m.stages.failures.records); n != 5 {
+				if n := len(m.engine.report.health.failures.records); n != 5 {
 					t.Errorf("%d records in memory, want 5", n)
 				}
 				var kept []string
@@ -130,16 +130,16 @@ func TestDroppedFailureLeavesTheCache(t *testing.T) {
 func TestDroppedFailureLeavesTheEntryOfItsTwin(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.init()
-		is := w.m.stages.issuer
-		is.failures.max = 2
+		h := w.m.engine.report.health
+		h.failures.max = 2
 		later := time.Now().Add(time.Hour)
-		sub := hostSubject("a.example.com", keyECDSA, is.dir)
-		is.remember(sub, newTestFailure(sub, StageOrder, time.Now())) // holds nothing back: the one to drop
+		sub := hostSubject("a.example.com", keyECDSA, h.dir)
+		h.remember(sub, newTestFailure(sub, StageOrder, time.Now())) // holds nothing back: the one to drop
 		both := newTestFailure(sub, StageChallenge, later)
-		is.remember(sub, both)
-		is.saveFailure(t.Context(), sub, both)
-		other := hostSubject("b.example.com", keyECDSA, is.dir)
-		is.remember(other, newTestFailure(other, StageOrder, later))
+		h.remember(sub, both)
+		h.saveFailure(t.Context(), sub, both)
+		other := hostSubject("b.example.com", keyECDSA, h.dir)
+		h.remember(other, newTestFailure(other, StageOrder, later))
 		synctest.Wait()
 		if _, err := w.cache.Get(t.Context(), "a.example.com+failure"); err != nil {
 			t.Errorf("the record of the failed validation: %v", err)

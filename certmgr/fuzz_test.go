@@ -134,7 +134,7 @@ func FuzzHTTP01Path(f *testing.F) {
 		m := &Manager{Hosts: MustAllowlist("example.com"), Cache: &keyCheckingCache{t: t}}
 		defer m.Close()
 		m.init()
-		body, status, err := m.stages.httpToken(t.Context(), host, path)
+		body, status, err := m.engine.server.httpToken(t.Context(), host, path)
 		if err == nil || body != nil || status != http.StatusForbidden && status != http.StatusNotFound {
 			t.Fatalf("httpToken(%q, %q) = %q, %d, %v", host, path, body, status, err)
 		}

@@ -8,6 +8,20 @@ import (
 	"time"
 )
 
+// server answers handshakes, and requests for http-01.
+type server struct {
+	*env
+	gate       *gate
+	health     *health
+	memory     *memory
+	store      *store
+	loader     *loader
+	issuer     *issuer
+	challenges *challenges
+	handshakes *handshakes
+	visits     *visits
+}
+
 // GetCertificate implements tls.Config.GetCertificate: it returns a certificate
 // for hello.ServerName, or answers a tls-alpn-01 challenge. It never waits for
 // a CA but in the handshake that begins an issuance, and there for
@@ -29,7 +43,7 @@ import (
 // tls.Config.NextProtos for tls-alpn-01, or serves HTTPHandler for http-01.
 func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	m.init()
-	s := m.stages
+	s := m.engine.server
 	host, err := normalizeHost(hello.ServerName)
 	if err != nil {
 		s.handshakes.refuse(resultOf(err), "", err, hello, s.now())
@@ -41,7 +55,7 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	want := keyTypesFor(hello)
 	now := s.now()
 	hot, entry := s.memory.hot(host, want, now)
-	if hot != nil && (m.Hosts.holds(host, &entry.listed) || s.policyHolds(host, entry, now)) {
+	if hot != nil && (m.Hosts.holds(host, &entry.listed) || s.gate.policyHolds(host, entry, now)) {
 		if hot != &entry.served[want.first] && !entry.sought.Load() && !entry.sought.Swap(true) {
 			s.seekPreferred(host, want, entry)
 		}
@@ -61,7 +75,7 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 }
 
 // refuse counts a handshake for a valid host name that was turned away.
-func (s *stages) refuse(host string, err error, hello *tls.ClientHelloInfo, now time.Time) {
+func (s *server) refuse(host string, err error, hello *tls.ClientHelloInfo, now time.Time) {
 	r := resultOf(err)
 	s.handshakes.refuse(r, host, err, hello, now)
 	if r.ofAllowedHost() {
@@ -70,7 +84,7 @@ func (s *stages) refuse(host string, err error, hello *tls.ClientHelloInfo, now 
 }
 
 // answerChallenge is GetCertificate for a CA's handshake.
-func (s *stages) answerChallenge(hello *tls.ClientHelloInfo, host string) (*tls.Certificate, error) {
+func (s *server) answerChallenge(hello *tls.ClientHelloInfo, host string) (*tls.Certificate, error) {
 	cert, err := s.challengeCertificate(contextOf(hello), host)
 	if err != nil {
 		s.refuse(host, err, hello, s.now())
@@ -82,7 +96,7 @@ func (s *stages) answerChallenge(hello *tls.ClientHelloInfo, host string) (*tls.
 
 // seekPreferred loads the key type that clients prefer, if the cache has it:
 // the first visitor of all may have been one who needed the other.
-func (s *stages) seekPreferred(host string, want wanted, e *hostEntry) {
+func (s *server) seekPreferred(host string, want wanted, e *hostEntry) {
 	g := grant{standing: e.standing}
 	s.tasks.Go(func(ctx context.Context) {
 		s.loader.read(ctx, hostSubject(host, want.first, s.dir), g, quietly)
@@ -98,7 +112,7 @@ func contextOf(hello *tls.ClientHelloInfo) context.Context {
 
 // serve is what a handshake goes through that memory alone cannot answer:
 // policy, load, failure, issue.
-func (s *stages) serve(hello *tls.ClientHelloInfo, host string, want wanted, entry *hostEntry) (*certificate, error) {
+func (s *server) serve(hello *tls.ClientHelloInfo, host string, want wanted, entry *hostEntry) (*certificate, error) {
 	ctx := contextOf(hello)
 	var held *certificate // whose host has yet to be allowed
 	if entry != nil {
@@ -111,16 +125,16 @@ func (s *stages) serve(hello *tls.ClientHelloInfo, host string, want wanted, ent
 		}
 		return nil, &refusal{kind: ErrClosed, host: host}
 	}
-	g, refused, err := s.permit(ctx, host)
+	g, refused, err := s.gate.permit(ctx, host)
 	switch {
 	case refused:
-		s.failures.forgetHost(host)
+		s.health.failures.forgetHost(host)
 		if entry != nil {
-			s.refuseHost(host, err)
+			s.gate.refuseHost(host, err)
 		}
 		return nil, err
 	case err != nil:
-		s.policy.report(host, err)
+		s.gate.policy.report(host, err)
 		if held != nil && vouched {
 			return held, nil // the policy's backend is out of order, the certificate is not
 		}
@@ -159,21 +173,21 @@ func withHost(err error, host string) error {
 
 // known answers for a host that the cache has no certificate for as far as
 // this process knows: it is in flight, backing off, or the CA is.
-func (s *stages) known(ctx context.Context, sub subject, want wanted, g grant) (*certificate, error) {
-	if call := s.issues.running(flightKey(sub)); call != nil {
+func (s *server) known(ctx context.Context, sub subject, want wanted, g grant) (*certificate, error) {
+	if call := s.issuer.issues.running(flightKey(sub)); call != nil {
 		if call.mayReread(s.now()) {
 			s.rereadInBackground(sub, want, g)
 		}
 		return s.join(ctx, sub, call)
 	}
-	if rec := s.failures.active(sub, s.now()); rec != nil {
-		if s.failures.mayRead(rec, s.now()) {
+	if rec := s.health.failures.active(sub, s.now()); rec != nil {
+		if s.health.failures.mayRead(rec, s.now()) {
 			s.rereadInBackground(sub, want, g)
 		}
 		return nil, backingOff(rec)
 	}
 	if s.loader.missedLately(sub) {
-		return nil, s.issuer.breaker.check(sub.host())
+		return nil, s.health.breaker.check(sub.host())
 	}
 	return nil, nil
 }
@@ -184,11 +198,11 @@ func backingOff(rec *failure) error {
 
 // rereadInBackground looks for a certificate that another machine may have
 // written meanwhile.
-func (s *stages) rereadInBackground(sub subject, want wanted, g grant) {
+func (s *server) rereadInBackground(sub subject, want wanted, g grant) {
 	s.tasks.Go(func(ctx context.Context) {
 		for _, kt := range want.types() {
 			if cert, _ := s.loader.read(ctx, hostSubject(sub.host(), kt, s.dir), g, quietly); cert != nil {
-				s.failures.forget(sub)
+				s.health.failures.forget(sub)
 				return
 			}
 		}
@@ -197,7 +211,7 @@ func (s *stages) rereadInBackground(sub subject, want wanted, g grant) {
 
 // join is for those who find an issuance in flight: they fail at once, unless
 // InFlightWait lets them wait.
-func (s *stages) join(ctx context.Context, sub subject, call *call[*certificate]) (*certificate, error) {
+func (s *server) join(ctx context.Context, sub subject, call *call[*certificate]) (*certificate, error) {
 	cert, err := call.waitFor(ctx, s.settings.inFlightWait)
 	if err == errNotYet || errors.Is(err, ErrBusy) && !isDone(call.done) {
 		return nil, inFlight(sub, call)
@@ -208,97 +222,4 @@ func (s *stages) join(ctx context.Context, sub subject, call *call[*certificate]
 func inFlight(sub subject, call *call[*certificate]) error {
 	return &refusal{kind: ErrInFlight, host: sub.host(), since: call.since,
 		text: fmt.Sprintf("%s certificate at stage %q", sub.keyType, call.getStage())}
-}
-
-// permit returns why host may be served. refused tells a no from a policy that
-// could not decide.
-func (s *stages) permit(ctx context.Context, host string) (g grant, refused bool, err error) {
-	if st := s.settings.listed(host); st != notAllowed {
-		return grant{standing: st}, false, nil
-	}
-	st, refused, err := s.policy.ask(ctx, host)
-	if err != nil {
-		if s.settings.hostPolicy != nil { // it took its time, and the host may have come onto the list
-			if st := s.settings.listed(host); st != notAllowed {
-				return grant{standing: st}, false, nil
-			}
-		}
-		return grant{}, refused, err
-	}
-	now := s.now()
-	if s.memory.allowed(host, now) {
-		s.audit.emit(Event{Kind: EventHostRestored, Host: host, Decision: Allowed, Rule: "HostPolicy", Reason: "allowed again"})
-	}
-	return grant{standing: st, policyYes: now}, false, nil
-}
-
-// allowed is permit for challenges, which only want to know. What keeps the policy
-// from deciding is told to the operator: who asks by http-01 is told nothing of it.
-func (s *stages) allowed(ctx context.Context, host string) error {
-	if s.tasks.isClosed() {
-		return &refusal{kind: ErrClosed, host: host}
-	}
-	_, refused, err := s.permit(ctx, host)
-	if err != nil && !refused {
-		s.policy.report(host, err)
-	}
-	return err
-}
-
-// policyHolds reports whether an earlier yes of HostPolicy still serves a host
-// in memory. One that is older than PolicyTTL does, and has the policy asked
-// again in the background.
-func (s *stages) policyHolds(host string, e *hostEntry, now time.Time) bool {
-	ttl := s.settings.policyTTL
-	yes := e.yes.Load()
-	if yes == 0 || ttl <= 0 || s.settings.hostPolicy == nil {
-		return false
-	}
-	if age := now.UnixNano() - yes; age >= 0 && age < int64(ttl) {
-		return true
-	}
-	asked := e.asked.Load()
-	if since := now.UnixNano() - asked; since >= 0 && since < int64(min(ttl, askAgain)) || !e.asked.CompareAndSwap(asked, now.UnixNano()) {
-		return true
-	}
-	s.tasks.Go(func(ctx context.Context) {
-		_, refused, err := s.permit(ctx, host)
-		switch {
-		case refused:
-			s.failures.forgetHost(host)
-			s.refuseHost(host, err)
-		case err != nil && ctx.Err() == nil:
-			s.policy.report(host, err)
-		}
-	})
-	return true
-}
-
-// askAgain is the least time between two questions to a policy that fails.
-const askAgain = 10 * time.Second
-
-// refuseHost takes a host out of service that allowlist and policy refuse.
-// Where a policy does, it is asked again in each handshake, and before renewal,
-// which drops the host.
-func (s *stages) refuseHost(host string, why error) {
-	if s.memory.refused(host) {
-		s.audit.emit(Event{Kind: EventHostDropped, Host: host, Decision: Refused, Rule: s.settings.decider(), Reason: "no longer allowed", Err: why})
-	}
-}
-
-// dropHost takes a host out of service, of memory and of renewal, unless it is back
-// on the list.
-func (s *stages) dropHost(host string, why error) {
-	if s.settings.listed(host) != notAllowed {
-		return
-	}
-	s.failures.forgetHost(host)
-	for _, c := range s.memory.certificates(host) {
-		s.renewals.drop(c.subject)
-	}
-	s.progress.have(host)
-	s.visits.forget(host)
-	if s.memory.drop(host) {
-		s.audit.emit(Event{Kind: EventHostDropped, Host: host, Decision: Refused, Rule: s.settings.decider(), Reason: "no longer allowed", Err: why})
-	}
 }

@@ -89,14 +89,6 @@ func (r result) decision(set *settings) (Decision, string) {
 	return Refused, "Close"
 }
 
-// decider names what refuses a host that Hosts does not hold.
-func (set *settings) decider() string {
-	if set.hostPolicy != nil {
-		return "HostPolicy"
-	}
-	return "Hosts"
-}
-
 // ofAllowedHost reports whether the handshake was for a host that is allowed.
 func (r result) ofAllowedHost() bool {
 	switch r {

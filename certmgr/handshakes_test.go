@@ -42,7 +42,7 @@ func TestFloodOfNamesIsCoalesced(t *testing.T) {
 		if snap := w.m.Snapshot(); len(snap.Hosts) != 1 || snap.Refused != names+1 {
 			t.Errorf("memory of %d hosts, %d refusals", len(snap.Hosts), snap.Refused)
 		}
-		if n := len(w.m.stages.visits.hosts); n > 4 { // the list has 4
+		if n := len(w.m.engine.report.visits.hosts); n > 4 { // the list has 4
 			t.Errorf("visits of %d hosts are kept", n)
 		}
 	})

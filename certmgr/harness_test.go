@@ -123,7 +123,7 @@ func (w *world) mustGet(host string) *tls.Certificate {
 	if err := cert.Leaf.VerifyHostname(host); err != nil {
 		w.t.Fatalf("GetCertificate(%q) returned a foreign certificate: %v", host, err)
 	}
-	if now := w.m.stages.now(); now.After(cert.Leaf.NotAfter) {
+	if now := w.m.engine.now(); now.After(cert.Leaf.NotAfter) {
 		w.t.Fatalf("GetCertificate(%q) returned a certificate that expired %v ago", host, now.Sub(cert.Leaf.NotAfter))
 	}
 	return cert

@@ -2,13 +2,9 @@ package certmgr
 
 import (
 	"context"
-	"crypto"
 	"crypto/rand"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/http"
-	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -29,47 +25,36 @@ type issueRequest struct {
 
 // issuer turns requests into certificates in memory and cache.
 type issuer struct {
-	settings   *settings
-	now        func() time.Time
-	tasks      *tasks
-	audit      *auditor
-	store      *store
-	memory     *memory
-	failures   *failures
-	issuances  *issuances
-	visits     *visits
-	breaker    *breaker
-	slots      *slots
-	accounts   *accounts
-	calls      *callouts // attempts, which run the user's code too
-	challenges *challenges
-	preflight  *preflight
-	ca         *acmeclient.CA
-	dir        string
-	machine    string
-	locker     locker
-	schedule   func(*certificate)
-	drop       func(host string, why error) // takes a host out of service
-	lastWorked typeMemory
+	*env
+	gate      *gate
+	health    *health
+	memory    *memory
+	store     *store
+	keeper    keeper
+	orders    *orders
+	slots     *slots
+	locker    locker
+	issuances *issuances            // counted
+	issues    *flight[*certificate] // in flight, by subject
+	open      openHosts
+}
 
-	unfinished unfinishedOrders
-	clockOff   atomic.Bool // said by an event
-
-	breakerRead  atomic.Bool  // the cache's record of the breaker
-	breakerSaved atomic.Int64 // until when that says; 0: there is none
+// keeper is told what happens to certificates and hosts, by those who issue and
+// load them. It must not block.
+type keeper interface {
+	// issued and loaded schedule the renewal of a certificate in memory.
+	issued(cert *certificate)
+	loaded(cert *certificate)
+	// reached notes that the CA validated a host here.
+	reached(host string, g grant)
+	// drop takes a host out of service, of memory and of renewal, unless it is on the
+	// list. why may be nil.
+	drop(host string, why error)
 }
 
 // issue is the body of an issuance's flight.
 func (is *issuer) issue(ctx context.Context, c *call[*certificate], req issueRequest) (*certificate, error) {
-	a := &attempt{
-		id: newAttemptID(), host: req.sub.host(), sub: req.sub, extra: is.settings.extraExtensions,
-		kept:    func() crypto.Signer { return is.keptKey(req.sub) },
-		solvers: is.challenges.solver, setStage: c.setStage, now: is.now, trace: new(acmeclient.Trace), wanted: c.since,
-	}
-	a.audit = func(e Event) {
-		e.Host, e.KeyType, e.Attempt, e.CA = a.host, a.sub.keyType.String(), a.id, is.dir
-		is.audit.emit(e)
-	}
+	a := is.orders.newAttempt(c, req)
 	unlock, err := is.lock(ctx, req.sub)
 	if err != nil {
 		return nil, is.notBegun(ctx, a, req, err)
@@ -89,18 +74,15 @@ func (is *issuer) issue(ctx context.Context, c *call[*certificate], req issueReq
 		}
 	}
 	defer let()
-	last := is.failures.last(req.sub)
+	last := is.health.failures.last(req.sub)
 	if cert := is.memory.current(req.sub); cert != nil && cert.usable(is.now()) && mayReplace(last) {
 		a.replaces = acmeclient.CertID(cert.leaf)
 	}
-	a.types = is.lastWorked.pick(a.host, last, is.settings.http01.Load())
-	if is.settings.preflight != PreflightOff {
-		a.preflight = is.preflight
-	}
+	a.types = is.orders.lastWorked.pick(a.host, last, is.settings.http01.Load())
 	a.began = is.now()
 	a.audit(req.asker.event(Event{Kind: EventIssuing, Decision: Allowed, Rule: req.grant.rule(a.host), Stage: StageOrder,
 		Reason: req.reason, ExplanationURL: req.explanation}))
-	out := is.attempt(ctx, c, a, let)
+	out := is.orders.attempt(ctx, c, a, let)
 	release()
 	return is.conclude(ctx, a, req, out, last, probe)
 }
@@ -121,20 +103,20 @@ func (is *issuer) conclude(ctx context.Context, a *attempt, req issueRequest, ou
 		cause, clockOff = nil, true // the CA did its part
 	}
 	what := troubleOf(a.trace, out.stage, a.host, cause)
-	gone := is.offList(ctx, a.host)
+	gone := is.gate.offList(ctx, a.host)
 	if is.tasks.isClosed() || gone != nil {
 		what = troubleNone // it was cut short
 	}
-	whole := is.breaker.done(a.host, probe, what, cause, retryAfter(cause))
-	is.rememberBreaker()
-	is.watchClock()
+	whole := is.health.breaker.done(a.host, probe, what, cause, retryAfter(cause))
+	is.health.rememberBreaker()
+	is.orders.watchClock()
 	if gone != nil {
 		return nil, is.canceled(a, out, gone)
 	}
 	if out.cert != nil {
 		is.succeed(a, req, out)
-		if gone := is.offList(ctx, a.host); gone != nil {
-			is.drop(a.host, gone) // who removed it may have looked a moment too early
+		if gone := is.gate.offList(ctx, a.host); gone != nil {
+			is.keeper.drop(a.host, gone) // who removed it may have looked a moment too early
 			return nil, gone
 		}
 	}
@@ -153,9 +135,9 @@ func (is *issuer) holdBack(a *attempt, req issueRequest, out outcome) {
 	now := is.now()
 	e := &IssuanceError{Host: a.host, KeyType: a.sub.keyType.String(), Stage: StageFinalize, CA: is.dir, Attempt: a.id, Attempts: 1,
 		Time: now, RetryAt: agedUntil(out.cert, now), Err: clockError(a.host, out.cert, now)}
-	rec := &failure{err: e, machine: is.machine, standing: req.grant.standing, clockOff: true, since: now, lastRead: now}
-	is.remember(req.sub, rec)
-	is.tasks.Go(func(ctx context.Context) { is.saveFailure(context.WithoutCancel(ctx), req.sub, rec) })
+	rec := &failure{err: e, machine: is.health.machine, standing: req.grant.standing, clockOff: true, since: now, lastRead: now}
+	is.health.remember(req.sub, rec)
+	is.tasks.Go(func(ctx context.Context) { is.health.saveFailure(context.WithoutCancel(ctx), req.sub, rec) })
 }
 
 func clockError(host string, cert *certificate, now time.Time) error {
@@ -174,138 +156,16 @@ type outcome struct {
 	err   error
 }
 
-// attempt holds the conversation with the CA, within attemptTimeout. The
-// user's code takes part in it (Client.Key, RetryBackoff, HTTPClient), so that
-// it is a callback that may panic or ignore its context. let is called when
-// nothing of the attempt is left, which can be later.
-func (is *issuer) attempt(ctx context.Context, c *issueCall, a *attempt, let func()) outcome {
-	ctx, cancel := context.WithTimeoutCause(ctx, attemptTimeout, fmt.Errorf("no certificate within %v: %w", attemptTimeout, context.DeadlineExceeded))
-	defer cancel()
-	ctx = acmeclient.WithTrace(ctx, a.trace)
-	out, err := callOut(ctx, is.calls, c.key, func(ctx context.Context) (outcome, error) {
-		defer is.cleanUp(a, let)
-		out := is.converse(ctx, a)
-		out.stage, out.order = a.stage, a.order
-		return out, nil
-	})
-	if errors.Is(err, ErrBusy) {
-		let() // it did not begin
-	}
-	if err != nil { // a's fields may still be in use, but for those that are safe
-		out = outcome{stage: c.getStage(), err: err}
-	}
-	if out.err != nil && ctx.Err() != nil {
-		out.err = fmt.Errorf("%w%s: %w", context.Cause(ctx), lastURL(a.trace), out.err)
-	}
-	return out
-}
-
-func lastURL(t *acmeclient.Trace) string {
-	if u := t.FailedURL(); u != "" {
-		return ", last request " + u
-	}
-	return ""
-}
-
-// converse has the certificate issued. If the account's key was changed while it
-// was at it, it begins anew with the new one.
-func (is *issuer) converse(ctx context.Context, a *attempt) outcome {
-	replaces := a.replaces
-	out := is.converseOnce(ctx, a)
-	if out.err != nil && out.acc != nil && is.accounts.outdated(ctx, out.acc, a.trace, out.err) {
-		a.replaces = replaces
-		out = is.converseOnce(ctx, a)
-	}
-	if isAccountGone(out.err) {
-		is.accounts.forget(out.acc)
-	}
-	return out
-}
-
-func (is *issuer) converseOnce(ctx context.Context, a *attempt) outcome {
-	a.enter(StageAccount)
-	acc, err := is.accounts.get(ctx)
-	if err != nil {
-		return outcome{err: err}
-	}
-	a.client = is.ca.Client(acc.key, acc.kid)
-	a.unfinished = is.unfinished.take(a.sub, acc.kid, is.now())
-	key, chain, leaf, err := a.run(ctx)
-	is.unfinished.put(a.sub, a.unfinished)
-	if err == nil && is.memory.isBarred(leaf) {
-		err = withdrawn(ctx, a.client, leaf)
-	}
-	if err != nil {
-		if problems := acmeProblems(err); len(problems) > 0 && problems[len(problems)-1].StatusCode == http.StatusNotFound {
-			is.ca.Forget() // its resources may have moved
-		}
-		return outcome{acc: acc, err: err}
-	}
-	is.lastWorked.note(a.host, a.worked)
-	cert, data, err := is.keep(a, key, chain, leaf)
-	return outcome{cert: cert, data: data, acc: acc, err: err}
-}
-
-// cleanUp leaves nothing behind at the CA and in the Cache, detached from the
-// attempt, whose time may be over. The next issuance for the host waits for
-// that, as it uses the same keys of the Cache.
-func (is *issuer) cleanUp(a *attempt, let func()) {
-	forget := func() {
-		for _, f := range a.cleanup {
-			f(context.Background()) // bounded by cacheTimeout; Close waits
-		}
-	}
-	ok := is.tasks.Go(func(ctx context.Context) {
-		defer let()
-		forget()
-		if len(a.pending) == 0 {
-			return
-		}
-		ctx, cancel := context.WithTimeout(ctx, deactivateTimeout)
-		defer cancel()
-		callOut(ctx, is.calls, "deactivation "+a.id, func(ctx context.Context) (struct{}, error) {
-			a.deactivate(ctx)
-			return struct{}{}, nil
-		})
-	})
-	if !ok { // closed; this goroutine is one that Close waits for
-		forget()
-		let()
-	}
-}
-
-// keep makes what the CA issued ready to be kept. Dates that do not fit the
-// local clock are the clock's fault: the certificate is kept all the same.
-func (is *issuer) keep(a *attempt, key crypto.Signer, chain [][]byte, leaf *x509.Certificate) (*certificate, []byte, error) {
-	cert := newCertificate(a.sub, key, chain, leaf)
-	data, err := encodeBundle(key, chain)
-	if err != nil {
-		return nil, nil, err
-	}
-	now := is.now()
-	behind, ahead := now.Before(cert.notBefore), !cert.usable(now.Add(minRenewal))
-	if !behind && !ahead && !isAged(cert, now) {
-		return cert, data, nil
-	}
-	err = clockError(a.host, cert, now)
-	is.clockOff.Store(true)
-	a.audit(Event{Kind: EventClockOff, Stage: StageFinalize, Serial: serialOf(leaf), NotAfter: cert.notAfter, Err: err})
-	if !ahead {
-		err = nil // it can be served: clients go by their own clocks
-	}
-	return cert, data, err
-}
-
 // succeed publishes a certificate: memory first, so that handshakes have it
 // whatever becomes of the cache.
 func (is *issuer) succeed(a *attempt, req issueRequest, out outcome) {
 	cert := out.cert
 	a.setStage(StageStore)
-	known := is.failures.forget(req.sub)
+	known := is.health.failures.forget(req.sub)
 	if is.memory.issued(cert, req.grant, is.now()) {
-		is.schedule(cert)
+		is.keeper.issued(cert)
 	}
-	is.visits.reached(a.host, req.grant, is.now())
+	is.keeper.reached(a.host, req.grant)
 	if out.err == nil { // else it is told by fail: the certificate cannot be served
 		is.issuances.succeeded(time.Since(a.wanted))
 		a.audit(Event{Kind: EventIssued, Stage: StageStore, OrderURL: out.order, Serial: serialOf(cert.leaf), NotAfter: cert.notAfter,
@@ -336,7 +196,7 @@ func (is *issuer) fail(a *attempt, req issueRequest, out outcome, last *failure,
 		failed.Serial, failed.NotAfter = serialOf(c.leaf), c.notAfter
 	}
 	if whole {
-		e.RetryAt, _, _ = is.breaker.state()
+		e.RetryAt, _, _ = is.health.breaker.state()
 		failed.RetryAt = e.RetryAt
 		a.audit(failed)
 		return e
@@ -353,28 +213,19 @@ func (is *issuer) fail(a *attempt, req issueRequest, out outcome, last *failure,
 			e.RetryAt = later(e.RetryAt, now.Add(cert.notAfter.Sub(cert.notBefore)/2))
 		}
 	}
-	rec := &failure{err: e, machine: is.machine, standing: req.grant.standing, clockOff: clockOff, since: now, lastRead: now}
+	rec := &failure{err: e, machine: is.health.machine, standing: req.grant.standing, clockOff: clockOff, since: now, lastRead: now}
 	if last != nil {
 		rec.since = last.since
 	}
 	if out.acc != nil {
 		rec.account = string(out.acc.kid)
 	}
-	is.remember(req.sub, rec)
+	is.health.remember(req.sub, rec)
 	failed.RetryAt, failed.Count = e.RetryAt, e.Attempts
 	a.audit(failed)
-	is.tasks.Go(func(ctx context.Context) { is.saveFailure(context.WithoutCancel(ctx), req.sub, rec) })
+	is.tasks.Go(func(ctx context.Context) { is.health.saveFailure(context.WithoutCancel(ctx), req.sub, rec) })
 	return e
 }
 
 // newAttemptID returns what ties the events of one attempt together.
 func newAttemptID() string { return strings.ToLower(rand.Text()[:10]) }
-
-// machineName is what failure records are signed with.
-func machineName() string {
-	name, err := os.Hostname()
-	if err != nil {
-		return "unknown"
-	}
-	return name
-}

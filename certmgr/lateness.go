@@ -6,7 +6,7 @@ import (
 )
 
 // lateness is what was said about a certificate whose renewal fails: more as
-// its end comes near. renewals.mu guards it.
+// its end comes near. schedule.mu guards it.
 type lateness struct {
 	left  time.Duration // until its end, at the first failure; 0: there was none
 	cause error         // the last failure
@@ -37,25 +37,25 @@ func (l lateness) next(cert *certificate) (time.Time, bool) {
 // reportLateness reports what is due to be said about a certificate whose
 // renewal fails: each mark once, and of several that passed the last one.
 func (r *renewals) reportLateness(cert *certificate, now time.Time) {
-	if cert == nil || !r.passMarks(cert, now) {
+	if cert == nil || !r.schedule.passMarks(cert, now) {
 		return
 	}
-	s, e := r.s, certEvent(EventRenewalLate, cert)
+	e := certEvent(EventRenewalLate, cert)
 	e.Reason = fmt.Sprintf("its certificate ends in %v", cert.notAfter.Sub(now).Round(time.Minute))
 	if !cert.usable(now) {
 		e.Kind, e.Reason = EventExpired, ""
 	}
-	if rec := s.failures.last(cert.subject); rec != nil {
+	if rec := r.health.failures.last(cert.subject); rec != nil {
 		e.RetryAt, e.Err = rec.err.RetryAt, rec.err
-	} else if until, _, cause := s.issuer.breaker.state(); cause != nil {
+	} else if until, _, cause := r.health.breaker.state(); cause != nil {
 		e.RetryAt, e.Err = until, cause
 	} else {
-		e.RetryAt, e.Err = now, r.lastCause(cert)
+		e.RetryAt, e.Err = now, r.schedule.lastCause(cert)
 	}
-	s.audit.emit(e)
+	r.audit.emit(e)
 }
 
-func (r *renewals) lastCause(cert *certificate) error {
+func (r *schedule) lastCause(cert *certificate) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if it := r.items[cert.subject]; it != nil {
@@ -66,7 +66,7 @@ func (r *renewals) lastCause(cert *certificate) error {
 
 // passMarks notes the marks that have been reached, and reports whether there
 // is one that was not reported yet.
-func (r *renewals) passMarks(cert *certificate, now time.Time) (news bool) {
+func (r *schedule) passMarks(cert *certificate, now time.Time) (news bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	it := r.items[cert.subject]

@@ -8,27 +8,39 @@ import (
 	"time"
 )
 
+// listWatch follows the changes of the allowlist.
+type listWatch struct {
+	*env
+	gate     *gate
+	memory   *memory
+	failures *failures
+	issuer   *issuer
+	keeper   keeper
+	progress *progress
+	visits   *visits
+}
+
 // hostsChanged is told of what happens to the allowlist. It does not block.
-func (s *stages) hostsChanged(c change) {
-	if s.tasks.isClosed() {
+func (w *listWatch) hostsChanged(c change) {
+	if w.tasks.isClosed() {
 		return
 	}
 	if c.rejected != nil {
-		s.audit.emit(Event{Kind: EventAllowlistRejected, Rule: "Hosts", Reason: "the list stays as it is", Err: c.rejected})
+		w.audit.emit(Event{Kind: EventAllowlistRejected, Rule: "Hosts", Reason: "the list stays as it is", Err: c.rejected})
 		return
 	}
-	s.visits.changed(c, s.now())
-	s.reportEntries(Event{Kind: EventHostListed, Decision: Allowed, Rule: "Hosts", Reason: c.reason}, c.added)
-	s.reportEntries(Event{Kind: EventHostUnlisted, Decision: Refused, Rule: "Hosts", Reason: c.reason}, c.removed)
+	w.visits.changed(c, w.now())
+	w.reportEntries(Event{Kind: EventHostListed, Decision: Allowed, Rule: "Hosts", Reason: c.reason}, c.added)
+	w.reportEntries(Event{Kind: EventHostUnlisted, Decision: Refused, Rule: "Hosts", Reason: c.reason}, c.removed)
 	if c.reloaded {
-		s.audit.emit(Event{Kind: EventAllowlistReloaded, Rule: "Hosts", Reason: c.reason, Count: c.count})
+		w.audit.emit(Event{Kind: EventAllowlistReloaded, Rule: "Hosts", Reason: c.reason, Count: c.count})
 	}
-	if s.failures.count.Load() > 0 && len(c.added)+len(c.again) > 0 {
+	if w.failures.count.Load() > 0 && len(c.added)+len(c.again) > 0 {
 		named := collectNames(slices.Concat(c.added, c.again))
-		s.failures.shorten(func(host string) bool { return named.match(host) != matchNone })
+		w.failures.shorten(func(host string) bool { return named.match(host) != matchNone })
 	}
 	if len(c.removed) > 0 {
-		s.endUnlisted(c)
+		w.endUnlisted(c)
 	}
 }
 
@@ -36,93 +48,93 @@ func (s *stages) hostsChanged(c change) {
 const maxEntryEvents = 100
 
 // reportEntries makes an event of each entry, or of all of them if they are many.
-func (s *stages) reportEntries(e Event, entries []string) {
+func (w *listWatch) reportEntries(e Event, entries []string) {
 	if n := len(entries); n > maxEntryEvents {
 		e.Host, e.Count = entries[0], n
-		s.audit.emit(e)
+		w.audit.emit(e)
 		return
 	}
 	for _, entry := range entries {
 		e.Host = entry
-		s.audit.emit(e)
+		w.audit.emit(e)
 	}
 }
 
 // endUnlisted ends what goes on for hosts that an entry allowed and that nothing else
 // does. What is in flight ends before it returns, unless HostPolicy is to be asked.
-func (s *stages) endUnlisted(c change) {
+func (w *listWatch) endUnlisted(c change) {
 	for _, name := range c.removed {
-		s.progress.have(name) // no Start waits for it any more
+		w.progress.have(name) // no Start waits for it any more
 	}
-	if s.settings.hostPolicy == nil {
-		s.issues.cancel(func(key string) error {
+	if w.settings.hostPolicy == nil {
+		w.issuer.issues.cancel(func(key string) error {
 			host, _ := splitFlightKey(key)
-			if s.settings.listed(host) != notAllowed {
+			if w.settings.listed(host) != notAllowed {
 				return nil
 			}
 			return takenOff(host, c.reason, nil)
 		})
 	}
-	s.tasks.Go(func(ctx context.Context) {
-		hosts := s.affected(c.removed)
-		if s.settings.hostPolicy == nil {
+	w.tasks.Go(func(ctx context.Context) {
+		hosts := w.affected(c.removed)
+		if w.settings.hostPolicy == nil {
 			for _, host := range hosts {
-				s.dropHost(host, nil)
+				w.keeper.drop(host, nil)
 			}
 			return
 		}
-		s.eachHost(ctx, hosts, func(host string) { s.askAgainAbout(ctx, host, c.reason) })
+		eachHost(ctx, hosts, func(host string) { w.askAgainAbout(ctx, host, c.reason) })
 	})
 }
 
 // askAgainAbout asks HostPolicy about a host that was taken off the list.
-func (s *stages) askAgainAbout(ctx context.Context, host, reason string) {
-	_, refused, err := s.permit(ctx, host)
+func (w *listWatch) askAgainAbout(ctx context.Context, host, reason string) {
+	_, refused, err := w.gate.permit(ctx, host)
 	switch {
 	case refused:
-		s.issues.cancel(func(key string) error {
+		w.issuer.issues.cancel(func(key string) error {
 			if h, _ := splitFlightKey(key); h != host {
 				return nil
 			}
 			return takenOff(host, reason, err)
 		})
-		s.dropHost(host, err)
+		w.keeper.drop(host, err)
 	case err != nil && ctx.Err() == nil:
-		s.policy.report(host, err)
+		w.gate.policy.report(host, err)
 	}
 }
 
 // affected returns the hosts that entries allowed, that Hosts does not hold any
 // more, and that there is something of: a certificate in memory, an issuance in
 // flight, a failure.
-func (s *stages) affected(entries []string) []string {
+func (w *listWatch) affected(entries []string) []string {
 	var hosts, wildcards []string
 	for _, entry := range entries {
 		if strings.HasPrefix(entry, "*") {
 			wildcards = append(wildcards, entry)
-		} else if s.deals(entry) {
+		} else if w.deals(entry) {
 			hosts = append(hosts, entry)
 		}
 	}
 	if len(wildcards) > 0 {
 		below := collectNames(wildcards)
-		for _, host := range s.dealings() {
+		for _, host := range w.dealings() {
 			if below.match(host) != matchNone {
 				hosts = append(hosts, host)
 			}
 		}
 	}
-	return slices.DeleteFunc(hosts, func(host string) bool { return s.settings.listed(host) != notAllowed })
+	return slices.DeleteFunc(hosts, func(host string) bool { return w.settings.listed(host) != notAllowed })
 }
 
 // deals reports whether there is something of host.
-func (s *stages) deals(host string) bool {
-	if len(s.memory.certificates(host)) > 0 {
+func (w *listWatch) deals(host string) bool {
+	if len(w.memory.certificates(host)) > 0 {
 		return true
 	}
 	for kt := range keyType(keyTypeCount) {
-		sub := hostSubject(host, kt, s.dir)
-		if s.issues.running(flightKey(sub)) != nil || s.failures.last(sub) != nil {
+		sub := hostSubject(host, kt, w.dir)
+		if w.issuer.issues.running(flightKey(sub)) != nil || w.failures.last(sub) != nil {
 			return true
 		}
 	}
@@ -130,23 +142,23 @@ func (s *stages) deals(host string) bool {
 }
 
 // dealings returns all hosts that there is something of.
-func (s *stages) dealings() []string {
+func (w *listWatch) dealings() []string {
 	var hosts []string
-	for _, c := range s.memory.all() {
+	for _, c := range w.memory.all() {
 		hosts = append(hosts, c.subject.host())
 	}
-	s.issues.each(func(c *issueCall) {
+	w.issuer.issues.each(func(c *issueCall) {
 		host, _ := splitFlightKey(c.key)
 		hosts = append(hosts, host)
 	})
-	s.failures.all(func(host string, _ *failure, _ bool) { hosts = append(hosts, host) })
+	w.failures.all(func(host string, _ *failure, _ bool) { hosts = append(hosts, host) })
 	slices.Sort(hosts)
 	return slices.Compact(hosts)
 }
 
 // watchHostsFile has the allowlist's file read when it changes, until ctx ends. A
 // file system that hangs costs a goroutine and holds up nothing.
-func (s *stages) watchHostsFile(ctx context.Context, looks *callouts) {
+func (w *listWatch) watchHostsFile(ctx context.Context, looks *callouts) {
 	ticker := time.NewTicker(filePoll)
 	defer ticker.Stop()
 	for {
@@ -156,13 +168,13 @@ func (s *stages) watchHostsFile(ctx context.Context, looks *callouts) {
 			return
 		}
 		in, cancel := context.WithTimeout(ctx, fileTimeout)
-		_, err := callOut(in, looks, s.settings.hosts.file.path, func(ctx context.Context) (struct{}, error) {
-			s.settings.hosts.poll(ctx)
+		_, err := callOut(in, looks, w.settings.hosts.file.path, func(ctx context.Context) (struct{}, error) {
+			w.settings.hosts.poll(ctx)
 			return struct{}{}, nil
 		})
 		cancel()
 		if err != nil && ctx.Err() == nil && !errors.Is(err, ErrBusy) {
-			s.settings.hosts.hangs(err)
+			w.settings.hosts.hangs(err)
 		}
 	}
 }

@@ -11,16 +11,13 @@ import (
 // who come while it is read share that read: it is short and bounded, and
 // without it a restart with a warm cache would refuse them.
 type loader struct {
-	now      func() time.Time
-	store    *store
-	memory   *memory
-	failures *failures
-	issuer   *issuer
-	audit    *auditor
-	reports  *coalescer
-	dir      string
-	loaded   func(*certificate) // schedules its renewal
-	flight   *flight[*certificate]
+	*env
+	gate   *gate
+	health *health
+	memory *memory
+	store  *store
+	keeper keeper
+	flight *flight[*certificate]
 
 	mu     sync.Mutex
 	misses map[subject]time.Time // of the last minute or so
@@ -63,7 +60,7 @@ func (l *loader) load(ctx context.Context, host string, want wanted, g grant) (*
 
 // miss notes that there is no certificate for sub, and reads why.
 func (l *loader) miss(ctx context.Context, sub subject, g grant) error {
-	if err := l.issuer.recall(ctx, sub, g); err != nil {
+	if err := l.health.recall(ctx, sub, g); err != nil {
 		return err
 	}
 	l.mu.Lock()
@@ -116,14 +113,14 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 	default:
 		return kept, nil
 	}
-	if gone := l.issuer.offList(ctx, sub.host()); gone != nil {
-		l.issuer.drop(sub.host(), gone) // taken off while it was read
+	if gone := l.gate.offList(ctx, sub.host()); gone != nil {
+		l.keeper.drop(sub.host(), gone) // taken off while it was read
 		return nil, gone
 	}
-	if renewAt(cert, l.issuer.settings.renewBefore).After(l.now()) {
-		l.failures.forget(sub) // else the failure is that of its renewal
+	if renewAt(cert, l.settings.renewBefore).After(l.now()) {
+		l.health.failures.forget(sub) // else the failure is that of its renewal
 	}
-	l.loaded(cert)
+	l.keeper.loaded(cert)
 	e := certEvent(EventLoaded, cert)
 	e.Decision, e.Rule = Allowed, g.rule(sub.host())
 	l.audit.emit(e)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509/pkix"
-	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -13,7 +12,6 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/cache"
-	"github.com/nostall/nostall/internal/acmeclient"
 )
 
 // DefaultACMEDirectory is the directory that is used without Manager.Client:
@@ -149,123 +147,12 @@ type Manager struct {
 	PreflightDial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	once      sync.Once
-	stages    *stages // made by init
+	engine    *engine // made by init
 	useHTTP01 atomic.Bool
 	clock     func() time.Time // nil: time.Now; for tests of a clock that is wrong
 }
 
-// stages are what a handshake passes through and what works behind it. Each
-// has a lock of its own, which is never held while anything blocks.
-type stages struct {
-	settings   *settings
-	now        func() time.Time
-	dir        string // directory URL
-	tasks      *tasks
-	audit      *auditor
-	handshakes *handshakes
-	reports    *coalescer
-	visits     *visits
-	issuances  *issuances
-	callouts   []*callouts
-	policy     *policy
-	challenges *challenges
-	memory     *memory
-	store      *store
-	loader     *loader
-	failures   *failures
-	pacer      *pacer
-	waiters    *waiters
-	issues     *flight[*certificate]
-	revokes    *flight[struct{}]
-	strangers  atomic.Int32 // issuances in flight for hosts that nobody vouched for; counted by begin
-	unlisted   atomic.Int32 // the same for all that Hosts does not hold by their exact names
-	issuer     *issuer
-	renewals   *renewals
-	progress   *progress
-	startPace  *startPace
-	unwatch    func()
-	closing    atomic.Bool
-	closed     chan struct{} // closed when Close is done
-}
-
-// Bounds on callbacks that run at the same time. Those that ignore their
-// context hold a place until they return.
-const (
-	maxReads      = 4096
-	maxTokenReads = 256
-	maxOpenReads  = 1024
-	maxWrites     = 1024
-	maxPolicies   = 1024
-)
-
-func (m *Manager) init() { m.once.Do(m.build) }
-
-func (m *Manager) build() {
-	set := newSettings(m)
-	s := &stages{settings: set, now: m.clock, tasks: newTasks(), memory: newMemory(), failures: newFailures(), pacer: newPacer(), issuances: newIssuances(),
-		closed: make(chan struct{})}
-	if s.now == nil {
-		s.now = time.Now
-	}
-	s.audit = &auditor{hook: func() func(context.Context, Event) { return m.Audit }, now: s.now}
-	s.handshakes = &handshakes{settings: set, audit: s.audit}
-	s.visits = newVisits(m.Hosts, func() { s.tasks.Go(s.keepVisits) })
-	s.waiters = &waiters{limit: set.maxWaiting}
-	s.reports = &coalescer{audit: s.audit, listed: func(host string) bool { return set.listed(host) == vetted }}
-	s.store = &store{settings: set, audit: s.audit, reports: s.reports, tasks: s.tasks, reads: s.callout("Cache.Get", maxReads).failFast(cacheTimeout),
-		tokens: s.callout("Cache.Get", maxTokenReads).failFast(cacheTimeout), others: s.callout("Cache.Get", maxOpenReads).failFast(cacheTimeout),
-		writes: s.callout("Cache.Put or Delete", maxWrites), flight: newFlight[[]byte](s.tasks, s.waiters)}
-	s.policy = &policy{settings: set, reports: s.reports, calls: s.callout("HostPolicy", maxPolicies).failFast(policyTimeout), flight: newFlight[standing](s.tasks, s.waiters)}
-	s.challenges = newChallenges(s.store)
-	s.issues = newFlight[*certificate](s.tasks, s.waiters)
-	s.revokes = newFlight[struct{}](s.tasks, s.waiters)
-	s.renewals = newRenewals(s)
-	s.progress = &progress{audit: s.audit}
-	s.startPace = &startPace{every: set.startPace}
-	s.buildIssuer()
-	s.loader = &loader{now: s.now, store: s.store, memory: s.memory, failures: s.failures, issuer: s.issuer, audit: s.audit, reports: s.reports,
-		dir: s.dir, loaded: s.renewals.loaded, flight: newFlight[*certificate](s.tasks, s.waiters)}
-	s.unwatch = func() {}
-	if set.hosts != nil {
-		s.unwatch = set.hosts.watch(s.hostsChanged)
-		if set.hosts.file != nil {
-			looks := s.callout("looking at the allowlist file", 1)
-			s.tasks.Go(func(ctx context.Context) { s.watchHostsFile(ctx, looks) })
-		}
-	}
-	m.stages = s
-}
-
-func (s *stages) buildIssuer() {
-	client := &s.settings.client
-	s.dir = client.DirectoryURL
-	ca := acmeclient.New(acmeclient.Config{
-		DirectoryURL: s.dir,
-		HTTPClient:   client.HTTPClient,
-		UserAgent:    client.UserAgent,
-		RetryBackoff: client.RetryBackoff,
-		Now:          s.now,
-	})
-	s.issuer = &issuer{settings: s.settings, now: s.now, tasks: s.tasks, audit: s.audit, store: s.store, memory: s.memory,
-		failures: s.failures, issuances: s.issuances, visits: s.visits, challenges: s.challenges, ca: ca, dir: s.dir, machine: machineName(), locker: new(processLock),
-		schedule: s.renewals.issued, drop: s.dropHost, slots: &slots{limit: s.settings.maxIssuing}, breaker: newBreaker(s.dir, s.audit, s.now)}
-	s.issuer.calls = s.callout("issuance", math.MaxInt) // MaxIssuing bounds them
-	s.issuer.calls.grace = time.Second                  // its error says more than that it is late
-	s.issuer.preflight = &preflight{settings: s.settings, challenges: s.challenges, skew: s.issuer.skew,
-		lookups: s.callout("PreflightResolver", maxLookups).failFast(lookupTimeout),
-		dials:   s.callout("PreflightDial", maxDials).failFast(probeTimeout)}
-	s.issuer.accounts = &accounts{settings: s.settings, ca: ca, dir: s.dir, key: client.Key, store: s.store, tasks: s.tasks, audit: s.audit,
-		prompt: s.callout("Prompt", 1).failFast(registerTimeout), calls: s.callout("account registration", 1).failFast(registerTimeout),
-		changes: s.callout("account key change", 1).failFast(changeKeyTimeout + lookUpTimeout),
-		updates: s.callout("account update", 1), flight: newFlight[*account](s.tasks, s.waiters)}
-}
-
-// callout makes the bounds for one kind of callback and has Close wait for it.
-func (s *stages) callout(name string, limit int) *callouts {
-	c := newCallouts(name, limit)
-	s.callouts = append(s.callouts, c)
-	return c
-}
+func (m *Manager) init() { m.once.Do(func() { m.engine = newEngine(m) }) }
 
 // TLSConfig returns a configuration for servers with HTTP/2, HTTP/1.1 and
 // tls-alpn-01, whose certificates come from GetCertificate.

@@ -63,18 +63,18 @@ func (h Histogram) Count() uint64 {
 // 10,000.
 func (m *Manager) Metrics() Metrics {
 	m.init()
-	s := m.stages
+	s := m.engine.report
 	now := s.now()
 	v := Metrics{Time: now, Handshakes: s.handshakes.all(), IssuingLimit: s.settings.maxIssuing, Waiting: s.waiters.waiting(),
 		WaitingLimit: s.settings.maxWaiting, Failed: make(map[Stage]uint64), Hosts: make(map[HostState]int)}
 	v.Events, v.EventsDropped = s.audit.totals()
-	s.issuances.read(&v)
-	for _, c := range s.issuer.ca.Counts() {
+	s.issuer.issuances.read(&v)
+	for _, c := range s.issuer.orders.ca.Counts() {
 		v.CARequests = append(v.CARequests, RequestCount{Endpoint: c.Endpoint.String(), Status: c.Status, Count: c.Requests})
 	}
 	_, v.Queued = s.issuer.slots.load()
 	var cause error
-	v.CAUnavailable, _, cause = s.issuer.breaker.state()
+	v.CAUnavailable, _, cause = s.health.breaker.state()
 	v.NoAccount = isLocal(cause)
 	for _, state := range hostStates() {
 		v.Hosts[state] = 0

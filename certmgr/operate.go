@@ -3,11 +3,22 @@ package certmgr
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
-	"time"
 )
+
+// operator does what an operator wants done at once.
+type operator struct {
+	*env
+	gate     *gate
+	health   *health
+	memory   *memory
+	store    *store
+	loader   *loader
+	issuer   *issuer
+	schedule *schedule
+	revokes  *flight[struct{}]
+}
 
 // Obtain has a certificate for host in memory before it returns: from memory,
 // from the Cache, or issued now, whatever backoff says. It joins an issuance
@@ -56,26 +67,26 @@ func (m *Manager) Renew(ctx context.Context, host string) error {
 }
 
 // operate is what the operator's calls have in common.
-func (m *Manager) operate(ctx context.Context, name string) (*stages, string, grant, error) {
+func (m *Manager) operate(ctx context.Context, name string) (*operator, string, grant, error) {
 	s, host, err := m.operateOn(name)
 	if err != nil {
 		return nil, "", grant{}, err
 	}
-	g, _, err := s.permit(ctx, host)
+	g, _, err := s.gate.permit(ctx, host)
 	return s, host, g, err
 }
 
 // operateOn is operate for a host that need not be allowed.
-func (m *Manager) operateOn(name string) (*stages, string, error) {
+func (m *Manager) operateOn(name string) (*operator, string, error) {
 	m.init()
 	host, err := normalizeHost(name)
 	if err != nil {
 		return nil, "", err
 	}
-	if m.stages.tasks.isClosed() {
+	if m.engine.tasks.isClosed() {
 		return nil, "", &refusal{kind: ErrClosed, host: host}
 	}
-	return m.stages, host, nil
+	return m.engine.operator, host, nil
 }
 
 // operatorError is why something that an operator wanted done was not, or not all
@@ -97,7 +108,7 @@ func (e *operatorError) Error() string {
 func (e *operatorError) Unwrap() []error { return e.causes }
 
 // operatorError returns nil if there are no causes.
-func (s *stages) operatorError(what string, causes ...error) error {
+func (s *operator) operatorError(what string, causes ...error) error {
 	if len(causes) == 0 {
 		return nil
 	}
@@ -107,53 +118,11 @@ func (s *stages) operatorError(what string, causes ...error) error {
 	return &operatorError{what, causes}
 }
 
-func (s *stages) issueNow(ctx context.Context, sub subject, g grant, reason string) error {
-	call, _, err := s.begin(issueRequest{sub: sub, grant: g, reason: reason, priority: withVisitor, override: true}, nil)
+func (s *operator) issueNow(ctx context.Context, sub subject, g grant, reason string) error {
+	call, _, err := s.issuer.begin(issueRequest{sub: sub, grant: g, reason: reason, priority: withVisitor, override: true}, nil)
 	if err != nil {
 		return withHost(err, sub.host())
 	}
 	_, err = call.await(ctx, nil)
 	return err
-}
-
-// closeGrace is how long Close waits for callbacks whose context has ended.
-const closeGrace = 5 * time.Second
-
-// Close ends all background work: issuances, renewals, cache writes, and then
-// waits for their goroutines and for the events to be delivered. Certificates
-// in memory are served on; nothing new begins, and everything else returns
-// ErrClosed. Callbacks that ignore the end of their context are named in the
-// error after 5 s, and so is an Audit that does not return within 5 s more. Closing again waits for the first call and returns nil.
-func (m *Manager) Close() error {
-	m.init()
-	s := m.stages
-	ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
-	defer cancel()
-	if s.closing.Swap(true) {
-		select { // another Close is at it
-		case <-s.closed:
-		case <-ctx.Done():
-		}
-		return nil
-	}
-	defer close(s.closed)
-	s.unwatch()
-	idle := s.tasks.close()
-	var errs []error
-	select {
-	case <-idle:
-	case <-ctx.Done():
-		errs = append(errs, fmt.Errorf("certmgr: close: background work has not ended: %w", ctx.Err()))
-	}
-	for _, c := range s.callouts {
-		errs = append(errs, c.wait(ctx))
-	}
-	errs = append(errs, s.issuer.ca.Wait(ctx))
-	s.handshakes.reportAll()
-	s.reports.reportAll()
-	s.audit.emit(Event{Kind: EventClosed, CA: s.dir})
-	flush, cancelFlush := context.WithTimeout(context.Background(), closeGrace)
-	defer cancelFlush()
-	errs = append(errs, s.audit.flush(flush))
-	return errors.Join(errs...)
 }

@@ -89,17 +89,6 @@ type policyRefusal struct{ err error }
 
 func (p policyRefusal) Error() string { return p.err.Error() }
 
-// listed returns the standing that the allowlist alone gives to a host.
-func (set *settings) listed(host string) standing {
-	switch set.hosts.match(host) {
-	case matchExact:
-		return vetted
-	case matchWildcard:
-		return open
-	}
-	return notAllowed
-}
-
 // ask returns the host's standing by HostPolicy. The error is HostPolicy's
 // own, unchanged; refused tells a no from a policy that could not decide.
 func (p *policy) ask(ctx context.Context, host string) (st standing, refused bool, err error) {

@@ -93,7 +93,7 @@ func TestUndecidedPolicyChangesNothing(t *testing.T) {
 
 				no := errors.New("not a customer")
 				answer.Store(&no)
-				time.Sleep(w.m.stages.settings.policyTTL + time.Second)
+				time.Sleep(w.m.engine.settings.policyTTL + time.Second)
 				w.get("a.example.com") // is served and has the policy asked
 				synctest.Wait()
 				if _, err := w.get("a.example.com"); err != no {
@@ -166,7 +166,7 @@ func TestPolicyIsAskedAgainAfterTheClockWentBack(t *testing.T) {
 				w.m.clock = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 				w.mustGet("a.example.com")
 				if askedBefore {
-					time.Sleep(2 * w.m.stages.settings.policyTTL)
+					time.Sleep(2 * w.m.engine.settings.policyTTL)
 					w.mustGet("a.example.com")
 					synctest.Wait()
 				}

@@ -155,7 +155,7 @@ func TestPreflightIsBoundedAsAWhole(t *testing.T) {
 		w.cache.put(func(ctx context.Context, key string) error { <-ctx.Done(); return ctx.Err() })
 		w.m.init()
 		start := time.Now()
-		found := w.m.stages.issuer.preflight.check(t.Context(), &attempt{host: "a.example.com"})
+		found := w.m.engine.operator.issuer.orders.preflight.check(t.Context(), &attempt{host: "a.example.com"})
 		if d := time.Since(start); d != preflightTimeout {
 			t.Errorf("took %v: %v", d, found)
 		}
@@ -170,7 +170,7 @@ func TestPreflightOnceInAnAttempt(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		n := w.preflight(PreflightReport)
 		w.m.init()
-		a := &attempt{host: "a.example.com", preflight: w.m.stages.issuer.preflight, setStage: func(Stage) {}}
+		a := &attempt{host: "a.example.com", preflight: w.m.engine.operator.issuer.orders.preflight, setStage: func(Stage) {}}
 		for range 2 {
 			if err := a.precheck(t.Context()); err != nil {
 				t.Error(err)
@@ -205,7 +205,7 @@ func TestPreflightFindingIsEscaped(t *testing.T) {
 			return nil, errors.New("\x1b[2J" + strings.Repeat("x", 10_000))
 		}
 		w.m.init()
-		f := w.m.stages.issuer.preflight.check(t.Context(), &attempt{host: "a.example.com"}).Findings
+		f := w.m.engine.operator.issuer.orders.preflight.check(t.Context(), &attempt{host: "a.example.com"}).Findings
 		if len(f) != 1 || !strings.HasPrefix(f[0].Answer, `\x1b[2Jxx`) || len(f[0].Answer) != maxAnswerText {
 			t.Errorf("%+v", f)
 		}
@@ -235,7 +235,7 @@ func TestPreflightLooksTheNameItselfUp(t *testing.T) {
 	}}}
 	m.init()
 	defer m.Close()
-	_, err := m.stages.issuer.preflight.lookup(t.Context(), "a.example.com")
+	_, err := m.engine.operator.issuer.orders.preflight.lookup(t.Context(), "a.example.com")
 	if e, ok := errors.AsType[*net.DNSError](err); !ok || e.Name != "a.example.com." {
 		t.Errorf("got %v", err)
 	}
@@ -258,7 +258,7 @@ func TestPreflightTellsFailedLookupsFromMissingNames(t *testing.T) {
 		}}}
 		m.init()
 		for range 20 { // which answer comes first is chance
-			_, err := m.stages.issuer.preflight.lookup(t.Context(), "a.example.com")
+			_, err := m.engine.operator.issuer.orders.preflight.lookup(t.Context(), "a.example.com")
 			if isNotFound(err) != want || err == nil {
 				t.Errorf("type %d fails: %v", fails, err)
 			}
@@ -349,7 +349,7 @@ func TestPreflightOutlivesAHungCache(t *testing.T) {
 		})
 		w.m.init()
 		start := time.Now()
-		w.m.stages.issuer.preflight.check(t.Context(), &attempt{host: "a.example.com"})
+		w.m.engine.operator.issuer.orders.preflight.check(t.Context(), &attempt{host: "a.example.com"})
 		if d := time.Since(start); d > presentTimeout+time.Second {
 			t.Errorf("took %v", d)
 		}

@@ -99,7 +99,7 @@ func TestPreflightByHTTP(t *testing.T) {
 				n.listen("192.0.2.1:443", nil)
 				tt.set(t, w, n, w.m.HTTPHandler(nil))
 				w.m.init()
-				found := w.m.stages.issuer.preflight.check(t.Context(), &attempt{host: "a.example.com"})
+				found := w.m.engine.operator.issuer.orders.preflight.check(t.Context(), &attempt{host: "a.example.com"})
 				i := slices.IndexFunc(found.Findings, func(f PreflightFinding) bool { return f.Challenge == http01 })
 				if i < 0 || found.Findings[i].OK != (tt.want == "") {
 					t.Fatalf("found %+v", found.Findings)
@@ -153,7 +153,7 @@ func TestPreflightEscapesACertificate(t *testing.T) {
 		n.listen("192.0.2.1:443", serveTLS(otherServer(t, nil, names...), nil))
 		w.m.init()
 		start := time.Now()
-		text := w.m.stages.issuer.preflight.check(t.Context(), &attempt{host: "a.example.com"}).Error()
+		text := w.m.engine.operator.issuer.orders.preflight.check(t.Context(), &attempt{host: "a.example.com"}).Error()
 		if strings.ContainsAny(text, "\x1b\n") || len(text) > maxPreflightText || !strings.Contains(text, `\x1b[31m\n`) {
 			t.Errorf("%q", text)
 		}

@@ -52,7 +52,7 @@ func TestPreflightPasses(t *testing.T) {
 			if lookups, dials := n.used(); lookups != 1 || dials != 2 && !useHTTP || dials != 4 && useHTTP {
 				t.Errorf("%d lookups, %d connections", lookups, dials)
 			}
-			c := w.m.stages.challenges
+			c := w.m.engine.server.challenges
 			if len(c.certs)+len(c.tokens) != 0 {
 				t.Error("an answer is still live")
 			}

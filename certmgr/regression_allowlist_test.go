@@ -60,7 +60,7 @@ func TestHostThatComesBackWhileThePolicyIsAskedStays(t *testing.T) {
 		if dropped := w.events.of(EventHostDropped); len(dropped) != 0 {
 			t.Errorf("dropped although on the list: %v", dropped)
 		}
-		if len(w.m.stages.memory.certificates("a.example.com")) == 0 {
+		if len(w.m.engine.report.memory.certificates("a.example.com")) == 0 {
 			t.Error("a host that is on the list is not in memory, and so not renewed")
 		}
 	})
@@ -81,7 +81,7 @@ func TestHostThatComesBackAtTheEndOfItsIssuanceIsRenewed(t *testing.T) {
 		go func() { _, err := w.get(host); done <- err }()
 		time.Sleep(300 * time.Millisecond)
 		synctest.Wait()
-		if w.m.stages.memory.get(host, wanted{}, time.Now()) == nil {
+		if w.m.engine.report.memory.get(host, wanted{}, time.Now()) == nil {
 			t.Fatal("not at the store stage")
 		}
 		w.m.Hosts.Remove(host)
@@ -187,7 +187,7 @@ func TestStrangersHideNoVisitorOfAWildcard(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.Hosts.Add("*.example.org")
 		w.m.init()
-		s := w.m.stages
+		s := w.m.engine.report
 		for i := range maxVisits {
 			s.visits.asked(fmt.Sprintf("s%d.example.org", i), grant{standing: open}, s.now())
 		}
@@ -208,7 +208,7 @@ func TestOpenPolicyAddsNoEntries(t *testing.T) {
 		w.mustGet("www.stranger.net")
 		time.Sleep(2 * time.Hour)
 		w.mustGet("www.stranger.net")
-		if _, ok := w.m.stages.visits.sightings("*.stranger.net"); ok {
+		if _, ok := w.m.engine.report.visits.sightings("*.stranger.net"); ok {
 			t.Error("a stranger's name made an entry that nothing bounds")
 		}
 	})
@@ -280,7 +280,7 @@ func TestClockThatWasNotSetMakesNothingStale(t *testing.T) {
 func TestCertificateIsWrittenWhenCloseComesFirst(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("a.example.com")
-		s := w.m.stages
+		s := w.m.engine.operator
 		cert := s.memory.current(hostSubject("a.example.com", keyECDSA, s.dir))
 		w.m.Close()
 		s.store.putCertificate(cert, []byte("the entry"), func() bool { return true })

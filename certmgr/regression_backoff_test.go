@@ -34,7 +34,7 @@ func TestQueueTimeoutKeepsRetryAfter(t *testing.T) {
 		w.get("a.example.com")
 		lift()
 		n := w.orders("a.example.com")
-		release, err := w.m.stages.issuer.slots.acquire(t.Context(), withVisitor, false)
+		release, err := w.m.engine.operator.issuer.slots.acquire(t.Context(), withVisitor, false)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -35,7 +35,7 @@ func TestStrangersKeepNobodyFromRenewal(t *testing.T) {
 		n := 0
 		for range 80 {
 			time.Sleep(30 * time.Second)
-			for w.m.stages.strangers.Load() < maxStrangers {
+			for w.m.engine.operator.issuer.open.strangers.Load() < maxStrangers {
 				w.get(fmt.Sprintf("www.stranger%d.com", n))
 				n++
 			}
@@ -216,9 +216,9 @@ func TestSecondCloseWaitsForTheFirst(t *testing.T) {
 		synctest.Wait()
 		start := time.Now()
 		w.m.Close()
-		w.m.stages.tasks.mu.Lock()
-		n := w.m.stages.tasks.running
-		w.m.stages.tasks.mu.Unlock()
+		w.m.engine.tasks.mu.Lock()
+		n := w.m.engine.tasks.running
+		w.m.engine.tasks.mu.Unlock()
 		if n > 0 {
 			t.Errorf("Close returned after %v with %d goroutines", time.Since(start), n)
 		}

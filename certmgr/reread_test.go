@@ -45,7 +45,7 @@ func TestLaterCertificateIsServed(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
 				have, now := w.mustGet("a.example.com").Leaf, time.Now()
 				w.cache.Cache.Put(t.Context(), "a.example.com", testBundle(t, "a.example.com", now.Add(tt.from), now.Add(tt.to)))
-				s := w.m.stages
+				s := w.m.engine.server
 				s.loader.read(t.Context(), hostSubject("a.example.com", keyECDSA, s.dir), grant{standing: vetted}, quietly)
 				if loaded := !w.mustGet("a.example.com").Leaf.Equal(have); loaded != tt.loaded {
 					t.Errorf("the one from the Cache is served: %v, want %v", loaded, tt.loaded)

@@ -3,7 +3,6 @@ package certmgr
 import (
 	"bytes"
 	"context"
-	"crypto"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -61,7 +60,7 @@ const revokeTimeout = 2 * time.Minute
 // errNoCertificate: there is nothing to revoke.
 var errNoCertificate = fmt.Errorf("there is none that is valid, in memory or in the Cache: %w", ErrCacheMiss)
 
-func (s *stages) revoke(ctx context.Context, host string, reason acme.CRLReasonCode) []error {
+func (s *operator) revoke(ctx context.Context, host string, reason acme.CRLReasonCode) []error {
 	certs, errs := s.revocable(ctx, host)
 	if len(certs) == 0 && len(errs) == 0 {
 		return []error{errNoCertificate}
@@ -77,7 +76,7 @@ func (s *stages) revoke(ctx context.Context, host string, reason acme.CRLReasonC
 }
 
 // revocable returns the certificates of host that a visitor could get.
-func (s *stages) revocable(ctx context.Context, host string) (certs []*certificate, errs []error) {
+func (s *operator) revocable(ctx context.Context, host string) (certs []*certificate, errs []error) {
 	for kt := range keyType(keyTypeCount) {
 		sub := hostSubject(host, kt, s.dir)
 		if cert := s.memory.current(sub); cert != nil && cert.usable(s.now()) {
@@ -104,13 +103,13 @@ func (s *stages) revocable(ctx context.Context, host string) (certs []*certifica
 
 // revokeOne revokes a certificate and takes it out of service. more is what else
 // has to be revoked: a renewal that kept a compromised key and came in between.
-func (s *stages) revokeOne(ctx context.Context, cert *certificate, reason acme.CRLReasonCode) (more []*certificate, err error) {
+func (s *operator) revokeOne(ctx context.Context, cert *certificate, reason acme.CRLReasonCode) (more []*certificate, err error) {
 	sub := cert.subject
 	what := fmt.Sprintf("%s certificate %x", sub.keyType, cert.leaf.SerialNumber)
 	id := fmt.Sprintf("revocation of %x (%s)", cert.leaf.SerialNumber, reasonName(reason))
 	in, cancel := context.WithTimeoutCause(ctx, revokeTimeout, fmt.Errorf("no answer within %v: %w", revokeTimeout, context.DeadlineExceeded))
 	defer cancel()
-	by, err := callOut(in, s.issuer.calls, id, func(ctx context.Context) (string, error) { return s.revokeAtCA(ctx, cert, reason) })
+	by, err := callOut(in, s.issuer.orders.calls, id, func(ctx context.Context) (string, error) { return s.revokeAtCA(ctx, cert, reason) })
 	if err != nil {
 		return nil, fmt.Errorf("%s at %s: %w", what, s.dir, err)
 	}
@@ -142,7 +141,7 @@ const (
 )
 
 // revokeAtCA has the CA revoke a certificate, and returns who signed the request.
-func (s *stages) revokeAtCA(ctx context.Context, cert *certificate, reason acme.CRLReasonCode) (by string, err error) {
+func (s *operator) revokeAtCA(ctx context.Context, cert *certificate, reason acme.CRLReasonCode) (by string, err error) {
 	err = s.revokeByAccount(ctx, cert, reason)
 	if err == nil {
 		return byAccount, nil
@@ -150,23 +149,23 @@ func (s *stages) revokeAtCA(ctx context.Context, cert *certificate, reason acme.
 	if !mayNotRevoke(err) {
 		return "", err
 	}
-	own := s.issuer.ca.Client(cert.key, "").RevokeCert(ctx, cert.key, cert.leaf.Raw, reason)
+	own := s.issuer.orders.ca.Client(cert.key, "").RevokeCert(ctx, cert.key, cert.leaf.Raw, reason)
 	if own == nil {
 		return byOwnKey, nil
 	}
 	return "", fmt.Errorf("%w; with the certificate's own key: %w", err, acmeclient.Cause(own))
 }
 
-func (s *stages) revokeByAccount(ctx context.Context, cert *certificate, reason acme.CRLReasonCode) error {
+func (s *operator) revokeByAccount(ctx context.Context, cert *certificate, reason acme.CRLReasonCode) error {
 	trace := new(acmeclient.Trace)
 	ctx = acmeclient.WithTrace(ctx, trace)
 	for again := false; ; again = true {
-		acc, err := s.issuer.accounts.get(ctx)
+		acc, err := s.issuer.orders.accounts.get(ctx)
 		if err != nil {
 			return fmt.Errorf("account: %w", err)
 		}
-		err = s.issuer.ca.Client(acc.key, acc.kid).RevokeCert(ctx, nil, cert.leaf.Raw, reason)
-		if err == nil || again || !s.issuer.accounts.outdated(ctx, acc, trace, err) {
+		err = s.issuer.orders.ca.Client(acc.key, acc.kid).RevokeCert(ctx, nil, cert.leaf.Raw, reason)
+		if err == nil || again || !s.issuer.orders.accounts.outdated(ctx, acc, trace, err) {
 			return acmeclient.Cause(err)
 		}
 	}
@@ -185,12 +184,12 @@ func mayNotRevoke(err error) bool {
 // takeOut ends the service and the renewal of a revoked certificate, for good. It
 // returns what memory had in its place with the same, compromised key, if it had,
 // and whether the revocation is news.
-func (s *stages) takeOut(cert *certificate, compromised bool) (other *certificate, news bool) {
+func (s *operator) takeOut(cert *certificate, compromised bool) (other *certificate, news bool) {
 	// In this order: what is issued in between is on the schedule at the end.
-	s.renewals.drop(cert.subject)
+	s.schedule.drop(cert.subject)
 	removed, news := s.memory.bar(cert, compromised, s.now())
 	if c := s.memory.current(cert.subject); c != nil {
-		s.renewals.loaded(c)
+		s.schedule.loaded(c)
 	}
 	if removed != nil && !removed.leaf.Equal(cert.leaf) {
 		other = removed
@@ -200,8 +199,8 @@ func (s *stages) takeOut(cert *certificate, compromised bool) (other *certificat
 
 // replaceRevoked sees to a certificate in the place of a revoked one if the host is
 // still allowed. What fails is tried again as after a failed Start.
-func (s *stages) replaceRevoked(ctx context.Context, sub subject) {
-	g, _, err := s.permit(ctx, sub.host())
+func (s *operator) replaceRevoked(ctx context.Context, sub subject) {
+	g, _, err := s.gate.permit(ctx, sub.host())
 	if err != nil {
 		return // its next visitor has the policy asked again
 	}
@@ -213,13 +212,13 @@ func (s *stages) replaceRevoked(ctx context.Context, sub subject) {
 		err = s.issueAgain(ctx, sub, g)
 	}
 	if err != nil && err != errRenewed && ctx.Err() == nil && s.settings.hosts.match(sub.host()) == matchExact {
-		s.renewals.at(sub, s.retryAfterFailure(sub))
+		s.schedule.at(sub, s.health.retryAt(sub))
 	}
 }
 
-func (s *stages) issueAgain(ctx context.Context, sub subject, g grant) error {
+func (s *operator) issueAgain(ctx context.Context, sub subject, g grant) error {
 	req := issueRequest{sub: sub, grant: g, reason: "the last one was revoked", priority: urgentRenewal, override: true}
-	call, _, err := s.begin(req, func() error {
+	call, _, err := s.issuer.begin(req, func() error {
 		if s.memory.current(sub) != nil {
 			return errRenewed
 		}
@@ -248,21 +247,9 @@ func withdrawn(ctx context.Context, client *acme.Client, leaf *x509.Certificate)
 	return errRevoked
 }
 
-// keptKey returns the key for the next certificate of a subject if it is to stay
-// (Manager.KeepKey), or nil.
-func (is *issuer) keptKey(sub subject) crypto.Signer {
-	if !is.settings.keepKey {
-		return nil
-	}
-	if cert := is.memory.current(sub); cert != nil {
-		return cert.key
-	}
-	return nil
-}
-
 // deleteRevoked deletes a certificate's entry from the Cache, unless it holds
 // another one by now.
-func (s *stages) deleteRevoked(ctx context.Context, cert *certificate) error {
+func (s *operator) deleteRevoked(ctx context.Context, cert *certificate) error {
 	return s.store.deleteIf(ctx, cert.subject.cacheKey(), func(data []byte) bool {
 		_, chain, err := decodeBundle(data)
 		return err == nil && bytes.Equal(chain[0], cert.leaf.Raw)
@@ -270,7 +257,7 @@ func (s *stages) deleteRevoked(ctx context.Context, cert *certificate) error {
 }
 
 // deleteLater is deleteRevoked in the background, until it succeeds.
-func (s *stages) deleteLater(cert *certificate) {
+func (s *operator) deleteLater(cert *certificate) {
 	s.tasks.Go(func(ctx context.Context) {
 		for wait := 10 * time.Second; ; wait = min(2*wait, 10*time.Minute) {
 			if sleep(ctx, jitter(wait)) != nil {
@@ -282,31 +269,6 @@ func (s *stages) deleteLater(cert *certificate) {
 			}
 		}
 	})
-}
-
-// deleteIf deletes an entry that is what is says. This process writes nothing
-// under key in between.
-func (s *store) deleteIf(ctx context.Context, key string, is func(data []byte) bool) error {
-	c := s.settings.cache
-	if c == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, cacheTimeout)
-	defer cancel()
-	// A read that others share may have begun before the last write.
-	_, err := callOut(ctx, s.writes, key, func(ctx context.Context) (struct{}, error) {
-		data, err := c.Get(ctx, key)
-		if err == nil && is(data) {
-			err = c.Delete(ctx, key)
-		}
-		return struct{}{}, err
-	})
-	if err == nil || errors.Is(err, ErrCacheMiss) {
-		return nil
-	}
-	err = &refusal{kind: ErrCache, text: fmt.Sprintf("deleting %q", key), cause: err}
-	s.reports.report(key, Event{Kind: EventCacheWriteFailed, Host: hostOfKey(key), Err: err})
-	return err
 }
 
 // reasonName returns the name of a reason (RFC 5280, section 5.3.1).

@@ -57,7 +57,7 @@ func TestRevocationThatFailsForOneKeyType(t *testing.T) {
 			t.Errorf("Revoke: %v, want the CA's problem", err)
 		}
 		w.wantRevoked(rs)
-		if certs := w.m.stages.memory.certificates("a.example.com"); len(certs) != 1 || !certs[0].leaf.Equal(ec.Leaf) {
+		if certs := w.m.engine.report.memory.certificates("a.example.com"); len(certs) != 1 || !certs[0].leaf.Equal(ec.Leaf) {
 			t.Errorf("%d certificates in memory, want the one that is not revoked", len(certs))
 		}
 		if !w.mustGet("a.example.com").Leaf.Equal(ec.Leaf) {
@@ -76,7 +76,7 @@ func TestReplacementOfARevokedCertificateIsTriedAgain(t *testing.T) {
 		w.wantErr("a.example.com", ErrBackoff)
 		lift()
 		time.Sleep(time.Hour)
-		if w.m.stages.memory.current(hostSubject("a.example.com", keyECDSA, w.ca.URL)) == nil {
+		if w.m.engine.report.memory.current(hostSubject("a.example.com", keyECDSA, w.ca.URL)) == nil {
 			t.Error("nobody issued a new certificate after the first failure")
 		}
 	})
@@ -92,7 +92,7 @@ func TestFailedDeleteIsReportedAndTriedAgain(t *testing.T) {
 			t.Fatalf("Revoke: %v, want the cache's error, and that it is revoked all the same", err)
 		}
 		w.wantRevoked(old)
-		if w.m.stages.memory.certificates("a.example.com") != nil {
+		if w.m.engine.report.memory.certificates("a.example.com") != nil {
 			t.Error("the certificate is still in memory")
 		}
 		c.delete(nil)

@@ -7,12 +7,17 @@ import (
 	"time"
 )
 
-// renewals knows when each certificate in memory is due and when the CA is to
-// be asked about it. One goroutine looks after all of them and hands what is due
-// to a bounded number of workers. It holds subjects and no certificates: what is
-// due is looked up again when its time has come.
-type renewals struct {
-	s *stages
+// schedule knows when each certificate in memory is due and when the CA is to be
+// asked about it. One goroutine looks after all of them and hands what is due to a
+// bounded number of workers. It holds subjects and no certificates: what is due is
+// looked up again when its time has come.
+type schedule struct {
+	*env
+	memory      *memory
+	progress    *progress
+	startPace   *startPace
+	worker      worker              // set before anything is scheduled
+	onClockBack func(now time.Time) // what else a clock that was ahead has set
 
 	mu      sync.Mutex
 	items   map[subject]*renewalItem
@@ -21,7 +26,14 @@ type renewals struct {
 	wake    chan struct{} // capacity 1
 }
 
-// renewalItem is one subject. renewals.mu guards it.
+// worker does what is due. A renewal that makes no new appointment is looked at
+// again by itself.
+type worker interface {
+	renew(ctx context.Context, sub subject)
+	ask(ctx context.Context, sub subject)
+}
+
+// renewalItem is one subject. schedule.mu guards it.
 type renewalItem struct {
 	sub   subject
 	renew appointment // in agendaRenew or agendaRetry
@@ -49,8 +61,8 @@ const (
 	retryRenewal = 5 * time.Minute
 )
 
-func newRenewals(s *stages) *renewals {
-	r := &renewals{s: s, items: make(map[subject]*renewalItem), wake: make(chan struct{}, 1)}
+func newSchedule(e *env, m *memory, p *progress, pace *startPace) *schedule {
+	r := &schedule{env: e, memory: m, progress: p, startPace: pace, items: make(map[subject]*renewalItem), wake: make(chan struct{}, 1)}
 	r.agendas[agendaRenew].limit = maxRenewing
 	r.agendas[agendaRetry].limit = maxRenewing / 2
 	r.agendas[agendaAsk].limit = maxAsking
@@ -58,20 +70,18 @@ func newRenewals(s *stages) *renewals {
 }
 
 // issued schedules a certificate that has just been issued.
-func (r *renewals) issued(c *certificate) {
-	now := r.s.now()
-	r.begin(c, planFor(c, r.s.settings.renewBefore, now), now)
-	r.s.progress.have(c.subject.host())
+func (r *schedule) issued(c *certificate) {
+	now := r.now()
+	r.begin(c, planFor(c, r.settings.renewBefore, now), now)
 }
 
 // loaded schedules a certificate that was in the cache; it may be due at once.
-func (r *renewals) loaded(c *certificate) {
-	r.begin(c, planFor(c, r.s.settings.renewBefore, time.Time{}), r.s.now())
-	r.s.progress.have(c.subject.host())
+func (r *schedule) loaded(c *certificate) {
+	r.begin(c, planFor(c, r.settings.renewBefore, time.Time{}), r.now())
 }
 
 // begin starts the plan for a new certificate.
-func (r *renewals) begin(c *certificate, p plan, now time.Time) {
+func (r *schedule) begin(c *certificate, p plan, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	it := r.item(c.subject)
@@ -86,7 +96,7 @@ func (r *renewals) begin(c *certificate, p plan, now time.Time) {
 
 // at sets when sub is looked at again after a failure. If it has no certificate
 // one is issued then.
-func (r *renewals) at(sub subject, t time.Time) {
+func (r *schedule) at(sub subject, t time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	it := r.item(sub)
@@ -95,42 +105,42 @@ func (r *renewals) at(sub subject, t time.Time) {
 }
 
 // firstAt is at for a host that a Start wants, for as long as it does.
-func (r *renewals) firstAt(sub subject, t time.Time) {
+func (r *schedule) firstAt(sub subject, t time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.set(&r.item(sub).renew, agendaRetry, t)
 }
 
 // isWanted reports whether a first issuance for sub is still wanted.
-func (r *renewals) isWanted(sub subject) bool {
-	if r.s.settings.hosts.match(sub.host()) != matchExact {
+func (r *schedule) isWanted(sub subject) bool {
+	if r.settings.hosts.match(sub.host()) != matchExact {
 		return false
 	}
 	r.mu.Lock()
 	it := r.items[sub]
 	owed := it != nil && it.owed
 	r.mu.Unlock()
-	return owed || r.s.progress.wants(sub.host())
+	return owed || r.progress.wants(sub.host())
 }
 
 // first schedules the first issuance for a host that nobody waits for.
-func (r *renewals) first(sub subject) {
+func (r *schedule) first(sub subject) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if it := r.item(sub); it.renew.index < 0 {
-		r.set(&it.renew, agendaRenew, r.s.now())
+		r.set(&it.renew, agendaRenew, r.now())
 	}
 }
 
 // pace reports whether a first issuance may begin now; if not it is looked at
 // again when it may.
-func (r *renewals) pace(sub subject, now time.Time) bool {
+func (r *schedule) pace(sub subject, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	it := r.item(sub)
 	for it.paced != paceAccount {
 		var at time.Time
-		it.paced, at = r.s.startPace.next(sub.host(), it.paced, now)
+		it.paced, at = r.startPace.next(sub.host(), it.paced, now)
 		if at.After(now) {
 			r.set(&it.renew, agendaRenew, at)
 			return false
@@ -141,7 +151,7 @@ func (r *renewals) pace(sub subject, now time.Time) bool {
 }
 
 // item returns the item of sub, a new one if need be. r.mu is held.
-func (r *renewals) item(sub subject) *renewalItem {
+func (r *schedule) item(sub subject) *renewalItem {
 	it := r.items[sub]
 	if it == nil {
 		it = &renewalItem{sub: sub}
@@ -153,14 +163,14 @@ func (r *renewals) item(sub subject) *renewalItem {
 }
 
 // set makes or moves an appointment and wakes the scheduler. r.mu is held.
-func (r *renewals) set(p *appointment, kind agendaKind, t time.Time) {
+func (r *schedule) set(p *appointment, kind agendaKind, t time.Time) {
 	if p.kind != kind {
 		r.agendas[p.kind].cancel(p)
 		p.kind = kind
 	}
 	r.agendas[kind].set(p, unixNano(t))
 	if !r.running {
-		r.running = r.s.tasks.Go(r.run)
+		r.running = r.tasks.Go(r.run)
 	}
 	r.poke()
 }
@@ -175,7 +185,7 @@ func unixNano(t time.Time) int64 {
 	return t.UnixNano()
 }
 
-func (r *renewals) poke() {
+func (r *schedule) poke() {
 	select {
 	case r.wake <- struct{}{}:
 	default:
@@ -184,7 +194,7 @@ func (r *renewals) poke() {
 
 // describe fills in when sub is due and what decided that, for Snapshot. late
 // says that its renewal fails.
-func (r *renewals) describe(sub subject, st *HostStatus) (late bool) {
+func (r *schedule) describe(sub subject, st *HostStatus) (late bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	it := r.items[sub]
@@ -203,7 +213,7 @@ func (r *renewals) describe(sub subject, st *HostStatus) (late bool) {
 	return it.late.left > 0
 }
 
-func (r *renewals) drop(sub subject) {
+func (r *schedule) drop(sub subject) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if it := r.items[sub]; it != nil {
@@ -212,27 +222,27 @@ func (r *renewals) drop(sub subject) {
 }
 
 // dropUnplanned drops a subject unless a certificate has turned up for it.
-func (r *renewals) dropUnplanned(sub subject) {
+func (r *schedule) dropUnplanned(sub subject) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if it := r.items[sub]; it != nil && (it.plan.byAge.IsZero() || r.s.memory.current(sub) == nil) {
+	if it := r.items[sub]; it != nil && (it.plan.byAge.IsZero() || r.memory.current(sub) == nil) {
 		r.remove(it)
 	}
 }
 
-func (r *renewals) remove(it *renewalItem) {
+func (r *schedule) remove(it *renewalItem) {
 	r.agendas[it.renew.kind].cancel(&it.renew)
 	r.agendas[agendaAsk].cancel(&it.ask)
 	delete(r.items, it.sub)
 }
 
 // run sends what is due on its way, until ctx ends.
-func (r *renewals) run(ctx context.Context) {
+func (r *schedule) run(ctx context.Context) {
 	timer := time.NewTimer(maxTimer)
 	defer timer.Stop()
-	last := r.s.now().UnixNano()
+	last := r.now().UnixNano()
 	for {
-		now := r.s.now()
+		now := r.now()
 		if now.UnixNano() < last-int64(time.Minute) {
 			r.clockWentBack(now)
 		}
@@ -249,15 +259,13 @@ func (r *renewals) run(ctx context.Context) {
 
 // clockWentBack plans anew what a clock planned that was ahead: its appointments
 // may be days or years away, and nobody would look at them before.
-func (r *renewals) clockWentBack(now time.Time) {
-	s := r.s
-	s.issuer.breaker.clockWentBack(now)
-	s.failures.clockWentBack(now)
-	s.startPace.reset()
+func (r *schedule) clockWentBack(now time.Time) {
+	r.onClockBack(now)
+	r.startPace.reset()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for sub, it := range r.items {
-		cert := s.memory.current(sub)
+		cert := r.memory.current(sub)
 		it.paced = paceNone
 		if cert != nil && it.plan.certID != "" {
 			r.set(&it.ask, agendaAsk, now.Add(firstAsk()))
@@ -277,7 +285,7 @@ func (r *renewals) clockWentBack(now time.Time) {
 
 // dispatch starts a worker for all that is due as far as there are any, and
 // returns how long the rest waits.
-func (r *renewals) dispatch(now time.Time) (wait time.Duration) {
+func (r *schedule) dispatch(now time.Time) (wait time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	wait = maxTimer
@@ -288,7 +296,7 @@ func (r *renewals) dispatch(now time.Time) (wait time.Duration) {
 				wait = min(wait, left)
 				break
 			}
-			if !r.s.tasks.Go(func(ctx context.Context) { r.work(ctx, agendaKind(kind), p.item) }) {
+			if !r.tasks.Go(func(ctx context.Context) { r.work(ctx, agendaKind(kind), p.item) }) {
 				return maxTimer // closed
 			}
 		}
@@ -298,19 +306,47 @@ func (r *renewals) dispatch(now time.Time) (wait time.Duration) {
 
 // work keeps one appointment and frees its worker. One that made no new
 // appointment, whatever went wrong, is looked at again: nothing is forgotten.
-func (r *renewals) work(ctx context.Context, kind agendaKind, it *renewalItem) {
+func (r *schedule) work(ctx context.Context, kind agendaKind, it *renewalItem) {
 	defer func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.agendas[kind].busy--
 		if kind != agendaAsk && it.renew.index < 0 && r.items[it.sub] == it {
-			r.set(&it.renew, agendaRetry, r.s.now().Add(retryRenewal))
+			r.set(&it.renew, agendaRetry, r.now().Add(retryRenewal))
 		}
 		r.poke()
 	}()
 	if kind == agendaAsk {
-		r.ask(ctx, it.sub)
+		r.worker.ask(ctx, it.sub)
 		return
 	}
-	r.renew(ctx, it.sub)
+	r.worker.renew(ctx, it.sub)
+}
+
+// reason returns why sub is renewed now, and the CA's page about it.
+func (r *schedule) reason(sub subject) (reason, explanation string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	it := r.items[sub]
+	if it == nil {
+		return "renewal", ""
+	}
+	return it.plan.reason(r.now()), it.plan.window.explanation
+}
+
+// again schedules the next look at sub: at t, or sooner if there is something to
+// be reported before.
+func (r *schedule) again(sub subject, cert *certificate, t time.Time, cause error) {
+	if r.memory.current(sub) != cert {
+		return // there is another by now, with its own plan
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	it := r.item(sub)
+	if cert != nil {
+		if mark, ok := it.late.failing(cert, cause, r.now()); ok {
+			t = earlier(t, mark)
+		}
+	}
+	r.set(&it.renew, agendaRetry, t)
 }

@@ -82,3 +82,22 @@ func orDefault[T int | time.Duration](v, def T) T {
 	}
 	return max(v, 0)
 }
+
+// listed returns the standing that the allowlist alone gives to a host.
+func (set *settings) listed(host string) standing {
+	switch set.hosts.match(host) {
+	case matchExact:
+		return vetted
+	case matchWildcard:
+		return open
+	}
+	return notAllowed
+}
+
+// decider names what refuses a host that Hosts does not hold.
+func (set *settings) decider() string {
+	if set.hostPolicy != nil {
+		return "HostPolicy"
+	}
+	return "Hosts"
+}

@@ -69,14 +69,26 @@ type Snapshot struct {
 	Closed         bool
 }
 
+// report tells how things stand. It changes nothing.
+type report struct {
+	*env
+	health     *health
+	memory     *memory
+	schedule   *schedule
+	issuer     *issuer
+	handshakes *handshakes
+	visits     *visits
+	waiters    *waiters
+}
+
 // Snapshot returns the state of all hosts that are in memory, in flight or
 // failed. The parts are consistent in themselves and taken one after the other.
 func (m *Manager) Snapshot() Snapshot {
 	m.init()
-	s := m.stages
+	s := m.engine.report
 	snap := Snapshot{Time: s.now(), CA: s.dir, Waiting: s.waiters.waiting(), Closed: s.tasks.isClosed()}
 	snap.Issuing, snap.Queued = s.issuer.slots.load()
-	snap.CAUnavailable, _, snap.CAFailure = s.issuer.breaker.state()
+	snap.CAUnavailable, _, snap.CAFailure = s.health.breaker.state()
 	snap.RecentFailures, snap.RecentEvents = s.audit.last()
 	snap.Refused = s.handshakes.refused()
 	snap.Hosts, _ = s.hostStatuses(snap.Time)
@@ -90,7 +102,7 @@ type statusKey struct{ host, keyType string }
 
 // hostStatuses returns how each host stands, in no particular order, and how many
 // valid certificates there are whose renewal fails.
-func (s *stages) hostStatuses(now time.Time) (list []HostStatus, late int) {
+func (s *report) hostStatuses(now time.Time) (list []HostStatus, late int) {
 	byKey := make(map[statusKey]*HostStatus)
 	status := func(host, keyType string) *HostStatus {
 		key := statusKey{host, keyType}
@@ -104,7 +116,7 @@ func (s *stages) hostStatuses(now time.Time) (list []HostStatus, late int) {
 	for _, c := range s.memory.all() {
 		st := status(c.subject.host(), c.subject.keyType.String())
 		st.NotBefore, st.NotAfter = c.notBefore, c.notAfter
-		failing := s.renewals.describe(c.subject, st)
+		failing := s.schedule.describe(c.subject, st)
 		st.State, st.StateSince = StateValid, s.memory.since(c.subject)
 		if !c.usable(now) {
 			st.State, st.StateSince = StateExpired, c.notAfter
@@ -112,7 +124,7 @@ func (s *stages) hostStatuses(now time.Time) (list []HostStatus, late int) {
 			late++
 		}
 	}
-	s.issues.each(func(c *call[*certificate]) {
+	s.issuer.issues.each(func(c *call[*certificate]) {
 		host, keyType := splitFlightKey(c.key)
 		st := status(host, keyType)
 		st.Issuing, st.Since, st.Stage, st.Waiting = true, c.since, c.getStage(), int(c.waiting.Load())
@@ -120,7 +132,7 @@ func (s *stages) hostStatuses(now time.Time) (list []HostStatus, late int) {
 			st.State, st.StateSince = StateIssuing, c.since
 		}
 	})
-	s.failures.all(func(host string, rec *failure, both bool) {
+	s.health.failures.all(func(host string, rec *failure, both bool) {
 		keyType := rec.err.KeyType
 		if _, held := byKey[statusKey{host, keyType}]; both && !held {
 			keyType = ""

@@ -28,7 +28,7 @@ type StaleHost struct {
 // visitor on. A zero or negative d means 30 days.
 func (m *Manager) Stale(d time.Duration) []StaleHost {
 	m.init()
-	s := m.stages
+	s := m.engine.report
 	if d <= 0 {
 		d = 30 * 24 * time.Hour
 	}
@@ -51,7 +51,7 @@ func (m *Manager) Stale(d time.Duration) []StaleHost {
 
 // stale judges one entry; nothing that happened before a time counts. rec is its
 // last failure, if there is one.
-func (s *stages) stale(entry string, rec *failure, before time.Time) (StaleHost, bool) {
+func (s *report) stale(entry string, rec *failure, before time.Time) (StaleHost, bool) {
 	seen, ok := s.visits.sightings(entry)
 	if !ok {
 		return StaleHost{}, false
@@ -83,9 +83,9 @@ func sinceWords(t time.Time, prefix, never string) string {
 }
 
 // lastFailures returns the failures of all hosts, by host.
-func (s *stages) lastFailures() map[string]*failure {
+func (s *report) lastFailures() map[string]*failure {
 	failed := make(map[string]*failure)
-	s.failures.all(func(host string, rec *failure, _ bool) {
+	s.health.failures.all(func(host string, rec *failure, _ bool) {
 		if have := failed[host]; have == nil || rec.err.Time.After(have.err.Time) {
 			failed[host] = rec
 		}

@@ -100,7 +100,7 @@ func TestVisitsSurviveABadCache(t *testing.T) {
 	}}
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("a.example.com")
-		s := w.m.stages
+		s := &visitStore{env: w.m.engine.env, visits: w.m.engine.report.visits}
 		s.visits.watch(w.m.Hosts.All(), s.now())
 		s.mergeVisits(record)
 		if seen, _ := s.visits.sightings("a.example.com"); seen.Since.After(time.Now()) {

@@ -6,8 +6,19 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 )
+
+// starter brings what is on the list into memory.
+type starter struct {
+	*env
+	gate     *gate
+	health   *health
+	memory   *memory
+	loader   *loader
+	progress *progress
+	schedule *schedule
+	visits   *visits
+}
 
 // Start loads every exact name in Hosts from the Cache, or has a certificate
 // issued for it, in the background; it does not block. EventStart tells how far
@@ -18,7 +29,7 @@ import (
 // go on until Close. It returns ErrClosed after Close.
 func (m *Manager) Start(ctx context.Context) error {
 	m.init()
-	s := m.stages
+	s := m.engine.starter
 	if ctx == nil {
 		panic("certmgr: Start with a nil context")
 	}
@@ -38,7 +49,7 @@ func (m *Manager) Start(ctx context.Context) error {
 
 // start brings hosts into memory, and returns when all are or one of the
 // contexts ends.
-func (s *stages) start(ctx, tasksCtx context.Context, hosts []string) {
+func (s *starter) start(ctx, tasksCtx context.Context, hosts []string) {
 	tasksCtx, cancel := context.WithCancel(tasksCtx)
 	defer cancel()
 	defer context.AfterFunc(ctx, cancel)()
@@ -47,7 +58,7 @@ func (s *stages) start(ctx, tasksCtx context.Context, hosts []string) {
 	// What is in the cache does not wait for what is to be issued.
 	var mu sync.Mutex
 	var missing []string
-	s.eachHost(tasksCtx, hosts, func(host string) {
+	eachHost(tasksCtx, hosts, func(host string) {
 		if s.preload(tasksCtx, host) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -58,7 +69,7 @@ func (s *stages) start(ctx, tasksCtx context.Context, hosts []string) {
 	slices.Sort(missing)
 	for _, host := range missing {
 		if tasksCtx.Err() == nil {
-			s.renewals.first(hostSubject(host, keyECDSA, s.dir))
+			s.schedule.first(hostSubject(host, keyECDSA, s.dir))
 		}
 	}
 	s.progress.watch(tasksCtx, p) // what is not wanted any more is dropped when its turn comes
@@ -68,7 +79,7 @@ func (s *stages) start(ctx, tasksCtx context.Context, hosts []string) {
 const readers = 64
 
 // eachHost calls f for each of hosts, for some at the same time, until ctx ends.
-func (s *stages) eachHost(ctx context.Context, hosts []string, f func(host string)) {
+func eachHost(ctx context.Context, hosts []string, f func(host string)) {
 	queue := make(chan string)
 	var wg sync.WaitGroup
 	for range min(len(hosts), readers) {
@@ -90,8 +101,8 @@ func (s *stages) eachHost(ctx context.Context, hosts []string, f func(host strin
 }
 
 // preload loads a host and reports whether the cache has no certificate for it.
-func (s *stages) preload(ctx context.Context, host string) (missing bool) {
-	g, _, err := s.permit(ctx, host)
+func (s *starter) preload(ctx context.Context, host string) (missing bool) {
+	g, _, err := s.gate.permit(ctx, host)
 	if err != nil {
 		s.progress.have(host) // taken off the list since
 		return false
@@ -105,20 +116,7 @@ func (s *stages) preload(ctx context.Context, host string) (missing bool) {
 		s.progress.have(host)
 	case err != nil && !errors.Is(err, ErrCacheMiss) && ctx.Err() == nil:
 		sub := hostSubject(host, keyECDSA, s.dir)
-		s.renewals.firstAt(sub, s.retryAfterFailure(sub))
+		s.schedule.firstAt(sub, s.health.retryAt(sub))
 	}
 	return errors.Is(err, ErrCacheMiss)
-}
-
-// retryAfterFailure returns when sub may be tried again in the background.
-func (s *stages) retryAfterFailure(sub subject) time.Time {
-	now := s.now()
-	if rec := s.failures.active(sub, now); rec != nil {
-		return rec.err.RetryAt
-	}
-	retry := now.Add(jitter(retryRenewal))
-	if until, _, _ := s.issuer.breaker.state(); until.After(retry) {
-		return until
-	}
-	return retry
 }

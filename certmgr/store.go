@@ -192,3 +192,28 @@ func sleep(ctx context.Context, d time.Duration) error {
 		return ctx.Err()
 	}
 }
+
+// deleteIf deletes an entry that is what is says. This process writes nothing
+// under key in between.
+func (s *store) deleteIf(ctx context.Context, key string, is func(data []byte) bool) error {
+	c := s.settings.cache
+	if c == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, cacheTimeout)
+	defer cancel()
+	// A read that others share may have begun before the last write.
+	_, err := callOut(ctx, s.writes, key, func(ctx context.Context) (struct{}, error) {
+		data, err := c.Get(ctx, key)
+		if err == nil && is(data) {
+			err = c.Delete(ctx, key)
+		}
+		return struct{}{}, err
+	})
+	if err == nil || errors.Is(err, ErrCacheMiss) {
+		return nil
+	}
+	err = &refusal{kind: ErrCache, text: fmt.Sprintf("deleting %q", key), cause: err}
+	s.reports.report(key, Event{Kind: EventCacheWriteFailed, Host: hostOfKey(key), Err: err})
+	return err
+}

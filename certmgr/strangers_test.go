@@ -28,14 +28,14 @@ func TestStrangersMakeWayEverywhere(t *testing.T) {
 		}
 		table.Run(t, "H10/"+name+", memory", func(t *cases.T) {
 			visited(t, func(t *cases.T, w *world) {
-				if n := len(w.m.stages.memory.all()); n > 10 {
+				if n := len(w.m.engine.report.memory.all()); n > 10 {
 					t.Errorf("%d certificates in memory, want 10", n)
 				}
 			})
 		})
 		table.Run(t, "H10/"+name+", renewals", func(t *cases.T) {
 			visited(t, func(t *cases.T, w *world) {
-				r := w.m.stages.renewals
+				r := w.m.engine.report.schedule
 				r.mu.Lock()
 				defer r.mu.Unlock()
 				if n := len(r.items); n > 10 {
@@ -55,7 +55,7 @@ func strangersWorld(t *cases.T, policy HostPolicy, most int, f func(t *cases.T, 
 		defer w.close()
 		w.m.Hosts, w.m.HostPolicy = nil, policy
 		w.m.init()
-		w.m.stages.memory.maxOpen = most
+		w.m.engine.report.memory.maxOpen = most
 		f(t, w)
 	})
 }

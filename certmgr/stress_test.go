@@ -90,17 +90,17 @@ func TestStress(t *testing.T) {
 				t.Errorf("waiting %d", s.Waiting)
 			}
 			w.m.Close()
-			if n := w.m.stages.strangers.Load(); n != 0 && !s.Closed {
+			if n := w.m.engine.operator.issuer.open.strangers.Load(); n != 0 && !s.Closed {
 				t.Errorf("strangers %d", n)
 			}
 			time.Sleep(time.Minute)
-			if n := len(w.m.stages.issuer.locker.(*processLock).keys.held); n != 0 {
+			if n := len(w.m.engine.operator.issuer.locker.(*processLock).keys.held); n != 0 {
 				t.Errorf("locks held %d", n)
 			}
-			if used, waiting := w.m.stages.issuer.slots.load(); used+waiting != 0 {
+			if used, waiting := w.m.engine.operator.issuer.slots.load(); used+waiting != 0 {
 				t.Errorf("slots %d %d", used, waiting)
 			}
-			if w.m.stages.issuer.breaker.probing {
+			if w.m.engine.report.health.breaker.probing {
 				t.Errorf("probing left")
 			}
 		})

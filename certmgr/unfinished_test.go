@@ -69,7 +69,7 @@ func TestUnfinishedOrderIsGivenUp(t *testing.T) {
 			lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.Certificate}, 500, nil, acmetest.Problem{})
 			w.get("a.example.com")
 			lift()
-			u := &w.m.stages.issuer.unfinished
+			u := &w.m.engine.operator.issuer.orders.unfinished
 			sub := hostSubject("a.example.com", keyECDSA, w.ca.URL)
 			if o := u.take(sub, "https://ca.example/other", time.Now()); o != nil {
 				t.Error("another account got the order")

@@ -35,8 +35,15 @@ func (r visitRecord) covers(other visitRecord) bool {
 	return true
 }
 
+// visitStore keeps what visits knows in the Cache.
+type visitStore struct {
+	*env
+	visits *visits
+	store  *store
+}
+
 // keepVisits keeps visits and the Cache in step until the Manager is closed.
-func (s *stages) keepVisits(ctx context.Context) {
+func (s *visitStore) keepVisits(ctx context.Context) {
 	if s.settings.hosts == nil {
 		return
 	}
@@ -58,7 +65,7 @@ func (s *stages) keepVisits(ctx context.Context) {
 // recallVisits brings what is known of the list's entries up to date with the list
 // and the Cache, and returns what the Cache has. An error was reported by store; a
 // damaged record counts as none.
-func (s *stages) recallVisits(ctx context.Context) (visitRecord, error) {
+func (s *visitStore) recallVisits(ctx context.Context) (visitRecord, error) {
 	s.visits.followClock(s.now())
 	s.visits.watch(s.settings.hosts.All(), s.now())
 	data, err := s.store.get(ctx, visitsKey)
@@ -107,7 +114,7 @@ func (v *visits) followClock(now time.Time) {
 const maxClockStep = 24 * time.Hour
 
 // mergeVisits takes over what the record knows of entries that are on the list.
-func (s *stages) mergeVisits(rec visitRecord) {
+func (s *visitStore) mergeVisits(rec visitRecord) {
 	v, now := s.visits, s.now()
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -129,7 +136,7 @@ func (s *stages) mergeVisits(rec visitRecord) {
 }
 
 // visitRecord returns what is to be saved.
-func (s *stages) visitRecord() visitRecord {
+func (s *visitStore) visitRecord() visitRecord {
 	rec := visitRecord{Hosts: make(map[string]sightings)}
 	for entry := range s.settings.hosts.All() {
 		if len(rec.Hosts) == maxWatched {

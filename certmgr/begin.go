@@ -1,0 +1,95 @@
+package certmgr
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+)
+
+// begin starts an issuance unless one is in flight or check objects; check
+// runs atomically with the decision and must not block.
+func (is *issuer) begin(req issueRequest, check func() error) (call *call[*certificate], began bool, err error) {
+	count := func() error {
+		if check != nil {
+			if err := check(); err != nil {
+				return err
+			}
+		}
+		is.count(req.grant, 1)
+		return nil
+	}
+	return is.issues.startIf(flightKey(req.sub), count, func(ctx context.Context, c *issueCall) (*certificate, error) {
+		defer is.count(req.grant, -1)
+		return is.issue(ctx, c, req)
+	})
+}
+
+// count keeps the books of issuances in flight whose hosts a stranger may have
+// chosen.
+func (is *issuer) count(g grant, n int32) {
+	if g.standing == open {
+		is.open.strangers.Add(n)
+	}
+	if g.unlisted() {
+		is.open.unlisted.Add(n)
+	}
+}
+
+// Bounds on the issuances in flight, queued ones included: for hosts that
+// nobody vouched for, and for all that Hosts does not hold by their exact
+// names, since a user's policy may allow everything too.
+const (
+	maxStrangers = 256
+	maxUnlisted  = 1024
+)
+
+// openHosts keeps the books of hosts that strangers may have chosen.
+type openHosts struct {
+	pacer     *pacer       // of new names
+	strangers atomic.Int32 // issuances in flight for hosts that nobody vouched for
+	unlisted  atomic.Int32 // the same for all that Hosts does not hold by their exact names
+}
+
+type issueCall = call[*certificate]
+
+// flightKey tells subjects apart; it is shown in errors.
+func flightKey(sub subject) string {
+	return sub.host() + " (" + sub.keyType.String() + ")"
+}
+
+// mayIssue returns why nothing may be issued for req now, or nil. It is asked
+// last, when nothing else speaks against it: a stranger's name spends a token.
+func (is *issuer) mayIssue(req issueRequest) error {
+	now := is.now()
+	if rec := is.health.failures.active(req.sub, now); rec != nil {
+		return backingOff(rec)
+	}
+	if err := is.health.breaker.check(req.sub.host()); err != nil {
+		return err
+	}
+	if is.memory.current(req.sub) != nil {
+		return nil // strangers cannot keep a host that is established from its renewal
+	}
+	if req.grant.unlisted() && is.open.unlisted.Load() >= maxUnlisted {
+		return &refusal{kind: ErrBusy, host: req.sub.host(), text: "too many hosts that are not on the list by name wait for issuance"}
+	}
+	if req.grant.standing != open {
+		return nil
+	}
+	return is.mayIssueForStranger(req.sub, now)
+}
+
+func (is *issuer) mayIssueForStranger(sub subject, now time.Time) error {
+	host := sub.host()
+	if is.open.strangers.Load() >= maxStrangers {
+		return &refusal{kind: ErrBusy, host: host, text: "too many hosts that are not on the list by name wait for issuance"}
+	}
+	if is.health.failures.last(sub) == nil { // a new name
+		if ok, next := is.open.pacer.take(host, now); !ok {
+			return &caRefusal{refusal{kind: ErrBusy, host: host, text: fmt.Sprintf("%d new names below %s were issued for lately, the next one is due %s; "+
+				"names on Manager.Hosts without a wildcard are not paced", paceBurst, registeredDomain(host), stamp(next))}, next}
+		}
+	}
+	return nil
+}

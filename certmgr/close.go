@@ -1,0 +1,50 @@
+package certmgr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// closeGrace is how long Close waits for callbacks whose context has ended.
+const closeGrace = 5 * time.Second
+
+// Close ends all background work: issuances, renewals, cache writes, and then
+// waits for their goroutines and for the events to be delivered. Certificates
+// in memory are served on; nothing new begins, and everything else returns
+// ErrClosed. Callbacks that ignore the end of their context are named in the
+// error after 5 s, and so is an Audit that does not return within 5 s more. Closing again waits for the first call and returns nil.
+func (m *Manager) Close() error {
+	m.init()
+	s := m.engine
+	ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
+	defer cancel()
+	if s.closing.Swap(true) {
+		select { // another Close is at it
+		case <-s.closed:
+		case <-ctx.Done():
+		}
+		return nil
+	}
+	defer close(s.closed)
+	s.unwatch()
+	idle := s.tasks.close()
+	var errs []error
+	select {
+	case <-idle:
+	case <-ctx.Done():
+		errs = append(errs, fmt.Errorf("certmgr: close: background work has not ended: %w", ctx.Err()))
+	}
+	for _, c := range s.callouts {
+		errs = append(errs, c.wait(ctx))
+	}
+	errs = append(errs, s.ca.Wait(ctx))
+	s.server.handshakes.reportAll()
+	s.reports.reportAll()
+	s.audit.emit(Event{Kind: EventClosed, CA: s.dir})
+	flush, cancelFlush := context.WithTimeout(context.Background(), closeGrace)
+	defer cancelFlush()
+	errs = append(errs, s.audit.flush(flush))
+	return errors.Join(errs...)
+}

@@ -1,0 +1,252 @@
+package certmgr
+
+import (
+	"context"
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/nostall/nostall/internal/acmeclient"
+)
+
+// engine holds the components behind a Manager, from its first use until Close.
+// Each has a lock of its own, if any, which is never held while anything blocks.
+// They know each other in one direction:
+//
+//	server, starter, operator, listWatch, report  what is asked of a Manager
+//	renewals                                      what is due
+//	loader, issuer                                where certificates come from
+//	service, schedule                             what becomes of those in service
+//	orders                                        the conversation with the CA
+//	gate, health                                  who is let in, what does not work
+//	store, memory, ...                            what they all use
+type engine struct {
+	*env
+	server   *server
+	starter  *starter
+	operator *operator
+	report   *report
+	ca       *acmeclient.CA
+
+	callouts []*callouts // that Close waits for
+	unwatch  func()      // ends following the list
+	closing  atomic.Bool
+	closed   chan struct{} // closed when Close is done
+}
+
+// Bounds on callbacks that run at the same time. Those that ignore their
+// context hold a place until they return.
+const (
+	maxReads      = 4096
+	maxTokenReads = 256
+	maxOpenReads  = 1024
+	maxWrites     = 1024
+	maxPolicies   = 1024
+)
+
+// newEngine puts the components together, from the bottom up.
+func newEngine(m *Manager) *engine {
+	e := &engine{env: newEnv(m), unwatch: func() {}, closed: make(chan struct{})}
+	waiters := &waiters{limit: e.settings.maxWaiting}
+	memory := newMemory()
+	failures := newFailures()
+	store := e.newStore(waiters)
+	visits := e.newVisits(store)
+	gate := &gate{env: e.env, policy: e.newPolicy(waiters), memory: memory, failures: failures}
+	health := &health{
+		env:      e.env,
+		failures: failures,
+		breaker:  newBreaker(e.dir, e.audit, e.now),
+		store:    store,
+		machine:  machineName(),
+	}
+
+	progress := &progress{audit: e.audit}
+	schedule := newSchedule(e.env, memory, progress, &startPace{every: e.settings.startPace})
+	schedule.onClockBack = health.clockWentBack
+	service := &service{env: e.env, memory: memory, failures: failures, progress: progress, visits: visits, schedule: schedule}
+
+	orders := e.newOrders(store, memory, waiters)
+	e.ca = orders.ca
+	issuer := &issuer{
+		env:       e.env,
+		gate:      gate,
+		health:    health,
+		memory:    memory,
+		store:     store,
+		keeper:    service,
+		orders:    orders,
+		slots:     &slots{limit: e.settings.maxIssuing},
+		locker:    new(processLock),
+		issuances: newIssuances(),
+		issues:    newFlight[*certificate](e.tasks, waiters),
+		open:      openHosts{pacer: newPacer()},
+	}
+	loader := &loader{
+		env:    e.env,
+		gate:   gate,
+		health: health,
+		memory: memory,
+		store:  store,
+		keeper: service,
+		flight: newFlight[*certificate](e.tasks, waiters),
+	}
+	schedule.worker = &renewals{
+		env:      e.env,
+		gate:     gate,
+		health:   health,
+		memory:   memory,
+		loader:   loader,
+		issuer:   issuer,
+		keeper:   service,
+		progress: progress,
+		schedule: schedule,
+	}
+
+	handshakes := &handshakes{settings: e.settings, audit: e.audit}
+	e.server = &server{
+		env:        e.env,
+		gate:       gate,
+		health:     health,
+		memory:     memory,
+		store:      store,
+		loader:     loader,
+		issuer:     issuer,
+		challenges: orders.challenges,
+		handshakes: handshakes,
+		visits:     visits,
+	}
+	e.starter = &starter{
+		env:      e.env,
+		gate:     gate,
+		health:   health,
+		memory:   memory,
+		loader:   loader,
+		progress: progress,
+		schedule: schedule,
+		visits:   visits,
+	}
+	e.operator = &operator{
+		env:      e.env,
+		gate:     gate,
+		health:   health,
+		memory:   memory,
+		store:    store,
+		loader:   loader,
+		issuer:   issuer,
+		schedule: schedule,
+		revokes:  newFlight[struct{}](e.tasks, waiters),
+	}
+	e.report = &report{
+		env:        e.env,
+		health:     health,
+		memory:     memory,
+		schedule:   schedule,
+		issuer:     issuer,
+		handshakes: handshakes,
+		visits:     visits,
+		waiters:    waiters,
+	}
+	e.watch(&listWatch{
+		env:      e.env,
+		gate:     gate,
+		memory:   memory,
+		failures: failures,
+		issuer:   issuer,
+		keeper:   service,
+		progress: progress,
+		visits:   visits,
+	})
+	return e
+}
+
+func (e *engine) newStore(w *waiters) *store {
+	return &store{
+		settings: e.settings,
+		audit:    e.audit,
+		reports:  e.reports,
+		tasks:    e.tasks,
+		reads:    e.callout("Cache.Get", maxReads).failFast(cacheTimeout),
+		tokens:   e.callout("Cache.Get", maxTokenReads).failFast(cacheTimeout),
+		others:   e.callout("Cache.Get", maxOpenReads).failFast(cacheTimeout),
+		writes:   e.callout("Cache.Put or Delete", maxWrites),
+		flight:   newFlight[[]byte](e.tasks, w),
+	}
+}
+
+func (e *engine) newPolicy(w *waiters) *policy {
+	return &policy{
+		settings: e.settings,
+		reports:  e.reports,
+		calls:    e.callout("HostPolicy", maxPolicies).failFast(policyTimeout),
+		flight:   newFlight[standing](e.tasks, w),
+	}
+}
+
+// newVisits returns what is known of visits, and keeps it in the Cache from the
+// first one on.
+func (e *engine) newVisits(s *store) *visits {
+	keeper := &visitStore{env: e.env, store: s}
+	keeper.visits = newVisits(e.settings.hosts, func() { e.tasks.Go(keeper.keepVisits) })
+	return keeper.visits
+}
+
+func (e *engine) newOrders(s *store, m *memory, w *waiters) *orders {
+	client := &e.settings.client
+	o := &orders{
+		env:        e.env,
+		memory:     m,
+		challenges: newChallenges(s),
+		calls:      e.callout("issuance", math.MaxInt), // MaxIssuing bounds them
+		ca: acmeclient.New(acmeclient.Config{
+			DirectoryURL: e.dir,
+			HTTPClient:   client.HTTPClient,
+			UserAgent:    client.UserAgent,
+			RetryBackoff: client.RetryBackoff,
+			Now:          e.now,
+		}),
+	}
+	o.calls.grace = time.Second // its error says more than that it is late
+	o.preflight = &preflight{
+		settings:   e.settings,
+		challenges: o.challenges,
+		skew:       o.skew,
+		lookups:    e.callout("PreflightResolver", maxLookups).failFast(lookupTimeout),
+		dials:      e.callout("PreflightDial", maxDials).failFast(probeTimeout),
+	}
+	o.accounts = &accounts{
+		settings: e.settings,
+		ca:       o.ca,
+		dir:      e.dir,
+		key:      client.Key,
+		store:    s,
+		tasks:    e.tasks,
+		audit:    e.audit,
+		prompt:   e.callout("Prompt", 1).failFast(registerTimeout),
+		calls:    e.callout("account registration", 1).failFast(registerTimeout),
+		changes:  e.callout("account key change", 1).failFast(changeKeyTimeout + lookUpTimeout),
+		updates:  e.callout("account update", 1),
+		flight:   newFlight[*account](e.tasks, w),
+	}
+	return o
+}
+
+// watch follows the changes of the allowlist, and of its file.
+func (e *engine) watch(w *listWatch) {
+	hosts := e.settings.hosts
+	if hosts == nil {
+		return
+	}
+	e.unwatch = hosts.watch(w.hostsChanged)
+	if hosts.file != nil {
+		looks := e.callout("looking at the allowlist file", 1)
+		e.tasks.Go(func(ctx context.Context) { w.watchHostsFile(ctx, looks) })
+	}
+}
+
+// callout makes the bounds for one kind of callback and has Close wait for it.
+func (e *engine) callout(name string, limit int) *callouts {
+	c := newCallouts(name, limit)
+	e.callouts = append(e.callouts, c)
+	return c
+}

@@ -1,0 +1,27 @@
+package certmgr
+
+import (
+	"context"
+	"time"
+)
+
+// env is what most components of an engine share. Nothing in it changes.
+type env struct {
+	settings *settings
+	now      func() time.Time // the wall clock: for what is stored, or compared with the CA or a certificate
+	dir      string           // the CA's directory URL
+	tasks    *tasks
+	audit    *auditor
+	reports  *coalescer
+}
+
+func newEnv(m *Manager) *env {
+	set := newSettings(m)
+	e := &env{settings: set, now: m.clock, dir: set.client.DirectoryURL, tasks: newTasks()}
+	if e.now == nil {
+		e.now = time.Now
+	}
+	e.audit = &auditor{hook: func() func(context.Context, Event) { return m.Audit }, now: e.now}
+	e.reports = &coalescer{audit: e.audit, listed: func(host string) bool { return set.listed(host) == vetted }}
+	return e
+}

@@ -1,0 +1,103 @@
+package certmgr
+
+import (
+	"context"
+	"time"
+)
+
+// gate decides who is let in: which hosts are served, and certificates issued for.
+// Hosts comes first, then HostPolicy.
+type gate struct {
+	*env
+	policy   *policy
+	memory   *memory
+	failures *failures
+}
+
+// permit returns why host may be served. refused tells a no from a policy that
+// could not decide.
+func (gt *gate) permit(ctx context.Context, host string) (g grant, refused bool, err error) {
+	if st := gt.settings.listed(host); st != notAllowed {
+		return grant{standing: st}, false, nil
+	}
+	st, refused, err := gt.policy.ask(ctx, host)
+	if err != nil {
+		if gt.settings.hostPolicy != nil { // it took its time, and the host may have come onto the list
+			if st := gt.settings.listed(host); st != notAllowed {
+				return grant{standing: st}, false, nil
+			}
+		}
+		return grant{}, refused, err
+	}
+	now := gt.now()
+	if gt.memory.allowed(host, now) {
+		gt.audit.emit(Event{Kind: EventHostRestored, Host: host, Decision: Allowed, Rule: "HostPolicy", Reason: "allowed again"})
+	}
+	return grant{standing: st, policyYes: now}, false, nil
+}
+
+// allowed is permit for challenges, which only want to know. What keeps the policy
+// from deciding is told to the operator: who asks by http-01 is told nothing of it.
+func (gt *gate) allowed(ctx context.Context, host string) error {
+	if gt.tasks.isClosed() {
+		return &refusal{kind: ErrClosed, host: host}
+	}
+	_, refused, err := gt.permit(ctx, host)
+	if err != nil && !refused {
+		gt.policy.report(host, err)
+	}
+	return err
+}
+
+// policyHolds reports whether an earlier yes of HostPolicy still serves a host
+// in memory. One that is older than PolicyTTL does, and has the policy asked
+// again in the background.
+func (gt *gate) policyHolds(host string, e *hostEntry, now time.Time) bool {
+	ttl := gt.settings.policyTTL
+	yes := e.yes.Load()
+	if yes == 0 || ttl <= 0 || gt.settings.hostPolicy == nil {
+		return false
+	}
+	if age := now.UnixNano() - yes; age >= 0 && age < int64(ttl) {
+		return true
+	}
+	asked := e.asked.Load()
+	if since := now.UnixNano() - asked; since >= 0 && since < int64(min(ttl, askAgain)) || !e.asked.CompareAndSwap(asked, now.UnixNano()) {
+		return true
+	}
+	gt.tasks.Go(func(ctx context.Context) {
+		_, refused, err := gt.permit(ctx, host)
+		switch {
+		case refused:
+			gt.failures.forgetHost(host)
+			gt.refuseHost(host, err)
+		case err != nil && ctx.Err() == nil:
+			gt.policy.report(host, err)
+		}
+	})
+	return true
+}
+
+// askAgain is the least time between two questions to a policy that fails.
+const askAgain = 10 * time.Second
+
+// refuseHost takes a host out of service that allowlist and policy refuse.
+// Where a policy does, it is asked again in each handshake, and before renewal,
+// which drops the host.
+func (gt *gate) refuseHost(host string, why error) {
+	if gt.memory.refused(host) {
+		gt.audit.emit(Event{Kind: EventHostDropped, Host: host, Decision: Refused, Rule: gt.settings.decider(), Reason: "no longer allowed", Err: why})
+	}
+}
+
+// offList returns why the host of an issuance under ctx is not allowed any more, or
+// nil. HostPolicy is asked elsewhere, and ends ctx if it refuses.
+func (gt *gate) offList(ctx context.Context, host string) *refusal {
+	if why, ok := context.Cause(ctx).(*refusal); ok && why.kind == ErrHostNotAllowed {
+		return why
+	}
+	if gt.settings.hostPolicy != nil || gt.settings.listed(host) != notAllowed {
+		return nil
+	}
+	return takenOff(host, "", nil)
+}

@@ -1,0 +1,42 @@
+package certmgr
+
+// service keeps the books of the hosts that are in service, for those who issue
+// and load certificates: it is their keeper.
+type service struct {
+	*env
+	memory   *memory
+	failures *failures
+	progress *progress
+	visits   *visits
+	schedule *schedule
+}
+
+var _ keeper = (*service)(nil)
+
+func (s *service) issued(c *certificate) {
+	s.schedule.issued(c)
+	s.progress.have(c.subject.host())
+}
+
+func (s *service) loaded(c *certificate) {
+	s.schedule.loaded(c)
+	s.progress.have(c.subject.host())
+}
+
+func (s *service) reached(host string, g grant) { s.visits.reached(host, g, s.now()) }
+
+// drop implements keeper.
+func (s *service) drop(host string, why error) {
+	if s.settings.listed(host) != notAllowed {
+		return
+	}
+	s.failures.forgetHost(host)
+	for _, c := range s.memory.certificates(host) {
+		s.schedule.drop(c.subject)
+	}
+	s.progress.have(host)
+	s.visits.forget(host)
+	if s.memory.drop(host) {
+		s.audit.emit(Event{Kind: EventHostDropped, Host: host, Decision: Refused, Rule: s.settings.decider(), Reason: "no longer allowed", Err: why})
+	}
+}
