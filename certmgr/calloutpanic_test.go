@@ -9,11 +9,14 @@ import (
 	"time"
 )
 
-func mapWriter(context.Context) (int, error) {
-	var none map[string]int
+// mapWriter panics as the runtime does.
+func mapWriter(ctx context.Context) (int, error) {
+	none, _ := ctx.Value(mapWriterKey{}).(map[string]int) // nil
 	none["x"] = 1
 	return 0, nil
 }
+
+type mapWriterKey struct{}
 
 // The error of a callback that panicked is one line of bounded length, and says
 // where: in the user's function, and not in what came between.

@@ -20,7 +20,7 @@
 //
 // # What a handshake goes through
 //
-// GetCertificate is a row of stages; the first that has an answer gives it.
+// GetCertificate tries these stages in order and returns the first answer.
 //
 //   - name: no SNI, or no host name: an error, and nothing else is done.
 //   - challenge: a CA's tls-alpn-01 handshake is answered for hosts with a live
