@@ -11,7 +11,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"golang.org/x/crypto/acme"
 	"golang.org/x/net/publicsuffix"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
@@ -283,71 +282,6 @@ func TestReplacementsInTheirWindowAreExempt(t *testing.T) {
 	})
 }
 
-func TestConsecutiveFailuresPause(t *testing.T) {
-	limits := acmetest.RateLimits{ConsecutiveFailures: acmetest.Limit{Burst: 2, Refill: 1000 * time.Hour}}
-	limited(t, limits, func(t *testing.T, s *acmetest.Server, c *rawClient) {
-		fail := func(times int) {
-			t.Helper()
-			s.FailValidation("a.example.com", "", acmetest.Problem{}, acmetest.Times(times))
-			for range times {
-				c.ready("a.example.com")
-			}
-		}
-		paused := func(a answer) {
-			t.Helper()
-			isLimited(t, a, "ConsecutiveFailures", 0)
-			if !strings.HasPrefix(a.str("detail"), "a.example.com: ") || !strings.Contains(a.str("detail"), "Unpause") {
-				t.Errorf("text %q", a.str("detail"))
-			}
-		}
-		c.register()
-		fail(2)
-		leaf := c.newLeaf("a.example.com") // a success fills the bucket
-		fail(2)
-		if a := c.ask("", "a.example.com"); a.status != http.StatusCreated {
-			t.Fatalf("paused too early: %s", a.body)
-		}
-		fail(1)
-		paused(c.ask("", "b.example.com", "a.example.com"))
-		time.Sleep(10_000 * time.Hour)
-		paused(c.ask("", "a.example.com"))
-		s.SetRenewalWindow(leaf, acmetest.RenewalWindow{Start: time.Now(), End: time.Now().Add(time.Hour)})
-		paused(c.ask(acmetest.CertID(leaf), "a.example.com")) // nobody is exempt
-		for _, a := range []answer{c.ask("", "b.example.com"), newRawClient(t, s).ask("", "a.example.com")} {
-			if a.status != http.StatusCreated {
-				t.Errorf("another name, another account: %s", a.body)
-			}
-		}
-		s.Unpause("other.example.com")
-		paused(c.ask("", "a.example.com"))
-		s.Unpause("A.example.com")
-		fail(2)
-		if a := c.ask("", "a.example.com"); a.status != http.StatusCreated {
-			t.Errorf("the failures were not forgotten: %s", a.body)
-		}
-		fail(1)
-		paused(c.ask("", "a.example.com"))
-		s.Unpause("a.example.com") // at once: no token has come back by itself
-		fail(2)
-		c.ready("a.example.com")
-	})
-}
-
-func TestConsecutiveFailuresAreThoseOfOneAccount(t *testing.T) {
-	limits := acmetest.RateLimits{ConsecutiveFailures: acmetest.Limit{Burst: 1}}
-	limited(t, limits, func(t *testing.T, s *acmetest.Server, c *rawClient) {
-		s.FailValidation("a.example.com", "", acmetest.Problem{})
-		for range 2 {
-			client := newRawClient(t, s)
-			client.register()
-			client.ready("a.example.com")
-			if a := client.ask("", "a.example.com"); a.status != http.StatusCreated {
-				t.Errorf("paused: %s", a.body)
-			}
-		}
-	})
-}
-
 func TestRegisteredDomain(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -407,75 +341,6 @@ func TestNewAccountLimitCountsNewOnes(t *testing.T) {
 				t.Errorf("%d %s", a.status, a.body)
 			}
 		})
-}
-
-// The limits of requests act in front of the CA.
-func TestRequestLimits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := acmetest.NewUnstartedServer()
-		s.RateLimits = acmetest.LetsEncryptRateLimits()
-		s.StartMemory()
-		defer s.Close()
-		c := newRawClient(t, s)
-		for range 40 {
-			if a := c.do(post{method: http.MethodGet, url: s.URL}); a.status != http.StatusOK {
-				t.Fatalf("%d %s", a.status, a.body)
-			}
-		}
-		a := c.do(post{method: http.MethodGet, url: s.URL})
-		if a.status != http.StatusServiceUnavailable || a.problem() != "rateLimited" || a.header.Get("Retry-After") != "1" ||
-			!strings.Contains(a.str("detail"), "requests to directory for the address 127.0.0.1: the limit Requests[directory] is") {
-			t.Errorf("%d, Retry-After %q, %s", a.status, a.header.Get("Retry-After"), a.body)
-		}
-		time.Sleep(time.Second / 40)
-		if a := c.do(post{method: http.MethodGet, url: s.URL}); a.status != http.StatusOK {
-			t.Errorf("a 40th of a second later: %d", a.status)
-		}
-
-		c.register() // another endpoint
-		nonce := c.nonce()
-		order := func(c *rawClient, nonce string) answer {
-			return c.do(post{url: c.endpoint("/orders/1"), header: map[string]any{"nonce": nonce}})
-		}
-		for range 125 {
-			c.do(post{url: c.endpoint("/order/7"), body: []byte("{}")})
-		}
-		a = order(c, nonce)
-		if a.status != http.StatusServiceUnavailable || a.header.Get("Replay-Nonce") != "" ||
-			!strings.Contains(a.str("detail"), "too many requests for the address 127.0.0.1: the limit Requests[Any] is 125") {
-			t.Errorf("%d %v %s", a.status, a.header, a.body)
-		}
-		time.Sleep(time.Second)
-		if a = order(c, nonce); a.status != http.StatusOK || a.header.Get("Replay-Nonce") == "" {
-			t.Errorf("with the same nonce: %d %s", a.status, a.body)
-		}
-	})
-}
-
-// A client that others wrote sees the limit for what it is, in seconds and as a date.
-func TestRateLimitForAClient(t *testing.T) {
-	for _, dates := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
-			s := acmetest.NewUnstartedServer()
-			s.RateLimits = &acmetest.RateLimits{NewOrders: acmetest.Limit{Burst: 1, Refill: 90 * time.Minute}}
-			s.RetryAfterDates = dates
-			s.StartMemory()
-			defer s.Close()
-			client := newACMEClient(t, s)
-			client.RetryBackoff = func(int, *http.Request, *http.Response) time.Duration { return -1 }
-			if _, err := client.AuthorizeOrder(t.Context(), acme.DomainIDs("a.example.com")); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(30*time.Minute + 300*time.Millisecond)
-			_, err := client.AuthorizeOrder(t.Context(), acme.DomainIDs("a.example.com"))
-			if wait, ok := acme.RateLimit(err); !ok || wait.Round(time.Second) != time.Hour {
-				t.Errorf("dates %v: wait %v: %v", dates, wait, err)
-			}
-			if requests := s.Requests(); requests[len(requests)-1].Problem != "rateLimited" {
-				t.Errorf("the log does not show it\n%v", s)
-			}
-		})
-	}
 }
 
 // A clock that is set back makes nobody wait for longer than a token takes.
