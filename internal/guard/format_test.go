@@ -11,43 +11,47 @@ import (
 )
 
 // Every Go file of the repository, nested modules included, is as gofmt writes
-// it. Because this reads all of them, a change to any makes the cached results
-// of this package void: go test cannot know what the go command reads for the
-// other tests here.
+// it.
 func TestSourceIsFormatted(t *testing.T) {
-	root := filepath.Join("..", "..")
-	files := 0
-	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+	for path, source := range goFiles(t) {
+		if formatted, err := format.Source(source); err != nil {
+			t.Errorf("%s: %v", path, err)
+		} else if !bytes.Equal(source, formatted) {
+			t.Errorf("%s is not formatted: run gofmt -w on it", path)
+		}
+	}
+}
+
+// goFiles returns the Go files of the repository, by path from the root. Because
+// this reads all of them, a change to any makes the cached results of this package
+// void: go test cannot know what the go command reads for the other tests here.
+func goFiles(t *testing.T) map[string][]byte {
+	t.Helper()
+	root := os.DirFS(filepath.Join("..", ".."))
+	files := make(map[string][]byte)
+	err := fs.WalkDir(root, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		name := entry.Name()
 		if entry.IsDir() {
 			// As the go command does, and leaving out the repository's own data.
-			if path != root && (strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") || name == "testdata") {
-				return filepath.SkipDir
+			if path != "." && (strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") || name == "testdata") {
+				return fs.SkipDir
 			}
 			return nil
 		}
 		if filepath.Ext(name) != ".go" {
 			return nil
 		}
-		files++
-		source, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		if formatted, err := format.Source(source); err != nil {
-			t.Errorf("%s: %v", path, err)
-		} else if !bytes.Equal(source, formatted) {
-			t.Errorf("%s is not formatted: run gofmt -w on it", path)
-		}
-		return nil
+		files[path], err = fs.ReadFile(root, path)
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if files == 0 {
+	if len(files) == 0 {
 		t.Fatal("found no Go file")
 	}
+	return files
 }

@@ -1,10 +1,15 @@
-// Package shape measures the structure of a Go package: which of its types lead
-// to which, how wide they are, and what its users see.
+// Package shape measures the structure of Go packages: which of their types lead
+// to which, how wide those are, how functions are called, and what users see.
+//
+// It knows source code and types alone. What a project allows is for its callers
+// to say. It starts no goroutine.
 package shape
 
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/importer"
@@ -15,6 +20,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -30,69 +36,127 @@ type Package struct {
 	tests int // how many of Files, the last ones, are tests
 }
 
-// Load reads the package with this import path, without its tests. It runs the go
-// command, in dir.
-func Load(ctx context.Context, dir, path string) (*Package, error) {
-	return load(ctx, dir, path, "{{join .GoFiles \"\\n\"}}")
+// listed is the part of go list's answer that is looked at.
+type listed struct {
+	ImportPath, Dir, Export string
+	GoFiles, TestGoFiles    []string
+	DepOnly                 bool   // not named by the patterns
+	ForTest                 string // a variant of the package for tests
 }
 
-// LoadWithTests is Load with those tests that are part of the package.
-func LoadWithTests(ctx context.Context, dir, path string) (*Package, error) {
-	return load(ctx, dir, path, "{{join .GoFiles \"\\n\"}}\n{{join .TestGoFiles \"\\n\"}}")
-}
-
-func load(ctx context.Context, dir, path, files string) (*Package, error) {
-	exports, err := exportData(ctx, dir, path)
+// Load reads the packages that the patterns name, without their tests, in the
+// order of their paths. It runs the go command, in dir.
+func Load(ctx context.Context, dir string, patterns ...string) ([]*Package, error) {
+	list, exports, err := goList(ctx, dir, patterns...)
 	if err != nil {
 		return nil, err
 	}
-	out, err := goList(ctx, dir, "-f", "{{.Dir}}\n"+files, path)
-	if err != nil {
-		return nil, err
-	}
-	lines := strings.Split(strings.TrimSpace(out), "\n")
-	p := &Package{Path: path, Dir: lines[0], Fset: token.NewFileSet(), Info: &types.Info{
-		Defs: make(map[*ast.Ident]types.Object), Uses: make(map[*ast.Ident]types.Object),
-		Selections: make(map[*ast.SelectorExpr]*types.Selection)}}
-	for _, name := range lines[1:] {
-		f, err := parser.ParseFile(p.Fset, filepath.Join(p.Dir, name), nil, parser.ParseComments)
+	r := newReader(exports)
+	var packages []*Package
+	for _, l := range list {
+		if l.DepOnly || len(l.GoFiles) == 0 {
+			continue
+		}
+		p, err := r.read(l.ImportPath, l.Dir, l.GoFiles)
 		if err != nil {
 			return nil, err
 		}
-		p.Files = append(p.Files, f)
-		if strings.HasSuffix(name, "_test.go") {
-			p.tests++
-		}
+		packages = append(packages, p)
 	}
-	conf := types.Config{Importer: importer.ForCompiler(p.Fset, "gc", func(path string) (io.ReadCloser, error) {
-		return os.Open(exports[path])
-	})}
-	p.Types, err = conf.Check(path, p.Fset, p.Files, p.Info)
-	return p, err
+	slices.SortFunc(packages, func(a, b *Package) int { return strings.Compare(a.Path, b.Path) })
+	return packages, nil
 }
 
-// exportData returns the files with the compiler's export data of a package and of
-// all that it imports.
-func exportData(ctx context.Context, dir, path string) (map[string]string, error) {
-	out, err := goList(ctx, dir, "-export", "-deps", "-test", "-f", "{{.ImportPath}}\t{{.Export}}", path)
+// LoadWithTests reads the package with this import path together with those tests
+// that are part of it.
+func LoadWithTests(ctx context.Context, dir, path string) (*Package, error) {
+	list, exports, err := goList(ctx, dir, "-test", path)
 	if err != nil {
 		return nil, err
 	}
-	files := make(map[string]string)
-	for line := range strings.Lines(out) {
-		path, file, _ := strings.Cut(strings.TrimSpace(line), "\t")
-		files[path] = file
+	i := slices.IndexFunc(list, func(l listed) bool { return l.ImportPath == path && l.ForTest == "" })
+	if i < 0 {
+		return nil, fmt.Errorf("go list does not know %s", path)
 	}
-	return files, nil
+	l := list[i]
+	p, err := newReader(exports).read(l.ImportPath, l.Dir, slices.Concat(l.GoFiles, l.TestGoFiles))
+	if err != nil {
+		return nil, err
+	}
+	p.tests = len(l.TestGoFiles)
+	return p, nil
 }
 
-func goList(ctx context.Context, dir string, args ...string) (string, error) {
+// A reader reads packages, with the compiler's export data of what they import.
+type reader struct {
+	fset     *token.FileSet
+	importer types.Importer
+}
+
+func newReader(exports map[string]string) *reader {
+	fset := token.NewFileSet()
+	return &reader{fset, importer.ForCompiler(fset, "gc", func(path string) (io.ReadCloser, error) {
+		return os.Open(exports[path])
+	})}
+}
+
+func (r *reader) read(path, dir string, names []string) (*Package, error) {
+	var files []*ast.File
+	for _, name := range names {
+		f, err := parser.ParseFile(r.fset, filepath.Join(dir, name), nil, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	p, err := Check(path, r.fset, files, r.importer)
+	if err != nil {
+		return nil, err
+	}
+	p.Dir = dir
+	return p, nil
+}
+
+// Check type-checks the files of the package at path.
+func Check(path string, fset *token.FileSet, files []*ast.File, importer types.Importer) (*Package, error) {
+	p := &Package{
+		Path:  path,
+		Files: files,
+		Fset:  fset,
+		Info: &types.Info{
+			Types:      make(map[ast.Expr]types.TypeAndValue),
+			Defs:       make(map[*ast.Ident]types.Object),
+			Uses:       make(map[*ast.Ident]types.Object),
+			Selections: make(map[*ast.SelectorExpr]*types.Selection),
+		},
+	}
+	conf := types.Config{Importer: importer}
+	var err error
+	p.Types, err = conf.Check(path, fset, files, p.Info)
+	return p, err
+}
+
+// goList runs go list and returns the packages, and the files with the export data
+// of those and of all that they import.
+func goList(ctx context.Context, dir string, args ...string) ([]listed, map[string]string, error) {
 	var stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, "go", append([]string{"list"}, args...)...)
+	args = append([]string{"list", "-export", "-deps", "-json=ImportPath,Dir,Export,GoFiles,TestGoFiles,DepOnly,ForTest"}, args...)
+	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir, cmd.Stderr = dir, &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("go list: %w\n%s", err, &stderr)
+		return nil, nil, fmt.Errorf("go list: %w\n%s", err, &stderr)
 	}
-	return string(out), nil
+	var list []listed
+	exports := make(map[string]string)
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var l listed
+		if err := dec.Decode(&l); errors.Is(err, io.EOF) {
+			return list, exports, nil
+		} else if err != nil {
+			return nil, nil, fmt.Errorf("go list: %w", err)
+		}
+		list = append(list, l)
+		exports[l.ImportPath] = l.Export
+	}
 }

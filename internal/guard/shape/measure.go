@@ -9,8 +9,8 @@ import (
 // Width is how wide a struct with methods is.
 type Width struct {
 	Type    string
-	Fields  int
-	Methods int
+	Fields  int // an embedded one is one
+	Methods int // its own, without those of embedded fields
 }
 
 // Widths returns the structs that have methods, sorted by name.

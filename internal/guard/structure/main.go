@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"log"
 	"os"
-	"os/exec"
-	"strings"
 	"text/tabwriter"
 
 	"github.com/nostall/nostall/internal/guard/shape"
@@ -23,14 +21,14 @@ func main() {
 	if len(patterns) == 0 {
 		patterns = []string{"./..."}
 	}
-	out, err := exec.CommandContext(ctx, "go", append([]string{"list"}, patterns...)...).Output()
+	packages, err := shape.Load(ctx, ".", patterns...)
 	if err != nil {
-		log.Fatalf("go list: %v", err)
+		log.Fatal(err)
 	}
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "package\tfiles\tlines\texported\tin cycles\tmost fields\tmost methods\twhite-box tests")
-	for path := range strings.Lines(string(out)) {
-		if err := report(ctx, w, strings.TrimSpace(path)); err != nil {
+	for _, p := range packages {
+		if err := report(ctx, w, p); err != nil {
 			log.Fatal(err)
 		}
 	}
@@ -39,12 +37,8 @@ func main() {
 	}
 }
 
-func report(ctx context.Context, w *tabwriter.Writer, path string) error {
-	p, err := shape.Load(ctx, ".", path)
-	if err != nil {
-		return err
-	}
-	tested, err := shape.LoadWithTests(ctx, ".", path)
+func report(ctx context.Context, w *tabwriter.Writer, p *shape.Package) error {
+	tested, err := shape.LoadWithTests(ctx, ".", p.Path)
 	if err != nil {
 		return err
 	}
@@ -62,7 +56,7 @@ func report(ctx context.Context, w *tabwriter.Writer, path string) error {
 		}
 	}
 	using, all := tested.WhiteBoxTests()
-	fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d %s\t%d %s\t%d of %d\n", path, len(p.Files), p.Lines(), len(p.Exported()), inCycles,
+	fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d %s\t%d %s\t%d of %d\n", p.Path, len(p.Files), p.Lines(), len(p.Exported()), inCycles,
 		fields.Fields, fields.Type, methods.Methods, methods.Type, using, all)
 	return nil
 }

@@ -1,0 +1,274 @@
+package guard
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const certmgr = module + "/certmgr"
+
+// may says what a package may import besides the standard library.
+type may struct {
+	pkg     string   // its path below the module
+	imports []string // paths below the module, or of golang.org/x from "x/" on
+	never   []string // packages of the standard library
+	why     string
+	planned bool // the package may be missing, and need not import everything yet
+}
+
+// layers has a row for each package of the core module, its tests aside. Arrows
+// point down only: no package below internal imports certmgr itself, nor do those
+// that are of use without it. A new package gets a row and a new import an entry,
+// with the reason for it; what is no longer imported leaves its row.
+var layers = []may{
+	{
+		pkg: "certmgr",
+		imports: []string{
+			"certmgr/audit", "certmgr/cache", "certmgr/preflight",
+			"internal/account", "internal/acmeclient", "internal/bundle", "internal/challenge", "internal/flight",
+			"internal/hosts", "internal/order", "internal/pace", "internal/renewal", "internal/text",
+			"x/crypto/acme", "x/crypto/acme/autocert", "x/net/idna", "x/net/publicsuffix", "x/sync/singleflight",
+		},
+		why: "the engine is built from all the others",
+	},
+	{
+		pkg:     "certmgr/acmetest",
+		imports: nil,
+		why:     "the fake CA tests any ACME client, shares no code with the one that it tests, and certmgr's own tests import it",
+	},
+	{
+		pkg:     "certmgr/audit",
+		imports: []string{"internal/text"},
+		never:   []string{"crypto/tls", "net", "net/http"},
+		why:     "the names of what happens, for those who tell of it and those who listen; not how it comes about",
+		planned: true,
+	},
+	{
+		pkg:     "certmgr/cache",
+		imports: []string{"x/crypto/acme/autocert"},
+		never:   []string{"net", "net/http"},
+		why:     "a cache is of use without the manager, with autocert for one",
+	},
+	{
+		pkg:     "certmgr/cache/cachetest",
+		imports: []string{"certmgr/cache"},
+		why:     "it tests any cache",
+	},
+	{
+		pkg:     "certmgr/preflight",
+		imports: []string{"internal/bundle", "internal/challenge", "internal/flight", "internal/hosts", "internal/text"},
+		why:     "it looks up and dials before an order; it knows no orders, events or accounts",
+		planned: true,
+	},
+	{
+		pkg:     "certmgr/status",
+		imports: []string{"certmgr", "certmgr/audit"},
+		why:     "a page that sees what every user can see",
+	},
+	{
+		pkg: "internal/account",
+		imports: []string{
+			"certmgr/audit", "internal/acmeclient", "internal/bundle", "internal/flight", "internal/pace", "internal/text",
+			"x/crypto/acme",
+		},
+		why:     "the account's key, registration, contact and roll-over; it knows no hosts",
+		planned: true,
+	},
+	{
+		pkg:     "internal/acmeclient",
+		imports: []string{"x/crypto/acme"},
+		why:     "what x/crypto/acme lacks; it knows neither hosts nor events",
+	},
+	{
+		pkg:     "internal/bundle",
+		imports: []string{"internal/text"},
+		never:   []string{"net", "net/http", "os"},
+		why:     "keys and chains as bytes; no I/O",
+		planned: true,
+	},
+	{
+		pkg:     "internal/cases",
+		imports: nil,
+		why:     "the table of known failures is that of several packages' tests",
+	},
+	{
+		pkg:     "internal/challenge",
+		imports: []string{"internal/bundle", "internal/text", "x/crypto/acme"},
+		why:     "live answers to challenges; it knows no policy and no handshakes",
+		planned: true,
+	},
+	{
+		pkg:     "internal/conformance",
+		imports: []string{"x/crypto/acme"},
+		why:     "the same table runs against acmetest and Pebble, so it knows neither",
+	},
+	{
+		pkg:     "internal/flight",
+		imports: []string{"internal/text", "x/sync/singleflight"},
+		never:   []string{"crypto/tls", "crypto/x509", "net", "net/http", "os"},
+		why:     "contexts, goroutines, keys and bounds; no hosts, certificates, events or CA",
+		planned: true,
+	},
+	{
+		pkg:     "internal/guard",
+		imports: nil,
+		why:     "it holds nothing but tests",
+	},
+	{
+		pkg:     "internal/guard/shape",
+		imports: nil,
+		why:     "it measures any Go package",
+	},
+	{
+		pkg:     "internal/guard/structure",
+		imports: []string{"internal/guard/shape"},
+		why:     "a command that prints what shape measures",
+	},
+	{
+		pkg:     "internal/hosts",
+		imports: []string{"internal/text", "x/net/idna", "x/net/publicsuffix"},
+		never:   []string{"crypto/tls", "net/http"},
+		why:     "names and lists of names; it knows no Manager and nobody who watches a list",
+		planned: true,
+	},
+	{
+		pkg: "internal/order",
+		imports: []string{
+			"certmgr/audit", "internal/account", "internal/acmeclient", "internal/bundle", "internal/challenge", "internal/text",
+			"x/crypto/acme",
+		},
+		why:     "one conversation for one host with one client; it knows no backoff, memory, slots or preflight",
+		planned: true,
+	},
+	{
+		pkg:     "internal/pace",
+		imports: []string{"internal/hosts"},
+		never:   []string{"context", "net/http", "os", "sync"},
+		why:     "arithmetic with times as parameters: no I/O, lock or goroutine",
+		planned: true,
+	},
+	{
+		pkg:     "internal/renewal",
+		imports: []string{"internal/acmeclient", "internal/text"},
+		never:   []string{"context", "net/http", "os", "sync"},
+		why:     "when to renew, with times as parameters: no I/O, lock or goroutine",
+		planned: true,
+	},
+	{
+		pkg:     "internal/sim",
+		imports: nil,
+		why:     "it holds nothing but tests",
+	},
+	{
+		pkg:     "internal/text",
+		imports: []string{"x/crypto/acme"},
+		never:   []string{"net/http", "os"},
+		why:     "how errors, times and foreign text are written in one line",
+		planned: true,
+	},
+}
+
+func TestImports(t *testing.T) {
+	imports := make(map[string]map[string]bool) // by package, on any of the platforms
+	for _, platform := range platforms {
+		for _, p := range listDeps(t, platform) {
+			if p.DepOnly {
+				continue
+			}
+			pkg := short(p.ImportPath)
+			if imports[pkg] == nil {
+				imports[pkg] = make(map[string]bool)
+			}
+			for _, path := range p.Imports {
+				imports[pkg][short(path)] = true
+			}
+		}
+	}
+	rows := make(map[string]may)
+	for _, row := range layers {
+		if _, ok := rows[row.pkg]; ok {
+			t.Errorf("layers has two rows for %s", row.pkg)
+		}
+		rows[row.pkg] = row
+	}
+	for _, pkg := range slices.Sorted(maps.Keys(imports)) {
+		row, ok := rows[pkg]
+		if !ok {
+			t.Errorf("%s has no row in layers (internal/guard/imports_test.go): say there what it may import, and why", pkg)
+			continue
+		}
+		for _, path := range slices.Sorted(maps.Keys(imports[pkg])) {
+			switch {
+			case slices.Contains(row.never, path):
+				t.Errorf("%s imports %s: %s", pkg, path, row.why)
+			case isLayer(path) && !slices.Contains(row.imports, path):
+				t.Errorf("%s imports %s, which its row in layers (internal/guard/imports_test.go) does not list: %s. "+
+					"If that still holds with the import, list it", pkg, path, row.why)
+			}
+		}
+	}
+	for _, row := range layers {
+		checkRowIsNeeded(t, row, imports, rows)
+	}
+}
+
+// checkRowIsNeeded reports what a row allows to no purpose.
+func checkRowIsNeeded(t *testing.T, row may, imports map[string]map[string]bool, rows map[string]may) {
+	t.Helper()
+	if row.planned {
+		return
+	}
+	if imports[row.pkg] == nil {
+		t.Errorf("there is no package %s: delete its row in layers", row.pkg)
+		return
+	}
+	for _, path := range row.imports {
+		if !imports[row.pkg][path] && !rows[path].planned {
+			t.Errorf("%s does not import %s: take it out of its row in layers", row.pkg, path)
+		}
+	}
+}
+
+// short returns paths of the core module and of golang.org/x as layers has them.
+func short(path string) string {
+	if rest, ok := strings.CutPrefix(path, module+"/"); ok {
+		return rest
+	}
+	if strings.HasPrefix(path, "golang.org/x/") {
+		return strings.TrimPrefix(path, "golang.org/")
+	}
+	return path
+}
+
+// isLayer reports whether a path, as short returns it, is something that layers
+// speaks of: a package of the core module or of golang.org/x.
+func isLayer(path string) bool {
+	return in(path, "certmgr") || in(path, "internal") || in(path, "x")
+}
+
+// What a user's server is built from must hold no test code. Importing testing
+// alone adds flags to every program.
+//
+// Three packages of test code are no _test.go files because tests of several
+// packages share them: cachetest, which users run as well; conformance, whose one
+// table runs against acmetest here and against Pebble in the nested module
+// internal/integration; and cases, whose table of known failures is that of several
+// packages. Nothing else may import them either.
+func TestProductionCodeLeavesTestCodeOut(t *testing.T) {
+	testOnly := []string{
+		"testing", "net/http/httptest", certmgr + "/acmetest", certmgr + "/cache/cachetest", module + "/internal/conformance",
+		module + "/internal/cases",
+	}
+	for _, p := range listDeps(t, platforms[0]) {
+		if p.DepOnly || slices.Contains(testOnly, p.ImportPath) {
+			continue
+		}
+		for _, path := range testOnly {
+			if slices.Contains(p.Deps, path) {
+				t.Errorf("%s imports %s, directly or not: keep it to _test.go files", p.ImportPath, path)
+			}
+		}
+	}
+}

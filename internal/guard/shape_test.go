@@ -1,0 +1,129 @@
+package guard
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/nostall/nostall/internal/guard/shape"
+)
+
+const (
+	mostFields    = 12
+	mostMethods   = 25
+	mostParams    = 5
+	notRefactored = "from before the rule, to be taken apart"
+)
+
+// cycles are the groups of types that lead to each other, with why they may.
+var cycles = tolerated{
+	"certmgr: Allowlist Edit":                   "an edit names the list that it changes; " + notRefactored,
+	"certmgr: alpnSolver challenges httpSolver": notRefactored,
+	"certmgr: appointment renewalItem":          notRefactored,
+	"certmgr: attempt preflight":                notRefactored,
+
+	"certmgr/acmetest: Server targetTransport":  "the transport asks the server that hands it out where a name leads",
+	"certmgr/acmetest: authorization challenge": "records of RFC 8555 that refer to each other",
+	"certmgr/acmetest: certificate order":       "records of RFC 8555 that refer to each other",
+	"internal/acmeclient: calls oneCall":        "a call under way and the book that holds it: two halves of one thing",
+	"internal/acmeclient: replaces transport":   "what is sent once more, and how it is sent: two halves of one thing",
+	"internal/cases: T Table":                   "a test knows its table, as testing.T knows its parent",
+}
+
+// widths are the structs with methods that have more fields or methods than they
+// should, with why they may.
+var widths = tolerated{
+	"certmgr.Event":         "a record: each field is documented, and each kind of event says which it has",
+	"certmgr.Manager":       "public configuration, most of it autocert's",
+	"certmgr.accounts":      notRefactored,
+	"certmgr.attempt":       notRefactored,
+	"certmgr.failureRecord": "a record in the cache",
+	"certmgr.settings":      "the Manager's configuration, frozen",
+
+	"certmgr/acmetest.Server": "a whole CA: a method for each endpoint, and for each fault that a test may ask for",
+	"certmgr/acmetest.order":  "a record of RFC 8555",
+
+	"internal/conformance.Client": "a method for each thing that a case may send to a CA",
+}
+
+// parameters are the functions with more parameters than they should have, with
+// why they may.
+var parameters = tolerated{
+	"(*certmgr.challenges).add":  notRefactored,
+	"(*certmgr.issuer).conclude": notRefactored,
+	"(*certmgr.issuer).fail":     notRefactored,
+}
+
+// flags are the boolean parameters that calls pass true or false for, with why they
+// may.
+var flags = tolerated{
+	"(*certmgr.nameSet).each wildcards": notRefactored,
+	"(*certmgr.visits).add unlisted":    notRefactored,
+	"(*certmgr.visits).get unlisted":    notRefactored,
+}
+
+// A cycle of types, each with its methods, can only be understood and changed as a
+// whole.
+func TestTypesDoNotLeadToEachOther(t *testing.T) {
+	found := make(map[string]string)
+	for _, p := range corePackages(t) {
+		for _, group := range p.Cycles() {
+			found[short(p.Path)+": "+strings.Join(group, " ")] = "these types, with their methods, lead to each other: " +
+				leads(p.Uses(group)) + ". Let one side know the other by an interface, a function or a value"
+		}
+	}
+	cycles.check(t, "cycles", found)
+}
+
+// leads writes who leads to whom.
+func leads(uses map[string][]string) string {
+	var parts []string
+	for _, from := range sortedKeys(uses) {
+		parts = append(parts, from+" names "+strings.Join(uses[from], ", "))
+	}
+	return strings.Join(parts, "; ")
+}
+
+func TestStructsWithMethodsAreNarrow(t *testing.T) {
+	found := make(map[string]string)
+	for _, p := range corePackages(t) {
+		for _, w := range p.Widths() {
+			if w.Fields > mostFields || w.Methods > mostMethods {
+				found[short(p.Path)+"."+w.Type] = fmt.Sprintf("a struct with methods that has %d fields (at most %d) and %d methods (at most %d): "+
+					"find the fields that some of its methods use alone, and make them a type of their own with those methods",
+					w.Fields, mostFields, w.Methods, mostMethods)
+			}
+		}
+	}
+	widths.check(t, "widths", found)
+}
+
+func TestFunctionsHaveFewParameters(t *testing.T) {
+	found := make(map[string]string)
+	for _, p := range corePackages(t) {
+		for _, f := range p.Functions() {
+			if f.Params > mostParams {
+				found[shortFunc(f.Name)] = fmt.Sprintf("%d parameters (at most %d): give it a struct with named fields, "+
+					"or make it a method of what it gets", f.Params, mostParams)
+			}
+		}
+	}
+	parameters.check(t, "parameters", found)
+}
+
+// At the call f(x, true) nobody sees what is true.
+func TestCallsPassNoLiteralBools(t *testing.T) {
+	found := make(map[string]string)
+	for _, f := range shape.Flags(corePackages(t)) {
+		found[shortFunc(f.Func)+" "+f.Param] = fmt.Sprintf("%s:%d passes true or false for it: make two functions of it, "+
+			"or give it a type with named values", filepath.Base(f.Call.Filename), f.Call.Line)
+	}
+	flags.check(t, "flags", found)
+}
+
+func shortFunc(name string) string { return strings.ReplaceAll(name, module+"/", "") }
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
