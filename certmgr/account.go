@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // account is a key that is registered with the CA, and the account's URL;
@@ -126,7 +127,7 @@ func (a *accounts) outdated(ctx context.Context, acc *account, trace *acmeclient
 // refusesSigner reports whether a request may have been refused for its
 // signature: CAs say so in different ways.
 func refusesSigner(err error) bool {
-	problems := acmeProblems(err)
+	problems := text.Problems(err)
 	if len(problems) == 0 {
 		return false
 	}

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // keyIn returns the thumbprint of an entry's key, or "" if there is none.
@@ -180,7 +181,7 @@ func TestRefusedKeyChangeChangesNothing(t *testing.T) {
 		if problem, ok := errors.AsType[*acme.Error](err); !ok || problem.StatusCode != http.StatusForbidden {
 			t.Errorf("RollAccountKey: %v, want the CA's problem", err)
 		}
-		if !strings.Contains(err.Error(), w.ca.URL) || strings.Contains(err.Error(), "\n") || len(err.Error()) > maxErrorText {
+		if !strings.Contains(err.Error(), w.ca.URL) || strings.Contains(err.Error(), "\n") || len(err.Error()) > text.MaxError {
 			t.Errorf("the error is not one line that names the CA: %q", err)
 		}
 		if w.account().Thumbprint != old.Thumbprint || len(w.events.of(EventAccountKey)) != 0 {

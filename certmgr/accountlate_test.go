@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // gateway stands between a Manager and the CA. It gives up on key changes with a 504,
@@ -92,7 +94,7 @@ func (w *world) restartThrough(rt http.RoundTripper) {
 func (w *world) wantOpen() {
 	w.t.Helper()
 	err := w.m.RollAccountKey(w.t.Context())
-	if err == nil || !strings.Contains(err.Error(), "not known yet") || len(err.Error()) > maxErrorText {
+	if err == nil || !strings.Contains(err.Error(), "not known yet") || len(err.Error()) > text.MaxError {
 		w.t.Fatalf("RollAccountKey: %v, want that it is not known", err)
 	}
 	if problem, ok := errors.AsType[*acme.Error](err); !ok || problem.StatusCode != http.StatusGatewayTimeout {

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // Allowlist is an explicit list of hosts: exact names, and wildcards of the
@@ -158,7 +160,7 @@ func (a *Allowlist) Replace(names ...string) error { return a.Because("").Replac
 
 // Because returns the methods that change the list, for changes whose events tell
 // reason: "customer 4711 left".
-func (a *Allowlist) Because(reason string) Edit { return Edit{a, oneLine(reason, maxErrorText)} }
+func (a *Allowlist) Because(reason string) Edit { return Edit{a, text.OneLine(reason, text.MaxError)} }
 
 // Edit changes an Allowlist for a reason; see Allowlist.Because. It is safe for
 // concurrent use. The zero value is of no use.

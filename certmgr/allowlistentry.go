@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/net/publicsuffix"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // parseEntries normalises entries. The error is a *badEntries.
@@ -92,7 +94,7 @@ func (e *badEntry) Error() string {
 	if len(entry) > maxHostLength {
 		entry = entry[:maxHostLength] + "..."
 	}
-	text := fmt.Sprintf("%q: %s", entry, oneLine(e.why, maxHostLength))
+	text := fmt.Sprintf("%q: %s", entry, text.OneLine(e.why, maxHostLength))
 	if e.where != "" {
 		return e.where + ": " + text
 	}

@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // AllowlistFile returns a list that is kept in a file: one name or wildcard a
@@ -263,6 +265,6 @@ func readable(path string, info os.FileInfo) error {
 type fileError struct{ cause error }
 
 func (e *fileError) Error() string {
-	return oneLine("certmgr: allowlist file: "+e.cause.Error(), maxErrorText)
+	return text.OneLine("certmgr: allowlist file: "+e.cause.Error(), text.MaxError)
 }
 func (e *fileError) Unwrap() error { return e.cause }

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // maxHostsLine bounds a line of an Allowlist's file, its comment included.
@@ -62,4 +64,4 @@ func parseHosts(ctx context.Context, name string, r io.Reader) (entries []string
 // place is where a line is, as compilers and editors write it.
 func place(file string, line int) string { return fmt.Sprintf("%s:%d", fileName(file), line) }
 
-func fileName(path string) string { return oneLine(path, maxHostLength) }
+func fileName(path string) string { return text.OneLine(path, maxHostLength) }

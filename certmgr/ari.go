@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // How often the CA is asked when to renew (RFC 9773, section 4.3): when it says
@@ -115,7 +116,7 @@ func (r *schedule) answered(cert *certificate, info acmeclient.RenewalInfo, err 
 	if moved {
 		e := certEvent(EventRenewalMoved, cert)
 		e.RetryAt, e.ExplanationURL = time.Unix(0, it.renew.at), info.ExplanationURL
-		e.Reason = "the CA suggests to renew between " + stamp(info.Start) + " and " + stamp(info.End)
+		e.Reason = "the CA suggests to renew between " + text.Stamp(info.Start) + " and " + text.Stamp(info.End)
 		r.audit.emit(e)
 	}
 }

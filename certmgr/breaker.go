@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/net/publicsuffix"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // breaker backs off once for a CA that fails as a whole, in the place of every
@@ -69,10 +71,10 @@ func (b *breaker) check(host string) error {
 
 func (b *breaker) refusal(host string) error {
 	if isLocal(b.cause) {
-		text := fmt.Sprintf("no certificate can be issued without an account (failure %d in a row), next attempt %s", b.failures, stamp(b.until))
+		text := fmt.Sprintf("no certificate can be issued without an account (failure %d in a row), next attempt %s", b.failures, text.Stamp(b.until))
 		return &caRefusal{refusal{kind: ErrNoAccount, host: host, text: text, cause: b.cause}, b.until}
 	}
-	text := fmt.Sprintf("nothing can be had from %s (failure %d in a row), next attempt %s", b.ca, b.failures, stamp(b.until))
+	text := fmt.Sprintf("nothing can be had from %s (failure %d in a row), next attempt %s", b.ca, b.failures, text.Stamp(b.until))
 	return &caRefusal{refusal{kind: ErrCAUnavailable, host: host, text: text, cause: b.cause}, b.until}
 }
 

@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // A bundle is autocert's cache entry for a certificate: PEM blocks, first the
@@ -85,7 +87,7 @@ func decodeKey(data []byte) (key crypto.Signer, rest []byte, err error) {
 		return nil, nil, errors.New("no PEM block found")
 	}
 	if !strings.Contains(block.Type, "PRIVATE") {
-		return nil, nil, fmt.Errorf("first PEM block is %q and not a private key", oneLine(block.Type, 64))
+		return nil, nil, fmt.Errorf("first PEM block is %q and not a private key", text.OneLine(block.Type, 64))
 	}
 	if key, err := x509.ParsePKCS1PrivateKey(block.Bytes); err == nil {
 		return key, rest, nil
@@ -166,7 +168,7 @@ func generateKey(kt keyType) (crypto.Signer, error) {
 // expiredEntry is why a bundle that is sound otherwise is not used.
 type expiredEntry struct{ notAfter time.Time }
 
-func (e expiredEntry) Error() string { return "certificate expired at " + stamp(e.notAfter) }
+func (e expiredEntry) Error() string { return "certificate expired at " + text.Stamp(e.notAfter) }
 
 // certificateFromBundle returns the certificate of a cache entry if it can be
 // served now. Any error means that the entry is as good as none.

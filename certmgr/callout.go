@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // callouts runs one kind of the user's callbacks (cache reads, policies, ...).
@@ -236,5 +238,5 @@ func (c *callouts) wait(ctx context.Context) error {
 	}
 	slices.Sort(keys)
 	return fmt.Errorf("certmgr: close: %d calls of %s have not returned: %s",
-		len(keys), c.name, oneLine(fmt.Sprintf("%q", keys), maxErrorText))
+		len(keys), c.name, text.OneLine(fmt.Sprintf("%q", keys), text.MaxError))
 }

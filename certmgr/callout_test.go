@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 func TestCallOut(t *testing.T) {
@@ -102,7 +104,7 @@ func TestWhatTimedOutDoesNotRefuseItsSuccessor(t *testing.T) {
 				if d != tt.waits || called == tt.busy || errors.Is(err, ErrBusy) != tt.busy {
 					t.Errorf("the next one took %v, called %v: %v; want %v", d, called, err, tt.waits)
 				}
-				if tt.busy && !strings.Contains(err.Error(), `callback for "key" has not returned since `+stamp(began)) {
+				if tt.busy && !strings.Contains(err.Error(), `callback for "key" has not returned since `+text.Stamp(began)) {
 					t.Errorf("%v does not say what keeps it", err)
 				}
 				time.Sleep(tt.takes)

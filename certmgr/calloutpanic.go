@@ -6,6 +6,8 @@ import (
 	"path"
 	"runtime"
 	"strings"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // errCalloutPanic is wrapped by the error of a callback that panicked or ended its
@@ -40,10 +42,10 @@ func (d *calloutDeath) Unwrap() error { return errCalloutPanic }
 // runtime.Goexit if r is nil. It is called by a deferred function of the
 // callback's goroutine.
 func (c *callouts) died(key string, r any) error {
-	d := &calloutDeath{call: oneLine(fmt.Sprintf("%s for %q", c.name, key), maxPanicValue), what: "callback called runtime.Goexit"}
+	d := &calloutDeath{call: text.OneLine(fmt.Sprintf("%s for %q", c.name, key), maxPanicValue), what: "callback called runtime.Goexit"}
 	if r != nil {
-		d.what = errCalloutPanic.Error() + ": " + oneLine(fmt.Sprint(r), maxPanicValue)
-		d.where = oneLine(panicTrace(), maxPanicTrace)
+		d.what = errCalloutPanic.Error() + ": " + text.OneLine(fmt.Sprint(r), maxPanicValue)
+		d.where = text.OneLine(panicTrace(), maxPanicTrace)
 	}
 	return d
 }

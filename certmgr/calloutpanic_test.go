@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // mapWriter panics as the runtime does.
@@ -34,17 +36,17 @@ func TestPanicIsToldInOneLine(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := callOut(t.Context(), newCallouts("HostPolicy", 1), strings.Repeat("a\n", 500), tt.f)
-			text := err.Error()
-			if !errors.Is(err, errCalloutPanic) || len(text) > maxErrorText || strings.ContainsAny(text, "\n\t") {
-				t.Errorf("%d bytes: %q", len(text), text)
+			line := err.Error()
+			if !errors.Is(err, errCalloutPanic) || len(line) > text.MaxError || strings.ContainsAny(line, "\n\t") {
+				t.Errorf("%d bytes: %q", len(line), line)
 			}
 			for _, want := range tt.want {
-				if !strings.Contains(text, want) {
-					t.Errorf("%q\ndoes not say %q", text, want)
+				if !strings.Contains(line, want) {
+					t.Errorf("%q\ndoes not say %q", line, want)
 				}
 			}
-			if tt.name == "Goexit" && strings.Contains(text, "panicked") {
-				t.Errorf("%q tells of a panic", text)
+			if tt.name == "Goexit" && strings.Contains(line, "panicked") {
+				t.Errorf("%q tells of a panic", line)
 			}
 		})
 	}

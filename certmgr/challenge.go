@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // Challenge types (RFC 8737, section 3; RFC 8555, section 8.3).
@@ -100,7 +102,7 @@ type httpSolver struct{ *challenges }
 
 func (s httpSolver) present(ctx context.Context, client *acme.Client, chal *acme.Challenge, host string) (*presented, error) {
 	if !isToken(chal.Token) {
-		return nil, fmt.Errorf("the CA's token %q is not base64url", oneLine(chal.Token, 64))
+		return nil, fmt.Errorf("the CA's token %q is not base64url", text.OneLine(chal.Token, 64))
 	}
 	body, err := client.HTTP01ChallengeResponse(chal.Token)
 	if err != nil {

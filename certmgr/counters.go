@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // counter counts what happens on many cores at once: each adds to one of
@@ -108,7 +110,7 @@ const maxAsked = 300
 
 // askerOf returns what is worth knowing of a hello, in bounded strings of its own.
 func askerOf(hello *tls.ClientHelloInfo) asker {
-	a := asker{sni: oneLine(hello.ServerName, maxAsked)}
+	a := asker{sni: text.OneLine(hello.ServerName, maxAsked)}
 	var alpn strings.Builder
 	for i, p := range hello.SupportedProtos {
 		if alpn.Len() > maxAsked {
@@ -119,10 +121,10 @@ func askerOf(hello *tls.ClientHelloInfo) asker {
 		}
 		alpn.WriteString(p)
 	}
-	a.alpn = oneLine(alpn.String(), maxAsked)
+	a.alpn = text.OneLine(alpn.String(), maxAsked)
 	if hello.Conn != nil {
 		if addr := hello.Conn.RemoteAddr(); addr != nil {
-			a.remoteAddr = oneLine(addr.String(), maxAsked)
+			a.remoteAddr = text.OneLine(addr.String(), maxAsked)
 		}
 	}
 	return a

@@ -3,12 +3,12 @@ package certmgr
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"golang.org/x/crypto/acme/autocert"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // ErrCacheMiss is what a Cache returns for a key that it does not hold. It is
@@ -118,7 +118,7 @@ func (e *IssuanceError) Error() string {
 	if e == nil {
 		return "<nil>"
 	}
-	return e.text(maxErrorText)
+	return e.text(text.MaxError)
 }
 
 // text is Error within max bytes: what is cut short is the cause, and not when
@@ -135,9 +135,9 @@ func (e *IssuanceError) text(max int) string {
 	fmt.Fprintf(&b, ": %v", e.Err)
 	retry := ""
 	if !e.RetryAt.IsZero() {
-		retry = "; next attempt " + stamp(e.RetryAt)
+		retry = "; next attempt " + text.Stamp(e.RetryAt)
 	}
-	return withTail(b.String(), retry, max)
+	return text.WithTail(b.String(), retry, max)
 }
 
 // Unwrap returns the joined causes.
@@ -168,17 +168,17 @@ func (r *refusal) Error() string {
 		b.WriteString(": " + r.text)
 	}
 	if !r.since.IsZero() {
-		b.WriteString(" since " + stamp(r.since))
+		b.WriteString(" since " + text.Stamp(r.since))
 	}
 	if r.cause == nil {
-		return oneLine(b.String(), maxErrorText)
+		return text.OneLine(b.String(), text.MaxError)
 	}
 	// An operator's reason for a change of the list can be long, and leaves room.
-	head := oneLine(b.String(), maxErrorText/2) + ": "
+	head := text.OneLine(b.String(), text.MaxError/2) + ": "
 	if cause, ok := r.cause.(*IssuanceError); ok && cause != nil {
-		return head + cause.text(maxErrorText-len(head))
+		return head + cause.text(text.MaxError-len(head))
 	}
-	return head + oneLine(textOf(r.cause), maxErrorText-len(head))
+	return head + text.OneLine(text.Of(r.cause), text.MaxError-len(head))
 }
 
 func (r *refusal) Unwrap() []error {
@@ -187,52 +187,3 @@ func (r *refusal) Unwrap() []error {
 	}
 	return []error{r.kind, r.cause}
 }
-
-// maxErrorText bounds an error's text: causes come from the CA and from peers.
-const maxErrorText = 1024
-
-// textOf returns the text of an error that may be nil, or the user's with an Error
-// method that panics, as one on a nil pointer does.
-func textOf(err error) string { return fmt.Sprint(err) }
-
-// withTail returns head and tail as one line of at most max bytes, in which head is
-// cut short first. The tail is printable.
-func withTail(head, tail string, max int) string {
-	return oneLine(oneLine(head, max-len(tail))+tail, max)
-}
-
-// oneLine escapes what would break a log line or a terminal, and bounds the
-// length to max bytes at a rune boundary. Nothing is left if max is not positive.
-func oneLine(s string, max int) string {
-	if max <= 0 {
-		return ""
-	}
-	if len(s)/4 > max { // 4*max may overflow
-		s = s[:4*max]
-	}
-	clean := true
-	for _, r := range s {
-		if !strconv.IsPrint(r) || r == utf8.RuneError {
-			clean = false
-			break
-		}
-	}
-	if !clean {
-		q := strconv.Quote(s)
-		s = strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
-	}
-	if len(s) <= max {
-		return s
-	}
-	const cut = "..."
-	if max <= len(cut) {
-		return cut[:max]
-	}
-	n := max - len(cut)
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n] + cut
-}
-
-func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

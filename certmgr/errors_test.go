@@ -15,25 +15,26 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/internal/text"
 )
 
 func TestOneLineKeepsAnyBound(t *testing.T) {
 	texts := []string{"", "a", "abcd", strings.Repeat("a", 5000), strings.Repeat("€", 400), strings.Repeat("\n\x00\xff", 400), "\u202e\u202e"}
-	for _, text := range texts {
-		for _, bound := range []int{math.MinInt / 2, -1000, -1, 0, 1, 2, 3, 4, 5, 6, 7, 100, maxErrorText, math.MaxInt} {
+	for _, line := range texts {
+		for _, bound := range []int{math.MinInt / 2, -1000, -1, 0, 1, 2, 3, 4, 5, 6, 7, 100, text.MaxError, math.MaxInt} {
 			for name, got := range map[string]string{
-				"oneLine":  oneLine(text, bound),
-				"withTail": withTail(text, "; next attempt 2026-11-22T03:04:05Z", bound),
-				"issuance": (&IssuanceError{Host: text, CA: text, Attempts: 2, RetryAt: time.Now(), Err: errors.New(text)}).text(bound),
+				"OneLine":  text.OneLine(line, bound),
+				"WithTail": text.WithTail(line, "; next attempt 2026-11-22T03:04:05Z", bound),
+				"issuance": (&IssuanceError{Host: line, CA: line, Attempts: 2, RetryAt: time.Now(), Err: errors.New(line)}).text(bound),
 			} {
 				if len(got) > max(bound, 0) || !utf8.ValidString(got) || strings.ContainsAny(got, "\n\x00") {
-					t.Errorf("%s(%.10q, %d) = %.50q of %d bytes", name, text, bound, got, len(got))
+					t.Errorf("%s(%.10q, %d) = %.50q of %d bytes", name, line, bound, got, len(got))
 				}
 			}
 		}
 	}
-	if got := withTail(strings.Repeat("a", 100), "; later", 20); got != "aaaaaaaaaa...; later" {
-		t.Errorf("withTail = %q, want the tail whole", got)
+	if got := text.WithTail(strings.Repeat("a", 100), "; later", 20); got != "aaaaaaaaaa...; later" {
+		t.Errorf("WithTail = %q, want the tail whole", got)
 	}
 }
 
@@ -61,8 +62,8 @@ func TestErrorTextsNeverPanic(t *testing.T) {
 				&diagnosis{errors.New(long), &PreflightError{Host: long}},
 			}
 			for _, err := range errs {
-				if text := err.Error(); len(text) > maxErrorText || strings.Contains(text, "\n") {
-					t.Errorf("%T: %d bytes: %.100q", err, len(text), text)
+				if line := err.Error(); len(line) > text.MaxError || strings.Contains(line, "\n") {
+					t.Errorf("%T: %d bytes: %.100q", err, len(line), line)
 				}
 				errors.Is(err, ErrCacheMiss)
 				e := Event{Err: err, NotAfter: time.Unix(1<<40, 0)}
@@ -70,15 +71,15 @@ func TestErrorTextsNeverPanic(t *testing.T) {
 					t.Errorf("the forms of an event: %v", err)
 				}
 			}
-			if text := fmt.Sprint(Event{Err: cause}); strings.Contains(text, "PANIC=String") {
-				t.Errorf("the text of an event: %s", text)
+			if line := fmt.Sprint(Event{Err: cause}); strings.Contains(line, "PANIC=String") {
+				t.Errorf("the text of an event: %s", line)
 			}
 			newFailureRecord(hostSubject("a.example.com", keyECDSA, "ca"), &failure{err: &IssuanceError{Err: cause}})
 		})
 	}
-	for _, text := range []string{(*IssuanceError)(nil).Error(), (*PreflightError)(nil).Error(), new(PreflightError).Error(), Event{}.String(),
+	for _, line := range []string{(*IssuanceError)(nil).Error(), (*PreflightError)(nil).Error(), new(PreflightError).Error(), Event{}.String(),
 		PreflightMode(99).String(), Event{}.LogValue().String()} {
-		if text == "" {
+		if line == "" {
 			t.Error("a zero value has no text")
 		}
 	}
@@ -90,8 +91,8 @@ func TestLongReasonLeavesRoomForTheCause(t *testing.T) {
 		w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})
 		r := &refusal{kind: ErrHostNotAllowed, host: "a.example.com", text: strings.Repeat("r", 2000),
 			cause: &IssuanceError{Host: "tenant.example.net", Stage: StageOrder, Err: errors.New("no"), RetryAt: time.Now()}}
-		if text := r.Error(); !strings.Contains(text, "tenant.example.net: order failed at : no; next attempt ") || len(text) > maxErrorText {
-			t.Errorf("the cause is missing: %q", text)
+		if line := r.Error(); !strings.Contains(line, "tenant.example.net: order failed at : no; next attempt ") || len(line) > text.MaxError {
+			t.Errorf("the cause is missing: %q", line)
 		}
 		res := make(chan error, 1)
 		go func() {
@@ -100,8 +101,8 @@ func TestLongReasonLeavesRoomForTheCause(t *testing.T) {
 		}()
 		synctest.Wait()
 		w.m.Hosts.Because(strings.Repeat("r", 2000)).Remove("a.example.com")
-		if text := (<-res).Error(); !strings.Contains(text, "rrr") || len(text) > maxErrorText {
-			t.Errorf("the error of a host that was removed: %q", text)
+		if line := (<-res).Error(); !strings.Contains(line, "rrr") || len(line) > text.MaxError {
+			t.Errorf("the error of a host that was removed: %q", line)
 		}
 	})
 }

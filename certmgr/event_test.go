@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -101,7 +103,7 @@ func TestEventOfAHostileCAHasAForm(t *testing.T) {
 	e := Event{Kind: EventIssued, NotAfter: time.Date(12345, 1, 1, 0, 0, 0, 0, time.UTC), Reason: strings.Repeat("\x00\xff", 100_000),
 		Err: errors.New(strings.Repeat("<script>", 100_000))}
 	data, err := json.Marshal(e)
-	if err != nil || len(data) > 16*maxErrorText || len(e.String()) > 16*maxErrorText {
+	if err != nil || len(data) > 16*text.MaxError || len(e.String()) > 16*text.MaxError {
 		t.Errorf("%d bytes of JSON, %d of text, %v", len(data), len(e.String()), err)
 	}
 }

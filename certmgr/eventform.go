@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // String returns the event's text form: one line of number, time, kind and
@@ -34,33 +36,33 @@ func (e Event) LogValue() slog.Value {
 // but for the duration, whose unit slog knows.
 func (e Event) attrs() []slog.Attr {
 	attrs := make([]slog.Attr, 0, 12)
-	text := func(key, val string) {
+	str := func(key, val string) {
 		if val != "" {
-			attrs = append(attrs, slog.String(key, oneLine(val, maxErrorText)))
+			attrs = append(attrs, slog.String(key, text.OneLine(val, text.MaxError)))
 		}
 	}
 	when := func(key string, t time.Time) {
 		if !t.IsZero() {
-			attrs = append(attrs, slog.String(key, stamp(t)))
+			attrs = append(attrs, slog.String(key, text.Stamp(t)))
 		}
 	}
-	text("host", e.Host)
-	text("key_type", e.KeyType)
-	text("decision", string(e.Decision))
-	text("rule", e.Rule)
-	text("result", string(e.Result))
-	text("remote_addr", e.RemoteAddr)
-	text("sni", e.SNI)
-	text("alpn", e.ALPN)
-	text("attempt", e.Attempt)
-	text("stage", string(e.Stage))
-	text("reason", e.Reason)
-	text("ca", e.CA)
-	text("order_url", e.OrderURL)
+	str("host", e.Host)
+	str("key_type", e.KeyType)
+	str("decision", string(e.Decision))
+	str("rule", e.Rule)
+	str("result", string(e.Result))
+	str("remote_addr", e.RemoteAddr)
+	str("sni", e.SNI)
+	str("alpn", e.ALPN)
+	str("attempt", e.Attempt)
+	str("stage", string(e.Stage))
+	str("reason", e.Reason)
+	str("ca", e.CA)
+	str("order_url", e.OrderURL)
 	if e.Duration != 0 {
 		attrs = append(attrs, slog.Duration("duration", e.Duration))
 	}
-	text("serial", e.Serial)
+	str("serial", e.Serial)
 	when("not_after", e.NotAfter)
 	when("retry_at", e.RetryAt)
 	if e.Count != 0 || e.Total != 0 {
@@ -69,16 +71,16 @@ func (e Event) attrs() []slog.Attr {
 	if e.Total != 0 {
 		attrs = append(attrs, slog.Int("total", e.Total))
 	}
-	text("explanation_url", e.ExplanationURL)
-	text("problem", e.problem())
-	text("error", errorText(e.Err))
+	str("explanation_url", e.ExplanationURL)
+	str("problem", e.problem())
+	str("error", errorText(e.Err))
 	return attrs
 }
 
 // problem returns the type of the CA's problem (RFC 8555, section 6.7) that ended
 // what the event is about, if there is one.
 func (e Event) problem() string {
-	if problems := acmeProblems(e.Err); len(problems) > 0 {
+	if problems := text.Problems(e.Err); len(problems) > 0 {
 		return problems[len(problems)-1].ProblemType
 	}
 	return ""
@@ -88,7 +90,7 @@ func errorText(err error) string {
 	if err == nil {
 		return ""
 	}
-	return textOf(err)
+	return text.Of(err)
 }
 
 // eventJSON is the JSON form of an Event.
@@ -126,13 +128,13 @@ type eventJSON struct {
 // does not apply is left out. The form is stable: members may be added, none
 // changes.
 func (e Event) MarshalJSON() ([]byte, error) {
-	text := func(s string) string { return oneLine(s, maxErrorText) }
+	str := func(s string) string { return text.OneLine(s, text.MaxError) }
 	return json.Marshal(eventJSON{
-		Seq: e.Seq, Time: jsonTime(e.Time), Level: e.level().String(), Kind: e.Kind, Host: text(e.Host), KeyType: e.KeyType,
-		Decision: e.Decision, Rule: text(e.Rule), Result: e.Result, RemoteAddr: text(e.RemoteAddr), SNI: text(e.SNI), ALPN: text(e.ALPN),
-		Attempt: text(e.Attempt), Stage: e.Stage, Reason: text(e.Reason), CA: text(e.CA), OrderURL: text(e.OrderURL),
+		Seq: e.Seq, Time: jsonTime(e.Time), Level: e.level().String(), Kind: e.Kind, Host: str(e.Host), KeyType: e.KeyType,
+		Decision: e.Decision, Rule: str(e.Rule), Result: e.Result, RemoteAddr: str(e.RemoteAddr), SNI: str(e.SNI), ALPN: str(e.ALPN),
+		Attempt: str(e.Attempt), Stage: e.Stage, Reason: str(e.Reason), CA: str(e.CA), OrderURL: str(e.OrderURL),
 		DurationSeconds: e.Duration.Seconds(), Serial: e.Serial, NotAfter: jsonTime(e.NotAfter), RetryAt: jsonTime(e.RetryAt),
-		Count: e.Count, Total: e.Total, ExplanationURL: text(e.ExplanationURL), Problem: text(e.problem()), Error: text(errorText(e.Err)),
+		Count: e.Count, Total: e.Total, ExplanationURL: str(e.ExplanationURL), Problem: str(e.problem()), Error: str(errorText(e.Err)),
 	})
 }
 

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // failure is what is remembered of the last failed issuance for a host.
@@ -278,12 +280,12 @@ func newFailureRecord(sub subject, f *failure) (key string, rec failureRecord) {
 	rec = failureRecord{
 		Host: e.Host, KeyType: e.KeyType, Stage: e.Stage, CA: e.CA, Account: f.account, Machine: f.machine,
 		Attempt: e.Attempt, Attempts: e.Attempts, Time: e.Time.UTC(), RetryAt: e.RetryAt.UTC(),
-		Cause: oneLine(textOf(e.Err), maxErrorText), ClockOff: f.clockOff,
+		Cause: text.OneLine(text.Of(e.Err), text.MaxError), ClockOff: f.clockOff,
 	}
 	if e.Stage.aboutHost() {
 		key, rec.KeyType = keys[len(keys)-1], ""
 	}
-	if problems := acmeProblems(e.Err); len(problems) > 0 {
+	if problems := text.Problems(e.Err); len(problems) > 0 {
 		p := problems[len(problems)-1] // what ended the attempt
 		rec.Problem, rec.Status = p.ProblemType, p.StatusCode
 	}
@@ -324,11 +326,11 @@ func (r failureRecord) failure(sub subject, machine string, now time.Time) *fail
 func (r failureRecord) cause() error {
 	where := ""
 	if r.Machine != "" {
-		where = " (seen by " + oneLine(r.Machine, 100) + ")"
+		where = " (seen by " + text.OneLine(r.Machine, 100) + ")"
 	}
-	e := &recordedError{text: oneLine(r.Cause, maxErrorText) + where}
+	e := &recordedError{text: text.OneLine(r.Cause, text.MaxError) + where}
 	if r.Problem != "" || r.Status != 0 {
-		e.cause = &acme.Error{StatusCode: r.Status, ProblemType: r.Problem, Detail: oneLine(r.Cause, maxErrorText)}
+		e.cause = &acme.Error{StatusCode: r.Status, ProblemType: r.Problem, Detail: text.OneLine(r.Cause, text.MaxError)}
 	} else if r.Stage == StagePreflight {
 		e.cause = ErrUnreachable
 	}

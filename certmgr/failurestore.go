@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // saveFailure writes a failure's record to the Cache, where a restart and
@@ -99,8 +101,8 @@ func (h *health) rememberBreaker() {
 			return
 		}
 		rec := failureRecord{CA: h.dir, Machine: h.machine, Attempts: failures, Time: h.now().UTC(), RetryAt: until.UTC(),
-			Cause: oneLine(textOf(cause), maxErrorText)}
-		if problems := acmeProblems(cause); len(problems) > 0 {
+			Cause: text.OneLine(text.Of(cause), text.MaxError)}
+		if problems := text.Problems(cause); len(problems) > 0 {
 			rec.Problem, rec.Status = problems[0].ProblemType, problems[0].StatusCode
 		}
 		data, err := json.Marshal(rec)

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/idna"
 
 	"github.com/nostall/nostall/certmgr/cache"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // FuzzServerName: whatever a stranger sends as SNI, it is refused in one line
@@ -27,8 +28,8 @@ func FuzzServerName(f *testing.F) {
 	f.Fuzz(func(t *testing.T, name string) {
 		host, err := normalizeHost(name)
 		if err != nil {
-			if text := err.Error(); host != "" || len(text) > maxErrorText || strings.ContainsAny(text, "\n\r\x00\x1b") {
-				t.Fatalf("normalizeHost(%q) = %q, %q", name, host, text)
+			if line := err.Error(); host != "" || len(line) > text.MaxError || strings.ContainsAny(line, "\n\r\x00\x1b") {
+				t.Fatalf("normalizeHost(%q) = %q, %q", name, host, line)
 			}
 			return
 		}
@@ -138,8 +139,8 @@ func FuzzHTTP01Path(f *testing.F) {
 		if err == nil || body != nil || status != http.StatusForbidden && status != http.StatusNotFound {
 			t.Fatalf("httpToken(%q, %q) = %q, %d, %v", host, path, body, status, err)
 		}
-		if text := err.Error(); len(text) > maxErrorText || strings.ContainsAny(text, "\n\r\x00\x1b") {
-			t.Fatalf("httpToken(%q, %q): error %q", host, path, text)
+		if line := err.Error(); len(line) > text.MaxError || strings.ContainsAny(line, "\n\r\x00\x1b") {
+			t.Fatalf("httpToken(%q, %q): error %q", host, path, line)
 		}
 	})
 }

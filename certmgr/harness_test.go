@@ -16,6 +16,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/cache"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // The invariants of this package, and the tests that fail when one is broken.
@@ -141,7 +142,7 @@ func (w *world) wantErr(host string, sentinel error) error {
 	if d := time.Since(start); d != 0 {
 		w.t.Fatalf("GetCertificate(%q) took %v to refuse", host, d)
 	}
-	if strings.ContainsAny(err.Error(), "\n\r\x00") || len(err.Error()) > maxErrorText {
+	if strings.ContainsAny(err.Error(), "\n\r\x00") || len(err.Error()) > text.MaxError {
 		w.t.Fatalf("the error of %q is not one line of bounded length: %q", host, err)
 	}
 	return err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // issueRequest is what somebody wants issued.
@@ -142,7 +143,7 @@ func (is *issuer) holdBack(a *attempt, req issueRequest, out outcome) {
 
 func clockError(host string, cert *certificate, now time.Time) error {
 	return &refusal{kind: ErrClock, host: host, text: fmt.Sprintf("it says %s, but the CA has just issued a certificate for %s to %s; "+
-		"set the clock, the certificate is kept", stamp(now), stamp(cert.notBefore), stamp(cert.notAfter))}
+		"set the clock, the certificate is kept", text.Stamp(now), text.Stamp(cert.notBefore), text.Stamp(cert.notAfter))}
 }
 
 // outcome is what an attempt came to. A certificate comes with its cache entry,

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 	"sync"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // operator does what an operator wants done at once.
@@ -100,9 +102,9 @@ type operatorError struct {
 func (e *operatorError) Error() string {
 	var texts []string
 	for _, cause := range e.causes {
-		texts = append(texts, strings.TrimPrefix(textOf(cause), "certmgr: "))
+		texts = append(texts, strings.TrimPrefix(text.Of(cause), "certmgr: "))
 	}
-	return oneLine("certmgr: "+e.what+": "+strings.Join(texts, "; "), maxErrorText)
+	return text.OneLine("certmgr: "+e.what+": "+strings.Join(texts, "; "), text.MaxError)
 }
 
 func (e *operatorError) Unwrap() []error { return e.causes }

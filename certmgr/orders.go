@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // orders holds the conversations with the CA, one for each attempt.
@@ -105,7 +106,7 @@ func (o *orders) converseOnce(ctx context.Context, a *attempt) outcome {
 		err = withdrawn(ctx, a.client, leaf)
 	}
 	if err != nil {
-		if problems := acmeProblems(err); len(problems) > 0 && problems[len(problems)-1].StatusCode == http.StatusNotFound {
+		if problems := text.Problems(err); len(problems) > 0 && problems[len(problems)-1].StatusCode == http.StatusNotFound {
 			o.ca.Forget() // its resources may have moved
 		}
 		return outcome{acc: acc, err: err}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // plan is when a certificate is to be renewed, and why then.
@@ -94,7 +95,7 @@ func (p *plan) reason(now time.Time) string {
 	case w.picked.IsZero() || now.Before(w.start):
 		return "renewal"
 	case now.After(w.end):
-		return "renewal, which the CA wants to have happened by " + stamp(w.end)
+		return "renewal, which the CA wants to have happened by " + text.Stamp(w.end)
 	default:
 		return "renewal in the window that the CA suggests"
 	}

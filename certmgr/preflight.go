@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // A PreflightMode says what becomes of a host whose name does not lead to this
@@ -131,7 +133,7 @@ type diagnosis struct {
 const maxDiagnosis = 768
 
 func (d *diagnosis) Error() string {
-	return withTail(textOf(d.err), "; "+d.found.Error(), maxDiagnosis)
+	return text.WithTail(text.Of(d.err), "; "+d.found.Error(), maxDiagnosis)
 }
 
 func (d *diagnosis) Unwrap() []error { return []error{d.err, d.found} }

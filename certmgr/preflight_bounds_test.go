@@ -16,6 +16,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // Whatever the check cannot tell holds nothing back.
@@ -106,7 +107,7 @@ func TestDiagnosisIsNotCutOff(t *testing.T) {
 				t.Errorf("%v\ndoes not say %q", err, want)
 			}
 		}
-		if !errors.Is(err, ErrUnreachable) || len(acmeProblems(err)) == 0 {
+		if !errors.Is(err, ErrUnreachable) || len(text.Problems(err)) == 0 {
 			t.Errorf("the causes are lost: %v", err)
 		}
 	})
@@ -137,7 +138,7 @@ func TestPreflightIsBounded(t *testing.T) {
 		if _, dials := n.used(); dials != 2*maxProbedAddrs {
 			t.Errorf("%d connections", dials)
 		}
-		if err == nil || !strings.Contains(err.Error(), "more") || len(err.Error()) > maxErrorText {
+		if err == nil || !strings.Contains(err.Error(), "more") || len(err.Error()) > text.MaxError {
 			t.Error(err)
 		}
 	})

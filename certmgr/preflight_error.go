@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // PreflightError says where a name leads and what answered there. Get it with
@@ -56,7 +58,7 @@ func (e *PreflightError) Error() string {
 	default:
 		head += " leads to " + e.where() + ": " + strings.Join(e.clauses(), "; ")
 	}
-	return withTail(head, tail, maxPreflightText)
+	return text.WithTail(head, tail, maxPreflightText)
 }
 
 // Unwrap returns ErrUnreachable, unless there is hope, and the causes.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // wire is a connection that says what it is told to, whatever it is sent.
@@ -46,7 +48,7 @@ func FuzzPreflightReply(f *testing.F) {
 			t.Fatalf("passed: %q", reply)
 		}
 		e := &PreflightError{Host: "a.example.com", Addrs: []netip.Addr{c.addr}, Findings: []PreflightFinding{{Addr: netip.AddrPortFrom(c.addr, 80),
-			Challenge: http01, OK: r.outcome == probeRight, Answer: oneLine(r.text, maxAnswerText), Err: r.err, outcome: r.outcome}}}
+			Challenge: http01, OK: r.outcome == probeRight, Answer: text.OneLine(r.text, maxAnswerText), Err: r.err, outcome: r.outcome}}}
 		e.judge()
 		if text := e.Error(); len(text) > maxPreflightText || strings.ContainsAny(text, "\r\n\x00\x1b") {
 			t.Fatalf("%q", text)

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 const (
@@ -44,7 +46,7 @@ func probeHTTP(ctx context.Context, c connector, host string, p *probe) probeRes
 
 // refuseRedirect returns why a redirect is not followed.
 func refuseRedirect(host string, to *url.URL) (probeResult, bool) {
-	text := fmt.Sprintf("redirects to %q", oneLine(to.Redacted(), maxOwnText))
+	text := fmt.Sprintf("redirects to %q", text.OneLine(to.Redacted(), maxOwnText))
 	switch port := to.Port(); {
 	case to.Scheme == "http" && (port == "" || port == "80"), to.Scheme == "https" && (port == "" || port == "443"):
 	default:
@@ -121,15 +123,15 @@ func exchangeHTTP(ctx context.Context, conn net.Conn, host string, at *url.URL) 
 // describeReply says what answered. The text of an HTTPHandler tells that a Manager
 // did.
 func describeReply(res *http.Response, body []byte) string {
-	text := fmt.Sprintf("status %d", res.StatusCode)
+	said := fmt.Sprintf("status %d", res.StatusCode)
 	if res.StatusCode == http.StatusOK {
-		text += " with another answer"
+		said += " with another answer"
 	}
 	if server := res.Header.Get("Server"); server != "" {
-		text += fmt.Sprintf(` from "%s"`, oneLine(server, maxServerText))
+		said += fmt.Sprintf(` from "%s"`, text.OneLine(server, maxServerText))
 	}
 	if line, _, _ := bytes.Cut(body, []byte("\n")); bytes.HasPrefix(line, []byte("certmgr: ")) {
-		text += ": " + oneLine(string(line), maxOwnText) + hintFor(string(line))
+		said += ": " + text.OneLine(string(line), maxOwnText) + hintFor(string(line))
 	}
-	return text
+	return said
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // httpCase is a port 80 that the name leads to, while nothing listens on 443.
@@ -104,14 +106,14 @@ func TestPreflightByHTTP(t *testing.T) {
 				if i < 0 || found.Findings[i].OK != (tt.want == "") {
 					t.Fatalf("found %+v", found.Findings)
 				}
-				text := found.Error()
-				if !strings.Contains(text, tt.want) || len(text) > maxPreflightText || strings.ContainsAny(text, "\x1b\u202e\r\n") {
-					t.Errorf("%s\ndoes not say %q", text, tt.want)
+				line := found.Error()
+				if !strings.Contains(line, tt.want) || len(line) > maxPreflightText || strings.ContainsAny(line, "\x1b\u202e\r\n") {
+					t.Errorf("%s\ndoes not say %q", line, tt.want)
 				}
 				if found.Reachable != (tt.want == "") || found.Undecided != tt.mute || errors.Is(found, ErrUnreachable) != (tt.want != "" && !tt.mute) {
-					t.Errorf("reachable %v, undecided %v: %s", found.Reachable, found.Undecided, text)
+					t.Errorf("reachable %v, undecided %v: %s", found.Reachable, found.Undecided, line)
 				}
-				if answer := found.Findings[i].Answer; answer != oneLine(answer, maxAnswerText) {
+				if answer := found.Findings[i].Answer; answer != text.OneLine(answer, maxAnswerText) {
 					t.Errorf("an answer that is not escaped: %q", answer)
 				}
 				for _, address := range n.dialled {
@@ -153,12 +155,12 @@ func TestPreflightEscapesACertificate(t *testing.T) {
 		n.listen("192.0.2.1:443", serveTLS(otherServer(t, nil, names...), nil))
 		w.m.init()
 		start := time.Now()
-		text := w.m.engine.operator.issuer.orders.preflight.check(t.Context(), &attempt{host: "a.example.com"}).Error()
-		if strings.ContainsAny(text, "\x1b\n") || len(text) > maxPreflightText || !strings.Contains(text, `\x1b[31m\n`) {
-			t.Errorf("%q", text)
+		line := w.m.engine.operator.issuer.orders.preflight.check(t.Context(), &attempt{host: "a.example.com"}).Error()
+		if strings.ContainsAny(line, "\x1b\n") || len(line) > maxPreflightText || !strings.Contains(line, `\x1b[31m\n`) {
+			t.Errorf("%q", line)
 		}
-		if !strings.Contains(text, "and 500 more names") || !strings.HasSuffix(text, "or take it off the list") {
-			t.Errorf("%q", text)
+		if !strings.Contains(line, "and 500 more names") || !strings.HasSuffix(line, "or take it off the list") {
+			t.Errorf("%q", line)
 		}
 		if time.Since(start) != 0 {
 			t.Errorf("took %v", time.Since(start))

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // probe is a challenge of a preflight, whose answer is live.
@@ -81,7 +83,7 @@ func (f *preflight) ask(ctx context.Context, host string, addrs []netip.Addr, pr
 		wg.Go(func() {
 			r := f.askOne(ctx, host, addr, p)
 			findings[i] = PreflightFinding{Addr: netip.AddrPortFrom(addr, p.port), Challenge: p.typ,
-				OK: r.outcome == probeRight, Answer: oneLine(r.text, maxAnswerText), Err: r.err, outcome: r.outcome, ours: r.ours}
+				OK: r.outcome == probeRight, Answer: text.OneLine(r.text, maxAnswerText), Err: r.err, outcome: r.outcome, ours: r.ours}
 		})
 	}
 	wg.Wait()
@@ -220,6 +222,6 @@ func briefly(err error) string {
 			err = cause
 		}
 	}
-	line, _, _ := strings.Cut(textOf(err), "\n")
+	line, _, _ := strings.Cut(text.Of(err), "\n")
 	return line
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/internal/text"
 )
 
 func TestPreflightIsOffByDefault(t *testing.T) {
@@ -320,7 +321,7 @@ func TestFailedChallengeIsDiagnosed(t *testing.T) {
 				tt.set(w, n)
 				_, err := w.get("a.example.com")
 				var e *IssuanceError
-				if !errors.As(err, &e) || e.Stage != StageChallenge || len(acmeProblems(err)) == 0 {
+				if !errors.As(err, &e) || e.Stage != StageChallenge || len(text.Problems(err)) == 0 {
 					t.Fatalf("got %v", err)
 				}
 				if !strings.Contains(err.Error(), tt.want) || errors.Is(err, ErrUnreachable) != tt.is {

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // preflightProto is the last protocol of a preflight's second hello. A server
@@ -99,7 +101,7 @@ func describeLeaf(state tls.ConnectionState) string {
 		names, more = names[:maxLeafNames], fmt.Sprintf(" and %d more names", n)
 	}
 	for i, name := range names {
-		names[i] = `"` + oneLine(name, maxNameText) + `"`
+		names[i] = `"` + text.OneLine(name, maxNameText) + `"`
 	}
 	return "a certificate for " + strings.Join(names, ", ") + more
 }

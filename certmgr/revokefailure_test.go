@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // deletingCache is a faultyCache whose deletes do as they are told.
@@ -205,7 +206,7 @@ func TestFailedRevocationKeepsTheCertificate(t *testing.T) {
 				if tt.problem != "" && (problem == nil || !strings.HasSuffix(problem.ProblemType, tt.problem)) {
 					t.Errorf("Revoke: %v, want the CA's problem %s", err, tt.problem)
 				}
-				if !strings.Contains(err.Error(), host) || strings.Contains(err.Error(), "\n") || len(err.Error()) > maxErrorText {
+				if !strings.Contains(err.Error(), host) || strings.Contains(err.Error(), "\n") || len(err.Error()) > text.MaxError {
 					t.Errorf("the error is not one line that names the host: %q", err)
 				}
 				if d := time.Since(start); d > tt.within {

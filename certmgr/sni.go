@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/net/idna"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // normalizeHost returns the one form of a host name that everything in this
@@ -53,7 +55,7 @@ func normalizeHost(name string) (string, error) {
 }
 
 func badServerName(name, why string, cause error) error {
-	return &refusal{kind: ErrBadServerName, host: oneLine(name, maxHostLength), text: why, cause: cause}
+	return &refusal{kind: ErrBadServerName, host: text.OneLine(name, maxHostLength), text: why, cause: cause}
 }
 
 // maxHostLength is that of a domain name in its text form (RFC 1035, 2.3.4,

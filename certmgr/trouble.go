@@ -9,6 +9,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // trouble is what an attempt's failure says about the CA. Later ones weigh more.
@@ -44,7 +45,7 @@ func troubleOf(trace *acmeclient.Trace, stage Stage, host string, err error) tro
 	case trace.Requests() == 0:
 		return troubleNone
 	}
-	problems := acmeProblems(err)
+	problems := text.Problems(err)
 	if len(problems) == 0 && trace.Failed() != acmeclient.EndpointNone {
 		return troubleOwn // no reply, or none that could be read
 	}
@@ -83,34 +84,11 @@ func isAccountWide(e *acme.Error, host string) bool {
 // transport has made the header sane.
 func retryAfter(err error) time.Duration {
 	var longest time.Duration
-	for _, p := range acmeProblems(err) {
+	for _, p := range text.Problems(err) {
 		if p.Header != nil {
 			d, _ := acmeclient.RetryAfter(p.Header, time.Now())
 			longest = max(longest, d)
 		}
 	}
 	return min(longest, maxRetryAfter)
-}
-
-// acmeProblems returns all of the CA's problems in the tree of err: errors.As
-// would find the first one, which is a challenge's where an order failed too.
-func acmeProblems(err error) []*acme.Error {
-	switch e := err.(type) {
-	case nil:
-		return nil
-	case *acme.Error:
-		if e == nil {
-			return nil
-		}
-		return []*acme.Error{e}
-	case interface{ Unwrap() error }:
-		return acmeProblems(e.Unwrap())
-	case interface{ Unwrap() []error }:
-		var all []*acme.Error
-		for _, cause := range e.Unwrap() {
-			all = append(all, acmeProblems(cause)...)
-		}
-		return all
-	}
-	return nil
 }

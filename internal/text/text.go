@@ -1,0 +1,87 @@
+// Package text makes the texts of errors and events: single lines of bounded
+// length, whatever CAs, peers and callbacks put into them. It knows no other package
+// of this module.
+package text
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/crypto/acme"
+)
+
+// MaxError bounds the text of an error, in bytes: causes come from CAs and peers.
+const MaxError = 1024
+
+// Of returns the text of an error that may be nil, or the user's with an Error
+// method that panics, as one on a nil pointer does.
+func Of(err error) string { return fmt.Sprint(err) }
+
+// WithTail returns head and tail as one line of at most limit bytes, in which head is
+// cut short first. The tail is printable.
+func WithTail(head, tail string, limit int) string {
+	return OneLine(OneLine(head, limit-len(tail))+tail, limit)
+}
+
+// OneLine escapes what would break a log line or a terminal, and bounds the
+// length to limit bytes at a rune boundary. Nothing is left if limit is not positive.
+func OneLine(s string, limit int) string {
+	if limit <= 0 {
+		return ""
+	}
+	if len(s)/4 > limit { // 4*limit may overflow
+		s = s[:4*limit]
+	}
+	clean := true
+	for _, r := range s {
+		if !strconv.IsPrint(r) || r == utf8.RuneError {
+			clean = false
+			break
+		}
+	}
+	if !clean {
+		q := strconv.Quote(s)
+		s = strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
+	}
+	if len(s) <= limit {
+		return s
+	}
+	const cut = "..."
+	if limit <= len(cut) {
+		return cut[:limit]
+	}
+	n := limit - len(cut)
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + cut
+}
+
+// Stamp returns t in UTC, to the second (RFC 3339).
+func Stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// Problems returns all of the CA's problems in the tree of err: errors.As
+// would find the first one, which is a challenge's where an order failed too.
+func Problems(err error) []*acme.Error {
+	switch e := err.(type) {
+	case nil:
+		return nil
+	case *acme.Error:
+		if e == nil {
+			return nil
+		}
+		return []*acme.Error{e}
+	case interface{ Unwrap() error }:
+		return Problems(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		var all []*acme.Error
+		for _, cause := range e.Unwrap() {
+			all = append(all, Problems(cause)...)
+		}
+		return all
+	}
+	return nil
+}
