@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/text"
 )
@@ -162,7 +163,7 @@ func (a *accounts) register(ctx context.Context) (*account, error) {
 			return nil, err
 		}
 	}
-	a.audit.emit(Event{Kind: EventAccount, CA: a.dir, Stage: StageAccount, Reason: string(acc.kid)})
+	a.audit.emit(audit.Event{Kind: audit.AccountReady, CA: a.dir, Stage: audit.StageAccount, Reason: string(acc.kid)})
 	a.set(acc, state)
 	if state == unsaved {
 		a.saveOrLater(ctx, acc)
@@ -248,10 +249,10 @@ func (a *accounts) updateContact() {
 		})
 		switch {
 		case err != nil && !a.tasks.isClosed():
-			a.audit.emit(Event{Kind: EventContactFailed, CA: a.dir, Stage: StageAccount,
+			a.audit.emit(audit.Event{Kind: audit.AccountContactFailed, CA: a.dir, Stage: audit.StageAccount,
 				Reason: "the account's contact is not known to be Manager.Email; tried again at the next start", Err: err})
 		case changed:
-			a.audit.emit(Event{Kind: EventContact, CA: a.dir, Stage: StageAccount, Reason: string(acc.kid)})
+			a.audit.emit(audit.Event{Kind: audit.AccountContactChanged, CA: a.dir, Stage: audit.StageAccount, Reason: string(acc.kid)})
 		}
 	})
 }

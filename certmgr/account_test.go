@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 type roundTripper func(*http.Request) (*http.Response, error)
@@ -45,7 +46,7 @@ func TestIssuanceDuringAKeyChangeSucceeds(t *testing.T) {
 				w.mustRoll()
 				lift()
 				wg.Wait()
-				if failed := w.events.of(EventIssueFailed); len(failed) != 0 {
+				if failed := w.events.of(audit.IssuanceFailed); len(failed) != 0 {
 					t.Errorf("the issuance failed: %v", failed)
 				}
 			})
@@ -76,7 +77,7 @@ func TestChallengeThatFailsForAKeyChangeIsTriedAgain(t *testing.T) {
 		lift()
 		close(known)
 		wg.Wait()
-		if failed := w.events.of(EventIssueFailed); len(failed) != 0 {
+		if failed := w.events.of(audit.IssuanceFailed); len(failed) != 0 {
 			t.Errorf("the issuance failed: %v", failed)
 		}
 	})
@@ -106,7 +107,7 @@ func TestAnotherMachineChangesTheKey(t *testing.T) {
 			other.Close()
 			w.cache.put(nil)
 			w.mustGet("b.example.com")
-			if failed := w.events.of(EventIssueFailed); len(failed) != 0 {
+			if failed := w.events.of(audit.IssuanceFailed); len(failed) != 0 {
 				t.Errorf("an issuance failed: %v", failed)
 			}
 			if err := w.m.Revoke(t.Context(), "b.example.com", acme.CRLReasonSuperseded); err != nil {
@@ -131,7 +132,7 @@ func TestRevocationWithAKeyThatAnotherMachineReplaced(t *testing.T) {
 		}
 		w.mustRevoke("a.example.com", acme.CRLReasonCessationOfOperation)
 		w.wantRevoked(old)
-		if e := w.events.of(EventRevoked)[0]; !strings.Contains(e.Reason, byAccount) {
+		if e := w.events.of(audit.CertificateRevoked)[0]; !strings.Contains(e.Reason, byAccount) {
 			t.Errorf("the certificate's key signed: %v", e)
 		}
 	})
@@ -201,7 +202,7 @@ func TestChangedEmailIsToldToTheCA(t *testing.T) {
 				if n := w.ca.Count(acmetest.UpdateAccount); n > tt.updates || n == 0 && tt.updates > 0 {
 					t.Errorf("%d updates, want %d", n, tt.updates)
 				}
-				changed, failed := w.events.of(EventContact), w.events.of(EventContactFailed)
+				changed, failed := w.events.of(audit.AccountContactChanged), w.events.of(audit.AccountContactFailed)
 				if (len(failed) == 1) != tt.failed || (len(changed) == 1) != (tt.contact == now) {
 					t.Errorf("events: %v, %v", changed, failed)
 				}

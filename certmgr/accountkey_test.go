@@ -18,6 +18,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -76,7 +77,7 @@ func TestAccountGetsAnotherKey(t *testing.T) {
 			t.Fatalf("the account was %v and is %v", old, now)
 		}
 		w.wantSettled()
-		events := w.events.of(EventAccountKey)
+		events := w.events.of(audit.AccountKeyChanged)
 		if len(events) != 1 || !strings.Contains(events[0].Reason, now.URL) || !strings.Contains(events[0].Reason, now.Thumbprint) {
 			t.Errorf("the event does not tell account and key: %v", events)
 		}
@@ -140,7 +141,7 @@ func TestKeyChangeWithACacheThatCannotBeWritten(t *testing.T) {
 		w.cache.put(nil)
 		time.Sleep(time.Hour)
 		w.wantSettled()
-		if n := len(w.events.of(EventCacheWritten)); n != 1 {
+		if n := len(w.events.of(audit.CacheWriteRecovered)); n != 1 {
 			t.Errorf("%d events of the recovery, want 1", n)
 		}
 	})
@@ -184,7 +185,7 @@ func TestRefusedKeyChangeChangesNothing(t *testing.T) {
 		if !strings.Contains(err.Error(), w.ca.URL) || strings.Contains(err.Error(), "\n") || len(err.Error()) > text.MaxError {
 			t.Errorf("the error is not one line that names the CA: %q", err)
 		}
-		if w.account().Thumbprint != old.Thumbprint || len(w.events.of(EventAccountKey)) != 0 {
+		if w.account().Thumbprint != old.Thumbprint || len(w.events.of(audit.AccountKeyChanged)) != 0 {
 			t.Error("the key is another one")
 		}
 		w.wantSettled()

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -167,7 +168,7 @@ func TestKeyChangeThatIsMadeLate(t *testing.T) {
 					}
 					w.mustGet("d.example.com")
 					w.account()
-					if failed := w.events.of(EventIssueFailed); len(failed) != 0 {
+					if failed := w.events.of(audit.IssuanceFailed); len(failed) != 0 {
 						t.Errorf("an issuance failed: %v", failed)
 					}
 				})

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
@@ -97,7 +98,7 @@ func TestWhatEndsAKeyChange(t *testing.T) {
 				w.mustRoll()
 				w.mustGet("c.example.com")
 				w.wantSettled()
-				if w.account().URL != old.URL || len(w.events.of(EventIssueFailed)) != 0 {
+				if w.account().URL != old.URL || len(w.events.of(audit.IssuanceFailed)) != 0 {
 					t.Error("an issuance failed, or the account is another one")
 				}
 			})

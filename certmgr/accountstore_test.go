@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
@@ -166,7 +167,7 @@ func TestKeyChangeSurvivesALostAnswer(t *testing.T) {
 						if now := w.account(); now.URL != old.URL {
 							t.Errorf("the account was %v and is %v", old, now)
 						}
-						if len(w.events.of(EventIssueFailed)) != 0 {
+						if len(w.events.of(audit.IssuanceFailed)) != 0 {
 							t.Error("an issuance failed")
 						}
 						w.mustRoll()
@@ -204,7 +205,7 @@ func TestKeyChangeThatIsNotKnownToHaveHappened(t *testing.T) {
 				if now := w.account(); now.URL != old.URL || (now.Thumbprint != old.Thumbprint) != after {
 					t.Errorf("the account was %v and is %v", old, now)
 				}
-				if after && len(w.events.of(EventAccountKey)) != 1 {
+				if after && len(w.events.of(audit.AccountKeyChanged)) != 1 {
 					t.Error("the change was not reported")
 				}
 			})
@@ -333,7 +334,7 @@ func TestAccountThatTheCAForgotDuringAChangeIsMadeAnew(t *testing.T) {
 		if now := w.account().Thumbprint; now != next {
 			t.Errorf("the new account has the key %s, want %s", now, next)
 		}
-		if len(w.events.of(EventAccountKey)) != 0 {
+		if len(w.events.of(audit.AccountKeyChanged)) != 0 {
 			t.Error("a change was reported that did not take place")
 		}
 	})

@@ -3,6 +3,8 @@ package certmgr
 import (
 	"context"
 	"errors"
+
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // notBegun reports an issuance that came to nothing before it began. If no slot
@@ -10,7 +12,7 @@ import (
 // counted as one.
 func (is *issuer) notBegun(ctx context.Context, a *attempt, req issueRequest, cause error) error {
 	if gone := is.gate.offList(ctx, a.host); gone != nil {
-		return is.canceled(a, outcome{stage: StageQueue}, gone)
+		return is.canceled(a, outcome{stage: audit.StageQueue}, gone)
 	}
 	if is.tasks.isClosed() && errors.Is(cause, ErrClosed) {
 		return &refusal{kind: ErrClosed, host: a.host} // and not that the wait was in vain
@@ -19,7 +21,7 @@ func (is *issuer) notBegun(ctx context.Context, a *attempt, req issueRequest, ca
 		return cause // the breaker's or Close's, and told by them
 	}
 	now := is.now()
-	e := &IssuanceError{Host: a.host, KeyType: a.sub.keyType.String(), Stage: StageQueue, CA: is.dir, Attempt: a.id,
+	e := &IssuanceError{Host: a.host, KeyType: a.sub.keyType.String(), Stage: audit.StageQueue, CA: is.dir, Attempt: a.id,
 		Attempts: 1, Time: now, RetryAt: now.Add(jitter(defaultBackoff(1))), Err: cause}
 	if last := is.health.failures.last(req.sub); last != nil {
 		e.Attempts = last.err.Attempts
@@ -29,8 +31,8 @@ func (is *issuer) notBegun(ctx context.Context, a *attempt, req issueRequest, ca
 	} else {
 		is.health.remember(req.sub, &failure{err: e, machine: is.health.machine, standing: req.grant.standing, since: now, lastRead: now})
 	}
-	is.issuances.failedAt(StageQueue)
-	a.audit(Event{Kind: EventIssueFailed, Stage: StageQueue, RetryAt: e.RetryAt, Reason: req.reason, Err: e})
+	is.issuances.failedAt(audit.StageQueue)
+	a.audit(audit.Event{Kind: audit.IssuanceFailed, Stage: audit.StageQueue, RetryAt: e.RetryAt, Reason: req.reason, Err: e})
 	return e
 }
 
@@ -47,7 +49,7 @@ func (is *issuer) lock(ctx context.Context, sub subject) (unlock func(), err err
 
 // admit waits for a slot and asks the breaker, which may have opened meanwhile.
 func (is *issuer) admit(ctx context.Context, a *attempt, req issueRequest) (release func(), probe bool, err error) {
-	a.enter(StageQueue)
+	a.enter(audit.StageQueue)
 	suspect := is.health.failures.last(req.sub) != nil || req.grant.standing == open
 	wait, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // For a host that is not allowed there is no cache I/O, no CA traffic, no
@@ -57,7 +58,7 @@ func TestHostThatIsNotAllowedCostsNothing(t *testing.T) {
 				if hosts := w.m.Snapshot().Hosts; len(hosts) != 0 {
 					t.Errorf("memory kept: %+v", hosts)
 				}
-				if n := len(w.events.of(EventRefused)); n > 1 {
+				if n := len(w.events.of(audit.HandshakesRefused)); n > 1 {
 					t.Errorf("%d events for 100 refusals within a minute, want them coalesced into 1", n)
 				}
 			})
@@ -80,7 +81,7 @@ func TestRemoveEndsServiceAndRenewal(t *testing.T) {
 		w.mustGet("a.example.com")
 		w.m.Hosts.Remove("A.example.com.")
 		w.wantErr("a.example.com", ErrHostNotAllowed)
-		if dropped := w.events.of(EventHostDropped); len(dropped) != 1 || dropped[0].Host != "a.example.com" {
+		if dropped := w.events.of(audit.HostDropped); len(dropped) != 1 || dropped[0].Host != "a.example.com" {
 			t.Errorf("events of the removal: %v", dropped)
 		}
 		time.Sleep(100 * 24 * time.Hour)
@@ -196,7 +197,7 @@ func TestPolicyTTL(t *testing.T) {
 			t.Error("a handshake waited for the policy")
 		}
 		time.Sleep(10 * time.Second)
-		if e := w.events.of(EventPolicyFailed); len(e) != 1 {
+		if e := w.events.of(audit.PolicyFailed); len(e) != 1 {
 			t.Errorf("events of the policy's failure: %v", e)
 		}
 		// It refuses: out of service.
@@ -208,7 +209,7 @@ func TestPolicyTTL(t *testing.T) {
 		if _, err := w.get("a.example.com"); err != no {
 			t.Errorf("got %v after a refusal", err)
 		}
-		if e := w.events.of(EventHostDropped); len(e) != 1 {
+		if e := w.events.of(audit.HostDropped); len(e) != 1 {
 			t.Errorf("events of the drop: %v", e)
 		}
 	})
@@ -231,7 +232,7 @@ func TestPolicyThatCannotDecideRefusesNothing(t *testing.T) {
 		if _, err := w.get("b.example.com"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v, want the policy's error", err)
 		}
-		if e := w.events.of(EventHostDropped); len(e) != 0 {
+		if e := w.events.of(audit.HostDropped); len(e) != 0 {
 			t.Errorf("events: %v", e)
 		}
 	})

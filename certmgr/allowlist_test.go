@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // What no CA certifies is refused with the reason that says which it is.
@@ -157,7 +158,7 @@ func TestChangesAreEvents(t *testing.T) {
 		w.m.Hosts.Because("customer left").Remove("e.example.com", "nobody.example.com")
 		w.m.Hosts.Remove("b.example.com")
 		var got []string
-		for _, e := range append(w.events.of(EventHostListed), w.events.of(EventHostUnlisted)...) {
+		for _, e := range append(w.events.of(audit.HostListed), w.events.of(audit.HostUnlisted)...) {
 			got = append(got, fmt.Sprint(e.Kind, " ", e.Host, " ", e.Decision, " ", e.Rule, " ", e.Reason, " ", e.Count))
 		}
 		want := []string{
@@ -179,11 +180,11 @@ func TestLargeChangesAreCounted(t *testing.T) {
 			names[i] = fmt.Sprintf("h%d.example.com", i)
 		}
 		w.m.Hosts.Because("import").Add(names...)
-		if e := w.events.of(EventHostListed); len(e) != 1 || e[0].Count != 101 || e[0].Host == "" || e[0].Reason != "import" {
+		if e := w.events.of(audit.HostListed); len(e) != 1 || e[0].Count != 101 || e[0].Host == "" || e[0].Reason != "import" {
 			t.Errorf("101 new entries: %v", e)
 		}
 		w.m.Hosts.Remove(names[:100]...)
-		if e := w.events.of(EventHostUnlisted); len(e) != 100 || e[0].Count != 0 {
+		if e := w.events.of(audit.HostUnlisted); len(e) != 100 || e[0].Count != 0 {
 			t.Errorf("%d events of 100 entries", len(e))
 		}
 	})

@@ -84,7 +84,7 @@ type fileState struct {
 
 func (s fileState) same(t fileState) bool {
 	if s.info == nil || t.info == nil {
-		return s.info == nil && t.info == nil && errorText(s.cause) == errorText(t.cause)
+		return s.info == nil && t.info == nil && text.Of(s.cause) == text.Of(t.cause)
 	}
 	return os.SameFile(s.info, t.info) && s.info.Size() == t.info.Size() && s.info.ModTime().Equal(t.info.ModTime()) && s.info.Mode() == t.info.Mode()
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // fileWorld is a bubble whose Manager has its list from a file.
@@ -30,18 +32,18 @@ const looks = 3 * filePoll
 
 func TestChangedFileIsReloaded(t *testing.T) {
 	fileWorld(t, "a.example.com\nb.example.com\n", func(t *testing.T, w *world, path string) {
-		if e := w.events.of(EventAllowlistReloaded); len(e) != 0 {
+		if e := w.events.of(audit.AllowlistReloaded); len(e) != 0 {
 			t.Errorf("a file that did not change: %v", e)
 		}
 		replaceFile(t, path, "b.example.com\nc.example.com\n*.example.org\n")
 		time.Sleep(looks)
 		w.wantErr("a.example.com", ErrHostNotAllowed)
 		w.mustGet("c.example.com")
-		e := w.events.of(EventAllowlistReloaded)
+		e := w.events.of(audit.AllowlistReloaded)
 		if len(e) != 1 || e[0].Count != 3 || !strings.Contains(e[0].Reason, "hosts.txt") {
 			t.Errorf("events: %v", e)
 		}
-		listed, unlisted := w.events.of(EventHostListed), w.events.of(EventHostUnlisted)
+		listed, unlisted := w.events.of(audit.HostListed), w.events.of(audit.HostUnlisted)
 		if len(listed) != 2 || len(unlisted) != 1 || unlisted[0].Host != "a.example.com" || !strings.Contains(unlisted[0].Reason, path) {
 			t.Errorf("events: %v %v", listed, unlisted)
 		}
@@ -51,7 +53,7 @@ func TestChangedFileIsReloaded(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(looks)
-		if e := w.events.of(EventAllowlistReloaded); len(e) != 1 {
+		if e := w.events.of(audit.AllowlistReloaded); len(e) != 1 {
 			t.Errorf("events: %v", e)
 		}
 		// Added by the program: until the file changes.
@@ -78,7 +80,7 @@ func TestFileThatIsBeingWrittenIsNotRead(t *testing.T) {
 		}
 		rewrite(t, path, content+"a.example.com\n")
 		time.Sleep(looks)
-		if !w.m.Hosts.Contains("h19.example.com") || len(w.events.of(EventAllowlistReloaded)) != 1 {
+		if !w.m.Hosts.Contains("h19.example.com") || len(w.events.of(audit.AllowlistReloaded)) != 1 {
 			t.Error("the whole file was not read")
 		}
 	})
@@ -102,8 +104,8 @@ func TestBadFileKeepsTheLastGoodList(t *testing.T) {
 				spoil(t, path)
 				time.Sleep(time.Hour)
 				w.mustGet("a.example.com")
-				e := w.events.of(EventAllowlistRejected)
-				if len(e) != 1 || e[0].Err == nil || !strings.Contains(e[0].Err.Error(), path) || !e[0].Failure() {
+				e := w.events.of(audit.AllowlistRejected)
+				if len(e) != 1 || e[0].Err == nil || !strings.Contains(e[0].Err.Error(), path) || !e[0].IsFailure() {
 					t.Fatalf("events of a bad file in an hour: %v", e)
 				}
 				if name == "a bad line" && !strings.Contains(e[0].String(), "hosts.txt:2:") {
@@ -112,20 +114,20 @@ func TestBadFileKeepsTheLastGoodList(t *testing.T) {
 				if err := w.m.Hosts.Reload(); err == nil {
 					t.Error("Reload took it")
 				}
-				if n := len(w.events.of(EventAllowlistRejected)); n != 1 {
+				if n := len(w.events.of(audit.AllowlistRejected)); n != 1 {
 					t.Errorf("%d events of one content", n)
 				}
 				// Good again, and the same as before: that is said.
 				os.Remove(path)
 				replaceFile(t, path, "a.example.com\n")
 				time.Sleep(looks)
-				if e := w.events.of(EventAllowlistReloaded); len(e) != 1 || e[0].Count != 1 {
+				if e := w.events.of(audit.AllowlistReloaded); len(e) != 1 || e[0].Count != 1 {
 					t.Errorf("events of the repair: %v", e)
 				}
 				// Another bad content is another event.
 				replaceFile(t, path, "a.example.com\nnet\n")
 				time.Sleep(looks)
-				if n := len(w.events.of(EventAllowlistRejected)); n != 2 {
+				if n := len(w.events.of(audit.AllowlistRejected)); n != 2 {
 					t.Errorf("%d events of two contents", n)
 				}
 			})
@@ -144,7 +146,7 @@ func TestFileThatIsAwayForAMomentIsNoEvent(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Minute)
-		if e := w.events.of(EventAllowlistRejected); len(e) != 0 {
+		if e := w.events.of(audit.AllowlistRejected); len(e) != 0 {
 			t.Errorf("events: %v", e)
 		}
 	})
@@ -171,7 +173,7 @@ func TestManagersShareAFile(t *testing.T) {
 		if n := readings() - begun; n != 1 {
 			t.Errorf("the file was read %d times", n)
 		}
-		if len(w.events.of(EventAllowlistReloaded)) != 1 || len(events.of(EventAllowlistReloaded)) != 1 {
+		if len(w.events.of(audit.AllowlistReloaded)) != 1 || len(events.of(audit.AllowlistReloaded)) != 1 {
 			t.Error("not both Managers told of the reload")
 		}
 		if err := other.Close(); err != nil {
@@ -179,7 +181,7 @@ func TestManagersShareAFile(t *testing.T) {
 		}
 		replaceFile(t, path, "a.example.com\n")
 		time.Sleep(looks)
-		if len(w.events.of(EventAllowlistReloaded)) != 2 || len(events.of(EventAllowlistReloaded)) != 1 {
+		if len(w.events.of(audit.AllowlistReloaded)) != 2 || len(events.of(audit.AllowlistReloaded)) != 1 {
 			t.Error("a closed Manager told of a reload, or the other one did not")
 		}
 	})
@@ -192,11 +194,11 @@ func TestFileSystemThatHangsIsAnEvent(t *testing.T) {
 		for range 3 {
 			w.m.Hosts.hangs(cause)
 		}
-		if e := w.events.of(EventAllowlistRejected); len(e) != 1 || !errors.Is(e[0].Err, cause) {
+		if e := w.events.of(audit.AllowlistRejected); len(e) != 1 || !errors.Is(e[0].Err, cause) {
 			t.Errorf("events: %v", e)
 		}
 		time.Sleep(looks)
-		if e := w.events.of(EventAllowlistReloaded); len(e) != 1 {
+		if e := w.events.of(audit.AllowlistReloaded); len(e) != 1 {
 			t.Errorf("events when it came back: %v", e)
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/text"
 )
@@ -114,7 +115,7 @@ func (r *schedule) answered(cert *certificate, info acmeclient.RenewalInfo, err 
 		r.set(&it.renew, agendaRenew, p.due())
 	}
 	if moved {
-		e := certEvent(EventRenewalMoved, cert)
+		e := certEvent(audit.RenewalWindowMoved, cert)
 		e.RetryAt, e.ExplanationURL = time.Unix(0, it.renew.at), info.ExplanationURL
 		e.Reason = "the CA suggests to renew between " + text.Stamp(info.Start) + " and " + text.Stamp(info.End)
 		r.audit.emit(e)

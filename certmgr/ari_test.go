@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
 )
 
@@ -41,7 +42,7 @@ func TestRenewsInTheWindowOfTheCA(t *testing.T) {
 				if at.Before(window.Start) || at.After(window.End.Add(time.Hour)) {
 					t.Errorf("renewed on %v, want %v to %v", at, window.Start, window.End)
 				}
-				issuing := w.events.of(EventIssuing)
+				issuing := w.events.of(audit.IssuanceStarted)
 				if want := "in the window that the CA suggests"; !strings.Contains(issuing[1].Reason, want) {
 					t.Errorf("the event says %q, want %q", issuing[1].Reason, want)
 				}
@@ -68,7 +69,7 @@ func TestPickedMomentStaysWhileTheWindowDoes(t *testing.T) {
 				t.Fatalf("the moment moved from %v to %v", picked, at)
 			}
 		}
-		if n := len(w.events.of(EventRenewalMoved)); n != 0 {
+		if n := len(w.events.of(audit.RenewalWindowMoved)); n != 0 {
 			t.Errorf("%d events of a window that did not move", n)
 		}
 	})
@@ -85,7 +86,7 @@ func TestWindowOfThePastRenewsAtOnce(t *testing.T) {
 		if at := w.renewedAt("a.example.com", cert, 90*day); at.Sub(begin) > 8*time.Hour {
 			t.Errorf("renewed %v after the window had moved, want the next time that the CA was asked", at.Sub(begin))
 		}
-		moved, issuing := w.events.of(EventRenewalMoved), w.events.of(EventIssuing)
+		moved, issuing := w.events.of(audit.RenewalWindowMoved), w.events.of(audit.IssuanceStarted)
 		if len(moved) != 1 || moved[0].ExplanationURL != "https://ca.example/incident" {
 			t.Errorf("events of the window that moved: %v", moved)
 		}
@@ -119,7 +120,7 @@ func TestRenewalWithoutReplacesIfTheCARefusesThat(t *testing.T) {
 				first := w.mustGet("a.example.com")
 				w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Count: 1}, problem.Status, nil, problem)
 				w.renewedAt("a.example.com", first, 90*day)
-				if failed := w.events.of(EventIssueFailed); len(failed) != 0 {
+				if failed := w.events.of(audit.IssuanceFailed); len(failed) != 0 {
 					t.Errorf("the renewal failed: %v", failed)
 				}
 				if orders := w.ca.Orders(); len(orders) != 2 || orders[1].Replaces != "" {
@@ -136,7 +137,7 @@ func TestRateLimitIsNotTriedAgainWithoutReplaces(t *testing.T) {
 		w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Count: 1}, http.StatusTooManyRequests,
 			http.Header{"Retry-After": {"7200"}}, acmetest.Problem{Type: "rateLimited"})
 		at := w.renewedAt("a.example.com", first, 90*day)
-		failed := w.events.of(EventIssueFailed)
+		failed := w.events.of(audit.IssuanceFailed)
 		if len(failed) != 1 || at.Sub(failed[0].Time) < 2*time.Hour {
 			t.Errorf("ordered again at %v after %v", at, failed)
 		}
@@ -287,19 +288,19 @@ func TestFailingRenewalGrowsLouder(t *testing.T) {
 		w.ca.Resolve("*", acmetest.Target{}) // moved away
 		time.Sleep(time.Until(cert.Leaf.NotAfter) + 2*day)
 		var left []time.Duration
-		for _, e := range w.events.of(EventRenewalLate) {
+		for _, e := range w.events.of(audit.RenewalLate) {
 			left = append(left, e.NotAfter.Sub(e.Time).Round(time.Hour))
 			if e.RetryAt.IsZero() || e.Err == nil || !strings.Contains(e.Reason, "ends in") {
 				t.Errorf("the event does not say why and when: %v", e)
 			}
-			if loud := e.level() > (Event{Kind: EventClockOff}).level(); loud != (e.NotAfter.Sub(e.Time) <= 7*day) {
-				t.Errorf("level %v of %v", e.level(), e)
+			if loud := e.Level() > (audit.Event{Kind: audit.ClockOff}).Level(); loud != (e.NotAfter.Sub(e.Time) <= 7*day) {
+				t.Errorf("level %v of %v", e.Level(), e)
 			}
 		}
 		if len(left) != 3 || left[0] < 14*day || left[0] > 17*day || left[1] != 7*day || left[2] != day {
 			t.Errorf("reported with %v left, want half of a third, 7 days, 1 day", left)
 		}
-		if n := len(w.events.of(EventExpired)); n != 1 {
+		if n := len(w.events.of(audit.CertificateExpired)); n != 1 {
 			t.Errorf("%d events of the expiry, want 1", n)
 		}
 	})

@@ -6,22 +6,24 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // auditor numbers events and delivers them in order, one at a time, in a
 // goroutine that runs while there are any: a slow hook delays nobody.
 type auditor struct {
-	hook func() func(context.Context, Event) // Manager.Audit as it is now, may return nil
+	hook func() func(context.Context, audit.Event) // Manager.Audit as it is now, may return nil
 	now  func() time.Time
 
 	mu      sync.Mutex
 	seq     uint64
-	queue   []Event
+	queue   []audit.Event
 	dropped int
 	idle    chan struct{} // non-nil while the goroutine runs; closed when it ends
-	recent  []Event       // the last failures, for Snapshot
-	history []Event       // the last events, for Snapshot
-	total   map[EventKind]uint64
+	recent  []audit.Event // the last failures, for Snapshot
+	history []audit.Event // the last events, for Snapshot
+	total   map[audit.Kind]uint64
 	lost    uint64 // events that were ever dropped
 }
 
@@ -32,24 +34,24 @@ const (
 )
 
 // emit queues an event. It never blocks.
-func (a *auditor) emit(e Event) {
+func (a *auditor) emit(e audit.Event) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.emitLocked(e)
 }
 
-func (a *auditor) emitLocked(e Event) {
+func (a *auditor) emitLocked(e audit.Event) {
 	a.seq++
 	e.Seq = a.seq
 	e.Time = a.now()
 	if a.total == nil {
-		a.total = make(map[EventKind]uint64)
+		a.total = make(map[audit.Kind]uint64)
 	}
 	a.total[e.Kind]++
-	if e.Failure() {
+	if e.IsFailure() {
 		a.recent = appendLast(a.recent, e, maxRecentEvents)
 	}
-	if e.Kind != EventStart {
+	if e.Kind != audit.StartProgress {
 		a.history = appendLast(a.history, e, maxHistory)
 	}
 	if len(a.queue) >= maxQueuedEvents {
@@ -76,7 +78,7 @@ func (a *auditor) run(idle chan struct{}) {
 		go a.run(idle)
 		if r != nil {
 			defer func() { recover() }() // slog's handler may be what panics
-			AuditLog(nil)(context.Background(), Event{Time: a.now(), Kind: EventsDropped, Count: 1,
+			audit.Log(nil)(context.Background(), audit.Event{Time: a.now(), Kind: audit.EventsDropped, Count: 1,
 				Err: fmt.Errorf("audit hook: %w: %v", errCalloutPanic, r)})
 		}
 	}()
@@ -90,28 +92,28 @@ func (a *auditor) run(idle chan struct{}) {
 		switch {
 		case hook != nil:
 			hook(context.Background(), e)
-		case e.Failure():
-			AuditLog(nil)(context.Background(), e)
+		case e.IsFailure():
+			audit.Log(nil)(context.Background(), e)
 		}
 	}
 }
 
-func (a *auditor) next(idle chan struct{}) (Event, bool) {
+func (a *auditor) next(idle chan struct{}) (audit.Event, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.queue) == 0 && a.dropped > 0 {
 		n := a.dropped
 		a.dropped = 0
-		a.emitLocked(Event{Kind: EventsDropped, Count: n, Reason: "Manager.Audit is too slow"})
+		a.emitLocked(audit.Event{Kind: audit.EventsDropped, Count: n, Reason: "Manager.Audit is too slow"})
 	}
 	if len(a.queue) == 0 {
 		a.queue = nil
 		a.idle = nil
 		close(idle)
-		return Event{}, false
+		return audit.Event{}, false
 	}
 	e := a.queue[0]
-	a.queue[0] = Event{}
+	a.queue[0] = audit.Event{}
 	a.queue = a.queue[1:]
 	return e, true
 }
@@ -133,7 +135,7 @@ func (a *auditor) flush(ctx context.Context) error {
 }
 
 // appendLast appends e to list and drops the first if there are more than max.
-func appendLast(list []Event, e Event, max int) []Event {
+func appendLast(list []audit.Event, e audit.Event, max int) []audit.Event {
 	if len(list) == max {
 		copy(list, list[1:])
 		list = list[:max-1]
@@ -142,7 +144,7 @@ func appendLast(list []Event, e Event, max int) []Event {
 }
 
 // last returns the last failures and the last events, oldest first.
-func (a *auditor) last() (failures, events []Event) {
+func (a *auditor) last() (failures, events []audit.Event) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Clone(a.recent), slices.Clone(a.history)
@@ -150,11 +152,11 @@ func (a *auditor) last() (failures, events []Event) {
 
 // totals returns how many events of each kind there were, and how many of them
 // were lost.
-func (a *auditor) totals() (byKind map[EventKind]uint64, lost uint64) {
+func (a *auditor) totals() (byKind map[audit.Kind]uint64, lost uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	byKind = make(map[EventKind]uint64)
-	for _, kind := range EventKinds() {
+	byKind = make(map[audit.Kind]uint64)
+	for _, kind := range audit.Kinds() {
 		byKind[kind] = a.total[kind]
 	}
 	return byKind, a.lost

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // Neither a cache that keeps the entry nor one that gets it again brings a revoked
@@ -36,7 +38,7 @@ func TestRevokedCertificateIsNeverServedAgain(t *testing.T) {
 				t.Fatal("the revoked certificate is served from the cache")
 			}
 		}
-		rejected := w.events.of(EventCacheEntryRejected)
+		rejected := w.events.of(audit.CacheEntryRejected)
 		if len(rejected) != 1 || !errors.Is(rejected[0].Err, errRevoked) {
 			t.Errorf("the entry was not reported: %v", rejected)
 		}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // The bounds below are written out. A test that compares with the constant
@@ -157,7 +158,7 @@ func TestCallsUnderWayDoNotLengthenAnOutage(t *testing.T) {
 		if later, n, _ := first.state(); n != 1 || !later.Equal(until) {
 			t.Errorf("the other answers made it %d failures, and moved the next attempt by %v", n, later.Sub(until))
 		}
-		if e := w.events.of(EventCADown); len(e) != 1 {
+		if e := w.events.of(audit.CAUnavailable); len(e) != 1 {
 			t.Errorf("%d events, want 1: %v", len(e), e)
 		}
 	})

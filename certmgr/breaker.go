@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/net/publicsuffix"
 
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -121,25 +122,25 @@ func (b *breaker) openLocked(host string, probe bool, cause error, wait time.Dur
 	b.failures++
 	b.cause = cause
 	b.until = now.Add(wait)
-	kind := EventCADown
+	kind := audit.CAUnavailable
 	if isLocal(cause) {
-		kind = EventNoAccount
+		kind = audit.AccountUnavailable
 	}
-	b.audit.emit(Event{Kind: kind, CA: b.ca, Host: host, Count: b.failures, RetryAt: b.until, Err: cause})
+	b.audit.emit(audit.Event{Kind: kind, CA: b.ca, Host: host, Count: b.failures, RetryAt: b.until, Err: cause})
 }
 
 func (b *breaker) closeLocked(host string) {
 	if b.failures == 0 {
 		return
 	}
-	kind := EventCAUp
+	kind := audit.CAAvailable
 	if isLocal(b.cause) {
-		kind = EventAccountBack
+		kind = audit.AccountAvailable
 	}
 	b.failures = 0
 	b.cause = nil
 	clear(b.recent)
-	b.audit.emit(Event{Kind: kind, CA: b.ca, Host: host})
+	b.audit.emit(audit.Event{Kind: kind, CA: b.ca, Host: host})
 }
 
 // restore opens the breaker by what another process, or this one before a
@@ -151,7 +152,7 @@ func (b *breaker) restore(failures int, until time.Time, cause error) {
 		return
 	}
 	b.failures, b.until, b.cause = max(1, failures), until, cause
-	b.audit.emit(Event{Kind: EventCADown, CA: b.ca, Count: b.failures, RetryAt: b.until, Reason: "recorded in the cache", Err: cause})
+	b.audit.emit(audit.Event{Kind: audit.CAUnavailable, CA: b.ca, Count: b.failures, RetryAt: b.until, Reason: "recorded in the cache", Err: cause})
 }
 
 // failedFor notes a failure of the CA for a domain, and reports whether it is

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/crypto/acme/autocert"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
@@ -213,8 +214,8 @@ func TestBadEntriesAreMisses(t *testing.T) {
 					t.Error("the certificate is not the CA's")
 				}
 				synctest.Wait()
-				events := w.events.of(EventCacheEntryRejected)
-				if len(events) != 1 || events[0].Host != host || events[0].Err == nil || !events[0].Failure() {
+				events := w.events.of(audit.CacheEntryRejected)
+				if len(events) != 1 || events[0].Host != host || events[0].Err == nil || !events[0].IsFailure() {
 					t.Errorf("events %v, want one that says what is wrong", events)
 				}
 				w.wantOrders(host, 1)

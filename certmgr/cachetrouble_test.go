@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
@@ -58,7 +59,7 @@ func TestUnreadableCacheNeverOrders(t *testing.T) {
 					t.Errorf("the visitors waited %v, want %v", d, tt.takes)
 				}
 				w.wantOrders("a.example.com", 0)
-				if events := w.events.of(EventCacheReadFailed); len(events) == 0 || events[0].Host != "a.example.com" {
+				if events := w.events.of(audit.CacheReadFailed); len(events) == 0 || events[0].Host != "a.example.com" {
 					t.Errorf("the failure was not reported: %v", events)
 				}
 				w.cache.get(nil)
@@ -123,8 +124,8 @@ func TestFailedWriteIsServedReportedAndTriedAgain(t *testing.T) {
 		w.mustGet("b.example.com") // has the account key written
 		w.cache.put(func(ctx context.Context, key string) error { return errDisk })
 		w.mustGet("a.example.com")
-		failed := w.events.of(EventCacheWriteFailed)
-		if !slices.ContainsFunc(failed, func(e Event) bool { return e.Host == "a.example.com" && errors.Is(e.Err, errDisk) }) {
+		failed := w.events.of(audit.CacheWriteFailed)
+		if !slices.ContainsFunc(failed, func(e audit.Event) bool { return e.Host == "a.example.com" && errors.Is(e.Err, errDisk) }) {
 			t.Fatalf("the failed write was not reported: %v", failed)
 		}
 		time.Sleep(time.Minute)
@@ -134,7 +135,7 @@ func TestFailedWriteIsServedReportedAndTriedAgain(t *testing.T) {
 		if _, err := w.cache.Get(t.Context(), "a.example.com"); err != nil {
 			t.Errorf("the write was not tried again: %v", err)
 		}
-		if n := len(w.events.of(EventCacheWritten)); n != 1 {
+		if n := len(w.events.of(audit.CacheWriteRecovered)); n != 1 {
 			t.Errorf("%d events of the recovery, want 1", n)
 		}
 		w.wantOrders("a.example.com", 1)
@@ -169,7 +170,7 @@ func TestDamagedAccountKeyIsAnErrorAndStays(t *testing.T) {
 			w.cache.Cache.Put(t.Context(), accountCacheKey, []byte(damaged))
 			_, err := w.get("a.example.com")
 			issue, ok := errors.AsType[*IssuanceError](err)
-			if !ok || issue.Stage != StageAccount || !strings.Contains(err.Error(), "damaged") {
+			if !ok || issue.Stage != audit.StageAccount || !strings.Contains(err.Error(), "damaged") {
 				t.Errorf("got %v, want an account error that says what is damaged", err)
 			}
 			got, err := w.cache.Cache.Get(t.Context(), accountCacheKey)
@@ -246,7 +247,7 @@ func TestCrashLoopLeavesTheCAAlone(t *testing.T) {
 // does one's own after a restart or Hosts.Add.
 func TestForeignFailureHoldsBackForTenMinutes(t *testing.T) {
 	late := func(w *world) {
-		record := failureRecord{Host: "a.example.com", Stage: StageChallenge, CA: w.ca.URL, Attempts: 30, Machine: "other",
+		record := failureRecord{Host: "a.example.com", Stage: audit.StageChallenge, CA: w.ca.URL, Attempts: 30, Machine: "other",
 			Time: time.Now(), RetryAt: time.Now().Add(24 * time.Hour), Cause: "firewalled"}
 		data, err := json.Marshal(record)
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -98,7 +99,7 @@ func TestPolicyCutShortByClose(t *testing.T) {
 		if _, err := w.get("a.example.com"); !errors.Is(err, ErrClosed) || errors.Is(err, ErrPolicy) {
 			t.Errorf("got %v, want ErrClosed", err)
 		}
-		if e := w.events.of(EventPolicyFailed); len(e) != 0 {
+		if e := w.events.of(audit.PolicyFailed); len(e) != 0 {
 			t.Errorf("events: %v", e)
 		}
 	})

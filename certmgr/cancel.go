@@ -1,5 +1,7 @@
 package certmgr
 
+import "github.com/nostall/nostall/certmgr/audit"
+
 import ()
 
 // takenOff is why an issuance ends whose host is not allowed any more: reason is
@@ -15,7 +17,7 @@ func takenOff(host, reason string, policy error) *refusal {
 // canceled ends an issuance that is not wanted any more, and returns what those get
 // who wait for it. It is no failure: nothing is held back by it.
 func (is *issuer) canceled(a *attempt, out outcome, why *refusal) error {
-	e := Event{Kind: EventIssueCanceled, Decision: Refused, Rule: is.settings.decider(), Stage: out.stage, OrderURL: out.order,
+	e := audit.Event{Kind: audit.IssuanceCanceled, Decision: audit.Refused, Rule: is.settings.decider(), Stage: out.stage, OrderURL: out.order,
 		Reason: why.text, Err: why.cause}
 	if !a.began.IsZero() {
 		e.Duration = is.now().Sub(a.began)
@@ -32,7 +34,7 @@ func (is *issuer) canceled(a *attempt, out outcome, why *refusal) error {
 
 // closed is canceled for an issuance that Close cut short.
 func (is *issuer) closed(a *attempt, out outcome) error {
-	a.audit(Event{Kind: EventIssueCanceled, Rule: "Close", Stage: out.stage, OrderURL: out.order, Reason: "the Manager was closed",
+	a.audit(audit.Event{Kind: audit.IssuanceCanceled, Rule: "Close", Stage: out.stage, OrderURL: out.order, Reason: "the Manager was closed",
 		Duration: is.now().Sub(a.began)})
 	return &refusal{kind: ErrClosed, host: a.host, cause: out.err}
 }

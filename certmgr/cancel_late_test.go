@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
 )
 
@@ -27,13 +28,13 @@ func TestCertificateOfARemovedHostIsNotPublished(t *testing.T) {
 	conclude := func(w *world, before, published func(cancel context.CancelCauseFunc)) error {
 		w.mustGet("a.example.com")
 		is, sub := w.m.engine.operator.issuer, hostSubject("a.example.com", keyECDSA, w.m.engine.dir)
-		out := outcome{cert: is.memory.current(sub), data: []byte("the entry"), stage: StageFinalize}
+		out := outcome{cert: is.memory.current(sub), data: []byte("the entry"), stage: audit.StageFinalize}
 		w.m.engine.report.memory.drop("a.example.com")
 		ctx, cancel := context.WithCancelCause(context.Background())
 		is.keeper = afterIssued{is.keeper, func() { published(cancel) }}
 		before(cancel)
 		synctest.Wait()
-		a := &attempt{host: "a.example.com", sub: sub, setStage: func(Stage) {}, now: is.now, trace: new(acmeclient.Trace), audit: is.audit.emit}
+		a := &attempt{host: "a.example.com", sub: sub, setStage: func(audit.Stage) {}, now: is.now, trace: new(acmeclient.Trace), audit: is.audit.emit}
 		cert, err := is.conclude(ctx, a, issueRequest{sub: sub}, out, nil, false)
 		if cert != nil {
 			w.t.Error("those who wait got the certificate")
@@ -68,7 +69,7 @@ func TestCertificateOfARemovedHostIsNotPublished(t *testing.T) {
 				if data, err := w.cache.Get(t.Context(), "a.example.com"); string(data) != "the entry" {
 					t.Errorf("the CA's certificate is not in the cache: %v", err)
 				}
-				canceled, dropped := w.events.of(EventIssueCanceled), w.events.of(EventHostDropped)
+				canceled, dropped := w.events.of(audit.IssuanceCanceled), w.events.of(audit.HostDropped)
 				if name == "published a moment ago" {
 					if len(canceled) != 0 || len(dropped) != 1 {
 						t.Errorf("events: %v", w.events)

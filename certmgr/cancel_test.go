@@ -16,6 +16,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // inFlight begins the issuance of a host that a CA does not bring to an end, and
@@ -84,13 +85,13 @@ func TestRemoveEndsAnIssuanceInFlight(t *testing.T) {
 				if !strings.Contains(err.Error(), "moved away") || !strings.Contains(err.Error(), host) {
 					t.Errorf("%q does not say why", err)
 				}
-				events := w.events.of(EventIssueCanceled)
+				events := w.events.of(audit.IssuanceCanceled)
 				if len(events) != 1 {
 					t.Fatalf("events: %v", events)
 				}
 				e := events[0]
 				if e.Host != host || !strings.Contains(e.Reason, "taken off the list") || !strings.Contains(e.Reason, "moved away") ||
-					e.Decision != Refused || e.Rule != "Hosts" || e.Attempt == "" || e.Stage == "" || e.Failure() {
+					e.Decision != audit.Refused || e.Rule != "Hosts" || e.Attempt == "" || e.Stage == "" || e.IsFailure() {
 					t.Errorf("event: %v", e)
 				}
 				w.wantNoTrouble()
@@ -130,7 +131,7 @@ func TestEveryRemovalEndsIssuances(t *testing.T) {
 				if err := <-kept; err != nil {
 					t.Errorf("a host that is on the list by its name: %v", err)
 				}
-				if e := w.events.of(EventIssueCanceled); len(e) != 1 {
+				if e := w.events.of(audit.IssuanceCanceled); len(e) != 1 {
 					t.Errorf("events: %v", e)
 				}
 			})
@@ -170,7 +171,7 @@ func TestRemoveEndsAQueuedIssuance(t *testing.T) {
 		if snap := w.m.Snapshot(); snap.Queued != 0 {
 			t.Errorf("%d wait for a slot", snap.Queued)
 		}
-		if e := w.events.of(EventIssueCanceled); len(e) != 1 || e[0].Stage != StageQueue || e[0].Host != "b.example.com" {
+		if e := w.events.of(audit.IssuanceCanceled); len(e) != 1 || e[0].Stage != audit.StageQueue || e[0].Host != "b.example.com" {
 			t.Errorf("events: %v", e)
 		}
 		lift()
@@ -206,7 +207,7 @@ func TestHostThatComesBackGetsAFreshIssuance(t *testing.T) {
 		}
 		w.mustGet("a.example.com")
 		w.wantOrders("a.example.com", 2)
-		if e := w.events.of(EventIssueCanceled); len(e) != 1 {
+		if e := w.events.of(audit.IssuanceCanceled); len(e) != 1 {
 			t.Errorf("events: %v", e)
 		}
 	})
@@ -304,8 +305,8 @@ func TestPolicyDecidesAboutRemovedHosts(t *testing.T) {
 					if err := wantCanceled(t, outcome); !errors.Is(err, no) {
 						t.Errorf("%v does not wrap the policy's refusal", err)
 					}
-					e := w.events.of(EventIssueCanceled)
-					if len(e) != 1 || e[0].Rule != "HostPolicy" || !errors.Is(e[0].Err, no) || len(w.events.of(EventHostDropped)) != 1 {
+					e := w.events.of(audit.IssuanceCanceled)
+					if len(e) != 1 || e[0].Rule != "HostPolicy" || !errors.Is(e[0].Err, no) || len(w.events.of(audit.HostDropped)) != 1 {
 						t.Errorf("events: %v", w.events)
 					}
 					return
@@ -314,7 +315,7 @@ func TestPolicyDecidesAboutRemovedHosts(t *testing.T) {
 				if err := <-outcome; err != nil {
 					t.Errorf("the issuance that was left: %v", err)
 				}
-				if len(w.events.of(EventIssueCanceled))+len(w.events.of(EventHostDropped)) != 0 {
+				if len(w.events.of(audit.IssuanceCanceled))+len(w.events.of(audit.HostDropped)) != 0 {
 					t.Errorf("events: %v", w.events)
 				}
 			})
@@ -364,7 +365,7 @@ func TestCloseSaysWhatItCutShort(t *testing.T) {
 		synctest.Wait()
 		w.m.Close()
 		var hosts []string
-		for _, e := range w.events.of(EventIssueCanceled) {
+		for _, e := range w.events.of(audit.IssuanceCanceled) {
 			hosts = append(hosts, e.Host+" "+e.Rule)
 		}
 		if !slices.Equal(hosts, []string{"a.example.com Close"}) {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // A clock that is off is told once, until it is right again, whatever Preflight is.
@@ -21,7 +22,7 @@ func TestClockThatIsOffIsToldOnce(t *testing.T) {
 			if err := w.m.Renew(t.Context(), "a.example.com"); err != nil {
 				t.Fatal(err)
 			}
-			events := w.events.of(EventClockOff)
+			events := w.events.of(audit.ClockOff)
 			if len(events) != want {
 				t.Fatalf("%d events, want %d: %v", len(events), want, events)
 			}
@@ -70,7 +71,7 @@ func TestClockIsComparedWithTheManagers(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.clock = func() time.Time { return time.Now().Add(30 * time.Minute) }
 		w.mustGet("a.example.com")
-		if e := w.events.of(EventClockOff); len(e) != 1 || !strings.Contains(e[0].Err.Error(), "30m0s ahead of") {
+		if e := w.events.of(audit.ClockOff); len(e) != 1 || !strings.Contains(e[0].Err.Error(), "30m0s ahead of") {
 			t.Errorf("events: %v", e)
 		}
 	})
@@ -85,7 +86,7 @@ func TestClockIsUnknownWithoutADate(t *testing.T) {
 		w.ca.SetClockSkew(30 * time.Minute)
 		w.ca.Resolve("*", acmetest.Target{TLSConfig: w.m.TLSConfig()})
 		w.mustGet("a.example.com")
-		if e := w.events.of(EventClockOff); len(e) != 0 {
+		if e := w.events.of(audit.ClockOff); len(e) != 0 {
 			t.Errorf("events: %v", e)
 		}
 	})

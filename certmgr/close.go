@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // closeGrace is how long Close waits for callbacks whose context has ended.
@@ -42,7 +44,7 @@ func (m *Manager) Close() error {
 	errs = append(errs, s.ca.Wait(ctx))
 	s.server.handshakes.reportAll()
 	s.reports.reportAll()
-	s.audit.emit(Event{Kind: EventClosed, CA: s.dir})
+	s.audit.emit(audit.Event{Kind: audit.ManagerClosed, CA: s.dir})
 	flush, cancelFlush := context.WithTimeout(context.Background(), closeGrace)
 	defer cancelFlush()
 	errs = append(errs, s.audit.flush(flush))

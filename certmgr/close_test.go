@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // That no goroutine is left is seen to by the bubble, which fails if one is.
@@ -48,10 +49,10 @@ func TestCloseEndsEverything(t *testing.T) {
 		if w.ca.Count(acmetest.Any) != n || len(w.cache.reads()) != 0 {
 			t.Error("something new began after Close")
 		}
-		if e := w.events.of(EventClosed); len(e) != 1 {
+		if e := w.events.of(audit.ManagerClosed); len(e) != 1 {
 			t.Errorf("events: %v", e)
 		}
-		if e := w.events.of(EventIssueFailed); len(e) != 0 {
+		if e := w.events.of(audit.IssuanceFailed); len(e) != 0 {
 			t.Errorf("Close counts as a failure: %v", e)
 		}
 	})
@@ -76,7 +77,7 @@ func TestCloseNamesCallbacksThatDoNotReturn(t *testing.T) {
 func TestAuditIsOrderedAndSurvivesItsHook(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		var last, panics atomic.Uint64
-		w.m.Audit = func(ctx context.Context, e Event) {
+		w.m.Audit = func(ctx context.Context, e audit.Event) {
 			if e.Seq != last.Add(1) {
 				t.Errorf("event %d came as number %d", e.Seq, last.Load())
 			}
@@ -91,12 +92,12 @@ func TestAuditIsOrderedAndSurvivesItsHook(t *testing.T) {
 		w.mustGet("a.example.com")
 		w.ca.FailValidation("b.example.com", "", acmetest.Problem{Type: "dns", Detail: "no such host"})
 		w.get("b.example.com")
-		issued := w.events.of(EventIssued)
-		failed := w.events.of(EventIssueFailed)
+		issued := w.events.of(audit.CertificateIssued)
+		failed := w.events.of(audit.IssuanceFailed)
 		if len(issued) != 1 || len(failed) != 1 {
 			t.Fatalf("%d issued and %d failed", len(issued), len(failed))
 		}
-		for _, e := range w.events.of(EventIssuing) {
+		for _, e := range w.events.of(audit.IssuanceStarted) {
 			if e.Attempt != issued[0].Attempt && e.Attempt != failed[0].Attempt || e.Attempt == "" {
 				t.Errorf("attempt %q has no outcome", e.Attempt)
 			}
@@ -107,19 +108,19 @@ func TestAuditIsOrderedAndSurvivesItsHook(t *testing.T) {
 func TestSlowHookLosesEventsAndSaysSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		var got []Event
-		a := &auditor{now: time.Now, hook: func() func(context.Context, Event) {
-			return func(_ context.Context, e Event) { <-release; got = append(got, e) }
+		var got []audit.Event
+		a := &auditor{now: time.Now, hook: func() func(context.Context, audit.Event) {
+			return func(_ context.Context, e audit.Event) { <-release; got = append(got, e) }
 		}}
 		for range maxQueuedEvents + 100 {
-			a.emit(Event{Kind: EventIssued})
+			a.emit(audit.Event{Kind: audit.CertificateIssued})
 		}
 		close(release)
 		if err := a.flush(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		last := got[len(got)-1]
-		if last.Kind != EventsDropped || last.Count < 99 || len(got)+last.Count != maxQueuedEvents+101 {
+		if last.Kind != audit.EventsDropped || last.Count < 99 || len(got)+last.Count != maxQueuedEvents+101 {
 			t.Errorf("%d events delivered, the last one is %v", len(got), last)
 		}
 	})
@@ -186,7 +187,7 @@ func TestTermsThatAreNotAccepted(t *testing.T) {
 			w.m.Prompt = prompt
 			_, err := w.get("a.example.com")
 			issue, ok := errors.AsType[*IssuanceError](err)
-			if !ok || issue.Stage != StageAccount || name != "panic" && (!strings.Contains(err.Error(), terms) || !strings.Contains(err.Error(), "Prompt")) {
+			if !ok || issue.Stage != audit.StageAccount || name != "panic" && (!strings.Contains(err.Error(), terms) || !strings.Contains(err.Error(), "Prompt")) {
 				t.Errorf("%s: got %v", name, err)
 			}
 		})

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // coalescer makes events of failures that may come for any number of names, which
@@ -21,7 +23,7 @@ type coalescer struct {
 }
 
 type failureGroup struct {
-	kind EventKind
+	kind audit.Kind
 	of   string // a cache key or a host, or one of the names below
 }
 
@@ -32,9 +34,9 @@ const (
 )
 
 type failureTally struct {
-	at    time.Time // of the last event
-	count int       // failures since then
-	last  Event     // the last one of them
+	at    time.Time   // of the last event
+	count int         // failures since then
+	last  audit.Event // the last one of them
 }
 
 const (
@@ -48,7 +50,7 @@ const (
 
 // report makes an event of a failure, or counts it for the next one of its group.
 // key is the cache key or the host that it is about.
-func (c *coalescer) report(key string, e Event) {
+func (c *coalescer) report(key string, e audit.Event) {
 	group := failureGroup{e.Kind, c.groupOf(key)}
 	now := time.Now()
 	c.mu.Lock()
@@ -108,7 +110,7 @@ func (c *coalescer) emit(t *failureTally, now time.Time) {
 	e := t.last
 	e.Count = t.count
 	c.audit.emit(e)
-	t.at, t.count, t.last = now, 0, Event{}
+	t.at, t.count, t.last = now, 0, audit.Event{}
 }
 
 // reportAll makes events of what was counted since the last ones.

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 var errOutage = errors.New("cache out of order")
@@ -30,26 +32,26 @@ func TestStrangersChoicesMakeOneEventAMinute(t *testing.T) {
 		name  string
 		setUp func(w *world)
 		ask   func(w *world, i int)
-		kind  EventKind
+		kind  audit.Kind
 	}{
 		{"http-01 tokens while the cache is out of order", (*world).failReads,
-			func(w *world, i int) { w.askPort80("a.example.com", fmt.Sprintf("token%d", i)) }, EventCacheReadFailed},
+			func(w *world, i int) { w.askPort80("a.example.com", fmt.Sprintf("token%d", i)) }, audit.CacheReadFailed},
 		{"names below a wildcard while the cache is out of order",
 			func(w *world) { w.failReads(); w.m.Hosts.Add("*.example.net") },
-			func(w *world, i int) { w.get(fmt.Sprintf("n%d.example.net", i)) }, EventCacheReadFailed},
+			func(w *world, i int) { w.get(fmt.Sprintf("n%d.example.net", i)) }, audit.CacheReadFailed},
 		{"names that a policy allows while the cache is out of order",
 			func(w *world) { w.failReads(); w.m.HostPolicy = func(context.Context, string) error { return nil } },
-			func(w *world, i int) { w.get(fmt.Sprintf("n%d.example.net", i)) }, EventCacheReadFailed},
+			func(w *world, i int) { w.get(fmt.Sprintf("n%d.example.net", i)) }, audit.CacheReadFailed},
 		{"names that a policy cannot decide about",
 			func(w *world) { w.m.HostPolicy = func(context.Context, string) error { return ErrPolicy } },
-			func(w *world, i int) { w.get(fmt.Sprintf("n%d.example.net", i)) }, EventPolicyFailed},
+			func(w *world, i int) { w.get(fmt.Sprintf("n%d.example.net", i)) }, audit.PolicyFailed},
 		{"names below a wildcard whose entries are damaged",
 			func(w *world) {
 				w.m.Hosts.Add("*.example.net")
 				w.m.HandshakeWait = -1
 				w.m.Cache = damagedCache{w.cache}
 			},
-			func(w *world, i int) { w.get(fmt.Sprintf("n%d.example.net", i)) }, EventCacheEntryRejected},
+			func(w *world, i int) { w.get(fmt.Sprintf("n%d.example.net", i)) }, audit.CacheEntryRejected},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -109,7 +111,7 @@ func TestFloodHidesNoFailureOfAListedHost(t *testing.T) {
 		w.get("a.example.com")
 		w.get("b.example.com")
 		got := make(map[string]int)
-		for _, e := range w.events.of(EventCacheReadFailed) {
+		for _, e := range w.events.of(audit.CacheReadFailed) {
 			got[e.Host]++
 		}
 		for _, host := range []string{"a.example.com", "b.example.com"} {
@@ -129,13 +131,13 @@ func TestOutageMakesNoEventForEachListedHost(t *testing.T) {
 			w.m.Hosts.Add(host)
 			w.get(host)
 		}
-		if n := len(w.events.of(EventCacheReadFailed)); n > maxFailureGroups+2 {
+		if n := len(w.events.of(audit.CacheReadFailed)); n > maxFailureGroups+2 {
 			t.Errorf("%d events, want at most %d", n, maxFailureGroups+2)
 		}
 		time.Sleep(coalesceFor)
 		w.get("a.example.com")
 		total := 0
-		for _, e := range w.events.of(EventCacheReadFailed) {
+		for _, e := range w.events.of(audit.CacheReadFailed) {
 			total += e.Count
 		}
 		if total < 3*maxFailureGroups {

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -61,19 +62,19 @@ func (h *handshakes) refuse(r result, host string, err error, hello *tls.ClientH
 		return
 	}
 	if c.since.CompareAndSwap(last, t) {
-		h.report(r, askerOf(hello).event(Event{Host: host, Err: err}))
+		h.report(r, askerOf(hello).event(audit.Event{Host: host, Err: err}))
 	}
 }
 
 // report makes an event of the refusals since the last one, with an example.
-func (h *handshakes) report(r result, e Event) {
+func (h *handshakes) report(r result, e audit.Event) {
 	c := &h.results[r]
 	total := c.total.load()
 	n := total - c.told.Swap(total)
 	if n == 0 || n > total {
 		return
 	}
-	e.Kind, e.Result, e.Count = EventRefused, HandshakeResults()[r], int(n)
+	e.Kind, e.Result, e.Count = audit.HandshakesRefused, audit.Results()[r], int(n)
 	e.Decision, e.Rule = r.decision(h.settings)
 	h.audit.emit(e)
 }
@@ -81,14 +82,14 @@ func (h *handshakes) report(r result, e Event) {
 // reportAll reports what was refused since the last events.
 func (h *handshakes) reportAll() {
 	for r := resNoServerName; r < resultCount; r++ {
-		h.report(r, Event{})
+		h.report(r, audit.Event{})
 	}
 }
 
 // all returns how many handshakes ended how.
-func (h *handshakes) all() map[HandshakeResult]uint64 {
-	all := make(map[HandshakeResult]uint64, resultCount)
-	for i, name := range HandshakeResults() {
+func (h *handshakes) all() map[audit.Result]uint64 {
+	all := make(map[audit.Result]uint64, resultCount)
+	for i, name := range audit.Results() {
 		all[name] = h.results[i].total.load()
 	}
 	return all
@@ -131,7 +132,7 @@ func askerOf(hello *tls.ClientHelloInfo) asker {
 }
 
 // event returns e with who asked.
-func (a asker) event(e Event) Event {
+func (a asker) event(e audit.Event) audit.Event {
 	e.RemoteAddr, e.SNI, e.ALPN = a.remoteAddr, a.sni, a.alpn
 	return e
 }
@@ -140,12 +141,12 @@ func (a asker) event(e Event) Event {
 type issuances struct {
 	mu     sync.Mutex
 	issued uint64
-	failed map[Stage]uint64
+	failed map[audit.Stage]uint64
 	took   Histogram
 }
 
 func newIssuances() *issuances {
-	i := &issuances{failed: make(map[Stage]uint64)}
+	i := &issuances{failed: make(map[audit.Stage]uint64)}
 	i.took.Bounds = []time.Duration{
 		250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second,
 		20 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute,
@@ -161,7 +162,7 @@ func (i *issuances) succeeded(took time.Duration) {
 	i.took.add(took)
 }
 
-func (i *issuances) failedAt(s Stage) {
+func (i *issuances) failedAt(s audit.Stage) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.failed[s]++
@@ -181,7 +182,7 @@ func (i *issuances) read(v *Metrics) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	v.Issued = i.issued
-	for _, stage := range stagesInOrder() {
+	for _, stage := range audit.Stages() {
 		v.Failed[stage] = i.failed[stage]
 	}
 	v.TimeToCertificate = Histogram{Bounds: slices.Clone(i.took.Bounds), Counts: slices.Clone(i.took.Counts), Sum: i.took.Sum}

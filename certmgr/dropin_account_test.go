@@ -10,6 +10,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 func TestAccount(t *testing.T) {
@@ -38,7 +39,7 @@ func TestAccount(t *testing.T) {
 				asked = ""
 				m := test.m
 				m.Client, m.HostPolicy = clientOf(ca), certmgr.HostWhitelist("example.com")
-				m.Audit = func(context.Context, certmgr.Event) {}
+				m.Audit = func(context.Context, audit.Event) {}
 				start(t, ca, m)
 				_, err := m.GetCertificate(hello("example.com"))
 				switch {

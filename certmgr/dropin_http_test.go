@@ -13,6 +13,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
@@ -149,7 +150,7 @@ func TestWithoutHTTPHandlerThereIsNoHTTP01(t *testing.T) {
 	only := func(ca *acmetest.Server) { ca.Challenges = []string{"http-01"} }
 	inCA(t, only, func(t *testing.T, ca *acmetest.Server) {
 		m := &certmgr.Manager{Client: clientOf(ca), HostPolicy: certmgr.HostWhitelist("example.com"),
-			Audit: func(context.Context, certmgr.Event) {}}
+			Audit: func(context.Context, audit.Event) {}}
 		start(t, ca, m)
 		_, err := m.GetCertificate(hello("example.com"))
 		issuance, ok := errors.AsType[*certmgr.IssuanceError](err)

@@ -3,6 +3,8 @@ package certmgr
 import (
 	"context"
 	"time"
+
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // env is what most components of an engine share. Nothing in it changes.
@@ -21,7 +23,7 @@ func newEnv(m *Manager) *env {
 	if e.now == nil {
 		e.now = time.Now
 	}
-	e.audit = &auditor{hook: func() func(context.Context, Event) { return m.Audit }, now: e.now}
+	e.audit = &auditor{hook: func() func(context.Context, audit.Event) { return m.Audit }, now: e.now}
 	e.reports = &coalescer{audit: e.audit, listed: func(host string) bool { return set.listed(host) == vetted }}
 	return e
 }

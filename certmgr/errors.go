@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/crypto/acme/autocert"
 
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -75,42 +76,22 @@ var (
 	ErrClosed = errors.New("certmgr: manager closed")
 )
 
-// A Stage says how far an issuance has come.
-type Stage string
-
-// The stages of an issuance, in their order (RFC 8555, section 7.1).
-const (
-	StageQueue         Stage = "queue"         // waits for an issuance slot (Manager.MaxIssuing)
-	StageAccount       Stage = "account"       // directory, account key, registration
-	StagePreflight     Stage = "preflight"     // does the name lead here? (Manager.Preflight)
-	StageOrder         Stage = "order"         // newOrder
-	StageAuthorization Stage = "authorization" // fetching authorizations
-	StageChallenge     Stage = "challenge"     // the CA's validation of the host
-	StageFinalize      Stage = "finalize"      // key, CSR, finalize, download, checks
-	StageStore         Stage = "store"         // memory and Cache
-)
-
-// stagesInOrder returns every stage.
-func stagesInOrder() []Stage {
-	return []Stage{StageQueue, StageAccount, StagePreflight, StageOrder, StageAuthorization, StageChallenge, StageFinalize, StageStore}
-}
-
-// aboutHost reports whether a failure at this stage says that the CA cannot find
+// isAboutHost reports whether a failure at this stage says that the CA cannot find
 // the host here, which is the same for both key types.
-func (s Stage) aboutHost() bool { return s == StageChallenge || s == StagePreflight }
+func isAboutHost(s audit.Stage) bool { return s == audit.StageChallenge || s == audit.StagePreflight }
 
 // IssuanceError says why the last issuance for a host failed. Get it with
 // errors.As. It wraps every cause, down to *acme.Error.
 type IssuanceError struct {
-	Host     string    // normalised (A-label) host name
-	KeyType  string    // "ECDSA" or "RSA"
-	Stage    Stage     // where it failed
-	CA       string    // directory URL
-	Attempt  string    // identifier of the attempt, as in its audit events; empty if it was made elsewhere
-	Attempts int       // failures in a row, this one included
-	Time     time.Time // when it failed
-	RetryAt  time.Time // when the next attempt is due; zero if it is not scheduled
-	Err      error     // causes, joined over all challenges that were tried
+	Host     string      // normalised (A-label) host name
+	KeyType  string      // "ECDSA" or "RSA"
+	Stage    audit.Stage // where it failed
+	CA       string      // directory URL
+	Attempt  string      // identifier of the attempt, as in its audit events; empty if it was made elsewhere
+	Attempts int         // failures in a row, this one included
+	Time     time.Time   // when it failed
+	RetryAt  time.Time   // when the next attempt is due; zero if it is not scheduled
+	Err      error       // causes, joined over all challenges that were tried
 }
 
 // Error is one line of bounded length that names host, stage, CA and cause.
@@ -126,7 +107,7 @@ func (e *IssuanceError) Error() string {
 func (e *IssuanceError) text(max int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "certmgr: %s: %s failed", e.Host, e.Stage)
-	if e.Stage != StagePreflight { // which asks no CA
+	if e.Stage != audit.StagePreflight { // which asks no CA
 		b.WriteString(" at " + e.CA)
 	}
 	if e.Attempts > 1 {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -66,19 +67,19 @@ func TestErrorTextsNeverPanic(t *testing.T) {
 					t.Errorf("%T: %d bytes: %.100q", err, len(line), line)
 				}
 				errors.Is(err, ErrCacheMiss)
-				e := Event{Err: err, NotAfter: time.Unix(1<<40, 0)}
+				e := audit.Event{Err: err, NotAfter: time.Unix(1<<40, 0)}
 				if line, err := json.Marshal(e); err != nil || len(e.String()) == 0 || len(line) == 0 {
 					t.Errorf("the forms of an event: %v", err)
 				}
 			}
-			if line := fmt.Sprint(Event{Err: cause}); strings.Contains(line, "PANIC=String") {
+			if line := fmt.Sprint(audit.Event{Err: cause}); strings.Contains(line, "PANIC=String") {
 				t.Errorf("the text of an event: %s", line)
 			}
 			newFailureRecord(hostSubject("a.example.com", keyECDSA, "ca"), &failure{err: &IssuanceError{Err: cause}})
 		})
 	}
-	for _, line := range []string{(*IssuanceError)(nil).Error(), (*PreflightError)(nil).Error(), new(PreflightError).Error(), Event{}.String(),
-		PreflightMode(99).String(), Event{}.LogValue().String()} {
+	for _, line := range []string{(*IssuanceError)(nil).Error(), (*PreflightError)(nil).Error(), new(PreflightError).Error(), audit.Event{}.String(),
+		PreflightMode(99).String(), audit.Event{}.LogValue().String()} {
 		if line == "" {
 			t.Error("a zero value has no text")
 		}
@@ -90,7 +91,7 @@ func TestLongReasonLeavesRoomForTheCause(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})
 		r := &refusal{kind: ErrHostNotAllowed, host: "a.example.com", text: strings.Repeat("r", 2000),
-			cause: &IssuanceError{Host: "tenant.example.net", Stage: StageOrder, Err: errors.New("no"), RetryAt: time.Now()}}
+			cause: &IssuanceError{Host: "tenant.example.net", Stage: audit.StageOrder, Err: errors.New("no"), RetryAt: time.Now()}}
 		if line := r.Error(); !strings.Contains(line, "tenant.example.net: order failed at : no; next attempt ") || len(line) > text.MaxError {
 			t.Errorf("the cause is missing: %q", line)
 		}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // The number that the library exists for: with any number of handshakes on a
@@ -146,7 +147,7 @@ func TestBackoffTellsTheReason(t *testing.T) {
 		if problem.ProblemType != "urn:ietf:params:acme:error:unauthorized" || problem.StatusCode != http.StatusForbidden {
 			t.Errorf("problem %q, status %d", problem.ProblemType, problem.StatusCode)
 		}
-		if issue.Host != "a.example.com" || issue.Stage != StageChallenge || issue.CA != w.ca.URL || issue.Attempts != 1 || issue.Attempt == "" {
+		if issue.Host != "a.example.com" || issue.Stage != audit.StageChallenge || issue.CA != w.ca.URL || issue.Attempts != 1 || issue.Attempt == "" {
 			t.Errorf("IssuanceError = %+v", issue)
 		}
 		if d := issue.RetryAt.Sub(issue.Time); d < 54*time.Second || d > 66*time.Second {

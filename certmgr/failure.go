@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -104,7 +105,7 @@ func (f *failures) put(sub subject, rec *failure, now time.Time) (evicted failur
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	key := failureKey{host: sub.host(), rsa: sub.keyType == keyRSA}
-	if rec.err.Stage.aboutHost() {
+	if isAboutHost(rec.err.Stage) {
 		key = failureKey{host: sub.host(), any: true}
 	}
 	if _, known := f.records[key]; !known && len(f.records) >= f.max {
@@ -248,20 +249,20 @@ func later(a, b time.Time) time.Time {
 // failureRecord is the JSON form of a failure in the Cache, under the host's
 // key and "+failure". A crash loop finds it and leaves the CA alone.
 type failureRecord struct {
-	Host     string    `json:"host"`
-	KeyType  string    `json:"keyType,omitempty"` // empty: both
-	Stage    Stage     `json:"stage"`
-	CA       string    `json:"ca"`
-	Account  string    `json:"account,omitempty"`
-	Machine  string    `json:"machine,omitempty"`
-	Attempt  string    `json:"attempt,omitempty"`
-	Attempts int       `json:"attempts"`
-	Time     time.Time `json:"time"`
-	RetryAt  time.Time `json:"retryAt"`
-	Cause    string    `json:"cause"`
-	Problem  string    `json:"problem,omitempty"` // ACME problem type
-	Status   int       `json:"status,omitempty"`
-	ClockOff bool      `json:"clockOff,omitempty"`
+	Host     string      `json:"host"`
+	KeyType  string      `json:"keyType,omitempty"` // empty: both
+	Stage    audit.Stage `json:"stage"`
+	CA       string      `json:"ca"`
+	Account  string      `json:"account,omitempty"`
+	Machine  string      `json:"machine,omitempty"`
+	Attempt  string      `json:"attempt,omitempty"`
+	Attempts int         `json:"attempts"`
+	Time     time.Time   `json:"time"`
+	RetryAt  time.Time   `json:"retryAt"`
+	Cause    string      `json:"cause"`
+	Problem  string      `json:"problem,omitempty"` // ACME problem type
+	Status   int         `json:"status,omitempty"`
+	ClockOff bool        `json:"clockOff,omitempty"`
 }
 
 // failureCacheKeys returns the keys to read for sub; the first one, or for a
@@ -282,7 +283,7 @@ func newFailureRecord(sub subject, f *failure) (key string, rec failureRecord) {
 		Attempt: e.Attempt, Attempts: e.Attempts, Time: e.Time.UTC(), RetryAt: e.RetryAt.UTC(),
 		Cause: text.OneLine(text.Of(e.Err), text.MaxError), ClockOff: f.clockOff,
 	}
-	if e.Stage.aboutHost() {
+	if isAboutHost(e.Stage) {
 		key, rec.KeyType = keys[len(keys)-1], ""
 	}
 	if problems := text.Problems(e.Err); len(problems) > 0 {
@@ -331,7 +332,7 @@ func (r failureRecord) cause() error {
 	e := &recordedError{text: text.OneLine(r.Cause, text.MaxError) + where}
 	if r.Problem != "" || r.Status != 0 {
 		e.cause = &acme.Error{StatusCode: r.Status, ProblemType: r.Problem, Detail: text.OneLine(r.Cause, text.MaxError)}
-	} else if r.Stage == StagePreflight {
+	} else if r.Stage == audit.StagePreflight {
 		e.cause = ErrUnreachable
 	}
 	return e

@@ -14,11 +14,12 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
 // newTestFailure is one of an attempt for sub that ended at a stage.
-func newTestFailure(sub subject, stage Stage, retryAt time.Time) *failure {
+func newTestFailure(sub subject, stage audit.Stage, retryAt time.Time) *failure {
 	return &failure{err: &IssuanceError{Host: sub.host(), Stage: stage, CA: sub.ca, Time: time.Now(), RetryAt: retryAt, Err: ErrBusy}}
 }
 
@@ -30,9 +31,9 @@ func TestFailuresTellWhatTheyDrop(t *testing.T) {
 	dropped := 0
 	for i := range 10 {
 		sub := hostSubject(fmt.Sprintf("h%d.example.com", i), keyType(i%2), "ca")
-		stage := StageOrder
+		stage := audit.StageOrder
 		if i%3 == 0 {
-			stage = StageChallenge
+			stage = audit.StageChallenge
 		}
 		key, ok := f.put(sub, newTestFailure(sub, stage, now.Add(time.Hour)), now)
 		if ok != (i >= 3) {
@@ -56,7 +57,7 @@ func TestFailuresTellWhatTheyDrop(t *testing.T) {
 // The key of the entry is that under which the record was written.
 func TestFailureKeyIsThatOfItsEntry(t *testing.T) {
 	for _, typ := range []keyType{keyECDSA, keyRSA} {
-		for _, stage := range stagesInOrder() {
+		for _, stage := range audit.Stages() {
 			f := newFailures()
 			sub := hostSubject("a.example.com", typ, "ca")
 			rec := newTestFailure(sub, stage, time.Now().Add(time.Hour))
@@ -91,7 +92,7 @@ func TestDroppedFailureLeavesTheCache(t *testing.T) {
 				for i := range 30 {
 					hosts = append(hosts, fmt.Sprintf("www.example%d.com", i))
 				}
-				m := &Manager{Prompt: AcceptTOS, Cache: entries, Hosts: MustAllowlist(hosts...), Audit: func(context.Context, Event) {},
+				m := &Manager{Prompt: AcceptTOS, Cache: entries, Hosts: MustAllowlist(hosts...), Audit: func(context.Context, audit.Event) {},
 					Client: &acme.Client{DirectoryURL: ca.URL, HTTPClient: ca.Client()}}
 				defer m.Close()
 				m.init()
@@ -134,12 +135,12 @@ func TestDroppedFailureLeavesTheEntryOfItsTwin(t *testing.T) {
 		h.failures.max = 2
 		later := time.Now().Add(time.Hour)
 		sub := hostSubject("a.example.com", keyECDSA, h.dir)
-		h.remember(sub, newTestFailure(sub, StageOrder, time.Now())) // holds nothing back: the one to drop
-		both := newTestFailure(sub, StageChallenge, later)
+		h.remember(sub, newTestFailure(sub, audit.StageOrder, time.Now())) // holds nothing back: the one to drop
+		both := newTestFailure(sub, audit.StageChallenge, later)
 		h.remember(sub, both)
 		h.saveFailure(t.Context(), sub, both)
 		other := hostSubject("b.example.com", keyECDSA, h.dir)
-		h.remember(other, newTestFailure(other, StageOrder, later))
+		h.remember(other, newTestFailure(other, audit.StageOrder, later))
 		synctest.Wait()
 		if _, err := w.cache.Get(t.Context(), "a.example.com+failure"); err != nil {
 			t.Errorf("the record of the failed validation: %v", err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -55,7 +56,7 @@ func (h *health) recall(ctx context.Context, sub subject, g grant) error {
 	saved.standing, saved.lastRead = g.standing, now
 	h.remember(sub, saved)
 	if now.Before(saved.err.RetryAt) {
-		h.audit.emit(Event{Kind: EventBackoffRestored, Host: sub.host(), KeyType: sub.keyType.String(), Attempt: saved.err.Attempt,
+		h.audit.emit(audit.Event{Kind: audit.BackoffRestored, Host: sub.host(), KeyType: sub.keyType.String(), Attempt: saved.err.Attempt,
 			Stage: saved.err.Stage, CA: h.dir, RetryAt: saved.err.RetryAt, Count: saved.err.Attempts, Err: saved.err})
 	}
 	return nil
@@ -76,7 +77,7 @@ func (h *health) savedFailure(ctx context.Context, sub subject) (*failure, error
 		}
 		var rec failureRecord
 		if err := json.Unmarshal(data, &rec); err != nil {
-			h.store.reports.report(key, Event{Kind: EventCacheEntryRejected, Host: sub.host(), Reason: key, Err: err})
+			h.store.reports.report(key, audit.Event{Kind: audit.CacheEntryRejected, Host: sub.host(), Reason: key, Err: err})
 			continue
 		}
 		if f := rec.failure(sub, h.machine, h.now()); f != nil && (found == nil || f.err.RetryAt.After(found.err.RetryAt)) {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/singleflight"
+
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // flight makes sure that at most one call runs for a key, and knows which run
@@ -40,8 +42,8 @@ type call[V any] struct {
 	group  *singleflight.Group     // that runs it
 
 	waiting atomic.Int32
-	stage   atomic.Pointer[Stage] // issuances only
-	reread  atomic.Int64          // when a visitor last had the cache read, in Unix nanoseconds
+	stage   atomic.Pointer[audit.Stage] // issuances only
+	reread  atomic.Int64                // when a visitor last had the cache read, in Unix nanoseconds
 }
 
 func newFlight[V any](t *tasks, budget *waiters) *flight[V] {
@@ -203,13 +205,13 @@ func isDone(done <-chan struct{}) bool {
 	}
 }
 
-func (c *call[V]) setStage(s Stage) { c.stage.Store(&s) }
+func (c *call[V]) setStage(s audit.Stage) { c.stage.Store(&s) }
 
-func (c *call[V]) getStage() Stage {
+func (c *call[V]) getStage() audit.Stage {
 	if s := c.stage.Load(); s != nil {
 		return *s
 	}
-	return StageQueue
+	return audit.StageQueue
 }
 
 // waiters bounds the handshakes that wait, over all calls; half of the bound

@@ -1,32 +1,12 @@
 package certmgr
 
-import "errors"
+import (
+	"errors"
 
-// A HandshakeResult says how a call of GetCertificate ended. The set is closed
-// and the strings are stable: they are labels of metrics.
-type HandshakeResult string
-
-// The results of handshakes.
-const (
-	ResultServed        HandshakeResult = "served"           // a valid certificate was returned
-	ResultChallenge     HandshakeResult = "challenge"        // a tls-alpn-01 challenge was answered
-	ResultNoServerName  HandshakeResult = "no_server_name"   // ErrNoServerName
-	ResultBadServerName HandshakeResult = "bad_server_name"  // ErrBadServerName
-	ResultNotAllowed    HandshakeResult = "host_not_allowed" // ErrHostNotAllowed, or HostPolicy's own refusal
-	ResultPolicyFailed  HandshakeResult = "policy_failed"    // HostPolicy could not decide
-	ResultNoChallenge   HandshakeResult = "no_challenge"     // a tls-alpn-01 handshake for which no challenge is live
-	ResultInFlight      HandshakeResult = "in_flight"        // ErrInFlight
-	ResultFailed        HandshakeResult = "issuance_failed"  // the issuance that it waited for failed
-	ResultBackoff       HandshakeResult = "backing_off"      // ErrBackoff: the host's own
-	ResultCAUnavailable HandshakeResult = "ca_unavailable"   // ErrCAUnavailable
-	ResultNoAccount     HandshakeResult = "no_account"       // ErrNoAccount
-	ResultCacheFailed   HandshakeResult = "cache_failed"     // ErrCache
-	ResultBusy          HandshakeResult = "busy"             // ErrBusy
-	ResultGone          HandshakeResult = "gone"             // the handshake's context ended while it waited
-	ResultClosed        HandshakeResult = "closed"           // ErrClosed
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// result is a HandshakeResult as an index.
+// result is a audit.Result as an index.
 type result uint8
 
 const (
@@ -44,49 +24,38 @@ const (
 	resNoAccount
 	resCacheFailed
 	resBusy
-	resGone
+	resClientLeft
 	resClosed
 
 	resultCount
 )
 
-// HandshakeResults returns every result, in a fixed order.
-func HandshakeResults() []HandshakeResult {
-	return []HandshakeResult{
-		resServed: ResultServed, resChallenge: ResultChallenge, resNoServerName: ResultNoServerName,
-		resBadServerName: ResultBadServerName, resNotAllowed: ResultNotAllowed, resPolicyFailed: ResultPolicyFailed,
-		resNoChallenge: ResultNoChallenge, resInFlight: ResultInFlight, resFailed: ResultFailed, resBackoff: ResultBackoff,
-		resCAUnavailable: ResultCAUnavailable, resNoAccount: ResultNoAccount, resCacheFailed: ResultCacheFailed,
-		resBusy: ResultBusy, resGone: ResultGone, resClosed: ResultClosed,
-	}
-}
-
 // decision says what was decided about a handshake with this result, and what
 // decided it: a field of the Manager, as a rule.
-func (r result) decision(set *settings) (Decision, string) {
+func (r result) decision(set *settings) (audit.Decision, string) {
 	switch r {
 	case resNoServerName, resBadServerName:
-		return Refused, "SNI"
+		return audit.Refused, "SNI"
 	case resNotAllowed:
-		return Refused, set.decider()
+		return audit.Refused, set.decider()
 	case resPolicyFailed:
-		return Undecided, "HostPolicy"
+		return audit.Undecided, "HostPolicy"
 	case resNoChallenge:
-		return Refused, "tls-alpn-01"
+		return audit.Refused, "tls-alpn-01"
 	case resInFlight:
-		return Refused, "InFlightWait"
+		return audit.Refused, "InFlightWait"
 	case resBackoff, resFailed:
-		return Refused, "Backoff"
+		return audit.Refused, "Backoff"
 	case resCAUnavailable, resNoAccount:
-		return Refused, "CA"
+		return audit.Refused, "CA"
 	case resCacheFailed:
-		return Refused, "Cache"
+		return audit.Refused, "Cache"
 	case resBusy:
-		return Refused, "MaxWaiting"
-	case resGone:
-		return Refused, "the visitor left"
+		return audit.Refused, "MaxWaiting"
+	case resClientLeft:
+		return audit.Refused, "the visitor left"
 	}
-	return Refused, "Close"
+	return audit.Refused, "Close"
 }
 
 // ofAllowedHost reports whether the handshake was for a host that is allowed.
@@ -138,7 +107,7 @@ func resultOf(err error) result {
 	case *IssuanceError:
 		return resFailed
 	case *gone:
-		return resGone
+		return resClientLeft
 	}
 	switch {
 	case errors.Is(err, ErrCacheMiss):

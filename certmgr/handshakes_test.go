@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // A flood of names that scanners make up is a count: one event a minute for each
@@ -19,23 +20,23 @@ import (
 func TestFloodOfNamesIsCoalesced(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("a.example.com")
-		before := len(w.events.of(EventRefused))
+		before := len(w.events.of(audit.HandshakesRefused))
 		const names = 100_000
 		for i := range names {
 			w.get(fmt.Sprintf("scan%d.example.net", i))
 		}
 		w.mustGet("a.example.com")
-		refused := w.events.of(EventRefused)[before:]
+		refused := w.events.of(audit.HandshakesRefused)[before:]
 		if len(refused) != 1 {
 			t.Fatalf("%d events for %d refusals at one moment", len(refused), names)
 		}
 		e := refused[0]
-		if e.Result != ResultNotAllowed || e.Decision != Refused || e.Rule != "Hosts" || e.Host != "scan0.example.net" || e.Count != 1 {
+		if e.Result != audit.ResultNotAllowed || e.Decision != audit.Refused || e.Rule != "Hosts" || e.Host != "scan0.example.net" || e.Count != 1 {
 			t.Errorf("the event is %v", e)
 		}
 		time.Sleep(refusedEvery)
 		w.get("one-more.example.net")
-		refused = w.events.of(EventRefused)[before:]
+		refused = w.events.of(audit.HandshakesRefused)[before:]
 		if len(refused) != 2 || refused[1].Count != names {
 			t.Errorf("after a minute: %v; want one event more, with %d", refused, names)
 		}
@@ -55,7 +56,7 @@ func TestCloseReportsTheLastRefusals(t *testing.T) {
 			w.get("nobody.example.net")
 		}
 		w.m.Close()
-		refused := w.events.of(EventRefused)
+		refused := w.events.of(audit.HandshakesRefused)
 		if len(refused) != 2 || refused[0].Count+refused[1].Count != 5 {
 			t.Errorf("events of 5 refusals: %v", refused)
 		}
@@ -66,33 +67,33 @@ func TestCloseReportsTheLastRefusals(t *testing.T) {
 // cause does not hide behind another.
 func TestHandshakeResults(t *testing.T) {
 	steps := []struct {
-		want HandshakeResult
+		want audit.Result
 		do   func(w *world)
 	}{
-		{ResultServed, func(w *world) { w.get("a.example.com") }},
-		{ResultNoServerName, func(w *world) { w.get("") }},
-		{ResultBadServerName, func(w *world) { w.get("single") }},
-		{ResultNotAllowed, func(w *world) { w.get("nobody.example.org") }},
-		{ResultNoChallenge, func(w *world) {
+		{audit.ResultServed, func(w *world) { w.get("a.example.com") }},
+		{audit.ResultNoServerName, func(w *world) { w.get("") }},
+		{audit.ResultBadServerName, func(w *world) { w.get("single") }},
+		{audit.ResultNotAllowed, func(w *world) { w.get("nobody.example.org") }},
+		{audit.ResultNoChallenge, func(w *world) {
 			w.m.GetCertificate(&tls.ClientHelloInfo{ServerName: "a.example.com", SupportedProtos: []string{"acme-tls/1"}})
 		}},
-		{ResultFailed, func(w *world) {
+		{audit.ResultFailed, func(w *world) {
 			w.ca.FailValidation("b.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "wrong machine"})
 			w.get("b.example.com")
 		}},
-		{ResultBackoff, func(w *world) { w.get("b.example.com") }},
-		{ResultCacheFailed, func(w *world) {
+		{audit.ResultBackoff, func(w *world) { w.get("b.example.com") }},
+		{audit.ResultCacheFailed, func(w *world) {
 			w.cache.get(func(context.Context, string) error { return errors.New("disk") })
 			w.get("c.example.com")
 			w.cache.get(nil)
 		}},
-		{ResultInFlight, func(w *world) {
+		{audit.ResultInFlight, func(w *world) {
 			w.m.HandshakeWait = -1
 			lift := w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})
 			w.get("d.example.com")
 			lift()
 		}},
-		{ResultClosed, func(w *world) { w.m.Close(); w.get("c.example.com") }},
+		{audit.ResultClosed, func(w *world) { w.m.Close(); w.get("c.example.com") }},
 	}
 	inBubble(t, func(t *testing.T, w *world) {
 		for _, step := range steps {
@@ -104,16 +105,16 @@ func TestHandshakeResults(t *testing.T) {
 				t.Errorf("%s was not counted", step.want)
 			}
 			for r, n := range after {
-				if r != step.want && n != before[r] && r != ResultChallenge {
+				if r != step.want && n != before[r] && r != audit.ResultChallenge {
 					t.Errorf("where %s should be counted, %s was", step.want, r)
 				}
 			}
 		}
-		if w.m.Metrics().Handshakes[ResultChallenge] == 0 {
+		if w.m.Metrics().Handshakes[audit.ResultChallenge] == 0 {
 			t.Error("answered challenges are not counted")
 		}
-		seen := make(map[HandshakeResult]bool)
-		for _, e := range w.events.of(EventRefused) {
+		seen := make(map[audit.Result]bool)
+		for _, e := range w.events.of(audit.HandshakesRefused) {
 			seen[e.Result] = true
 			if e.Decision == "" || e.Rule == "" || e.Count == 0 {
 				t.Errorf("an event without decision, rule or count: %v", e)
@@ -135,23 +136,23 @@ func TestEventsSayWhoAskedAndWhy(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.handshake(t.Context(), "www.example.org")
-		begun := w.events.of(EventIssuing)[0]
-		if begun.Decision != Allowed || begun.Rule != "Hosts: *.example.org" || begun.SNI != "www.example.org" || begun.RemoteAddr != "pipe" {
+		begun := w.events.of(audit.IssuanceStarted)[0]
+		if begun.Decision != audit.Allowed || begun.Rule != "Hosts: *.example.org" || begun.SNI != "www.example.org" || begun.RemoteAddr != "pipe" {
 			t.Errorf("the start: %v", begun)
 		}
-		issued := w.events.of(EventIssued)[0]
+		issued := w.events.of(audit.CertificateIssued)[0]
 		cert := w.mustGet("www.example.org")
 		if issued.Serial != serialOf(cert.Leaf) || !strings.HasPrefix(issued.OrderURL, w.ca.URL[:8]) || !issued.NotAfter.Equal(cert.Leaf.NotAfter) {
 			t.Errorf("the end: %v", issued)
 		}
 		w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "wrong machine"})
 		w.m.GetCertificate(&tls.ClientHelloInfo{ServerName: "A.example.com.", SupportedProtos: []string{"h2", "x\ny"}})
-		failed := w.events.of(EventIssueFailed)[0]
-		if failed.OrderURL == "" || failed.Stage != StageChallenge || failed.RetryAt.IsZero() || failed.problem() == "" {
+		failed := w.events.of(audit.IssuanceFailed)[0]
+		if failed.OrderURL == "" || failed.Stage != audit.StageChallenge || failed.RetryAt.IsZero() || !strings.Contains(failed.String(), ` problem="urn:ietf:params:acme:error:unauthorized"`) {
 			t.Errorf("the failure: %v", failed)
 		}
-		for _, e := range w.events.of(EventRefused) {
-			if e.Result == ResultFailed && (e.SNI != "A.example.com." || e.ALPN != `h2,x\ny`) {
+		for _, e := range w.events.of(audit.HandshakesRefused) {
+			if e.Result == audit.ResultFailed && (e.SNI != "A.example.com." || e.ALPN != `h2,x\ny`) {
 				t.Errorf("who was refused: %v", e)
 			}
 		}
@@ -180,7 +181,7 @@ func TestMetricsAreTheTruth(t *testing.T) {
 		w.get("c.example.com")
 		synctest.Wait()
 		v := w.m.Metrics()
-		if v.Issued != 1 || v.Failed[StageChallenge] != 1 || len(v.Failed) != len(stagesInOrder()) || v.TimeToCertificate.Count() != 1 {
+		if v.Issued != 1 || v.Failed[audit.StageChallenge] != 1 || len(v.Failed) != len(audit.Stages()) || v.TimeToCertificate.Count() != 1 {
 			t.Errorf("issuances: %+v", v)
 		}
 		if v.InFlight != 1 || v.BackingOff != 1 || v.Hosts[StateValid] != 1 || v.Hosts[StateBackoff] != 1 || v.Hosts[StateIssuing] != 1 {
@@ -189,7 +190,7 @@ func TestMetricsAreTheTruth(t *testing.T) {
 		if leaf := w.mustGet("a.example.com").Leaf; !v.SoonestExpiry.Equal(leaf.NotAfter) {
 			t.Errorf("soonest expiry %v, want %v", v.SoonestExpiry, leaf.NotAfter)
 		}
-		if v.Events[EventIssued] != 1 || v.Events[EventIssueFailed] != 1 || len(v.Events) != len(EventKinds()) {
+		if v.Events[audit.CertificateIssued] != 1 || v.Events[audit.IssuanceFailed] != 1 || len(v.Events) != len(audit.Kinds()) {
 			t.Errorf("events: %v", v.Events)
 		}
 		orders := uint64(0)
@@ -281,5 +282,24 @@ func TestCounterCountsEverything(t *testing.T) {
 	}
 	if c.load() != want.Load() {
 		t.Errorf("%d of %d", c.load(), want.Load())
+	}
+}
+
+// Results are counted by their index in the public list.
+func TestResultsAreCountedUnderTheirNames(t *testing.T) {
+	names := audit.Results()
+	if len(names) != int(resultCount) {
+		t.Fatalf("%d results, want %d", len(names), resultCount)
+	}
+	for r, want := range map[result]audit.Result{
+		resServed: audit.ResultServed, resChallenge: audit.ResultChallenge, resNoServerName: audit.ResultNoServerName,
+		resBadServerName: audit.ResultBadServerName, resNotAllowed: audit.ResultNotAllowed, resPolicyFailed: audit.ResultPolicyFailed,
+		resNoChallenge: audit.ResultNoChallenge, resInFlight: audit.ResultInFlight, resFailed: audit.ResultFailed,
+		resBackoff: audit.ResultBackoff, resCAUnavailable: audit.ResultCAUnavailable, resNoAccount: audit.ResultNoAccount,
+		resCacheFailed: audit.ResultCacheFailed, resBusy: audit.ResultBusy, resClientLeft: audit.ResultClientLeft, resClosed: audit.ResultClosed,
+	} {
+		if names[r] != want {
+			t.Errorf("result %d is called %q, want %q", r, names[r], want)
+		}
 	}
 }

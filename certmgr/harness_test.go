@@ -15,6 +15,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 	"github.com/nostall/nostall/internal/text"
 )
@@ -177,21 +178,21 @@ func (w *world) handshake(ctx context.Context, host string) (serverErr error) {
 // recorder is an audit hook that remembers.
 type recorder struct {
 	mu     sync.Mutex
-	events []Event
+	events []audit.Event
 }
 
-func (r *recorder) hook(_ context.Context, e Event) {
+func (r *recorder) hook(_ context.Context, e audit.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, e)
 }
 
 // of returns the events of a kind so far, oldest first.
-func (r *recorder) of(kind EventKind) []Event {
+func (r *recorder) of(kind audit.Kind) []audit.Event {
 	synctest.Wait()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var events []Event
+	var events []audit.Event
 	for _, e := range r.events {
 		if e.Kind == kind {
 			events = append(events, e)

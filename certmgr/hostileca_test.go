@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // No reply of a CA makes a loop, holds an attempt for longer than its bound,
@@ -24,40 +25,40 @@ func TestHostileRepliesAreBounded(t *testing.T) {
 		name  string
 		fault func(ca *acmetest.Server)
 		most  int // requests for the host in an hour, with a visitor a second
-		stage Stage
+		stage audit.Stage
 	}{
-		{"order invalid at once", func(ca *acmetest.Server) { ca.InvalidOrder("a.example.com") }, 5, StageOrder},
-		{"stuck processing", func(ca *acmetest.Server) { ca.StuckProcessing("a.example.com") }, 200, StageFinalize},
+		{"order invalid at once", func(ca *acmetest.Server) { ca.InvalidOrder("a.example.com") }, 5, audit.StageOrder},
+		{"stuck processing", func(ca *acmetest.Server) { ca.StuckProcessing("a.example.com") }, 200, audit.StageFinalize},
 		{"stuck processing, Retry-After in the past", func(ca *acmetest.Server) {
 			ca.StuckProcessing("a.example.com")
 			ca.RetryAfter(acmetest.Order, "Mon, 02 Jan 2006 15:04:05 GMT")
-		}, 200, StageFinalize},
+		}, 200, audit.StageFinalize},
 		{"stuck processing, Retry-After negative", func(ca *acmetest.Server) {
 			ca.StuckProcessing("a.example.com")
 			ca.RetryAfter(acmetest.Order, "-1")
-		}, 200, StageFinalize},
+		}, 200, audit.StageFinalize},
 		{"stuck processing, Retry-After absurd", func(ca *acmetest.Server) {
 			ca.StuckProcessing("a.example.com")
 			ca.RetryAfter(acmetest.Order, "86400000")
-		}, 200, StageFinalize},
-		{"newOrder stalls", func(ca *acmetest.Server) { ca.Stall(at(acmetest.NewOrder)) }, 5, StageOrder},
-		{"everything stalls", func(ca *acmetest.Server) { ca.Stall(host) }, 5, StageOrder},
-		{"connections drop", func(ca *acmetest.Server) { ca.Drop(host) }, 5, StageOrder},
-		{"garbage", func(ca *acmetest.Server) { ca.Garbage(at(acmetest.Authorization)) }, 20, StageAuthorization},
-		{"endless bodies", func(ca *acmetest.Server) { ca.EndlessBody(host) }, 5, StageOrder},
+		}, 200, audit.StageFinalize},
+		{"newOrder stalls", func(ca *acmetest.Server) { ca.Stall(at(acmetest.NewOrder)) }, 5, audit.StageOrder},
+		{"everything stalls", func(ca *acmetest.Server) { ca.Stall(host) }, 5, audit.StageOrder},
+		{"connections drop", func(ca *acmetest.Server) { ca.Drop(host) }, 5, audit.StageOrder},
+		{"garbage", func(ca *acmetest.Server) { ca.Garbage(at(acmetest.Authorization)) }, 20, audit.StageAuthorization},
+		{"endless bodies", func(ca *acmetest.Server) { ca.EndlessBody(host) }, 5, audit.StageOrder},
 		{"500", func(ca *acmetest.Server) {
 			ca.Status(host, http.StatusInternalServerError, nil, acmetest.Problem{Type: "serverInternal"})
-		}, 20, StageOrder},
+		}, 20, audit.StageOrder},
 		{"429 with an absurd Retry-After", func(ca *acmetest.Server) {
 			ca.Status(host, http.StatusTooManyRequests, http.Header{"Retry-After": {"999999999"}}, acmetest.Problem{Type: "rateLimited", Detail: "a.example.com"})
-		}, 1, StageOrder},
+		}, 1, audit.StageOrder},
 		{"429 with a Retry-After in the past", func(ca *acmetest.Server) {
 			ca.Status(host, http.StatusTooManyRequests, http.Header{"Retry-After": {"-5"}}, acmetest.Problem{Type: "rateLimited", Detail: "a.example.com"})
-		}, 4, StageOrder},
+		}, 4, audit.StageOrder},
 		{"foreign name", func(ca *acmetest.Server) {
 			ca.EditCertificate("a.example.com", func(c *x509.Certificate) { c.DNSNames = []string{"evil.example.com"}; c.Subject.CommonName = "" })
-		}, 30, StageFinalize},
-		{"foreign key", func(ca *acmetest.Server) { ca.WrongKey("a.example.com") }, 30, StageFinalize},
+		}, 30, audit.StageFinalize},
+		{"foreign key", func(ca *acmetest.Server) { ca.WrongKey("a.example.com") }, 30, audit.StageFinalize},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -186,7 +187,7 @@ func TestForgottenNextProtosIsSaid(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), `NextProtos hold "acme-tls/1"`) {
 			t.Errorf("%v does not say what to look at", err)
 		}
-		events := w.events.of(EventChallengeFailed)
+		events := w.events.of(audit.ChallengeFailed)
 		if len(events) != 1 || !strings.Contains(events[0].Reason, "NextProtos") {
 			t.Errorf("events: %v", events)
 		}
@@ -242,7 +243,7 @@ func TestWrongClock(t *testing.T) {
 				if off > 0 && !errors.Is(err, ErrClock) {
 					t.Errorf("got %v, want ErrClock", err)
 				}
-				if e := w.events.of(EventClockOff); len(e) != 1 {
+				if e := w.events.of(audit.ClockOff); len(e) != 1 {
 					t.Errorf("events: %v", e)
 				}
 				for range 10 {

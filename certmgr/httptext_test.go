@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // Who asks by http-01 is told a fixed text for each status, whatever went wrong. The
@@ -21,7 +23,7 @@ func TestStrangersLearnNothingByHTTP(t *testing.T) {
 		host   string
 		status int
 		text   string
-		kind   EventKind // of the event that tells the operator
+		kind   audit.Kind // of the event that tells the operator
 	}{
 		{"not a host name", func(*world) {}, "10.0.0.1", 403, "host not allowed", ""},
 		{"not on the list", func(*world) {}, "www.example.org", 403, "host not allowed", ""},
@@ -29,15 +31,15 @@ func TestStrangersLearnNothingByHTTP(t *testing.T) {
 			"www.example.org", 403, "host not allowed", ""},
 		{"a policy that cannot decide", func(w *world) {
 			w.m.HostPolicy = func(context.Context, string) error { return errors.Join(ErrPolicy, fails) }
-		}, "www.example.org", 403, "host not allowed", EventPolicyFailed},
+		}, "www.example.org", 403, "host not allowed", audit.PolicyFailed},
 		{"a policy that panics", func(w *world) { w.m.HostPolicy = func(context.Context, string) error { panic(fails) } },
-			"www.example.org", 403, "host not allowed", EventPolicyFailed},
+			"www.example.org", 403, "host not allowed", audit.PolicyFailed},
 		{"closed", func(w *world) { w.m.Close() }, "a.example.com", 403, "host not allowed", ""},
 		{"no such token", func(*world) {}, "a.example.com", 404, "no such http-01 challenge", ""},
 		{"a cache that fails", func(w *world) { w.cache.get(func(context.Context, string) error { return fails }) },
-			"a.example.com", 503, "http-01 challenges cannot be answered at the moment", EventCacheReadFailed},
+			"a.example.com", 503, "http-01 challenges cannot be answered at the moment", audit.CacheReadFailed},
 		{"a cache that panics", func(w *world) { w.cache.get(func(context.Context, string) error { panic(fails) }) },
-			"a.example.com", 503, "http-01 challenges cannot be answered at the moment", EventCacheReadFailed},
+			"a.example.com", 503, "http-01 challenges cannot be answered at the moment", audit.CacheReadFailed},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // Every callback may call the Manager, and none of them blocks another host
@@ -38,9 +39,9 @@ func TestCallbacksMayReenter(t *testing.T) {
 		}
 		w.cache.get(func(context.Context, string) error { use(); return nil })
 		w.cache.put(func(context.Context, string) error { use(); return nil })
-		m.Audit = func(ctx context.Context, e Event) {
+		m.Audit = func(ctx context.Context, e audit.Event) {
 			w.events.hook(ctx, e)
-			if e.Kind != EventHostListed && e.Kind != EventHostUnlisted { // use makes those
+			if e.Kind != audit.HostListed && e.Kind != audit.HostUnlisted { // use makes those
 				use()
 			}
 		}
@@ -73,7 +74,7 @@ func TestHungCallbacksOfOneHostHarmNoOther(t *testing.T) {
 	stuck["CA"] = func(w *world) func() { return w.ca.Stall(acmetest.Match{Host: "a.example.com"}) }
 	stuck["audit"] = func(w *world) func() {
 		release := make(chan struct{})
-		w.m.Audit = func(_ context.Context, e Event) { <-release }
+		w.m.Audit = func(_ context.Context, e audit.Event) { <-release }
 		return func() { close(release) }
 	}
 	for name, stick := range stuck {
@@ -211,14 +212,14 @@ func TestBreaker(t *testing.T) {
 				if d := w.ca.Count(acmetest.Any) - n; d != 0 {
 					t.Errorf("%d requests to a CA that is backed off", d)
 				}
-				if down := w.events.of(EventCADown); len(down) != 1 {
+				if down := w.events.of(audit.CAUnavailable); len(down) != 1 {
 					t.Errorf("%d events, want 1", len(down))
 				}
 				lift()
 				time.Sleep(66 * time.Second)
 				w.mustGet("b.example.com") // the probe
 				w.mustGet("a.example.com") // whose backoff it was not
-				if up := w.events.of(EventCAUp); len(up) != 1 {
+				if up := w.events.of(audit.CAAvailable); len(up) != 1 {
 					t.Errorf("%d events of the recovery, want 1", len(up))
 				}
 			})

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/text"
 )
@@ -81,7 +82,7 @@ func (is *issuer) issue(ctx context.Context, c *call[*certificate], req issueReq
 	}
 	a.types = is.orders.lastWorked.pick(a.host, last, is.settings.http01.Load())
 	a.began = is.now()
-	a.audit(req.asker.event(Event{Kind: EventIssuing, Decision: Allowed, Rule: req.grant.rule(a.host), Stage: StageOrder,
+	a.audit(req.asker.event(audit.Event{Kind: audit.IssuanceStarted, Decision: audit.Allowed, Rule: req.grant.rule(a.host), Stage: audit.StageOrder,
 		Reason: req.reason, ExplanationURL: req.explanation}))
 	out := is.orders.attempt(ctx, c, a, let)
 	release()
@@ -93,7 +94,7 @@ func (is *issuer) issue(ctx context.Context, c *call[*certificate], req issueReq
 // the CA could not cope with in a way that shows in no answer; but not where a rate
 // limit refused it, from which it would spare the order.
 func mayReplace(last *failure) bool {
-	return last == nil || last.err.Stage != StageOrder || acmeclient.IsRateLimited(last.err)
+	return last == nil || last.err.Stage != audit.StageOrder || acmeclient.IsRateLimited(last.err)
 }
 
 // conclude draws the consequences of an attempt: for the CA, the host, and
@@ -134,7 +135,7 @@ func (is *issuer) conclude(ctx context.Context, a *attempt, req issueRequest, ou
 // calls the certificate expired.
 func (is *issuer) holdBack(a *attempt, req issueRequest, out outcome) {
 	now := is.now()
-	e := &IssuanceError{Host: a.host, KeyType: a.sub.keyType.String(), Stage: StageFinalize, CA: is.dir, Attempt: a.id, Attempts: 1,
+	e := &IssuanceError{Host: a.host, KeyType: a.sub.keyType.String(), Stage: audit.StageFinalize, CA: is.dir, Attempt: a.id, Attempts: 1,
 		Time: now, RetryAt: agedUntil(out.cert, now), Err: clockError(a.host, out.cert, now)}
 	rec := &failure{err: e, machine: is.health.machine, standing: req.grant.standing, clockOff: true, since: now, lastRead: now}
 	is.health.remember(req.sub, rec)
@@ -152,8 +153,8 @@ type outcome struct {
 	cert  *certificate
 	data  []byte
 	acc   *account
-	stage Stage  // the last one
-	order string // its URL
+	stage audit.Stage // the last one
+	order string      // its URL
 	err   error
 }
 
@@ -161,7 +162,7 @@ type outcome struct {
 // whatever becomes of the cache.
 func (is *issuer) succeed(a *attempt, req issueRequest, out outcome) {
 	cert := out.cert
-	a.setStage(StageStore)
+	a.setStage(audit.StageStore)
 	known := is.health.failures.forget(req.sub)
 	if is.memory.issued(cert, req.grant, is.now()) {
 		is.keeper.issued(cert)
@@ -169,7 +170,7 @@ func (is *issuer) succeed(a *attempt, req issueRequest, out outcome) {
 	is.keeper.reached(a.host, req.grant)
 	if out.err == nil { // else it is told by fail: the certificate cannot be served
 		is.issuances.succeeded(time.Since(a.wanted))
-		a.audit(Event{Kind: EventIssued, Stage: StageStore, OrderURL: out.order, Serial: serialOf(cert.leaf), NotAfter: cert.notAfter,
+		a.audit(audit.Event{Kind: audit.CertificateIssued, Stage: audit.StageStore, OrderURL: out.order, Serial: serialOf(cert.leaf), NotAfter: cert.notAfter,
 			Reason: req.reason, Duration: is.now().Sub(a.began)})
 	}
 	is.store.putCertificate(cert, out.data, func() bool { return is.memory.current(cert.subject) == cert })
@@ -192,7 +193,7 @@ func (is *issuer) fail(a *attempt, req issueRequest, out outcome, last *failure,
 	now := is.now()
 	e := &IssuanceError{Host: a.host, KeyType: a.sub.keyType.String(), Stage: out.stage, CA: is.dir, Attempt: a.id, Attempts: 1, Time: now, Err: cause}
 	is.issuances.failedAt(e.Stage)
-	failed := Event{Kind: EventIssueFailed, Stage: e.Stage, OrderURL: out.order, Reason: req.reason, Duration: now.Sub(a.began), Err: e}
+	failed := audit.Event{Kind: audit.IssuanceFailed, Stage: e.Stage, OrderURL: out.order, Reason: req.reason, Duration: now.Sub(a.began), Err: e}
 	if c := out.cert; c != nil {
 		failed.Serial, failed.NotAfter = serialOf(c.leaf), c.notAfter
 	}

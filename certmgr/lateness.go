@@ -3,6 +3,8 @@ package certmgr
 import (
 	"fmt"
 	"time"
+
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // lateness is what was said about a certificate whose renewal fails: more as
@@ -40,10 +42,10 @@ func (r *renewals) reportLateness(cert *certificate, now time.Time) {
 	if cert == nil || !r.schedule.passMarks(cert, now) {
 		return
 	}
-	e := certEvent(EventRenewalLate, cert)
+	e := certEvent(audit.RenewalLate, cert)
 	e.Reason = fmt.Sprintf("its certificate ends in %v", cert.notAfter.Sub(now).Round(time.Minute))
 	if !cert.usable(now) {
-		e.Kind, e.Reason = EventExpired, ""
+		e.Kind, e.Reason = audit.CertificateExpired, ""
 	}
 	if rec := r.health.failures.last(cert.subject); rec != nil {
 		e.RetryAt, e.Err = rec.err.RetryAt, rec.err

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // listWatch follows the changes of the allowlist.
@@ -26,14 +28,14 @@ func (w *listWatch) hostsChanged(c change) {
 		return
 	}
 	if c.rejected != nil {
-		w.audit.emit(Event{Kind: EventAllowlistRejected, Rule: "Hosts", Reason: "the list stays as it is", Err: c.rejected})
+		w.audit.emit(audit.Event{Kind: audit.AllowlistRejected, Rule: "Hosts", Reason: "the list stays as it is", Err: c.rejected})
 		return
 	}
 	w.visits.changed(c, w.now())
-	w.reportEntries(Event{Kind: EventHostListed, Decision: Allowed, Rule: "Hosts", Reason: c.reason}, c.added)
-	w.reportEntries(Event{Kind: EventHostUnlisted, Decision: Refused, Rule: "Hosts", Reason: c.reason}, c.removed)
+	w.reportEntries(audit.Event{Kind: audit.HostListed, Decision: audit.Allowed, Rule: "Hosts", Reason: c.reason}, c.added)
+	w.reportEntries(audit.Event{Kind: audit.HostUnlisted, Decision: audit.Refused, Rule: "Hosts", Reason: c.reason}, c.removed)
 	if c.reloaded {
-		w.audit.emit(Event{Kind: EventAllowlistReloaded, Rule: "Hosts", Reason: c.reason, Count: c.count})
+		w.audit.emit(audit.Event{Kind: audit.AllowlistReloaded, Rule: "Hosts", Reason: c.reason, Count: c.count})
 	}
 	if w.failures.count.Load() > 0 && len(c.added)+len(c.again) > 0 {
 		named := collectNames(slices.Concat(c.added, c.again))
@@ -48,7 +50,7 @@ func (w *listWatch) hostsChanged(c change) {
 const maxEntryEvents = 100
 
 // reportEntries makes an event of each entry, or of all of them if they are many.
-func (w *listWatch) reportEntries(e Event, entries []string) {
+func (w *listWatch) reportEntries(e audit.Event, entries []string) {
 	if n := len(entries); n > maxEntryEvents {
 		e.Host, e.Count = entries[0], n
 		w.audit.emit(e)

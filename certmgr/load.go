@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // loader brings certificates from the Cache into memory. Visitors of a host
@@ -98,7 +100,7 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 	}
 	if err != nil {
 		if how == loud {
-			l.reports.report(sub.cacheKey(), Event{Kind: EventCacheEntryRejected, Host: sub.host(), KeyType: sub.keyType.String(),
+			l.reports.report(sub.cacheKey(), audit.Event{Kind: audit.CacheEntryRejected, Host: sub.host(), KeyType: sub.keyType.String(),
 				Reason: "the entry under \"" + sub.cacheKey() + "\" counts as missing", Err: err})
 		}
 		return nil, ErrCacheMiss
@@ -121,8 +123,8 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 		l.health.failures.forget(sub) // else the failure is that of its renewal
 	}
 	l.keeper.loaded(cert)
-	e := certEvent(EventLoaded, cert)
-	e.Decision, e.Rule = Allowed, g.rule(sub.host())
+	e := certEvent(audit.CertificateLoaded, cert)
+	e.Decision, e.Rule = audit.Allowed, g.rule(sub.host())
 	l.audit.emit(e)
 	return cert, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
@@ -98,7 +99,7 @@ type Manager struct {
 	// Audit gets an event for every change of state: one at a time, in order,
 	// in a goroutine of its own. If it is slow, events beyond 4,096 are
 	// dropped and counted. While it is nil failures go to slog.Default().
-	Audit func(context.Context, Event)
+	Audit func(context.Context, audit.Event)
 
 	// HandshakeWait is how long the handshake that begins an issuance waits
 	// for it. Default 10 s; negative: not at all. The issuance goes on.

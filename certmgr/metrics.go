@@ -2,6 +2,8 @@ package certmgr
 
 import (
 	"time"
+
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // Metrics is what a Manager has counted since it was made, and how it stands
@@ -10,13 +12,13 @@ import (
 type Metrics struct {
 	Time time.Time // when it was taken
 
-	Handshakes        map[HandshakeResult]uint64 // each result, those that did not occur included
-	Issued            uint64                     // certificates issued
-	Failed            map[Stage]uint64           // issuances that failed, by the stage where they did; each stage
-	TimeToCertificate Histogram                  // from the start of an issuance to its certificate; those that succeeded
-	CARequests        []RequestCount             // by endpoint and status, in that order
-	Events            map[EventKind]uint64       // events by their kind; each kind
-	EventsDropped     uint64                     // events lost because Manager.Audit is too slow
+	Handshakes        map[audit.Result]uint64 // each result, those that did not occur included
+	Issued            uint64                  // certificates issued
+	Failed            map[audit.Stage]uint64  // issuances that failed, by the stage where they did; each stage
+	TimeToCertificate Histogram               // from the start of an issuance to its certificate; those that succeeded
+	CARequests        []RequestCount          // by endpoint and status, in that order
+	Events            map[audit.Kind]uint64   // events by their kind; each kind
+	EventsDropped     uint64                  // events lost because Manager.Audit is too slow
 
 	Hosts         map[HostState]int // hosts and key types by their state; each state
 	InFlight      int               // issuances in flight: those that hold a slot and those that wait for one
@@ -66,7 +68,7 @@ func (m *Manager) Metrics() Metrics {
 	s := m.engine.report
 	now := s.now()
 	v := Metrics{Time: now, Handshakes: s.handshakes.all(), IssuingLimit: s.settings.maxIssuing, Waiting: s.waiters.waiting(),
-		WaitingLimit: s.settings.maxWaiting, Failed: make(map[Stage]uint64), Hosts: make(map[HostState]int)}
+		WaitingLimit: s.settings.maxWaiting, Failed: make(map[audit.Stage]uint64), Hosts: make(map[HostState]int)}
 	v.Events, v.EventsDropped = s.audit.totals()
 	s.issuer.issuances.read(&v)
 	for _, c := range s.issuer.orders.ca.Counts() {

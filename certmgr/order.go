@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
 )
 
@@ -30,11 +31,11 @@ type attempt struct {
 	trace    *acmeclient.Trace
 	kept     func() crypto.Signer // the key to use, or nil for a new one; asked as late as can be
 	solvers  func(typ string) solver
-	setStage func(Stage)
+	setStage func(audit.Stage)
 	now      func() time.Time
-	audit    func(Event)
+	audit    func(audit.Event)
 	extra    []pkix.Extension
-	stage    Stage
+	stage    audit.Stage
 	worked   string    // challenge type of the authorization, if one was needed
 	wanted   time.Time // when it was asked for, before any queue
 	began    time.Time // when it got its slot
@@ -52,7 +53,7 @@ type attempt struct {
 // attemptTimeout bounds an attempt, once it has its issuance slot.
 const attemptTimeout = 3 * time.Minute
 
-func (a *attempt) enter(s Stage) {
+func (a *attempt) enter(s audit.Stage) {
 	a.stage = s
 	a.setStage(s)
 }
@@ -89,7 +90,7 @@ func (a *attempt) certify(ctx context.Context) (crypto.Signer, [][]byte, error) 
 	if err != nil {
 		return nil, nil, a.diagnose(ctx, err)
 	}
-	a.enter(StageFinalize)
+	a.enter(audit.StageFinalize)
 	key := a.kept()
 	if key == nil {
 		if key, err = generateKey(a.sub.keyType); err != nil {
@@ -116,7 +117,7 @@ func (a *attempt) authorizedOrder(ctx context.Context) (*acme.Order, error) {
 	types := slices.Clone(a.types)
 	var causes []error
 	for {
-		a.enter(StageOrder)
+		a.enter(audit.StageOrder)
 		order, err := a.newOrder(ctx)
 		if err != nil {
 			return nil, errors.Join(append(causes, acmeclient.Cause(err))...)
@@ -168,7 +169,7 @@ func orderFailed(o *acme.Order) error {
 // the CA, or passed.
 func (a *attempt) authorize(ctx context.Context, order *acme.Order, types []string) (typ string, err error) {
 	for _, url := range order.AuthzURLs {
-		a.enter(StageAuthorization)
+		a.enter(audit.StageAuthorization)
 		a.pending = append(a.pending, url)
 		z, err := a.client.GetAuthorization(ctx, url)
 		if err != nil {
@@ -188,7 +189,7 @@ func (a *attempt) authorize(ctx context.Context, order *acme.Order, types []stri
 			return "", fmt.Errorf("the CA offers none of the challenge types %q; it offers %q%s", types, challengeTypes(z), http01Hint(types))
 		}
 		typ = chal.Type
-		a.enter(StageChallenge)
+		a.enter(audit.StageChallenge)
 		if failed, err := a.solve(ctx, chal, url); err != nil {
 			if !failed {
 				typ = ""
@@ -249,7 +250,7 @@ func (a *attempt) solve(ctx context.Context, chal *acme.Challenge, authzURL stri
 	a.settled(authzURL)
 	a.refuted = true
 	err = authorizationFailed(z, chal)
-	a.audit(Event{Kind: EventChallengeFailed, Stage: StageChallenge, Reason: chal.Type + ": " + p.sighting(chal.Type), Err: err})
+	a.audit(audit.Event{Kind: audit.ChallengeFailed, Stage: audit.StageChallenge, Reason: chal.Type + ": " + p.sighting(chal.Type), Err: err})
 	return true, fmt.Errorf("%w (%s)", err, p.sighting(chal.Type))
 }
 

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"sync/atomic"
 
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/text"
 )
@@ -34,7 +35,7 @@ func (o *orders) newAttempt(c *issueCall, req issueRequest) *attempt {
 		kept:    func() crypto.Signer { return o.keptKey(req.sub) },
 		solvers: o.challenges.solver, setStage: c.setStage, now: o.now, trace: new(acmeclient.Trace), wanted: c.since,
 	}
-	a.audit = func(e Event) {
+	a.audit = func(e audit.Event) {
 		e.Host, e.KeyType, e.Attempt, e.CA = a.host, a.sub.keyType.String(), a.id, o.dir
 		o.audit.emit(e)
 	}
@@ -93,7 +94,7 @@ func (o *orders) converse(ctx context.Context, a *attempt) outcome {
 }
 
 func (o *orders) converseOnce(ctx context.Context, a *attempt) outcome {
-	a.enter(StageAccount)
+	a.enter(audit.StageAccount)
 	acc, err := o.accounts.get(ctx)
 	if err != nil {
 		return outcome{err: err}
@@ -159,7 +160,7 @@ func (o *orders) keep(a *attempt, key crypto.Signer, chain [][]byte, leaf *x509.
 	}
 	err = clockError(a.host, cert, now)
 	o.clockOff.Store(true)
-	a.audit(Event{Kind: EventClockOff, Stage: StageFinalize, Serial: serialOf(leaf), NotAfter: cert.notAfter, Err: err})
+	a.audit(audit.Event{Kind: audit.ClockOff, Stage: audit.StageFinalize, Serial: serialOf(leaf), NotAfter: cert.notAfter, Err: err})
 	if !ahead {
 		err = nil // it can be served: clients go by their own clocks
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/acme/autocert"
+
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // HostPolicy decides whether a Manager may respond for a host: nil allows it.
@@ -80,7 +82,7 @@ func (p *policy) report(host string, err error) {
 	if errors.Is(err, ErrClosed) {
 		return
 	}
-	p.reports.report(host, Event{Kind: EventPolicyFailed, Host: host, Decision: Undecided, Rule: "HostPolicy",
+	p.reports.report(host, audit.Event{Kind: audit.PolicyFailed, Host: host, Decision: audit.Undecided, Rule: "HostPolicy",
 		Reason: "hosts with a certificate stay in service", Err: err})
 }
 

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // lateError is an error of the user's that says whether it is a timeout.
@@ -83,11 +85,11 @@ func TestUndecidedPolicyChangesNothing(t *testing.T) {
 					t.Errorf("a host without a certificate got %v, want the policy's own error", err)
 				}
 				w.wantOrders("b.example.com", 0)
-				e := w.events.of(EventPolicyFailed)
-				if len(e) == 0 || e[0].Decision != Undecided || e[0].Rule != "HostPolicy" || !errors.Is(e[0].Err, undecided) {
+				e := w.events.of(audit.PolicyFailed)
+				if len(e) == 0 || e[0].Decision != audit.Undecided || e[0].Rule != "HostPolicy" || !errors.Is(e[0].Err, undecided) {
 					t.Errorf("events: %.3v", e)
 				}
-				if len(w.events.of(EventHostDropped)) != 0 {
+				if len(w.events.of(audit.HostDropped)) != 0 {
 					t.Error("the host was dropped")
 				}
 
@@ -99,7 +101,7 @@ func TestUndecidedPolicyChangesNothing(t *testing.T) {
 				if _, err := w.get("a.example.com"); err != no {
 					t.Errorf("got %v after a refusal", err)
 				}
-				if e := w.events.of(EventHostDropped); len(e) != 1 || e[0].Rule != "HostPolicy" || e[0].Decision != Refused {
+				if e := w.events.of(audit.HostDropped); len(e) != 1 || e[0].Rule != "HostPolicy" || e[0].Decision != audit.Refused {
 					t.Errorf("events: %v", e)
 				}
 			})

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -20,12 +21,12 @@ const (
 	PreflightOff PreflightMode = iota
 
 	// PreflightReport checks before each order and goes on whatever it finds:
-	// EventUnreachable tells. After the CA has failed a challenge it checks again,
+	// audit.HostUnreachable tells. After the CA has failed a challenge it checks again,
 	// and the finding is joined to the *IssuanceError.
 	PreflightReport
 
 	// PreflightEnforce makes no order for a name that does not lead here: the
-	// issuance fails at StagePreflight with ErrUnreachable, and Backoff says when
+	// issuance fails at audit.StagePreflight with ErrUnreachable, and Backoff says when
 	// the next one is due. Where the check cannot tell (the name cannot be looked
 	// up, say) the issuance goes on. It is for servers that reach themselves by
 	// their public addresses: some networks do not let them.
@@ -84,7 +85,7 @@ func (a *attempt) precheck(ctx context.Context) error {
 		return nil
 	}
 	a.checked = true
-	a.enter(StagePreflight)
+	a.enter(audit.StagePreflight)
 	found := a.preflight.check(ctx, a)
 	if ctx.Err() != nil {
 		return errors.New("the preflight was cut short")
@@ -94,16 +95,16 @@ func (a *attempt) precheck(ctx context.Context) error {
 	if found.clean() {
 		return nil
 	}
-	e := Event{Kind: EventUnreachable, Stage: StagePreflight, Decision: Allowed,
+	e := audit.Event{Kind: audit.HostUnreachable, Stage: audit.StagePreflight, Decision: audit.Allowed,
 		Rule: "Preflight: " + a.preflight.settings.preflight.String(), Err: found}
 	switch {
 	case found.Undecided:
-		e.Decision = Undecided
+		e.Decision = audit.Undecided
 	case !found.Reachable && enforce:
-		e.Decision = Refused
+		e.Decision = audit.Refused
 	}
 	a.audit(e)
-	if e.Decision == Refused {
+	if e.Decision == audit.Refused {
 		return found
 	}
 	return nil

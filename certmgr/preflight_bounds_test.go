@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/text"
 )
@@ -73,8 +74,8 @@ func TestPreflightThatCannotTellHoldsNothingBack(t *testing.T) {
 				if d := time.Since(start); d < tt.takes || d > tt.takes+time.Second {
 					t.Errorf("took %v, want %v", d, tt.takes)
 				}
-				events := w.events.of(EventUnreachable)
-				if len(events) != 1 || events[0].Decision != Undecided || errors.Is(events[0].Err, ErrUnreachable) {
+				events := w.events.of(audit.HostUnreachable)
+				if len(events) != 1 || events[0].Decision != audit.Undecided || errors.Is(events[0].Err, ErrUnreachable) {
 					t.Fatalf("events: %v", events)
 				}
 				if text := events[0].Err.Error(); !strings.Contains(text, tt.want) || len(text) > maxPreflightText || strings.Contains(text, "goroutine") {
@@ -171,7 +172,7 @@ func TestPreflightOnceInAnAttempt(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		n := w.preflight(PreflightReport)
 		w.m.init()
-		a := &attempt{host: "a.example.com", preflight: w.m.engine.operator.issuer.orders.preflight, setStage: func(Stage) {}}
+		a := &attempt{host: "a.example.com", preflight: w.m.engine.operator.issuer.orders.preflight, setStage: func(audit.Stage) {}}
 		for range 2 {
 			if err := a.precheck(t.Context()); err != nil {
 				t.Error(err)
@@ -222,7 +223,7 @@ func TestPreflightFailureIsNotTheCAs(t *testing.T) {
 		if _, err := ca.Client(nil, "").Discover(ctx); err != nil || trace.Requests() == 0 {
 			t.Fatal(err)
 		}
-		if what := troubleOf(trace, StagePreflight, "a.example.com", &PreflightError{Host: "a.example.com"}); what != troubleNone {
+		if what := troubleOf(trace, audit.StagePreflight, "a.example.com", &PreflightError{Host: "a.example.com"}); what != troubleNone {
 			t.Errorf("got %v", what)
 		}
 	})

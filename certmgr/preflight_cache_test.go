@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // Another machine of the fleet cannot have an answer that the Cache did not take.
@@ -19,8 +20,8 @@ func TestPreflightDoesNotBlameTheNameForTheCache(t *testing.T) {
 				return err
 			})
 			w.mustGet("a.example.com")
-			events := w.events.of(EventUnreachable)
-			if len(events) != 1 || events[0].Decision != Undecided || !strings.Contains(events[0].Err.Error(), "the Cache did not take the answer") {
+			events := w.events.of(audit.HostUnreachable)
+			if len(events) != 1 || events[0].Decision != audit.Undecided || !strings.Contains(events[0].Err.Error(), "the Cache did not take the answer") {
 				t.Errorf("events: %v", events)
 			}
 		})
@@ -39,7 +40,7 @@ func TestPreflightDoesNotKeepTheAnswerOutOfTheCache(t *testing.T) {
 						return err
 					})
 					w.mustGet("a.example.com")
-					for _, e := range w.events.of(EventCacheWriteFailed) {
+					for _, e := range w.events.of(audit.CacheWriteFailed) {
 						if errors.Is(e.Err, ErrBusy) {
 							t.Errorf("%v, a write of %v, heeds %v: %v", mode, takes, heeds, e)
 						}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -137,7 +138,7 @@ func TestPreflightByHTTPSWithoutACertificate(t *testing.T) {
 		n.listen("192.0.2.1:80", serveHTTP(redirect("https://a.example.com/")))
 		w.mustGet("a.example.com")
 		const want = `port 80 of 192.0.2.1: redirects to https, where TLS fails with "internal error"; the rest leads here`
-		if e := w.events.of(EventUnreachable); len(e) != 1 || !strings.Contains(e[0].Err.Error(), want) {
+		if e := w.events.of(audit.HostUnreachable); len(e) != 1 || !strings.Contains(e[0].Err.Error(), want) {
 			t.Errorf("events: %v", e)
 		}
 		w.wantOrders("a.example.com", 1)

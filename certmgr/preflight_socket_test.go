@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
@@ -64,7 +65,7 @@ func (w *socketWorld) obtain(t *testing.T, leads bool) error {
 	m := &Manager{
 		Prompt: AcceptTOS, Cache: new(cache.Memory), Hosts: MustAllowlist("a.example.com"),
 		Client:    &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: w.ca.Client()},
-		Audit:     func(context.Context, Event) {},
+		Audit:     func(context.Context, audit.Event) {},
 		Preflight: PreflightEnforce, PreflightResolver: w, PreflightDial: w.dial,
 	}
 	defer m.Close()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -47,7 +48,7 @@ func TestPreflightPasses(t *testing.T) {
 			if d := time.Since(start); d > time.Second {
 				t.Errorf("took %v", d)
 			}
-			if e := w.events.of(EventUnreachable); len(e) != 0 {
+			if e := w.events.of(audit.HostUnreachable); len(e) != 0 {
 				t.Error(e)
 			}
 			if lookups, dials := n.used(); lookups != 1 || dials != 2 && !useHTTP || dials != 4 && useHTTP {
@@ -143,18 +144,18 @@ func TestPreflightEnforces(t *testing.T) {
 				}
 				checkPreflightText(t, err, tt)
 				var e *IssuanceError
-				if !errors.As(err, &e) || e.Stage != StagePreflight || !errors.Is(err, ErrUnreachable) || !e.RetryAt.After(time.Now()) {
+				if !errors.As(err, &e) || e.Stage != audit.StagePreflight || !errors.Is(err, ErrUnreachable) || !e.RetryAt.After(time.Now()) {
 					t.Fatalf("got %v", err)
 				}
 				if strings.Contains(err.Error(), w.ca.URL) {
 					t.Errorf("%v\nnames the CA, which was not asked", err)
 				}
-				events := w.events.of(EventUnreachable)
-				if len(events) != 1 || events[0].Decision != Refused || events[0].Rule != "Preflight: enforce" || events[0].Attempt != e.Attempt {
+				events := w.events.of(audit.HostUnreachable)
+				if len(events) != 1 || events[0].Decision != audit.Refused || events[0].Rule != "Preflight: enforce" || events[0].Attempt != e.Attempt {
 					t.Errorf("events: %v", events)
 				}
 				w.wantOrders("a.example.com", 0)
-				if len(w.events.of(EventCADown)) != 0 {
+				if len(w.events.of(audit.CAUnavailable)) != 0 {
 					t.Error("the CA was held to be out of service")
 				}
 				w.wantErr("a.example.com", ErrBackoff)
@@ -175,8 +176,8 @@ func TestPreflightReports(t *testing.T) {
 				tt.set(t, w, w.preflight(PreflightReport))
 				w.mustGet("a.example.com")
 				w.wantOrders("a.example.com", 1)
-				events := w.events.of(EventUnreachable)
-				if len(events) != 1 || events[0].Decision != Allowed || events[0].Rule != "Preflight: report" || events[0].Host != "a.example.com" {
+				events := w.events.of(audit.HostUnreachable)
+				if len(events) != 1 || events[0].Decision != audit.Allowed || events[0].Rule != "Preflight: report" || events[0].Host != "a.example.com" {
 					t.Fatalf("events: %v", events)
 				}
 				if !errors.Is(events[0].Err, ErrUnreachable) {
@@ -209,8 +210,8 @@ func TestPreflightTellsOfAddressesThatLeadElsewhere(t *testing.T) {
 		n := w.preflight(PreflightEnforce)
 		n.name("a.example.com", "2001:db8::7", "192.0.2.1")
 		w.mustGet("a.example.com")
-		events := w.events.of(EventUnreachable)
-		if len(events) != 1 || events[0].Decision != Allowed || errors.Is(events[0].Err, ErrUnreachable) {
+		events := w.events.of(audit.HostUnreachable)
+		if len(events) != 1 || events[0].Decision != audit.Allowed || errors.Is(events[0].Err, ErrUnreachable) {
 			t.Fatalf("events: %v", events)
 		}
 		const want = "a.example.com leads to 2001:db8::7, 192.0.2.1: port 443 of 2001:db8::7: connection refused; the rest leads here"
@@ -233,7 +234,7 @@ func TestPreflightIgnoresAddressesWithoutARoute(t *testing.T) {
 			return dial(ctx, network, address)
 		}
 		w.mustGet("a.example.com")
-		if e := w.events.of(EventUnreachable); len(e) != 0 {
+		if e := w.events.of(audit.HostUnreachable); len(e) != 0 {
 			t.Error(e)
 		}
 	})
@@ -259,7 +260,7 @@ func TestPreflightChoosesTheChallenge(t *testing.T) {
 			}
 			w.mustGet("a.example.com")
 			w.wantOrders("a.example.com", 1)
-			if e := w.events.of(EventChallengeFailed); len(e) != 0 {
+			if e := w.events.of(audit.ChallengeFailed); len(e) != 0 {
 				t.Error(e)
 			}
 		})
@@ -321,7 +322,7 @@ func TestFailedChallengeIsDiagnosed(t *testing.T) {
 				tt.set(w, n)
 				_, err := w.get("a.example.com")
 				var e *IssuanceError
-				if !errors.As(err, &e) || e.Stage != StageChallenge || len(text.Problems(err)) == 0 {
+				if !errors.As(err, &e) || e.Stage != audit.StageChallenge || len(text.Problems(err)) == 0 {
 					t.Fatalf("got %v", err)
 				}
 				if !strings.Contains(err.Error(), tt.want) || errors.Is(err, ErrUnreachable) != tt.is {

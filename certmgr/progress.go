@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // progress tells how far each Start is that is under way.
@@ -117,5 +119,5 @@ func (p *progress) report(sp *startProgress) {
 
 // tell emits the event. p.mu is held; emit does not block.
 func (p *progress) tell(sp *startProgress) {
-	p.audit.emit(Event{Kind: EventStart, Count: sp.total - len(sp.missing), Total: sp.total})
+	p.audit.emit(audit.Event{Kind: audit.StartProgress, Count: sp.total - len(sp.missing), Total: sp.total})
 }

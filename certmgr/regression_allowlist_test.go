@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // A call that is canceled before its goroutine has begun is not mixed up with the
@@ -57,7 +58,7 @@ func TestHostThatComesBackWhileThePolicyIsAskedStays(t *testing.T) {
 		if err := <-outcome; err != nil {
 			t.Errorf("the issuance of a host that is on the list: %v", err)
 		}
-		if dropped := w.events.of(EventHostDropped); len(dropped) != 0 {
+		if dropped := w.events.of(audit.HostDropped); len(dropped) != 0 {
 			t.Errorf("dropped although on the list: %v", dropped)
 		}
 		if len(w.m.engine.report.memory.certificates("a.example.com")) == 0 {
@@ -90,7 +91,7 @@ func TestHostThatComesBackAtTheEndOfItsIssuanceIsRenewed(t *testing.T) {
 		w.get(host)
 		<-done
 		synctest.Wait()
-		if dropped := w.events.of(EventHostDropped); len(dropped) != 0 {
+		if dropped := w.events.of(audit.HostDropped); len(dropped) != 0 {
 			t.Errorf("dropped although on the list: %v", dropped)
 		}
 		time.Sleep(89 * day)
@@ -129,19 +130,19 @@ func TestEachIssuanceHasOneOutcome(t *testing.T) {
 		w.m.clock = func() time.Time { return time.Now().Add(365 * day) }
 		w.get("a.example.com")
 		var got []string
-		w.events.of(EventIssuing)
+		w.events.of(audit.IssuanceStarted)
 		w.events.mu.Lock()
 		defer w.events.mu.Unlock()
 		for _, e := range w.events.events {
 			switch e.Kind {
-			case EventIssuing, EventIssued, EventIssueFailed, EventIssueCanceled:
+			case audit.IssuanceStarted, audit.CertificateIssued, audit.IssuanceFailed, audit.IssuanceCanceled:
 				got = append(got, string(e.Kind))
 			}
 		}
 		if len(got) != 2 {
 			t.Errorf("%q, want one outcome", got)
 		}
-		if v := w.m.Metrics(); v.Issued+v.Failed[StageFinalize] != 1 {
+		if v := w.m.Metrics(); v.Issued+v.Failed[audit.StageFinalize] != 1 {
 			t.Errorf("%d issued and %v failed", v.Issued, v.Failed)
 		}
 	})
@@ -163,7 +164,7 @@ func TestRefusalsOfThoseWhoWaitedAreOneEvent(t *testing.T) {
 		for range visitors {
 			<-done
 		}
-		if refused := w.events.of(EventRefused); len(refused) != 1 {
+		if refused := w.events.of(audit.HandshakesRefused); len(refused) != 1 {
 			t.Errorf("%d events", len(refused))
 		}
 	})
@@ -176,7 +177,7 @@ func TestVisitorWhoLeavesIsNotThePolicysFailure(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second/10)
 		defer cancel()
 		w.handshake(ctx, "www.example.org")
-		if e := w.events.of(EventPolicyFailed); len(e) != 0 {
+		if e := w.events.of(audit.PolicyFailed); len(e) != 0 {
 			t.Error(e)
 		}
 	})
@@ -247,7 +248,7 @@ func TestVisitsAreWrittenAgain(t *testing.T) {
 				if got, _ := w.cache.Cache.Get(t.Context(), visitsKey); !bytes.Equal(got, want) {
 					t.Errorf("the Cache has %s, want %s", got, want)
 				}
-				if n := len(w.events.of(EventCacheEntryRejected)); n > 1 {
+				if n := len(w.events.of(audit.CacheEntryRejected)); n > 1 {
 					t.Errorf("%d events", n)
 				}
 			})

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // ECDSA and RSA visitors at once: one failed validation should hold both back.
@@ -19,7 +20,7 @@ func TestFailedValidationHoldsBothKeyTypesBack(t *testing.T) {
 		w.get("a.example.com")
 		w.m.GetCertificate(&tls.ClientHelloInfo{ServerName: "a.example.com", SignatureSchemes: []tls.SignatureScheme{tls.PSSWithSHA256}})
 		time.Sleep(30 * time.Second)
-		if n := len(w.events.of(EventChallengeFailed)); n > 2 {
+		if n := len(w.events.of(audit.ChallengeFailed)); n > 2 {
 			t.Errorf("%d failed validations within seconds, %d orders (LE allows 5 an hour)", n, w.orders("a.example.com"))
 		}
 	})

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/crypto/acme/autocert"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // strangers in flight keep established open hosts from renewal until they expire.
@@ -145,8 +146,8 @@ func TestQueueTimeoutIsReported(t *testing.T) {
 		}
 		time.Sleep(10 * time.Minute)
 		lost := 0
-		started := w.events.of(EventIssuing)
-		failed := w.events.of(EventIssueFailed)
+		started := w.events.of(audit.IssuanceStarted)
+		failed := w.events.of(audit.IssuanceFailed)
 		lost = 30 - len(started)
 		if lost > 0 && len(failed) == 0 {
 			t.Errorf("%d of 30 issuances were given up without an event", lost)
@@ -185,7 +186,7 @@ func TestRestoredBackoffIsReported(t *testing.T) {
 		w.wantErr("a.example.com", ErrBackoff)
 		synctest.Wait()
 		for _, e := range w.events.events[n:] {
-			if e.Kind != EventRefused && e.Kind != EventClosed {
+			if e.Kind != audit.HandshakesRefused && e.Kind != audit.ManagerClosed {
 				return
 			}
 		}

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 type manyAuthz struct{ rt http.RoundTripper }
@@ -55,8 +56,8 @@ func TestOrderWithManyAuthorizationsIsRefused(t *testing.T) {
 		c.Transport = manyAuthz{c.Transport}
 		w.m.Client = &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: &c}
 		_, err := w.get("a.example.com")
-		if issue, ok := errors.AsType[*IssuanceError](err); !ok || issue.Stage != StageOrder {
-			t.Errorf("got %v, want an *IssuanceError at stage %q", err, StageOrder)
+		if issue, ok := errors.AsType[*IssuanceError](err); !ok || issue.Stage != audit.StageOrder {
+			t.Errorf("got %v, want an *IssuanceError at stage %q", err, audit.StageOrder)
 		}
 		if n := w.ca.Count(acmetest.Authorization); n != 0 {
 			t.Errorf("%d requests for authorizations", n)
@@ -71,7 +72,7 @@ func TestClockNearlyALifetimeAhead(t *testing.T) {
 		w.get("a.example.com")
 		time.Sleep(7 * day)
 		if n := w.orders("a.example.com"); n > 5 {
-			t.Errorf("%d orders in 7 days (the CA allows 5), %d clock_off events", n, len(w.events.of(EventClockOff)))
+			t.Errorf("%d orders in 7 days (the CA allows 5), %d clock_off events", n, len(w.events.of(audit.ClockOff)))
 		}
 	})
 }
@@ -104,7 +105,7 @@ func TestHungAccountKeyIsReported(t *testing.T) {
 			w.get("a.example.com")
 			time.Sleep(time.Minute)
 		}
-		failed := w.events.of(EventIssueFailed)
+		failed := w.events.of(audit.IssuanceFailed)
 		_, err := w.get("a.example.com")
 		t.Logf("%d issue_failed in 24 h; now: %v", len(failed), err)
 		close(k.ch)
@@ -150,7 +151,7 @@ func TestStartLoadsBeforeItIssues(t *testing.T) {
 		w.ca.StuckProcessing("*.example.com")
 		start := time.Now()
 		w.m.Start(t.Context())
-		for len(w.events.of(EventLoaded)) == 0 && time.Since(start) < time.Hour {
+		for len(w.events.of(audit.CertificateLoaded)) == 0 && time.Since(start) < time.Hour {
 			time.Sleep(time.Second)
 			synctest.Wait()
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // A CA that backdates its certificates by some hours, and sends windows of the past, is ordered from every few
@@ -54,7 +55,7 @@ func TestExplanationURLIsBounded(t *testing.T) {
 		w.ca.SetRenewalWindow(cert.Leaf, acmetest.RenewalWindow{Start: time.Now().Add(day), End: time.Now().Add(2 * day),
 			ExplanationURL: "javascript:alert(1)\n" + strings.Repeat("x", 900_000)})
 		time.Sleep(day)
-		for _, e := range w.events.of(EventRenewalMoved) {
+		for _, e := range w.events.of(audit.RenewalWindowMoved) {
 			if len(e.ExplanationURL) > 4096 || strings.Contains(e.ExplanationURL, "\n") {
 				t.Errorf("an event has an explanation of %d bytes: %.40q", len(e.ExplanationURL), e.ExplanationURL)
 			}
@@ -147,7 +148,7 @@ func TestStartEndsWhenAFailingHostIsRemoved(t *testing.T) {
 		time.Sleep(10 * day)
 		w.m.Hosts.Remove("d.example.com")
 		time.Sleep(10 * day)
-		progress := w.events.of(EventStart)
+		progress := w.events.of(audit.StartProgress)
 		if last := progress[len(progress)-1]; last.Count != last.Total {
 			t.Errorf("the last event of progress is %v", last)
 		}
@@ -167,7 +168,7 @@ func TestRenewalWithoutReplacesIfTheCABreaks(t *testing.T) {
 				})
 				first := w.mustGet("a.example.com")
 				w.renewedAt("a.example.com", first, 90*day)
-				if failed := w.events.of(EventIssueFailed); len(failed) != 0 || w.m.Snapshot().CAFailure != nil {
+				if failed := w.events.of(audit.IssuanceFailed); len(failed) != 0 || w.m.Snapshot().CAFailure != nil {
 					t.Errorf("the renewal failed at first: %v", failed)
 				}
 				begin := time.Now()
@@ -195,8 +196,8 @@ func TestOrderAfterARateLimitStillReplaces(t *testing.T) {
 		w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Count: 1}, http.StatusTooManyRequests,
 			http.Header{"Retry-After": {"7200"}}, acmetest.Problem{Type: "rateLimited"})
 		w.renewedAt("a.example.com", first, 90*day)
-		if o := w.ca.Orders()[1]; o.Replaces != acmetest.CertID(first.Leaf) || len(w.events.of(EventIssueFailed)) != 1 {
-			t.Errorf("the order replaces %q after %v", o.Replaces, w.events.of(EventIssueFailed))
+		if o := w.ca.Orders()[1]; o.Replaces != acmetest.CertID(first.Leaf) || len(w.events.of(audit.IssuanceFailed)) != 1 {
+			t.Errorf("the order replaces %q after %v", o.Replaces, w.events.of(audit.IssuanceFailed))
 		}
 	})
 }
@@ -209,7 +210,7 @@ func TestNextAttemptWithoutReplacesIfTheCAIsSilent(t *testing.T) {
 		})
 		first := w.mustGet("a.example.com")
 		w.renewedAt("a.example.com", first, 90*day)
-		if failed := w.events.of(EventIssueFailed); len(failed) != 1 {
+		if failed := w.events.of(audit.IssuanceFailed); len(failed) != 1 {
 			t.Errorf("%d attempts failed, want 1: %v", len(failed), failed)
 		}
 	})
@@ -274,7 +275,7 @@ func TestLateEventSaysWhy(t *testing.T) {
 		cert := w.mustGet("a.example.com")
 		w.cache.get(func(context.Context, string) error { return errors.New("disk on fire") })
 		time.Sleep(time.Until(cert.Leaf.NotAfter))
-		for _, e := range w.events.of(EventRenewalLate) {
+		for _, e := range w.events.of(audit.RenewalLate) {
 			if e.Err == nil || e.RetryAt.IsZero() {
 				t.Errorf("no reason: %v", e)
 			}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // one host whose own 429 (Retry-After 24 h) makes it the probe closes the CA for everybody.
@@ -199,7 +200,7 @@ func TestCloseIsNoOutageOfTheCA(t *testing.T) {
 		w.get("a.example.com")
 		time.Sleep(time.Second)
 		w.m.Close()
-		if e := w.events.of(EventCADown); len(e) != 0 {
+		if e := w.events.of(audit.CAUnavailable); len(e) != 0 {
 			t.Errorf("%v", e)
 		}
 	})
@@ -332,7 +333,7 @@ func TestFailingCacheFloodsNoLog(t *testing.T) {
 		for range 1000 {
 			w.get("a.example.com")
 		}
-		if n := len(w.events.of(EventCacheReadFailed)); n > 10 {
+		if n := len(w.events.of(audit.CacheReadFailed)); n > 10 {
 			t.Errorf("%d events, %d reads for 1000 handshakes in an instant", n, len(w.cache.reads()))
 		}
 	})
@@ -347,7 +348,7 @@ func TestDamagedAccountKeyIsNotTheCAsFault(t *testing.T) {
 		if errors.Is(err, ErrCAUnavailable) {
 			t.Error(err)
 		}
-		if e := w.events.of(EventCADown); len(e) > 0 {
+		if e := w.events.of(audit.CAUnavailable); len(e) > 0 {
 			t.Error(e)
 		}
 	})

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 const day = 24 * time.Hour
@@ -58,7 +59,7 @@ func TestValidCertificateIsServedThroughAnOutage(t *testing.T) {
 			time.Sleep(6 * time.Hour)
 			w.mustGet("a.example.com")
 		}
-		if n := len(w.events.of(EventIssueFailed)); n == 0 {
+		if n := len(w.events.of(audit.IssuanceFailed)); n == 0 {
 			t.Error("failing renewals were not reported")
 		}
 		time.Sleep(2 * day)
@@ -66,7 +67,7 @@ func TestValidCertificateIsServedThroughAnOutage(t *testing.T) {
 		if !errors.Is(err, ErrCAUnavailable) {
 			t.Errorf("%v does not say that it is the CA's outage", err)
 		}
-		expired := w.events.of(EventExpired)
+		expired := w.events.of(audit.CertificateExpired)
 		if len(expired) != 1 || !expired[0].NotAfter.Equal(cert.Leaf.NotAfter) || expired[0].Time.Sub(cert.Leaf.NotAfter) > time.Second {
 			t.Errorf("the expiry was not reported once, when it came: %v", expired)
 		}
@@ -176,7 +177,7 @@ func TestRenewalAsksThePolicyAgain(t *testing.T) {
 		if reads := w.cache.reads(); len(reads) != 0 {
 			t.Errorf("cache reads for a host that is refused: %q", reads)
 		}
-		if n := len(w.events.of(EventHostDropped)); n != 1 {
+		if n := len(w.events.of(audit.HostDropped)); n != 1 {
 			t.Errorf("%d events of the drop, want 1", n)
 		}
 	})

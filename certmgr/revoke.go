@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
 )
 
@@ -119,7 +120,7 @@ func (s *operator) revokeOne(ctx context.Context, cert *certificate, reason acme
 		more = append(more, other)
 	}
 	if news {
-		e := certEvent(EventRevoked, cert)
+		e := certEvent(audit.CertificateRevoked, cert)
 		e.Reason = fmt.Sprintf("%s, signed by %s", reasonName(reason), by)
 		s.audit.emit(e)
 	}
@@ -264,7 +265,7 @@ func (s *operator) deleteLater(cert *certificate) {
 				return
 			}
 			if s.deleteRevoked(ctx, cert) == nil {
-				s.audit.emit(Event{Kind: EventCacheWritten, Host: cert.subject.host(), KeyType: cert.subject.keyType.String()})
+				s.audit.emit(audit.Event{Kind: audit.CacheWriteRecovered, Host: cert.subject.host(), KeyType: cert.subject.keyType.String()})
 				return
 			}
 		}

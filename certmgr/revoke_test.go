@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 var rsaHello = &tls.ClientHelloInfo{ServerName: "a.example.com", SignatureSchemes: []tls.SignatureScheme{tls.PSSWithSHA256}}
@@ -61,7 +62,7 @@ func (w *world) wantRevoked(certs ...*tls.Certificate) {
 	if len(revoked) != len(certs) {
 		w.t.Fatalf("the CA revoked %d certificates, want %d", len(revoked), len(certs))
 	}
-	events := w.events.of(EventRevoked)
+	events := w.events.of(audit.CertificateRevoked)
 	if len(events) != len(certs) {
 		w.t.Fatalf("%d events of %d revocations: %v", len(events), len(certs), events)
 	}
@@ -83,7 +84,7 @@ func TestRevokedCertificateIsReplacedAtOnce(t *testing.T) {
 				b := w.mustGet("b.example.com")
 				w.mustRevoke("A.Example.com.", reason)
 				w.wantRevoked(old)
-				if e := w.events.of(EventRevoked)[0]; !strings.Contains(e.Reason, reasonName(reason)) || !strings.Contains(e.Reason, byAccount) {
+				if e := w.events.of(audit.CertificateRevoked)[0]; !strings.Contains(e.Reason, reasonName(reason)) || !strings.Contains(e.Reason, byAccount) {
 					t.Errorf("the event does not tell the reason and who signed: %v", e)
 				}
 				time.Sleep(2 * time.Second)

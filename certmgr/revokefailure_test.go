@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -101,7 +102,7 @@ func TestFailedDeleteIsReportedAndTriedAgain(t *testing.T) {
 		if _, err := c.Get(t.Context(), "a.example.com"); !errors.Is(err, ErrCacheMiss) {
 			t.Errorf("the delete was not tried again: %v", err)
 		}
-		if n := len(w.events.of(EventCacheWritten)); n != 1 {
+		if n := len(w.events.of(audit.CacheWriteRecovered)); n != 1 {
 			t.Errorf("%d events of the recovery, want 1", n)
 		}
 	})
@@ -147,7 +148,7 @@ func TestRevocationSignedByTheCertificatesKey(t *testing.T) {
 				tt.spoil(w)
 				w.mustRevoke("a.example.com", acme.CRLReasonCessationOfOperation)
 				w.wantRevoked(old)
-				if e := w.events.of(EventRevoked)[0]; !strings.Contains(e.Reason, byOwnKey) {
+				if e := w.events.of(audit.CertificateRevoked)[0]; !strings.Contains(e.Reason, byOwnKey) {
 					t.Errorf("the event does not say who signed: %v", e)
 				}
 			})
@@ -212,7 +213,7 @@ func TestFailedRevocationKeepsTheCertificate(t *testing.T) {
 				if d := time.Since(start); d > tt.within {
 					t.Errorf("it took %v, want %v at most", d, tt.within)
 				}
-				if !w.mustGet("a.example.com").Leaf.Equal(old.Leaf) || len(w.events.of(EventRevoked)) != 0 {
+				if !w.mustGet("a.example.com").Leaf.Equal(old.Leaf) || len(w.events.of(audit.CertificateRevoked)) != 0 {
 					t.Error("the certificate is not served any more")
 				}
 			})

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // runbook returns docs/runbook.md and its headings as GitHub links to them.
@@ -73,9 +75,9 @@ func TestRunbookHasASectionForEachError(t *testing.T) {
 
 func TestRunbookHasEachKindOfEvent(t *testing.T) {
 	text, anchors := runbook(t)
-	for _, kind := range EventKinds() {
+	for _, kind := range audit.Kinds() {
 		switch name := string(kind); {
-		case !(Event{Kind: kind}).Failure():
+		case !(audit.Event{Kind: kind}).IsFailure():
 			if !strings.Contains(text, "`"+name+"`") {
 				t.Errorf("%s is not in docs/runbook.md", name)
 			}

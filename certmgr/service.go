@@ -1,5 +1,7 @@
 package certmgr
 
+import "github.com/nostall/nostall/certmgr/audit"
+
 // service keeps the books of the hosts that are in service, for those who issue
 // and load certificates: it is their keeper.
 type service struct {
@@ -37,6 +39,6 @@ func (s *service) drop(host string, why error) {
 	s.progress.have(host)
 	s.visits.forget(host)
 	if s.memory.drop(host) {
-		s.audit.emit(Event{Kind: EventHostDropped, Host: host, Decision: Refused, Rule: s.settings.decider(), Reason: "no longer allowed", Err: why})
+		s.audit.emit(audit.Event{Kind: audit.HostDropped, Host: host, Decision: audit.Refused, Rule: s.settings.decider(), Reason: "no longer allowed", Err: why})
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // A HostState says how a host stands with one of its key types.
@@ -31,10 +33,10 @@ type HostStatus struct {
 	StateSince     time.Time // since when it has its State, as far as this Manager knows
 	ExplanationURL string    // the CA's page about why it wants a certificate renewed, or empty
 
-	Issuing bool      // an issuance is in flight, for renewal too
-	Since   time.Time // since when
-	Stage   Stage     // how far it is
-	Waiting int       // handshakes that wait for it
+	Issuing bool        // an issuance is in flight, for renewal too
+	Since   time.Time   // since when
+	Stage   audit.Stage // how far it is
+	Waiting int         // handshakes that wait for it
 
 	Failure *IssuanceError // the last failure, or nil; do not change it
 	RetryAt time.Time      // when the next attempt is due after it
@@ -56,16 +58,16 @@ const (
 // Snapshot is the state of a Manager at one moment.
 type Snapshot struct {
 	Time           time.Time
-	CA             string       // directory URL
-	CAUnavailable  time.Time    // the CA is not tried before; zero: it is in use
-	CAFailure      error        // why
-	Hosts          []HostStatus // by host and key type
-	Issuing        int          // issuances that hold a slot
-	Queued         int          // issuances that wait for one
-	Waiting        int          // handshakes that wait
-	Refused        uint64       // handshakes refused since the start
-	RecentFailures []Event      // the last ones, oldest first
-	RecentEvents   []Event      // the last ones of all kinds but start_progress, oldest first
+	CA             string        // directory URL
+	CAUnavailable  time.Time     // the CA is not tried before; zero: it is in use
+	CAFailure      error         // why
+	Hosts          []HostStatus  // by host and key type
+	Issuing        int           // issuances that hold a slot
+	Queued         int           // issuances that wait for one
+	Waiting        int           // handshakes that wait
+	Refused        uint64        // handshakes refused since the start
+	RecentFailures []audit.Event // the last ones, oldest first
+	RecentEvents   []audit.Event // the last ones of all kinds but start_progress, oldest first
 	Closed         bool
 }
 

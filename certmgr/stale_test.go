@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // The story: a name moved away and stayed on the list. It is found out, and so is
@@ -78,7 +79,7 @@ func TestVisitsSurviveABadCache(t *testing.T) {
 		}
 		w.mustGet("a.example.com")
 		time.Sleep(2 * time.Minute)
-		if n := len(w.events.of(EventCacheEntryRejected)); n != 1 {
+		if n := len(w.events.of(audit.CacheEntryRejected)); n != 1 {
 			t.Errorf("%d events for a damaged record", n)
 		}
 		if data, err := w.cache.Cache.Get(t.Context(), visitsKey); err != nil || !strings.Contains(string(data), `"a.example.com"`) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // newHosts returns so many names below a registered domain.
@@ -48,7 +49,7 @@ func TestStartIsPaced(t *testing.T) {
 		if last := orders[len(orders)-1].Created.Sub(begin); last < 8*day {
 			t.Errorf("all were ordered within %v", last)
 		}
-		progress := w.events.of(EventStart)
+		progress := w.events.of(audit.StartProgress)
 		if last := progress[len(progress)-1]; last.Count != len(hosts) || last.Total != len(hosts) {
 			t.Errorf("the last event of progress is %v", last)
 		}
@@ -106,7 +107,7 @@ func TestStartGoesOnAfterFailures(t *testing.T) {
 		if n := w.orders(hosts[0]); n < 20 || n > 35 {
 			t.Errorf("%d orders in 2 days for a host that fails, want those of its backoff", n)
 		}
-		progress := w.events.of(EventStart)
+		progress := w.events.of(audit.StartProgress)
 		if last := progress[len(progress)-1]; last.Count != 20 || last.Total != 30 {
 			t.Errorf("the last event of progress is %v", last)
 		}
@@ -115,7 +116,7 @@ func TestStartGoesOnAfterFailures(t *testing.T) {
 		}
 		synctest.Wait()
 		w.m.Start(t.Context())
-		progress = w.events.of(EventStart)
+		progress = w.events.of(audit.StartProgress)
 		if last := progress[len(progress)-1]; last.Count != 20 || last.Total != 20 {
 			t.Errorf("the last event of progress is %v", last)
 		}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // cacheTimeout bounds one call of the Cache.
@@ -101,7 +103,7 @@ func (s *store) read(ctx context.Context, reads *callouts, key string) ([]byte, 
 	}
 	err = &refusal{kind: ErrCache, text: fmt.Sprintf("reading %q; nothing is ordered until the cache can be read", key), cause: err}
 	s.noteFailure(key, err)
-	s.reports.report(key, Event{Kind: EventCacheReadFailed, Host: hostOfKey(key), Err: err})
+	s.reports.report(key, audit.Event{Kind: audit.CacheReadFailed, Host: hostOfKey(key), Err: err})
 	return nil, err
 }
 
@@ -131,7 +133,7 @@ func (s *store) write(ctx context.Context, key, what string, f func(context.Cont
 		return nil
 	}
 	err = &refusal{kind: ErrCache, text: fmt.Sprintf("%s %q", what, key), cause: err}
-	s.reports.report(key, Event{Kind: EventCacheWriteFailed, Host: hostOfKey(key), Err: err})
+	s.reports.report(key, audit.Event{Kind: audit.CacheWriteFailed, Host: hostOfKey(key), Err: err})
 	return err
 }
 
@@ -152,7 +154,7 @@ func (s *store) putCertificate(c *certificate, data []byte, current func() bool)
 				return
 			}
 			if s.put(ctx, key, data) == nil {
-				s.audit.emit(Event{Kind: EventCacheWritten, Host: c.subject.host(), KeyType: c.subject.keyType.String()})
+				s.audit.emit(audit.Event{Kind: audit.CacheWriteRecovered, Host: c.subject.host(), KeyType: c.subject.keyType.String()})
 				return
 			}
 		}
@@ -214,6 +216,6 @@ func (s *store) deleteIf(ctx context.Context, key string, is func(data []byte) b
 		return nil
 	}
 	err = &refusal{kind: ErrCache, text: fmt.Sprintf("deleting %q", key), cause: err}
-	s.reports.report(key, Event{Kind: EventCacheWriteFailed, Host: hostOfKey(key), Err: err})
+	s.reports.report(key, audit.Event{Kind: audit.CacheWriteFailed, Host: hostOfKey(key), Err: err})
 	return err
 }

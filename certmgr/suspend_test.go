@@ -8,6 +8,7 @@ import (
 	"unsafe" // see suspended
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/cases"
 )
 
@@ -127,7 +128,7 @@ func suspendCase(t *cases.T, f func(t *cases.T, w *world, clock *sleeper)) {
 }
 
 // untilEvents waits until there are n events of a kind.
-func (w *world) untilEvents(kind EventKind, n int, step time.Duration) {
+func (w *world) untilEvents(kind audit.Kind, n int, step time.Duration) {
 	for len(w.events.of(kind)) < n {
 		time.Sleep(step)
 	}
@@ -143,7 +144,7 @@ func TestFirstIssuanceAfterSuspend(t *testing.T) {
 				if err := w.m.Start(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				w.untilEvents(EventIssueFailed, failures, 10*time.Second)
+				w.untilEvents(audit.IssuanceFailed, failures, 10*time.Second)
 				lift()
 				clock.suspend(w.ca, 2*day)
 				clock.soon(t, func() bool { _, err := w.get("a.example.com"); return err == nil })
@@ -161,7 +162,7 @@ func TestRenewalAfterSuspend(t *testing.T) {
 					t.Fatal(err)
 				}
 				lift := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "connection"})
-				w.untilEvents(EventIssueFailed, failures, time.Minute)
+				w.untilEvents(audit.IssuanceFailed, failures, time.Minute)
 				lift()
 				clock.suspend(w.ca, 2*day)
 				before := w.orders("a.example.com")
@@ -180,7 +181,7 @@ func TestBreakerAfterSuspend(t *testing.T) {
 				if err := w.m.Start(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				w.untilEvents(EventCADown, failures, time.Second)
+				w.untilEvents(audit.CAUnavailable, failures, time.Second)
 				lift()
 				clock.suspend(w.ca, day/2)
 				clock.soon(t, func() bool { _, err := w.get("a.example.com"); return err == nil })

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/text"
 )
@@ -32,15 +33,15 @@ func (e localError) Error() string { return e.err.Error() }
 func (e localError) Unwrap() error { return e.err }
 
 // troubleOf says what an attempt's failure at a stage means for the CA.
-func troubleOf(trace *acmeclient.Trace, stage Stage, host string, err error) trouble {
+func troubleOf(trace *acmeclient.Trace, stage audit.Stage, host string, err error) trouble {
 	switch {
 	case err == nil:
 		return troubleHost
-	case stage == StagePreflight:
+	case stage == audit.StagePreflight:
 		return troubleNone // the CA was not asked
-	case stage == StageAccount && isLocal(err):
+	case stage == audit.StageAccount && isLocal(err):
 		return troubleLocal
-	case stage == StageAccount || trace.Failed() == acmeclient.EndpointDirectory || trace.Failed() == acmeclient.EndpointNewNonce:
+	case stage == audit.StageAccount || trace.Failed() == acmeclient.EndpointDirectory || trace.Failed() == acmeclient.EndpointNewNonce:
 		return troubleCA
 	case trace.Requests() == 0:
 		return troubleNone

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
 )
 
@@ -78,7 +79,7 @@ var errAbandoned = errors.New("certmgr: the order cannot be finished")
 func (a *attempt) resume(ctx context.Context) (crypto.Signer, [][]byte, error) {
 	o := a.unfinished
 	a.order = o.url
-	a.enter(StageFinalize)
+	a.enter(audit.StageFinalize)
 	order, err := a.pollOrder(ctx, o.url, 0, acme.StatusProcessing)
 	var chain [][]byte
 	if err == nil && order.Status == acme.StatusValid && order.CertURL != "" {

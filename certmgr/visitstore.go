@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // visitsKey is where the Cache keeps what visits knows of the list's entries, so
@@ -77,7 +79,7 @@ func (s *visitStore) recallVisits(ctx context.Context) (visitRecord, error) {
 	}
 	var rec visitRecord
 	if err := json.Unmarshal(data, &rec); err != nil {
-		s.audit.emit(Event{Kind: EventCacheEntryRejected, Reason: fmt.Sprintf("the entry under %q counts as missing", visitsKey), Err: err})
+		s.audit.emit(audit.Event{Kind: audit.CacheEntryRejected, Reason: fmt.Sprintf("the entry under %q counts as missing", visitsKey), Err: err})
 		return visitRecord{}, nil
 	}
 	s.mergeVisits(rec)

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
 )
 
@@ -30,8 +31,8 @@ func (f fixed) Metrics() certmgr.Metrics { return certmgr.Metrics(f) }
 // busy is what a Manager says that has seen everything once.
 func busy() fixed {
 	f := fixed{
-		Time: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Handshakes: make(map[certmgr.HandshakeResult]uint64), Issued: 7,
-		Failed: make(map[certmgr.Stage]uint64),
+		Time: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Handshakes: make(map[audit.Result]uint64), Issued: 7,
+		Failed: make(map[audit.Stage]uint64),
 		TimeToCertificate: certmgr.Histogram{
 			Bounds: []time.Duration{500 * time.Millisecond, time.Second, time.Minute},
 			Counts: []uint64{1, 3, 2, 1},
@@ -42,21 +43,21 @@ func busy() fixed {
 			{Endpoint: "newOrder", Status: 201, Count: 8}, {Endpoint: "newOrder", Status: 429, Count: 1},
 			{Endpoint: "other", Status: 200, Count: 60},
 		},
-		Events: make(map[certmgr.EventKind]uint64), EventsDropped: 3,
+		Events: make(map[audit.Kind]uint64), EventsDropped: 3,
 		Hosts: map[certmgr.HostState]int{certmgr.StateValid: 5, certmgr.StateIssuing: 2, certmgr.StateBackoff: 1,
 			certmgr.StateExpired: 0, certmgr.StateFailed: 1},
 		InFlight: 3, Queued: 1, IssuingLimit: 16, Waiting: 4, WaitingLimit: 1000, BackingOff: 2, Late: 1,
 		SoonestExpiry: time.Date(2026, 3, 20, 0, 0, 0, 0, time.UTC),
 		CAUnavailable: time.Date(2026, 3, 1, 12, 5, 0, 0, time.UTC),
 	}
-	for i, r := range certmgr.HandshakeResults() {
+	for i, r := range audit.Results() {
 		f.Handshakes[r] = uint64(1000 >> i)
 	}
-	for i, k := range certmgr.EventKinds() {
+	for i, k := range audit.Kinds() {
 		f.Events[k] = uint64(i)
 	}
-	for i, s := range []certmgr.Stage{certmgr.StageQueue, certmgr.StageAccount, certmgr.StageOrder, certmgr.StageAuthorization,
-		certmgr.StageChallenge, certmgr.StageFinalize, certmgr.StageStore} {
+	for i, s := range []audit.Stage{audit.StageQueue, audit.StageAccount, audit.StageOrder, audit.StageAuthorization,
+		audit.StageChallenge, audit.StageFinalize, audit.StageStore} {
 		f.Failed[s] = uint64(i)
 	}
 	return f

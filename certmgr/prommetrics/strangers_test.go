@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
@@ -38,7 +39,7 @@ func TestStrangersGrowNoSeries(t *testing.T) {
 			m := tt.m
 			m.Prompt, m.Cache, m.HandshakeWait = certmgr.AcceptTOS, new(cache.Memory), -1
 			m.Client = &acme.Client{DirectoryURL: "https://ca.test/directory", HTTPClient: &http.Client{Transport: nowhere{}}}
-			m.Audit = func(context.Context, certmgr.Event) {}
+			m.Audit = func(context.Context, audit.Event) {}
 			defer m.Close()
 			register := func(r prometheus.Registerer) { r.MustRegister(NewCollector(m)) }
 			before := series(scrape(t, register))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // eventView is an event of the list.
@@ -22,9 +23,9 @@ type eventView struct {
 // maxEvent bounds the text of an event on the page, in bytes. Its JSON has all.
 const maxEvent = 400
 
-func newEventView(e certmgr.Event, now time.Time) eventView {
+func newEventView(e audit.Event, now time.Time) eventView {
 	v := eventView{Key: fmt.Sprint(e.Seq), At: newMoment(e.Time, now), Kind: clean(string(e.Kind), maxName),
-		Bad: e.Failure(), Host: clean(e.Host, maxName), Text: clean(eventText(e, now), maxEvent)}
+		Bad: e.IsFailure(), Host: clean(e.Host, maxName), Text: clean(eventText(e, now), maxEvent)}
 	if e.Host != "" {
 		v.Link = hostLink(e.Host)
 	}
@@ -32,7 +33,7 @@ func newEventView(e certmgr.Event, now time.Time) eventView {
 }
 
 // eventText returns what an event says besides its kind and host.
-func eventText(e certmgr.Event, now time.Time) string {
+func eventText(e audit.Event, now time.Time) string {
 	var parts []string
 	add := func(format string, a ...any) { parts = append(parts, fmt.Sprintf(format, a...)) }
 	switch {
@@ -74,7 +75,7 @@ func eventText(e certmgr.Event, now time.Time) string {
 }
 
 // causeOf leaves out of an issuance's error what the event says already.
-func causeOf(e certmgr.Event) string {
+func causeOf(e audit.Event) string {
 	if f, ok := e.Err.(*certmgr.IssuanceError); ok && f.Err != nil {
 		return errorText(f.Err, maxEvent)
 	}

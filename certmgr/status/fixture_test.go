@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // now is the moment of every Snapshot in these tests.
@@ -37,7 +38,7 @@ func valid(host string) certmgr.HostStatus {
 // failing returns h after a failure, to be tried again after retry.
 func failing(h certmgr.HostStatus, state certmgr.HostState, retry time.Duration, cause string) certmgr.HostStatus {
 	h.State, h.StateSince, h.RetryAt = state, now.Add(-time.Hour), now.Add(retry)
-	h.Failure = &certmgr.IssuanceError{Host: h.Host, KeyType: h.KeyType, Stage: certmgr.StageChallenge, CA: caURL,
+	h.Failure = &certmgr.IssuanceError{Host: h.Host, KeyType: h.KeyType, Stage: audit.StageChallenge, CA: caURL,
 		Attempt: "a1b2-3", Attempts: 3, Time: now.Add(-time.Hour), RetryAt: h.RetryAt, Err: errors.New(cause)}
 	return h
 }
@@ -46,10 +47,10 @@ func failing(h certmgr.HostStatus, state certmgr.HostState, retry time.Duration,
 // Manager knows besides.
 func everyState() *still {
 	issuing := certmgr.HostStatus{Host: "issuing.example", KeyType: "ECDSA", State: certmgr.StateIssuing,
-		StateSince: now.Add(-4 * time.Second), Issuing: true, Since: now.Add(-4 * time.Second), Stage: certmgr.StageChallenge,
+		StateSince: now.Add(-4 * time.Second), Issuing: true, Since: now.Add(-4 * time.Second), Stage: audit.StageChallenge,
 		Waiting: 3, Refused: 2}
 	renewing := valid("renewing.example")
-	renewing.Issuing, renewing.Since, renewing.Stage = true, now.Add(-2*time.Second), certmgr.StageFinalize
+	renewing.Issuing, renewing.Since, renewing.Stage = true, now.Add(-2*time.Second), audit.StageFinalize
 	expired := valid("expired.example")
 	expired.State, expired.NotBefore, expired.NotAfter = certmgr.StateExpired, now.Add(-91*day), now.Add(-day)
 	expired.StateSince, expired.RenewAt, expired.RenewBy = expired.NotAfter, now.Add(-30*day), certmgr.RenewByRetry
@@ -67,21 +68,21 @@ func everyState() *still {
 			-time.Minute, "no route"),
 		issuing, late, renewing, suggested,
 	}
-	s.snap.RecentEvents = []certmgr.Event{
-		{Seq: 7, Time: now.Add(-time.Hour), Kind: certmgr.EventIssueFailed, Host: "backoff.example",
-			Stage: certmgr.StageChallenge, Duration: 3 * time.Second, RetryAt: now.Add(49 * time.Minute), Err: backoff.Failure},
-		{Seq: 8, Time: now.Add(-time.Minute), Kind: certmgr.EventRefused, Host: "backoff.example", Result: certmgr.ResultBackoff,
-			Count: 57, Decision: certmgr.Refused, Rule: "Backoff", RemoteAddr: "192.0.2.7:1234"},
-		{Seq: 9, Time: now.Add(-4 * time.Second), Kind: certmgr.EventIssuing, Host: "issuing.example",
+	s.snap.RecentEvents = []audit.Event{
+		{Seq: 7, Time: now.Add(-time.Hour), Kind: audit.IssuanceFailed, Host: "backoff.example",
+			Stage: audit.StageChallenge, Duration: 3 * time.Second, RetryAt: now.Add(49 * time.Minute), Err: backoff.Failure},
+		{Seq: 8, Time: now.Add(-time.Minute), Kind: audit.HandshakesRefused, Host: "backoff.example", Result: audit.ResultBackoff,
+			Count: 57, Decision: audit.Refused, Rule: "Backoff", RemoteAddr: "192.0.2.7:1234"},
+		{Seq: 9, Time: now.Add(-4 * time.Second), Kind: audit.IssuanceStarted, Host: "issuing.example",
 			KeyType: "ECDSA", Reason: "a visitor"},
-		{Seq: 10, Time: now, Kind: certmgr.EventHostListed, Host: "*.example.org", Reason: "new customer"},
+		{Seq: 10, Time: now, Kind: audit.HostListed, Host: "*.example.org", Reason: "new customer"},
 	}
-	s.nums = certmgr.Metrics{Time: now, Issued: 46, Handshakes: make(map[certmgr.HandshakeResult]uint64),
-		Failed: map[certmgr.Stage]uint64{certmgr.StageOrder: 0, certmgr.StageChallenge: 9}}
-	for _, r := range certmgr.HandshakeResults() {
+	s.nums = certmgr.Metrics{Time: now, Issued: 46, Handshakes: make(map[audit.Result]uint64),
+		Failed: map[audit.Stage]uint64{audit.StageOrder: 0, audit.StageChallenge: 9}}
+	for _, r := range audit.Results() {
 		s.nums.Handshakes[r] = 0
 	}
-	s.nums.Handshakes[certmgr.ResultServed], s.nums.Handshakes[certmgr.ResultBackoff] = 1_000_000, 4127
+	s.nums.Handshakes[audit.ResultServed], s.nums.Handshakes[audit.ResultBackoff] = 1_000_000, 4127
 	return s
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // hostile are texts that a stranger's SNI, a peer or a CA may hold. None may come
@@ -43,23 +44,23 @@ func poison(s string, all bool) *still {
 				Err: errors.Join(errors.New(s), errors.New(s))}
 		}
 	}
-	e := certmgr.Event{Kind: certmgr.EventRefused, Host: s, Rule: s, Decision: certmgr.Refused, Result: certmgr.ResultBusy,
-		RemoteAddr: s, SNI: s + "x", ALPN: s, Attempt: s, Stage: certmgr.StageOrder, Reason: s, CA: s, OrderURL: s,
+	e := audit.Event{Kind: audit.HandshakesRefused, Host: s, Rule: s, Decision: audit.Refused, Result: audit.ResultBusy,
+		RemoteAddr: s, SNI: s + "x", ALPN: s, Attempt: s, Stage: audit.StageOrder, Reason: s, CA: s, OrderURL: s,
 		ExplanationURL: s, Err: errors.New(s)}
 	if all {
 		for i := range p.snap.Hosts {
 			h := &p.snap.Hosts[i]
-			h.KeyType, h.RenewBy, h.Stage = s, certmgr.RenewBy(s), certmgr.Stage(s)
+			h.KeyType, h.RenewBy, h.Stage = s, certmgr.RenewBy(s), audit.Stage(s)
 			if h.Failure != nil {
-				h.Failure.KeyType, h.Failure.Stage = s, certmgr.Stage(s)
+				h.Failure.KeyType, h.Failure.Stage = s, audit.Stage(s)
 			}
 		}
 		p.snap.Hosts[0].State = certmgr.HostState(s)
-		e.Kind, e.Result, e.Decision = certmgr.EventKind(s), certmgr.HandshakeResult(s), certmgr.Decision(s)
-		e.Stage, e.KeyType, e.Serial = certmgr.Stage(s), s, s
-		p.nums.Failed[certmgr.Stage(s)] = 1
+		e.Kind, e.Result, e.Decision = audit.Kind(s), audit.Result(s), audit.Decision(s)
+		e.Stage, e.KeyType, e.Serial = audit.Stage(s), s, s
+		p.nums.Failed[audit.Stage(s)] = 1
 	}
-	p.snap.RecentEvents = []certmgr.Event{e}
+	p.snap.RecentEvents = []audit.Event{e}
 	return p
 }
 

@@ -4,23 +4,24 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // The JSON form. The package's documentation describes it: what changes here
 // changes there.
 type (
 	reportJSON struct {
-		Time    time.Time       `json:"time,omitzero"`
-		Closed  bool            `json:"closed"`
-		CA      caJSON          `json:"ca"`
-		Counts  countsJSON      `json:"counts"`
-		Totals  totalsJSON      `json:"totals"`
-		Matched int             `json:"matched"`
-		Page    int             `json:"page"`
-		Pages   int             `json:"pages"`
-		Limit   int             `json:"limit"`
-		Hosts   []hostJSON      `json:"hosts"`
-		Events  []certmgr.Event `json:"events"`
+		Time    time.Time     `json:"time,omitzero"`
+		Closed  bool          `json:"closed"`
+		CA      caJSON        `json:"ca"`
+		Counts  countsJSON    `json:"counts"`
+		Totals  totalsJSON    `json:"totals"`
+		Matched int           `json:"matched"`
+		Page    int           `json:"page"`
+		Pages   int           `json:"pages"`
+		Limit   int           `json:"limit"`
+		Hosts   []hostJSON    `json:"hosts"`
+		Events  []audit.Event `json:"events"`
 	}
 
 	caJSON struct {
@@ -50,11 +51,11 @@ type (
 	}
 
 	totalsJSON struct {
-		Handshakes    map[certmgr.HandshakeResult]uint64 `json:"handshakes"`
-		Refused       uint64                             `json:"refused"`
-		Issued        uint64                             `json:"issued"`
-		Failed        map[certmgr.Stage]uint64           `json:"failed"`
-		EventsDropped uint64                             `json:"events_dropped"`
+		Handshakes    map[audit.Result]uint64 `json:"handshakes"`
+		Refused       uint64                  `json:"refused"`
+		Issued        uint64                  `json:"issued"`
+		Failed        map[audit.Stage]uint64  `json:"failed"`
+		EventsDropped uint64                  `json:"events_dropped"`
 	}
 
 	hostJSON struct {
@@ -76,18 +77,18 @@ type (
 	}
 
 	inFlightJSON struct {
-		Since   time.Time     `json:"since,omitzero"`
-		Stage   certmgr.Stage `json:"stage"`
-		Waiting int           `json:"waiting"`
+		Since   time.Time   `json:"since,omitzero"`
+		Stage   audit.Stage `json:"stage"`
+		Waiting int         `json:"waiting"`
 	}
 
 	failureJSON struct {
-		Stage    certmgr.Stage `json:"stage"`
-		Time     time.Time     `json:"time,omitzero"`
-		Attempts int           `json:"attempts"`
-		Attempt  string        `json:"attempt,omitempty"`
-		CA       string        `json:"ca,omitempty"`
-		Error    string        `json:"error"`
+		Stage    audit.Stage `json:"stage"`
+		Time     time.Time   `json:"time,omitzero"`
+		Attempts int         `json:"attempts"`
+		Attempt  string      `json:"attempt,omitempty"`
+		CA       string      `json:"ca,omitempty"`
+		Error    string      `json:"error"`
 	}
 )
 
@@ -113,7 +114,7 @@ func (r *report) json() reportJSON {
 		j.Hosts = append(j.Hosts, newHostJSON(h))
 	}
 	if j.Events == nil {
-		j.Events = []certmgr.Event{} // an empty list, not null
+		j.Events = []audit.Event{} // an empty list, not null
 	}
 	return j
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -38,7 +39,7 @@ func TestJSONIsStable(t *testing.T) {
 // What a program iterates over is a list or an object, never null.
 func TestEmptyJSONHasNoNull(t *testing.T) {
 	s := &still{snap: certmgr.Snapshot{Time: now}, nums: certmgr.Metrics{
-		Handshakes: map[certmgr.HandshakeResult]uint64{}, Failed: map[certmgr.Stage]uint64{}}}
+		Handshakes: map[audit.Result]uint64{}, Failed: map[audit.Stage]uint64{}}}
 	for _, query := range []string{"", "&host=a.example", "&q=a"} {
 		if body := get(t, s, "/?format=json"+query).Body.Bytes(); bytes.Contains(body, []byte("null")) || !json.Valid(body) {
 			t.Errorf("%s: %s", query, body)

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // report is what a request gets, before it has a form.
@@ -15,7 +16,7 @@ type report struct {
 	matched int
 	pages   int
 	hosts   []*certmgr.HostStatus // those of the page
-	events  []certmgr.Event       // oldest first
+	events  []audit.Event         // oldest first
 }
 
 // counts is how all hosts stand. They are those of the Snapshot and not of the

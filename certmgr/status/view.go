@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // view is a report as page.html shows it: every text is made, so that the template
@@ -140,12 +141,12 @@ func facts(r *report) []fact {
 }
 
 // results returns how handshakes ended, those results that there are.
-func results(handshakes map[certmgr.HandshakeResult]uint64) (list []resultView) {
+func results(handshakes map[audit.Result]uint64) (list []resultView) {
 	var all uint64
 	for _, n := range handshakes {
 		all += n
 	}
-	for _, name := range certmgr.HandshakeResults() {
+	for _, name := range audit.Results() {
 		if n := handshakes[name]; n > 0 {
 			list = append(list, resultView{Name: string(name), Count: grouped(n), Share: share(n, all)})
 		}
@@ -154,9 +155,9 @@ func results(handshakes map[certmgr.HandshakeResult]uint64) (list []resultView) 
 }
 
 // failures returns at which stages issuances failed, in the order of the stages.
-func failures(failed map[certmgr.Stage]uint64) (list []resultView) {
-	order := []certmgr.Stage{certmgr.StageQueue, certmgr.StageAccount, certmgr.StagePreflight, certmgr.StageOrder,
-		certmgr.StageAuthorization, certmgr.StageChallenge, certmgr.StageFinalize, certmgr.StageStore}
+func failures(failed map[audit.Stage]uint64) (list []resultView) {
+	order := []audit.Stage{audit.StageQueue, audit.StageAccount, audit.StagePreflight, audit.StageOrder,
+		audit.StageAuthorization, audit.StageChallenge, audit.StageFinalize, audit.StageStore}
 	for _, stage := range slices.Sorted(maps.Keys(failed)) {
 		if !slices.Contains(order, stage) {
 			order = append(order, stage)

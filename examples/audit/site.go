@@ -16,6 +16,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 	"github.com/nostall/nostall/certmgr/prommetrics"
 	"github.com/nostall/nostall/certmgr/status"
@@ -40,9 +41,9 @@ func (w *world) startSite() (*site, error) {
 		Hosts:  certmgr.MustAllowlist(goodHost, movedHost),
 		Cache:  new(cache.Memory), // the deployment has cleared it
 		Client: &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: w.ca.Client()},
-		Audit: certmgr.AuditAll(
-			certmgr.AuditLog(slog.New(slog.NewTextHandler(s.text, nil))),
-			certmgr.AuditJSON(s.json),
+		Audit: audit.All(
+			audit.Log(slog.New(slog.NewTextHandler(s.text, nil))),
+			audit.JSON(s.json),
 		),
 		// Enforce would spare the CA the order. Report shows that the CA says the same.
 		Preflight:         certmgr.PreflightReport,

@@ -16,6 +16,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // demo is what outlives the server's restart: the CA and the cache.
@@ -45,7 +46,7 @@ func (d *demo) startServer() error {
 		Prompt: certmgr.AcceptTOS,
 		Cache:  d.cache,
 		Hosts:  certmgr.MustAllowlist(goodHost, movedHost),
-		Audit:  certmgr.AuditLog(slog.New(slog.DiscardHandler)), // the steps are shown otherwise
+		Audit:  audit.Log(slog.New(slog.DiscardHandler)), // the steps are shown otherwise
 		Client: &acme.Client{DirectoryURL: d.ca.URL, HTTPClient: d.ca.Client()},
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // diary prints a timeline. What repeats itself within a chapter is printed a few times and then counted.
@@ -44,7 +44,7 @@ func (d *diary) chapter(text string) {
 }
 
 // event is the Manager's audit hook.
-func (d *diary) event(_ context.Context, e certmgr.Event) {
+func (d *diary) event(_ context.Context, e audit.Event) {
 	text, details, why := describe(e)
 	if text == "" {
 		return
@@ -68,37 +68,37 @@ func (d *diary) event(_ context.Context, e certmgr.Event) {
 
 // describe puts an event into words: the text is the same for those that are alike, the details are not, and why is said
 // once in a chapter. Events without a text tell more about others.
-func describe(e certmgr.Event) (text, details, why string) {
+func describe(e audit.Event) (text, details, why string) {
 	if e.Err != nil {
 		why = e.Err.Error()
 	}
 	switch e.Kind {
-	case certmgr.EventStart:
+	case audit.StartProgress:
 		return "start", fmt.Sprintf(": %d of %d names have a certificate", e.Count, e.Total), ""
-	case certmgr.EventAccount:
+	case audit.AccountReady:
 		return "the account at the CA is ready", "", ""
-	case certmgr.EventLoaded:
+	case audit.CertificateLoaded:
 		return "found in the cache", ", valid until " + stamp(e.NotAfter), ""
-	case certmgr.EventIssued:
+	case audit.CertificateIssued:
 		return "issued (" + e.Reason + ")", ", valid until " + stamp(e.NotAfter), ""
-	case certmgr.EventRenewalMoved:
+	case audit.RenewalWindowMoved:
 		return "the CA changes its mind", "", e.Reason + "; see " + e.ExplanationURL
-	case certmgr.EventIssueFailed:
+	case audit.IssuanceFailed:
 		if e.Count == 0 {
-			break // not this name's fault, see EventCADown
+			break // not this name's fault, see audit.CAUnavailable
 		}
 		return "the attempt failed, the next one is due in " + about(e.RetryAt.Sub(e.Time)), "", why
-	case certmgr.EventCADown:
+	case audit.CAUnavailable:
 		return "the CA is down, and left alone for " + about(e.RetryAt.Sub(e.Time)), "", why
-	case certmgr.EventCAUp:
+	case audit.CAAvailable:
 		return "the CA works again", "", ""
-	case certmgr.EventRenewalLate:
+	case audit.RenewalLate:
 		return "THE RENEWAL IS LATE", ": " + e.Reason, ""
-	case certmgr.EventExpired:
+	case audit.CertificateExpired:
 		return "THE CERTIFICATE HAS EXPIRED", "", ""
-	case certmgr.EventRefused:
+	case audit.HandshakesRefused:
 		return "a visitor is refused", "", why
-	case certmgr.EventClosed:
+	case audit.ManagerClosed:
 		return "the process ends", "", ""
 	}
 	return "", "", ""

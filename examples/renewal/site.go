@@ -8,13 +8,14 @@ import (
 
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // site is a server as it runs in production, but for its CA and its network.
 type site struct {
 	ca    *acmetest.Server
 	cache certmgr.Cache // outlives a restart
-	audit func(context.Context, certmgr.Event)
+	audit func(context.Context, audit.Event)
 
 	certs *certmgr.Manager // of the process that runs
 	end   context.CancelFunc

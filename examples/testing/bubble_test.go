@@ -11,8 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
@@ -116,19 +116,19 @@ func (p *pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 // recorder is a hook for audit events that remembers them.
 type recorder struct {
 	mu     sync.Mutex
-	events []certmgr.Event
+	events []audit.Event
 }
 
-func (r *recorder) hook(_ context.Context, e certmgr.Event) {
+func (r *recorder) hook(_ context.Context, e audit.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, e)
 }
 
 // of returns the events of a kind that were delivered, oldest first.
-func (r *recorder) of(kind certmgr.EventKind) []certmgr.Event {
+func (r *recorder) of(kind audit.Kind) []audit.Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	events := slices.Clone(r.events)
-	return slices.DeleteFunc(events, func(e certmgr.Event) bool { return e.Kind != kind })
+	return slices.DeleteFunc(events, func(e audit.Event) bool { return e.Kind != kind })
 }

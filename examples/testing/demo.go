@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/crypto/acme"
 
-	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
@@ -29,7 +29,7 @@ func demo(ctx context.Context) error {
 		hosts: []string{demoHost},
 		cache: new(cache.Memory),
 		ca:    &acme.Client{DirectoryURL: ca.URL, HTTPClient: ca.Client()},
-		audit: func(_ context.Context, e certmgr.Event) { fmt.Printf("  event: %-20s %s\n", e.Kind, e.Host) },
+		audit: func(_ context.Context, e audit.Event) { fmt.Printf("  event: %-20s %s\n", e.Kind, e.Host) },
 	})
 	if err != nil {
 		return err

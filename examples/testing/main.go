@@ -27,6 +27,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 func main() {
@@ -64,8 +65,8 @@ func run(ctx context.Context, addr string, c config) error {
 type config struct {
 	hosts []string
 	cache certmgr.Cache
-	ca    *acme.Client                         // nil: Let's Encrypt
-	audit func(context.Context, certmgr.Event) // nil: failures are logged
+	ca    *acme.Client                       // nil: Let's Encrypt
+	audit func(context.Context, audit.Event) // nil: failures are logged
 }
 
 // site is the server and where its certificates come from.

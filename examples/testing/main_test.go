@@ -13,6 +13,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
@@ -61,10 +62,10 @@ func TestVisitorIsServed(t *testing.T) {
 	if err := <-ended; err != nil { // now all events are delivered
 		t.Errorf("the end of the server: %v", err)
 	}
-	issued := events.of(certmgr.EventIssued)
+	issued := events.of(audit.CertificateIssued)
 	leaf := first.TLS.PeerCertificates[0]
 	if len(issued) != 1 || issued[0].Host != host || !issued[0].NotAfter.Equal(leaf.NotAfter) {
-		t.Errorf("events %q: %v", certmgr.EventIssued, issued)
+		t.Errorf("events %q: %v", audit.CertificateIssued, issued)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // A new version of the site, with one more host, is deployed while the CA is down.
@@ -34,7 +35,7 @@ func TestOutageOfTheCA(t *testing.T) {
 		if n := w.ca.Count(acmetest.Any) - requests; n > 20 {
 			t.Errorf("the CA got %d requests in an hour of its outage", n)
 		}
-		if down := w.events.of(certmgr.EventCADown); len(down) == 0 || down[0].RetryAt.IsZero() {
+		if down := w.events.of(audit.CAUnavailable); len(down) == 0 || down[0].RetryAt.IsZero() {
 			t.Errorf("nobody was told that the CA is down: %v", down)
 		}
 
@@ -45,7 +46,7 @@ func TestOutageOfTheCA(t *testing.T) {
 		if n := w.ca.Count(acmetest.Any) - requests; n != 0 {
 			t.Errorf("the certificate was not issued before the visitor came, with %d requests", n)
 		}
-		if up := w.events.of(certmgr.EventCAUp); len(up) != 1 {
+		if up := w.events.of(audit.CAAvailable); len(up) != 1 {
 			t.Errorf("nobody was told that the CA is back: %v", up)
 		}
 	})

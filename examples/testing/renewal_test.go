@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // For a year a visitor comes each day and finds a certificate with four weeks left at least, and the CA issues no more
@@ -23,10 +23,10 @@ func TestYearOfRenewals(t *testing.T) {
 		if n := len(w.ca.IssuedFor("www.example.com")); n != want {
 			t.Errorf("%d certificates in a year, want %d", n, want)
 		}
-		if n := len(w.events.of(certmgr.EventIssued)); n != want {
-			t.Errorf("%d events %q, want %d", n, certmgr.EventIssued, want)
+		if n := len(w.events.of(audit.CertificateIssued)); n != want {
+			t.Errorf("%d events %q, want %d", n, audit.CertificateIssued, want)
 		}
-		if failed := w.events.of(certmgr.EventIssueFailed); len(failed) != 0 {
+		if failed := w.events.of(audit.IssuanceFailed); len(failed) != 0 {
 			t.Errorf("failed: %v", failed)
 		}
 	})

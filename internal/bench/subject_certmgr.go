@@ -8,6 +8,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
@@ -40,7 +41,7 @@ func (s *certmgrSubject) start(site site) error {
 		Prompt: certmgr.AcceptTOS,
 		Cache:  &s.cache,
 		Client: &acme.Client{DirectoryURL: site.ca.URL, HTTPClient: site.httpClient()},
-		Audit:  func(context.Context, certmgr.Event) {},
+		Audit:  func(context.Context, audit.Event) {},
 
 		HandshakeWait: handshakeWait,
 	}

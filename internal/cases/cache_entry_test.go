@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
@@ -120,7 +120,7 @@ func TestAnOldEntryThatAutocertServesIsServed(t *testing.T) {
 					t.Errorf("autocert serves it: %v, error %v; want %v", servedByAutocert, err, e.autocert)
 				}
 				if e.autocert && !served {
-					t.Errorf("not served, and %d orders; events: %v", before, w.events.of(certmgr.EventCacheEntryRejected))
+					t.Errorf("not served, and %d orders; events: %v", before, w.events.of(audit.CacheEntryRejected))
 				}
 			})
 		})

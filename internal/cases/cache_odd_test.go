@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/crypto/acme/autocert"
 
-	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
@@ -166,7 +166,7 @@ func TestDeletingWhatIsNotThereMayFail(t *testing.T) {
 				}
 				time.Sleep(time.Minute)
 				synctest.Wait()
-				for _, e := range w.events.of(certmgr.EventCacheWriteFailed) {
+				for _, e := range w.events.of(audit.CacheWriteFailed) {
 					t.Errorf("told: %v", e)
 				}
 			})

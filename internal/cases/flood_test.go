@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
@@ -71,7 +72,7 @@ func TestStrangersMakeFewEvents(t *testing.T) {
 					time.Sleep(10 * time.Millisecond)
 				}
 				synctest.Wait()
-				if n := len(w.events.of(certmgr.EventCacheReadFailed)); n > 20 {
+				if n := len(w.events.of(audit.CacheReadFailed)); n > 20 {
 					t.Errorf("300 requests of strangers made %d events", n)
 				}
 			})
@@ -104,7 +105,7 @@ func TestStrangersHideNoEvent(t *testing.T) {
 	table.Run(t, "H02/real events arrive", func(t *T) {
 		bubble(t, func(t *T, w *world) {
 			w.m.Cache = cache.Dir(t.TempDir())
-			w.m.Audit = func(ctx context.Context, e certmgr.Event) {
+			w.m.Audit = func(ctx context.Context, e audit.Event) {
 				time.Sleep(time.Millisecond)
 				w.events.hook(ctx, e)
 			}
@@ -113,7 +114,7 @@ func TestStrangersHideNoEvent(t *testing.T) {
 			}
 			w.m.Hosts.Because("security incident").Remove(host)
 			time.Sleep(time.Minute)
-			if n := len(w.events.of(certmgr.EventHostUnlisted)); n != 1 {
+			if n := len(w.events.of(audit.HostUnlisted)); n != 1 {
 				t.Errorf("%d events of Remove, want 1; %d events were dropped", n, w.m.Metrics().EventsDropped)
 			}
 		})

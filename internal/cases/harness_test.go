@@ -15,6 +15,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
@@ -125,10 +126,10 @@ func mustObtain(t *T, w *world, name string) {
 // A recorder keeps audit events. It is safe for concurrent use.
 type recorder struct {
 	mu     sync.Mutex
-	events []certmgr.Event
+	events []audit.Event
 }
 
-func (r *recorder) hook(_ context.Context, e certmgr.Event) {
+func (r *recorder) hook(_ context.Context, e audit.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, e)
@@ -136,14 +137,14 @@ func (r *recorder) hook(_ context.Context, e certmgr.Event) {
 
 // all returns the events so far. They are delivered by a goroutine of the
 // Manager: synctest.Wait, or Close, makes sure that nothing is missing.
-func (r *recorder) all() []certmgr.Event {
+func (r *recorder) all() []audit.Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.events)
 }
 
-func (r *recorder) of(kind certmgr.EventKind) []certmgr.Event {
-	return slices.DeleteFunc(r.all(), func(e certmgr.Event) bool { return e.Kind != kind })
+func (r *recorder) of(kind audit.Kind) []audit.Event {
+	return slices.DeleteFunc(r.all(), func(e audit.Event) bool { return e.Kind != kind })
 }
 
 // sentinels returns the names of the sentinels that err wraps, with spaces

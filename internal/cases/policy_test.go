@@ -13,6 +13,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // H12 (hostile review): a certificate that ends while the policy is asked is not
@@ -126,7 +127,7 @@ func TestLongReasonsMakeErrorsOfBoundedLength(t *testing.T) {
 	for name, policy := range map[string]certmgr.HostPolicy{
 		"list alone": nil,
 		"policy's own IssuanceError": func(context.Context, string) error {
-			return &certmgr.IssuanceError{Host: "tenant.example.net", Stage: certmgr.StageOrder, Err: errors.New(strings.Repeat("no ", 5000)), RetryAt: time.Now().Add(time.Hour)}
+			return &certmgr.IssuanceError{Host: "tenant.example.net", Stage: audit.StageOrder, Err: errors.New(strings.Repeat("no ", 5000)), RetryAt: time.Now().Add(time.Hour)}
 		},
 	} {
 		table.Run(t, "H15/"+name, func(t *T) {

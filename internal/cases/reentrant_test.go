@@ -13,6 +13,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/status"
 )
 
@@ -42,7 +43,7 @@ func TestCallbacksMayCallEverything(t *testing.T) {
 	for name, call := range map[string]func(context.Context, *certmgr.Manager){"call everything": everything, "close": shut} {
 		for where, install := range map[string]func(m *certmgr.Manager, c *hookedCache, call func(context.Context)){
 			"audit": func(m *certmgr.Manager, _ *hookedCache, call func(context.Context)) {
-				m.Audit = func(ctx context.Context, _ certmgr.Event) { call(ctx) }
+				m.Audit = func(ctx context.Context, _ audit.Event) { call(ctx) }
 			},
 			"policy": func(m *certmgr.Manager, _ *hookedCache, call func(context.Context)) {
 				m.HostPolicy = func(ctx context.Context, _ string) error { call(ctx); return nil }

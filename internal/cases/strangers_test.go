@@ -10,6 +10,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // H09 (hostile review): strangers who make names up do not spend the orders of the
@@ -33,7 +34,7 @@ func TestStrangersLeaveOrdersToTheList(t *testing.T) {
 					w.get(fmt.Sprintf("www.made-up-%d.net", i))
 					time.Sleep(time.Second)
 				}
-				if down := w.events.of(certmgr.EventCADown); len(down) > 0 {
+				if down := w.events.of(audit.CAUnavailable); len(down) > 0 {
 					t.Errorf("after %d orders the CA refuses all: %v", w.newOrders(), down[0])
 				}
 				if took, err := w.until(host, time.Second, 30*time.Second); err != nil {

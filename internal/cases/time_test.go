@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // B26: private CAs issue for hours, and date certificates back
@@ -44,7 +44,7 @@ func TestAShortCertificateThatIsDatedBackSaysNothingOfTheClock(t *testing.T) {
 							break
 						}
 					}
-					for _, kind := range []certmgr.EventKind{certmgr.EventClockOff, certmgr.EventIssueFailed} {
+					for _, kind := range []audit.Kind{audit.ClockOff, audit.IssuanceFailed} {
 						if events := w.events.of(kind); len(events) > 0 {
 							t.Errorf("%d events %s, the first: %v", len(events), kind, events[0].Err)
 						}

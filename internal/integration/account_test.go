@@ -11,6 +11,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
@@ -50,7 +51,7 @@ func TestExternalAccountBinding(t *testing.T) {
 			m := newManager(t, p, new(cache.Memory), host)
 			m.ExternalAccountBinding = c.binding
 			err := m.Obtain(t.Context(), host)
-			wantIssuanceError(t, err, host, certmgr.StageAccount, c.problem)
+			wantIssuanceError(t, err, host, audit.StageAccount, c.problem)
 			if !strings.Contains(fmt.Sprint(err), c.tells) {
 				t.Errorf("error does not mention %q: %v", c.tells, err)
 			}
@@ -91,7 +92,7 @@ func wantNoKey(t *testing.T, m *manager, err error) {
 
 // wantIssuanceError fails the test unless err tells of the host's failure at a
 // stage, with the CA's problem as its cause.
-func wantIssuanceError(t *testing.T, err error, host string, stage certmgr.Stage, problem string) {
+func wantIssuanceError(t *testing.T, err error, host string, stage audit.Stage, problem string) {
 	t.Helper()
 	failed, ok := errors.AsType[*certmgr.IssuanceError](err)
 	if !ok {

@@ -3,7 +3,7 @@ package integration
 import (
 	"testing"
 
-	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
@@ -65,7 +65,7 @@ func TestAuthorizationReuse(t *testing.T) {
 		t.Errorf("%d orders, want 1", n)
 	}
 	m.close(t)
-	if n := len(m.events.of(certmgr.EventIssued)); n != 2 {
+	if n := len(m.events.of(audit.CertificateIssued)); n != 2 {
 		t.Errorf("%d certificates issued, want 2", n)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
@@ -36,7 +37,7 @@ func TestFailedValidation(t *testing.T) {
 				m.HTTPHandler(nil)
 			}
 			err := m.Obtain(t.Context(), c.host)
-			wantIssuanceError(t, err, c.host, certmgr.StageChallenge, "unauthorized")
+			wantIssuanceError(t, err, c.host, audit.StageChallenge, "unauthorized")
 			for _, typ := range c.types {
 				if !strings.Contains(err.Error(), typ) {
 					t.Errorf("%s is missing in: %v", typ, err)
@@ -52,14 +53,14 @@ func TestFailedValidation(t *testing.T) {
 				t.Errorf("%d challenges, want %d", n, len(c.types))
 			}
 			var tried []string
-			for _, e := range m.events.of(certmgr.EventChallengeFailed) {
+			for _, e := range m.events.of(audit.ChallengeFailed) {
 				typ, _, _ := strings.Cut(e.Reason, ":")
 				tried = append(tried, typ)
 			}
 			if !slices.Equal(tried, c.types) {
 				t.Errorf("events of failed challenges: %q, want %q", tried, c.types)
 			}
-			if n := len(m.events.of(certmgr.EventIssueFailed)); n != 1 {
+			if n := len(m.events.of(audit.IssuanceFailed)); n != 1 {
 				t.Errorf("%d failed attempts, want 1", n)
 			}
 

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
-	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
@@ -30,8 +30,8 @@ func TestTLSALPN01(t *testing.T) {
 		t.Errorf("%d orders, want 1", n)
 	}
 	m.close(t)
-	if n := len(m.events.of(certmgr.EventIssued)); n != 1 {
-		t.Errorf("%d events %s, want 1", n, certmgr.EventIssued)
+	if n := len(m.events.of(audit.CertificateIssued)); n != 1 {
+		t.Errorf("%d events %s, want 1", n, audit.CertificateIssued)
 	}
 	mustVisit(t, addr, "www.example.org", p.roots, nil) // served on after Close
 }
@@ -70,9 +70,9 @@ func TestHTTP01(t *testing.T) {
 		t.Error("the certificate that is served was not renewed")
 	}
 	m.close(t)
-	failed := m.events.of(certmgr.EventChallengeFailed)
+	failed := m.events.of(audit.ChallengeFailed)
 	if len(failed) != 1 || !strings.Contains(failed[0].Reason, "NextProtos") {
-		t.Errorf("events %s: %v, want one that tells of NextProtos", certmgr.EventChallengeFailed, failed)
+		t.Errorf("events %s: %v, want one that tells of NextProtos", audit.ChallengeFailed, failed)
 	}
 }
 
@@ -134,7 +134,7 @@ func TestBothKeyTypesAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	m.close(t)
-	if failed := m.events.of(certmgr.EventIssueFailed); len(failed) != 0 {
+	if failed := m.events.of(audit.IssuanceFailed); len(failed) != 0 {
 		t.Errorf("%d issuances failed", len(failed))
 	}
 }
@@ -161,7 +161,7 @@ func TestNonceRejection(t *testing.T) {
 	}
 	wg.Wait()
 	m.close(t)
-	if n := len(m.events.of(certmgr.EventIssueFailed)); n != 0 {
+	if n := len(m.events.of(audit.IssuanceFailed)); n != 0 {
 		t.Errorf("%d issuances failed", n)
 	}
 	if n := m.traffic.accepted(newOrder); n != len(hosts) {

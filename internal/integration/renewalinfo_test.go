@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 	"github.com/nostall/nostall/internal/acmeclient"
 )
@@ -248,7 +249,7 @@ func TestCertificateReplacedByAnotherMachine(t *testing.T) {
 		t.Errorf("the orders that were accepted replace %q, want one without", got)
 	}
 	other.close(t)
-	if failed := other.events.of(certmgr.EventIssueFailed); len(failed) != 0 {
+	if failed := other.events.of(audit.IssuanceFailed); len(failed) != 0 {
 		t.Errorf("the renewal failed: %v", failed)
 	}
 }

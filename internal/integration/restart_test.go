@@ -10,6 +10,7 @@ import (
 	"golang.org/x/crypto/acme/autocert"
 
 	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // A restarted process has everything that it needs in its cache: it does not
@@ -52,7 +53,7 @@ func TestRestart(t *testing.T) {
 		}
 		m.close(t)
 		m.traffic.wantNone(t)
-		if n := len(m.events.of(certmgr.EventLoaded)); n != len(served) {
+		if n := len(m.events.of(audit.CertificateLoaded)); n != len(served) {
 			t.Errorf("with Start %t: %d certificates loaded, want %d", warm, n, len(served))
 		}
 	}

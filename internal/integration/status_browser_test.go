@@ -20,6 +20,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/status"
 )
 
@@ -305,20 +306,20 @@ func runsNothing(t *testing.T, tb *tab, f *fleet) {
 		for i := range s.Hosts {
 			h := &s.Hosts[i]
 			h.Host += attack
-			h.KeyType, h.RenewBy, h.Stage = attack, certmgr.RenewBy(attack), certmgr.Stage(attack)
+			h.KeyType, h.RenewBy, h.Stage = attack, certmgr.RenewBy(attack), audit.Stage(attack)
 			if h.Host != "static.example.com"+attack {
 				h.ExplanationURL = "javascript:alert(5)//" + attack
 			}
 			if h.Failure != nil {
 				e := *h.Failure
-				e.Err, e.Stage = errors.New(attack), certmgr.Stage(attack)
+				e.Err, e.Stage = errors.New(attack), audit.Stage(attack)
 				h.Failure = &e
 			}
 		}
 		for i := range s.RecentEvents {
 			e := &s.RecentEvents[i]
 			e.Host, e.SNI, e.Reason, e.RemoteAddr, e.Err = attack, attack, attack, attack, errors.New(attack)
-			e.Kind = certmgr.EventKind(attack)
+			e.Kind = audit.Kind(attack)
 		}
 	})
 	for _, query := range []string{"", "?q=%3Cscript%3Ealert(6)%3C/script%3E", "?host=%22%3E%3Cscript%3Ealert(7)%3C/script%3E"} {

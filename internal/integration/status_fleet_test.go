@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // fleet is a source of the status page that stands still: the same hosts at the
@@ -51,7 +52,7 @@ func newFleet() *fleet {
 			NotAfter: issued.Add(90*day - time.Hour), StateSince: issued, RenewAt: issued.Add(60 * day), RenewBy: certmgr.RenewByCA,
 			Refused: uint64(refused), LastAsked: now.Truncate(time.Hour)}
 	}
-	failed := func(h certmgr.HostStatus, state certmgr.HostState, stage certmgr.Stage, ago, retry time.Duration, n int,
+	failed := func(h certmgr.HostStatus, state certmgr.HostState, stage audit.Stage, ago, retry time.Duration, n int,
 		cause string) certmgr.HostStatus {
 		h.State, h.RetryAt = state, now.Add(retry)
 		h.Failure = &certmgr.IssuanceError{Host: h.Host, KeyType: h.KeyType, Stage: stage, CA: fleetCA, Attempt: "k3v9-7",
@@ -65,12 +66,12 @@ func newFleet() *fleet {
 
 	issuing := none("launch.example.org", 4*time.Second, 2)
 	issuing.State, issuing.Issuing, issuing.Since, issuing.Stage, issuing.Waiting = certmgr.StateIssuing, true,
-		now.Add(-4*time.Second), certmgr.StageChallenge, 3
+		now.Add(-4*time.Second), audit.StageChallenge, 3
 	renewing := valid("api.example.com", 60, 0)
-	renewing.Issuing, renewing.Since, renewing.Stage = true, now.Add(-2*time.Second), certmgr.StageFinalize
+	renewing.Issuing, renewing.Since, renewing.Stage = true, now.Add(-2*time.Second), audit.StageFinalize
 	expired := valid("old.example.net", 90, 18)
 	expired.State, expired.StateSince, expired.RenewBy = certmgr.StateExpired, expired.NotAfter, certmgr.RenewByRetry
-	late := failed(valid("shop.example.com", 79, 0), certmgr.StateValid, certmgr.StageAuthorization, 3*time.Hour, 21*time.Hour, 14,
+	late := failed(valid("shop.example.com", 79, 0), certmgr.StateValid, audit.StageAuthorization, 3*time.Hour, 21*time.Hour, 14,
 		"429 urn:ietf:params:acme:error:rateLimited: too many failed authorizations (5) for \"shop.example.com\" in the last 1h0m0s")
 	late.RenewBy, late.RenewAt = certmgr.RenewByRetry, late.RetryAt
 	byAge := valid("intranet.example.com", 12, 0)
@@ -86,37 +87,37 @@ func newFleet() *fleet {
 	f.snap = certmgr.Snapshot{Time: now, CA: fleetCA, Issuing: 2, Waiting: 3, Refused: 4127}
 	f.snap.Hosts = []certmgr.HostStatus{
 		renewing, fresh, valid("docs.example.com", 31, 0), byAge, issuing,
-		failed(none("login.example.com", 26*time.Hour, 3894), certmgr.StateBackoff, certmgr.StageChallenge,
+		failed(none("login.example.com", 26*time.Hour, 3894), certmgr.StateBackoff, audit.StageChallenge,
 			11*time.Minute, 49*time.Minute, 9, "tls-alpn-01: 400 urn:ietf:params:acme:error:unauthorized: 203.0.113.80: the certificate that was presented there "+
 				"is for another name; the CA's request was not seen here"),
-		failed(none("mail.example.org", 9*time.Minute, 41), certmgr.StateFailed, certmgr.StageOrder,
+		failed(none("mail.example.org", 9*time.Minute, 41), certmgr.StateFailed, audit.StageOrder,
 			9*time.Minute, -8*time.Minute, 1, "400 urn:ietf:params:acme:error:caa: CAA record for example.org forbids issuance"),
 		expired, late, explained, valid("www.example.com", 23, 0), rsa,
 	}
 	f.snap.RecentEvents = fleetEvents(now)
-	f.nums = certmgr.Metrics{Time: now, Issued: 46, Handshakes: map[certmgr.HandshakeResult]uint64{
-		certmgr.ResultServed: 1_284_310, certmgr.ResultChallenge: 131, certmgr.ResultBackoff: 3882, certmgr.ResultInFlight: 23,
-		certmgr.ResultFailed: 14, certmgr.ResultNotAllowed: 187, certmgr.ResultNoServerName: 21,
-	}, Failed: map[certmgr.Stage]uint64{certmgr.StageChallenge: 9, certmgr.StageAuthorization: 14, certmgr.StageOrder: 1}}
+	f.nums = certmgr.Metrics{Time: now, Issued: 46, Handshakes: map[audit.Result]uint64{
+		audit.ResultServed: 1_284_310, audit.ResultChallenge: 131, audit.ResultBackoff: 3882, audit.ResultInFlight: 23,
+		audit.ResultFailed: 14, audit.ResultNotAllowed: 187, audit.ResultNoServerName: 21,
+	}, Failed: map[audit.Stage]uint64{audit.StageChallenge: 9, audit.StageAuthorization: 14, audit.StageOrder: 1}}
 	return f
 }
 
-func fleetEvents(now time.Time) []certmgr.Event {
-	return []certmgr.Event{
-		{Seq: 611, Time: now.Add(-11 * time.Minute), Kind: certmgr.EventIssueFailed, Host: "login.example.com",
-			Stage: certmgr.StageChallenge, Duration: 3180 * time.Millisecond, RetryAt: now.Add(49 * time.Minute),
+func fleetEvents(now time.Time) []audit.Event {
+	return []audit.Event{
+		{Seq: 611, Time: now.Add(-11 * time.Minute), Kind: audit.IssuanceFailed, Host: "login.example.com",
+			Stage: audit.StageChallenge, Duration: 3180 * time.Millisecond, RetryAt: now.Add(49 * time.Minute),
 			Err: errors.New("tls-alpn-01: 400 urn:ietf:params:acme:error:unauthorized: 203.0.113.80: " +
 				"the certificate that was presented there is for another name")},
-		{Seq: 612, Time: now.Add(-9 * time.Minute), Kind: certmgr.EventIssueFailed, Host: "mail.example.org", Stage: certmgr.StageOrder,
+		{Seq: 612, Time: now.Add(-9 * time.Minute), Kind: audit.IssuanceFailed, Host: "mail.example.org", Stage: audit.StageOrder,
 			Duration: 240 * time.Millisecond, RetryAt: now.Add(-8 * time.Minute),
 			Err: errors.New("400 urn:ietf:params:acme:error:caa: CAA record for example.org forbids issuance")},
-		{Seq: 613, Time: now.Add(-6 * time.Minute), Kind: certmgr.EventIssued, Host: "blog.example.org", KeyType: "ECDSA",
+		{Seq: 613, Time: now.Add(-6 * time.Minute), Kind: audit.CertificateIssued, Host: "blog.example.org", KeyType: "ECDSA",
 			Duration: 5412 * time.Millisecond, NotAfter: now.Add(90 * day)},
-		{Seq: 614, Time: now.Add(-50 * time.Second), Kind: certmgr.EventRefused, Host: "login.example.com",
-			Result: certmgr.ResultBackoff, Count: 57, Decision: certmgr.Refused, Rule: "Backoff", RemoteAddr: "198.51.100.23:40112"},
-		{Seq: 615, Time: now.Add(-4 * time.Second), Kind: certmgr.EventIssuing, Host: "launch.example.org", KeyType: "ECDSA",
+		{Seq: 614, Time: now.Add(-50 * time.Second), Kind: audit.HandshakesRefused, Host: "login.example.com",
+			Result: audit.ResultBackoff, Count: 57, Decision: audit.Refused, Rule: "Backoff", RemoteAddr: "198.51.100.23:40112"},
+		{Seq: 615, Time: now.Add(-4 * time.Second), Kind: audit.IssuanceStarted, Host: "launch.example.org", KeyType: "ECDSA",
 			RemoteAddr: "198.51.100.7:51514", Reason: "a visitor asked for it"},
-		{Seq: 616, Time: now.Add(-2 * time.Second), Kind: certmgr.EventIssuing, Host: "api.example.com", KeyType: "ECDSA",
+		{Seq: 616, Time: now.Add(-2 * time.Second), Kind: audit.IssuanceStarted, Host: "api.example.com", KeyType: "ECDSA",
 			Reason: "renewal is due"},
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // Pebble's resources, by the first element of their paths.
@@ -133,24 +133,24 @@ func (tr *traffic) wantNone(t *testing.T) {
 // record is an audit hook that keeps every event. All are there after Close.
 type record struct {
 	mu     sync.Mutex
-	events []certmgr.Event
+	events []audit.Event
 }
 
-func (r *record) hook(_ context.Context, e certmgr.Event) {
+func (r *record) hook(_ context.Context, e audit.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, e)
 }
 
-func (r *record) all() []certmgr.Event {
+func (r *record) all() []audit.Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return append([]certmgr.Event(nil), r.events...)
+	return append([]audit.Event(nil), r.events...)
 }
 
 // of returns the events of a kind.
-func (r *record) of(kind certmgr.EventKind) []certmgr.Event {
-	var events []certmgr.Event
+func (r *record) of(kind audit.Kind) []audit.Event {
+	var events []audit.Event
 	for _, e := range r.all() {
 		if e.Kind == kind {
 			events = append(events, e)

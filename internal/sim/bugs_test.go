@@ -29,8 +29,8 @@ var bugs = []struct{ name, file, old, new string }{
 		"if w.picked.IsZero() {\n\t\treturn byAge",
 		"if true {\n\t\treturn byAge"},
 	{"an issuance has no event", "issuance.go",
-		"a.audit(Event{Kind: EventIssued,",
-		"func(Event) {}(Event{Kind: EventIssued,"},
+		"a.audit(audit.Event{Kind: audit.CertificateIssued,",
+		"func(audit.Event) {}(audit.Event{Kind: audit.CertificateIssued,"},
 }
 
 // TestBugsAreFound shows that the simulation bites. Each bug is put into a copy

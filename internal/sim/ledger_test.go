@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // ledger keeps the books of one Manager's events.
@@ -30,7 +30,7 @@ func newLedger() *ledger {
 }
 
 // hook is Manager.Audit.
-func (l *ledger) hook(_ context.Context, e certmgr.Event) {
+func (l *ledger) hook(_ context.Context, e audit.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.seq++; e.Seq != l.seq {
@@ -46,31 +46,31 @@ func (l *ledger) hook(_ context.Context, e certmgr.Event) {
 			l.recent[e.Host] = l.recent[e.Host][n-6:]
 		}
 	}
-	if e.Failure() {
+	if e.IsFailure() {
 		l.failed[e.Host] = true
 	}
 	key := e.Host + " " + e.KeyType
 	switch e.Kind {
-	case certmgr.EventIssuing:
+	case audit.IssuanceStarted:
 		if other := l.open[key]; other != "" {
 			l.wrongf("attempt %s for %s began before %s had ended", e.Attempt, key, other)
 		}
 		l.open[key] = e.Attempt
 		l.begun[e.Host] = e.Time
-	case certmgr.EventIssued, certmgr.EventIssueFailed:
-		if e.Stage == certmgr.StageQueue {
+	case audit.CertificateIssued, audit.IssuanceFailed:
+		if e.Stage == audit.StageQueue {
 			break // it did not begin
 		}
 		if l.open[key] != e.Attempt {
 			l.wrongf("attempt %s for %s ended, which did not begin", e.Attempt, key)
 		}
 		delete(l.open, key)
-	case certmgr.EventCADown, certmgr.EventNoAccount, certmgr.EventCacheReadFailed:
+	case audit.CAUnavailable, audit.AccountUnavailable, audit.CacheReadFailed:
 		l.caFailed = true
-	case certmgr.EventClosed:
+	case audit.ManagerClosed:
 		l.closed = true
 	}
-	if e.Kind == certmgr.EventIssued || e.Kind == certmgr.EventLoaded {
+	if e.Kind == audit.CertificateIssued || e.Kind == audit.CertificateLoaded {
 		if l.ends[e.Host] == nil {
 			l.ends[e.Host] = make(map[int64]bool)
 		}

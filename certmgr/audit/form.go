@@ -1,4 +1,4 @@
-package certmgr
+package audit
 
 import (
 	"encoding/json"
@@ -95,32 +95,32 @@ func errorText(err error) string {
 
 // eventJSON is the JSON form of an Event.
 type eventJSON struct {
-	Seq             uint64          `json:"seq"`
-	Time            time.Time       `json:"time"`
-	Level           string          `json:"level"`
-	Kind            EventKind       `json:"kind"`
-	Host            string          `json:"host,omitempty"`
-	KeyType         string          `json:"key_type,omitempty"`
-	Decision        Decision        `json:"decision,omitempty"`
-	Rule            string          `json:"rule,omitempty"`
-	Result          HandshakeResult `json:"result,omitempty"`
-	RemoteAddr      string          `json:"remote_addr,omitempty"`
-	SNI             string          `json:"sni,omitempty"`
-	ALPN            string          `json:"alpn,omitempty"`
-	Attempt         string          `json:"attempt,omitempty"`
-	Stage           Stage           `json:"stage,omitempty"`
-	Reason          string          `json:"reason,omitempty"`
-	CA              string          `json:"ca,omitempty"`
-	OrderURL        string          `json:"order_url,omitempty"`
-	DurationSeconds float64         `json:"duration_seconds,omitempty"`
-	Serial          string          `json:"serial,omitempty"`
-	NotAfter        time.Time       `json:"not_after,omitzero"`
-	RetryAt         time.Time       `json:"retry_at,omitzero"`
-	Count           int             `json:"count,omitempty"`
-	Total           int             `json:"total,omitempty"`
-	ExplanationURL  string          `json:"explanation_url,omitempty"`
-	Problem         string          `json:"problem,omitempty"`
-	Error           string          `json:"error,omitempty"`
+	Seq             uint64    `json:"seq"`
+	Time            time.Time `json:"time"`
+	Level           string    `json:"level"`
+	Kind            Kind      `json:"kind"`
+	Host            string    `json:"host,omitempty"`
+	KeyType         string    `json:"key_type,omitempty"`
+	Decision        Decision  `json:"decision,omitempty"`
+	Rule            string    `json:"rule,omitempty"`
+	Result          Result    `json:"result,omitempty"`
+	RemoteAddr      string    `json:"remote_addr,omitempty"`
+	SNI             string    `json:"sni,omitempty"`
+	ALPN            string    `json:"alpn,omitempty"`
+	Attempt         string    `json:"attempt,omitempty"`
+	Stage           Stage     `json:"stage,omitempty"`
+	Reason          string    `json:"reason,omitempty"`
+	CA              string    `json:"ca,omitempty"`
+	OrderURL        string    `json:"order_url,omitempty"`
+	DurationSeconds float64   `json:"duration_seconds,omitempty"`
+	Serial          string    `json:"serial,omitempty"`
+	NotAfter        time.Time `json:"not_after,omitzero"`
+	RetryAt         time.Time `json:"retry_at,omitzero"`
+	Count           int       `json:"count,omitempty"`
+	Total           int       `json:"total,omitempty"`
+	ExplanationURL  string    `json:"explanation_url,omitempty"`
+	Problem         string    `json:"problem,omitempty"`
+	Error           string    `json:"error,omitempty"`
 }
 
 // MarshalJSON implements json.Marshaler. Times are in UTC, the duration is in
@@ -130,7 +130,7 @@ type eventJSON struct {
 func (e Event) MarshalJSON() ([]byte, error) {
 	str := func(s string) string { return text.OneLine(s, text.MaxError) }
 	return json.Marshal(eventJSON{
-		Seq: e.Seq, Time: jsonTime(e.Time), Level: e.level().String(), Kind: e.Kind, Host: str(e.Host), KeyType: e.KeyType,
+		Seq: e.Seq, Time: jsonTime(e.Time), Level: e.Level().String(), Kind: e.Kind, Host: str(e.Host), KeyType: e.KeyType,
 		Decision: e.Decision, Rule: str(e.Rule), Result: e.Result, RemoteAddr: str(e.RemoteAddr), SNI: str(e.SNI), ALPN: str(e.ALPN),
 		Attempt: str(e.Attempt), Stage: e.Stage, Reason: str(e.Reason), CA: str(e.CA), OrderURL: str(e.OrderURL),
 		DurationSeconds: e.Duration.Seconds(), Serial: e.Serial, NotAfter: jsonTime(e.NotAfter), RetryAt: jsonTime(e.RetryAt),

@@ -1,4 +1,4 @@
-package certmgr
+package audit
 
 import (
 	"context"
@@ -9,25 +9,25 @@ import (
 	"strings"
 )
 
-// AuditLog returns an audit hook that writes each event to l, or to
+// Log returns an audit hook that writes each event to l, or to
 // slog.Default() as it is at that time if l is nil: failures as warnings or
 // errors, everything else as information. It is safe for concurrent use.
-func AuditLog(l *slog.Logger) func(context.Context, Event) {
+func Log(l *slog.Logger) func(context.Context, Event) {
 	return func(ctx context.Context, e Event) {
 		l := l
 		if l == nil {
 			l = slog.Default()
 		}
 		attrs := append([]slog.Attr{slog.Uint64("seq", e.Seq)}, e.attrs()...)
-		l.LogAttrs(ctx, e.level(), "certmgr: "+strings.ReplaceAll(string(e.Kind), "_", " "), attrs...)
+		l.LogAttrs(ctx, e.Level(), "certmgr: "+strings.ReplaceAll(string(e.Kind), "_", " "), attrs...)
 	}
 }
 
-// AuditJSON returns an audit hook that writes each event to w as one line of
+// JSON returns an audit hook that writes each event to w as one line of
 // JSON, by a single Write; see Event.MarshalJSON for the form. Several Managers
 // may share it: writes follow each other. An event that cannot be written goes
 // to slog.Default(), with the error of w.
-func AuditJSON(w io.Writer) func(context.Context, Event) {
+func JSON(w io.Writer) func(context.Context, Event) {
 	turn := make(chan struct{}, 1) // whoever has put a value in writes
 	return func(ctx context.Context, e Event) {
 		line, err := json.Marshal(e)
@@ -41,15 +41,15 @@ func AuditJSON(w io.Writer) func(context.Context, Event) {
 			}
 		}
 		if err != nil {
-			slog.Default().ErrorContext(ctx, "certmgr: audit event not written", "error", fmt.Errorf("AuditJSON: %w", err), "event", e)
+			slog.Default().ErrorContext(ctx, "certmgr: audit event not written", "error", fmt.Errorf("JSON: %w", err), "event", e)
 		}
 	}
 }
 
-// AuditAll returns an audit hook that calls each of hooks, in this order; those
+// All returns an audit hook that calls each of hooks, in this order; those
 // that are nil are left out. One that panics keeps no event from the others, but
 // one that is slow delays them.
-func AuditAll(hooks ...func(context.Context, Event)) func(context.Context, Event) {
+func All(hooks ...func(context.Context, Event)) func(context.Context, Event) {
 	return func(ctx context.Context, e Event) { auditAll(ctx, e, hooks) }
 }
 

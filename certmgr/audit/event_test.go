@@ -1,8 +1,7 @@
-package certmgr
+package audit_test
 
 import (
 	"bytes"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -11,7 +10,6 @@ import (
 	"go/parser"
 	"go/token"
 	"log/slog"
-	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +19,8 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -45,20 +45,20 @@ func golden(t *testing.T, name string, got []byte) {
 }
 
 // everyEvent returns an event of each kind, the first one with every field set.
-func everyEvent() []Event {
+func everyEvent() []audit.Event {
 	at := time.Date(2026, 11, 22, 3, 4, 5, 678_000_000, time.FixedZone("", 3600))
 	cause := &acme.Error{StatusCode: 403, ProblemType: "urn:ietf:params:acme:error:unauthorized", Detail: "wrong key authorization"}
-	failure := &IssuanceError{Host: "www.example.com", Stage: StageChallenge, CA: "https://ca.example/dir", Attempts: 3, RetryAt: at.Add(time.Hour),
+	failure := &certmgr.IssuanceError{Host: "www.example.com", Stage: audit.StageChallenge, CA: "https://ca.example/dir", Attempts: 3, RetryAt: at.Add(time.Hour),
 		Err: fmt.Errorf("tls-alpn-01: %w", cause)}
-	events := []Event{{
-		Kind: EventIssueFailed, Host: "www.example.com", KeyType: "ECDSA", Decision: Allowed, Rule: "Hosts: *.example.com",
-		Result: ResultBackoff, RemoteAddr: "192.0.2.1:4711", SNI: "WWW.example.com\n\x1b[31m", ALPN: "h2,http/1.1", Attempt: "abcdefghij",
-		Stage: StageChallenge, Reason: "handshake", CA: "https://ca.example/dir", OrderURL: "https://ca.example/order/1",
+	events := []audit.Event{{
+		Kind: audit.IssuanceFailed, Host: "www.example.com", KeyType: "ECDSA", Decision: audit.Allowed, Rule: "Hosts: *.example.com",
+		Result: audit.ResultBackoff, RemoteAddr: "192.0.2.1:4711", SNI: "WWW.example.com\n\x1b[31m", ALPN: "h2,http/1.1", Attempt: "abcdefghij",
+		Stage: audit.StageChallenge, Reason: "handshake", CA: "https://ca.example/dir", OrderURL: "https://ca.example/order/1",
 		Duration: 1500 * time.Millisecond, Serial: "00ff10", NotAfter: at.Add(90 * 24 * time.Hour), RetryAt: at.Add(time.Hour), Count: 3, Total: 9,
 		ExplanationURL: "https://ca.example/why", Err: failure,
 	}}
-	for _, kind := range EventKinds() {
-		events = append(events, Event{Kind: kind, Host: "www.example.com"})
+	for _, kind := range audit.Kinds() {
+		events = append(events, audit.Event{Kind: kind, Host: "www.example.com"})
 	}
 	for i := range events {
 		events[i].Seq, events[i].Time = uint64(i+1), at
@@ -67,13 +67,13 @@ func everyEvent() []Event {
 }
 
 func TestFormsOfEventsAreStable(t *testing.T) {
-	var text, lines bytes.Buffer
-	hook := AuditJSON(&lines)
+	var texts, lines bytes.Buffer
+	hook := audit.JSON(&lines)
 	for _, e := range everyEvent() {
-		fmt.Fprintln(&text, e)
+		fmt.Fprintln(&texts, e)
 		hook(t.Context(), e)
 	}
-	golden(t, "events.txt", text.Bytes())
+	golden(t, "events.txt", texts.Bytes())
 	golden(t, "events.json", lines.Bytes())
 	for line := range bytes.Lines(lines.Bytes()) {
 		var v map[string]any
@@ -81,7 +81,7 @@ func TestFormsOfEventsAreStable(t *testing.T) {
 			t.Errorf("not a line of JSON with kind and level: %q, %v", line, err)
 		}
 	}
-	if strings.ContainsAny(text.String(), "\x1b\r") || strings.Count(text.String(), "\n") != len(everyEvent()) {
+	if strings.ContainsAny(texts.String(), "\x1b\r") || strings.Count(texts.String(), "\n") != len(everyEvent()) {
 		t.Error("hostile text broke a line")
 	}
 }
@@ -100,7 +100,7 @@ func TestEventIsALogValuer(t *testing.T) {
 
 // Dates beyond what JSON can say, and texts of a CA without end, lose no event.
 func TestEventOfAHostileCAHasAForm(t *testing.T) {
-	e := Event{Kind: EventIssued, NotAfter: time.Date(12345, 1, 1, 0, 0, 0, 0, time.UTC), Reason: strings.Repeat("\x00\xff", 100_000),
+	e := audit.Event{Kind: audit.CertificateIssued, NotAfter: time.Date(12345, 1, 1, 0, 0, 0, 0, time.UTC), Reason: strings.Repeat("\x00\xff", 100_000),
 		Err: errors.New(strings.Repeat("<script>", 100_000))}
 	data, err := json.Marshal(e)
 	if err != nil || len(data) > 16*text.MaxError || len(e.String()) > 16*text.MaxError {
@@ -108,10 +108,10 @@ func TestEventOfAHostileCAHasAForm(t *testing.T) {
 	}
 }
 
-// The set of kinds is closed: EventKinds has each constant, and each has a comment
+// The set of kinds is closed: audit.Kinds has each constant, and each has a comment
 // of its own.
 func TestEventKindsAreComplete(t *testing.T) {
-	file, err := parser.ParseFile(token.NewFileSet(), "eventkind.go", nil, parser.ParseComments)
+	file, err := parser.ParseFile(token.NewFileSet(), "kind.go", nil, parser.ParseComments)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,27 +123,28 @@ func TestEventKindsAreComplete(t *testing.T) {
 		}
 		declared++
 		name := spec.Names[0].Name
-		kind := EventKind(strings.Trim(spec.Values[0].(*ast.BasicLit).Value, `"`))
-		if !slices.Contains(EventKinds(), kind) {
-			t.Errorf("EventKinds lacks %s", name)
+		kind := audit.Kind(strings.Trim(spec.Values[0].(*ast.BasicLit).Value, `"`))
+		if !slices.Contains(audit.Kinds(), kind) {
+			t.Errorf("Kinds lacks %s", name)
 		}
 		if spec.Doc == nil || !strings.HasPrefix(spec.Doc.Text(), name+":") {
 			t.Errorf("%s has no comment that begins with its name", name)
 		}
 		return true
 	})
-	if declared != len(EventKinds()) {
-		t.Errorf("%d kinds are declared, EventKinds has %d", declared, len(EventKinds()))
-	}
-	if n := len(HandshakeResults()); n != int(resultCount) || slices.Contains(HandshakeResults(), "") {
-		t.Errorf("HandshakeResults has %d of %d results: %q", n, resultCount, HandshakeResults())
+	if declared != len(audit.Kinds()) {
+		t.Errorf("%d kinds are declared, Kinds has %d", declared, len(audit.Kinds()))
 	}
 }
 
-func TestSerialAsToolsPrintIt(t *testing.T) {
-	for n, want := range map[int64]string{255: "ff", 256: "0100", 0x7fff: "7fff"} {
-		if got := serialOf(&x509.Certificate{SerialNumber: big.NewInt(n)}); got != want {
-			t.Errorf("serial %d is %q, want %q", n, got, want)
-		}
+func TestResultsAndStagesHaveNoTwins(t *testing.T) {
+	results, stages := audit.Results(), audit.Stages()
+	slices.Sort(results)
+	if n := len(results); n != len(slices.Compact(results)) || results[0] == "" {
+		t.Errorf("results: %q", results)
+	}
+	slices.Sort(stages)
+	if n := len(stages); n != len(slices.Compact(stages)) || stages[0] == "" {
+		t.Errorf("stages: %q", stages)
 	}
 }

@@ -1,8 +1,6 @@
-package certmgr
+package audit
 
 import (
-	"crypto/x509"
-	"encoding/hex"
 	"log/slog"
 	"time"
 )
@@ -13,14 +11,14 @@ import (
 type Event struct {
 	Seq  uint64    // counts all events of a Manager, from 1; a gap is a loss
 	Time time.Time // when it happened, by the local clock
-	Kind EventKind
+	Kind Kind
 
 	Host    string // normalised host name
 	KeyType string // "ECDSA" or "RSA"
 
-	Decision Decision        // on the host or the handshake
-	Rule     string          // what made it: "Hosts: *.example.com", "HostPolicy", "AllowAnyHost", or a field that sets a bound
-	Result   HandshakeResult // of the handshakes that were refused
+	Decision Decision // on the host or the handshake
+	Rule     string   // what made it: "Hosts: *.example.com", "HostPolicy", "AllowAnyHost", or a field that sets a bound
+	Result   Result   // of the handshakes that were refused
 
 	// Who asked: the visitor that an issuance began for, or an example of those
 	// who were refused.
@@ -55,19 +53,19 @@ const (
 )
 
 // Failure reports whether the event tells of something that went wrong.
-func (e Event) Failure() bool { return e.level() >= slog.LevelWarn }
+func (e Event) IsFailure() bool { return e.Level() >= slog.LevelWarn }
 
-func (e Event) level() slog.Level {
+func (e Event) Level() slog.Level {
 	switch e.Kind {
-	case EventRenewalLate:
+	case RenewalLate:
 		if e.NotAfter.Sub(e.Time) <= loudLeft {
 			return slog.LevelError
 		}
 		return slog.LevelWarn
-	case EventIssueFailed, EventExpired, EventCADown, EventNoAccount:
+	case IssuanceFailed, CertificateExpired, CAUnavailable, AccountUnavailable:
 		return slog.LevelError
-	case EventClockOff, EventBackoffRestored, EventChallengeFailed, EventPolicyFailed, EventCacheReadFailed,
-		EventCacheEntryRejected, EventCacheWriteFailed, EventContactFailed, EventsDropped, EventAllowlistRejected, EventUnreachable:
+	case ClockOff, BackoffRestored, ChallengeFailed, PolicyFailed, CacheReadFailed,
+		CacheEntryRejected, CacheWriteFailed, AccountContactFailed, EventsDropped, AllowlistRejected, HostUnreachable:
 		return slog.LevelWarn
 	}
 	return slog.LevelInfo
@@ -75,17 +73,3 @@ func (e Event) level() slog.Level {
 
 // loudLeft is what is left of a certificate when failing renewals become errors.
 const loudLeft = 7 * 24 * time.Hour
-
-// certEvent returns an event about a certificate.
-func certEvent(kind EventKind, c *certificate) Event {
-	return Event{Kind: kind, Host: c.subject.host(), KeyType: c.subject.keyType.String(), CA: c.subject.ca,
-		Serial: serialOf(c.leaf), NotAfter: c.notAfter}
-}
-
-// serialOf returns a certificate's serial number as tools print it.
-func serialOf(leaf *x509.Certificate) string {
-	if leaf.SerialNumber == nil {
-		return ""
-	}
-	return hex.EncodeToString(leaf.SerialNumber.Bytes())
-}
