@@ -43,7 +43,6 @@ var layers = []may{
 		imports: []string{"internal/text"},
 		never:   []string{"crypto/tls", "net", "net/http"},
 		why:     "the names of what happens, for those who tell of it and those who listen; not how it comes about",
-		planned: true,
 	},
 	{
 		pkg:     "certmgr/cache",
@@ -166,7 +165,6 @@ var layers = []may{
 		imports: []string{"x/crypto/acme"},
 		never:   []string{"net/http", "os"},
 		why:     "how errors, times and foreign text are written in one line",
-		planned: true,
 	},
 }
 

@@ -1,0 +1,111 @@
+package guard
+
+import (
+	"errors"
+	"flag"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/nostall/nostall/internal/guard/shape"
+)
+
+var update = flag.Bool("update", false, "write the golden files of the API anew")
+
+// A publicPackage is one that users import.
+type publicPackage struct {
+	pkg       string // its path below the module
+	ownModule bool   // it is no part of the core module, nor of its zip
+	planned   bool   // it may be missing yet
+}
+
+// public are all of them. What they export is a promise.
+var public = []publicPackage{
+	{pkg: "certmgr"},
+	{pkg: "certmgr/acmetest"},
+	{pkg: "certmgr/audit"},
+	{pkg: "certmgr/cache"},
+	{pkg: "certmgr/cache/cachetest"},
+	{pkg: "certmgr/preflight", planned: true},
+	{pkg: "certmgr/prommetrics", ownModule: true},
+	{pkg: "certmgr/status"},
+}
+
+// Whatever users can name is in testdata/api, one line each, so that a change shows
+// in a review.
+func TestAPI(t *testing.T) {
+	for _, p := range public {
+		t.Run(p.pkg, func(t *testing.T) {
+			loaded := publicPackageAt(t, p)
+			if loaded == nil {
+				return
+			}
+			compareAPI(t, filepath.Join("testdata", "api", strings.ReplaceAll(p.pkg, "/", "_")+".txt"), loaded.API())
+		})
+	}
+}
+
+// publicPackageAt returns the package, or nil if it need not exist.
+func publicPackageAt(t *testing.T, row publicPackage) *shape.Package {
+	t.Helper()
+	for _, p := range corePackages(t) {
+		if short(p.Path) == row.pkg {
+			return p
+		}
+	}
+	if row.planned {
+		return nil
+	}
+	dir := filepath.Join("..", "..", filepath.FromSlash(row.pkg))
+	if _, err := os.Stat(dir); row.ownModule && errors.Is(err, fs.ErrNotExist) {
+		t.Skip("this is the core module alone")
+	}
+	packages, err := shape.Load(t.Context(), dir, ".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return packages[0]
+}
+
+func compareAPI(t *testing.T, golden string, api []string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(golden, []byte(strings.Join(api, "\n")+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	content, err := os.ReadFile(golden)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	want := strings.Split(strings.TrimSpace(strings.ReplaceAll(string(content), "\r\n", "\n")), "\n")
+	var changes []string
+	for _, line := range want {
+		if !slices.Contains(api, line) {
+			changes = append(changes, "- "+line)
+		}
+	}
+	for _, line := range api {
+		if !slices.Contains(want, line) {
+			changes = append(changes, "+ "+line)
+		}
+	}
+	if len(changes) != 0 {
+		t.Errorf("what users see has changed:\n%s\nIf that is meant, say it in CHANGELOG.md and run\n"+
+			"\tgo test ./internal/guard -run TestAPI -update", strings.Join(changes, "\n"))
+	}
+}
+
+// Packages below certmgr can be imported by everybody, so each is on the list.
+func TestAPIOfEachPublicPackageIsGuarded(t *testing.T) {
+	for _, p := range corePackages(t) {
+		listed := slices.ContainsFunc(public, func(row publicPackage) bool { return row.pkg == short(p.Path) })
+		if in(p.Path, certmgr) && !strings.Contains(p.Path, "/internal/") && !listed {
+			t.Errorf("users can import %s, which is not on the list public in internal/guard", p.Path)
+		}
+	}
+}
