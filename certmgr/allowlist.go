@@ -3,11 +3,11 @@ package certmgr
 import (
 	"iter"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
 
+	"github.com/nostall/nostall/internal/hosts"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -29,8 +29,8 @@ import (
 // call. The zero value is an empty list and ready to use. All methods are safe for
 // concurrent use; reading takes no lock. An Allowlist must not be copied.
 type Allowlist struct {
-	names atomic.Pointer[nameSet] // nil: empty
-	file  *hostsFile              // nil: made without a file
+	names atomic.Pointer[hosts.Set] // nil: empty
+	file  *hosts.File               // nil: made without a file
 
 	// changing serializes changes, so that the watchers are told of them in
 	// order. It is held while watchers run, which do not block, and never while
@@ -70,6 +70,12 @@ func CollectAllowlist(names iter.Seq[string]) (*Allowlist, error) {
 	return a, nil
 }
 
+// parseEntries normalises entries.
+func parseEntries(names iter.Seq[string]) ([]string, error) {
+	entries, err := hosts.ParseEntries(names)
+	return entries, listError(err)
+}
+
 // MustAllowlist is like NewAllowlist but panics if a name is invalid. It is
 // for lists that are written in the program's text.
 func MustAllowlist(names ...string) *Allowlist {
@@ -84,28 +90,15 @@ func MustAllowlist(names ...string) *Allowlist {
 // dot, is on the list or below one of its wildcards. A nil list is empty.
 func (a *Allowlist) Contains(host string) bool {
 	host, err := normalizeHost(host)
-	return err == nil && a.match(host) != matchNone
+	return err == nil && a.match(host) != hosts.None
 }
 
-// match says how a list holds a host.
-type match uint8
-
-const (
-	matchNone match = iota
-	matchWildcard
-	matchExact
-)
-
 // match looks up a normalised host. It does not allocate.
-func (a *Allowlist) match(host string) match {
+func (a *Allowlist) match(host string) hosts.Match {
 	if a == nil {
-		return matchNone
+		return hosts.None
 	}
-	set := a.names.Load()
-	if set == nil {
-		return matchNone
-	}
-	return set.match(host)
+	return a.names.Load().Match(host)
 }
 
 // holds is match for the hot path: it compares one number as long as neither
@@ -118,24 +111,24 @@ func (a *Allowlist) holds(host string, seen *atomic.Uint64) bool {
 	if set == nil {
 		return false
 	}
-	if seen.Load() == set.generation {
+	if seen.Load() == set.Generation() {
 		return true
 	}
-	if set.match(host) == matchNone {
+	if set.Match(host) == hosts.None {
 		return false
 	}
-	seen.Store(set.generation)
+	seen.Store(set.Generation())
 	return true
 }
 
 // All returns the entries in no particular order, as of the moment it is
 // called: exact names, then wildcards as they are written.
 func (a *Allowlist) All() iter.Seq[string] {
-	var set *nameSet
+	var set *hosts.Set
 	if a != nil {
 		set = a.names.Load()
 	}
-	return set.all()
+	return set.All()
 }
 
 // Add puts names on the list. If any of them is invalid, the error names each
@@ -178,15 +171,15 @@ func (e Edit) Add(names ...string) error {
 	a := e.list
 	a.changing.Lock()
 	defer a.changing.Unlock()
-	c, edit := change{reason: e.reason}, editNames(a.names.Load())
+	c, edit := change{reason: e.reason}, hosts.NewEdit(a.names.Load())
 	for _, entry := range entries {
-		if edit.add(entry) {
+		if edit.Add(entry) {
 			c.added = append(c.added, entry)
 		} else {
 			c.again = append(c.again, entry)
 		}
 	}
-	a.publish(edit.set, c)
+	a.publish(edit.Set(), c)
 	return nil
 }
 
@@ -196,13 +189,13 @@ func (e Edit) Remove(names ...string) {
 	a := e.list
 	a.changing.Lock()
 	defer a.changing.Unlock()
-	c, edit := change{reason: e.reason}, editNames(a.names.Load())
+	c, edit := change{reason: e.reason}, hosts.NewEdit(a.names.Load())
 	for _, entry := range entries {
-		if edit.remove(entry) {
+		if edit.Remove(entry) {
 			c.removed = append(c.removed, entry)
 		}
 	}
-	a.publish(edit.set, c)
+	a.publish(edit.Set(), c)
 }
 
 // Replace is Allowlist.Replace.
@@ -216,38 +209,18 @@ func (e Edit) Replace(names ...string) error {
 }
 
 func (a *Allowlist) replace(entries []string, reason string) {
-	set := collectNames(entries)
+	set := hosts.Collect(entries)
 	a.changing.Lock()
 	defer a.changing.Unlock()
-	c := difference(a.names.Load(), set)
-	c.reason = reason
+	c := change{reason: reason}
+	c.added, c.removed = hosts.Difference(a.names.Load(), set)
 	a.publish(set, c)
-}
-
-// difference returns what a set in the place of another one changes.
-func difference(old, set *nameSet) (c change) {
-	for entry := range set.all() {
-		if !old.has(entry) {
-			c.added = append(c.added, entry)
-		}
-	}
-	for entry := range old.all() {
-		if !set.has(entry) {
-			c.removed = append(c.removed, entry)
-		}
-	}
-	return c
 }
 
 // publish makes set the list unless it is the same, and tells the watchers.
 // a.changing is held.
-func (a *Allowlist) publish(set *nameSet, c change) {
+func (a *Allowlist) publish(set *hosts.Set, c change) {
 	if len(c.added)+len(c.removed) > 0 {
-		set.generation = rand.Uint64()
-		if old := a.names.Load(); old != nil {
-			set.generation = old.generation + 1
-		}
-		set.generation = max(set.generation, 1) // 0: nothing seen
 		a.names.Store(set)
 	}
 	a.mu.Lock()

@@ -17,76 +17,30 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// What no CA certifies is refused with the reason that says which it is.
-func TestInvalidEntriesSayWhy(t *testing.T) {
-	for entry, why := range map[string]string{
-		"com":                     "a public suffix, which",
-		"co.uk":                   "a public suffix, which",
-		"CO.UK.":                  "a public suffix, which",
-		"foo.ck":                  "a public suffix, which", // the list has *.ck
-		"*.co.uk":                 "a wildcard right below a public suffix",
-		"*.com":                   "a wildcard right below a public suffix",
-		"localhost":               "a single label",
-		"*.internal":              "a single label",
-		"192.0.2.1":               "an IP address",
-		"*.192.0.2.1":             "an IP address",
-		"2001:db8::1":             "an IP address",
-		"[2001:db8::1]":           "an IP address",
-		"":                        "no name",
-		"*.":                      "no name",
-		"*":                       "stands for one label",
-		"*.*.example.com":         "stands for one label",
-		"www.*.example.com":       "stands for one label",
-		"a.example.com b.example": "a space",
-		"https://example.com/":    "leave out scheme, port and path",
-		"example.com:443":         "leave out scheme, port and path",
-		"under_score.example.com": "not a valid host name",
-		"-a.example.com":          "not a valid host name",
-		"a..example.com":          "not a valid host name",
+// What package hosts refuses is told as this package does, by sentinel and by text.
+func TestInvalidEntriesAreBadServerNames(t *testing.T) {
+	const want = `certmgr: 2 invalid allowlist entries: "co.uk": a public suffix, which no CA certifies; "localhost": a single label`
+	_, err := NewAllowlist("a.example.com", "co.uk", "localhost")
+	if !errors.Is(err, ErrBadServerName) || err.Error() != want {
+		t.Errorf("NewAllowlist: error\n%v\nwant\n%s", err, want)
+	}
+	a := MustAllowlist("a.example.com")
+	for what, err := range map[string]error{
+		"Add":     a.Add("co.uk", "localhost"),
+		"Replace": a.Because("x").Replace("co.uk", "localhost"),
 	} {
-		_, err := NewAllowlist(entry)
-		if err == nil || !strings.Contains(err.Error(), why) || !strings.Contains(err.Error(), fmt.Sprintf("%q", entry)) {
-			t.Errorf("NewAllowlist(%q): %v; want the reason %q", entry, err, why)
-			continue
-		}
-		if !errors.Is(err, ErrBadServerName) || strings.ContainsAny(err.Error(), "\n\r") {
-			t.Errorf("NewAllowlist(%q): %q is not one line that wraps ErrBadServerName", entry, err)
+		if !errors.Is(err, ErrBadServerName) || err.Error() != want {
+			t.Errorf("%s: error\n%v\nwant\n%s", what, err, want)
 		}
 	}
-	// Suffixes of the list's private section are somebody's registered domain.
-	for _, entry := range []string{"github.io", "*.github.io", "www.ck", "host.internal", "*.b\u00fccher.example", "\u0440\u0444.\u0440\u0444"} {
-		if _, err := NewAllowlist(entry); err != nil {
-			t.Errorf("NewAllowlist(%q): %v", entry, err)
-		}
+	path := writeHosts(t, "co.uk\n")
+	_, err = AllowlistFile(path)
+	if !errors.Is(err, ErrBadServerName) || err.Error() != fmt.Sprintf(`certmgr: invalid allowlist entry: %s:1: "co.uk": a public suffix, which no CA certifies`, path) {
+		t.Errorf("of a file: %v", err)
 	}
-}
-
-// An error names the first 100 of thousands, each in bounded length, and counts the rest.
-func TestErrorOfThousandsOfBadEntriesIsBounded(t *testing.T) {
-	names := func(yield func(string) bool) {
-		for i := range 5000 {
-			if !yield(fmt.Sprintf("bad%d", i)) || !yield(fmt.Sprintf("good%d.example.com", i)) {
-				return
-			}
-		}
-		yield(strings.Repeat("\x00", 1<<20))
-	}
-	list, err := CollectAllowlist(names)
-	if list != nil || err == nil {
-		t.Fatal("bad names were accepted")
-	}
-	text := err.Error()
-	for _, want := range []string{"5001 invalid allowlist entries", `"bad0":`, `"bad99":`, "and 4901 more"} {
-		if !strings.Contains(text, want) {
-			t.Errorf("%.300q ... does not say %q", text, want)
-		}
-	}
-	if strings.Contains(text, `"bad100":`) || strings.Contains(text, "good") || len(text) > 100*200 {
-		t.Errorf("the error has %d bytes", len(text))
-	}
-	_, err = NewAllowlist(strings.Repeat("\x00", 1<<20))
-	if len(err.Error()) > 4*maxHostLength+500 {
-		t.Errorf("the error of one long name has %d bytes", len(err.Error()))
+	rewrite(t, path, "")
+	if _, err := AllowlistFile(path); err == nil || errors.Is(err, ErrBadServerName) || !strings.HasPrefix(err.Error(), "certmgr: allowlist file "+path+" has no entry") {
+		t.Errorf("of an empty file: %v", err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package certmgr
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/nostall/nostall/internal/hosts"
 )
 
 // writeHosts returns the path of a file with the content.
@@ -92,7 +95,7 @@ func TestAllowlistFileMustBeARegularFile(t *testing.T) {
 	}
 	huge := filepath.Join(dir, "huge")
 	rewrite(t, huge, "")
-	if err := os.Truncate(huge, maxHostsFile+1); err != nil {
+	if err := os.Truncate(huge, hosts.MaxFileSize+1); err != nil {
 		t.Fatal(err)
 	}
 	for _, path := range append(paths, huge) {
@@ -101,7 +104,7 @@ func TestAllowlistFileMustBeARegularFile(t *testing.T) {
 		case paths[1]:
 			why = "no such file"
 		case huge:
-			why = fmt.Sprint("has ", maxHostsFile+1, " bytes")
+			why = fmt.Sprint("has ", hosts.MaxFileSize+1, " bytes")
 		}
 		if a, err := AllowlistFile(path); err == nil || a != nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), why) {
 			t.Errorf("AllowlistFile(%q): %v, want %q", path, err, why)
@@ -143,6 +146,17 @@ func TestReloadOnDemand(t *testing.T) {
 	}
 }
 
+// hookContext does something when it is asked whether it has ended.
+type hookContext struct {
+	context.Context
+	hook func()
+}
+
+func (c hookContext) Err() error {
+	c.hook()
+	return c.Context.Err()
+}
+
 // Of two readings at the same time the one that began later holds.
 func TestOutdatedReadingIsDropped(t *testing.T) {
 	path := writeHosts(t, "a.example.com\n")
@@ -150,9 +164,14 @@ func TestOutdatedReadingIsDropped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.file.applied = a.file.begun + 10 // of one that began later
-	rewrite(t, path, "b.example.com\n")
-	if err := a.Reload(); err != nil || a.Contains("b.example.com") {
+	replaceFile(t, path, strings.Repeat("b.example.com\n", 2000))
+	during := sync.OnceFunc(func() {
+		replaceFile(t, path, "c.example.com\n")
+		if err := a.Reload(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := a.reload(hookContext{t.Context(), during}, nil); err != nil || !a.Contains("c.example.com") || a.Contains("b.example.com") {
 		t.Errorf("an outdated reading: %v, %q", err, slices.Collect(a.All()))
 	}
 }
@@ -164,9 +183,9 @@ func TestFileThatChangesBeforeItIsReadIsNotRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	atRest := lookAt(path)
+	atRest := hosts.LookAt(path)
 	rewrite(t, path, "a.example.com\n")
-	if err := a.reload(t.Context(), &atRest); !errors.Is(err, errChanging) || !a.Contains("b.example.com") {
+	if err := a.reload(t.Context(), &atRest); !errors.Is(err, hosts.ErrChanging) || !a.Contains("b.example.com") {
 		t.Errorf("a file that is being written: %v, %q", err, slices.Collect(a.All()))
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/hosts"
 )
 
 // fileWorld is a bubble whose Manager has its list from a file.
@@ -28,7 +29,7 @@ func fileWorld(t *testing.T, content string, f func(t *testing.T, w *world, path
 }
 
 // looks is long enough for a changed file to be noticed and found unchanged.
-const looks = 3 * filePoll
+const looks = 3 * hosts.PollEvery
 
 func TestChangedFileIsReloaded(t *testing.T) {
 	fileWorld(t, "a.example.com\nb.example.com\n", func(t *testing.T, w *world, path string) {
@@ -73,7 +74,7 @@ func TestFileThatIsBeingWrittenIsNotRead(t *testing.T) {
 		for i := range 20 {
 			content += fmt.Sprintf("h%d.example.com\n", i)
 			rewrite(t, path, content)
-			time.Sleep(filePoll)
+			time.Sleep(hosts.PollEvery)
 			if !w.m.Hosts.Contains("a.example.com") {
 				t.Fatalf("a file was read of which %d of 20 lines were written", i+1)
 			}
@@ -96,7 +97,7 @@ func TestBadFileKeepsTheLastGoodList(t *testing.T) {
 			os.Remove(path)
 			os.Mkdir(path, 0o755)
 		},
-		"too large": func(t *testing.T, path string) { os.Truncate(path, maxHostsFile+1) },
+		"too large": func(t *testing.T, path string) { os.Truncate(path, hosts.MaxFileSize+1) },
 	}
 	for name, spoil := range bad {
 		t.Run(name, func(t *testing.T) {
@@ -141,7 +142,7 @@ func TestFileThatIsAwayForAMomentIsNoEvent(t *testing.T) {
 		if err := os.Rename(path, path+".old"); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(filePoll)
+		time.Sleep(hosts.PollEvery)
 		if err := os.Rename(path+".old", path); err != nil {
 			t.Fatal(err)
 		}
@@ -161,16 +162,16 @@ func TestManagersShareAFile(t *testing.T) {
 		if err := other.Obtain(t.Context(), "a.example.com"); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(filePoll / 2) // they look at different times
+		time.Sleep(hosts.PollEvery / 2) // they look at different times
 		readings := func() uint64 {
 			w.m.Hosts.changing.Lock()
 			defer w.m.Hosts.changing.Unlock()
-			return w.m.Hosts.file.begun
+			return w.m.Hosts.file.Begin(nil).Number
 		}
 		begun := readings()
 		replaceFile(t, path, "a.example.com\nb.example.com\n")
 		time.Sleep(looks)
-		if n := readings() - begun; n != 1 {
+		if n := readings() - begun - 1; n != 1 {
 			t.Errorf("the file was read %d times", n)
 		}
 		if len(w.events.of(audit.AllowlistReloaded)) != 1 || len(events.of(audit.AllowlistReloaded)) != 1 {

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nostall/nostall/internal/hosts"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -90,7 +91,7 @@ func (is *issuer) mayIssueForStranger(sub subject, now time.Time) error {
 	if is.health.failures.last(sub) == nil { // a new name
 		if ok, next := is.open.pacer.take(host, now); !ok {
 			return &caRefusal{refusal{kind: ErrBusy, host: host, text: fmt.Sprintf("%d new names below %s were issued for lately, the next one is due %s; "+
-				"names on Manager.Hosts without a wildcard are not paced", paceBurst, registeredDomain(host), text.Stamp(next))}, next}
+				"names on Manager.Hosts without a wildcard are not paced", paceBurst, hosts.RegisteredDomain(host), text.Stamp(next))}, next}
 		}
 	}
 	return nil

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/nostall/nostall/internal/hosts"
 )
 
 // million is a list of 1,000,000 names, made once for all benchmarks.
@@ -27,7 +29,7 @@ func BenchmarkAllowlistOfAMillion(b *testing.B) {
 		b.Run("lookup/"+name, func(b *testing.B) {
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				if (list.match(next(i)) != matchNone) != (name != "miss") {
+				if (list.match(next(i)) != hosts.None) != (name != "miss") {
 					b.Fatal("wrong answer")
 				}
 			}

@@ -5,9 +5,8 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/publicsuffix"
-
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/hosts"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -108,7 +107,7 @@ func (b *breaker) done(host string, probe bool, what trouble, cause error, retry
 		return true
 	}
 	// A failed probe counts against its host too, so that another one is next.
-	if many := b.failedFor(registeredDomain(host), now); many || probe {
+	if many := b.failedFor(hosts.RegisteredDomain(host), now); many || probe {
 		b.openLocked(host, probe, cause, jitter(caBackoff(b.failures+1)), now)
 		return !probe
 	}
@@ -175,13 +174,4 @@ func (b *breaker) state() (until time.Time, failures int, cause error) {
 		return time.Time{}, 0, nil
 	}
 	return b.until, b.failures, b.cause
-}
-
-// registeredDomain returns what CAs count by: the public suffix and one label.
-func registeredDomain(host string) string {
-	d, err := publicsuffix.EffectiveTLDPlusOne(host)
-	if err != nil {
-		return host
-	}
-	return d
 }

@@ -4,51 +4,15 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/net/idna"
-
 	"github.com/nostall/nostall/certmgr/cache"
 	"github.com/nostall/nostall/internal/text"
 )
-
-// FuzzServerName: whatever a stranger sends as SNI, it is refused in one line
-// of bounded length, or becomes a host name in its one normal form.
-func FuzzServerName(f *testing.F) {
-	for _, name := range []string{"", ".", "example.com", "EXAMPLE.com.", "bücher.example", "xn--bcher-kva.example", "σς.example",
-		"a..b", "192.0.2.1", "１.2.3.4", "2001:db8::1", "*.example.com", "a_b.example.com", "例え。example", "exam\u00adple.com",
-		"\xff.example", "aℵb.example", "xn--.com", "xn--a.com", "localhost", "example.com:443", "\x00", strings.Repeat("a", 300) + ".com"} {
-		f.Add(name)
-	}
-	f.Fuzz(func(t *testing.T, name string) {
-		host, err := normalizeHost(name)
-		if err != nil {
-			if line := err.Error(); host != "" || len(line) > text.MaxError || strings.ContainsAny(line, "\n\r\x00\x1b") {
-				t.Fatalf("normalizeHost(%q) = %q, %q", name, host, line)
-			}
-			return
-		}
-		if again, err := normalizeHost(host); again != host || err != nil {
-			t.Fatalf("normalizeHost(%q) = %q, but normalized again it is %q, %v", name, host, again, err)
-		}
-		if !validLabels(host) || !strings.Contains(host, ".") || net.ParseIP(host) != nil || !isCacheKey(host) {
-			t.Fatalf("normalizeHost(%q) = %q, which is no host name", name, host)
-		}
-		if unicode, err := idna.Lookup.ToUnicode(host); err != nil {
-			t.Fatalf("normalizeHost(%q) = %q, of which IDNA says %v (%q)", name, host, err, unicode)
-		}
-		for _, same := range []string{strings.ToUpper(host), host + "."} {
-			if got, err := normalizeHost(same); got != host {
-				t.Fatalf("normalizeHost(%q) = %q, %v, want %q", same, got, err, host)
-			}
-		}
-	})
-}
 
 // isCacheKey reports whether a key is what the contract of package cache
 // promises its implementations.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/hosts"
 )
 
 // listWatch follows the changes of the allowlist.
@@ -38,8 +39,8 @@ func (w *listWatch) hostsChanged(c change) {
 		w.audit.emit(audit.Event{Kind: audit.AllowlistReloaded, Rule: "Hosts", Reason: c.reason, Count: c.count})
 	}
 	if w.failures.count.Load() > 0 && len(c.added)+len(c.again) > 0 {
-		named := collectNames(slices.Concat(c.added, c.again))
-		w.failures.shorten(func(host string) bool { return named.match(host) != matchNone })
+		named := hosts.Collect(slices.Concat(c.added, c.again))
+		w.failures.shorten(func(host string) bool { return named.Match(host) != hosts.None })
 	}
 	if len(c.removed) > 0 {
 		w.endUnlisted(c)
@@ -110,23 +111,23 @@ func (w *listWatch) askAgainAbout(ctx context.Context, host, reason string) {
 // more, and that there is something of: a certificate in memory, an issuance in
 // flight, a failure.
 func (w *listWatch) affected(entries []string) []string {
-	var hosts, wildcards []string
+	var named, wildcards []string
 	for _, entry := range entries {
 		if strings.HasPrefix(entry, "*") {
 			wildcards = append(wildcards, entry)
 		} else if w.deals(entry) {
-			hosts = append(hosts, entry)
+			named = append(named, entry)
 		}
 	}
 	if len(wildcards) > 0 {
-		below := collectNames(wildcards)
+		below := hosts.Collect(wildcards)
 		for _, host := range w.dealings() {
-			if below.match(host) != matchNone {
-				hosts = append(hosts, host)
+			if below.Match(host) != hosts.None {
+				named = append(named, host)
 			}
 		}
 	}
-	return slices.DeleteFunc(hosts, func(host string) bool { return w.settings.listed(host) != notAllowed })
+	return slices.DeleteFunc(named, func(host string) bool { return w.settings.listed(host) != notAllowed })
 }
 
 // deals reports whether there is something of host.
@@ -158,10 +159,13 @@ func (w *listWatch) dealings() []string {
 	return slices.Compact(hosts)
 }
 
+// fileTimeout bounds one look at the allowlist's file, and its reading.
+const fileTimeout = time.Minute
+
 // watchHostsFile has the allowlist's file read when it changes, until ctx ends. A
 // file system that hangs costs a goroutine and holds up nothing.
 func (w *listWatch) watchHostsFile(ctx context.Context, looks *callouts) {
-	ticker := time.NewTicker(filePoll)
+	ticker := time.NewTicker(hosts.PollEvery)
 	defer ticker.Stop()
 	for {
 		select {
@@ -170,7 +174,7 @@ func (w *listWatch) watchHostsFile(ctx context.Context, looks *callouts) {
 			return
 		}
 		in, cancel := context.WithTimeout(ctx, fileTimeout)
-		_, err := callOut(in, looks, w.settings.hosts.file.path, func(ctx context.Context) (struct{}, error) {
+		_, err := callOut(in, looks, w.settings.hosts.file.Path(), func(ctx context.Context) (struct{}, error) {
 			w.settings.hosts.poll(ctx)
 			return struct{}{}, nil
 		})

@@ -3,6 +3,8 @@ package certmgr
 import (
 	"sync"
 	"time"
+
+	"github.com/nostall/nostall/internal/hosts"
 )
 
 // pacer bounds the new names below one registered domain that are issued for
@@ -33,7 +35,7 @@ func newPacer() *pacer { return &pacer{buckets: make(map[string]*bucket)} }
 func (p *pacer) take(host string, now time.Time) (ok bool, next time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	domain := registeredDomain(host)
+	domain := hosts.RegisteredDomain(host)
 	b := p.buckets[domain]
 	if b == nil {
 		if len(p.buckets) >= maxBuckets {

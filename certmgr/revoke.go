@@ -13,6 +13,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/hosts"
 )
 
 // Revoke has the CA revoke the certificate of host for each key type: the one in
@@ -212,7 +213,7 @@ func (s *operator) replaceRevoked(ctx context.Context, sub subject) {
 	if errors.Is(err, errRevoked) { // one that was under way had the compromised key
 		err = s.issueAgain(ctx, sub, g)
 	}
-	if err != nil && err != errRenewed && ctx.Err() == nil && s.settings.hosts.match(sub.host()) == matchExact {
+	if err != nil && err != errRenewed && ctx.Err() == nil && s.settings.hosts.match(sub.host()) == hosts.Exact {
 		s.schedule.at(sub, s.health.retryAt(sub))
 	}
 }

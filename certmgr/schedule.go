@@ -5,6 +5,8 @@ import (
 	"math"
 	"sync"
 	"time"
+
+	"github.com/nostall/nostall/internal/hosts"
 )
 
 // schedule knows when each certificate in memory is due and when the CA is to be
@@ -113,7 +115,7 @@ func (r *schedule) firstAt(sub subject, t time.Time) {
 
 // isWanted reports whether a first issuance for sub is still wanted.
 func (r *schedule) isWanted(sub subject) bool {
-	if r.settings.hosts.match(sub.host()) != matchExact {
+	if r.settings.hosts.match(sub.host()) != hosts.Exact {
 		return false
 	}
 	r.mu.Lock()

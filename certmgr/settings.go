@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/internal/hosts"
 )
 
 // settings are the fields of a Manager as they were at its first use, with
@@ -86,9 +88,9 @@ func orDefault[T int | time.Duration](v, def T) T {
 // listed returns the standing that the allowlist alone gives to a host.
 func (set *settings) listed(host string) standing {
 	switch set.hosts.match(host) {
-	case matchExact:
+	case hosts.Exact:
 		return vetted
-	case matchWildcard:
+	case hosts.Wildcard:
 		return open
 	}
 	return notAllowed

@@ -2,139 +2,33 @@ package certmgr
 
 import (
 	"crypto/tls"
-	"fmt"
-	"net"
+	"errors"
 	"slices"
-	"strings"
 
-	"golang.org/x/net/idna"
-
-	"github.com/nostall/nostall/internal/text"
+	"github.com/nostall/nostall/internal/hosts"
 )
 
 // normalizeHost returns the one form of a host name that everything in this
-// package uses: lower case, A-labels, no trailing dot. The error wraps
-// ErrNoServerName or ErrBadServerName. A name that is too long costs no more than
-// to look at its length: a ClientHello may carry 64 KB, and the cost of IDNA grows
-// with the square of a label's length.
+// package uses; see hosts.Normalize. The error wraps ErrNoServerName or
+// ErrBadServerName.
 func normalizeHost(name string) (string, error) {
-	if name == "" {
-		return "", &refusal{kind: ErrNoServerName,
-			text: "the client sent no SNI; connect by host name, or serve such clients from tls.Config.Certificates"}
-	}
-	name = strings.TrimSuffix(name, ".")
-	if isPlainHost(name) {
-		return name, nil
-	}
-	if len(name) > maxNameLength || hasLongLabel(name) {
-		return "", badServerName(name, fmt.Sprintf("too long for a host name (%d bytes)", len(name)), nil)
-	}
-	host, err := idna.Lookup.ToASCII(name)
+	host, err := hosts.Normalize(name)
 	if err != nil {
-		return "", badServerName(name, "not a valid host name", err)
-	}
-	// Mapping can produce dots (of fullwidth ones), and what it would refuse
-	// itself (of bytes that are not UTF-8, of letters that become right-to-left
-	// ones), so that what comes out is held to the same rules.
-	host = strings.TrimSuffix(host, ".")
-	if len(host) > maxHostLength {
-		return "", badServerName(name, "too long for a host name", nil)
-	}
-	again, err := idna.Lookup.ToASCII(host)
-	switch {
-	case err != nil || again != host:
-		return "", badServerName(name, "not a valid host name", err)
-	case net.ParseIP(host) != nil:
-		return "", badServerName(name, "an IP address", nil)
-	case !strings.Contains(host, "."):
-		return "", badServerName(name, "a single label", nil)
-	case !validLabels(host):
-		return "", badServerName(name, "not a valid host name", nil)
+		return "", refuseName(name, err)
 	}
 	return host, nil
 }
 
-func badServerName(name, why string, cause error) error {
-	return &refusal{kind: ErrBadServerName, host: text.OneLine(name, maxHostLength), text: why, cause: cause}
-}
-
-// maxHostLength is that of a domain name in its text form (RFC 1035, 2.3.4,
-// less the root label).
-const maxHostLength = 253
-
-// What IDNA is asked to map is bounded first, because it costs the square of a
-// label's length. A label that comes out has at most 63 bytes (RFC 1035, 2.3.4) and
-// spends at least one of them on each character (RFC 3492), for which UTF-8 needs up
-// to four.
-const (
-	maxNameLength  = 4 * maxHostLength
-	maxLabelLength = 4 * 63
-)
-
-func hasLongLabel(name string) bool {
-	for label := range strings.FieldsFuncSeq(name, isDot) {
-		if len(label) > maxLabelLength {
-			return true
-		}
+func refuseName(name string, err error) error {
+	if name == "" {
+		return &refusal{kind: ErrNoServerName,
+			text: "the client sent no SNI; connect by host name, or serve such clients from tls.Config.Certificates"}
 	}
-	return false
-}
-
-// isDot reports whether IDNA takes r for a dot (UTS #46, section 4.5).
-func isDot(r rune) bool { return r == '.' || r == '\u3002' || r == '\uff0e' || r == '\uff61' }
-
-// isPlainHost reports whether name is in its normal form already. It is the
-// fast path that spares a handshake the IDNA tables: anything that could be
-// mapped or refused there (upper case, "--" in a label's third place, foreign
-// scripts, all-numeric last labels as in an IPv4 address) takes the slow one.
-func isPlainHost(name string) bool {
-	if len(name) > maxHostLength {
-		return false
+	var bad *hosts.NameError
+	if !errors.As(err, &bad) {
+		return &refusal{kind: ErrBadServerName, cause: err}
 	}
-	start, last := 0, byte('.')
-	for i := 0; i < len(name); i++ {
-		c := name[i]
-		switch {
-		case c >= 'a' && c <= 'z' || c >= '0' && c <= '9':
-		case c == '.':
-			if last == '.' || last == '-' || i-start > 63 {
-				return false
-			}
-			start = i + 1
-		case c == '-':
-			if last == '.' || last == '-' {
-				return false
-			}
-		default:
-			return false
-		}
-		last = c
-	}
-	return start > 0 && last != '.' && last != '-' && len(name)-start <= 63 && name[start] > '9'
-}
-
-// validLabels reports whether name consists of LDH labels (RFC 5890, 2.3.1) in
-// lower case, each of 1 to 63 bytes, joined by dots.
-func validLabels(name string) bool {
-	if len(name) > maxHostLength {
-		return false
-	}
-	start := 0
-	for i := 0; i <= len(name); i++ {
-		if i == len(name) || name[i] == '.' {
-			n := i - start
-			if n == 0 || n > 63 || name[start] == '-' || name[i-1] == '-' {
-				return false
-			}
-			start = i + 1
-			continue
-		}
-		c := name[i]
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
-			return false
-		}
-	}
-	return true
+	return &refusal{kind: ErrBadServerName, host: bad.Name, text: bad.Why, cause: bad.Err}
 }
 
 // keyType is the kind of a certificate's key.

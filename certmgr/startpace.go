@@ -3,6 +3,8 @@ package certmgr
 import (
 	"sync"
 	"time"
+
+	"github.com/nostall/nostall/internal/hosts"
 )
 
 // startPace keeps first issuances in the background within Let's Encrypt's
@@ -56,7 +58,7 @@ func (p *startPace) next(host string, have pacing, now time.Time) (pacing, time.
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if have == paceNone {
-		domain := registeredDomain(host)
+		domain := hosts.RegisteredDomain(host)
 		l := p.domains[domain]
 		if l == nil {
 			if len(p.domains) >= p.pruneAt {

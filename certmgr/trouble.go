@@ -10,6 +10,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/hosts"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -78,7 +79,7 @@ func troubleOfProblem(p *acme.Error, host string) trouble {
 // No field of the problem says so; CAs name in its text what was counted.
 func isAccountWide(e *acme.Error, host string) bool {
 	text := strings.ToLower(e.Detail)
-	return strings.Contains(text, "account") && !strings.Contains(text, host) && !strings.Contains(text, registeredDomain(host))
+	return strings.Contains(text, "account") && !strings.Contains(text, host) && !strings.Contains(text, hosts.RegisteredDomain(host))
 }
 
 // retryAfter returns the longest wait that the CA asked for in err; the

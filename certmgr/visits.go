@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/nostall/nostall/internal/hosts"
 )
 
 // visits knows when allowed hosts were last asked for and last reached by the CA,
@@ -61,7 +63,7 @@ func (v *visits) asked(host string, g grant, now time.Time) {
 		known.asked.Store(now.Unix())
 	}
 	// Strangers may have used up the bound: the entry is told all the same.
-	if v.list.match(host) == matchWildcard {
+	if v.list.match(host) == hosts.Wildcard {
 		_, parent, _ := strings.Cut(host, ".")
 		if entry := v.get("*."+parent, false, now); entry != nil && !recently(entry.asked.Load(), now.Unix()) {
 			entry.asked.Store(now.Unix())

@@ -60,9 +60,8 @@ var parameters = tolerated{
 // flags are the boolean parameters that calls pass true or false for, with why they
 // may.
 var flags = tolerated{
-	"(*certmgr.nameSet).each wildcards": notRefactored,
-	"(*certmgr.visits).add unlisted":    notRefactored,
-	"(*certmgr.visits).get unlisted":    notRefactored,
+	"(*certmgr.visits).add unlisted": notRefactored,
+	"(*certmgr.visits).get unlisted": notRefactored,
 }
 
 // A cycle of types, each with its methods, can only be understood and changed as a

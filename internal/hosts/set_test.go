@@ -1,4 +1,4 @@
-package certmgr
+package hosts
 
 import (
 	"fmt"
@@ -10,7 +10,7 @@ import (
 
 // The set against a map, over random changes; every set that was made stays as it
 // was.
-func TestNameSetAgainstAMap(t *testing.T) {
+func TestSetAgainstAMap(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	entry := func() string {
 		name := fmt.Sprintf("h%d.example.com", r.IntN(300))
@@ -19,10 +19,10 @@ func TestNameSetAgainstAMap(t *testing.T) {
 		}
 		return name
 	}
-	var set *nameSet
+	var set *Set
 	model := map[string]bool{}
 	type past struct {
-		set  *nameSet
+		set  *Set
 		want []string
 	}
 	var history []past
@@ -35,26 +35,26 @@ func TestNameSetAgainstAMap(t *testing.T) {
 		return all
 	}
 	for range 300 {
-		edit := editNames(set)
+		edit := NewEdit(set)
 		for range r.IntN(20) {
 			e := entry()
 			if r.IntN(2) == 0 {
-				if got := edit.add(e); got == model[e] {
-					t.Fatalf("add(%q) = %v", e, got)
+				if got := edit.Add(e); got == model[e] {
+					t.Fatalf("Add(%q) = %v", e, got)
 				}
 				model[e] = true
 			} else {
-				if got := edit.remove(e); got != model[e] {
-					t.Fatalf("remove(%q) = %v", e, got)
+				if got := edit.Remove(e); got != model[e] {
+					t.Fatalf("Remove(%q) = %v", e, got)
 				}
 				delete(model, e)
 			}
 		}
-		set = edit.set
+		set = edit.Set()
 		history = append(history, past{set, sorted(model)})
 	}
 	for i, p := range history {
-		if got := slices.Sorted(p.set.all()); !slices.Equal(got, p.want) {
+		if got := slices.Sorted(p.set.All()); !slices.Equal(got, p.want) {
 			t.Fatalf("set %d of %d changed after it was made", i, len(history))
 		}
 		wild := 0
@@ -62,7 +62,7 @@ func TestNameSetAgainstAMap(t *testing.T) {
 			if e[0] == '*' {
 				wild++
 			}
-			if !p.set.has(e) {
+			if !p.set.Has(e) {
 				t.Fatalf("set %d lacks %q", i, e)
 			}
 		}
@@ -72,36 +72,36 @@ func TestNameSetAgainstAMap(t *testing.T) {
 	}
 }
 
-func TestNameSetMatches(t *testing.T) {
-	set := collectNames([]string{"a.example.com", "*.example.com", "*.b.example.org"})
-	for host, want := range map[string]match{
-		"a.example.com": matchExact, "b.example.com": matchWildcard, "example.com": matchNone, "a.b.example.com": matchNone,
-		"x.b.example.org": matchWildcard, "b.example.org": matchNone, "com": matchNone, "": matchNone,
+func TestSetMatches(t *testing.T) {
+	set := Collect([]string{"a.example.com", "*.example.com", "*.b.example.org"})
+	for host, want := range map[string]Match{
+		"a.example.com": Exact, "b.example.com": Wildcard, "example.com": None, "a.b.example.com": None,
+		"x.b.example.org": Wildcard, "b.example.org": None, "com": None, "": None,
 	} {
-		if got := set.match(host); got != want {
-			t.Errorf("match(%q) = %v, want %v", host, got, want)
+		if got := set.Match(host); got != want {
+			t.Errorf("Match(%q) = %v, want %v", host, got, want)
 		}
 	}
-	if all := slices.Collect(set.all()); len(all) != 3 || all[0] != "a.example.com" {
-		t.Errorf("all() = %q, want the name first", all)
+	if all := slices.Collect(set.All()); len(all) != 3 || all[0] != "a.example.com" {
+		t.Errorf("All() = %q, want the name first", all)
 	}
-	for range set.all() {
+	for range set.All() {
 		break // a loop may be left
 	}
 }
 
 // A change of one entry copies one shard and shares the others.
-func TestNameSetSharesItsShards(t *testing.T) {
+func TestSetSharesItsShards(t *testing.T) {
 	names := make([]string, 20_000)
 	for i := range names {
 		names[i] = fmt.Sprintf("h%d.example.com", i)
 	}
-	old := collectNames(names)
-	for what, change := range map[string]func(*nameEdit) bool{
-		"add":    func(e *nameEdit) bool { return e.add("new.example.com") },
-		"remove": func(e *nameEdit) bool { return e.remove("h7.example.com") },
+	old := Collect(names)
+	for what, change := range map[string]func(*Edit) bool{
+		"add":    func(e *Edit) bool { return e.Add("new.example.com") },
+		"remove": func(e *Edit) bool { return e.Remove("h7.example.com") },
 	} {
-		edit := editNames(old)
+		edit := NewEdit(old)
 		if !change(edit) {
 			t.Fatalf("%s changed nothing", what)
 		}
@@ -112,7 +112,7 @@ func TestNameSetSharesItsShards(t *testing.T) {
 			}
 		}
 		if copied != 1 {
-			t.Errorf("%s of one entry copied %d of %d shards", what, copied, nameShards)
+			t.Errorf("%s of one entry copied %d of %d shards", what, copied, setShards)
 		}
 	}
 }
