@@ -2,7 +2,6 @@ package certmgr
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"net/http"
 	"strings"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
-	"github.com/nostall/nostall/internal/acmeclient"
 )
 
 // asks returns how often the CA was asked when to renew.
@@ -320,27 +318,4 @@ func TestMachineThatSlept(t *testing.T) {
 			t.Error("not renewed although it was due during the sleep")
 		}
 	})
-}
-
-func TestWindowIsClampedByThePlan(t *testing.T) {
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	leaf := &x509.Certificate{NotBefore: now, NotAfter: now.Add(90 * day)}
-	cert := &certificate{served: served{leaf: leaf}, notBefore: leaf.NotBefore, notAfter: leaf.NotAfter}
-	tests := []struct {
-		name       string
-		start, end time.Time
-		earliest   time.Time
-		latest     time.Time
-	}{
-		{"within", now.Add(50 * day), now.Add(51 * day), now.Add(50 * day), now.Add(51 * day)},
-		{"past", now.Add(-2 * day), now.Add(-day), now.Add(6 * time.Hour), now.Add(6 * time.Hour)},
-		{"beyond", now.Add(100 * day), now.Add(101 * day), now.Add(75 * day), now.Add(75 * day)},
-	}
-	for _, tt := range tests {
-		p := planFor(cert, 0, now)
-		p.suggest(acmeclient.RenewalInfo{Start: tt.start, End: tt.end})
-		if at := p.due(); at.Before(tt.earliest) || at.After(tt.latest) {
-			t.Errorf("%s: due %v, want %v to %v", tt.name, at, tt.earliest, tt.latest)
-		}
-	}
 }

@@ -34,11 +34,11 @@ func BenchmarkScheduler(b *testing.B) {
 
 				begin = time.Now()
 				agenda := &r.agendas[agendaRenew]
-				agenda.limit = math.MaxInt
-				end := now.AddDate(1, 0, 0).UnixNano()
+				agenda.Limit = math.MaxInt
+				end := now.AddDate(1, 0, 0)
 				for range certs {
-					p, _ := agenda.next(end)
-					agenda.set(p, end+p.at)
+					it, _, _ := agenda.Next(end)
+					agenda.Set(&it.renew, it.renew.At().AddDate(2, 0, 0))
 				}
 				due += time.Since(begin)
 				runtime.KeepAlive(r)

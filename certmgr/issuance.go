@@ -122,7 +122,7 @@ func (is *issuer) conclude(ctx context.Context, a *attempt, req issueRequest, ou
 			return nil, gone
 		}
 	}
-	if out.cert != nil && out.err == nil && isAged(out.cert, is.now()) {
+	if out.cert != nil && out.err == nil && out.cert.dates().IsAged(is.now()) {
 		is.holdBack(a, req, out)
 	}
 	if out.err != nil {
@@ -136,7 +136,7 @@ func (is *issuer) conclude(ctx context.Context, a *attempt, req issueRequest, ou
 func (is *issuer) holdBack(a *attempt, req issueRequest, out outcome) {
 	now := is.now()
 	e := &IssuanceError{Host: a.host, KeyType: a.sub.keyType.String(), Stage: audit.StageFinalize, CA: is.dir, Attempt: a.id, Attempts: 1,
-		Time: now, RetryAt: agedUntil(out.cert, now), Err: clockError(a.host, out.cert, now)}
+		Time: now, RetryAt: out.cert.dates().AgedUntil(now), Err: clockError(a.host, out.cert, now)}
 	rec := &failure{err: e, machine: is.health.machine, standing: req.grant.standing, clockOff: true, since: now, lastRead: now}
 	is.health.remember(req.sub, rec)
 	is.tasks.Go(func(ctx context.Context) { is.health.saveFailure(context.WithoutCancel(ctx), req.sub, rec) })
@@ -174,7 +174,7 @@ func (is *issuer) succeed(a *attempt, req issueRequest, out outcome) {
 			Reason: req.reason, Duration: is.now().Sub(a.began)})
 	}
 	is.store.putCertificate(cert, out.data, func() bool { return is.memory.current(cert.subject) == cert })
-	if known && !isAged(cert, is.now()) { // else holdBack writes another
+	if known && !cert.dates().IsAged(is.now()) { // else holdBack writes another
 		is.tasks.Go(func(ctx context.Context) {
 			for _, key := range failureCacheKeys(req.sub) {
 				is.store.delete(context.WithoutCancel(ctx), key)

@@ -119,7 +119,7 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 		l.keeper.drop(sub.host(), gone) // taken off while it was read
 		return nil, gone
 	}
-	if renewAt(cert, l.settings.renewBefore).After(l.now()) {
+	if cert.dates().ByAge(l.settings.renewBefore).After(l.now()) {
 		l.health.failures.forget(sub) // else the failure is that of its renewal
 	}
 	l.keeper.loaded(cert)

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/nostall/nostall/internal/renewal"
 )
 
 // subject is what a certificate is kept under: its identifiers, its key type
@@ -60,6 +62,10 @@ func newCertificate(sub subject, key crypto.Signer, chain [][]byte, leaf *x509.C
 		notBefore: leaf.NotBefore,
 		subject:   sub,
 	}
+}
+
+func (c *certificate) dates() renewal.Dates {
+	return renewal.Dates{NotBefore: c.notBefore, NotAfter: c.notAfter}
 }
 
 // copy returns what a caller of GetCertificate owns: programs append to the

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/renewal"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -154,8 +155,8 @@ func (o *orders) keep(a *attempt, key crypto.Signer, chain [][]byte, leaf *x509.
 		return nil, nil, err
 	}
 	now := o.now()
-	behind, ahead := now.Before(cert.notBefore), !cert.usable(now.Add(minRenewal))
-	if !behind && !ahead && !isAged(cert, now) {
+	behind, ahead := now.Before(cert.notBefore), !cert.usable(now.Add(renewal.MinInterval))
+	if !behind && !ahead && !cert.dates().IsAged(now) {
 		return cert, data, nil
 	}
 	err = clockError(a.host, cert, now)

@@ -54,7 +54,7 @@ func (r *renewals) renew(ctx context.Context, sub subject) {
 		r.schedule.again(sub, cert, rec.err.RetryAt, rec.err)
 		return
 	}
-	urgent := cert != nil && cert.notAfter.Sub(now) <= urgentLeft(cert)
+	urgent := cert != nil && cert.dates().IsUrgent(now)
 	if err != nil && !urgent {
 		r.schedule.again(sub, cert, now.Add(jitter(retryRenewal)), err)
 		return

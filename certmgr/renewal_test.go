@@ -77,34 +77,6 @@ func TestValidCertificateIsServedThroughAnOutage(t *testing.T) {
 	})
 }
 
-func TestRenewBefore(t *testing.T) {
-	cert := func(lifetime time.Duration) *certificate {
-		now := time.Now()
-		return &certificate{notBefore: now, notAfter: now.Add(lifetime)}
-	}
-	tests := []struct {
-		name            string
-		lifetime, set   time.Duration
-		earliest, least time.Duration // left when it is due, at most and at least
-	}{
-		{"90 days", 90 * day, 0, 33 * day, 30 * day},
-		{"a year: 30 days, as autocert", 365 * day, 0, 33 * day, 30 * day},
-		{"45 days", 45 * day, 0, 33 * day / 2, 15 * day},
-		{"160 hours: half", 160 * time.Hour, 0, 88 * time.Hour, 80 * time.Hour},
-		{"set", 90 * day, 10 * day, 11 * day, 10 * day},
-		{"set to more than the lifetime", 90 * day, 1000 * day, 45 * day * 11 / 10, 45 * day},
-	}
-	for _, tt := range tests {
-		c := cert(tt.lifetime)
-		for range 100 {
-			left := c.notAfter.Sub(renewAt(c, tt.set))
-			if left > tt.earliest || left < tt.least {
-				t.Errorf("%s: due with %v left, want %v to %v", tt.name, left, tt.least, tt.earliest)
-			}
-		}
-	}
-}
-
 // Whatever a CA dates, and whatever RenewBefore says, renewal is no loop.
 func TestNoRenewalLoop(t *testing.T) {
 	edits := map[string]func(*x509.Certificate){

@@ -2,11 +2,12 @@ package certmgr
 
 import (
 	"context"
-	"math"
 	"sync"
 	"time"
 
+	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/hosts"
+	"github.com/nostall/nostall/internal/renewal"
 )
 
 // schedule knows when each certificate in memory is due and when the CA is to be
@@ -23,7 +24,7 @@ type schedule struct {
 
 	mu      sync.Mutex
 	items   map[subject]*renewalItem
-	agendas [agendaKinds]agenda
+	agendas agendas
 	running bool
 	wake    chan struct{} // capacity 1
 }
@@ -38,12 +39,43 @@ type worker interface {
 // renewalItem is one subject. schedule.mu guards it.
 type renewalItem struct {
 	sub   subject
-	renew appointment // in agendaRenew or agendaRetry
-	ask   appointment // in agendaAsk
-	plan  plan
-	late  lateness
-	paced pacing // of a first issuance
-	owed  bool   // a first issuance that is wanted whether or not a Start is under way
+	kind  agendaKind // of renew: agendaRenew or agendaRetry
+	owed  bool       // a first issuance that is wanted whether or not a Start is under way
+	paced pacing     // of a first issuance
+	renew renewal.Appointment[*renewalItem]
+	ask   renewal.Appointment[*renewalItem] // in agendaAsk
+	plan  renewal.Plan
+	late  renewal.Lateness
+}
+
+// agendaKind says what there is to do, and with it which workers do it: those for
+// hosts that failed hold half as many workers as the others, and a CA that is slow
+// to say when to renew delays no renewal.
+type agendaKind uint8
+
+const (
+	agendaRenew agendaKind = iota // a certificate is due
+	agendaRetry                   // the same, for a host that failed before
+	agendaAsk                     // the CA is asked when to renew
+
+	agendaKinds = 3
+)
+
+type agendas [agendaKinds]renewal.Agenda[*renewalItem]
+
+// setRenew makes or moves the appointment for a renewal.
+func (a *agendas) setRenew(it *renewalItem, kind agendaKind, t time.Time) {
+	if it.kind != kind {
+		a[it.kind].Cancel(&it.renew)
+		it.kind = kind
+	}
+	a[kind].Set(&it.renew, t)
+}
+
+// cancel removes the appointments of a subject.
+func (a *agendas) cancel(it *renewalItem) {
+	a[it.kind].Cancel(&it.renew)
+	a[agendaAsk].Cancel(&it.ask)
 }
 
 const (
@@ -65,35 +97,41 @@ const (
 
 func newSchedule(e *env, m *memory, p *progress, pace *startPace) *schedule {
 	r := &schedule{env: e, memory: m, progress: p, startPace: pace, items: make(map[subject]*renewalItem), wake: make(chan struct{}, 1)}
-	r.agendas[agendaRenew].limit = maxRenewing
-	r.agendas[agendaRetry].limit = maxRenewing / 2
-	r.agendas[agendaAsk].limit = maxAsking
+	r.agendas[agendaRenew].Limit = maxRenewing
+	r.agendas[agendaRetry].Limit = maxRenewing / 2
+	r.agendas[agendaAsk].Limit = maxAsking
 	return r
 }
 
 // issued schedules a certificate that has just been issued.
 func (r *schedule) issued(c *certificate) {
 	now := r.now()
-	r.begin(c, planFor(c, r.settings.renewBefore, now), now)
+	p := planFor(c, r.settings.renewBefore)
+	p.IssuedAt(now, c.dates())
+	r.begin(c, p, now)
 }
 
 // loaded schedules a certificate that was in the cache; it may be due at once.
 func (r *schedule) loaded(c *certificate) {
-	r.begin(c, planFor(c, r.settings.renewBefore, time.Time{}), r.now())
+	r.begin(c, planFor(c, r.settings.renewBefore), r.now())
+}
+
+func planFor(c *certificate, renewBefore time.Duration) renewal.Plan {
+	return renewal.NewPlan(c.dates(), acmeclient.CertID(c.leaf), renewBefore)
 }
 
 // begin starts the plan for a new certificate.
-func (r *schedule) begin(c *certificate, p plan, now time.Time) {
+func (r *schedule) begin(c *certificate, p renewal.Plan, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	it := r.item(c.subject)
-	it.plan, it.late, it.owed = p, lateness{}, false
-	r.set(&it.renew, agendaRenew, p.due())
-	if p.certID == "" {
-		r.agendas[agendaAsk].cancel(&it.ask)
+	it.plan, it.late, it.owed = p, renewal.Lateness{}, false
+	r.setRenew(it, agendaRenew, p.Due())
+	if p.CertID() == "" {
+		r.agendas[agendaAsk].Cancel(&it.ask)
 		return
 	}
-	r.set(&it.ask, agendaAsk, now.Add(firstAsk()))
+	r.setAsk(it, now.Add(renewal.FirstAsk()))
 }
 
 // at sets when sub is looked at again after a failure. If it has no certificate
@@ -103,14 +141,14 @@ func (r *schedule) at(sub subject, t time.Time) {
 	defer r.mu.Unlock()
 	it := r.item(sub)
 	it.owed = true
-	r.set(&it.renew, agendaRetry, t)
+	r.setRenew(it, agendaRetry, t)
 }
 
 // firstAt is at for a host that a Start wants, for as long as it does.
 func (r *schedule) firstAt(sub subject, t time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.set(&r.item(sub).renew, agendaRetry, t)
+	r.setRenew(r.item(sub), agendaRetry, t)
 }
 
 // isWanted reports whether a first issuance for sub is still wanted.
@@ -129,8 +167,8 @@ func (r *schedule) isWanted(sub subject) bool {
 func (r *schedule) first(sub subject) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if it := r.item(sub); it.renew.index < 0 {
-		r.set(&it.renew, agendaRenew, r.now())
+	if it := r.item(sub); !it.renew.IsSet() {
+		r.setRenew(it, agendaRenew, r.now())
 	}
 }
 
@@ -144,7 +182,7 @@ func (r *schedule) pace(sub subject, now time.Time) bool {
 		var at time.Time
 		it.paced, at = r.startPace.next(sub.host(), it.paced, now)
 		if at.After(now) {
-			r.set(&it.renew, agendaRenew, at)
+			r.setRenew(it, agendaRenew, at)
 			return false
 		}
 	}
@@ -157,37 +195,29 @@ func (r *schedule) item(sub subject) *renewalItem {
 	it := r.items[sub]
 	if it == nil {
 		it = &renewalItem{sub: sub}
-		it.renew = appointment{item: it, index: -1}
-		it.ask = appointment{item: it, index: -1}
+		it.renew.Item, it.ask.Item = it, it
 		r.items[sub] = it
 	}
 	return it
 }
 
-// set makes or moves an appointment and wakes the scheduler. r.mu is held.
-func (r *schedule) set(p *appointment, kind agendaKind, t time.Time) {
-	if p.kind != kind {
-		r.agendas[p.kind].cancel(p)
-		p.kind = kind
-	}
-	r.agendas[kind].set(p, unixNano(t))
+// setRenew makes or moves the appointment for a renewal. r.mu is held.
+func (r *schedule) setRenew(it *renewalItem, kind agendaKind, t time.Time) {
+	r.agendas.setRenew(it, kind, t)
+	r.start()
+}
+
+// setAsk makes or moves the appointment for a question. r.mu is held.
+func (r *schedule) setAsk(it *renewalItem, t time.Time) {
+	r.agendas[agendaAsk].Set(&it.ask, t)
+	r.start()
+}
+
+// start has the scheduler look at its agendas. r.mu is held.
+func (r *schedule) start() {
 	if !r.running {
 		r.running = r.tasks.Go(r.run)
 	}
-	r.poke()
-}
-
-// unixNano is t.UnixNano for the times that it is defined for; a CA may date
-// certificates beyond them.
-func unixNano(t time.Time) int64 {
-	const most = math.MaxInt64 / int64(time.Second)
-	if s := t.Unix(); s <= 0 || s >= most {
-		return min(max(s, 0), most) * int64(time.Second)
-	}
-	return t.UnixNano()
-}
-
-func (r *schedule) poke() {
 	select {
 	case r.wake <- struct{}{}:
 	default:
@@ -203,23 +233,24 @@ func (r *schedule) describe(sub subject, st *HostStatus) (late bool) {
 	if it == nil {
 		return false
 	}
-	st.RenewAt, st.ExplanationURL = time.Unix(0, it.renew.at), it.plan.window.explanation
+	st.RenewAt, st.ExplanationURL = it.renew.At(), it.plan.Explanation()
 	switch {
-	case it.renew.kind == agendaRetry:
+	case it.kind == agendaRetry:
 		st.RenewBy = RenewByRetry
-	case it.plan.bySuggestion():
+	case it.plan.BySuggestion():
 		st.RenewBy = RenewByCA
 	default:
 		st.RenewBy = RenewByLifetime
 	}
-	return it.late.left > 0
+	return it.late.IsLate()
 }
 
 func (r *schedule) drop(sub subject) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if it := r.items[sub]; it != nil {
-		r.remove(it)
+		r.agendas.cancel(it)
+		delete(r.items, sub)
 	}
 }
 
@@ -227,15 +258,10 @@ func (r *schedule) drop(sub subject) {
 func (r *schedule) dropUnplanned(sub subject) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if it := r.items[sub]; it != nil && (it.plan.byAge.IsZero() || r.memory.current(sub) == nil) {
-		r.remove(it)
+	if it := r.items[sub]; it != nil && (it.plan.IsZero() || r.memory.current(sub) == nil) {
+		r.agendas.cancel(it)
+		delete(r.items, sub)
 	}
-}
-
-func (r *schedule) remove(it *renewalItem) {
-	r.agendas[it.renew.kind].cancel(&it.renew)
-	r.agendas[agendaAsk].cancel(&it.ask)
-	delete(r.items, it.sub)
 }
 
 // run sends what is due on its way, until ctx ends.
@@ -269,18 +295,16 @@ func (r *schedule) clockWentBack(now time.Time) {
 	for sub, it := range r.items {
 		cert := r.memory.current(sub)
 		it.paced = paceNone
-		if cert != nil && it.plan.certID != "" {
-			r.set(&it.ask, agendaAsk, now.Add(firstAsk()))
+		if cert != nil && it.plan.CertID() != "" {
+			r.setAsk(it, now.Add(renewal.FirstAsk()))
 		}
 		switch {
-		case it.renew.index < 0: // being looked at
-		case cert == nil || it.renew.kind == agendaRetry:
-			r.set(&it.renew, it.renew.kind, earlier(time.Unix(0, it.renew.at), now.Add(jitter(retryRenewal))))
+		case !it.renew.IsSet(): // being looked at
+		case cert == nil || it.kind == agendaRetry:
+			r.setRenew(it, it.kind, earlier(it.renew.At(), now.Add(jitter(retryRenewal))))
 		default:
-			if it.plan.earliest.After(notDueBefore(cert, now)) {
-				it.plan.notBefore(now, cert)
-			}
-			r.set(&it.renew, agendaRenew, it.plan.due())
+			it.plan.ClockWentBack(now, cert.dates())
+			r.setRenew(it, agendaRenew, it.plan.Due())
 		}
 	}
 }
@@ -293,12 +317,12 @@ func (r *schedule) dispatch(now time.Time) (wait time.Duration) {
 	wait = maxTimer
 	for kind := range r.agendas {
 		for {
-			p, left := r.agendas[kind].next(now.UnixNano())
-			if p == nil {
+			it, left, ok := r.agendas[kind].Next(now)
+			if !ok {
 				wait = min(wait, left)
 				break
 			}
-			if !r.tasks.Go(func(ctx context.Context) { r.work(ctx, agendaKind(kind), p.item) }) {
+			if !r.tasks.Go(func(ctx context.Context) { r.work(ctx, agendaKind(kind), it) }) {
 				return maxTimer // closed
 			}
 		}
@@ -312,11 +336,11 @@ func (r *schedule) work(ctx context.Context, kind agendaKind, it *renewalItem) {
 	defer func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.agendas[kind].busy--
-		if kind != agendaAsk && it.renew.index < 0 && r.items[it.sub] == it {
-			r.set(&it.renew, agendaRetry, r.now().Add(retryRenewal))
+		r.agendas[kind].Done()
+		if kind != agendaAsk && !it.renew.IsSet() && r.items[it.sub] == it {
+			r.setRenew(it, agendaRetry, r.now().Add(retryRenewal))
 		}
-		r.poke()
+		r.start()
 	}()
 	if kind == agendaAsk {
 		r.worker.ask(ctx, it.sub)
@@ -333,7 +357,7 @@ func (r *schedule) reason(sub subject) (reason, explanation string) {
 	if it == nil {
 		return "renewal", ""
 	}
-	return it.plan.reason(r.now()), it.plan.window.explanation
+	return it.plan.Reason(r.now()), it.plan.Explanation()
 }
 
 // again schedules the next look at sub: at t, or sooner if there is something to
@@ -346,9 +370,9 @@ func (r *schedule) again(sub subject, cert *certificate, t time.Time, cause erro
 	defer r.mu.Unlock()
 	it := r.item(sub)
 	if cert != nil {
-		if mark, ok := it.late.failing(cert, cause, r.now()); ok {
+		if mark, ok := it.late.Failed(cert.notAfter, cause, r.now()); ok {
 			t = earlier(t, mark)
 		}
 	}
-	r.set(&it.renew, agendaRetry, t)
+	r.setRenew(it, agendaRetry, t)
 }

@@ -22,7 +22,6 @@ const (
 var cycles = tolerated{
 	"certmgr: Allowlist Edit":                   "an edit names the list that it changes; " + notRefactored,
 	"certmgr: alpnSolver challenges httpSolver": notRefactored,
-	"certmgr: appointment renewalItem":          notRefactored,
 	"certmgr: attempt preflight":                notRefactored,
 
 	"certmgr/acmetest: Server targetTransport":  "the transport asks the server that hands it out where a name leads",

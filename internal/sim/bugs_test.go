@@ -25,7 +25,7 @@ var bugs = []struct{ name, file, old, new string }{
 	{"failed attempts are forgotten", "certmgr/failure.go",
 		"rec != nil && now.Before(rec.err.RetryAt) {",
 		"rec != nil && false {"},
-	{"the CA's suggestion to renew is not followed", "certmgr/plan.go",
+	{"the CA's suggestion to renew is not followed", "internal/renewal/plan.go",
 		"if w.picked.IsZero() {\n\t\treturn byAge",
 		"if true {\n\t\treturn byAge"},
 	{"an issuance has no event", "certmgr/issuance.go",
