@@ -120,7 +120,7 @@ func checkPair(host string, kt keyType, key crypto.Signer, chain [][]byte) (*x50
 	}
 	leaf := certs[0]
 	if err := leaf.VerifyHostname(host); err != nil {
-		return nil, fmt.Errorf("certificate is for another name: %w", err)
+		return nil, fmt.Errorf("certificate is for another name: %s", text.OneLine(err.Error(), text.MaxError)) // an x509.HostnameError holds the certificate
 	}
 	pub, ok := leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
 	if !ok || !pub.Equal(key.Public()) {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // attempt is one try to have a certificate issued: the conversation with the
@@ -70,7 +71,7 @@ func (a *attempt) run(ctx context.Context) (crypto.Signer, [][]byte, *x509.Certi
 		err = checkChain(chain)
 	}
 	if err != nil {
-		return nil, nil, nil, fmt.Errorf("the CA's certificate does not fit: %w", err)
+		return nil, nil, nil, fmt.Errorf("the CA's certificate does not fit: %w", acmeclient.Cause(err))
 	}
 	return key, chain, leaf, nil
 }
@@ -159,9 +160,9 @@ func (a *attempt) newOrder(ctx context.Context) (*acme.Order, error) {
 
 func orderFailed(o *acme.Order) error {
 	if o.Error != nil {
-		return fmt.Errorf("order %s is %s: %w", o.URI, o.Status, o.Error)
+		return fmt.Errorf("order %s is %s: %w", o.URI, brief(o.Status), acmeclient.BoundProblem(o.Error))
 	}
-	return fmt.Errorf("order %s is %q and the CA gives no reason", o.URI, o.Status)
+	return fmt.Errorf("order %s is %q and the CA gives no reason", o.URI, brief(o.Status))
 }
 
 // authorize satisfies the pending authorizations of an order with the first of
@@ -207,10 +208,13 @@ func http01Hint(types []string) string {
 	return " (http-01 is used when port 80 is served by Manager.HTTPHandler)"
 }
 
+// maxOffers is how many of the challenges that the CA offers an error names.
+const maxOffers = 8
+
 func challengeTypes(z *acme.Authorization) []string {
 	var types []string
-	for _, c := range z.Challenges {
-		types = append(types, c.Type)
+	for _, c := range z.Challenges[:min(len(z.Challenges), maxOffers)] {
+		types = append(types, brief(c.Type))
 	}
 	return types
 }
@@ -264,15 +268,22 @@ func (a *attempt) settled(url string) {
 func authorizationFailed(z *acme.Authorization, chal *acme.Challenge) error {
 	var causes []error
 	for _, c := range z.Challenges {
-		if c.Error != nil && (chal == nil || c.Type == chal.Type) {
-			causes = append(causes, c.Error)
+		if e, ok := c.Error.(*acme.Error); ok && len(causes) < maxReasons && (chal == nil || c.Type == chal.Type) {
+			causes = append(causes, acmeclient.BoundProblem(e))
 		}
 	}
 	if len(causes) == 0 {
-		return fmt.Errorf("authorization %s is %q and the CA gives no reason", z.URI, z.Status)
+		return fmt.Errorf("authorization %s is %q and the CA gives no reason", text.OneLine(z.URI, text.MaxError), brief(z.Status))
 	}
-	return fmt.Errorf("authorization is %s: %w", z.Status, errors.Join(causes...))
+	return fmt.Errorf("authorization is %s: %w", brief(z.Status), errors.Join(causes...))
 }
+
+// maxReasons is how many of the CA's reasons for a failed authorization are kept. It
+// fails by its first challenge, as a rule (RFC 8555, section 7.1.6).
+const maxReasons = 2
+
+// brief bounds a word of the CA's that goes into an error.
+func brief(word string) string { return text.OneLine(word, 64) }
 
 // request returns the CSR. A common name is what autocert asks for; it cannot
 // be longer than 64 characters (RFC 5280, appendix A.1), the host name can.

@@ -129,7 +129,7 @@ func problemOf(res *http.Response, body []byte) error {
 	if e.Detail == "" {
 		e.Detail = res.Status
 	}
-	return e
+	return BoundProblem(e)
 }
 
 // IsTemporary reports whether a failure may be over soon: no usable answer, a 5xx,

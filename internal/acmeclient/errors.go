@@ -76,17 +76,19 @@ func (e redirectError) Error() string {
 // displayURL is u without what may be secret: user, query and fragment.
 func displayURL(u *url.URL) string {
 	plain := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath, Opaque: u.Opaque}
-	return plain.String()
+	return cut(plain.String(), maxDisplayURL)
 }
 
-// Cause returns the *RequestError within err, or else err itself. net/http wraps
-// each one in a *url.Error, which repeats the URL and shows its query.
+// Cause returns the *RequestError within err, or else err itself, bounded: what
+// x/crypto/acme returns holds as much of an answer as the CA sent. net/http wraps
+// each *RequestError in a *url.Error, which repeats the URL and shows its query. It
+// is to be called before others see err.
 func Cause(err error) error {
 	var failed *RequestError
 	if errors.As(err, &failed) {
 		return failed
 	}
-	return err
+	return boundError(err)
 }
 
 // Problem returns the CA's answer within err if that is what failed. It is

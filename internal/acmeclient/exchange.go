@@ -113,11 +113,11 @@ func (t *transport) fetch(req *http.Request) reply {
 		if wrapped, ok := err.(*url.Error); ok {
 			err = wrapped.Err // RequestError names the URL, without its query
 		}
-		return reply{err: err}
+		return reply{err: boundError(err)}
 	}
 	defer res.Body.Close()
 	body, err := readBody(req.Context(), res, t.ca.cfg.BodyLimit)
-	return reply{res: res, body: body, err: err}
+	return reply{res: res, body: body, err: boundError(err)}
 }
 
 // redirectPolicy asks the user's policy, or net/http's default, for GET and HEAD,
@@ -145,7 +145,7 @@ func readBody(ctx context.Context, res *http.Response, limit int64) ([]byte, err
 		return nil, bodyLimitError(limit)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading the answer (%s): %w", res.Status, err)
+		return nil, fmt.Errorf("reading the answer (%s): %w", cut(res.Status, maxProblemText), err)
 	}
 	return body, nil
 }
@@ -163,13 +163,10 @@ func (r contextReader) Read(p []byte) (int, error) {
 }
 
 // detached is a copy of the answer that shares nothing writable with the user's
-// client, with the body that was read and a sane Retry-After.
+// client, with a bounded header, the body that was read and a sane Retry-After.
 func (r reply) detached() *http.Response {
 	res := *r.res
-	res.Header = res.Header.Clone()
-	if res.Header == nil {
-		res.Header = http.Header{}
-	}
+	res.Header = boundHeader(res.Header)
 	rewriteRetryAfter(res.Header, time.Now())
 	res.Body = io.NopCloser(bytes.NewReader(r.body))
 	res.ContentLength = int64(len(r.body))
