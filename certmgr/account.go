@@ -15,6 +15,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/auditqueue"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -33,7 +34,7 @@ type accounts struct {
 	key      crypto.Signer // Manager.Client.Key; nil: kept in the cache
 	store    *store
 	tasks    *tasks
-	audit    *auditor
+	audit    *auditqueue.Queue
 	prompt   *callouts
 	calls    *callouts // registrations
 	changes  *callouts // of the key
@@ -163,7 +164,7 @@ func (a *accounts) register(ctx context.Context) (*account, error) {
 			return nil, err
 		}
 	}
-	a.audit.emit(audit.Event{Kind: audit.AccountReady, CA: a.dir, Stage: audit.StageAccount, Reason: string(acc.kid)})
+	a.audit.Emit(audit.Event{Kind: audit.AccountReady, CA: a.dir, Stage: audit.StageAccount, Reason: string(acc.kid)})
 	a.set(acc, state)
 	if state == unsaved {
 		a.saveOrLater(ctx, acc)
@@ -249,10 +250,10 @@ func (a *accounts) updateContact() {
 		})
 		switch {
 		case err != nil && !a.tasks.isClosed():
-			a.audit.emit(audit.Event{Kind: audit.AccountContactFailed, CA: a.dir, Stage: audit.StageAccount,
+			a.audit.Emit(audit.Event{Kind: audit.AccountContactFailed, CA: a.dir, Stage: audit.StageAccount,
 				Reason: "the account's contact is not known to be Manager.Email; tried again at the next start", Err: err})
 		case changed:
-			a.audit.emit(audit.Event{Kind: audit.AccountContactChanged, CA: a.dir, Stage: audit.StageAccount, Reason: string(acc.kid)})
+			a.audit.Emit(audit.Event{Kind: audit.AccountContactChanged, CA: a.dir, Stage: audit.StageAccount, Reason: string(acc.kid)})
 		}
 	})
 }

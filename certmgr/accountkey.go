@@ -206,7 +206,7 @@ func (a *accounts) tellKey(acc *account, more string) {
 	if thumbprint, err := acme.JWKThumbprint(acc.key.Public()); err == nil {
 		reason += ", thumbprint of the new key " + thumbprint
 	}
-	a.audit.emit(audit.Event{Kind: audit.AccountKeyChanged, CA: a.dir, Stage: audit.StageAccount, Reason: reason})
+	a.audit.Emit(audit.Event{Kind: audit.AccountKeyChanged, CA: a.dir, Stage: audit.StageAccount, Reason: reason})
 }
 
 // save gives a key that the CA knows its place in the cache. Close does not cut
@@ -255,6 +255,6 @@ func (a *accounts) saveAgain(ctx context.Context, acc *account) bool {
 		return false
 	}
 	a.set(acc, saved)
-	a.audit.emit(audit.Event{Kind: audit.CacheWriteRecovered, CA: a.dir, Reason: accountCacheKey})
+	a.audit.Emit(audit.Event{Kind: audit.CacheWriteRecovered, CA: a.dir, Reason: accountCacheKey})
 	return true
 }

@@ -72,7 +72,7 @@ func (r *schedule) answered(cert *certificate, info acmeclient.RenewalInfo, err 
 		e := certEvent(audit.RenewalWindowMoved, cert)
 		e.RetryAt, e.ExplanationURL = it.renew.At(), info.ExplanationURL
 		e.Reason = "the CA suggests to renew between " + text.Stamp(info.Start) + " and " + text.Stamp(info.End)
-		r.audit.emit(e)
+		r.audit.Emit(e)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/auditqueue"
 	"github.com/nostall/nostall/internal/hosts"
 	"github.com/nostall/nostall/internal/text"
 )
@@ -15,7 +16,7 @@ import (
 // probe, and its outcome decides for all.
 type breaker struct {
 	ca    string
-	audit *auditor
+	audit *auditqueue.Queue
 	now   func() time.Time
 
 	mu       sync.Mutex
@@ -31,7 +32,7 @@ const (
 	breakerWindow  = time.Minute // ... within this time are the CA's own failure
 )
 
-func newBreaker(ca string, a *auditor, now func() time.Time) *breaker {
+func newBreaker(ca string, a *auditqueue.Queue, now func() time.Time) *breaker {
 	return &breaker{ca: ca, audit: a, now: now, recent: make(map[string]time.Time)}
 }
 
@@ -125,7 +126,7 @@ func (b *breaker) openLocked(host string, probe bool, cause error, wait time.Dur
 	if isLocal(cause) {
 		kind = audit.AccountUnavailable
 	}
-	b.audit.emit(audit.Event{Kind: kind, CA: b.ca, Host: host, Count: b.failures, RetryAt: b.until, Err: cause})
+	b.audit.Emit(audit.Event{Kind: kind, CA: b.ca, Host: host, Count: b.failures, RetryAt: b.until, Err: cause})
 }
 
 func (b *breaker) closeLocked(host string) {
@@ -139,7 +140,7 @@ func (b *breaker) closeLocked(host string) {
 	b.failures = 0
 	b.cause = nil
 	clear(b.recent)
-	b.audit.emit(audit.Event{Kind: kind, CA: b.ca, Host: host})
+	b.audit.Emit(audit.Event{Kind: kind, CA: b.ca, Host: host})
 }
 
 // restore opens the breaker by what another process, or this one before a
@@ -151,7 +152,7 @@ func (b *breaker) restore(failures int, until time.Time, cause error) {
 		return
 	}
 	b.failures, b.until, b.cause = max(1, failures), until, cause
-	b.audit.emit(audit.Event{Kind: audit.CAUnavailable, CA: b.ca, Count: b.failures, RetryAt: b.until, Reason: "recorded in the cache", Err: cause})
+	b.audit.Emit(audit.Event{Kind: audit.CAUnavailable, CA: b.ca, Count: b.failures, RetryAt: b.until, Reason: "recorded in the cache", Err: cause})
 }
 
 // failedFor notes a failure of the CA for a domain, and reports whether it is

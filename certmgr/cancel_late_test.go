@@ -34,7 +34,7 @@ func TestCertificateOfARemovedHostIsNotPublished(t *testing.T) {
 		is.keeper = afterIssued{is.keeper, func() { published(cancel) }}
 		before(cancel)
 		synctest.Wait()
-		a := &attempt{host: "a.example.com", sub: sub, setStage: func(audit.Stage) {}, now: is.now, trace: new(acmeclient.Trace), audit: is.audit.emit}
+		a := &attempt{host: "a.example.com", sub: sub, setStage: func(audit.Stage) {}, now: is.now, trace: new(acmeclient.Trace), audit: is.audit.Emit}
 		cert, err := is.conclude(ctx, a, issueRequest{sub: sub}, out, nil, false)
 		if cert != nil {
 			w.t.Error("those who wait got the certificate")

@@ -24,12 +24,9 @@ const (
 	http01    = "http-01"
 )
 
-// solver answers one type of challenge.
-type solver interface {
-	// present makes the answer available until it is removed here, and
-	// forgotten by the Cache.
-	present(ctx context.Context, client *acme.Client, chal *acme.Challenge, host string) (p *presented, err error)
-}
+// solver makes the answer to a challenge available until it is removed here, and
+// forgotten by the Cache.
+type solver func(ctx context.Context, client *acme.Client, chal *acme.Challenge, host string) (*presented, error)
 
 // presented is an answer that the CA can fetch.
 type presented struct {
@@ -62,9 +59,9 @@ func newChallenges(s *store) *challenges {
 func (c *challenges) solver(typ string) solver {
 	switch typ {
 	case tlsALPN01:
-		return alpnSolver{c}
+		return c.presentALPN
 	case http01:
-		return httpSolver{c}
+		return c.presentHTTP
 	}
 	return nil
 }
@@ -80,9 +77,7 @@ func isChallenge(hello *tls.ClientHelloInfo) bool {
 func alpnCacheKey(host string) string  { return host + "+token" }
 func httpCacheKey(token string) string { return token + "+http-01" }
 
-type alpnSolver struct{ *challenges }
-
-func (s alpnSolver) present(ctx context.Context, client *acme.Client, chal *acme.Challenge, host string) (*presented, error) {
+func (c *challenges) presentALPN(ctx context.Context, client *acme.Client, chal *acme.Challenge, host string) (*presented, error) {
 	cert, err := client.TLSALPN01ChallengeCert(chal.Token, host)
 	if err != nil {
 		return nil, err
@@ -95,12 +90,10 @@ func (s alpnSolver) present(ctx context.Context, client *acme.Client, chal *acme
 	if err != nil {
 		return nil, err
 	}
-	return s.add(ctx, s.certs, host, alpnCacheKey(host), data, &presented{host: host, cert: &cert}), nil
+	return c.add(ctx, c.certs, host, alpnCacheKey(host), data, &presented{host: host, cert: &cert}), nil
 }
 
-type httpSolver struct{ *challenges }
-
-func (s httpSolver) present(ctx context.Context, client *acme.Client, chal *acme.Challenge, host string) (*presented, error) {
+func (c *challenges) presentHTTP(ctx context.Context, client *acme.Client, chal *acme.Challenge, host string) (*presented, error) {
 	if !isToken(chal.Token) {
 		return nil, fmt.Errorf("the CA's token %q is not base64url", text.OneLine(chal.Token, 64))
 	}
@@ -109,7 +102,7 @@ func (s httpSolver) present(ctx context.Context, client *acme.Client, chal *acme
 		return nil, err
 	}
 	p := &presented{host: host, body: []byte(body)}
-	return s.add(ctx, s.tokens, chal.Token, httpCacheKey(chal.Token), p.body, p), nil
+	return c.add(ctx, c.tokens, chal.Token, httpCacheKey(chal.Token), p.body, p), nil
 }
 
 // add makes p live here at once and then in the Cache. A Cache that cannot be

@@ -36,7 +36,7 @@ func (o *orders) watchClock() {
 	if !ok || o.clockOff.Swap(isOff(skew)) || !isOff(skew) {
 		return
 	}
-	o.audit.emit(audit.Event{Kind: audit.ClockOff, CA: o.dir, Err: &refusal{kind: ErrClock, text: clockText(skew) + "; set it"}})
+	o.audit.Emit(audit.Event{Kind: audit.ClockOff, CA: o.dir, Err: &refusal{kind: ErrClock, text: clockText(skew) + "; set it"}})
 }
 
 // clockText says how far the local clock is off.

@@ -44,9 +44,9 @@ func (m *Manager) Close() error {
 	errs = append(errs, s.ca.Wait(ctx))
 	s.server.handshakes.reportAll()
 	s.reports.reportAll()
-	s.audit.emit(audit.Event{Kind: audit.ManagerClosed, CA: s.dir})
+	s.audit.Emit(audit.Event{Kind: audit.ManagerClosed, CA: s.dir})
 	flush, cancelFlush := context.WithTimeout(context.Background(), closeGrace)
 	defer cancelFlush()
-	errs = append(errs, s.audit.flush(flush))
+	errs = append(errs, s.audit.Flush(flush))
 	return errors.Join(errs...)
 }

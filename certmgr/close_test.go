@@ -105,27 +105,6 @@ func TestAuditIsOrderedAndSurvivesItsHook(t *testing.T) {
 	})
 }
 
-func TestSlowHookLosesEventsAndSaysSo(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		release := make(chan struct{})
-		var got []audit.Event
-		a := &auditor{now: time.Now, hook: func() func(context.Context, audit.Event) {
-			return func(_ context.Context, e audit.Event) { <-release; got = append(got, e) }
-		}}
-		for range maxQueuedEvents + 100 {
-			a.emit(audit.Event{Kind: audit.CertificateIssued})
-		}
-		close(release)
-		if err := a.flush(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		last := got[len(got)-1]
-		if last.Kind != audit.EventsDropped || last.Count < 99 || len(got)+last.Count != maxQueuedEvents+101 {
-			t.Errorf("%d events delivered, the last one is %v", len(got), last)
-		}
-	})
-}
-
 func TestFailuresGoToSlogWithoutAHook(t *testing.T) {
 	log := quietLog(t)
 	inBubble(t, func(t *testing.T, w *world) {

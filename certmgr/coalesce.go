@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/auditqueue"
 )
 
 // coalescer makes events of failures that may come for any number of names, which
@@ -15,7 +16,7 @@ import (
 // is each of the Manager's own entries; all other names share one group, and all
 // tokens of http-01 another.
 type coalescer struct {
-	audit  *auditor
+	audit  *auditqueue.Queue
 	listed func(host string) bool // by its exact name
 
 	mu     sync.Mutex
@@ -109,7 +110,7 @@ func (c *coalescer) emit(t *failureTally, now time.Time) {
 	}
 	e := t.last
 	e.Count = t.count
-	c.audit.emit(e)
+	c.audit.Emit(e)
 	t.at, t.count, t.last = now, 0, audit.Event{}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/auditqueue"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -38,7 +39,7 @@ func (c *counter) load() uint64 {
 // were refused: one event a minute for each result, whatever scanners do.
 type handshakes struct {
 	settings *settings
-	audit    *auditor
+	audit    *auditqueue.Queue
 	results  [resultCount]struct {
 		total counter
 		since atomic.Int64  // the last event, in Unix nanoseconds; 0: there was none
@@ -76,7 +77,7 @@ func (h *handshakes) report(r result, e audit.Event) {
 	}
 	e.Kind, e.Result, e.Count = audit.HandshakesRefused, audit.Results()[r], int(n)
 	e.Decision, e.Rule = r.decision(h.settings)
-	h.audit.emit(e)
+	h.audit.Emit(e)
 }
 
 // reportAll reports what was refused since the last events.

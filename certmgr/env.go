@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/auditqueue"
 )
 
 // env is what most components of an engine share. Nothing in it changes.
@@ -13,7 +14,7 @@ type env struct {
 	now      func() time.Time // the wall clock: for what is stored, or compared with the CA or a certificate
 	dir      string           // the CA's directory URL
 	tasks    *tasks
-	audit    *auditor
+	audit    *auditqueue.Queue
 	reports  *coalescer
 }
 
@@ -23,7 +24,7 @@ func newEnv(m *Manager) *env {
 	if e.now == nil {
 		e.now = time.Now
 	}
-	e.audit = &auditor{hook: func() func(context.Context, audit.Event) { return m.Audit }, now: e.now}
+	e.audit = &auditqueue.Queue{Hook: func() func(context.Context, audit.Event) { return m.Audit }, Now: e.now}
 	e.reports = &coalescer{audit: e.audit, listed: func(host string) bool { return set.listed(host) == vetted }}
 	return e
 }

@@ -56,7 +56,7 @@ func (h *health) recall(ctx context.Context, sub subject, g grant) error {
 	saved.standing, saved.lastRead = g.standing, now
 	h.remember(sub, saved)
 	if now.Before(saved.err.RetryAt) {
-		h.audit.emit(audit.Event{Kind: audit.BackoffRestored, Host: sub.host(), KeyType: sub.keyType.String(), Attempt: saved.err.Attempt,
+		h.audit.Emit(audit.Event{Kind: audit.BackoffRestored, Host: sub.host(), KeyType: sub.keyType.String(), Attempt: saved.err.Attempt,
 			Stage: saved.err.Stage, CA: h.dir, RetryAt: saved.err.RetryAt, Count: saved.err.Attempts, Err: saved.err})
 	}
 	return nil

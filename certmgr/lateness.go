@@ -25,7 +25,7 @@ func (r *renewals) reportLateness(cert *certificate, now time.Time) {
 	} else {
 		e.RetryAt, e.Err = now, r.schedule.lastCause(cert)
 	}
-	r.audit.emit(e)
+	r.audit.Emit(e)
 }
 
 func (r *schedule) lastCause(cert *certificate) error {

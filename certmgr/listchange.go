@@ -29,14 +29,14 @@ func (w *listWatch) hostsChanged(c change) {
 		return
 	}
 	if c.rejected != nil {
-		w.audit.emit(audit.Event{Kind: audit.AllowlistRejected, Rule: "Hosts", Reason: "the list stays as it is", Err: c.rejected})
+		w.audit.Emit(audit.Event{Kind: audit.AllowlistRejected, Rule: "Hosts", Reason: "the list stays as it is", Err: c.rejected})
 		return
 	}
 	w.visits.changed(c, w.now())
 	w.reportEntries(audit.Event{Kind: audit.HostListed, Decision: audit.Allowed, Rule: "Hosts", Reason: c.reason}, c.added)
 	w.reportEntries(audit.Event{Kind: audit.HostUnlisted, Decision: audit.Refused, Rule: "Hosts", Reason: c.reason}, c.removed)
 	if c.reloaded {
-		w.audit.emit(audit.Event{Kind: audit.AllowlistReloaded, Rule: "Hosts", Reason: c.reason, Count: c.count})
+		w.audit.Emit(audit.Event{Kind: audit.AllowlistReloaded, Rule: "Hosts", Reason: c.reason, Count: c.count})
 	}
 	if w.failures.count.Load() > 0 && len(c.added)+len(c.again) > 0 {
 		named := hosts.Collect(slices.Concat(c.added, c.again))
@@ -54,12 +54,12 @@ const maxEntryEvents = 100
 func (w *listWatch) reportEntries(e audit.Event, entries []string) {
 	if n := len(entries); n > maxEntryEvents {
 		e.Host, e.Count = entries[0], n
-		w.audit.emit(e)
+		w.audit.Emit(e)
 		return
 	}
 	for _, entry := range entries {
 		e.Host = entry
-		w.audit.emit(e)
+		w.audit.Emit(e)
 	}
 }
 

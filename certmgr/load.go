@@ -125,6 +125,6 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 	l.keeper.loaded(cert)
 	e := certEvent(audit.CertificateLoaded, cert)
 	e.Decision, e.Rule = audit.Allowed, g.rule(sub.host())
-	l.audit.emit(e)
+	l.audit.Emit(e)
 	return cert, nil
 }

@@ -69,7 +69,7 @@ func (m *Manager) Metrics() Metrics {
 	now := s.now()
 	v := Metrics{Time: now, Handshakes: s.handshakes.all(), IssuingLimit: s.settings.maxIssuing, Waiting: s.waiters.waiting(),
 		WaitingLimit: s.settings.maxWaiting, Failed: make(map[audit.Stage]uint64), Hosts: make(map[HostState]int)}
-	v.Events, v.EventsDropped = s.audit.totals()
+	v.Events, v.EventsDropped = s.audit.Totals()
 	s.issuer.issuances.read(&v)
 	for _, c := range s.issuer.orders.ca.Counts() {
 		v.CARequests = append(v.CARequests, RequestCount{Endpoint: c.Endpoint.String(), Status: c.Status, Count: c.Requests})

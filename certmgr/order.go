@@ -234,12 +234,12 @@ func pickChallenge(z *acme.Authorization, types []string) *acme.Challenge {
 // solve answers one challenge and waits for the CA's verdict. failed tells a
 // verdict from trouble on the way to it.
 func (a *attempt) solve(ctx context.Context, chal *acme.Challenge, authzURL string) (failed bool, err error) {
-	p, err := a.solvers(chal.Type).present(ctx, a.client, chal, a.host)
+	p, err := a.solvers(chal.Type)(ctx, a.client, chal, a.host)
 	if err != nil {
 		return false, err
 	}
 	defer p.remove()
-	a.cleanup = append(a.cleanup, p.forget)
+	a.later(p.forget)
 	if _, err := a.client.Accept(ctx, chal); err != nil {
 		return false, acmeclient.Cause(err)
 	}
@@ -257,6 +257,9 @@ func (a *attempt) solve(ctx context.Context, chal *acme.Challenge, authzURL stri
 	a.audit(audit.Event{Kind: audit.ChallengeFailed, Stage: audit.StageChallenge, Reason: chal.Type + ": " + p.sighting(chal.Type), Err: err})
 	return true, fmt.Errorf("%w (%s)", err, p.sighting(chal.Type))
 }
+
+// later has f called when the attempt is over, whatever came of it.
+func (a *attempt) later(f func(context.Context)) { a.cleanup = append(a.cleanup, f) }
 
 // settled takes an authorization off the list of those to deactivate.
 func (a *attempt) settled(url string) {

@@ -38,7 +38,7 @@ func (o *orders) newAttempt(c *issueCall, req issueRequest) *attempt {
 	}
 	a.audit = func(e audit.Event) {
 		e.Host, e.KeyType, e.Attempt, e.CA = a.host, a.sub.keyType.String(), a.id, o.dir
-		o.audit.emit(e)
+		o.audit.Emit(e)
 	}
 	if o.settings.preflight != PreflightOff {
 		a.preflight = o.preflight

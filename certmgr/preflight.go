@@ -86,7 +86,7 @@ func (a *attempt) precheck(ctx context.Context) error {
 	}
 	a.checked = true
 	a.enter(audit.StagePreflight)
-	found := a.preflight.check(ctx, a)
+	found := a.preflight.check(ctx, a.host, a.later)
 	if ctx.Err() != nil {
 		return errors.New("the preflight was cut short")
 	}
@@ -116,7 +116,7 @@ func (a *attempt) diagnose(ctx context.Context, err error) error {
 	if a.preflight == nil || !a.refuted || ctx.Err() != nil {
 		return err
 	}
-	found := a.preflight.check(ctx, a)
+	found := a.preflight.check(ctx, a.host, a.later)
 	if ctx.Err() != nil {
 		return err // it was cut short
 	}
@@ -140,19 +140,20 @@ func (d *diagnosis) Error() string {
 func (d *diagnosis) Unwrap() []error { return []error{d.err, d.found} }
 
 // check asks every address that the host's name leads to for the answers to
-// challenges with a random token.
-func (f *preflight) check(ctx context.Context, a *attempt) *PreflightError {
+// challenges with a random token. What removes them from the Cache is handed to
+// later.
+func (f *preflight) check(ctx context.Context, host string, later func(func(context.Context))) *PreflightError {
 	ctx, cancel := context.WithTimeout(ctx, preflightTimeout)
 	defer cancel()
-	e := &PreflightError{Host: a.host}
+	e := &PreflightError{Host: host}
 	if skew, ok := f.skew(); ok && isOff(skew) {
 		e.ClockSkew = skew
 	}
-	if e.Addrs, e.Err = f.lookup(ctx, a.host); e.Err != nil || len(e.Addrs) == 0 {
+	if e.Addrs, e.Err = f.lookup(ctx, host); e.Err != nil || len(e.Addrs) == 0 {
 		e.Undecided = e.Err != nil && !isNotFound(e.Err)
 		return e
 	}
-	probes, err := f.present(ctx, a)
+	probes, err := f.present(ctx, host, later)
 	if err != nil {
 		e.Err, e.Undecided = err, true
 		return e
@@ -162,7 +163,7 @@ func (f *preflight) check(ctx context.Context, a *attempt) *PreflightError {
 			p.answer.remove()
 		}
 	}()
-	e.Findings = f.ask(ctx, a.host, e.Addrs[:min(len(e.Addrs), maxProbedAddrs)], probes)
+	e.Findings = f.ask(ctx, host, e.Addrs[:min(len(e.Addrs), maxProbedAddrs)], probes)
 	e.judge()
 	return e
 }

@@ -157,7 +157,7 @@ func TestPreflightIsBoundedAsAWhole(t *testing.T) {
 		w.cache.put(func(ctx context.Context, key string) error { <-ctx.Done(); return ctx.Err() })
 		w.m.init()
 		start := time.Now()
-		found := w.m.engine.operator.issuer.orders.preflight.check(t.Context(), &attempt{host: "a.example.com"})
+		found := w.m.engine.operator.issuer.orders.preflight.check(t.Context(), "a.example.com", func(func(context.Context)) {})
 		if d := time.Since(start); d != preflightTimeout {
 			t.Errorf("took %v: %v", d, found)
 		}
@@ -207,7 +207,7 @@ func TestPreflightFindingIsEscaped(t *testing.T) {
 			return nil, errors.New("\x1b[2J" + strings.Repeat("x", 10_000))
 		}
 		w.m.init()
-		f := w.m.engine.operator.issuer.orders.preflight.check(t.Context(), &attempt{host: "a.example.com"}).Findings
+		f := w.m.engine.operator.issuer.orders.preflight.check(t.Context(), "a.example.com", func(func(context.Context)) {}).Findings
 		if len(f) != 1 || !strings.HasPrefix(f[0].Answer, `\x1b[2Jxx`) || len(f[0].Answer) != maxAnswerText {
 			t.Errorf("%+v", f)
 		}
@@ -351,7 +351,7 @@ func TestPreflightOutlivesAHungCache(t *testing.T) {
 		})
 		w.m.init()
 		start := time.Now()
-		w.m.engine.operator.issuer.orders.preflight.check(t.Context(), &attempt{host: "a.example.com"})
+		w.m.engine.operator.issuer.orders.preflight.check(t.Context(), "a.example.com", func(func(context.Context)) {})
 		if d := time.Since(start); d > presentTimeout+time.Second {
 			t.Errorf("took %v", d)
 		}

@@ -102,7 +102,7 @@ func TestPreflightByHTTP(t *testing.T) {
 				n.listen("192.0.2.1:443", nil)
 				tt.set(t, w, n, w.m.HTTPHandler(nil))
 				w.m.init()
-				found := w.m.engine.operator.issuer.orders.preflight.check(t.Context(), &attempt{host: "a.example.com"})
+				found := w.m.engine.operator.issuer.orders.preflight.check(t.Context(), "a.example.com", func(func(context.Context)) {})
 				i := slices.IndexFunc(found.Findings, func(f PreflightFinding) bool { return f.Challenge == http01 })
 				if i < 0 || found.Findings[i].OK != (tt.want == "") {
 					t.Fatalf("found %+v", found.Findings)
@@ -156,7 +156,7 @@ func TestPreflightEscapesACertificate(t *testing.T) {
 		n.listen("192.0.2.1:443", serveTLS(otherServer(t, nil, names...), nil))
 		w.m.init()
 		start := time.Now()
-		line := w.m.engine.operator.issuer.orders.preflight.check(t.Context(), &attempt{host: "a.example.com"}).Error()
+		line := w.m.engine.operator.issuer.orders.preflight.check(t.Context(), "a.example.com", func(func(context.Context)) {}).Error()
 		if strings.ContainsAny(line, "\x1b\n") || len(line) > maxPreflightText || !strings.Contains(line, `\x1b[31m\n`) {
 			t.Errorf("%q", line)
 		}

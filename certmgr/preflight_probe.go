@@ -47,7 +47,7 @@ const (
 
 // present makes the answers to one challenge of each usable type available, with
 // a token and an account key that exist for that alone.
-func (f *preflight) present(ctx context.Context, a *attempt) ([]*probe, error) {
+func (f *preflight) present(ctx context.Context, host string, later func(func(context.Context))) ([]*probe, error) {
 	ctx, cancel := context.WithTimeout(ctx, presentTimeout)
 	defer cancel()
 	key, err := generateKey(keyECDSA)
@@ -60,14 +60,14 @@ func (f *preflight) present(ctx context.Context, a *attempt) ([]*probe, error) {
 	}
 	for i, p := range probes {
 		p.token = rand.Text()
-		p.answer, err = f.challenges.solver(p.typ).present(ctx, &acme.Client{Key: key}, &acme.Challenge{Type: p.typ, Token: p.token}, a.host)
+		p.answer, err = f.challenges.solver(p.typ)(ctx, &acme.Client{Key: key}, &acme.Challenge{Type: p.typ, Token: p.token}, host)
 		if err != nil {
 			for _, done := range probes[:i] {
 				done.answer.remove()
 			}
 			return nil, err
 		}
-		a.cleanup = append(a.cleanup, p.answer.forget)
+		later(p.answer.forget)
 	}
 	return probes, nil
 }

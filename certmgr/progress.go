@@ -6,11 +6,12 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/auditqueue"
 )
 
 // progress tells how far each Start is that is under way.
 type progress struct {
-	audit *auditor
+	audit *auditqueue.Queue
 
 	mu     sync.Mutex
 	starts map[*startProgress]bool
@@ -119,5 +120,5 @@ func (p *progress) report(sp *startProgress) {
 
 // tell emits the event. p.mu is held; emit does not block.
 func (p *progress) tell(sp *startProgress) {
-	p.audit.emit(audit.Event{Kind: audit.StartProgress, Count: sp.total - len(sp.missing), Total: sp.total})
+	p.audit.Emit(audit.Event{Kind: audit.StartProgress, Count: sp.total - len(sp.missing), Total: sp.total})
 }

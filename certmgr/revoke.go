@@ -123,7 +123,7 @@ func (s *operator) revokeOne(ctx context.Context, cert *certificate, reason acme
 	if news {
 		e := certEvent(audit.CertificateRevoked, cert)
 		e.Reason = fmt.Sprintf("%s, signed by %s", reasonName(reason), by)
-		s.audit.emit(e)
+		s.audit.Emit(e)
 	}
 	// Close does not cut this short: a restart would find the certificate.
 	if err = s.deleteRevoked(context.WithoutCancel(ctx), cert); err != nil {
@@ -266,7 +266,7 @@ func (s *operator) deleteLater(cert *certificate) {
 				return
 			}
 			if s.deleteRevoked(ctx, cert) == nil {
-				s.audit.emit(audit.Event{Kind: audit.CacheWriteRecovered, Host: cert.subject.host(), KeyType: cert.subject.keyType.String()})
+				s.audit.Emit(audit.Event{Kind: audit.CacheWriteRecovered, Host: cert.subject.host(), KeyType: cert.subject.keyType.String()})
 				return
 			}
 		}

@@ -91,7 +91,7 @@ func (m *Manager) Snapshot() Snapshot {
 	snap := Snapshot{Time: s.now(), CA: s.dir, Waiting: s.waiters.waiting(), Closed: s.tasks.isClosed()}
 	snap.Issuing, snap.Queued = s.issuer.slots.load()
 	snap.CAUnavailable, _, snap.CAFailure = s.health.breaker.state()
-	snap.RecentFailures, snap.RecentEvents = s.audit.last()
+	snap.RecentFailures, snap.RecentEvents = s.audit.Last()
 	snap.Refused = s.handshakes.refused()
 	snap.Hosts, _ = s.hostStatuses(snap.Time)
 	slices.SortFunc(snap.Hosts, func(a, b HostStatus) int {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/auditqueue"
 )
 
 // cacheTimeout bounds one call of the Cache.
@@ -18,7 +19,7 @@ const cacheTimeout = 5 * time.Second
 // its own caller at most cacheTimeout and nobody else anything.
 type store struct {
 	settings *settings
-	audit    *auditor
+	audit    *auditqueue.Queue
 	reports  *coalescer
 	tasks    *tasks
 	reads    *callouts
@@ -154,7 +155,7 @@ func (s *store) putCertificate(c *certificate, data []byte, current func() bool)
 				return
 			}
 			if s.put(ctx, key, data) == nil {
-				s.audit.emit(audit.Event{Kind: audit.CacheWriteRecovered, Host: c.subject.host(), KeyType: c.subject.keyType.String()})
+				s.audit.Emit(audit.Event{Kind: audit.CacheWriteRecovered, Host: c.subject.host(), KeyType: c.subject.keyType.String()})
 				return
 			}
 		}

@@ -79,7 +79,7 @@ func (s *visitStore) recallVisits(ctx context.Context) (visitRecord, error) {
 	}
 	var rec visitRecord
 	if err := json.Unmarshal(data, &rec); err != nil {
-		s.audit.emit(audit.Event{Kind: audit.CacheEntryRejected, Reason: fmt.Sprintf("the entry under %q counts as missing", visitsKey), Err: err})
+		s.audit.Emit(audit.Event{Kind: audit.CacheEntryRejected, Reason: fmt.Sprintf("the entry under %q counts as missing", visitsKey), Err: err})
 		return visitRecord{}, nil
 	}
 	s.mergeVisits(rec)

@@ -27,7 +27,7 @@ var layers = []may{
 		pkg: "certmgr",
 		imports: []string{
 			"certmgr/audit", "certmgr/cache", "certmgr/preflight",
-			"internal/account", "internal/acmeclient", "internal/bundle", "internal/challenge", "internal/flight",
+			"internal/account", "internal/acmeclient", "internal/auditqueue", "internal/bundle", "internal/challenge", "internal/flight",
 			"internal/hosts", "internal/order", "internal/pace", "internal/renewal", "internal/text",
 			"x/crypto/acme", "x/crypto/acme/autocert", "x/net/idna", "x/sync/singleflight",
 		},
@@ -79,6 +79,11 @@ var layers = []may{
 		pkg:     "internal/acmeclient",
 		imports: []string{"x/crypto/acme"},
 		why:     "what x/crypto/acme lacks; it knows neither hosts nor events",
+	},
+	{
+		pkg:     "internal/auditqueue",
+		imports: []string{"certmgr/audit"},
+		why:     "it delivers events, wherever they come from",
 	},
 	{
 		pkg:     "internal/bundle",

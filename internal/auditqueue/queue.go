@@ -1,0 +1,168 @@
+// Package auditqueue delivers audit events to a hook: numbered, in order, one at a
+// time, in a goroutine that runs while there are any. It knows the vocabulary of
+// package audit and nothing of how events come about.
+package auditqueue
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nostall/nostall/certmgr/audit"
+)
+
+// Queue numbers events and delivers them in order, one at a time, in a
+// goroutine that runs while there are any: a slow hook delays nobody.
+type Queue struct {
+	// Hook returns the hook as it is now, or nil: then failures go to slog.Default().
+	Hook func() func(context.Context, audit.Event)
+	// Now is the clock that events are dated by.
+	Now func() time.Time
+
+	mu      sync.Mutex
+	seq     uint64
+	queue   []audit.Event
+	dropped int
+	idle    chan struct{} // non-nil while the goroutine runs; closed when it ends
+	recent  []audit.Event // the last failures, for Snapshot
+	history []audit.Event // the last events, for Snapshot
+	total   map[audit.Kind]uint64
+	lost    uint64 // events that were ever dropped
+}
+
+const (
+	maxQueued  = 4096
+	maxRecent  = 32 // failures
+	maxHistory = 64 // events of all kinds
+)
+
+// Emit queues an event. It never blocks.
+func (q *Queue) Emit(e audit.Event) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.add(e)
+}
+
+func (q *Queue) add(e audit.Event) {
+	q.seq++
+	e.Seq = q.seq
+	e.Time = q.Now()
+	if q.total == nil {
+		q.total = make(map[audit.Kind]uint64)
+	}
+	q.total[e.Kind]++
+	if e.IsFailure() {
+		q.recent = appendLast(q.recent, e, maxRecent)
+	}
+	if e.Kind != audit.StartProgress {
+		q.history = appendLast(q.history, e, maxHistory)
+	}
+	if len(q.queue) >= maxQueued {
+		q.dropped++
+		q.lost++
+		return
+	}
+	q.queue = append(q.queue, e)
+	if q.idle == nil {
+		q.idle = make(chan struct{})
+		go q.run(q.idle)
+	}
+}
+
+// run delivers until the queue is empty. It ends on its own, and it outlives a
+// hook that panics or calls runtime.Goexit.
+func (q *Queue) run(idle chan struct{}) {
+	clean := false
+	defer func() {
+		r := recover()
+		if clean {
+			return
+		}
+		go q.run(idle)
+		if r != nil {
+			defer func() { recover() }() // slog's handler may be what panics
+			audit.Log(nil)(context.Background(), audit.Event{Time: q.Now(), Kind: audit.EventsDropped, Count: 1,
+				Err: fmt.Errorf("audit hook: callback panicked: %v", r)})
+		}
+	}()
+	for {
+		e, ok := q.next(idle)
+		if !ok {
+			clean = true
+			return
+		}
+		hook := q.Hook()
+		switch {
+		case hook != nil:
+			hook(context.Background(), e)
+		case e.IsFailure():
+			audit.Log(nil)(context.Background(), e)
+		}
+	}
+}
+
+func (q *Queue) next(idle chan struct{}) (audit.Event, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.queue) == 0 && q.dropped > 0 {
+		n := q.dropped
+		q.dropped = 0
+		q.add(audit.Event{Kind: audit.EventsDropped, Count: n, Reason: "Manager.Audit is too slow"})
+	}
+	if len(q.queue) == 0 {
+		q.queue = nil
+		q.idle = nil
+		close(idle)
+		return audit.Event{}, false
+	}
+	e := q.queue[0]
+	q.queue[0] = audit.Event{}
+	q.queue = q.queue[1:]
+	return e, true
+}
+
+// Flush waits until every event is delivered, or ctx ends.
+func (q *Queue) Flush(ctx context.Context) error {
+	q.mu.Lock()
+	idle := q.idle
+	q.mu.Unlock()
+	if idle == nil {
+		return nil
+	}
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("certmgr: close: Manager.Audit did not return: %w", ctx.Err())
+	}
+}
+
+// appendLast appends e to list and drops the first if there are more than most.
+func appendLast(list []audit.Event, e audit.Event, most int) []audit.Event {
+	if len(list) == most {
+		copy(list, list[1:])
+		list = list[:most-1]
+	}
+	return append(list, e)
+}
+
+// Last returns the last failures and the last events, oldest first.
+func (q *Queue) Last() (failures, events []audit.Event) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Clone(q.recent), slices.Clone(q.history)
+}
+
+// Totals returns how many events of each kind there were, and how many of them
+// were lost.
+func (q *Queue) Totals() (byKind map[audit.Kind]uint64, lost uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	byKind = make(map[audit.Kind]uint64)
+	for _, kind := range audit.Kinds() {
+		byKind[kind] = q.total[kind]
+	}
+	return byKind, q.lost
+}
