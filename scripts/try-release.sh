@@ -249,6 +249,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"$module/certmgr"
+	"$module/certmgr/audit"
 	"$module/certmgr/prommetrics"
 	"$module/certmgr/status"
 )
