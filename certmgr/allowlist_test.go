@@ -34,12 +34,12 @@ func TestInvalidEntriesAreBadServerNames(t *testing.T) {
 		}
 	}
 	path := writeHosts(t, "co.uk\n")
-	_, err = AllowlistFile(path)
+	_, err = OpenAllowlist(path)
 	if !errors.Is(err, ErrBadServerName) || err.Error() != fmt.Sprintf(`certmgr: invalid allowlist entry: %s:1: "co.uk": a public suffix, which no CA certifies`, path) {
 		t.Errorf("of a file: %v", err)
 	}
 	rewrite(t, path, "")
-	if _, err := AllowlistFile(path); err == nil || errors.Is(err, ErrBadServerName) || !strings.HasPrefix(err.Error(), "certmgr: allowlist file "+path+" has no entry") {
+	if _, err := OpenAllowlist(path); err == nil || errors.Is(err, ErrBadServerName) || !strings.HasPrefix(err.Error(), "certmgr: allowlist file "+path+" has no entry") {
 		t.Errorf("of an empty file: %v", err)
 	}
 }
@@ -58,11 +58,11 @@ func TestAllowlistFromAnIterator(t *testing.T) {
 func TestWatchersHearOfRealChanges(t *testing.T) {
 	a := MustAllowlist("a.example.com")
 	var got []string
-	defer a.watch(func(c change) { got = append(got, fmt.Sprintf("%q+%q=%q-%q", c.reason, c.added, c.again, c.removed)) })()
-	before := a.names.Load()
+	defer a.list.watch(func(c change) { got = append(got, fmt.Sprintf("%q+%q=%q-%q", c.reason, c.added, c.again, c.removed)) })()
+	before := a.list.names.Load()
 	a.Add("a.example.com", "A.example.com.")
 	a.Remove("z.example.com", "not a name", "com")
-	if a.names.Load() != before {
+	if a.list.names.Load() != before {
 		t.Error("a change of nothing made a new generation")
 	}
 	because := a.Because("ticket 1\n")
@@ -87,7 +87,7 @@ func TestWatchersHearOfRealChanges(t *testing.T) {
 func TestWatchersHearInOrder(t *testing.T) {
 	a := new(Allowlist)
 	listed := false // a.changing orders the calls
-	defer a.watch(func(c change) { listed = len(c.added) > 0 || listed && len(c.removed) == 0 })()
+	defer a.list.watch(func(c change) { listed = len(c.added) > 0 || listed && len(c.removed) == 0 })()
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
@@ -150,7 +150,7 @@ func TestAllowlistUnderConcurrentUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ca := acmetest.NewMemoryServer()
 		defer ca.Close()
-		a, err := AllowlistFile(path)
+		a, err := OpenAllowlist(path)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,7 +17,7 @@ func fileWorld(t *testing.T, content string, f func(t *testing.T, w *world, path
 	t.Helper()
 	path := writeHosts(t, content)
 	inBubble(t, func(t *testing.T, w *world) {
-		a, err := AllowlistFile(path)
+		a, err := OpenAllowlist(path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -164,9 +164,9 @@ func TestManagersShareAFile(t *testing.T) {
 		}
 		time.Sleep(hosts.PollEvery / 2) // they look at different times
 		readings := func() uint64 {
-			w.m.Hosts.changing.Lock()
-			defer w.m.Hosts.changing.Unlock()
-			return w.m.Hosts.file.Begin(nil).Number
+			w.m.Hosts.list.changing.Lock()
+			defer w.m.Hosts.list.changing.Unlock()
+			return w.m.Hosts.list.file.Begin(nil).Number
 		}
 		begun := readings()
 		replaceFile(t, path, "a.example.com\nb.example.com\n")
@@ -193,7 +193,7 @@ func TestFileSystemThatHangsIsAnEvent(t *testing.T) {
 	fileWorld(t, "a.example.com\n", func(t *testing.T, w *world, path string) {
 		cause := errors.New("did not return")
 		for range 3 {
-			w.m.Hosts.hangs(cause)
+			w.m.Hosts.list.hangs(cause)
 		}
 		if e := w.events.of(audit.AllowlistRejected); len(e) != 1 || !errors.Is(e[0].Err, cause) {
 			t.Errorf("events: %v", e)

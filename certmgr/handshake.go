@@ -55,7 +55,7 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	want := keyTypesFor(hello)
 	now := s.now()
 	hot, entry := s.memory.hot(host, want, now)
-	if hot != nil && (m.Hosts.holds(host, &entry.listed) || s.gate.policyHolds(host, entry, now)) {
+	if hot != nil && (s.settings.hosts.holds(host, &entry.listed) || s.gate.policyHolds(host, entry, now)) {
 		if hot != &entry.served[want.first] && !entry.sought.Load() && !entry.sought.Swap(true) {
 			s.seekPreferred(host, want, entry)
 		}

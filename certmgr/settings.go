@@ -22,7 +22,7 @@ type settings struct {
 	prompt                 func(tosURL string) bool
 	cache                  Cache       // nil: there is none
 	client                 acme.Client // its key, HTTP client, directory, user agent and pace of retries
-	hosts                  *Allowlist  // nil: it holds nothing
+	hosts                  *hostList   // nil: it holds nothing
 	hostPolicy             HostPolicy  // nil: there is none
 	policyTTL              time.Duration
 	renewBefore            time.Duration // 0: by the lifetime
@@ -46,7 +46,7 @@ func newSettings(m *Manager) *settings {
 	set := &settings{
 		prompt:                 m.Prompt,
 		cache:                  m.Cache,
-		hosts:                  m.Hosts,
+		hosts:                  m.Hosts.hostList(),
 		hostPolicy:             m.HostPolicy,
 		policyTTL:              orDefault(m.PolicyTTL, time.Minute),
 		renewBefore:            m.RenewBefore,

@@ -18,7 +18,7 @@ type visits struct {
 	mu       sync.RWMutex
 	hosts    map[string]*visit
 	unlisted int // of hosts, those that were not on the list by name when they came
-	list     *Allowlist
+	list     *hostList
 	began    func() // called once, at the first visit
 
 	// What followClock saw last: the clock in Unix seconds, and when by the clock
@@ -50,7 +50,7 @@ const (
 	maxWatched = 20_000
 )
 
-func newVisits(list *Allowlist, began func()) *visits {
+func newVisits(list *hostList, began func()) *visits {
 	return &visits{hosts: make(map[string]*visit), list: list, began: sync.OnceFunc(began)}
 }
 

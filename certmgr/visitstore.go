@@ -69,7 +69,7 @@ func (s *visitStore) keepVisits(ctx context.Context) {
 // damaged record counts as none.
 func (s *visitStore) recallVisits(ctx context.Context) (visitRecord, error) {
 	s.visits.followClock(s.now())
-	s.visits.watch(s.settings.hosts.All(), s.now())
+	s.visits.watch(s.settings.hosts.all(), s.now())
 	data, err := s.store.get(ctx, visitsKey)
 	if errors.Is(err, ErrCacheMiss) {
 		return visitRecord{}, nil
@@ -140,7 +140,7 @@ func (s *visitStore) mergeVisits(rec visitRecord) {
 // visitRecord returns what is to be saved.
 func (s *visitStore) visitRecord() visitRecord {
 	rec := visitRecord{Hosts: make(map[string]sightings)}
-	for entry := range s.settings.hosts.All() {
+	for entry := range s.settings.hosts.all() {
 		if len(rec.Hosts) == maxWatched {
 			break
 		}

@@ -65,7 +65,7 @@ func TestAnAllowlistFileIsReadOrRefused(t *testing.T) {
 			if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			list, err := certmgr.AllowlistFile(path)
+			list, err := certmgr.OpenAllowlist(path)
 			if err == nil {
 				if names := strings.Join(slices.Sorted(list.All()), " "); names != tt.names {
 					t.Errorf("%q are on the list, want %q", names, tt.names)

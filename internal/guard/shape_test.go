@@ -20,8 +20,6 @@ const (
 
 // cycles are the groups of types that lead to each other, with why they may.
 var cycles = tolerated{
-	"certmgr: Allowlist Edit": "an edit names the list that it changes; " + notRefactored,
-
 	"certmgr/acmetest: Server targetTransport":  "the transport asks the server that hands it out where a name leads",
 	"certmgr/acmetest: authorization challenge": "records of RFC 8555 that refer to each other",
 	"certmgr/acmetest: certificate order":       "records of RFC 8555 that refer to each other",

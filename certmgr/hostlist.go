@@ -1,0 +1,165 @@
+package certmgr
+
+import (
+	"iter"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/nostall/nostall/internal/hosts"
+)
+
+// hostList is what an Allowlist is made of: entries, perhaps a file that they are read
+// from, and those who are told of changes. The zero value is empty. All methods are
+// safe for concurrent use; reading takes no lock, and a nil list is empty.
+type hostList struct {
+	names atomic.Pointer[hosts.Set] // nil: empty
+	file  *hosts.File               // nil: made without a file
+
+	// changing serializes changes, so that the watchers are told of them in
+	// order. It is held while watchers run, which do not block, and never while
+	// a file is read.
+	changing sync.Mutex
+
+	mu       sync.Mutex // guards watchers
+	watchers map[*func(change)]struct{}
+}
+
+// change tells a watcher what has happened to the list. A wildcard is named as
+// it is written.
+type change struct {
+	added, removed []string
+	again          []string // Add was called with them, and they were there
+	reason         string   // the caller's
+
+	reloaded bool // a file was read, the list has count entries
+	count    int
+	rejected error // why a file was not taken over; nothing has changed
+}
+
+// match looks up a normalised host. It does not allocate.
+func (l *hostList) match(host string) hosts.Match {
+	if l == nil {
+		return hosts.None
+	}
+	return l.names.Load().Match(host)
+}
+
+// holds is match for the hot path: it compares one number as long as neither
+// the list nor seen has changed.
+func (l *hostList) holds(host string, seen *atomic.Uint64) bool {
+	if l == nil {
+		return false
+	}
+	set := l.names.Load()
+	if set == nil {
+		return false
+	}
+	if seen.Load() == set.Generation() {
+		return true
+	}
+	if set.Match(host) == hosts.None {
+		return false
+	}
+	seen.Store(set.Generation())
+	return true
+}
+
+// all returns the entries as of now: names, then wildcards.
+func (l *hostList) all() iter.Seq[string] {
+	if l == nil {
+		return (*hosts.Set)(nil).All()
+	}
+	return l.names.Load().All()
+}
+
+// add is Allowlist.Add.
+func (l *hostList) add(names []string, reason string) error {
+	entries, err := parseEntries(slices.Values(names))
+	if err != nil {
+		return err
+	}
+	l.changing.Lock()
+	defer l.changing.Unlock()
+	c, edit := change{reason: reason}, hosts.NewEdit(l.names.Load())
+	for _, entry := range entries {
+		if edit.Add(entry) {
+			c.added = append(c.added, entry)
+		} else {
+			c.again = append(c.again, entry)
+		}
+	}
+	l.publish(edit.Set(), c)
+	return nil
+}
+
+// remove is Allowlist.Remove.
+func (l *hostList) remove(names []string, reason string) {
+	entries, _ := parseEntries(slices.Values(names))
+	l.changing.Lock()
+	defer l.changing.Unlock()
+	c, edit := change{reason: reason}, hosts.NewEdit(l.names.Load())
+	for _, entry := range entries {
+		if edit.Remove(entry) {
+			c.removed = append(c.removed, entry)
+		}
+	}
+	l.publish(edit.Set(), c)
+}
+
+// replaceNames is Allowlist.Replace.
+func (l *hostList) replaceNames(names []string, reason string) error {
+	entries, err := parseEntries(slices.Values(names))
+	if err != nil {
+		return err
+	}
+	l.replace(entries, reason)
+	return nil
+}
+
+// parseEntries normalises entries.
+func parseEntries(names iter.Seq[string]) ([]string, error) {
+	entries, err := hosts.ParseEntries(names)
+	return entries, listError(err)
+}
+
+// replace puts entries in the place of the whole list.
+func (l *hostList) replace(entries []string, reason string) {
+	set := hosts.Collect(entries)
+	l.changing.Lock()
+	defer l.changing.Unlock()
+	c := change{reason: reason}
+	c.added, c.removed = hosts.Difference(l.names.Load(), set)
+	l.publish(set, c)
+}
+
+// publish makes set the list unless it is the same, and tells the watchers.
+// l.changing is held.
+func (l *hostList) publish(set *hosts.Set, c change) {
+	if len(c.added)+len(c.removed) > 0 {
+		l.names.Store(set)
+	}
+	l.mu.Lock()
+	watchers := slices.Collect(maps.Keys(l.watchers))
+	l.mu.Unlock()
+	for _, w := range watchers {
+		(*w)(c)
+	}
+}
+
+// watch has f told of what happens to the list until stop is called; f may run
+// once more while stop does. It must neither block nor change the list.
+func (l *hostList) watch(f func(change)) (stop func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.watchers == nil {
+		l.watchers = make(map[*func(change)]struct{})
+	}
+	l.watchers[&f] = struct{}{}
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.watchers, &f)
+	}
+}

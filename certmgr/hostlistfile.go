@@ -1,0 +1,87 @@
+package certmgr
+
+import (
+	"context"
+	"errors"
+
+	"github.com/nostall/nostall/internal/hosts"
+)
+
+// reload reads the file and takes it over. If a state is given, in which the file
+// has been for a while, only if it is that.
+func (l *hostList) reload(ctx context.Context, stable *hosts.FileState) error {
+	f := l.file
+	l.changing.Lock()
+	r := f.Begin(stable)
+	l.changing.Unlock()
+
+	r.Read(ctx)
+	if r.Err != nil {
+		if ctx.Err() == nil && !errors.Is(r.Err, hosts.ErrChanging) {
+			l.reject(r)
+		}
+		return listError(r.Err)
+	}
+	set := hosts.Collect(r.Entries)
+	l.changing.Lock()
+	defer l.changing.Unlock()
+	rejected := f.IsRejected()
+	if !f.Accept(r) {
+		return nil
+	}
+	c := change{reason: "read from " + hosts.FileName(f.Path()), count: set.Len()}
+	c.added, c.removed = hosts.Difference(l.names.Load(), set)
+	c.reloaded = rejected || len(c.added)+len(c.removed) > 0
+	l.publish(set, c)
+	return nil
+}
+
+// reject tells the watchers of a bad reading, once for each state of the file.
+func (l *hostList) reject(r *hosts.Reading) {
+	l.changing.Lock()
+	defer l.changing.Unlock()
+	if l.file.Reject(r) {
+		l.publish(nil, change{rejected: listError(r.Err)})
+	}
+}
+
+// hangs is told that a look at the file does not come back.
+func (l *hostList) hangs(err error) {
+	l.changing.Lock()
+	r := l.file.Failed(err)
+	l.changing.Unlock()
+	l.reject(r)
+}
+
+// poll reads the file if it has changed and is likely to be complete.
+func (l *hostList) poll(ctx context.Context) {
+	state := hosts.LookAt(l.file.Path())
+	l.changing.Lock()
+	due := l.file.IsDue(state)
+	l.changing.Unlock()
+	if due {
+		l.reload(ctx, &state) // the error is an event
+	}
+}
+
+// invalidList is what package hosts has against a list or its file, as users of this
+// package see it.
+type invalidList struct{ cause error }
+
+// listError returns err as an *invalidList, or nil.
+func listError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &invalidList{err}
+}
+
+func (e *invalidList) Error() string { return "certmgr: " + e.cause.Error() }
+
+func (e *invalidList) Unwrap() error { return e.cause }
+
+// Is reports whether target is ErrBadServerName and an entry is one.
+func (e *invalidList) Is(target error) bool {
+	var entry *hosts.EntryError
+	return target == ErrBadServerName && errors.As(e.cause, &entry)
+}
