@@ -36,7 +36,8 @@ func HostWhitelist(hosts ...string) HostPolicy {
 // not inlined keeps it one.
 var whitelistCode = reflect.ValueOf(HostWhitelist()).Pointer()
 
-// isWhitelist reports whether p is one of HostWhitelist's. Those cannot block,
-// so they are asked without the goroutine and the deadline that others need: a
-// scanner's handshake costs a tenth.
+// isWhitelist reports whether p is one of HostWhitelist's. Those cannot block, so
+// they are asked without the goroutine and the deadline that others need: to turn a
+// scanner away takes 0.6 µs and one allocation in place of 10 µs and 31
+// (BenchmarkDeny). A func type has nothing else to be recognised by.
 func isWhitelist(p HostPolicy) bool { return reflect.ValueOf(p).Pointer() == whitelistCode }
