@@ -54,7 +54,7 @@ func ExampleAllowlist_Because() {
 
 // A list from a file. A Manager that uses it follows the file by itself; Reload
 // reads it at once.
-func ExampleAllowlistFile() {
+func ExampleOpenAllowlist() {
 	dir, err := os.MkdirTemp("", "hosts")
 	if err != nil {
 		log.Fatal(err)
@@ -68,7 +68,7 @@ func ExampleAllowlistFile() {
 	}
 
 	write("www.example.com # the shop\n*.example.org\n")
-	hosts, err := certmgr.AllowlistFile(file)
+	hosts, err := certmgr.OpenAllowlist(file)
 	if err != nil {
 		log.Fatal(err)
 	}
