@@ -11,6 +11,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 // RollAccountKey gives the account with the CA another key (RFC 8555, section
@@ -157,7 +158,7 @@ func (a *accounts) upToDate(ctx context.Context) (*account, crypto.Signer, error
 func (a *accounts) announce(ctx context.Context, acc *account, next crypto.Signer) (crypto.Signer, error) {
 	if next == nil {
 		var err error
-		if next, err = generateKey(keyECDSA); err != nil {
+		if next, err = bundle.GenerateKey(bundle.ECDSA); err != nil {
 			return nil, err
 		}
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -32,7 +33,7 @@ func (w *world) keyIn(name string) string {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	key, _, err := decodeKey(data)
+	key, _, err := bundle.DecodeKey(data)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -266,7 +267,7 @@ func TestKeyChangeOutlivesItsCaller(t *testing.T) {
 // A key that is the user's is not changed.
 func TestKeyOfTheUserIsNotChanged(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		key, err := generateKey(keyECDSA)
+		key, err := bundle.GenerateKey(bundle.ECDSA)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 // What is final. A CA may change the key long after a gateway has given up on the
@@ -83,7 +84,7 @@ func (a *accounts) accountKey(ctx context.Context) (*account, savedState, error)
 // firstKey makes a key. If another machine had the same idea at the same time, it
 // returns what the cache holds.
 func (a *accounts) firstKey(ctx context.Context) (savedKeys, error) {
-	key, err := generateKey(keyECDSA)
+	key, err := bundle.GenerateKey(bundle.ECDSA)
 	if err != nil {
 		return savedKeys{}, fmt.Errorf("account key: %w", err)
 	}

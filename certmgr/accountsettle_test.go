@@ -16,6 +16,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 const acmeProblem = "urn:ietf:params:acme:error:"
@@ -110,12 +111,12 @@ func TestWhatEndsAKeyChange(t *testing.T) {
 func TestNextKeyOfAnotherMachineStays(t *testing.T) {
 	foreign := func(t *testing.T) []byte {
 		t.Helper()
-		key, err := generateKey(keyECDSA)
+		key, err := bundle.GenerateKey(bundle.ECDSA)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var buf bytes.Buffer
-		if err := encodeKey(&buf, key); err != nil {
+		if err := bundle.EncodeKey(&buf, key); err != nil {
 			t.Fatal(err)
 		}
 		return buf.Bytes()

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 // autocert's keys for the account key, and one for the key that is to take its
@@ -103,7 +105,7 @@ func (a *accounts) getKey(ctx context.Context, name string) (crypto.Signer, erro
 	if err != nil {
 		return nil, fmt.Errorf("account key: %w", err)
 	}
-	key, _, err := decodeKey(data)
+	key, _, err := bundle.DecodeKey(data)
 	if err != nil {
 		loss := "to register a new account"
 		if name == nextAccountCacheKey {
@@ -128,7 +130,7 @@ func (a *accounts) getEntry(ctx context.Context, name string) ([]byte, error) {
 
 func (a *accounts) putKey(ctx context.Context, name string, key crypto.Signer) error {
 	var buf bytes.Buffer
-	if err := encodeKey(&buf, key); err != nil {
+	if err := bundle.EncodeKey(&buf, key); err != nil {
 		return fmt.Errorf("account key: %w", err)
 	}
 	if a.settings.cache != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 // crash ends a process at one of its steps, each of which changes something: a
@@ -249,12 +250,12 @@ func TestDamagedNextKeyIsAnErrorAndStays(t *testing.T) {
 		}
 		w.mustGet("b.example.com") // the CA knows the other one
 		w.restart()
-		other, err := generateKey(keyECDSA)
+		other, err := bundle.GenerateKey(bundle.ECDSA)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var buf bytes.Buffer
-		if err := encodeKey(&buf, other); err != nil {
+		if err := bundle.EncodeKey(&buf, other); err != nil {
 			t.Fatal(err)
 		}
 		w.cache.Cache.Put(t.Context(), accountCacheKey, buf.Bytes())

@@ -18,6 +18,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 // For a host that is not allowed there is no cache I/O, no CA traffic, no
@@ -336,7 +337,7 @@ func TestStrangersFillNothing(t *testing.T) {
 		f := newFailures()
 		now := time.Now()
 		for i := range 2 * maxFailures {
-			sub := hostSubject(fmt.Sprintf("www.stranger%d.com", i), keyECDSA, "ca")
+			sub := hostSubject(fmt.Sprintf("www.stranger%d.com", i), bundle.ECDSA, "ca")
 			f.put(sub, &failure{standing: open, err: &IssuanceError{RetryAt: now.Add(time.Hour)}}, now)
 		}
 		if len(f.records) > maxFailures {

@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"time"
+
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 // fingerprint is the SHA-256 of a certificate, or of a public key
@@ -33,7 +35,7 @@ func (m *memory) bar(c *certificate, compromised bool, now time.Time) (removed *
 	removed = old.certs[kt]
 	e := old.clone()
 	e.certs[kt], e.served[kt] = nil, served{}
-	if e.certs == [keyTypeCount]*certificate{} {
+	if e.certs == [bundle.KeyTypes]*certificate{} {
 		delete(m.hosts, host)
 	} else {
 		m.hosts[host] = e

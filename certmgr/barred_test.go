@@ -13,6 +13,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 // Neither a cache that keeps the entry nor one that gets it again brings a revoked
@@ -60,7 +61,7 @@ func TestRevocationOvertakesAReadOfTheCache(t *testing.T) {
 			}
 		})
 		synctest.Wait() // the visitor's read has its data
-		cert, err := certificateFromBundle(hostSubject("a.example.com", keyECDSA, w.ca.URL), slow.entry(t), time.Now())
+		cert, err := certificateFromBundle(hostSubject("a.example.com", bundle.ECDSA, w.ca.URL), slow.entry(t), time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -74,7 +75,7 @@ func TestRevocationOvertakesAReadOfTheCache(t *testing.T) {
 // certificate late comes too late.
 func TestMemoryTakesNoBarredCertificate(t *testing.T) {
 	m, now := newMemory(), time.Now()
-	sub := hostSubject("a.example.com", keyECDSA, "ca")
+	sub := hostSubject("a.example.com", bundle.ECDSA, "ca")
 	cert := func() *certificate {
 		c, err := certificateFromBundle(sub, testBundle(t, "a.example.com", now, now.Add(day)), now)
 		if err != nil {

@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 // BenchmarkScheduler measures the scheduler of renewals with so many hosts: the
@@ -64,7 +66,7 @@ func benchCertificates(n int, now time.Time) []*certificate {
 	leaf := &x509.Certificate{AuthorityKeyId: make([]byte, 20), SerialNumber: big.NewInt(math.MaxInt64)}
 	certs := make([]*certificate, n)
 	for i := range certs {
-		certs[i] = &certificate{served: served{leaf: leaf}, subject: hostSubject(fmt.Sprintf("h%d.example.com", i), keyECDSA, "https://ca.example/dir"),
+		certs[i] = &certificate{served: served{leaf: leaf}, subject: hostSubject(fmt.Sprintf("h%d.example.com", i), bundle.ECDSA, "https://ca.example/dir"),
 			notBefore: now.Add(-time.Duration(i%90) * 24 * time.Hour), notAfter: now.Add(time.Duration(90-i%90) * 24 * time.Hour)}
 	}
 	return certs

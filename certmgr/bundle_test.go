@@ -3,8 +3,6 @@ package certmgr
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/tls"
@@ -23,12 +21,13 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 // testKeys are made once: RSA takes its time.
-var testKeys = sync.OnceValue(func() (keys [keyTypeCount]crypto.Signer) {
+var testKeys = sync.OnceValue(func() (keys [bundle.KeyTypes]crypto.Signer) {
 	for kt := range keys {
-		key, err := generateKey(keyType(kt))
+		key, err := bundle.GenerateKey(bundle.KeyType(kt))
 		if err != nil {
 			panic(err)
 		}
@@ -62,7 +61,7 @@ func entryFor(sub subject, left time.Duration) []byte {
 }
 
 func mustEncode(key crypto.Signer, chain ...[]byte) []byte {
-	data, err := encodeBundle(key, chain)
+	data, err := bundle.Encode(key, chain)
 	if err != nil {
 		panic(err)
 	}
@@ -74,27 +73,6 @@ func (w *world) keep(key string, data []byte) {
 	w.t.Helper()
 	if err := w.cache.Cache.Put(w.t.Context(), key, data); err != nil {
 		w.t.Fatal(err)
-	}
-}
-
-func TestBundleRoundTrip(t *testing.T) {
-	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, key := range []crypto.Signer{testKeys()[keyECDSA], testKeys()[keyRSA], p384} {
-		chain := [][]byte{selfSigned("example.com", key, undue), selfSigned("ca.example.com", key, undue)}
-		data := mustEncode(key, chain...)
-		gotKey, gotChain, err := decodeBundle(data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !gotKey.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(key.Public()) || !slices.EqualFunc(gotChain, chain, bytes.Equal) {
-			t.Errorf("%T: something else came back", key)
-		}
-		if again := mustEncode(gotKey, gotChain...); !bytes.Equal(again, data) {
-			t.Errorf("%T: encoded again it is\n%s\nwant\n%s", key, again, data)
-		}
 	}
 }
 
@@ -118,7 +96,7 @@ func TestBundleBytesAreAutocerts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			key, chain, err := decodeBundle(want)
+			key, chain, err := bundle.Decode(want)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -130,12 +108,12 @@ func TestBundleBytesAreAutocerts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		key, rest, err := decodeKey(want)
+		key, rest, err := bundle.DecodeKey(want)
 		if err != nil || len(rest) != 0 {
 			t.Fatal(err, rest)
 		}
 		var got bytes.Buffer
-		if err := encodeKey(&got, key); err != nil || !bytes.Equal(got.Bytes(), want) {
+		if err := bundle.EncodeKey(&got, key); err != nil || !bytes.Equal(got.Bytes(), want) {
 			t.Errorf("the account key is\n%s\nwant autocert's\n%s (%v)", &got, want, err)
 		}
 	})
@@ -150,9 +128,9 @@ func TestBundleWithPKCS8(t *testing.T) {
 		}
 		data := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 		data = append(data, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: selfSigned("example.com", key, undue)})...)
-		sub := hostSubject("example.com", keyType(kt), DefaultACMEDirectory)
+		sub := hostSubject("example.com", bundle.KeyType(kt), DefaultACMEDirectory)
 		if _, err := certificateFromBundle(sub, data, time.Now()); err != nil {
-			t.Errorf("%v: %v", keyType(kt), err)
+			t.Errorf("%v: %v", bundle.KeyType(kt), err)
 		}
 	}
 }
@@ -161,8 +139,8 @@ func TestBundleWithPKCS8(t *testing.T) {
 // certificate, the operator an event, and the entry a sound one in its place.
 func TestBadEntriesAreMisses(t *testing.T) {
 	const host = "a.example.com"
-	ec, rs := testKeys()[keyECDSA], testKeys()[keyRSA]
-	other, err := generateKey(keyECDSA)
+	ec, rs := testKeys()[bundle.ECDSA], testKeys()[bundle.RSA]
+	other, err := bundle.GenerateKey(bundle.ECDSA)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +177,7 @@ func TestBadEntriesAreMisses(t *testing.T) {
 			return append(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: []byte("damaged")}),
 				pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: selfSigned(host, ec, undue)})...)
 		},
-		"too large": func() []byte { return bytes.Repeat([]byte("-----BEGIN"), maxBundle/10+1) },
+		"too large": func() []byte { return bytes.Repeat([]byte("-----BEGIN"), bundle.MaxSize/10+1) },
 	}
 	for name, entry := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -240,24 +218,11 @@ func TestBadTokenEntriesAreErrors(t *testing.T) {
 	})
 }
 
-// TestErrorsOfKeysDoNotShowThem: the parsers' own errors might.
-func TestErrorsOfKeysDoNotShowThem(t *testing.T) {
-	der, err := x509.MarshalECPrivateKey(testKeys()[keyECDSA].(*ecdsa.PrivateKey))
-	if err != nil {
-		t.Fatal(err)
-	}
-	data := pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der[:len(der)-1]})
-	_, _, err = decodeBundle(data)
-	if err == nil || len(err.Error()) > 100 {
-		t.Errorf("error %v", err)
-	}
-}
-
 // TestRSAEntryUnderThePlainKey: an entry of the wrong type is read once and
 // then replaced.
 func TestRSAEntryUnderThePlainKey(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		key := testKeys()[keyRSA].(*rsa.PrivateKey)
+		key := testKeys()[bundle.RSA].(*rsa.PrivateKey)
 		w.keep("a.example.com", mustEncode(key, selfSigned("a.example.com", key, undue)))
 		w.mustGet("a.example.com")
 		w.wantOrders("a.example.com", 1)
@@ -271,7 +236,7 @@ func TestRSAEntryUnderThePlainKey(t *testing.T) {
 // section 4.1.2.5), and internal CAs do use it. Nanoseconds overflow there.
 func TestCertificateWithoutEnd(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		key := testKeys()[keyECDSA]
+		key := testKeys()[bundle.ECDSA]
 		end := time.Date(9999, time.December, 31, 23, 59, 59, 0, time.UTC)
 		tmpl := &x509.Certificate{SerialNumber: big.NewInt(7), DNSNames: []string{"a.example.com"}, NotBefore: time.Now(), NotAfter: end}
 		der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 // afterIssued is a keeper that does something more when a certificate was issued.
@@ -27,7 +28,7 @@ func TestCertificateOfARemovedHostIsNotPublished(t *testing.T) {
 	// remove is called before the outcome is concluded, or when it was published.
 	conclude := func(w *world, before, published func(cancel context.CancelCauseFunc)) error {
 		w.mustGet("a.example.com")
-		is, sub := w.m.engine.operator.issuer, hostSubject("a.example.com", keyECDSA, w.m.engine.dir)
+		is, sub := w.m.engine.operator.issuer, hostSubject("a.example.com", bundle.ECDSA, w.m.engine.dir)
 		out := outcome{cert: is.memory.current(sub), data: []byte("the entry"), stage: audit.StageFinalize}
 		w.m.engine.report.memory.drop("a.example.com")
 		ctx, cancel := context.WithCancelCause(context.Background())

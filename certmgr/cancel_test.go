@@ -17,6 +17,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 // inFlight begins the issuance of a host that a CA does not bring to an end, and
@@ -218,7 +219,7 @@ func TestHostThatComesBackGetsAFreshIssuance(t *testing.T) {
 func TestCanceledIssuanceThatHangsKeepsNobody(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.HandshakeWait = time.Minute
-		key := &slowSigner{Signer: testKeys()[keyECDSA], release: make(chan struct{})}
+		key := &slowSigner{Signer: testKeys()[bundle.ECDSA], release: make(chan struct{})}
 		w.m.Client.Key = key
 		w.mustGet("b.example.com") // there is an account
 		key.slow.Store(true)

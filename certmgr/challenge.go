@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -86,7 +87,7 @@ func (c *challenges) presentALPN(ctx context.Context, client *acme.Client, chal 
 	if !ok {
 		return nil, fmt.Errorf("challenge key of type %T cannot sign", cert.PrivateKey)
 	}
-	data, err := encodeBundle(key, cert.Certificate)
+	data, err := bundle.Encode(key, cert.Certificate)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +152,7 @@ func (s *server) challengeCertificate(ctx context.Context, host string) (*tls.Ce
 	if err != nil {
 		return nil, fmt.Errorf("certmgr: %s: no tls-alpn-01 challenge is live here: %w", host, err)
 	}
-	key, chain, err := decodeBundle(data)
+	key, chain, err := bundle.Decode(data)
 	if err != nil {
 		return nil, fmt.Errorf("certmgr: %s: tls-alpn-01 answer in the cache: %w", host, err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -75,7 +76,7 @@ func TestErrorTextsNeverPanic(t *testing.T) {
 			if line := fmt.Sprint(audit.Event{Err: cause}); strings.Contains(line, "PANIC=String") {
 				t.Errorf("the text of an event: %s", line)
 			}
-			newFailureRecord(hostSubject("a.example.com", keyECDSA, "ca"), &failure{err: &IssuanceError{Err: cause}})
+			newFailureRecord(hostSubject("a.example.com", bundle.ECDSA, "ca"), &failure{err: &IssuanceError{Err: cause}})
 		})
 	}
 	for _, line := range []string{(*IssuanceError)(nil).Error(), (*PreflightError)(nil).Error(), new(PreflightError).Error(), audit.Event{}.String(),

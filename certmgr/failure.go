@@ -9,6 +9,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -90,7 +91,7 @@ func (f *failures) last(sub subject) *failure {
 func (f *failures) find(sub subject) *failure {
 	host := sub.host()
 	both := f.records[failureKey{host: host, any: true}]
-	own := f.records[failureKey{host: host, rsa: sub.keyType == keyRSA}]
+	own := f.records[failureKey{host: host, rsa: sub.keyType == bundle.RSA}]
 	if own == nil || both != nil && both.err.RetryAt.After(own.err.RetryAt) {
 		return both
 	}
@@ -104,7 +105,7 @@ func (f *failures) find(sub subject) *failure {
 func (f *failures) put(sub subject, rec *failure, now time.Time) (evicted failureKey, dropped bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	key := failureKey{host: sub.host(), rsa: sub.keyType == keyRSA}
+	key := failureKey{host: sub.host(), rsa: sub.keyType == bundle.RSA}
 	if isAboutHost(rec.err.Stage) {
 		key = failureKey{host: sub.host(), any: true}
 	}
@@ -164,7 +165,7 @@ func (f *failures) forget(sub subject) bool {
 	defer f.counted()
 	known := f.find(sub) != nil
 	delete(f.records, failureKey{host: sub.host(), any: true})
-	delete(f.records, failureKey{host: sub.host(), rsa: sub.keyType == keyRSA})
+	delete(f.records, failureKey{host: sub.host(), rsa: sub.keyType == bundle.RSA})
 	return known
 }
 
@@ -268,7 +269,7 @@ type failureRecord struct {
 // failureCacheKeys returns the keys to read for sub; the first one, or for a
 // validation failure the last one, is where its own failure is written.
 func failureCacheKeys(sub subject) []string {
-	if sub.keyType == keyRSA {
+	if sub.keyType == bundle.RSA {
 		return []string{sub.host() + "+rsa+failure", sub.host() + "+failure"}
 	}
 	return []string{sub.host() + "+failure"}

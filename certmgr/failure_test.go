@@ -16,6 +16,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 // newTestFailure is one of an attempt for sub that ended at a stage.
@@ -30,7 +31,7 @@ func TestFailuresTellWhatTheyDrop(t *testing.T) {
 	now := time.Now()
 	dropped := 0
 	for i := range 10 {
-		sub := hostSubject(fmt.Sprintf("h%d.example.com", i), keyType(i%2), "ca")
+		sub := hostSubject(fmt.Sprintf("h%d.example.com", i), bundle.KeyType(i%2), "ca")
 		stage := audit.StageOrder
 		if i%3 == 0 {
 			stage = audit.StageChallenge
@@ -56,7 +57,7 @@ func TestFailuresTellWhatTheyDrop(t *testing.T) {
 
 // The key of the entry is that under which the record was written.
 func TestFailureKeyIsThatOfItsEntry(t *testing.T) {
-	for _, typ := range []keyType{keyECDSA, keyRSA} {
+	for _, typ := range []bundle.KeyType{bundle.ECDSA, bundle.RSA} {
 		for _, stage := range audit.Stages() {
 			f := newFailures()
 			sub := hostSubject("a.example.com", typ, "ca")
@@ -134,12 +135,12 @@ func TestDroppedFailureLeavesTheEntryOfItsTwin(t *testing.T) {
 		h := w.m.engine.report.health
 		h.failures.max = 2
 		later := time.Now().Add(time.Hour)
-		sub := hostSubject("a.example.com", keyECDSA, h.dir)
+		sub := hostSubject("a.example.com", bundle.ECDSA, h.dir)
 		h.remember(sub, newTestFailure(sub, audit.StageOrder, time.Now())) // holds nothing back: the one to drop
 		both := newTestFailure(sub, audit.StageChallenge, later)
 		h.remember(sub, both)
 		h.saveFailure(t.Context(), sub, both)
-		other := hostSubject("b.example.com", keyECDSA, h.dir)
+		other := hostSubject("b.example.com", bundle.ECDSA, h.dir)
 		h.remember(other, newTestFailure(other, audit.StageOrder, later))
 		synctest.Wait()
 		if _, err := w.cache.Get(t.Context(), "a.example.com+failure"); err != nil {

@@ -1,14 +1,10 @@
 package certmgr
 
 import (
-	"bytes"
 	"context"
-	"crypto"
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nostall/nostall/certmgr/cache"
 	"github.com/nostall/nostall/internal/text"
@@ -19,52 +15,6 @@ import (
 func isCacheKey(key string) bool {
 	return !strings.ContainsFunc(key, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("+._-", r)
-	})
-}
-
-// FuzzBundle: an entry of the cache is whatever somebody put there. Reading it
-// never panics, what is read can be written, and that is read as the same.
-func FuzzBundle(f *testing.F) {
-	for kt, key := range testKeys() {
-		sound := mustEncode(key, selfSigned("example.com", key, undue))
-		f.Add(sound, kt == int(keyRSA))
-		f.Add(sound[:len(sound)/2], kt == int(keyRSA))
-		f.Add(mustEncode(key), kt == int(keyRSA))
-		f.Add(append(slices.Clone(sound), sound...), kt == int(keyRSA))
-		f.Add(bytes.ReplaceAll(sound, []byte("\n"), []byte("\r\n")), kt == int(keyRSA))
-	}
-	f.Add([]byte("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n"), false)
-	f.Fuzz(func(t *testing.T, data []byte, rsa bool) {
-		sub := hostSubject("example.com", keyECDSA, DefaultACMEDirectory)
-		if rsa {
-			sub.keyType = keyRSA
-		}
-		cert, certErr := certificateFromBundle(sub, data, time.Now())
-		key, chain, err := decodeBundle(data)
-		if err != nil {
-			if certErr == nil || strings.ContainsAny(err.Error(), "\n\r\x00") {
-				t.Fatalf("errors %q and %q", certErr, err)
-			}
-			return
-		}
-		written, err := encodeBundle(key, chain)
-		if err != nil {
-			t.Fatalf("what was read cannot be written: %v", err)
-		}
-		againKey, againChain, err := decodeBundle(written)
-		if err != nil || !slices.EqualFunc(againChain, chain, bytes.Equal) {
-			t.Fatalf("what was written is read as something else: %v", err)
-		}
-		if !againKey.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(key.Public()) {
-			t.Fatal("the key that was written is read as another one")
-		}
-		if certErr != nil {
-			return
-		}
-		leaf := cert.copy().Leaf
-		if got, ok := keyTypeOf(leaf); !ok || got != sub.keyType || leaf.VerifyHostname("example.com") != nil || !cert.usable(time.Now()) {
-			t.Fatalf("a certificate that does not fit is served: %+v", cert)
-		}
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 // No reply of a CA makes a loop, holds an attempt for longer than its bound,
@@ -103,10 +104,10 @@ func TestChainThatDoesNotFitIsRefused(t *testing.T) {
 		w.m.Client = &acme.Client{DirectoryURL: other.URL, HTTPClient: other.Client()}
 		other.Resolve("*", acmetest.Target{TLSConfig: w.m.TLSConfig()})
 		foreign := w.mustGet("a.example.com").Certificate
-		if err := checkChain(chain); err != nil {
+		if err := bundle.CheckChain(chain); err != nil {
 			t.Errorf("a sound chain: %v", err)
 		}
-		if err := checkChain([][]byte{chain[0], foreign[1]}); err == nil {
+		if err := bundle.CheckChain([][]byte{chain[0], foreign[1]}); err == nil {
 			t.Error("a chain with another CA's intermediate was accepted")
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/hosts"
 )
 
@@ -135,7 +136,7 @@ func (w *listWatch) deals(host string) bool {
 	if len(w.memory.certificates(host)) > 0 {
 		return true
 	}
-	for kt := range keyType(keyTypeCount) {
+	for kt := range bundle.KeyType(bundle.KeyTypes) {
 		sub := hostSubject(host, kt, w.dir)
 		if w.issuer.issues.running(flightKey(sub)) != nil || w.failures.last(sub) != nil {
 			return true

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/renewal"
 )
 
@@ -17,11 +18,11 @@ import (
 // this version each subject has one DNS identifier, the host itself.
 type subject struct {
 	identifiers string // sorted and comma-joined, as "dns:example.com"
-	keyType     keyType
+	keyType     bundle.KeyType
 	ca          string
 }
 
-func hostSubject(host string, kt keyType, ca string) subject {
+func hostSubject(host string, kt bundle.KeyType, ca string) subject {
 	return subject{identifiers: dnsPrefix + host, keyType: kt, ca: ca}
 }
 
@@ -32,7 +33,7 @@ func (s subject) host() string { return s.identifiers[len(dnsPrefix):] }
 
 // cacheKey returns autocert's key for the subject's certificate.
 func (s subject) cacheKey() string {
-	if s.keyType == keyRSA {
+	if s.keyType == bundle.RSA {
 		return s.host() + "+rsa"
 	}
 	return s.host()
@@ -103,9 +104,9 @@ type hostEntry struct {
 	// yes is when HostPolicy last allowed the host, in Unix nanoseconds; 0 for a
 	// host that only the allowlist ever allowed, and while the policy refuses.
 	yes    atomic.Int64
-	served [keyTypeCount]served // copies of certs; expires is 0 where there is none
+	served [bundle.KeyTypes]served // copies of certs; expires is 0 where there is none
 
-	certs    [keyTypeCount]*certificate
+	certs    [bundle.KeyTypes]*certificate
 	standing standing // when the certificates came into memory
 
 	// asked is when HostPolicy was last asked again in the background.
@@ -117,7 +118,7 @@ type hostEntry struct {
 	// visited is when a visitor was last written down in visits, in Unix seconds.
 	visited atomic.Int64
 
-	since [keyTypeCount]time.Time // when the host came into service with a key type
+	since [bundle.KeyTypes]time.Time // when the host came into service with a key type
 
 	// sought is set once the cache was asked for a certificate of the key type
 	// that clients prefer, after they were served one of the other.

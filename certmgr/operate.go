@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -31,7 +32,7 @@ func (m *Manager) Obtain(ctx context.Context, host string) error {
 	if err != nil {
 		return err
 	}
-	want := wanted{first: keyECDSA, other: true}
+	want := wanted{first: bundle.ECDSA, other: true}
 	if cert := s.memory.get(host, want, s.now()); cert != nil {
 		return nil
 	}
@@ -39,7 +40,7 @@ func (m *Manager) Obtain(ctx context.Context, host string) error {
 	if !errors.Is(err, ErrCacheMiss) {
 		return withHost(err, host)
 	}
-	return s.issueNow(ctx, hostSubject(host, keyECDSA, s.dir), g, "Obtain")
+	return s.issueNow(ctx, hostSubject(host, bundle.ECDSA, s.dir), g, "Obtain")
 }
 
 // Renew issues a certificate for host now, whatever backoff says, for each key
@@ -52,7 +53,7 @@ func (m *Manager) Renew(ctx context.Context, host string) error {
 	if err != nil {
 		return err
 	}
-	subs := []subject{hostSubject(host, keyECDSA, s.dir)}
+	subs := []subject{hostSubject(host, bundle.ECDSA, s.dir)}
 	if certs := s.memory.certificates(host); len(certs) > 0 {
 		subs = subs[:0]
 		for _, c := range certs {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -66,9 +67,9 @@ func (a *attempt) run(ctx context.Context) (crypto.Signer, [][]byte, *x509.Certi
 		return nil, nil, nil, err
 	}
 	a.unfinished = nil
-	leaf, err := checkPair(a.host, a.sub.keyType, key, chain)
+	leaf, err := bundle.Check(a.host, a.sub.keyType, key, chain)
 	if err == nil {
-		err = checkChain(chain)
+		err = bundle.CheckChain(chain)
 	}
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("the CA's certificate does not fit: %w", acmeclient.Cause(err))
@@ -94,7 +95,7 @@ func (a *attempt) certify(ctx context.Context) (crypto.Signer, [][]byte, error) 
 	a.enter(audit.StageFinalize)
 	key := a.kept()
 	if key == nil {
-		if key, err = generateKey(a.sub.keyType); err != nil {
+		if key, err = bundle.GenerateKey(a.sub.keyType); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/renewal"
 	"github.com/nostall/nostall/internal/text"
 )
@@ -150,7 +151,7 @@ func (o *orders) cleanUp(a *attempt, let func()) {
 // local clock are the clock's fault: the certificate is kept all the same.
 func (o *orders) keep(a *attempt, key crypto.Signer, chain [][]byte, leaf *x509.Certificate) (*certificate, []byte, error) {
 	cert := newCertificate(a.sub, key, chain, leaf)
-	data, err := encodeBundle(key, chain)
+	data, err := bundle.Encode(key, chain)
 	if err != nil {
 		return nil, nil, err
 	}

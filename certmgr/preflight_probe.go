@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -50,7 +51,7 @@ const (
 func (f *preflight) present(ctx context.Context, host string, later func(func(context.Context))) ([]*probe, error) {
 	ctx, cancel := context.WithTimeout(ctx, presentTimeout)
 	defer cancel()
-	key, err := generateKey(keyECDSA)
+	key, err := bundle.GenerateKey(bundle.ECDSA)
 	if err != nil {
 		return nil, err
 	}

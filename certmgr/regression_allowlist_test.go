@@ -13,6 +13,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 // A call that is canceled before its goroutine has begun is not mixed up with the
@@ -282,7 +283,7 @@ func TestCertificateIsWrittenWhenCloseComesFirst(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("a.example.com")
 		s := w.m.engine.operator
-		cert := s.memory.current(hostSubject("a.example.com", keyECDSA, s.dir))
+		cert := s.memory.current(hostSubject("a.example.com", bundle.ECDSA, s.dir))
 		w.m.Close()
 		s.store.putCertificate(cert, []byte("the entry"), func() bool { return true })
 		if data, err := w.cache.Cache.Get(t.Context(), "a.example.com"); string(data) != "the entry" {

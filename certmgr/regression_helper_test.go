@@ -8,6 +8,8 @@ import (
 	"math/big"
 	"testing"
 	"time"
+
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 func testBundle(t *testing.T, host string, from, to time.Time) []byte {
@@ -17,7 +19,7 @@ func testBundle(t *testing.T, host string, from, to time.Time) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data, err := encodeBundle(key, [][]byte{der})
+	data, err := bundle.Encode(key, [][]byte{der})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 // maxHeld is what one failure may hold, with all its causes.
@@ -152,7 +153,7 @@ func certificateWithURI(uri string) []byte {
 	if err != nil {
 		panic(err)
 	}
-	key, err := generateKey(keyECDSA)
+	key, err := bundle.GenerateKey(bundle.ECDSA)
 	if err != nil {
 		panic(err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/hosts"
 )
 
@@ -79,7 +80,7 @@ func (s *operator) revoke(ctx context.Context, host string, reason acme.CRLReaso
 
 // revocable returns the certificates of host that a visitor could get.
 func (s *operator) revocable(ctx context.Context, host string) (certs []*certificate, errs []error) {
-	for kt := range keyType(keyTypeCount) {
+	for kt := range bundle.KeyType(bundle.KeyTypes) {
 		sub := hostSubject(host, kt, s.dir)
 		if cert := s.memory.current(sub); cert != nil && cert.usable(s.now()) {
 			certs = append(certs, cert)
@@ -253,7 +254,7 @@ func withdrawn(ctx context.Context, client *acme.Client, leaf *x509.Certificate)
 // another one by now.
 func (s *operator) deleteRevoked(ctx context.Context, cert *certificate) error {
 	return s.store.deleteIf(ctx, cert.subject.cacheKey(), func(data []byte) bool {
-		_, chain, err := decodeBundle(data)
+		_, chain, err := bundle.Decode(data)
 		return err == nil && bytes.Equal(chain[0], cert.leaf.Raw)
 	})
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -78,7 +79,7 @@ func TestReplacementOfARevokedCertificateIsTriedAgain(t *testing.T) {
 		w.wantErr("a.example.com", ErrBackoff)
 		lift()
 		time.Sleep(time.Hour)
-		if w.m.engine.report.memory.current(hostSubject("a.example.com", keyECDSA, w.ca.URL)) == nil {
+		if w.m.engine.report.memory.current(hostSubject("a.example.com", bundle.ECDSA, w.ca.URL)) == nil {
 			t.Error("nobody issued a new certificate after the first failure")
 		}
 	})

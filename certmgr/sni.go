@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/hosts"
 )
 
@@ -31,36 +32,19 @@ func refuseName(name string, err error) error {
 	return &refusal{kind: ErrBadServerName, host: bad.Name, text: bad.Why, cause: bad.Err}
 }
 
-// keyType is the kind of a certificate's key.
-type keyType uint8
-
-const (
-	keyECDSA keyType = iota // P-256
-	keyRSA                  // 2048 bits
-
-	keyTypeCount = 2
-)
-
-func (k keyType) String() string {
-	if k == keyRSA {
-		return "RSA"
-	}
-	return "ECDSA"
-}
-
 // wanted is what a ClientHello can work with: the key type to issue, and
 // whether a certificate of the other type would do.
 type wanted struct {
-	first keyType
+	first bundle.KeyType
 	other bool
 }
 
 // types returns the acceptable key types, the preferred one first.
-func (w wanted) types() []keyType {
+func (w wanted) types() []bundle.KeyType {
 	if !w.other {
-		return []keyType{w.first}
+		return []bundle.KeyType{w.first}
 	}
-	return []keyType{w.first, 1 - w.first}
+	return []bundle.KeyType{w.first, 1 - w.first}
 }
 
 // keyTypesFor decides by what the client can verify. Signature schemes are
@@ -81,9 +65,9 @@ func keyTypesFor(hello *tls.ClientHelloInfo) wanted {
 		rsa = rsa && offersSuite(hello, isRSASuite)
 	}
 	if !ecdsa {
-		return wanted{first: keyRSA}
+		return wanted{first: bundle.RSA}
 	}
-	return wanted{first: keyECDSA, other: rsa}
+	return wanted{first: bundle.ECDSA, other: rsa}
 }
 
 func offersTLS13(hello *tls.ClientHelloInfo) bool {

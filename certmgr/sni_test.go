@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 // What package hosts refuses is told as this package does, by sentinel and by text.
@@ -57,9 +58,9 @@ func TestNamesAreTheSameEverywhere(t *testing.T) {
 }
 
 var (
-	onlyECDSA = wanted{first: keyECDSA}
-	onlyRSA   = wanted{first: keyRSA}
-	bothTypes = wanted{first: keyECDSA, other: true}
+	onlyECDSA = wanted{first: bundle.ECDSA}
+	onlyRSA   = wanted{first: bundle.RSA}
+	bothTypes = wanted{first: bundle.ECDSA, other: true}
 )
 
 // keyTypeHellos are hellos and the certificates that they can work with.
@@ -138,7 +139,7 @@ func TestKeyTypes(t *testing.T) {
 // TestCachedCertificateOfTheOtherType: what is valid and what the client can
 // work with is served before anything is issued, and nothing else is.
 func TestCachedCertificateOfTheOtherType(t *testing.T) {
-	for _, cached := range []keyType{keyECDSA, keyRSA} {
+	for _, cached := range []bundle.KeyType{bundle.ECDSA, bundle.RSA} {
 		for _, test := range keyTypeHellos {
 			t.Run(cached.String()+" in the cache/"+test.name, func(t *testing.T) {
 				inBubble(t, func(t *testing.T, w *world) {
@@ -156,7 +157,7 @@ func TestCachedCertificateOfTheOtherType(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						if got, _ := keyTypeOf(cert.Leaf); got != want {
+						if got, _ := bundle.TypeOf(cert.Leaf); got != want {
 							t.Errorf("served a certificate with a key of type %v, want %v", got, want)
 						}
 						w.wantOrders("a.example.com", orders)

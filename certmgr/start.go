@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 // starter brings what is on the list into memory.
@@ -69,7 +71,7 @@ func (s *starter) start(ctx, tasksCtx context.Context, hosts []string) {
 	slices.Sort(missing)
 	for _, host := range missing {
 		if tasksCtx.Err() == nil {
-			s.schedule.first(hostSubject(host, keyECDSA, s.dir))
+			s.schedule.first(hostSubject(host, bundle.ECDSA, s.dir))
 		}
 	}
 	s.progress.watch(tasksCtx, p) // what is not wanted any more is dropped when its turn comes
@@ -107,15 +109,15 @@ func (s *starter) preload(ctx context.Context, host string) (missing bool) {
 		s.progress.have(host) // taken off the list since
 		return false
 	}
-	cert := s.memory.get(host, wanted{first: keyECDSA, other: true}, s.now())
+	cert := s.memory.get(host, wanted{first: bundle.ECDSA, other: true}, s.now())
 	if cert == nil {
-		cert, err = s.loader.load(ctx, host, wanted{first: keyECDSA, other: true}, g)
+		cert, err = s.loader.load(ctx, host, wanted{first: bundle.ECDSA, other: true}, g)
 	}
 	switch {
 	case cert != nil:
 		s.progress.have(host)
 	case err != nil && !errors.Is(err, ErrCacheMiss) && ctx.Err() == nil:
-		sub := hostSubject(host, keyECDSA, s.dir)
+		sub := hostSubject(host, bundle.ECDSA, s.dir)
 		s.schedule.firstAt(sub, s.health.retryAt(sub))
 	}
 	return errors.Is(err, ErrCacheMiss)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 // A certificate that the CA has issued, or is issuing, is not ordered again
@@ -70,7 +71,7 @@ func TestUnfinishedOrderIsGivenUp(t *testing.T) {
 			w.get("a.example.com")
 			lift()
 			u := &w.m.engine.operator.issuer.orders.unfinished
-			sub := hostSubject("a.example.com", keyECDSA, w.ca.URL)
+			sub := hostSubject("a.example.com", bundle.ECDSA, w.ca.URL)
 			if o := u.take(sub, "https://ca.example/other", time.Now()); o != nil {
 				t.Error("another account got the order")
 			}
@@ -81,7 +82,7 @@ func TestUnfinishedOrderIsGivenUp(t *testing.T) {
 func TestUnfinishedOrdersAreBounded(t *testing.T) {
 	var u unfinishedOrders
 	for _, host := range newHosts("example.com", maxUnfinished+10) {
-		u.put(hostSubject(host, keyECDSA, ""), &unfinishedOrder{})
+		u.put(hostSubject(host, bundle.ECDSA, ""), &unfinishedOrder{})
 	}
 	if n := len(u.orders); n != maxUnfinished {
 		t.Errorf("%d are kept, want %d", n, maxUnfinished)

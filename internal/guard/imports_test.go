@@ -90,7 +90,6 @@ var layers = []may{
 		imports: []string{"internal/text"},
 		never:   []string{"net", "net/http", "os"},
 		why:     "keys and chains as bytes; no I/O",
-		planned: true,
 	},
 	{
 		pkg:     "internal/cases",

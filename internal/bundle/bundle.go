@@ -1,0 +1,108 @@
+// Package bundle reads, writes and checks autocert's cache entry for a certificate:
+// PEM blocks, first the private key (SEC 1 for ECDSA, PKCS #1 for RSA), then the
+// chain, leaf first. It may know keys, PEM and X.509. It knows neither what an entry
+// is kept under nor who serves it, and does no I/O.
+package bundle
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/nostall/nostall/internal/text"
+)
+
+// MaxSize bounds an entry that Decode reads, in bytes: chains are a few KB.
+const MaxSize = 1 << 20
+
+// Encode returns the entry for a key and its chain.
+func Encode(key crypto.Signer, chain [][]byte) ([]byte, error) {
+	var buf bytes.Buffer
+	if err := EncodeKey(&buf, key); err != nil {
+		return nil, err
+	}
+	for _, der := range chain {
+		if err := pem.Encode(&buf, &pem.Block{Type: "CERTIFICATE", Bytes: der}); err != nil {
+			return nil, err
+		}
+	}
+	return buf.Bytes(), nil
+}
+
+// EncodeKey writes the PEM block of a private key: SEC 1 for ECDSA, PKCS #1 for RSA.
+func EncodeKey(buf *bytes.Buffer, key crypto.Signer) error {
+	block := new(pem.Block)
+	switch key := key.(type) {
+	case *ecdsa.PrivateKey:
+		der, err := x509.MarshalECPrivateKey(key)
+		if err != nil {
+			return err
+		}
+		block.Type, block.Bytes = "EC PRIVATE KEY", der
+	case *rsa.PrivateKey:
+		block.Type, block.Bytes = "RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(key)
+	default:
+		return fmt.Errorf("private keys of type %T cannot be stored", key)
+	}
+	return pem.Encode(buf, block)
+}
+
+// Decode is the opposite of Encode. It also reads PKCS #8 keys,
+// as autocert does. It does not check that key and chain belong together.
+func Decode(data []byte) (crypto.Signer, [][]byte, error) {
+	if len(data) > MaxSize {
+		return nil, nil, fmt.Errorf("entry of %d bytes is too large", len(data))
+	}
+	key, rest, err := DecodeKey(data)
+	if err != nil {
+		return nil, nil, err
+	}
+	var chain [][]byte
+	for len(rest) > 0 {
+		var block *pem.Block
+		block, rest = pem.Decode(rest)
+		if block == nil {
+			return nil, nil, errors.New("entry is truncated or followed by something else")
+		}
+		chain = append(chain, block.Bytes)
+	}
+	if len(chain) == 0 {
+		return nil, nil, errors.New("entry holds no certificate")
+	}
+	return key, chain, nil
+}
+
+// DecodeKey reads the private key that an entry begins with, and returns what
+// follows it. No error shows any of the key.
+func DecodeKey(data []byte) (key crypto.Signer, rest []byte, err error) {
+	block, rest := pem.Decode(data)
+	if block == nil {
+		return nil, nil, errors.New("no PEM block found")
+	}
+	if !strings.Contains(block.Type, "PRIVATE") {
+		return nil, nil, fmt.Errorf("first PEM block is %q and not a private key", text.OneLine(block.Type, 64))
+	}
+	if key, err := x509.ParsePKCS1PrivateKey(block.Bytes); err == nil {
+		return key, rest, nil
+	}
+	if key, err := x509.ParseECPrivateKey(block.Bytes); err == nil {
+		return key, rest, nil
+	}
+	if key, err := x509.ParsePKCS8PrivateKey(block.Bytes); err == nil {
+		switch key := key.(type) {
+		case *rsa.PrivateKey:
+			return key, rest, nil
+		case *ecdsa.PrivateKey:
+			return key, rest, nil
+		}
+		return nil, nil, fmt.Errorf("private keys of type %T are not supported", key)
+	}
+	// The parsers' own errors could quote the key.
+	return nil, nil, errors.New("private key cannot be parsed")
+}

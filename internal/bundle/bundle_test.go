@@ -1,0 +1,157 @@
+package bundle
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// testKeys are made once: RSA takes its time.
+var testKeys = sync.OnceValue(func() (keys [KeyTypes]crypto.Signer) {
+	for kt := range keys {
+		key, err := GenerateKey(KeyType(kt))
+		if err != nil {
+			panic(err)
+		}
+		keys[kt] = key
+	}
+	return keys
+})
+
+// selfSigned returns a certificate for host.
+func selfSigned(host string, key crypto.Signer) []byte {
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(7),
+		DNSNames:     []string{host},
+		NotBefore:    time.Unix(0, 0),
+		NotAfter:     time.Unix(1<<33, 0),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+	if err != nil {
+		panic(err)
+	}
+	return der
+}
+
+func mustEncode(key crypto.Signer, chain ...[]byte) []byte {
+	data, err := Encode(key, chain)
+	if err != nil {
+		panic(err)
+	}
+	return data
+}
+
+func TestRoundTrip(t *testing.T) {
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []crypto.Signer{testKeys()[ECDSA], testKeys()[RSA], p384} {
+		chain := [][]byte{selfSigned("example.com", key), selfSigned("ca.example.com", key)}
+		data := mustEncode(key, chain...)
+		gotKey, gotChain, err := Decode(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !gotKey.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(key.Public()) || !slices.EqualFunc(gotChain, chain, bytes.Equal) {
+			t.Errorf("%T: something else came back", key)
+		}
+		if again := mustEncode(gotKey, gotChain...); !bytes.Equal(again, data) {
+			t.Errorf("%T: encoded again it is\n%s\nwant\n%s", key, again, data)
+		}
+	}
+}
+
+// TestErrorsOfKeysDoNotShowThem: the parsers' own errors might.
+func TestErrorsOfKeysDoNotShowThem(t *testing.T) {
+	der, err := x509.MarshalECPrivateKey(testKeys()[ECDSA].(*ecdsa.PrivateKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der[:len(der)-1]})
+	_, _, err = Decode(data)
+	if err == nil || len(err.Error()) > 100 {
+		t.Errorf("error %v", err)
+	}
+}
+
+// Check tells what does not fit.
+func TestCheckSaysWhatDoesNotFit(t *testing.T) {
+	key, other := testKeys()[ECDSA], testKeys()[RSA]
+	leaf := selfSigned("example.com", key)
+	for name, test := range map[string]struct {
+		host  string
+		kt    KeyType
+		key   crypto.Signer
+		chain [][]byte
+		want  string // empty: it fits
+	}{
+		"sound":      {"example.com", ECDSA, key, [][]byte{leaf}, ""},
+		"other host": {"example.org", ECDSA, key, [][]byte{leaf}, "for another name"},
+		"other key":  {"example.com", ECDSA, other, [][]byte{leaf}, "does not belong"},
+		"other type": {"example.com", RSA, key, [][]byte{leaf}, "has a ECDSA key, want RSA"},
+		"no chain":   {"example.com", ECDSA, key, nil, "no certificate found"},
+		"no X.509":   {"example.com", ECDSA, key, [][]byte{leaf, []byte("garbage")}, "cannot be parsed"},
+		"truncated":  {"example.com", ECDSA, key, [][]byte{leaf[:100]}, "cannot be parsed"},
+	} {
+		_, err := Check(test.host, test.kt, test.key, test.chain)
+		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: error %v, want %q", name, err, test.want)
+		}
+	}
+}
+
+// FuzzDecode: an entry of the cache is whatever somebody put there. Reading it
+// never panics, what is read can be written, and that is read as the same.
+func FuzzDecode(f *testing.F) {
+	for kt, key := range testKeys() {
+		sound := mustEncode(key, selfSigned("example.com", key))
+		f.Add(sound, kt == int(RSA))
+		f.Add(sound[:len(sound)/2], kt == int(RSA))
+		f.Add(mustEncode(key), kt == int(RSA))
+		f.Add(append(slices.Clone(sound), sound...), kt == int(RSA))
+		f.Add(bytes.ReplaceAll(sound, []byte("\n"), []byte("\r\n")), kt == int(RSA))
+	}
+	f.Add([]byte("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n"), false)
+	f.Fuzz(func(t *testing.T, data []byte, rsa bool) {
+		kt := ECDSA
+		if rsa {
+			kt = RSA
+		}
+		key, chain, err := Decode(data)
+		if err != nil {
+			if strings.ContainsAny(err.Error(), "\n\r\x00") {
+				t.Fatalf("the error is %q", err)
+			}
+			return
+		}
+		written, err := Encode(key, chain)
+		if err != nil {
+			t.Fatalf("what was read cannot be written: %v", err)
+		}
+		againKey, againChain, err := Decode(written)
+		if err != nil || !slices.EqualFunc(againChain, chain, bytes.Equal) {
+			t.Fatalf("what was written is read as something else: %v", err)
+		}
+		if !againKey.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(key.Public()) {
+			t.Fatal("the key that was written is read as another one")
+		}
+		leaf, err := Check("example.com", kt, key, chain)
+		if err != nil {
+			return
+		}
+		if got, ok := TypeOf(leaf); !ok || got != kt || leaf.VerifyHostname("example.com") != nil {
+			t.Fatalf("a certificate that does not fit passes: %v with a %v key", leaf.DNSNames, leaf.PublicKeyAlgorithm)
+		}
+	})
+}
