@@ -16,6 +16,7 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/auditqueue"
+	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -33,14 +34,14 @@ type accounts struct {
 	dir      string        // directory URL
 	key      crypto.Signer // Manager.Client.Key; nil: kept in the cache
 	store    *store
-	tasks    *tasks
+	tasks    *flight.Tasks
 	audit    *auditqueue.Queue
-	prompt   *callouts
-	calls    *callouts // registrations
-	changes  *callouts // of the key
-	updates  *callouts // of the contact
-	flight   *flight[*account]
-	working  keyLock // one registration or change of the key at a time
+	prompt   *flight.Callouts
+	calls    *flight.Callouts // registrations
+	changes  *flight.Callouts // of the key
+	updates  *flight.Callouts // of the contact
+	flight   *flight.Flight[string, *account]
+	working  flight.KeyLock // one registration or change of the key at a time
 
 	mu       sync.Mutex
 	ready    *account
@@ -60,16 +61,15 @@ func (a *accounts) get(ctx context.Context) (*account, error) {
 	if acc := a.current(); acc != nil {
 		return acc, nil
 	}
-	call, _, err := a.flight.start(a.dir, func(ctx context.Context) (*account, error) {
+	call, err := a.flight.Start(a.dir, func(ctx context.Context) (*account, error) {
 		if acc := a.current(); acc != nil {
 			return acc, nil
 		}
-		ctx, cancel := context.WithTimeoutCause(ctx, registerTimeout,
-			fmt.Errorf("no account within %v: %w", registerTimeout, context.DeadlineExceeded))
+		ctx, cancel := within(ctx, registerTimeout, "no account")
 		defer cancel()
 		// The user's key and RetryBackoff take part.
-		return callOut(ctx, a.calls, a.dir, func(ctx context.Context) (*account, error) {
-			unlock, err := a.working.lock(ctx, a.dir)
+		return flight.CallOut(ctx, a.calls, a.dir, func(ctx context.Context) (*account, error) {
+			unlock, err := a.working.Lock(ctx, a.dir)
 			if err != nil {
 				return nil, fmt.Errorf("another call that concerns the account has not returned: %w", err)
 			}
@@ -84,7 +84,7 @@ func (a *accounts) get(ctx context.Context) (*account, error) {
 		return nil, err
 	}
 	// Attempts wait here, not handshakes: MaxIssuing bounds them.
-	return call.await(ctx, nil)
+	return call.Await(ctx)
 }
 
 func (a *accounts) current() *account {
@@ -234,7 +234,7 @@ const contactTimeout = time.Minute
 // show contacts are told each time, and no issuance depends on it.
 func (a *accounts) updateContact() {
 	a.tasks.Go(func(ctx context.Context) {
-		unlock, err := a.working.lock(ctx, a.dir) // or the key could change meanwhile
+		unlock, err := a.working.Lock(ctx, a.dir) // or the key could change meanwhile
 		if err != nil {
 			return // closed
 		}
@@ -245,11 +245,11 @@ func (a *accounts) updateContact() {
 		if acc == nil {
 			return
 		}
-		changed, err := callOut(ctx, a.updates, a.dir, func(ctx context.Context) (bool, error) {
+		changed, err := flight.CallOut(ctx, a.updates, a.dir, func(ctx context.Context) (bool, error) {
 			return a.changeContact(ctx, a.ca.Client(acc.key, acc.kid))
 		})
 		switch {
-		case err != nil && !a.tasks.isClosed():
+		case err != nil && !a.tasks.IsClosed():
 			a.audit.Emit(audit.Event{Kind: audit.AccountContactFailed, CA: a.dir, Stage: audit.StageAccount,
 				Reason: "the account's contact is not known to be Manager.Email; tried again at the next start", Err: err})
 		case changed:
@@ -293,7 +293,7 @@ func (a *accounts) askTerms(ctx context.Context, terms string) (bool, error) {
 	if prompt == nil {
 		return false, fmt.Errorf("the CA's terms of service at %s have to be accepted; set Manager.Prompt, for example to AcceptTOS", terms)
 	}
-	return callOut(ctx, a.prompt, terms, func(context.Context) (bool, error) { return prompt(terms), nil })
+	return flight.CallOut(ctx, a.prompt, terms, func(context.Context) (bool, error) { return prompt(terms), nil })
 }
 
 func (a *accounts) registerHint(dir acme.Directory, agreed bool) string {

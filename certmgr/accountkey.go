@@ -12,6 +12,7 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/flight"
 )
 
 // RollAccountKey gives the account with the CA another key (RFC 8555, section
@@ -42,23 +43,16 @@ func (m *Manager) RollAccountKey(ctx context.Context) error {
 		return s.operatorError(what, errors.New("it comes from Manager.Client: "+
 			"change it with acme.Client.AccountKeyRollover and start again with the new one"))
 	}
-	call, _, err := a.flight.start("account key", func(ctx context.Context) (*account, error) {
-		ctx, cancel := context.WithTimeoutCause(ctx, changeKeyTimeout+lookUpTimeout,
-			fmt.Errorf("no new account key within %v: %w", changeKeyTimeout+lookUpTimeout, context.DeadlineExceeded))
+	call, err := a.flight.Start("account key", func(ctx context.Context) (*account, error) {
+		ctx, cancel := within(ctx, changeKeyTimeout+lookUpTimeout, "no new account key")
 		defer cancel()
-		return callOut(ctx, a.changes, a.dir, a.changeKey)
+		return flight.CallOut(ctx, a.changes, a.dir, a.changeKey)
 	})
 	if err != nil {
 		return s.operatorError(what, err)
 	}
-	select {
-	case <-call.done:
-		err = call.err
-	case <-ctx.Done():
-		err = fmt.Errorf("it goes on: %w", context.Cause(ctx))
-	}
-	if err != nil {
-		return s.operatorError(what, err)
+	if _, err := call.Await(ctx); err != nil {
+		return s.operatorError(what, goesOn(err))
 	}
 	return nil
 }
@@ -74,7 +68,7 @@ type keyChange struct{ from, to crypto.Signer }
 // changeKey is the body of RollAccountKey. At each moment the Cache holds the key
 // that the CA knows, or will know, under one of two entries.
 func (a *accounts) changeKey(ctx context.Context) (*account, error) {
-	unlock, err := a.working.lock(ctx, a.dir)
+	unlock, err := a.working.Lock(ctx, a.dir)
 	if err != nil {
 		return nil, fmt.Errorf("another call that concerns the account has not returned: %w", err)
 	}
@@ -234,17 +228,13 @@ func (a *accounts) saveOrLater(ctx context.Context, acc *account) {
 // another key.
 func (a *accounts) saveLater(acc *account) {
 	a.tasks.Go(func(ctx context.Context) {
-		for wait := 10 * time.Second; ; wait = min(2*wait, 10*time.Minute) {
-			if sleep(ctx, jitter(wait)) != nil || a.saveAgain(ctx, acc) {
-				return
-			}
-		}
+		retry(ctx, func(ctx context.Context) (done bool) { return a.saveAgain(ctx, acc) })
 	})
 }
 
 // saveAgain reports whether there is nothing left to save.
 func (a *accounts) saveAgain(ctx context.Context, acc *account) bool {
-	unlock, err := a.working.lock(ctx, a.dir)
+	unlock, err := a.working.Lock(ctx, a.dir)
 	if err != nil {
 		return true // closed
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/flight"
 )
 
 // notBegun reports an issuance that came to nothing before it began. If no slot
@@ -14,10 +15,10 @@ func (is *issuer) notBegun(ctx context.Context, a *attempt, req issueRequest, ca
 	if gone := is.gate.offList(ctx, a.host); gone != nil {
 		return is.canceled(a, outcome{stage: audit.StageQueue}, gone)
 	}
-	if is.tasks.isClosed() && errors.Is(cause, ErrClosed) {
+	if is.tasks.IsClosed() && errors.Is(cause, ErrClosed) {
 		return &refusal{kind: ErrClosed, host: a.host} // and not that the wait was in vain
 	}
-	if !errors.Is(cause, ErrBusy) || errors.Is(cause, ErrBackoff) || is.tasks.isClosed() {
+	if !errors.Is(cause, ErrBusy) || errors.Is(cause, ErrBackoff) || is.tasks.IsClosed() {
 		return cause // the breaker's or Close's, and told by them
 	}
 	now := is.now()
@@ -47,14 +48,27 @@ func (is *issuer) lock(ctx context.Context, sub subject) (unlock func(), err err
 	return unlock, nil
 }
 
+// priority orders those who wait for an issuance slot.
+type priority uint8
+
+const (
+	urgentRenewal priority = iota // less than 1/6 of the lifetime is left
+	withVisitor                   // a host that somebody vouched for, with a handshake waiting
+	openVisitor                   // a host whose name may be a stranger's choice
+	background                    // renewal in time, Start
+
+	priorities = 4
+)
+
 // admit waits for a slot and asks the breaker, which may have opened meanwhile.
 func (is *issuer) admit(ctx context.Context, a *attempt, req issueRequest) (release func(), probe bool, err error) {
 	a.enter(audit.StageQueue)
+	// Those that failed before, or that nobody vouched for, are suspects.
 	suspect := is.health.failures.last(req.sub) != nil || req.grant.standing == open
 	wait, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	is.health.recallBreaker(wait)
-	release, err = is.slots.acquire(wait, req.priority, suspect && !req.override)
+	release, err = is.slots.Acquire(wait, flight.Claim{Priority: int(req.priority), Suspect: suspect && !req.override})
 	if err != nil {
 		return nil, false, &refusal{kind: ErrBusy, host: a.host, cause: err}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/flight"
 )
 
 // For a host that is not allowed there is no cache I/O, no CA traffic, no
@@ -273,7 +274,7 @@ func TestPolicyThatHangsOrPanicsIsBounded(t *testing.T) {
 				if !errors.Is(err, ErrPolicy) || errors.Is(err, ErrHostNotAllowed) {
 					t.Errorf("got %v, want ErrPolicy", err)
 				}
-				if d := time.Since(start); d > policyTimeout+calloutGrace {
+				if d := time.Since(start); d > policyTimeout+flight.Grace {
 					t.Errorf("waited %v", d)
 				}
 				if name == "hang" {

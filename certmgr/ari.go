@@ -6,6 +6,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/renewal"
 	"github.com/nostall/nostall/internal/text"
 )
@@ -37,7 +38,7 @@ func (r *renewals) ask(ctx context.Context, sub subject) {
 	in, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	// The user's HTTPClient and RetryBackoff take part.
-	info, err := callOut(in, r.issuer.orders.calls, "renewal information for "+flightKey(sub), func(ctx context.Context) (acmeclient.RenewalInfo, error) {
+	info, err := flight.CallOut(in, r.issuer.orders.calls, "renewal information for "+sub.String(), func(ctx context.Context) (acmeclient.RenewalInfo, error) {
 		return r.issuer.orders.ca.RenewalInfo(ctx, acmeclient.CertID(cert.leaf))
 	})
 	if ctx.Err() != nil {

@@ -6,13 +6,55 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/hosts"
 	"github.com/nostall/nostall/internal/text"
 )
 
+// issuance is one that is in flight, from its start to its outcome. Others may look
+// at it meanwhile.
+type issuance struct {
+	req   issueRequest
+	since time.Time
+
+	stage  atomic.Pointer[audit.Stage] // nil: it waits for its slot
+	reread atomic.Int64                // when a visitor last had the cache read, in Unix nanoseconds
+}
+
+// issueCall is the call of an issuance.
+type (
+	issueCall   = flight.Call[subject, *certificate]
+	issueTicket = flight.Ticket[subject, *certificate]
+)
+
+// issuanceOf returns what is in flight by a call.
+func issuanceOf(c *issueCall) *issuance { return c.About.(*issuance) }
+
+func (i *issuance) setStage(s audit.Stage) { i.stage.Store(&s) }
+
+func (i *issuance) getStage() audit.Stage {
+	if s := i.stage.Load(); s != nil {
+		return *s
+	}
+	return audit.StageQueue
+}
+
+// mayReread reports whether a visitor may have the cache read again while the
+// issuance is in flight, and counts it as done.
+func (i *issuance) mayReread(now time.Time) bool {
+	last := i.reread.Load()
+	since := now.UnixNano() - last
+	if last == 0 {
+		since = int64(now.Sub(i.since))
+	}
+	return (since < 0 || since >= int64(rereadEvery)) && i.reread.CompareAndSwap(last, now.UnixNano())
+}
+
 // begin starts an issuance unless one is in flight or check objects; check
 // runs atomically with the decision and must not block.
-func (is *issuer) begin(req issueRequest, check func() error) (call *call[*certificate], began bool, err error) {
+func (is *issuer) begin(req issueRequest, check func() error) (issueTicket, error) {
+	i := &issuance{req: req, since: time.Now()}
 	count := func() error {
 		if check != nil {
 			if err := check(); err != nil {
@@ -22,9 +64,9 @@ func (is *issuer) begin(req issueRequest, check func() error) (call *call[*certi
 		is.count(req.grant, 1)
 		return nil
 	}
-	return is.issues.startIf(flightKey(req.sub), count, func(ctx context.Context, c *issueCall) (*certificate, error) {
+	return is.issues.StartIf(req.sub, count, i, func(ctx context.Context) (*certificate, error) {
 		defer is.count(req.grant, -1)
-		return is.issue(ctx, c, req)
+		return is.issue(ctx, i)
 	})
 }
 
@@ -52,13 +94,6 @@ type openHosts struct {
 	pacer     *pacer       // of new names
 	strangers atomic.Int32 // issuances in flight for hosts that nobody vouched for
 	unlisted  atomic.Int32 // the same for all that Hosts does not hold by their exact names
-}
-
-type issueCall = call[*certificate]
-
-// flightKey tells subjects apart; it is shown in errors.
-func flightKey(sub subject) string {
-	return sub.host() + " (" + sub.keyType.String() + ")"
 }
 
 // mayIssue returns why nothing may be issued for req now, or nil. It is asked

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/flight"
 )
 
 // BenchmarkScheduler measures the scheduler of renewals with so many hosts: the
@@ -23,8 +24,8 @@ func BenchmarkScheduler(b *testing.B) {
 			var add, due time.Duration
 			var bytes uint64
 			for b.Loop() {
-				e := &env{settings: newSettings(new(Manager)), now: func() time.Time { return now }, tasks: newTasks()}
-				e.tasks.close() // nothing runs: the scheduler alone is measured
+				e := &env{settings: newSettings(new(Manager)), now: func() time.Time { return now }, tasks: flight.NewTasks()}
+				e.tasks.Close() // nothing runs: the scheduler alone is measured
 				r := newSchedule(e, newMemory(), new(progress), new(startPace))
 				before := heapInUse()
 				begin := time.Now()

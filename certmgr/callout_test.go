@@ -3,43 +3,14 @@ package certmgr
 import (
 	"context"
 	"errors"
-	"runtime"
-	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/nostall/nostall/internal/text"
+	"github.com/nostall/nostall/internal/flight"
 )
-
-func TestCallOut(t *testing.T) {
-	tests := []struct {
-		name string
-		f    func(context.Context) (int, error)
-		want error
-	}{
-		{"panic", func(context.Context) (int, error) { panic("boom") }, errCalloutPanic},
-		{"panic(nil)", func(context.Context) (int, error) { panic(nil) }, errCalloutPanic},
-		{"Goexit", func(context.Context) (int, error) { runtime.Goexit(); return 0, nil }, errCalloutPanic},
-		{"error", func(context.Context) (int, error) { return 0, errDisk }, errDisk},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			c := newCallouts("callback", 2)
-			if _, err := callOut(t.Context(), c, "key", tt.f); !errors.Is(err, tt.want) {
-				t.Errorf("got %v, want %v", err, tt.want)
-			}
-			if _, err := callOut(t.Context(), c, "key", quick); err != nil {
-				t.Errorf("the next call for the key got %v", err)
-			}
-		})
-	}
-}
-
-func quick(context.Context) (int, error) { return 1, nil }
 
 // slow returns a callback that takes d, or until its context ends if it heeds it.
 func slow(d time.Duration, heeds bool) func(context.Context) (int, error) {
@@ -49,161 +20,6 @@ func slow(d time.Duration, heeds bool) func(context.Context) (int, error) {
 		}
 		return 1, sleep(ctx, d)
 	}
-}
-
-// callWithin is callOut with a bound.
-func callWithin(t *testing.T, c *callouts, bound time.Duration, f func(context.Context) (int, error)) (time.Duration, error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), bound)
-	defer cancel()
-	start := time.Now()
-	_, err := callOut(ctx, c, "key", f)
-	return time.Since(start), err
-}
-
-// What timed out does not refuse its successor, which waits for it to return:
-// within its own bound, and where visitors wait only as long as there is hope.
-func TestWhatTimedOutDoesNotRefuseItsSuccessor(t *testing.T) {
-	const ever = time.Hour
-	tests := []struct {
-		name       string
-		takes      time.Duration
-		heeds      bool
-		given      time.Duration // to the first caller; the second one has 5 s
-		stuckAfter time.Duration
-		busy       bool // the second one is refused
-		waits      time.Duration
-	}{
-		{"given up early", 1500 * time.Millisecond, false, time.Second, 0, false, 500 * time.Millisecond},
-		{"given up early, heeds", 1500 * time.Millisecond, true, time.Second, 0, false, 0},
-		{"given up early where visitors wait", 1500 * time.Millisecond, false, time.Second, 5 * time.Second, false, 400 * time.Millisecond},
-		{"given up early where visitors wait, heeds", 1500 * time.Millisecond, true, time.Second, 5 * time.Second, false, 0},
-		{"late", 6 * time.Second, false, 5 * time.Second, 0, false, time.Second},
-		{"late, heeds", 6 * time.Second, true, 5 * time.Second, 0, false, 0},
-		{"late where visitors wait", 6 * time.Second, false, 5 * time.Second, 5 * time.Second, true, 0},
-		{"late where visitors wait, heeds", 6 * time.Second, true, 5 * time.Second, 5 * time.Second, false, 0},
-		{"hangs", ever, false, 5 * time.Second, 0, true, 5 * time.Second},
-		{"hangs, heeds", ever, true, 5 * time.Second, 0, false, 0},
-		{"hangs where visitors wait", ever, false, 5 * time.Second, 5 * time.Second, true, 0},
-		{"hangs where visitors wait, heeds", ever, true, 5 * time.Second, 5 * time.Second, false, 0},
-		{"hangs and was given up early where visitors wait", ever, false, time.Second, 5 * time.Second, true, 3900 * time.Millisecond},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c := newCallouts("callback", 2)
-				if tt.stuckAfter > 0 {
-					c.failFast(tt.stuckAfter)
-				}
-				began := time.Now()
-				if d, err := callWithin(t, c, tt.given, slow(tt.takes, tt.heeds)); !errors.Is(err, context.DeadlineExceeded) || d > tt.given+c.grace {
-					t.Fatalf("the first call took %v: %v", d, err)
-				}
-				called := false
-				d, err := callWithin(t, c, 5*time.Second, func(context.Context) (int, error) { called = true; return 1, nil })
-				if d != tt.waits || called == tt.busy || errors.Is(err, ErrBusy) != tt.busy {
-					t.Errorf("the next one took %v, called %v: %v; want %v", d, called, err, tt.waits)
-				}
-				if tt.busy && !strings.Contains(err.Error(), `callback for "key" has not returned since `+text.Stamp(began)) {
-					t.Errorf("%v does not say what keeps it", err)
-				}
-				time.Sleep(tt.takes)
-				synctest.Wait()
-				if _, err := callWithin(t, c, time.Second, quick); err != nil {
-					t.Errorf("after the return: %v", err)
-				}
-			})
-		})
-	}
-}
-
-// Successors get their turn in the order of coming, one at a time. Who gives up
-// does so at once, is never called and keeps nobody from his turn.
-func TestSuccessorsKeepTheirOrder(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newCallouts("callback", 10)
-		callWithin(t, c, time.Second, slow(10*time.Second, false))
-		var order []int
-		var running atomic.Int32
-		var wg sync.WaitGroup
-		for i := range 8 {
-			wg.Go(func() {
-				bound := time.Minute
-				if i%2 == 1 {
-					bound = time.Duration(i) * time.Second
-				}
-				d, err := callWithin(t, c, bound, func(ctx context.Context) (int, error) {
-					if running.Add(1) != 1 {
-						t.Error("two calls for a key at the same time")
-					}
-					order = append(order, i)
-					sleep(ctx, time.Second)
-					running.Add(-1)
-					return 0, nil
-				})
-				if gaveUp := i%2 == 1; gaveUp != errors.Is(err, ErrBusy) || gaveUp && (d != bound || !errors.Is(err, context.DeadlineExceeded)) {
-					t.Errorf("number %d got %v after %v", i, err, d)
-				}
-			})
-			synctest.Wait()
-		}
-		wg.Wait()
-		if want := []int{0, 2, 4, 6}; !slices.Equal(order, want) {
-			t.Errorf("called in the order %v, want %v", order, want)
-		}
-		if len(c.running) != 0 || c.waiting != 0 {
-			t.Errorf("left behind: %v, %d waiting", c.running, c.waiting)
-		}
-	})
-}
-
-// A turn that comes in the moment in which its owner's time is over is passed on.
-func TestTurnThatComesTooLateIsPassedOn(t *testing.T) {
-	c := newCallouts("callback", 10)
-	var turns []chan struct{}
-	for range 3 { // one that runs, and two who wait
-		turn, err := c.enter("key")
-		if err != nil {
-			t.Fatal(err)
-		}
-		turns = append(turns, turn)
-	}
-	c.end("key")
-	late, cancel := context.WithCancel(t.Context())
-	cancel()
-	if !isDone(turns[1]) || isDone(turns[2]) {
-		t.Fatal("it is not the turn of the first who waits")
-	}
-	if err := c.leave(late, "key", turns[1]); !errors.Is(err, ErrBusy) || !errors.Is(err, context.Canceled) {
-		t.Errorf("the late one got %v", err)
-	}
-	if !isDone(turns[2]) {
-		t.Fatal("the turn was not passed on")
-	}
-	if err := c.leave(t.Context(), "key", turns[2]); err != nil {
-		t.Errorf("the next one got %v", err)
-	}
-	c.end("key")
-	if len(c.running) != 0 || c.waiting != 0 {
-		t.Errorf("left behind: %v, %d waiting", c.running, c.waiting)
-	}
-}
-
-// Those who wait are bounded like those who run, and so is the whole.
-func TestSuccessorsAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newCallouts("callback", 2)
-		callWithin(t, c, time.Second, slow(time.Minute, false))
-		var wg sync.WaitGroup
-		for range 2 {
-			wg.Go(func() { callWithin(t, c, time.Hour, quick) })
-		}
-		synctest.Wait()
-		if d, err := callWithin(t, c, time.Hour, quick); !errors.Is(err, ErrBusy) || d != 0 {
-			t.Errorf("the third one waited %v and got %v", d, err)
-		}
-		wg.Wait()
-	})
 }
 
 // Close waits for a write that waits for one that was given up.
@@ -316,7 +132,7 @@ func TestPolicyThatTimedOutIsAskedAgain(t *testing.T) {
 			policyWorld(t, policy, func(t *testing.T, w *world) {
 				start := time.Now()
 				w.get("a.example.com")
-				if d := time.Since(start); d > policyTimeout+calloutGrace {
+				if d := time.Since(start); d > policyTimeout+flight.Grace {
 					t.Errorf("the first visitor waited %v", d)
 				}
 				if !heeds {

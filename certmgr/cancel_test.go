@@ -230,7 +230,7 @@ func TestCanceledIssuanceThatHangsKeepsNobody(t *testing.T) {
 		w.m.Hosts.Add("a.example.com")
 		fresh := make(chan error, 1)
 		go func() { fresh <- w.m.Obtain(t.Context(), "a.example.com") }()
-		time.Sleep(w.m.engine.operator.issuer.orders.calls.grace)
+		time.Sleep(attemptGrace)
 		wantCanceled(t, done)
 		w.wantErr("a.example.com", ErrInFlight) // the new one is on the books
 		w.wantOrders("a.example.com", 0)

@@ -162,11 +162,11 @@ func (s *server) challengeCertificate(ctx context.Context, host string) (*tls.Ce
 // token reads a challenge's answer from the Cache; CAs ask from several places
 // at once, which share one read.
 func (s *server) token(ctx context.Context, key string) ([]byte, error) {
-	call, began, err := s.store.fetch(s.store.tokens, key)
+	call, err := s.store.fetch(s.store.tokens, key)
 	if err != nil {
 		return nil, err
 	}
-	return call.wait(ctx, began)
+	return call.Wait(ctx)
 }
 
 // acmePath is where http-01 answers are (RFC 8555, section 8.3).

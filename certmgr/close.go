@@ -31,15 +31,13 @@ func (m *Manager) Close() error {
 	}
 	defer close(s.closed)
 	s.unwatch()
-	idle := s.tasks.close()
+	s.tasks.Close()
 	var errs []error
-	select {
-	case <-idle:
-	case <-ctx.Done():
-		errs = append(errs, fmt.Errorf("certmgr: close: background work has not ended: %w", ctx.Err()))
+	if err := s.tasks.Wait(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("certmgr: close: background work has not ended: %w", err))
 	}
 	for _, c := range s.callouts {
-		errs = append(errs, c.wait(ctx))
+		errs = append(errs, c.Wait(ctx))
 	}
 	errs = append(errs, s.ca.Wait(ctx))
 	s.server.handshakes.reportAll()

@@ -4,9 +4,9 @@ import (
 	"context"
 	"math"
 	"sync/atomic"
-	"time"
 
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/flight"
 )
 
 // engine holds the components behind a Manager, from its first use until Close.
@@ -28,8 +28,8 @@ type engine struct {
 	report   *report
 	ca       *acmeclient.CA
 
-	callouts []*callouts // that Close waits for
-	unwatch  func()      // ends following the list
+	callouts []*flight.Callouts // that Close waits for
+	unwatch  func()             // ends following the list
 	closing  atomic.Bool
 	closed   chan struct{} // closed when Close is done
 }
@@ -47,7 +47,7 @@ const (
 // newEngine puts the components together, from the bottom up.
 func newEngine(m *Manager) *engine {
 	e := &engine{env: newEnv(m), unwatch: func() {}, closed: make(chan struct{})}
-	waiters := &waiters{limit: e.settings.maxWaiting}
+	waiters := flight.NewWaiters(e.settings.maxWaiting, "MaxWaiting")
 	memory := newMemory()
 	failures := newFailures()
 	store := e.newStore(waiters)
@@ -76,10 +76,10 @@ func newEngine(m *Manager) *engine {
 		store:     store,
 		keeper:    service,
 		orders:    orders,
-		slots:     &slots{limit: e.settings.maxIssuing},
+		slots:     flight.NewSlots(e.settings.maxIssuing, priorities),
 		locker:    new(processLock),
 		issuances: newIssuances(),
-		issues:    newFlight[*certificate](e.tasks, waiters),
+		issues:    flight.New[subject, *certificate](e.tasks, waiters, subject.key),
 		open:      openHosts{pacer: newPacer()},
 	}
 	loader := &loader{
@@ -89,7 +89,7 @@ func newEngine(m *Manager) *engine {
 		memory: memory,
 		store:  store,
 		keeper: service,
-		flight: newFlight[*certificate](e.tasks, waiters),
+		flight: flight.New[cacheRead, *certificate](e.tasks, waiters, cacheRead.String),
 	}
 	schedule.worker = &renewals{
 		env:      e.env,
@@ -135,7 +135,7 @@ func newEngine(m *Manager) *engine {
 		loader:   loader,
 		issuer:   issuer,
 		schedule: schedule,
-		revokes:  newFlight[struct{}](e.tasks, waiters),
+		revokes:  flight.Named[struct{}](e.tasks, waiters),
 	}
 	e.report = &report{
 		env:        e.env,
@@ -160,26 +160,26 @@ func newEngine(m *Manager) *engine {
 	return e
 }
 
-func (e *engine) newStore(w *waiters) *store {
+func (e *engine) newStore(w *flight.Waiters) *store {
 	return &store{
 		settings: e.settings,
 		audit:    e.audit,
 		reports:  e.reports,
 		tasks:    e.tasks,
-		reads:    e.callout("Cache.Get", maxReads).failFast(cacheTimeout),
-		tokens:   e.callout("Cache.Get", maxTokenReads).failFast(cacheTimeout),
-		others:   e.callout("Cache.Get", maxOpenReads).failFast(cacheTimeout),
+		reads:    e.callout("Cache.Get", maxReads).FailFast(cacheTimeout),
+		tokens:   e.callout("Cache.Get", maxTokenReads).FailFast(cacheTimeout),
+		others:   e.callout("Cache.Get", maxOpenReads).FailFast(cacheTimeout),
 		writes:   e.callout("Cache.Put or Delete", maxWrites),
-		flight:   newFlight[[]byte](e.tasks, w),
+		flight:   flight.Named[[]byte](e.tasks, w),
 	}
 }
 
-func (e *engine) newPolicy(w *waiters) *policy {
+func (e *engine) newPolicy(w *flight.Waiters) *policy {
 	return &policy{
 		settings: e.settings,
 		reports:  e.reports,
-		calls:    e.callout("HostPolicy", maxPolicies).failFast(policyTimeout),
-		flight:   newFlight[standing](e.tasks, w),
+		calls:    e.callout("HostPolicy", maxPolicies).FailFast(policyTimeout),
+		flight:   flight.Named[standing](e.tasks, w),
 	}
 }
 
@@ -191,13 +191,13 @@ func (e *engine) newVisits(s *store) *visits {
 	return keeper.visits
 }
 
-func (e *engine) newOrders(s *store, m *memory, w *waiters) *orders {
+func (e *engine) newOrders(s *store, m *memory, w *flight.Waiters) *orders {
 	client := &e.settings.client
 	o := &orders{
 		env:        e.env,
 		memory:     m,
 		challenges: newChallenges(s),
-		calls:      e.callout("issuance", math.MaxInt), // MaxIssuing bounds them
+		calls:      e.callout("issuance", math.MaxInt).WithGrace(attemptGrace), // MaxIssuing bounds them
 		ca: acmeclient.New(acmeclient.Config{
 			DirectoryURL: e.dir,
 			HTTPClient:   client.HTTPClient,
@@ -206,13 +206,12 @@ func (e *engine) newOrders(s *store, m *memory, w *waiters) *orders {
 			Now:          e.now,
 		}),
 	}
-	o.calls.grace = time.Second // its error says more than that it is late
 	o.preflight = &preflight{
 		settings:   e.settings,
 		challenges: o.challenges,
 		skew:       o.skew,
-		lookups:    e.callout("PreflightResolver", maxLookups).failFast(lookupTimeout),
-		dials:      e.callout("PreflightDial", maxDials).failFast(probeTimeout),
+		lookups:    e.callout("PreflightResolver", maxLookups).FailFast(lookupTimeout),
+		dials:      e.callout("PreflightDial", maxDials).FailFast(probeTimeout),
 	}
 	o.accounts = &accounts{
 		settings: e.settings,
@@ -222,11 +221,11 @@ func (e *engine) newOrders(s *store, m *memory, w *waiters) *orders {
 		store:    s,
 		tasks:    e.tasks,
 		audit:    e.audit,
-		prompt:   e.callout("Prompt", 1).failFast(registerTimeout),
-		calls:    e.callout("account registration", 1).failFast(registerTimeout),
-		changes:  e.callout("account key change", 1).failFast(changeKeyTimeout + lookUpTimeout),
+		prompt:   e.callout("Prompt", 1).FailFast(registerTimeout),
+		calls:    e.callout("account registration", 1).FailFast(registerTimeout),
+		changes:  e.callout("account key change", 1).FailFast(changeKeyTimeout + lookUpTimeout),
 		updates:  e.callout("account update", 1),
-		flight:   newFlight[*account](e.tasks, w),
+		flight:   flight.Named[*account](e.tasks, w),
 	}
 	return o
 }
@@ -245,8 +244,8 @@ func (e *engine) watch(w *listWatch) {
 }
 
 // callout makes the bounds for one kind of callback and has Close wait for it.
-func (e *engine) callout(name string, limit int) *callouts {
-	c := newCallouts(name, limit)
+func (e *engine) callout(name string, limit int) *flight.Callouts {
+	c := flight.NewCallouts(name, limit)
 	e.callouts = append(e.callouts, c)
 	return c
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/auditqueue"
+	"github.com/nostall/nostall/internal/flight"
 )
 
 // env is what most components of an engine share. Nothing in it changes.
@@ -13,14 +14,14 @@ type env struct {
 	settings *settings
 	now      func() time.Time // the wall clock: for what is stored, or compared with the CA or a certificate
 	dir      string           // the CA's directory URL
-	tasks    *tasks
+	tasks    *flight.Tasks
 	audit    *auditqueue.Queue
 	reports  *coalescer
 }
 
 func newEnv(m *Manager) *env {
 	set := newSettings(m)
-	e := &env{settings: set, now: m.clock, dir: set.client.DirectoryURL, tasks: newTasks()}
+	e := &env{settings: set, now: m.clock, dir: set.client.DirectoryURL, tasks: flight.NewTasks()}
 	if e.now == nil {
 		e.now = time.Now
 	}

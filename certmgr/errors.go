@@ -9,6 +9,7 @@ import (
 	"golang.org/x/crypto/acme/autocert"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -52,7 +53,7 @@ var (
 
 	// ErrBusy: a bound on waiting handshakes, callbacks or queued issuances
 	// was reached.
-	ErrBusy = errors.New("certmgr: too busy")
+	ErrBusy = flight.ErrBusy
 
 	// ErrCache: the Cache could not be read (which is not a miss). Nothing is
 	// ordered while that lasts.
@@ -73,7 +74,7 @@ var (
 
 	// ErrClosed: the Manager was closed. Certificates in memory are still
 	// served, nothing new begins.
-	ErrClosed = errors.New("certmgr: manager closed")
+	ErrClosed = flight.ErrClosed
 )
 
 // isAboutHost reports whether a failure at this stage says that the CA cannot find

@@ -41,7 +41,7 @@ func (gt *gate) permit(ctx context.Context, host string) (g grant, refused bool,
 // allowed is permit for challenges, which only want to know. What keeps the policy
 // from deciding is told to the operator: who asks by http-01 is told nothing of it.
 func (gt *gate) allowed(ctx context.Context, host string) error {
-	if gt.tasks.isClosed() {
+	if gt.tasks.IsClosed() {
 		return &refusal{kind: ErrClosed, host: host}
 	}
 	_, refused, err := gt.permit(ctx, host)

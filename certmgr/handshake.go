@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/nostall/nostall/internal/flight"
 )
 
 // server answers handshakes, and requests for http-01.
@@ -119,7 +121,7 @@ func (s *server) serve(hello *tls.ClientHelloInfo, host string, want wanted, ent
 		held = entry.usable(want, s.now())
 	}
 	vouched := entry != nil && entry.yes.Load() != 0
-	if s.tasks.isClosed() {
+	if s.tasks.IsClosed() {
 		if held != nil && vouched {
 			return held, nil
 		}
@@ -160,13 +162,18 @@ func withHost(err error, host string) error {
 	if err == nil {
 		return nil
 	}
-	if r, ok := err.(*refusal); ok && r.host == "" {
-		named := *r
-		named.host = host
-		return &named
-	}
 	if err == ErrClosed {
 		return &refusal{kind: ErrClosed, host: host}
+	}
+	switch e := err.(type) {
+	case *flight.Busy:
+		return &refusal{kind: ErrBusy, host: host, text: e.What, since: e.Since, cause: e.Cause}
+	case *refusal:
+		if e.host == "" {
+			named := *e
+			named.host = host
+			return &named
+		}
 	}
 	return err
 }
@@ -174,8 +181,8 @@ func withHost(err error, host string) error {
 // known answers for a host that the cache has no certificate for as far as
 // this process knows: it is in flight, backing off, or the CA is.
 func (s *server) known(ctx context.Context, sub subject, want wanted, g grant) (*certificate, error) {
-	if call := s.issuer.issues.running(flightKey(sub)); call != nil {
-		if call.mayReread(s.now()) {
+	if call := s.issuer.issues.Running(sub); call != nil {
+		if issuanceOf(call).mayReread(s.now()) {
 			s.rereadInBackground(sub, want, g)
 		}
 		return s.join(ctx, sub, call)
@@ -211,15 +218,15 @@ func (s *server) rereadInBackground(sub subject, want wanted, g grant) {
 
 // join is for those who find an issuance in flight: they fail at once, unless
 // InFlightWait lets them wait.
-func (s *server) join(ctx context.Context, sub subject, call *call[*certificate]) (*certificate, error) {
-	cert, err := call.waitFor(ctx, s.settings.inFlightWait)
-	if err == errNotYet || errors.Is(err, ErrBusy) && !isDone(call.done) {
+func (s *server) join(ctx context.Context, sub subject, call *issueCall) (*certificate, error) {
+	cert, err := call.WaitFor(ctx, s.settings.inFlightWait)
+	if err == flight.ErrNotYet || errors.Is(err, ErrBusy) && !call.Ended() {
 		return nil, inFlight(sub, call)
 	}
 	return cert, err
 }
 
-func inFlight(sub subject, call *call[*certificate]) error {
-	return &refusal{kind: ErrInFlight, host: sub.host(), since: call.since,
-		text: fmt.Sprintf("%s certificate at stage %q", sub.keyType, call.getStage())}
+func inFlight(sub subject, call *issueCall) error {
+	return &refusal{kind: ErrInFlight, host: sub.host(), since: call.Since,
+		text: fmt.Sprintf("%s certificate at stage %q", sub.keyType, issuanceOf(call).getStage())}
 }

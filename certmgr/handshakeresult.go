@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/flight"
 )
 
 // result is a audit.Result as an index.
@@ -106,7 +107,9 @@ func resultOf(err error) result {
 		return resultOfSentinel(e.kind)
 	case *IssuanceError:
 		return resFailed
-	case *gone:
+	case *flight.Busy:
+		return resBusy
+	case *flight.Left:
 		return resClientLeft
 	}
 	switch {

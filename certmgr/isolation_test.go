@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -127,50 +126,6 @@ func TestFailingHostsHoldHalfOfTheSlots(t *testing.T) {
 		}
 		if err := w.m.Obtain(t.Context(), "a.example.com"); err != nil {
 			t.Errorf("a host that did not fail gets no slot: %v", err)
-		}
-	})
-}
-
-func TestSlotsPriority(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &slots{limit: 1}
-		first, err := s.acquire(t.Context(), background, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var mu sync.Mutex
-		var got []priority
-		var wg sync.WaitGroup
-		for _, p := range []priority{background, openVisitor, withVisitor, urgentRenewal} {
-			wg.Go(func() {
-				release, err := s.acquire(t.Context(), p, p == openVisitor)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				mu.Lock()
-				got = append(got, p)
-				mu.Unlock()
-				release()
-			})
-			synctest.Wait()
-		}
-		cancelled, cancel := context.WithCancel(t.Context())
-		wg.Go(func() {
-			if _, err := s.acquire(cancelled, urgentRenewal, false); !errors.Is(err, context.Canceled) {
-				t.Errorf("acquire under a cancelled context: %v", err)
-			}
-		})
-		synctest.Wait()
-		cancel()
-		synctest.Wait()
-		first()
-		wg.Wait()
-		if want := []priority{urgentRenewal, withVisitor, openVisitor, background}; !slices.Equal(got, want) {
-			t.Errorf("slots were granted in the order %v, want %v", got, want)
-		}
-		if used, waiting := s.load(); used != 0 || waiting != 0 {
-			t.Errorf("%d slots used and %d waiting at the end", used, waiting)
 		}
 	})
 }

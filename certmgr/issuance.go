@@ -11,6 +11,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -34,10 +35,10 @@ type issuer struct {
 	store     *store
 	keeper    keeper
 	orders    *orders
-	slots     *slots
+	slots     *flight.Slots
 	locker    locker
-	issuances *issuances            // counted
-	issues    *flight[*certificate] // in flight, by subject
+	issuances *issuances                            // counted
+	issues    *flight.Flight[subject, *certificate] // in flight, by subject
 	open      openHosts
 }
 
@@ -55,8 +56,9 @@ type keeper interface {
 }
 
 // issue is the body of an issuance's flight.
-func (is *issuer) issue(ctx context.Context, c *call[*certificate], req issueRequest) (*certificate, error) {
-	a := is.orders.newAttempt(c, req)
+func (is *issuer) issue(ctx context.Context, i *issuance) (*certificate, error) {
+	req := i.req
+	a := is.orders.newAttempt(i)
 	unlock, err := is.lock(ctx, req.sub)
 	if err != nil {
 		return nil, is.notBegun(ctx, a, req, err)
@@ -84,7 +86,7 @@ func (is *issuer) issue(ctx context.Context, c *call[*certificate], req issueReq
 	a.began = is.now()
 	a.audit(req.asker.event(audit.Event{Kind: audit.IssuanceStarted, Decision: audit.Allowed, Rule: req.grant.rule(a.host), Stage: audit.StageOrder,
 		Reason: req.reason, ExplanationURL: req.explanation}))
-	out := is.orders.attempt(ctx, c, a, let)
+	out := is.orders.attempt(ctx, i, a, let)
 	release()
 	return is.conclude(ctx, a, req, out, last, probe)
 }
@@ -106,7 +108,7 @@ func (is *issuer) conclude(ctx context.Context, a *attempt, req issueRequest, ou
 	}
 	what := troubleOf(a.trace, out.stage, a.host, cause)
 	gone := is.gate.offList(ctx, a.host)
-	if is.tasks.isClosed() || gone != nil {
+	if is.tasks.IsClosed() || gone != nil {
 		what = troubleNone // it was cut short
 	}
 	whole := is.health.breaker.done(a.host, probe, what, cause, retryAfter(cause))
@@ -187,7 +189,7 @@ func (is *issuer) succeed(a *attempt, req issueRequest, out outcome) {
 // unless the CA failed as a whole.
 func (is *issuer) fail(a *attempt, req issueRequest, out outcome, last *failure, whole, clockOff bool) error {
 	cause := out.err
-	if is.tasks.isClosed() {
+	if is.tasks.IsClosed() {
 		return is.closed(a, out)
 	}
 	now := is.now()

@@ -3,6 +3,8 @@ package certmgr
 import (
 	"context"
 	"errors"
+
+	"github.com/nostall/nostall/internal/flight"
 )
 
 // errHave stops an issuance before it begins: there is a certificate already.
@@ -17,7 +19,7 @@ func (s *server) lead(ctx context.Context, sub subject, want wanted, g grant, wh
 	if g.standing == open {
 		req.priority = openVisitor
 	}
-	call, began, err := s.issuer.begin(req, func() error {
+	call, err := s.issuer.begin(req, func() error {
 		if cert := s.memory.get(sub.host(), want, s.now()); cert != nil {
 			return errHave{cert}
 		}
@@ -29,12 +31,12 @@ func (s *server) lead(ctx context.Context, sub subject, want wanted, g grant, wh
 	if err != nil {
 		return nil, withHost(err, sub.host())
 	}
-	if !began {
-		return s.join(ctx, sub, call)
+	if !call.Began {
+		return s.join(ctx, sub, call.Call)
 	}
-	cert, err := call.waitFor(ctx, s.settings.handshakeWait)
-	if err == errNotYet || errors.Is(err, ErrBusy) && !isDone(call.done) {
-		return nil, inFlight(sub, call)
+	cert, err := call.WaitFor(ctx, s.settings.handshakeWait)
+	if err == flight.ErrNotYet || errors.Is(err, ErrBusy) && !call.Ended() {
+		return nil, inFlight(sub, call.Call)
 	}
 	return cert, err
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/hosts"
 )
 
@@ -26,7 +27,7 @@ type listWatch struct {
 
 // hostsChanged is told of what happens to the allowlist. It does not block.
 func (w *listWatch) hostsChanged(c change) {
-	if w.tasks.isClosed() {
+	if w.tasks.IsClosed() {
 		return
 	}
 	if c.rejected != nil {
@@ -71,8 +72,8 @@ func (w *listWatch) endUnlisted(c change) {
 		w.progress.have(name) // no Start waits for it any more
 	}
 	if w.settings.hostPolicy == nil {
-		w.issuer.issues.cancel(func(key string) error {
-			host, _ := splitFlightKey(key)
+		w.issuer.issues.Cancel(func(sub subject) error {
+			host := sub.host()
 			if w.settings.listed(host) != notAllowed {
 				return nil
 			}
@@ -96,8 +97,8 @@ func (w *listWatch) askAgainAbout(ctx context.Context, host, reason string) {
 	_, refused, err := w.gate.permit(ctx, host)
 	switch {
 	case refused:
-		w.issuer.issues.cancel(func(key string) error {
-			if h, _ := splitFlightKey(key); h != host {
+		w.issuer.issues.Cancel(func(sub subject) error {
+			if sub.host() != host {
 				return nil
 			}
 			return takenOff(host, reason, err)
@@ -138,7 +139,7 @@ func (w *listWatch) deals(host string) bool {
 	}
 	for kt := range bundle.KeyType(bundle.KeyTypes) {
 		sub := hostSubject(host, kt, w.dir)
-		if w.issuer.issues.running(flightKey(sub)) != nil || w.failures.last(sub) != nil {
+		if w.issuer.issues.Running(sub) != nil || w.failures.last(sub) != nil {
 			return true
 		}
 	}
@@ -151,10 +152,7 @@ func (w *listWatch) dealings() []string {
 	for _, c := range w.memory.all() {
 		hosts = append(hosts, c.subject.host())
 	}
-	w.issuer.issues.each(func(c *issueCall) {
-		host, _ := splitFlightKey(c.key)
-		hosts = append(hosts, host)
-	})
+	w.issuer.issues.Each(func(c *issueCall) { hosts = append(hosts, c.Key.host()) })
 	w.failures.all(func(host string, _ *failure, _ bool) { hosts = append(hosts, host) })
 	slices.Sort(hosts)
 	return slices.Compact(hosts)
@@ -165,7 +163,7 @@ const fileTimeout = time.Minute
 
 // watchHostsFile has the allowlist's file read when it changes, until ctx ends. A
 // file system that hangs costs a goroutine and holds up nothing.
-func (w *listWatch) watchHostsFile(ctx context.Context, looks *callouts) {
+func (w *listWatch) watchHostsFile(ctx context.Context, looks *flight.Callouts) {
 	ticker := time.NewTicker(hosts.PollEvery)
 	defer ticker.Stop()
 	for {
@@ -175,7 +173,7 @@ func (w *listWatch) watchHostsFile(ctx context.Context, looks *callouts) {
 			return
 		}
 		in, cancel := context.WithTimeout(ctx, fileTimeout)
-		_, err := callOut(in, looks, w.settings.hosts.file.Path(), func(ctx context.Context) (struct{}, error) {
+		_, err := flight.CallOut(in, looks, w.settings.hosts.file.Path(), func(ctx context.Context) (struct{}, error) {
 			w.settings.hosts.poll(ctx)
 			return struct{}{}, nil
 		})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/flight"
 )
 
 // loader brings certificates from the Cache into memory. Visitors of a host
@@ -19,7 +20,7 @@ type loader struct {
 	memory *memory
 	store  *store
 	keeper keeper
-	flight *flight[*certificate]
+	flight *flight.Flight[cacheRead, *certificate]
 
 	mu     sync.Mutex
 	misses map[subject]time.Time // of the last minute or so
@@ -37,15 +38,24 @@ const (
 	quietly loudness = false
 )
 
+// cacheRead is what visitors of a host share.
+type cacheRead struct {
+	host string
+	want wanted
+}
+
+func (r cacheRead) String() string {
+	if r.want.other {
+		return r.host + " " + r.want.first.String() + " or other"
+	}
+	return r.host + " " + r.want.first.String()
+}
+
 // load returns a certificate for host that the client can use. The error is
 // ErrCacheMiss, or wraps ErrCache. With a miss, what the Cache knows of failures
 // for the preferred key type is in memory as well.
 func (l *loader) load(ctx context.Context, host string, want wanted, g grant) (*certificate, error) {
-	key := host + " " + want.first.String()
-	if want.other {
-		key += " or other"
-	}
-	call, began, err := l.flight.start(key, func(ctx context.Context) (*certificate, error) {
+	call, err := l.flight.Start(cacheRead{host, want}, func(ctx context.Context) (*certificate, error) {
 		for _, kt := range want.types() {
 			cert, err := l.read(ctx, hostSubject(host, kt, l.dir), g, loud)
 			if !errors.Is(err, ErrCacheMiss) {
@@ -57,7 +67,7 @@ func (l *loader) load(ctx context.Context, host string, want wanted, g grant) (*
 	if err != nil {
 		return nil, err
 	}
-	return call.wait(ctx, began)
+	return call.Wait(ctx)
 }
 
 // miss notes that there is no certificate for sub, and reads why.

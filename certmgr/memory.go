@@ -31,6 +31,12 @@ const dnsPrefix = "dns:"
 // host returns the host that leads to the subject.
 func (s subject) host() string { return s.identifiers[len(dnsPrefix):] }
 
+// key tells subjects apart. It is not for reading.
+func (s subject) key() string { return s.identifiers + " " + s.keyType.String() + " " + s.ca }
+
+// String is for errors. It names no CA: they do that where it matters.
+func (s subject) String() string { return s.host() + " (" + s.keyType.String() + ")" }
+
 // cacheKey returns autocert's key for the subject's certificate.
 func (s subject) cacheKey() string {
 	if s.keyType == bundle.RSA {

@@ -67,14 +67,14 @@ func (m *Manager) Metrics() Metrics {
 	m.init()
 	s := m.engine.report
 	now := s.now()
-	v := Metrics{Time: now, Handshakes: s.handshakes.all(), IssuingLimit: s.settings.maxIssuing, Waiting: s.waiters.waiting(),
+	v := Metrics{Time: now, Handshakes: s.handshakes.all(), IssuingLimit: s.settings.maxIssuing, Waiting: s.waiters.Waiting(),
 		WaitingLimit: s.settings.maxWaiting, Failed: make(map[audit.Stage]uint64), Hosts: make(map[HostState]int)}
 	v.Events, v.EventsDropped = s.audit.Totals()
 	s.issuer.issuances.read(&v)
 	for _, c := range s.issuer.orders.ca.Counts() {
 		v.CARequests = append(v.CARequests, RequestCount{Endpoint: c.Endpoint.String(), Status: c.Status, Count: c.Requests})
 	}
-	_, v.Queued = s.issuer.slots.load()
+	_, v.Queued = s.issuer.slots.Load()
 	var cause error
 	v.CAUnavailable, _, cause = s.health.breaker.state()
 	v.NoAccount = isLocal(cause)

@@ -3,10 +3,12 @@ package certmgr
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 
 	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -20,7 +22,7 @@ type operator struct {
 	loader   *loader
 	issuer   *issuer
 	schedule *schedule
-	revokes  *flight[struct{}]
+	revokes  *flight.Flight[string, struct{}]
 }
 
 // Obtain has a certificate for host in memory before it returns: from memory,
@@ -86,7 +88,7 @@ func (m *Manager) operateOn(name string) (*operator, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	if m.engine.tasks.isClosed() {
+	if m.engine.tasks.IsClosed() {
 		return nil, "", &refusal{kind: ErrClosed, host: host}
 	}
 	return m.engine.operator, host, nil
@@ -115,17 +117,25 @@ func (s *operator) operatorError(what string, causes ...error) error {
 	if len(causes) == 0 {
 		return nil
 	}
-	if s.tasks.isClosed() && !errors.Is(errors.Join(causes...), ErrClosed) {
+	if s.tasks.IsClosed() && !errors.Is(errors.Join(causes...), ErrClosed) {
 		causes = append([]error{ErrClosed}, causes...)
 	}
 	return &operatorError{what, causes}
 }
 
+// goesOn makes the error of an operator who left say that the work did not end.
+func goesOn(err error) error {
+	if left, ok := err.(*flight.Left); ok {
+		return fmt.Errorf("it goes on: %w", left.Cause)
+	}
+	return err
+}
+
 func (s *operator) issueNow(ctx context.Context, sub subject, g grant, reason string) error {
-	call, _, err := s.issuer.begin(issueRequest{sub: sub, grant: g, reason: reason, priority: withVisitor, override: true}, nil)
+	call, err := s.issuer.begin(issueRequest{sub: sub, grant: g, reason: reason, priority: withVisitor, override: true}, nil)
 	if err != nil {
 		return withHost(err, sub.host())
 	}
-	_, err = call.await(ctx, nil)
+	_, err = call.Await(ctx)
 	return err
 }

@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/renewal"
 	"github.com/nostall/nostall/internal/text"
 )
@@ -24,18 +26,19 @@ type orders struct {
 	memory     *memory
 	challenges *challenges
 	preflight  *preflight
-	calls      *callouts // attempts, which run the user's code too
+	calls      *flight.Callouts // attempts, which run the user's code too
 	lastWorked typeMemory
 	unfinished unfinishedOrders
 	clockOff   atomic.Bool // said by an event
 }
 
-// newAttempt returns an attempt at what req wants, for the call c.
-func (o *orders) newAttempt(c *issueCall, req issueRequest) *attempt {
+// newAttempt returns an attempt at what an issuance is to have.
+func (o *orders) newAttempt(i *issuance) *attempt {
+	req := i.req
 	a := &attempt{
 		id: newAttemptID(), host: req.sub.host(), sub: req.sub, extra: o.settings.extraExtensions,
 		kept:    func() crypto.Signer { return o.keptKey(req.sub) },
-		solvers: o.challenges.solver, setStage: c.setStage, now: o.now, trace: new(acmeclient.Trace), wanted: c.since,
+		solvers: o.challenges.solver, setStage: i.setStage, now: o.now, trace: new(acmeclient.Trace), wanted: i.since,
 	}
 	a.audit = func(e audit.Event) {
 		e.Host, e.KeyType, e.Attempt, e.CA = a.host, a.sub.keyType.String(), a.id, o.dir
@@ -47,15 +50,19 @@ func (o *orders) newAttempt(c *issueCall, req issueRequest) *attempt {
 	return a
 }
 
+// attemptGrace is what an attempt has to come back after its time is over: its error
+// says more than that it is late.
+const attemptGrace = time.Second
+
 // attempt holds the conversation with the CA, within attemptTimeout. The
 // user's code takes part in it (Client.Key, RetryBackoff, HTTPClient), so that
 // it is a callback that may panic or ignore its context. let is called when
 // nothing of the attempt is left, which can be later.
-func (o *orders) attempt(ctx context.Context, c *issueCall, a *attempt, let func()) outcome {
-	ctx, cancel := context.WithTimeoutCause(ctx, attemptTimeout, fmt.Errorf("no certificate within %v: %w", attemptTimeout, context.DeadlineExceeded))
+func (o *orders) attempt(ctx context.Context, i *issuance, a *attempt, let func()) outcome {
+	ctx, cancel := within(ctx, attemptTimeout, "no certificate")
 	defer cancel()
 	ctx = acmeclient.WithTrace(ctx, a.trace)
-	out, err := callOut(ctx, o.calls, c.key, func(ctx context.Context) (outcome, error) {
+	out, err := flight.CallOut(ctx, o.calls, i.req.sub.String(), func(ctx context.Context) (outcome, error) {
 		defer o.cleanUp(a, let)
 		out := o.converse(ctx, a)
 		out.stage, out.order = a.stage, a.order
@@ -65,7 +72,7 @@ func (o *orders) attempt(ctx context.Context, c *issueCall, a *attempt, let func
 		let() // it did not begin
 	}
 	if err != nil { // a's fields may still be in use, but for those that are safe
-		out = outcome{stage: c.getStage(), err: err}
+		out = outcome{stage: i.getStage(), err: err}
 	}
 	if out.err != nil && ctx.Err() != nil {
 		out.err = fmt.Errorf("%w%s: %w", context.Cause(ctx), lastURL(a.trace), out.err)
@@ -136,7 +143,7 @@ func (o *orders) cleanUp(a *attempt, let func()) {
 		}
 		ctx, cancel := context.WithTimeout(ctx, deactivateTimeout)
 		defer cancel()
-		callOut(ctx, o.calls, "deactivation "+a.id, func(ctx context.Context) (struct{}, error) {
+		flight.CallOut(ctx, o.calls, "deactivation "+a.id, func(ctx context.Context) (struct{}, error) {
 			a.deactivate(ctx)
 			return struct{}{}, nil
 		})

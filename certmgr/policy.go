@@ -10,6 +10,7 @@ import (
 	"golang.org/x/crypto/acme/autocert"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/flight"
 )
 
 // HostPolicy decides whether a Manager may respond for a host: nil allows it.
@@ -68,15 +69,15 @@ const (
 // policy asks HostPolicy.
 type policy struct {
 	settings *settings
-	flight   *flight[standing]
-	calls    *callouts
+	flight   *flight.Flight[string, standing]
+	calls    *flight.Callouts
 	reports  *coalescer
 }
 
 // report makes an event of a policy that could not decide. It fails for every host
 // alike as a rule.
 func (p *policy) report(host string, err error) {
-	if _, left := err.(*gone); left {
+	if _, left := err.(*flight.Left); left {
 		return // the visitor's doing
 	}
 	if errors.Is(err, ErrClosed) {
@@ -109,13 +110,13 @@ func (p *policy) ask(ctx context.Context, host string) (st standing, refused boo
 		}
 		return vetted, false, nil
 	}
-	call, began, err := p.flight.start(host, func(ctx context.Context) (standing, error) {
+	call, err := p.flight.Start(host, func(ctx context.Context) (standing, error) {
 		return p.call(ctx, host, decide)
 	})
 	if err != nil {
 		return notAllowed, false, &refusal{kind: err, host: host}
 	}
-	st, err = call.wait(ctx, began)
+	st, err = call.Wait(ctx)
 	if r, ok := err.(policyRefusal); ok {
 		return notAllowed, true, r.err
 	}
@@ -130,7 +131,7 @@ func (p *policy) call(ctx context.Context, host string, decide HostPolicy) (stan
 		err       error // the policy's own
 		undecided bool
 	}
-	a, err := callOut(ctx, p.calls, host, func(ctx context.Context) (answer, error) {
+	a, err := flight.CallOut(ctx, p.calls, host, func(ctx context.Context) (answer, error) {
 		v := new(verdict)
 		err := decide(context.WithValue(ctx, verdictKey{}, v), host)
 		return answer{v, err, err != nil && isUndecided(err)}, nil // an error's methods are the user's code too
@@ -153,7 +154,7 @@ func (p *policy) call(ctx context.Context, host string, decide HostPolicy) (stan
 // noAnswer says why a policy gave none.
 func noAnswer(err error) string {
 	switch {
-	case errors.Is(err, errCalloutPanic):
+	case errors.Is(err, flight.ErrPanic):
 		return "no answer, it did not return"
 	case errors.Is(err, ErrBusy):
 		return "it was not asked"

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -60,8 +61,8 @@ var _ Resolver = (*net.Resolver)(nil)
 type preflight struct {
 	settings   *settings
 	challenges *challenges
-	lookups    *callouts                    // PreflightResolver
-	dials      *callouts                    // PreflightDial and what its connections do
+	lookups    *flight.Callouts             // PreflightResolver
+	dials      *flight.Callouts             // PreflightDial and what its connections do
 	skew       func() (time.Duration, bool) // of the CA's clock
 }
 
@@ -172,7 +173,7 @@ func (f *preflight) check(ctx context.Context, host string, later func(func(cont
 func (f *preflight) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
-	addrs, err := callOut(ctx, f.lookups, host, func(ctx context.Context) ([]netip.Addr, error) {
+	addrs, err := flight.CallOut(ctx, f.lookups, host, func(ctx context.Context) ([]netip.Addr, error) {
 		resolver := f.settings.preflightResolver
 		if resolver == nil {
 			resolver = net.DefaultResolver

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -96,7 +97,7 @@ func (f *preflight) askOne(ctx context.Context, host string, addr netip.Addr, p 
 		return r
 	}
 	key := fmt.Sprintf("%s %s %s", host, p.typ, addr)
-	r, err := callOut(ctx, f.dials, key, func(ctx context.Context) (probeResult, error) {
+	r, err := flight.CallOut(ctx, f.dials, key, func(ctx context.Context) (probeResult, error) {
 		return p.run(ctx, connector{dial: f.settings.preflightDial, addr: addr}, host, p), nil
 	})
 	if err != nil {
@@ -147,7 +148,7 @@ func (c connector) connect(ctx context.Context, port uint16) (conn net.Conn, end
 		return nil, nil, errNotConnected{err}
 	}
 	if conn == nil {
-		return nil, nil, errNotConnected{fmt.Errorf("%w: PreflightDial returned neither a connection nor an error", errCalloutPanic)}
+		return nil, nil, errNotConnected{fmt.Errorf("%w: PreflightDial returned neither a connection nor an error", flight.ErrPanic)}
 	}
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -169,7 +170,7 @@ func connectFailed(err error) probeResult {
 	r := probeResult{err: err, text: briefly(err)}
 	_, connecting := errors.AsType[errNotConnected](err)
 	switch {
-	case errors.Is(err, errCalloutPanic), errors.Is(err, ErrBusy):
+	case errors.Is(err, flight.ErrPanic), errors.Is(err, ErrBusy):
 		r.outcome = probeUnknown
 	case isTimeout(err) && connecting:
 		r.text = "no answer (timeout)"
@@ -215,10 +216,10 @@ func isClosed(err error) bool {
 // briefly returns the innermost cause of an error, in one line, or what a callback
 // did wrong. What comes from a peer is escaped by the caller.
 func briefly(err error) string {
-	if death, ok := errors.AsType[*calloutDeath](err); ok {
-		return death.brief()
+	if death, ok := errors.AsType[*flight.Death](err); ok {
+		return death.Brief()
 	}
-	if !errors.Is(err, errCalloutPanic) && !errors.Is(err, ErrBusy) {
+	if !errors.Is(err, flight.ErrPanic) && !errors.Is(err, ErrBusy) {
 		for cause := errors.Unwrap(err); cause != nil; cause = errors.Unwrap(cause) {
 			err = cause
 		}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -15,30 +14,6 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/bundle"
 )
-
-// A call that is canceled before its goroutine has begun is not mixed up with the
-// next one for its key: both run and both end.
-func TestCallThatIsCanceledBeforeItRunsKeepsNoneBack(t *testing.T) {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // the goroutines run after both calls have begun
-	synctest.Test(t, func(t *testing.T) {
-		tasks := newTasks()
-		defer tasks.close()
-		f := newFlight[int](tasks, &waiters{limit: 10})
-		wait := func(ctx context.Context) (int, error) {
-			return 0, sleep(ctx, time.Second)
-		}
-		old, _, _ := f.start("key", wait)
-		f.cancel(func(string) error { return errors.New("taken off the list") })
-		fresh, _, _ := f.start("key", func(ctx context.Context) (int, error) { return 1, sleep(ctx, time.Second) })
-		time.Sleep(time.Minute)
-		if !isDone(old.done) || !isDone(fresh.done) || f.running("key") != nil {
-			t.Fatalf("the canceled call has ended: %v; its successor: %v", isDone(old.done), isDone(fresh.done))
-		}
-		if fresh.val != 1 || old.err == nil {
-			t.Errorf("they got each other's outcome: %v, %v", fresh.val, old.err)
-		}
-	})
-}
 
 // A host that comes back onto the list while HostPolicy is asked about it is
 // neither dropped nor refused.

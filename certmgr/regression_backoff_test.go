@@ -9,6 +9,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/flight"
 )
 
 // ECDSA and RSA visitors at once: one failed validation should hold both back.
@@ -35,7 +36,7 @@ func TestQueueTimeoutKeepsRetryAfter(t *testing.T) {
 		w.get("a.example.com")
 		lift()
 		n := w.orders("a.example.com")
-		release, err := w.m.engine.operator.issuer.slots.acquire(t.Context(), withVisitor, false)
+		release, err := w.m.engine.operator.issuer.slots.Acquire(t.Context(), flight.Claim{Priority: int(withVisitor)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -217,11 +217,11 @@ func TestSecondCloseWaitsForTheFirst(t *testing.T) {
 		synctest.Wait()
 		start := time.Now()
 		w.m.Close()
-		w.m.engine.tasks.mu.Lock()
-		n := w.m.engine.tasks.running
-		w.m.engine.tasks.mu.Unlock()
-		if n > 0 {
-			t.Errorf("Close returned after %v with %d goroutines", time.Since(start), n)
+		took := time.Since(start)
+		now, cancel := context.WithCancel(t.Context())
+		cancel()
+		if w.m.engine.tasks.Wait(now) != nil {
+			t.Errorf("Close returned after %v before the goroutines", took)
 		}
 	})
 }

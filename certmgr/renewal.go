@@ -78,7 +78,7 @@ func (r *renewals) issue(ctx context.Context, sub subject, cert *certificate, g 
 	if urgent {
 		req.priority = urgentRenewal
 	}
-	call, _, err := r.issuer.begin(req, func() error {
+	call, err := r.issuer.begin(req, func() error {
 		if r.memory.current(sub) != cert {
 			return errRenewed
 		}
@@ -90,7 +90,7 @@ func (r *renewals) issue(ctx context.Context, sub subject, cert *certificate, g 
 	if err != nil {
 		return err
 	}
-	_, err = call.await(ctx, nil)
+	_, err = call.Await(ctx)
 	return err
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/hosts"
 )
 
@@ -43,18 +44,17 @@ func (m *Manager) Revoke(ctx context.Context, host string, reason acme.CRLReason
 		return err
 	}
 	what := fmt.Sprintf("revoking the certificate of %s (%s)", host, reasonName(reason))
-	call, _, err := s.revokes.start(what, func(ctx context.Context) (struct{}, error) {
+	call, err := s.revokes.Start(what, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, s.operatorError(what, s.revoke(ctx, host, reason)...)
 	})
 	if err != nil {
 		return withHost(err, host)
 	}
-	select {
-	case <-call.done:
-		return call.err
-	case <-ctx.Done():
-		return s.operatorError(what, fmt.Errorf("it goes on: %w", context.Cause(ctx)))
+	_, err = call.Await(ctx)
+	if _, left := err.(*flight.Left); left {
+		return s.operatorError(what, goesOn(err))
 	}
+	return err
 }
 
 // revokeTimeout bounds the conversation with the CA about one certificate.
@@ -110,9 +110,9 @@ func (s *operator) revokeOne(ctx context.Context, cert *certificate, reason acme
 	sub := cert.subject
 	what := fmt.Sprintf("%s certificate %x", sub.keyType, cert.leaf.SerialNumber)
 	id := fmt.Sprintf("revocation of %x (%s)", cert.leaf.SerialNumber, reasonName(reason))
-	in, cancel := context.WithTimeoutCause(ctx, revokeTimeout, fmt.Errorf("no answer within %v: %w", revokeTimeout, context.DeadlineExceeded))
+	in, cancel := within(ctx, revokeTimeout, "no answer")
 	defer cancel()
-	by, err := callOut(in, s.issuer.orders.calls, id, func(ctx context.Context) (string, error) { return s.revokeAtCA(ctx, cert, reason) })
+	by, err := flight.CallOut(in, s.issuer.orders.calls, id, func(ctx context.Context) (string, error) { return s.revokeAtCA(ctx, cert, reason) })
 	if err != nil {
 		return nil, fmt.Errorf("%s at %s: %w", what, s.dir, err)
 	}
@@ -221,7 +221,7 @@ func (s *operator) replaceRevoked(ctx context.Context, sub subject) {
 
 func (s *operator) issueAgain(ctx context.Context, sub subject, g grant) error {
 	req := issueRequest{sub: sub, grant: g, reason: "the last one was revoked", priority: urgentRenewal, override: true}
-	call, _, err := s.issuer.begin(req, func() error {
+	call, err := s.issuer.begin(req, func() error {
 		if s.memory.current(sub) != nil {
 			return errRenewed
 		}
@@ -230,7 +230,7 @@ func (s *operator) issueAgain(ctx context.Context, sub subject, g grant) error {
 	if err != nil {
 		return err
 	}
-	if _, err := call.await(ctx, nil); err != nil {
+	if _, err := call.Await(ctx); err != nil {
 		return err
 	}
 	if s.memory.current(sub) == nil {
@@ -262,15 +262,13 @@ func (s *operator) deleteRevoked(ctx context.Context, cert *certificate) error {
 // deleteLater is deleteRevoked in the background, until it succeeds.
 func (s *operator) deleteLater(cert *certificate) {
 	s.tasks.Go(func(ctx context.Context) {
-		for wait := 10 * time.Second; ; wait = min(2*wait, 10*time.Minute) {
-			if sleep(ctx, jitter(wait)) != nil {
-				return
+		retry(ctx, func(ctx context.Context) (done bool) {
+			if s.deleteRevoked(ctx, cert) != nil {
+				return false
 			}
-			if s.deleteRevoked(ctx, cert) == nil {
-				s.audit.Emit(audit.Event{Kind: audit.CacheWriteRecovered, Host: cert.subject.host(), KeyType: cert.subject.keyType.String()})
-				return
-			}
-		}
+			s.audit.Emit(audit.Event{Kind: audit.CacheWriteRecovered, Host: cert.subject.host(), KeyType: cert.subject.keyType.String()})
+			return true
+		})
 	})
 }
 

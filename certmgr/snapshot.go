@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/flight"
 )
 
 // A HostState says how a host stands with one of its key types.
@@ -80,7 +81,7 @@ type report struct {
 	issuer     *issuer
 	handshakes *handshakes
 	visits     *visits
-	waiters    *waiters
+	waiters    *flight.Waiters
 }
 
 // Snapshot returns the state of all hosts that are in memory, in flight or
@@ -88,8 +89,8 @@ type report struct {
 func (m *Manager) Snapshot() Snapshot {
 	m.init()
 	s := m.engine.report
-	snap := Snapshot{Time: s.now(), CA: s.dir, Waiting: s.waiters.waiting(), Closed: s.tasks.isClosed()}
-	snap.Issuing, snap.Queued = s.issuer.slots.load()
+	snap := Snapshot{Time: s.now(), CA: s.dir, Waiting: s.waiters.Waiting(), Closed: s.tasks.IsClosed()}
+	snap.Issuing, snap.Queued = s.issuer.slots.Load()
 	snap.CAUnavailable, _, snap.CAFailure = s.health.breaker.state()
 	snap.RecentFailures, snap.RecentEvents = s.audit.Last()
 	snap.Refused = s.handshakes.refused()
@@ -126,12 +127,11 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus, late int) {
 			late++
 		}
 	}
-	s.issuer.issues.each(func(c *call[*certificate]) {
-		host, keyType := splitFlightKey(c.key)
-		st := status(host, keyType)
-		st.Issuing, st.Since, st.Stage, st.Waiting = true, c.since, c.getStage(), int(c.waiting.Load())
+	s.issuer.issues.Each(func(c *issueCall) {
+		st := status(c.Key.host(), c.Key.keyType.String())
+		st.Issuing, st.Since, st.Stage, st.Waiting = true, c.Since, issuanceOf(c).getStage(), c.Waiting()
 		if st.State != StateValid {
-			st.State, st.StateSince = StateIssuing, c.since
+			st.State, st.StateSince = StateIssuing, c.Since
 		}
 	})
 	s.health.failures.all(func(host string, rec *failure, both bool) {
@@ -154,9 +154,4 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus, late int) {
 		list = append(list, *st)
 	}
 	return list, late
-}
-
-func splitFlightKey(key string) (host, keyType string) {
-	host, rest, _ := strings.Cut(key, " (")
-	return host, strings.TrimSuffix(rest, ")")
 }

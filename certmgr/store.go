@@ -10,6 +10,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/auditqueue"
+	"github.com/nostall/nostall/internal/flight"
 )
 
 // cacheTimeout bounds one call of the Cache.
@@ -21,12 +22,12 @@ type store struct {
 	settings *settings
 	audit    *auditqueue.Queue
 	reports  *coalescer
-	tasks    *tasks
-	reads    *callouts
-	tokens   *callouts // reads of challenge answers
-	others   *callouts // reads for hosts that nobody vouched for
-	writes   *callouts
-	flight   *flight[[]byte] // of reads, by key
+	tasks    *flight.Tasks
+	reads    *flight.Callouts
+	tokens   *flight.Callouts // reads of challenge answers
+	others   *flight.Callouts // reads for hosts that nobody vouched for
+	writes   *flight.Callouts
+	flight   *flight.Flight[string, []byte] // of reads, by key
 
 	mu     sync.Mutex
 	failed map[string]failedRead // of the last second or so
@@ -53,20 +54,20 @@ func (s *store) get(ctx context.Context, key string) ([]byte, error) {
 
 // getBy is get with the bound of its own kind of callers, so that strangers
 // cannot use up that of the others.
-func (s *store) getBy(ctx context.Context, reads *callouts, key string) ([]byte, error) {
-	call, _, err := s.fetch(reads, key)
+func (s *store) getBy(ctx context.Context, reads *flight.Callouts, key string) ([]byte, error) {
+	call, err := s.fetch(reads, key)
 	if err != nil {
 		return nil, err
 	}
-	return call.await(ctx, nil)
+	return call.Await(ctx)
 }
 
 // fetch begins a read, or joins the one that is under way.
-func (s *store) fetch(reads *callouts, key string) (call *call[[]byte], began bool, err error) {
+func (s *store) fetch(reads *flight.Callouts, key string) (flight.Ticket[string, []byte], error) {
 	if err := s.failedLately(key); err != nil {
-		return nil, false, err
+		return flight.Ticket[string, []byte]{}, err
 	}
-	return s.flight.start(key, func(ctx context.Context) ([]byte, error) { return s.read(ctx, reads, key) })
+	return s.flight.Start(key, func(ctx context.Context) ([]byte, error) { return s.read(ctx, reads, key) })
 }
 
 func (s *store) failedLately(key string) error {
@@ -88,14 +89,14 @@ func (s *store) noteFailure(key string, err error) {
 	s.failed[key] = failedRead{err, time.Now()}
 }
 
-func (s *store) read(ctx context.Context, reads *callouts, key string) ([]byte, error) {
+func (s *store) read(ctx context.Context, reads *flight.Callouts, key string) ([]byte, error) {
 	c := s.settings.cache
 	if c == nil {
 		return nil, ErrCacheMiss
 	}
 	ctx, cancel := context.WithTimeout(ctx, cacheTimeout)
 	defer cancel()
-	data, err := callOut(ctx, reads, key, func(ctx context.Context) ([]byte, error) { return c.Get(ctx, key) })
+	data, err := flight.CallOut(ctx, reads, key, func(ctx context.Context) ([]byte, error) { return c.Get(ctx, key) })
 	switch {
 	case err == nil:
 		return data, nil
@@ -129,7 +130,7 @@ func (s *store) write(ctx context.Context, key, what string, f func(context.Cont
 	defer cancel()
 	// One at a time for a key and in their order, or a delete could come before the
 	// put it is about.
-	_, err := callOut(ctx, s.writes, key, func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx, c) })
+	_, err := flight.CallOut(ctx, s.writes, key, func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx, c) })
 	if err == nil {
 		return nil
 	}
@@ -150,15 +151,16 @@ func (s *store) putCertificate(c *certificate, data []byte, current func() bool)
 		if err == nil {
 			return
 		}
-		for wait := 10 * time.Second; ; wait = min(2*wait, 10*time.Minute) {
-			if sleep(ctx, jitter(wait)) != nil || !current() {
-				return
+		retry(ctx, func(ctx context.Context) (done bool) {
+			if !current() {
+				return true
 			}
-			if s.put(ctx, key, data) == nil {
-				s.audit.Emit(audit.Event{Kind: audit.CacheWriteRecovered, Host: c.subject.host(), KeyType: c.subject.keyType.String()})
-				return
+			if s.put(ctx, key, data) != nil {
+				return false
 			}
-		}
+			s.audit.Emit(audit.Event{Kind: audit.CacheWriteRecovered, Host: c.subject.host(), KeyType: c.subject.keyType.String()})
+			return true
+		})
 	})
 	if !ok { // closed; this goroutine is one that Close waits for
 		s.put(context.Background(), key, data)
@@ -184,18 +186,6 @@ func hostOfKey(key string) string {
 	return host
 }
 
-// sleep waits for d, or returns the error of ctx if that ends first.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // deleteIf deletes an entry that is what is says. This process writes nothing
 // under key in between.
 func (s *store) deleteIf(ctx context.Context, key string, is func(data []byte) bool) error {
@@ -206,7 +196,7 @@ func (s *store) deleteIf(ctx context.Context, key string, is func(data []byte) b
 	ctx, cancel := context.WithTimeout(ctx, cacheTimeout)
 	defer cancel()
 	// A read that others share may have begun before the last write.
-	_, err := callOut(ctx, s.writes, key, func(ctx context.Context) (struct{}, error) {
+	_, err := flight.CallOut(ctx, s.writes, key, func(ctx context.Context) (struct{}, error) {
 		data, err := c.Get(ctx, key)
 		if err == nil && is(data) {
 			err = c.Delete(ctx, key)

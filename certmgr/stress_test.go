@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 // Everything at once, with callbacks that fail, panic and hang: nothing is left
@@ -48,12 +49,13 @@ func TestStress(t *testing.T) {
 			})
 			w.ca.FailValidation("h3.example.org", "", acmetest.Problem{Type: "dns"})
 			w.ca.BadNonceRate(0.2)
+			hosts := []string{"a.example.com", "b.example.com", "c.example.com", "h1.example.org", "h2.example.net", "h3.example.org"}
 			var wg sync.WaitGroup
 			stop := time.Now().Add(5 * time.Minute)
 			for g := range 12 {
 				wg.Go(func() {
 					for time.Now().Before(stop) {
-						host := []string{"a.example.com", "b.example.com", "c.example.com", "h1.example.org", "h2.example.net", "h3.example.org"}[rand.N(6)]
+						host := hosts[rand.N(len(hosts))]
 						ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rand.N(20))*time.Second)
 						switch {
 						case g == 0:
@@ -94,10 +96,14 @@ func TestStress(t *testing.T) {
 				t.Errorf("strangers %d", n)
 			}
 			time.Sleep(time.Minute)
-			if n := len(w.m.engine.operator.issuer.locker.(*processLock).keys.held); n != 0 {
-				t.Errorf("locks held %d", n)
+			now, cancel := context.WithCancel(context.Background())
+			cancel()
+			for _, host := range hosts {
+				if _, err := w.m.engine.operator.issuer.locker.lock(now, hostSubject(host, bundle.ECDSA, w.m.engine.dir)); err != nil {
+					t.Errorf("the lock of %s is held", host)
+				}
 			}
-			if used, waiting := w.m.engine.operator.issuer.slots.load(); used+waiting != 0 {
+			if used, waiting := w.m.engine.operator.issuer.slots.Load(); used+waiting != 0 {
 				t.Errorf("slots %d %d", used, waiting)
 			}
 			if w.m.engine.report.health.breaker.probing {

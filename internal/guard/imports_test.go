@@ -29,7 +29,7 @@ var layers = []may{
 			"certmgr/audit", "certmgr/cache", "certmgr/preflight",
 			"internal/account", "internal/acmeclient", "internal/auditqueue", "internal/bundle", "internal/challenge", "internal/flight",
 			"internal/hosts", "internal/order", "internal/pace", "internal/renewal", "internal/text",
-			"x/crypto/acme", "x/crypto/acme/autocert", "x/net/idna", "x/sync/singleflight",
+			"x/crypto/acme", "x/crypto/acme/autocert", "x/net/idna",
 		},
 		why: "the engine is built from all the others",
 	},
@@ -112,7 +112,6 @@ var layers = []may{
 		imports: []string{"internal/text", "x/sync/singleflight"},
 		never:   []string{"crypto/tls", "crypto/x509", "net", "net/http", "os"},
 		why:     "contexts, goroutines, keys and bounds; no hosts, certificates, events or CA",
-		planned: true,
 	},
 	{
 		pkg:     "internal/guard",

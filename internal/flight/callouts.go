@@ -1,8 +1,9 @@
-package certmgr
+package flight
 
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -11,7 +12,7 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// callouts runs one kind of the user's callbacks (cache reads, policies, ...).
+// Callouts runs one kind of the user's callbacks (reads of a cache, say).
 // A callback may hang, ignore its context, panic or call runtime.Goexit: its
 // caller still gets an answer in time. One that does not return keeps its key
 // and its place, so that no second call is made for the same key and the
@@ -26,8 +27,10 @@ import (
 // Where visitors wait, stuckAfter is the time that a call is given. One that is
 // out for longer may never return, and is not waited for again: who comes then
 // is refused at once, until it does return.
-type callouts struct {
-	name  string // "Cache.Get", for errors and Close
+//
+// Callouts is safe for concurrent use.
+type Callouts struct {
+	name  string // "Cache.Get", for errors
 	limit int    // of calls, and of those who wait for their key
 
 	grace      time.Duration // to come back with an error of its own, after its context has ended
@@ -36,7 +39,8 @@ type callouts struct {
 	mu      sync.Mutex
 	running map[string]*callout // by key
 	waiting int                 // in the queues of all of them
-	idle    chan struct{}       // made by wait; closed when nothing runs
+
+	pending Pending // as many as are running
 }
 
 // callout is a call under way.
@@ -45,18 +49,27 @@ type callout struct {
 	queue []chan struct{} // of those who wait for its key; closed when their turn has come
 }
 
-func newCallouts(name string, limit int) *callouts {
-	return &callouts{name: name, limit: limit, running: make(map[string]*callout)}
+// NewCallouts returns the bound for one kind of callback, whose name errors have.
+// limit is that of calls, and of those who wait for their key.
+func NewCallouts(name string, limit int) *Callouts {
+	return &Callouts{name: name, limit: limit, running: make(map[string]*callout)}
 }
 
-// calloutGrace is what a callback that heeds its context needs to return.
-const calloutGrace = 100 * time.Millisecond
+// Grace is what a callback that heeds its context needs to return.
+const Grace = 100 * time.Millisecond
 
-// failFast sets stuckAfter, and a grace that spares a callback which heeds its
-// context from being taken for stuck.
-func (c *callouts) failFast(stuckAfter time.Duration) *callouts {
-	c.grace, c.stuckAfter = calloutGrace, stuckAfter
+// WithGrace gives callbacks that long to come back with an error of their own after
+// their context has ended. It returns c.
+func (c *Callouts) WithGrace(grace time.Duration) *Callouts {
+	c.grace = grace
 	return c
+}
+
+// FailFast sets the age from which on a call is not waited for, and a grace that
+// spares a callback which heeds its context from being taken for stuck. It returns c.
+func (c *Callouts) FailFast(stuckAfter time.Duration) *Callouts {
+	c.stuckAfter = stuckAfter
+	return c.WithGrace(Grace)
 }
 
 type calloutResult[T any] struct {
@@ -64,10 +77,10 @@ type calloutResult[T any] struct {
 	err error
 }
 
-// callOut calls f under ctx, when it is key's turn, and waits until f returns or
+// CallOut calls f under ctx, when it is key's turn, and waits until f returns or
 // ctx ends. Callers see to it that ctx has a deadline. If f was not called the
 // error wraps ErrBusy.
-func callOut[T any](ctx context.Context, c *callouts, key string, f func(context.Context) (T, error)) (T, error) {
+func CallOut[T any](ctx context.Context, c *Callouts, key string, f func(context.Context) (T, error)) (T, error) {
 	var zero T
 	if err := c.begin(ctx, key); err != nil {
 		return zero, err
@@ -102,7 +115,7 @@ func callOut[T any](ctx context.Context, c *callouts, key string, f func(context
 }
 
 // begin takes key when its turn has come.
-func (c *callouts) begin(ctx context.Context, key string) error {
+func (c *Callouts) begin(ctx context.Context, key string) error {
 	turn, err := c.enter(key)
 	if turn == nil {
 		return err
@@ -130,18 +143,19 @@ func awaitTurn(ctx context.Context, turn <-chan struct{}, d time.Duration) bool 
 
 // enter takes key and returns neither turn nor error, or joins its queue and
 // returns the turn in it.
-func (c *callouts) enter(key string) (turn chan struct{}, err error) {
+func (c *Callouts) enter(key string) (turn chan struct{}, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	before := c.running[key]
 	switch {
 	case before == nil && len(c.running) >= c.limit:
-		return nil, &refusal{kind: ErrBusy, text: fmt.Sprintf("%d calls of %s have not returned", len(c.running), c.name)}
+		return nil, &Busy{What: fmt.Sprintf("%d calls of %s have not returned", len(c.running), c.name)}
 	case before == nil:
 		c.running[key] = &callout{since: time.Now()}
+		c.pending.Add()
 		return nil, nil
 	case c.waiting >= c.limit:
-		return nil, &refusal{kind: ErrBusy, text: fmt.Sprintf("%d calls of %s wait for others to return", c.waiting, c.name)}
+		return nil, &Busy{What: fmt.Sprintf("%d calls of %s wait for others to return", c.waiting, c.name)}
 	}
 	turn = make(chan struct{})
 	before.queue = append(before.queue, turn)
@@ -151,7 +165,7 @@ func (c *callouts) enter(key string) (turn chan struct{}, err error) {
 
 // untilStuck returns how long the call that has key may be waited for: not at all
 // if it is zero or less.
-func (c *callouts) untilStuck(key string) time.Duration {
+func (c *Callouts) untilStuck(key string) time.Duration {
 	if c.stuckAfter == 0 {
 		return math.MaxInt64
 	}
@@ -162,7 +176,7 @@ func (c *callouts) untilStuck(key string) time.Duration {
 
 // leave ends the wait for turn: with key, or with an error if it is not free or
 // too late for its call.
-func (c *callouts) leave(ctx context.Context, key string, turn chan struct{}) error {
+func (c *Callouts) leave(ctx context.Context, key string, turn chan struct{}) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.running[key]
@@ -180,22 +194,22 @@ func (c *callouts) leave(ctx context.Context, key string, turn chan struct{}) er
 
 // occupied says that key is not free; ended is why it is not waited for any longer,
 // or nil if it is stuck.
-func (c *callouts) occupied(key string, now *callout, ended error) error {
-	r := &refusal{kind: ErrBusy, text: fmt.Sprintf("%s for %q has not returned", c.name, key), since: now.since}
+func (c *Callouts) occupied(key string, now *callout, ended error) error {
+	r := &Busy{What: fmt.Sprintf("%s for %q has not returned", c.name, key), Since: now.since}
 	if ended != nil {
-		r.cause = fmt.Errorf("what waited for it was not called: %w", ended)
+		r.Cause = fmt.Errorf("what waited for it was not called: %w", ended)
 	}
 	return r
 }
 
-func (c *callouts) end(key string) {
+func (c *Callouts) end(key string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.pass(key)
 }
 
 // pass gives key to the next one who waits for it, or frees it. c.mu is held.
-func (c *callouts) pass(key string) {
+func (c *Callouts) pass(key string) {
 	if queue := c.running[key].queue; len(queue) > 0 {
 		c.running[key] = &callout{since: time.Now(), queue: queue[1:]}
 		c.waiting--
@@ -203,40 +217,21 @@ func (c *callouts) pass(key string) {
 		return
 	}
 	delete(c.running, key)
-	if c.idle != nil && len(c.running) == 0 {
-		close(c.idle)
-		c.idle = nil
-	}
+	c.pending.Done()
 }
 
-// wait returns nil when no callback runs, or after ctx has ended an error that
+// Wait returns nil when no callback runs, or after ctx has ended an error that
 // names those which do.
-func (c *callouts) wait(ctx context.Context) error {
-	c.mu.Lock()
-	idle := c.idle
-	if len(c.running) > 0 && idle == nil {
-		idle = make(chan struct{})
-		c.idle = idle
+func (c *Callouts) Wait(ctx context.Context) error {
+	if c.pending.Wait(ctx) == 0 {
+		return nil
 	}
+	c.mu.Lock()
+	keys := slices.Sorted(maps.Keys(c.running))
 	c.mu.Unlock()
-	if idle == nil {
+	if len(keys) == 0 {
 		return nil
 	}
-	select {
-	case <-idle:
-		return nil
-	case <-ctx.Done():
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.running) == 0 {
-		return nil
-	}
-	keys := make([]string, 0, len(c.running))
-	for key := range c.running {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
 	return fmt.Errorf("certmgr: close: %d calls of %s have not returned: %s",
 		len(keys), c.name, text.OneLine(fmt.Sprintf("%q", keys), text.MaxError))
 }

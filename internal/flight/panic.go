@@ -1,7 +1,6 @@
-package certmgr
+package flight
 
 import (
-	"errors"
 	"fmt"
 	"path"
 	"runtime"
@@ -10,13 +9,9 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// errCalloutPanic is wrapped by the error of a callback that panicked or ended its
-// goroutine.
-var errCalloutPanic = errors.New("callback panicked")
-
-// calloutDeath says in one line of bounded length how a callback came to its end
+// Death says in one line of bounded length how a callback came to its end
 // without returning, and where.
-type calloutDeath struct {
+type Death struct {
 	call  string // which callback, for what
 	what  string // what it did
 	where string // innermost function first; empty if that is not known
@@ -27,24 +22,27 @@ const (
 	maxPanicTrace = 400
 )
 
-func (d *calloutDeath) Error() string {
+// Error says where, too.
+func (d *Death) Error() string {
 	if d.where == "" {
-		return d.brief()
+		return d.Brief()
 	}
-	return d.brief() + " (in " + d.where + ")"
+	return d.Brief() + " (in " + d.where + ")"
 }
 
-func (d *calloutDeath) brief() string { return d.call + ": " + d.what }
+// Brief is Error without where it happened.
+func (d *Death) Brief() string { return d.call + ": " + d.what }
 
-func (d *calloutDeath) Unwrap() error { return errCalloutPanic }
+// Unwrap returns ErrPanic.
+func (d *Death) Unwrap() error { return ErrPanic }
 
 // died is the error for a callback that panicked with r, or called
 // runtime.Goexit if r is nil. It is called by a deferred function of the
 // callback's goroutine.
-func (c *callouts) died(key string, r any) error {
-	d := &calloutDeath{call: text.OneLine(fmt.Sprintf("%s for %q", c.name, key), maxPanicValue), what: "callback called runtime.Goexit"}
+func (c *Callouts) died(key string, r any) error {
+	d := &Death{call: text.OneLine(fmt.Sprintf("%s for %q", c.name, key), maxPanicValue), what: "callback called runtime.Goexit"}
 	if r != nil {
-		d.what = errCalloutPanic.Error() + ": " + text.OneLine(fmt.Sprint(r), maxPanicValue)
+		d.what = ErrPanic.Error() + ": " + text.OneLine(fmt.Sprint(r), maxPanicValue)
 		d.where = text.OneLine(panicTrace(), maxPanicTrace)
 	}
 	return d

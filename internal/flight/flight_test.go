@@ -1,0 +1,210 @@
+package flight
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// newTestFlight returns a flight whose tasks end with the test.
+func newTestFlight(t *testing.T, waiters int) (*Flight[string, int], *Tasks) {
+	t.Helper()
+	tasks := NewTasks()
+	t.Cleanup(tasks.Close)
+	return Named[int](tasks, NewWaiters(waiters, "MaxWaiting")), tasks
+}
+
+// after returns a call that takes d and has an outcome of its own, unless its context
+// ends before that.
+func after(d time.Duration, val int) func(context.Context) (int, error) {
+	return func(ctx context.Context) (int, error) {
+		if sleep(ctx, d) != nil {
+			return 0, context.Cause(ctx)
+		}
+		return val, nil
+	}
+}
+
+// start is Start where the flight is not closed.
+func start(t *testing.T, f *Flight[string, int], key string, fn func(context.Context) (int, error)) Ticket[string, int] {
+	t.Helper()
+	c, err := f.Start(key, fn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// A call that is canceled before its goroutine has begun is not mixed up with the
+// next one for its key: both run and both end.
+func TestCallThatIsCanceledBeforeItRunsKeepsNoneBack(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // the goroutines run after both calls have begun
+	synctest.Test(t, func(t *testing.T) {
+		f, _ := newTestFlight(t, 10)
+		cause := errors.New("taken off the list")
+		old := start(t, f, "key", after(time.Second, 0))
+		f.Cancel(func(string) error { return cause })
+		if f.Running("key") != nil {
+			t.Error("a canceled call is in flight")
+		}
+		fresh := start(t, f, "key", after(time.Second, 1))
+		time.Sleep(time.Minute)
+		if !old.Ended() || !fresh.Ended() || f.Running("key") != nil {
+			t.Fatalf("the canceled call has ended: %v; its successor: %v", old.Ended(), fresh.Ended())
+		}
+		if val, err := fresh.Wait(t.Context()); val != 1 || err != nil {
+			t.Errorf("the successor's outcome is %d, %v", val, err)
+		}
+		if _, err := old.Wait(t.Context()); err != cause {
+			t.Errorf("the canceled call ended with %v", err)
+		}
+	})
+}
+
+// Whoever comes when an outcome is known begins a new call and does not get the old
+// one, however soon that is.
+func TestNextCallBeginsAsSoonAsTheLastHasEnded(t *testing.T) {
+	f, tasks := newTestFlight(t, 10)
+	for i := range 2000 {
+		c := start(t, f, "key", func(context.Context) (int, error) { return i, nil })
+		if val, err := c.Wait(t.Context()); !c.Began || val != i || err != nil {
+			t.Fatalf("call %d: began %v, outcome %d, %v", i, c.Began, val, err)
+		}
+	}
+	tasks.Close()
+	if err := tasks.Wait(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// At each moment one call runs for a key, canceled ones aside, and everybody gets an
+// outcome.
+func TestOneCallRunsForAKey(t *testing.T) {
+	f, tasks := newTestFlight(t, 1000)
+	cause := errors.New("canceled")
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for n := range 200 {
+				key := fmt.Sprint(n % 3)
+				if i == 0 {
+					f.Cancel(func(k string) error {
+						if k != key {
+							return nil
+						}
+						return cause
+					})
+					continue
+				}
+				var running atomic.Int32
+				c, err := f.Start(key, func(ctx context.Context) (int, error) {
+					if running.Add(1) != 1 {
+						t.Error("a call ran twice")
+					}
+					runtime.Gosched()
+					return 1, context.Cause(ctx)
+				})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if val, err := c.Wait(t.Context()); val != 1 || err != nil && err != cause {
+					t.Errorf("outcome %d, %v", val, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	tasks.Close()
+	if err := tasks.Wait(t.Context()); err != nil {
+		t.Error(err)
+	}
+	f.Each(func(c *Call[string, int]) { t.Errorf("%s is in flight at the end", c.Key) })
+}
+
+// Who began a call may wait for it in any case; those who join are bounded, and one
+// call's are to half of that.
+func TestWaitersAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, _ := newTestFlight(t, 4)
+		c := start(t, f, "key", after(time.Minute, 1))
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() { start(t, f, "key", nil).Wait(t.Context()) })
+		}
+		synctest.Wait()
+		_, err := start(t, f, "key", nil).Wait(t.Context())
+		if !errors.Is(err, ErrBusy) || err.Error() != "certmgr: too busy: 2 handshakes wait already (MaxWaiting 4)" {
+			t.Errorf("the third one who joins got %v", err)
+		}
+		if _, err := c.WaitFor(t.Context(), time.Second); !errors.Is(err, ErrBusy) {
+			t.Errorf("WaitFor = %v", err)
+		}
+		if c.Waiting() != 2 {
+			t.Errorf("%d wait", c.Waiting())
+		}
+		if val, err := c.Wait(t.Context()); val != 1 || err != nil {
+			t.Errorf("who began it got %d, %v", val, err)
+		}
+		wg.Wait()
+		if n := f.waiters.Waiting(); n != 0 {
+			t.Errorf("%d wait at the end", n)
+		}
+		if val, err := c.WaitFor(t.Context(), 0); val != 1 || err != nil {
+			t.Errorf("after the end WaitFor is %d, %v", val, err)
+		}
+	})
+}
+
+// Who leaves is told what he waited for, and the call goes on.
+func TestCallOutlivesThoseWhoLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, _ := newTestFlight(t, 4)
+		c := start(t, f, "key", after(time.Minute, 1))
+		if _, err := c.WaitFor(t.Context(), time.Second); err != ErrNotYet {
+			t.Errorf("WaitFor = %v", err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := c.Wait(ctx)
+		if _, ok := err.(*Left); !ok || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "key: the handshake ended") {
+			t.Errorf("Wait = %v", err)
+		}
+		if val, err := c.Await(t.Context()); val != 1 || err != nil {
+			t.Errorf("outcome %d, %v", val, err)
+		}
+	})
+}
+
+// The check is not made for those who join, and its error keeps a call from
+// beginning. After Close none begins.
+func TestStartIf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, tasks := newTestFlight(t, 4)
+		refuse := func() error { return errTest }
+		if _, err := f.StartIf("key", refuse, nil, nil); err != errTest || f.Running("key") != nil {
+			t.Errorf("got %v, in flight: %v", err, f.Running("key"))
+		}
+		c, err := f.StartIf("key", nil, "about it", after(time.Hour, 1))
+		if err != nil || !c.Began || f.Running("key").About != "about it" {
+			t.Fatalf("got %+v, %v", c, err)
+		}
+		if joined, err := f.StartIf("key", refuse, nil, nil); err != nil || joined.Began || joined.Call != c.Call {
+			t.Errorf("who joins got %+v, %v", joined, err)
+		}
+		tasks.Close()
+		if _, err := c.Wait(t.Context()); err != ErrClosed {
+			t.Errorf("Close ended the call with %v", err)
+		}
+		if _, err := f.Start("key", after(0, 1)); err != ErrClosed {
+			t.Errorf("after Close: %v", err)
+		}
+	})
+}

@@ -1,0 +1,46 @@
+package flight
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+)
+
+// Waiters bounds those who wait, over all calls of all flights that share it. Half
+// of the bound is the most that one call may have, so that one key cannot use it up.
+// It is safe for concurrent use.
+type Waiters struct {
+	limit   int
+	setting string
+
+	mu sync.Mutex
+	n  int
+}
+
+// NewWaiters returns the bound that a setting of the user's has.
+func NewWaiters(limit int, setting string) *Waiters { return &Waiters{limit: limit, setting: setting} }
+
+func (w *Waiters) enter(perCall *atomic.Int32) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.n >= w.limit || int(perCall.Load()) >= max(1, w.limit/2) {
+		return &Busy{What: fmt.Sprintf("%d handshakes wait already (%s %d)", w.n, w.setting, w.limit)}
+	}
+	w.n++
+	perCall.Add(1)
+	return nil
+}
+
+func (w *Waiters) leave(perCall *atomic.Int32) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.n--
+	perCall.Add(-1)
+}
+
+// Waiting returns how many wait now.
+func (w *Waiters) Waiting() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.n
+}
