@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"sync"
+
+	"github.com/nostall/nostall/internal/flight"
 )
 
 // maxStuck bounds the calls of the user's HTTP client that were given up, as its
@@ -12,10 +14,10 @@ const maxStuck = 64
 
 // calls keeps the books of calls of the user's HTTP client.
 type calls struct {
-	mu      sync.Mutex // never held while a call runs
-	running int
-	stuck   int           // of running: given up by exchange
-	idle    chan struct{} // made by wait; closed when none runs
+	pending flight.Pending // those that have not returned
+
+	mu    sync.Mutex // never held while a call runs
+	stuck int        // of pending: given up by exchange
 }
 
 // oneCall is one of them. Its fields are guarded by the mutex of calls.
@@ -32,7 +34,7 @@ func (c *calls) begin() (*oneCall, error) {
 	if c.stuck >= maxStuck {
 		return nil, fmt.Errorf("%d requests have not returned though their time is over: the HTTP client's transport ignores contexts", c.stuck)
 	}
-	c.running++
+	c.pending.Add()
 	return &oneCall{calls: c}, nil
 }
 
@@ -42,14 +44,10 @@ func (o *oneCall) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	o.returned = true
-	c.running--
 	if o.givenUp {
 		c.stuck--
 	}
-	if c.running == 0 && c.idle != nil {
-		close(c.idle)
-		c.idle = nil
-	}
+	c.pending.Done()
 }
 
 // giveUp notes that nobody waits for the call any more.
@@ -66,26 +64,8 @@ func (o *oneCall) giveUp() {
 // Wait returns when no call of the user's HTTP client is running, or when ctx has
 // ended an error that says how many are.
 func (ca *CA) Wait(ctx context.Context) error {
-	c := &ca.calls
-	c.mu.Lock()
-	if c.running == 0 {
-		c.mu.Unlock()
-		return nil
+	if n := ca.calls.pending.Wait(ctx); n > 0 {
+		return fmt.Errorf("%d requests to %s ignored the end of their context: %w", n, ca.cfg.DirectoryURL, ctx.Err())
 	}
-	if c.idle == nil {
-		c.idle = make(chan struct{})
-	}
-	idle := c.idle
-	c.mu.Unlock()
-	select {
-	case <-idle:
-		return nil
-	case <-ctx.Done():
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.running == 0 {
-		return nil
-	}
-	return fmt.Errorf("%d requests to %s ignored the end of their context: %w", c.running, ca.cfg.DirectoryURL, ctx.Err())
+	return nil
 }

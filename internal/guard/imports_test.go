@@ -77,8 +77,8 @@ var layers = []may{
 	},
 	{
 		pkg:     "internal/acmeclient",
-		imports: []string{"x/crypto/acme"},
-		why:     "what x/crypto/acme lacks; it knows neither hosts nor events",
+		imports: []string{"internal/flight", "x/crypto/acme"},
+		why:     "what x/crypto/acme lacks; it knows neither hosts nor events, and of flight that calls may be pending",
 	},
 	{
 		pkg:     "internal/auditqueue",
