@@ -139,7 +139,7 @@ func hostileCAs() map[string]func(ca *acmetest.Server) {
 			ca.Edit(acmetest.Match{Endpoint: e}, func(r *acmetest.Reply) {
 				r.EditObject(func(o map[string]any) {
 					o["status"], o["error"] = "invalid", hostileProblem()
-					o["challenges"] = slices.Repeat([]any{failedChallenge(tlsALPN01)}, 5)
+					o["challenges"] = slices.Repeat([]any{failedChallenge(tlsALPN01)}, 50)
 				})
 			})
 		}
@@ -166,7 +166,8 @@ func certificateWithURI(uri string) []byte {
 }
 
 func failedChallenge(typ string) map[string]any {
-	return map[string]any{"type": typ, "url": "https://ca.example.net/c", "status": "invalid", "error": hostileProblem()}
+	return map[string]any{"type": typ, "url": "https://ca.example.net/c", "status": "invalid",
+		"error": acmetest.Problem{Type: "connection", Detail: strings.Repeat("x", 10_000)}}
 }
 
 // lengthen makes each text of an answer a long one that begins as it did. Lists stay as they are, and dates, without

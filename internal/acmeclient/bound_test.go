@@ -76,7 +76,7 @@ func TestLargeRefusalIsBoundedAndStaysAProblem(t *testing.T) {
 			if p.StatusCode != http.StatusForbidden || p.ProblemType != kind {
 				t.Errorf("status %d, type %q", p.StatusCode, p.ProblemType)
 			}
-			if n := problemSize(p); n > 8<<10 {
+			if n := problemSize(p); n > maxHeader+maxProblem+256 { // with what Error puts between the texts
 				t.Errorf("it holds %d bytes", n)
 			}
 			detail := object["detail"].(string)
@@ -120,6 +120,7 @@ func TestUsualRefusalIsLeftAsItIs(t *testing.T) {
 		{Type: "urn:ietf:params:acme:error:caa", Detail: strings.Repeat("forbidden ", 10), Identifier: &acme.AuthzID{Type: "dns", Value: "a.example.com"}},
 		{Type: "urn:ietf:params:acme:error:dns", Detail: "no such name", Instance: "https://ca.example/doc"},
 	}
+	header.Set("X-Long", strings.Repeat("x", 2_000)) // which may be a Location, of which there are copies
 	body, err := json.Marshal(map[string]any{"type": "urn:x:dns", "detail": detail, "instance": "https://ca.example/x", "subproblems": want})
 	if err != nil {
 		t.Fatal(err)
@@ -128,11 +129,26 @@ func TestUsualRefusalIsLeftAsItIs(t *testing.T) {
 	if p.Detail != detail || p.Instance != "https://ca.example/x" || fmt.Sprint(p.Subproblems[1:]) != fmt.Sprint(want[1:]) || *p.Subproblems[0].Identifier != *want[0].Identifier {
 		t.Errorf("got %+v", p)
 	}
+	if p.Header.Get("X-Long") != "" {
+		t.Error("a long value is kept")
+	}
+	header.Del("X-Long")
 	for name, values := range header {
 		if !slices.Equal(p.Header[name], values) {
 			t.Errorf("%s: %q", name, p.Header[name])
 		}
 	}
+}
+
+func TestRefusalOfRenewalInfoIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		s.Respond(at(acmetest.RenewalInfo), http.StatusForbidden, nil, `{"type":"urn:x:unauthorized","detail":"`+strings.Repeat("x", 400_000)+`"}`)
+		_, err := s.ca(s.Client()).RenewalInfo(t.Context(), "aaaa.bbbb")
+		if p, ok := Problem(err); !ok || p.StatusCode != http.StatusForbidden || problemSize(p) > 4<<10 {
+			t.Errorf("%.100v", err)
+		}
+	})
 }
 
 // Errors of net/http and x/crypto/acme quote what was sent.
@@ -159,9 +175,8 @@ func TestErrorThatQuotesAnAnswerIsBounded(t *testing.T) {
 			return s.through(s.order, withBody(readFunc{read: func([]byte) (int, error) { return 0, errors.New("malformed trailer " + long) }}))
 		},
 		"URL": func(s *site) *http.Client {
-			s.order += "/" + long
-			s.Drop(at(acmetest.Any))
-			return s.Client()
+			s.order += "/" + strings.Repeat("x", 400_000)
+			return s.through(s.order, func(http.RoundTripper, *http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF })
 		},
 		"redirect": func(s *site) *http.Client {
 			s.Respond(at(acmetest.Order), http.StatusFound, http.Header{"Location": {"https://ca.example/" + long}}, "")
