@@ -250,8 +250,13 @@ func (a *accounts) updateContact() {
 		})
 		switch {
 		case err != nil && !a.tasks.IsClosed():
-			a.audit.Emit(audit.Event{Kind: audit.AccountContactFailed, CA: a.dir, Stage: audit.StageAccount,
-				Reason: "the account's contact is not known to be Manager.Email; tried again at the next start", Err: err})
+			a.audit.Emit(audit.Event{
+				Kind:   audit.AccountContactFailed,
+				CA:     a.dir,
+				Stage:  audit.StageAccount,
+				Reason: "the account's contact is not known to be Manager.Email; tried again at the next start",
+				Err:    err,
+			})
 		case changed:
 			a.audit.Emit(audit.Event{Kind: audit.AccountContactChanged, CA: a.dir, Stage: audit.StageAccount, Reason: string(acc.kid)})
 		}

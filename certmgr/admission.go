@@ -22,18 +22,39 @@ func (is *issuer) notBegun(ctx context.Context, a *attempt, req issueRequest, ca
 		return cause // the breaker's or Close's, and told by them
 	}
 	now := is.now()
-	e := &IssuanceError{Host: a.host, KeyType: a.sub.keyType.String(), Stage: audit.StageQueue, CA: is.dir, Attempt: a.id,
-		Attempts: 1, Time: now, RetryAt: now.Add(jitter(defaultBackoff(1))), Err: cause}
+	e := &IssuanceError{
+		Host:     a.host,
+		KeyType:  a.sub.keyType.String(),
+		Stage:    audit.StageQueue,
+		CA:       is.dir,
+		Attempt:  a.id,
+		Attempts: 1,
+		Time:     now,
+		RetryAt:  now.Add(jitter(defaultBackoff(1))),
+		Err:      cause,
+	}
 	if last := is.health.failures.last(req.sub); last != nil {
 		e.Attempts = last.err.Attempts
 	}
 	if active := is.health.failures.active(req.sub, now); active != nil && active.err.RetryAt.After(e.RetryAt) {
 		e.RetryAt = active.err.RetryAt // what the CA said counts more
 	} else {
-		is.health.remember(req.sub, &failure{err: e, machine: is.health.machine, standing: req.grant.standing, since: now, lastRead: now})
+		is.health.remember(req.sub, &failure{
+			err:      e,
+			machine:  is.health.machine,
+			standing: req.grant.standing,
+			since:    now,
+			lastRead: now,
+		})
 	}
 	is.issuances.failedAt(audit.StageQueue)
-	a.audit(audit.Event{Kind: audit.IssuanceFailed, Stage: audit.StageQueue, RetryAt: e.RetryAt, Reason: req.reason, Err: e})
+	a.audit(audit.Event{
+		Kind:    audit.IssuanceFailed,
+		Stage:   audit.StageQueue,
+		RetryAt: e.RetryAt,
+		Reason:  req.reason,
+		Err:     e,
+	})
 	return e
 }
 

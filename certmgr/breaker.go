@@ -126,7 +126,14 @@ func (b *breaker) openLocked(host string, probe bool, cause error, wait time.Dur
 	if isLocal(cause) {
 		kind = audit.AccountUnavailable
 	}
-	b.audit.Emit(audit.Event{Kind: kind, CA: b.ca, Host: host, Count: b.failures, RetryAt: b.until, Err: cause})
+	b.audit.Emit(audit.Event{
+		Kind:    kind,
+		CA:      b.ca,
+		Host:    host,
+		Count:   b.failures,
+		RetryAt: b.until,
+		Err:     cause,
+	})
 }
 
 func (b *breaker) closeLocked(host string) {
@@ -152,7 +159,14 @@ func (b *breaker) restore(failures int, until time.Time, cause error) {
 		return
 	}
 	b.failures, b.until, b.cause = max(1, failures), until, cause
-	b.audit.Emit(audit.Event{Kind: audit.CAUnavailable, CA: b.ca, Count: b.failures, RetryAt: b.until, Reason: "recorded in the cache", Err: cause})
+	b.audit.Emit(audit.Event{
+		Kind:    audit.CAUnavailable,
+		CA:      b.ca,
+		Count:   b.failures,
+		RetryAt: b.until,
+		Reason:  "recorded in the cache",
+		Err:     cause,
+	})
 }
 
 // failedFor notes a failure of the CA for a domain, and reports whether it is

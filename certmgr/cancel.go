@@ -17,8 +17,15 @@ func takenOff(host, reason string, policy error) *refusal {
 // canceled ends an issuance that is not wanted any more, and returns what those get
 // who wait for it. It is no failure: nothing is held back by it.
 func (is *issuer) canceled(a *attempt, out outcome, why *refusal) error {
-	e := audit.Event{Kind: audit.IssuanceCanceled, Decision: audit.Refused, Rule: is.settings.decider(), Stage: out.stage, OrderURL: out.order,
-		Reason: why.text, Err: why.cause}
+	e := audit.Event{
+		Kind:     audit.IssuanceCanceled,
+		Decision: audit.Refused,
+		Rule:     is.settings.decider(),
+		Stage:    out.stage,
+		OrderURL: out.order,
+		Reason:   why.text,
+		Err:      why.cause,
+	}
 	if !a.began.IsZero() {
 		e.Duration = is.now().Sub(a.began)
 	}
@@ -34,7 +41,13 @@ func (is *issuer) canceled(a *attempt, out outcome, why *refusal) error {
 
 // closed is canceled for an issuance that Close cut short.
 func (is *issuer) closed(a *attempt, out outcome) error {
-	a.audit(audit.Event{Kind: audit.IssuanceCanceled, Rule: "Close", Stage: out.stage, OrderURL: out.order, Reason: "the Manager was closed",
-		Duration: is.now().Sub(a.began)})
+	a.audit(audit.Event{
+		Kind:     audit.IssuanceCanceled,
+		Rule:     "Close",
+		Stage:    out.stage,
+		OrderURL: out.order,
+		Reason:   "the Manager was closed",
+		Duration: is.now().Sub(a.began),
+	})
 	return &refusal{kind: ErrClosed, host: a.host, cause: out.err}
 }

@@ -9,8 +9,14 @@ import (
 
 // certEvent returns an event about a certificate.
 func certEvent(kind audit.Kind, c *certificate) audit.Event {
-	return audit.Event{Kind: kind, Host: c.subject.host(), KeyType: c.subject.keyType.String(), CA: c.subject.ca,
-		Serial: serialOf(c.leaf), NotAfter: c.notAfter}
+	return audit.Event{
+		Kind:     kind,
+		Host:     c.subject.host(),
+		KeyType:  c.subject.keyType.String(),
+		CA:       c.subject.ca,
+		Serial:   serialOf(c.leaf),
+		NotAfter: c.notAfter,
+	}
 }
 
 // serialOf returns a certificate's serial number as tools print it.

@@ -64,7 +64,14 @@ func newEngine(m *Manager) *engine {
 	progress := &progress{audit: e.audit}
 	schedule := newSchedule(e.env, memory, progress, &startPace{every: e.settings.startPace})
 	schedule.onClockBack = health.clockWentBack
-	service := &service{env: e.env, memory: memory, failures: failures, progress: progress, visits: visits, schedule: schedule}
+	service := &service{
+		env:      e.env,
+		memory:   memory,
+		failures: failures,
+		progress: progress,
+		visits:   visits,
+		schedule: schedule,
+	}
 
 	orders := e.newOrders(store, memory, waiters)
 	e.ca = orders.ca

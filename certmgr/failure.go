@@ -280,9 +280,18 @@ func newFailureRecord(sub subject, f *failure) (key string, rec failureRecord) {
 	key = keys[0]
 	e := f.err
 	rec = failureRecord{
-		Host: e.Host, KeyType: e.KeyType, Stage: e.Stage, CA: e.CA, Account: f.account, Machine: f.machine,
-		Attempt: e.Attempt, Attempts: e.Attempts, Time: e.Time.UTC(), RetryAt: e.RetryAt.UTC(),
-		Cause: text.OneLine(text.Of(e.Err), text.MaxError), ClockOff: f.clockOff,
+		Host:     e.Host,
+		KeyType:  e.KeyType,
+		Stage:    e.Stage,
+		CA:       e.CA,
+		Account:  f.account,
+		Machine:  f.machine,
+		Attempt:  e.Attempt,
+		Attempts: e.Attempts,
+		Time:     e.Time.UTC(),
+		RetryAt:  e.RetryAt.UTC(),
+		Cause:    text.OneLine(text.Of(e.Err), text.MaxError),
+		ClockOff: f.clockOff,
 	}
 	if isAboutHost(e.Stage) {
 		key, rec.KeyType = keys[len(keys)-1], ""
@@ -314,8 +323,15 @@ func (r failureRecord) failure(sub subject, machine string, now time.Time) *fail
 	retry = now.Add(retry.Sub(now)) // so that a clock that jumps does not move it
 	return &failure{
 		err: &IssuanceError{
-			Host: r.Host, KeyType: sub.keyType.String(), Stage: r.Stage, CA: r.CA, Attempt: r.Attempt,
-			Attempts: max(1, min(r.Attempts, 1000)), Time: failed, RetryAt: retry, Err: r.cause(),
+			Host:     r.Host,
+			KeyType:  sub.keyType.String(),
+			Stage:    r.Stage,
+			CA:       r.CA,
+			Attempt:  r.Attempt,
+			Attempts: max(1, min(r.Attempts, 1000)),
+			Time:     failed,
+			RetryAt:  retry,
+			Err:      r.cause(),
 		},
 		account:  r.Account,
 		machine:  r.Machine,

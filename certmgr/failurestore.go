@@ -56,8 +56,17 @@ func (h *health) recall(ctx context.Context, sub subject, g grant) error {
 	saved.standing, saved.lastRead = g.standing, now
 	h.remember(sub, saved)
 	if now.Before(saved.err.RetryAt) {
-		h.audit.Emit(audit.Event{Kind: audit.BackoffRestored, Host: sub.host(), KeyType: sub.keyType.String(), Attempt: saved.err.Attempt,
-			Stage: saved.err.Stage, CA: h.dir, RetryAt: saved.err.RetryAt, Count: saved.err.Attempts, Err: saved.err})
+		h.audit.Emit(audit.Event{
+			Kind:    audit.BackoffRestored,
+			Host:    sub.host(),
+			KeyType: sub.keyType.String(),
+			Attempt: saved.err.Attempt,
+			Stage:   saved.err.Stage,
+			CA:      h.dir,
+			RetryAt: saved.err.RetryAt,
+			Count:   saved.err.Attempts,
+			Err:     saved.err,
+		})
 	}
 	return nil
 }
@@ -101,8 +110,14 @@ func (h *health) rememberBreaker() {
 		if h.breakerSaved.Swap(until.UnixNano()) == until.UnixNano() {
 			return
 		}
-		rec := failureRecord{CA: h.dir, Machine: h.machine, Attempts: failures, Time: h.now().UTC(), RetryAt: until.UTC(),
-			Cause: text.OneLine(text.Of(cause), text.MaxError)}
+		rec := failureRecord{
+			CA:       h.dir,
+			Machine:  h.machine,
+			Attempts: failures,
+			Time:     h.now().UTC(),
+			RetryAt:  until.UTC(),
+			Cause:    text.OneLine(text.Of(cause), text.MaxError),
+		}
 		if problems := text.Problems(cause); len(problems) > 0 {
 			rec.Problem, rec.Status = problems[0].ProblemType, problems[0].StatusCode
 		}

@@ -33,7 +33,13 @@ func (gt *gate) permit(ctx context.Context, host string) (g grant, refused bool,
 	}
 	now := gt.now()
 	if gt.memory.allowed(host, now) {
-		gt.audit.Emit(audit.Event{Kind: audit.HostRestored, Host: host, Decision: audit.Allowed, Rule: "HostPolicy", Reason: "allowed again"})
+		gt.audit.Emit(audit.Event{
+			Kind:     audit.HostRestored,
+			Host:     host,
+			Decision: audit.Allowed,
+			Rule:     "HostPolicy",
+			Reason:   "allowed again",
+		})
 	}
 	return grant{standing: st, policyYes: now}, false, nil
 }
@@ -88,7 +94,14 @@ const askAgain = 10 * time.Second
 // which drops the host.
 func (gt *gate) refuseHost(host string, why error) {
 	if gt.memory.refused(host) {
-		gt.audit.Emit(audit.Event{Kind: audit.HostDropped, Host: host, Decision: audit.Refused, Rule: gt.settings.decider(), Reason: "no longer allowed", Err: why})
+		gt.audit.Emit(audit.Event{
+			Kind:     audit.HostDropped,
+			Host:     host,
+			Decision: audit.Refused,
+			Rule:     gt.settings.decider(),
+			Reason:   "no longer allowed",
+			Err:      why,
+		})
 	}
 }
 

@@ -167,7 +167,13 @@ func withHost(err error, host string) error {
 	}
 	switch e := err.(type) {
 	case *flight.Busy:
-		return &refusal{kind: ErrBusy, host: host, text: e.What, since: e.Since, cause: e.Cause}
+		return &refusal{
+			kind:  ErrBusy,
+			host:  host,
+			text:  e.What,
+			since: e.Since,
+			cause: e.Cause,
+		}
 	case *refusal:
 		if e.host == "" {
 			named := *e

@@ -84,8 +84,14 @@ func (is *issuer) issue(ctx context.Context, i *issuance) (*certificate, error) 
 	}
 	a.types = is.orders.lastWorked.pick(a.host, last, is.settings.http01.Load())
 	a.began = is.now()
-	a.audit(req.asker.event(audit.Event{Kind: audit.IssuanceStarted, Decision: audit.Allowed, Rule: req.grant.rule(a.host), Stage: audit.StageOrder,
-		Reason: req.reason, ExplanationURL: req.explanation}))
+	a.audit(req.asker.event(audit.Event{
+		Kind:           audit.IssuanceStarted,
+		Decision:       audit.Allowed,
+		Rule:           req.grant.rule(a.host),
+		Stage:          audit.StageOrder,
+		Reason:         req.reason,
+		ExplanationURL: req.explanation,
+	}))
 	out := is.orders.attempt(ctx, i, a, let)
 	release()
 	return is.conclude(ctx, a, req, out, last, probe)
@@ -137,9 +143,25 @@ func (is *issuer) conclude(ctx context.Context, a *attempt, req issueRequest, ou
 // calls the certificate expired.
 func (is *issuer) holdBack(a *attempt, req issueRequest, out outcome) {
 	now := is.now()
-	e := &IssuanceError{Host: a.host, KeyType: a.sub.keyType.String(), Stage: audit.StageFinalize, CA: is.dir, Attempt: a.id, Attempts: 1,
-		Time: now, RetryAt: out.cert.dates().AgedUntil(now), Err: clockError(a.host, out.cert, now)}
-	rec := &failure{err: e, machine: is.health.machine, standing: req.grant.standing, clockOff: true, since: now, lastRead: now}
+	e := &IssuanceError{
+		Host:     a.host,
+		KeyType:  a.sub.keyType.String(),
+		Stage:    audit.StageFinalize,
+		CA:       is.dir,
+		Attempt:  a.id,
+		Attempts: 1,
+		Time:     now,
+		RetryAt:  out.cert.dates().AgedUntil(now),
+		Err:      clockError(a.host, out.cert, now),
+	}
+	rec := &failure{
+		err:      e,
+		machine:  is.health.machine,
+		standing: req.grant.standing,
+		clockOff: true,
+		since:    now,
+		lastRead: now,
+	}
 	is.health.remember(req.sub, rec)
 	is.tasks.Go(func(ctx context.Context) { is.health.saveFailure(context.WithoutCancel(ctx), req.sub, rec) })
 }
@@ -172,8 +194,15 @@ func (is *issuer) succeed(a *attempt, req issueRequest, out outcome) {
 	is.keeper.reached(a.host, req.grant)
 	if out.err == nil { // else it is told by fail: the certificate cannot be served
 		is.issuances.succeeded(time.Since(a.wanted))
-		a.audit(audit.Event{Kind: audit.CertificateIssued, Stage: audit.StageStore, OrderURL: out.order, Serial: serialOf(cert.leaf), NotAfter: cert.notAfter,
-			Reason: req.reason, Duration: is.now().Sub(a.began)})
+		a.audit(audit.Event{
+			Kind:     audit.CertificateIssued,
+			Stage:    audit.StageStore,
+			OrderURL: out.order,
+			Serial:   serialOf(cert.leaf),
+			NotAfter: cert.notAfter,
+			Reason:   req.reason,
+			Duration: is.now().Sub(a.began),
+		})
 	}
 	is.store.putCertificate(cert, out.data, func() bool { return is.memory.current(cert.subject) == cert })
 	if known && !cert.dates().IsAged(is.now()) { // else holdBack writes another
@@ -193,9 +222,25 @@ func (is *issuer) fail(a *attempt, req issueRequest, out outcome, last *failure,
 		return is.closed(a, out)
 	}
 	now := is.now()
-	e := &IssuanceError{Host: a.host, KeyType: a.sub.keyType.String(), Stage: out.stage, CA: is.dir, Attempt: a.id, Attempts: 1, Time: now, Err: cause}
+	e := &IssuanceError{
+		Host:     a.host,
+		KeyType:  a.sub.keyType.String(),
+		Stage:    out.stage,
+		CA:       is.dir,
+		Attempt:  a.id,
+		Attempts: 1,
+		Time:     now,
+		Err:      cause,
+	}
 	is.issuances.failedAt(e.Stage)
-	failed := audit.Event{Kind: audit.IssuanceFailed, Stage: e.Stage, OrderURL: out.order, Reason: req.reason, Duration: now.Sub(a.began), Err: e}
+	failed := audit.Event{
+		Kind:     audit.IssuanceFailed,
+		Stage:    e.Stage,
+		OrderURL: out.order,
+		Reason:   req.reason,
+		Duration: now.Sub(a.began),
+		Err:      e,
+	}
 	if c := out.cert; c != nil {
 		failed.Serial, failed.NotAfter = serialOf(c.leaf), c.notAfter
 	}
@@ -217,7 +262,14 @@ func (is *issuer) fail(a *attempt, req issueRequest, out outcome, last *failure,
 			e.RetryAt = later(e.RetryAt, now.Add(cert.notAfter.Sub(cert.notBefore)/2))
 		}
 	}
-	rec := &failure{err: e, machine: is.health.machine, standing: req.grant.standing, clockOff: clockOff, since: now, lastRead: now}
+	rec := &failure{
+		err:      e,
+		machine:  is.health.machine,
+		standing: req.grant.standing,
+		clockOff: clockOff,
+		since:    now,
+		lastRead: now,
+	}
 	if last != nil {
 		rec.since = last.since
 	}

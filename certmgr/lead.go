@@ -15,7 +15,13 @@ func (errHave) Error() string { return "certmgr: certificate in memory" }
 // lead begins an issuance, or joins the one that somebody else began since,
 // and waits HandshakeWait for it.
 func (s *server) lead(ctx context.Context, sub subject, want wanted, g grant, who asker) (*certificate, error) {
-	req := issueRequest{sub: sub, grant: g, reason: "handshake", asker: who, priority: withVisitor}
+	req := issueRequest{
+		sub:      sub,
+		grant:    g,
+		reason:   "handshake",
+		asker:    who,
+		priority: withVisitor,
+	}
 	if g.standing == open {
 		req.priority = openVisitor
 	}

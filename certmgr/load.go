@@ -110,8 +110,13 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 	}
 	if err != nil {
 		if how == loud {
-			l.reports.report(sub.cacheKey(), audit.Event{Kind: audit.CacheEntryRejected, Host: sub.host(), KeyType: sub.keyType.String(),
-				Reason: "the entry under \"" + sub.cacheKey() + "\" counts as missing", Err: err})
+			l.reports.report(sub.cacheKey(), audit.Event{
+				Kind:    audit.CacheEntryRejected,
+				Host:    sub.host(),
+				KeyType: sub.keyType.String(),
+				Reason:  "the entry under \"" + sub.cacheKey() + "\" counts as missing",
+				Err:     err,
+			})
 		}
 		return nil, ErrCacheMiss
 	}

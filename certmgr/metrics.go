@@ -67,8 +67,15 @@ func (m *Manager) Metrics() Metrics {
 	m.init()
 	s := m.engine.report
 	now := s.now()
-	v := Metrics{Time: now, Handshakes: s.handshakes.all(), IssuingLimit: s.settings.maxIssuing, Waiting: s.waiters.Waiting(),
-		WaitingLimit: s.settings.maxWaiting, Failed: make(map[audit.Stage]uint64), Hosts: make(map[HostState]int)}
+	v := Metrics{
+		Time:         now,
+		Handshakes:   s.handshakes.all(),
+		IssuingLimit: s.settings.maxIssuing,
+		Waiting:      s.waiters.Waiting(),
+		WaitingLimit: s.settings.maxWaiting,
+		Failed:       make(map[audit.Stage]uint64),
+		Hosts:        make(map[HostState]int),
+	}
 	v.Events, v.EventsDropped = s.audit.Totals()
 	s.issuer.issuances.read(&v)
 	for _, c := range s.issuer.orders.ca.Counts() {

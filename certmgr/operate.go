@@ -132,7 +132,13 @@ func goesOn(err error) error {
 }
 
 func (s *operator) issueNow(ctx context.Context, sub subject, g grant, reason string) error {
-	call, err := s.issuer.begin(issueRequest{sub: sub, grant: g, reason: reason, priority: withVisitor, override: true}, nil)
+	call, err := s.issuer.begin(issueRequest{
+		sub:      sub,
+		grant:    g,
+		reason:   reason,
+		priority: withVisitor,
+		override: true,
+	}, nil)
 	if err != nil {
 		return withHost(err, sub.host())
 	}

@@ -36,9 +36,16 @@ type orders struct {
 func (o *orders) newAttempt(i *issuance) *attempt {
 	req := i.req
 	a := &attempt{
-		id: newAttemptID(), host: req.sub.host(), sub: req.sub, extra: o.settings.extraExtensions,
-		kept:    func() crypto.Signer { return o.keptKey(req.sub) },
-		solvers: o.challenges.solver, setStage: i.setStage, now: o.now, trace: new(acmeclient.Trace), wanted: i.since,
+		id:       newAttemptID(),
+		host:     req.sub.host(),
+		sub:      req.sub,
+		extra:    o.settings.extraExtensions,
+		kept:     func() crypto.Signer { return o.keptKey(req.sub) },
+		solvers:  o.challenges.solver,
+		setStage: i.setStage,
+		now:      o.now,
+		trace:    new(acmeclient.Trace),
+		wanted:   i.since,
 	}
 	a.audit = func(e audit.Event) {
 		e.Host, e.KeyType, e.Attempt, e.CA = a.host, a.sub.keyType.String(), a.id, o.dir
@@ -169,7 +176,13 @@ func (o *orders) keep(a *attempt, key crypto.Signer, chain [][]byte, leaf *x509.
 	}
 	err = clockError(a.host, cert, now)
 	o.clockOff.Store(true)
-	a.audit(audit.Event{Kind: audit.ClockOff, Stage: audit.StageFinalize, Serial: serialOf(leaf), NotAfter: cert.notAfter, Err: err})
+	a.audit(audit.Event{
+		Kind:     audit.ClockOff,
+		Stage:    audit.StageFinalize,
+		Serial:   serialOf(leaf),
+		NotAfter: cert.notAfter,
+		Err:      err,
+	})
 	if !ahead {
 		err = nil // it can be served: clients go by their own clocks
 	}

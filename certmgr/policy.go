@@ -83,8 +83,14 @@ func (p *policy) report(host string, err error) {
 	if errors.Is(err, ErrClosed) {
 		return
 	}
-	p.reports.report(host, audit.Event{Kind: audit.PolicyFailed, Host: host, Decision: audit.Undecided, Rule: "HostPolicy",
-		Reason: "hosts with a certificate stay in service", Err: err})
+	p.reports.report(host, audit.Event{
+		Kind:     audit.PolicyFailed,
+		Host:     host,
+		Decision: audit.Undecided,
+		Rule:     "HostPolicy",
+		Reason:   "hosts with a certificate stay in service",
+		Err:      err,
+	})
 }
 
 // policyRefusal marks a policy's own error as a refusal, inside this file.

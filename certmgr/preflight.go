@@ -96,8 +96,13 @@ func (a *attempt) precheck(ctx context.Context) error {
 	if found.clean() {
 		return nil
 	}
-	e := audit.Event{Kind: audit.HostUnreachable, Stage: audit.StagePreflight, Decision: audit.Allowed,
-		Rule: "Preflight: " + a.preflight.settings.preflight.String(), Err: found}
+	e := audit.Event{
+		Kind:     audit.HostUnreachable,
+		Stage:    audit.StagePreflight,
+		Decision: audit.Allowed,
+		Rule:     "Preflight: " + a.preflight.settings.preflight.String(),
+		Err:      found,
+	}
 	switch {
 	case found.Undecided:
 		e.Decision = audit.Undecided

@@ -102,8 +102,13 @@ func fetchAnswer(ctx context.Context, c connector, host string, at *url.URL, wan
 // exchangeHTTP sends a request and reads the head of the answer.
 func exchangeHTTP(ctx context.Context, conn net.Conn, host string, at *url.URL) (*http.Response, error) {
 	req := (&http.Request{
-		Method: http.MethodGet, URL: at, Host: host, ProtoMajor: 1, ProtoMinor: 1, Close: true,
-		Header: http.Header{"User-Agent": {"nostall-preflight"}, "Accept": {"*/*"}},
+		Method:     http.MethodGet,
+		URL:        at,
+		Host:       host,
+		ProtoMajor: 1,
+		ProtoMinor: 1,
+		Close:      true,
+		Header:     http.Header{"User-Agent": {"nostall-preflight"}, "Accept": {"*/*"}},
 	}).WithContext(ctx)
 	if err := req.Write(conn); err != nil {
 		return nil, err

@@ -84,8 +84,15 @@ func (f *preflight) ask(ctx context.Context, host string, addrs []netip.Addr, pr
 		addr, p := addrs[i/len(probes)], probes[i%len(probes)]
 		wg.Go(func() {
 			r := f.askOne(ctx, host, addr, p)
-			findings[i] = PreflightFinding{Addr: netip.AddrPortFrom(addr, p.port), Challenge: p.typ,
-				OK: r.outcome == probeRight, Answer: text.OneLine(r.text, maxAnswerText), Err: r.err, outcome: r.outcome, ours: r.ours}
+			findings[i] = PreflightFinding{
+				Addr:      netip.AddrPortFrom(addr, p.port),
+				Challenge: p.typ,
+				OK:        r.outcome == probeRight,
+				Answer:    text.OneLine(r.text, maxAnswerText),
+				Err:       r.err,
+				outcome:   r.outcome,
+				ours:      r.ours,
+			}
 		})
 	}
 	wg.Wait()

@@ -220,7 +220,13 @@ func (s *operator) replaceRevoked(ctx context.Context, sub subject) {
 }
 
 func (s *operator) issueAgain(ctx context.Context, sub subject, g grant) error {
-	req := issueRequest{sub: sub, grant: g, reason: "the last one was revoked", priority: urgentRenewal, override: true}
+	req := issueRequest{
+		sub:      sub,
+		grant:    g,
+		reason:   "the last one was revoked",
+		priority: urgentRenewal,
+		override: true,
+	}
 	call, err := s.issuer.begin(req, func() error {
 		if s.memory.current(sub) != nil {
 			return errRenewed

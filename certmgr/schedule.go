@@ -96,7 +96,14 @@ const (
 )
 
 func newSchedule(e *env, m *memory, p *progress, pace *startPace) *schedule {
-	r := &schedule{env: e, memory: m, progress: p, startPace: pace, items: make(map[subject]*renewalItem), wake: make(chan struct{}, 1)}
+	r := &schedule{
+		env:       e,
+		memory:    m,
+		progress:  p,
+		startPace: pace,
+		items:     make(map[subject]*renewalItem),
+		wake:      make(chan struct{}, 1),
+	}
 	r.agendas[agendaRenew].Limit = maxRenewing
 	r.agendas[agendaRetry].Limit = maxRenewing / 2
 	r.agendas[agendaAsk].Limit = maxAsking

@@ -39,6 +39,13 @@ func (s *service) drop(host string, why error) {
 	s.progress.have(host)
 	s.visits.forget(host)
 	if s.memory.drop(host) {
-		s.audit.Emit(audit.Event{Kind: audit.HostDropped, Host: host, Decision: audit.Refused, Rule: s.settings.decider(), Reason: "no longer allowed", Err: why})
+		s.audit.Emit(audit.Event{
+			Kind:     audit.HostDropped,
+			Host:     host,
+			Decision: audit.Refused,
+			Rule:     s.settings.decider(),
+			Reason:   "no longer allowed",
+			Err:      why,
+		})
 	}
 }

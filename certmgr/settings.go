@@ -69,8 +69,13 @@ func newSettings(m *Manager) *settings {
 		set.maxIssuing = math.MaxInt
 	}
 	if c := m.Client; c != nil { // what is used of it; it is never changed
-		set.client = acme.Client{Key: c.Key, HTTPClient: c.HTTPClient, RetryBackoff: c.RetryBackoff,
-			DirectoryURL: c.DirectoryURL, UserAgent: c.UserAgent}
+		set.client = acme.Client{
+			Key:          c.Key,
+			HTTPClient:   c.HTTPClient,
+			RetryBackoff: c.RetryBackoff,
+			DirectoryURL: c.DirectoryURL,
+			UserAgent:    c.UserAgent,
+		}
 	}
 	set.client.DirectoryURL = cmp.Or(set.client.DirectoryURL, DefaultACMEDirectory)
 	set.client.UserAgent = cmp.Or(set.client.UserAgent, "nostall-certmgr")

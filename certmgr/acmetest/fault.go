@@ -85,7 +85,13 @@ func (s *Server) Status(m Match, code int, h http.Header, problem Problem) (lift
 // such status, as a test cannot go on then.
 func (s *Server) Respond(m Match, code int, h http.Header, body string) (lift func()) {
 	mustBeStatus(code)
-	return s.faults.add(&fault{kind: faultRespond, match: m, status: code, header: canonicalHeader(h), body: body})
+	return s.faults.add(&fault{
+		kind:   faultRespond,
+		match:  m,
+		status: code,
+		header: canonicalHeader(h),
+		body:   body,
+	})
 }
 
 // isStatus reports whether a reply can have this status.

@@ -38,7 +38,13 @@ func (s *Server) newOrder(x *exchange) (*reply, *Problem) {
 	if problem := s.disagreement(x.account); problem != nil {
 		return nil, problem
 	}
-	o := &order{account: x.account, hosts: hosts, domains: domains, status: pending, created: s.now()}
+	o := &order{
+		account: x.account,
+		hosts:   hosts,
+		domains: domains,
+		status:  pending,
+		created: s.now(),
+	}
 	o.expires = o.created.Add(pendingLifetime)
 	if problem := s.setReplaces(o, payload.Replaces); problem != nil {
 		return nil, problem

@@ -130,11 +130,32 @@ type eventJSON struct {
 func (e Event) MarshalJSON() ([]byte, error) {
 	str := func(s string) string { return text.OneLine(s, text.MaxError) }
 	return json.Marshal(eventJSON{
-		Seq: e.Seq, Time: jsonTime(e.Time), Level: e.Level().String(), Kind: e.Kind, Host: str(e.Host), KeyType: e.KeyType,
-		Decision: e.Decision, Rule: str(e.Rule), Result: e.Result, RemoteAddr: str(e.RemoteAddr), SNI: str(e.SNI), ALPN: str(e.ALPN),
-		Attempt: str(e.Attempt), Stage: e.Stage, Reason: str(e.Reason), CA: str(e.CA), OrderURL: str(e.OrderURL),
-		DurationSeconds: e.Duration.Seconds(), Serial: e.Serial, NotAfter: jsonTime(e.NotAfter), RetryAt: jsonTime(e.RetryAt),
-		Count: e.Count, Total: e.Total, ExplanationURL: str(e.ExplanationURL), Problem: str(e.problem()), Error: str(errorText(e.Err)),
+		Seq:             e.Seq,
+		Time:            jsonTime(e.Time),
+		Level:           e.Level().String(),
+		Kind:            e.Kind,
+		Host:            str(e.Host),
+		KeyType:         e.KeyType,
+		Decision:        e.Decision,
+		Rule:            str(e.Rule),
+		Result:          e.Result,
+		RemoteAddr:      str(e.RemoteAddr),
+		SNI:             str(e.SNI),
+		ALPN:            str(e.ALPN),
+		Attempt:         str(e.Attempt),
+		Stage:           e.Stage,
+		Reason:          str(e.Reason),
+		CA:              str(e.CA),
+		OrderURL:        str(e.OrderURL),
+		DurationSeconds: e.Duration.Seconds(),
+		Serial:          e.Serial,
+		NotAfter:        jsonTime(e.NotAfter),
+		RetryAt:         jsonTime(e.RetryAt),
+		Count:           e.Count,
+		Total:           e.Total,
+		ExplanationURL:  str(e.ExplanationURL),
+		Problem:         str(e.problem()),
+		Error:           str(errorText(e.Err)),
 	})
 }
 

@@ -14,8 +14,14 @@ func stateChoices(r *report) []choiceView {
 	choice := func(name, value, class string, n int) choiceView {
 		to := q
 		to.state = value
-		return choiceView{Name: name, Value: value, Class: class, Link: to.link(), Count: grouped(n),
-			Current: r.query.state == value && r.query.host == ""}
+		return choiceView{
+			Name:    name,
+			Value:   value,
+			Class:   class,
+			Link:    to.link(),
+			Count:   grouped(n),
+			Current: r.query.state == value && r.query.host == "",
+		}
 	}
 	list := []choiceView{
 		choice("All", "", "", len(r.snap.Hosts)),

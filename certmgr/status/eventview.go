@@ -24,8 +24,14 @@ type eventView struct {
 const maxEvent = 400
 
 func newEventView(e audit.Event, now time.Time) eventView {
-	v := eventView{Key: fmt.Sprint(e.Seq), At: newMoment(e.Time, now), Kind: clean(string(e.Kind), maxName),
-		Bad: e.IsFailure(), Host: clean(e.Host, maxName), Text: clean(eventText(e, now), maxEvent)}
+	v := eventView{
+		Key:  fmt.Sprint(e.Seq),
+		At:   newMoment(e.Time, now),
+		Kind: clean(string(e.Kind), maxName),
+		Bad:  e.IsFailure(),
+		Host: clean(e.Host, maxName),
+		Text: clean(eventText(e, now), maxEvent),
+	}
 	if e.Host != "" {
 		v.Link = hostLink(e.Host)
 	}

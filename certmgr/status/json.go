@@ -95,14 +95,33 @@ type (
 func (r *report) json() reportJSON {
 	s, c := &r.snap, r.counts
 	j := reportJSON{
-		Time: utc(s.Time), Closed: s.Closed,
-		CA: caJSON{Directory: clean(s.CA, maxText), Available: s.CAUnavailable.IsZero()},
-		Counts: countsJSON{Hosts: len(s.Hosts), States: c.states, Attention: c.attention, RenewalsFailing: c.late,
-			BackingOff: c.backingOff, InFlight: c.inFlight, Issuing: s.Issuing, Queued: s.Queued, Waiting: s.Waiting},
-		Totals: totalsJSON{Handshakes: r.metrics.Handshakes, Refused: s.Refused, Issued: r.metrics.Issued,
-			Failed: r.metrics.Failed, EventsDropped: r.metrics.EventsDropped},
-		Matched: r.matched, Page: r.query.page, Pages: r.pages, Limit: r.query.limit,
-		Hosts: make([]hostJSON, 0, len(r.hosts)), Events: r.events,
+		Time:   utc(s.Time),
+		Closed: s.Closed,
+		CA:     caJSON{Directory: clean(s.CA, maxText), Available: s.CAUnavailable.IsZero()},
+		Counts: countsJSON{
+			Hosts:           len(s.Hosts),
+			States:          c.states,
+			Attention:       c.attention,
+			RenewalsFailing: c.late,
+			BackingOff:      c.backingOff,
+			InFlight:        c.inFlight,
+			Issuing:         s.Issuing,
+			Queued:          s.Queued,
+			Waiting:         s.Waiting,
+		},
+		Totals: totalsJSON{
+			Handshakes:    r.metrics.Handshakes,
+			Refused:       s.Refused,
+			Issued:        r.metrics.Issued,
+			Failed:        r.metrics.Failed,
+			EventsDropped: r.metrics.EventsDropped,
+		},
+		Matched: r.matched,
+		Page:    r.query.page,
+		Pages:   r.pages,
+		Limit:   r.query.limit,
+		Hosts:   make([]hostJSON, 0, len(r.hosts)),
+		Events:  r.events,
 	}
 	if !j.CA.Available {
 		j.CA.RetryAt, j.CA.Error = utc(s.CAUnavailable), errorText(s.CAFailure, maxText)
@@ -121,17 +140,32 @@ func (r *report) json() reportJSON {
 
 func newHostJSON(h *certmgr.HostStatus) hostJSON {
 	j := hostJSON{
-		Host: clean(h.Host, maxText), KeyType: h.KeyType, State: h.State, StateSince: utc(h.StateSince),
-		Attention: needsAttention(h), NotBefore: utc(h.NotBefore), NotAfter: utc(h.NotAfter), RenewAt: utc(h.RenewAt),
-		RenewBy: h.RenewBy, ExplanationURL: clean(h.ExplanationURL, maxText), RetryAt: utc(h.RetryAt), Refused: h.Refused,
-		LastAsked: utc(h.LastAsked),
+		Host:           clean(h.Host, maxText),
+		KeyType:        h.KeyType,
+		State:          h.State,
+		StateSince:     utc(h.StateSince),
+		Attention:      needsAttention(h),
+		NotBefore:      utc(h.NotBefore),
+		NotAfter:       utc(h.NotAfter),
+		RenewAt:        utc(h.RenewAt),
+		RenewBy:        h.RenewBy,
+		ExplanationURL: clean(h.ExplanationURL, maxText),
+		RetryAt:        utc(h.RetryAt),
+		Refused:        h.Refused,
+		LastAsked:      utc(h.LastAsked),
 	}
 	if h.Issuing {
 		j.InFlight = &inFlightJSON{Since: utc(h.Since), Stage: h.Stage, Waiting: h.Waiting}
 	}
 	if f := h.Failure; f != nil {
-		j.Failure = &failureJSON{Stage: f.Stage, Time: utc(f.Time), Attempts: f.Attempts, Attempt: clean(f.Attempt, maxText),
-			CA: clean(f.CA, maxText), Error: errorText(f.Err, maxText)}
+		j.Failure = &failureJSON{
+			Stage:    f.Stage,
+			Time:     utc(f.Time),
+			Attempts: f.Attempts,
+			Attempt:  clean(f.Attempt, maxText),
+			CA:       clean(f.CA, maxText),
+			Error:    errorText(f.Err, maxText),
+		}
 	}
 	return j
 }

@@ -67,10 +67,18 @@ const (
 func newRow(h *certmgr.HostStatus, now time.Time, alone bool) row {
 	host, keyType := clean(h.Host, maxName), clean(h.KeyType, maxName)
 	r := row{
-		Key: host + "/" + keyType, Host: host, KeyType: keyType, Link: hostLink(h.Host),
-		State: stateName(h.State), Class: stateClass(h.State), Late: late(h),
-		Since: newMoment(h.StateSince, now), Expiry: newMoment(h.NotAfter, now), Bar: newBar(h, now),
-		Asked: asked(h.LastAsked, now), Failure: newFailure(h, now, alone),
+		Key:     host + "/" + keyType,
+		Host:    host,
+		KeyType: keyType,
+		Link:    hostLink(h.Host),
+		State:   stateName(h.State),
+		Class:   stateClass(h.State),
+		Late:    late(h),
+		Since:   newMoment(h.StateSince, now),
+		Expiry:  newMoment(h.NotAfter, now),
+		Bar:     newBar(h, now),
+		Asked:   asked(h.LastAsked, now),
+		Failure: newFailure(h, now, alone),
 	}
 	if h.Refused > 0 {
 		r.Refused = grouped(h.Refused)

@@ -67,8 +67,16 @@ type resultView struct{ Name, Count, Share string }
 
 func newView(r *report) view {
 	s, q, now := &r.snap, r.query, r.snap.Time
-	v := view{Taken: newMoment(now, now), Closed: s.Closed, Facts: facts(r), States: stateChoices(r), Columns: columns(q),
-		Found: found(r), Pager: pager(r), Reload: q.link()}
+	v := view{
+		Taken:   newMoment(now, now),
+		Closed:  s.Closed,
+		Facts:   facts(r),
+		States:  stateChoices(r),
+		Columns: columns(q),
+		Found:   found(r),
+		Pager:   pager(r),
+		Reload:  q.link(),
+	}
 	v.Verdict, v.Bad = verdict(r.counts, len(s.Hosts))
 	v.Title = v.Verdict
 	v.CA = caView{Directory: strings.TrimPrefix(clean(s.CA, maxText), "https://")}

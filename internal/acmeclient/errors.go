@@ -75,7 +75,13 @@ func (e redirectError) Error() string {
 
 // displayURL is u without what may be secret: user, query and fragment.
 func displayURL(u *url.URL) string {
-	plain := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath, Opaque: u.Opaque}
+	plain := url.URL{
+		Scheme:  u.Scheme,
+		Host:    u.Host,
+		Path:    u.Path,
+		RawPath: u.RawPath,
+		Opaque:  u.Opaque,
+	}
 	return cut(plain.String(), maxDisplayURL)
 }
 

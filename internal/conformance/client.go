@@ -33,7 +33,13 @@ type log struct{ complaints []string }
 // newClient returns a client with a new P-256 key and without an account, for the case of this number.
 func newClient(t *testing.T, ca *CA, number int) *Client {
 	t.Helper()
-	return &Client{t: t, ca: ca, number: number, log: new(log), Key: newKey(t)}
+	return &Client{
+		t:      t,
+		ca:     ca,
+		number: number,
+		log:    new(log),
+		Key:    newKey(t),
+	}
 }
 
 // other returns another client, without an account.

@@ -104,7 +104,13 @@ func (f *Flight[K, V]) StartIf(key K, check func() error, about any, fn func(con
 	if !f.tasks.begin() {
 		return Ticket[K, V]{}, ErrClosed
 	}
-	c := &Call[K, V]{Key: key, Since: time.Now(), About: about, waiters: f.waiters, done: make(chan struct{})}
+	c := &Call[K, V]{
+		Key:     key,
+		Since:   time.Now(),
+		About:   about,
+		waiters: f.waiters,
+		done:    make(chan struct{}),
+	}
 	ctx, end := context.WithCancelCause(f.tasks.ctx)
 	c.end = end
 	f.calls[key] = c

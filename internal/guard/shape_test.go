@@ -12,10 +12,11 @@ import (
 )
 
 const (
-	mostFields    = 12
-	mostMethods   = 25
-	mostParams    = 5
-	notRefactored = "from before the rule, to be taken apart"
+	mostFields        = 12
+	mostMethods       = 25
+	mostParams        = 5
+	mostFieldsInALine = 4 // of a literal
+	notRefactored     = "from before the rule, to be taken apart"
 )
 
 // cycles are the groups of types that lead to each other, with why they may.
@@ -121,3 +122,14 @@ func TestCallsPassNoLiteralBools(t *testing.T) {
 func shortFunc(name string) string { return strings.ReplaceAll(name, module+"/", "") }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// A literal with many fields in a line can be compared neither with its struct nor
+// with itself in a diff.
+func TestLiteralsHaveOneFieldALine(t *testing.T) {
+	for _, p := range corePackages(t) {
+		for _, lit := range p.CrowdedLiterals(mostFieldsInALine) {
+			t.Errorf("%s/%s:%d: a literal of %s with %d fields by name: give each a line of its own",
+				short(p.Path), filepath.Base(lit.Pos.Filename), lit.Pos.Line, lit.Type, lit.Fields)
+		}
+	}
+}
