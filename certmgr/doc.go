@@ -46,8 +46,8 @@
 // # What happens inside
 //
 // Manager.Audit gets an Event for every change of state, in order; AuditLog,
-// AuditJSON and AuditAll are ready-made hooks. Refused handshakes are counted
-// and make one event a minute for each HandshakeResult. Snapshot says how each
+// audit.JSON and audit.All are ready-made hooks. Refused handshakes are counted
+// and make one event a minute for each audit.Result. Snapshot says how each
 // host stands, Metrics says it in numbers; package status shows a page of it, and
 // the module certmgr/prommetrics exports it to Prometheus. Stale names the entries
 // of the list that look as if they should be taken off, and Preflight finds a name

@@ -11,7 +11,7 @@ import (
 )
 
 // PreflightError says where a name leads and what answered there. Get it with
-// errors.As, from an *IssuanceError or the Err of EventUnreachable. It wraps
+// errors.As, from an *IssuanceError or the Err of audit.HostUnreachable. It wraps
 // ErrUnreachable if nothing that answers is this server, and the causes.
 type PreflightError struct {
 	Host      string             // normalised host name

@@ -23,7 +23,7 @@ type starter struct {
 }
 
 // Start loads every exact name in Hosts from the Cache, or has a certificate
-// issued for it, in the background; it does not block. EventStart tells how far
+// issued for it, in the background; it does not block. audit.StartProgress tells how far
 // it is. Thousands of new hosts are issued for at the pace of StartPace, and
 // visitors' hosts first; names that are put on the list later have theirs issued
 // for their first visitor, or by another Start. Failures are retried by the backoff for as long as the

@@ -12,12 +12,12 @@
 //
 // # Metrics
 //
-//	certmgr_handshakes_total{result}              handshakes by how they ended, a certmgr.HandshakeResult
+//	certmgr_handshakes_total{result}              handshakes by how they ended, an audit.Result
 //	certmgr_certificates_issued_total             certificates issued
 //	certmgr_issuance_failures_total{stage}        issuances that failed, by the certmgr.Stage where they did
 //	certmgr_issuance_duration_seconds             histogram: from an issuance's start to its certificate
 //	certmgr_ca_requests_total{endpoint,status}    requests to the CA; status is the HTTP status, or "none" without a reply
-//	certmgr_events_total{kind}                    events by certmgr.EventKind
+//	certmgr_events_total{kind}                    events by audit.Kind
 //	certmgr_events_dropped_total                  events lost because Manager.Audit is too slow
 //	certmgr_hosts{state}                          hosts and key types, by certmgr.HostState with "_" for a space
 //	certmgr_hosts_backing_off                     hosts whose next attempt is not due yet

@@ -56,7 +56,7 @@
 //	           hold a slot), queued (those that wait for one), waiting (handshakes),
 //	           soonest_expiry (host, key_type, not_after; left out if nothing is valid)
 //	totals     since the Manager was made: handshakes (result to number, the values
-//	           of certmgr.HandshakeResult), refused (handshakes), issued
+//	           of audit.Result), refused (handshakes), issued
 //	           (certificates), failed (issuances, stage to number), events_dropped
 //	matched    hosts that the filter lets through
 //	page       the number of this page
