@@ -6,6 +6,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/flight"
+	"github.com/nostall/nostall/internal/pace"
 )
 
 // notBegun reports an issuance that came to nothing before it began. If no slot
@@ -30,7 +31,7 @@ func (is *issuer) notBegun(ctx context.Context, a *attempt, req issueRequest, ca
 		Attempt:  a.id,
 		Attempts: 1,
 		Time:     now,
-		RetryAt:  now.Add(jitter(defaultBackoff(1))),
+		RetryAt:  now.Add(pace.Jitter(pace.DefaultBackoff(1))),
 		Err:      cause,
 	}
 	if last := is.health.failures.last(req.sub); last != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/flight"
+	"github.com/nostall/nostall/internal/pace"
 )
 
 // For a host that is not allowed there is no cache I/O, no CA traffic, no
@@ -301,14 +302,14 @@ func TestStrangersNamesArePaced(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if issued != paceBurst || refused != 100-paceBurst {
-			t.Errorf("%d names were issued for and %d paced, want %d and %d", issued, refused, paceBurst, 100-paceBurst)
+		if issued != pace.DomainBurst || refused != 100-pace.DomainBurst {
+			t.Errorf("%d names were issued for and %d paced, want %d and %d", issued, refused, pace.DomainBurst, 100-pace.DomainBurst)
 		}
 		w.mustGet("www.example.org") // another registered domain
 		w.m.Hosts.Add("listed.example.com")
 		w.mustGet("listed.example.com") // by its exact name
 		w.m.Hosts.Remove("listed.example.com")
-		time.Sleep(paceRefill)
+		time.Sleep(pace.DomainEvery)
 		w.mustGet("next.example.com")
 	})
 }
@@ -316,7 +317,7 @@ func TestStrangersNamesArePaced(t *testing.T) {
 // A policy that vouches for each name is not paced, whoever it calls.
 func TestVettedNamesAreNotPaced(t *testing.T) {
 	policyWorld(t, func(context.Context, string) error { return nil }, func(t *testing.T, w *world) {
-		for i := range 2 * paceBurst {
+		for i := range 2 * pace.DomainBurst {
 			w.mustGet(fmt.Sprintf("customer%d.example.com", i))
 		}
 	})
@@ -345,11 +346,11 @@ func TestStrangersFillNothing(t *testing.T) {
 			t.Errorf("%d failure records", len(f.records))
 		}
 		p := newPacer()
-		for i := range 2 * maxBuckets {
+		for i := range 2 * maxPaced {
 			p.take(fmt.Sprintf("www.stranger%d.com", i), now)
 		}
-		if len(p.buckets) > maxBuckets {
-			t.Errorf("%d pace buckets", len(p.buckets))
+		if len(p.lanes) > maxPaced {
+			t.Errorf("%d pace buckets", len(p.lanes))
 		}
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/flight"
+	"github.com/nostall/nostall/internal/pace"
 	"github.com/nostall/nostall/internal/renewal"
 	"github.com/nostall/nostall/internal/text"
 )
@@ -23,7 +24,7 @@ func (r *renewals) ask(ctx context.Context, sub subject) {
 	case cert == nil:
 		return
 	case !cert.usable(now), r.memory.isRefused(sub.host()) && r.settings.listed(sub.host()) == notAllowed:
-		r.schedule.askAt(cert, now.Add(jitter(renewal.AskEvery))) // the clock may be wrong, the policy may change its mind
+		r.schedule.askAt(cert, now.Add(pace.Jitter(renewal.AskEvery))) // the clock may be wrong, the policy may change its mind
 		return
 	}
 	if r.settings.listed(sub.host()) == notAllowed && !r.memory.isVetted(sub.host()) {

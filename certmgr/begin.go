@@ -9,6 +9,7 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/hosts"
+	"github.com/nostall/nostall/internal/pace"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -124,9 +125,9 @@ func (is *issuer) mayIssueForStranger(sub subject, now time.Time) error {
 		return &refusal{kind: ErrBusy, host: host, text: "too many hosts that are not on the list by name wait for issuance"}
 	}
 	if is.health.failures.last(sub) == nil { // a new name
-		if ok, next := is.open.pacer.take(host, now); !ok {
+		if next, ok := is.open.pacer.take(host, now); !ok {
 			return &caRefusal{refusal{kind: ErrBusy, host: host, text: fmt.Sprintf("%d new names below %s were issued for lately, the next one is due %s; "+
-				"names on Manager.Hosts without a wildcard are not paced", paceBurst, hosts.RegisteredDomain(host), text.Stamp(next))}, next}
+				"names on Manager.Hosts without a wildcard are not paced", pace.DomainBurst, hosts.RegisteredDomain(host), text.Stamp(next))}, next}
 		}
 	}
 	return nil

@@ -124,7 +124,7 @@ func TestPaceDoesNotSaveUp(t *testing.T) {
 	for range 2 {
 		n := 0
 		for i := range 1000 {
-			if ok, _ := p.take(fmt.Sprintf("www%d.example.com", i), now); ok {
+			if _, ok := p.take(fmt.Sprintf("www%d.example.com", i), now); ok {
 				n++
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/auditqueue"
 	"github.com/nostall/nostall/internal/hosts"
+	"github.com/nostall/nostall/internal/pace"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -40,7 +41,7 @@ func newBreaker(ca string, a *auditqueue.Queue, now func() time.Time) *breaker {
 func (b *breaker) clockWentBack(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if soon := now.Add(caBackoff(1)); b.failures > 0 && b.until.After(soon) {
+	if soon := now.Add(pace.CABackoff(1)); b.failures > 0 && b.until.After(soon) {
 		b.until = soon
 	}
 }
@@ -104,12 +105,12 @@ func (b *breaker) done(host string, probe bool, what trouble, cause error, retry
 	case what == troubleNone, what == troubleHost:
 		return false
 	case what == troubleCA, what == troubleLocal:
-		b.openLocked(host, probe, cause, max(jitter(caBackoff(b.failures+1)), min(retryAfter, maxRetryAfter)), now)
+		b.openLocked(host, probe, cause, max(pace.Jitter(pace.CABackoff(b.failures+1)), min(retryAfter, maxRetryAfter)), now)
 		return true
 	}
 	// A failed probe counts against its host too, so that another one is next.
 	if many := b.failedFor(hosts.RegisteredDomain(host), now); many || probe {
-		b.openLocked(host, probe, cause, jitter(caBackoff(b.failures+1)), now)
+		b.openLocked(host, probe, cause, pace.Jitter(pace.CABackoff(b.failures+1)), now)
 		return !probe
 	}
 	return false

@@ -4,6 +4,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/nostall/nostall/internal/pace"
 )
 
 // health knows what does not work: the failures of hosts and of the CA as a whole,
@@ -25,7 +27,7 @@ func (h *health) retryAt(sub subject) time.Time {
 	if rec := h.failures.active(sub, now); rec != nil {
 		return rec.err.RetryAt
 	}
-	retry := now.Add(jitter(retryRenewal))
+	retry := now.Add(pace.Jitter(retryRenewal))
 	if until, _, _ := h.breaker.state(); until.After(retry) {
 		return until
 	}

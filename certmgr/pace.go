@@ -5,73 +5,115 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/internal/hosts"
+	"github.com/nostall/nostall/internal/pace"
 )
+
+// maxPaced bounds the registered domains that are paced.
+const maxPaced = 10_000
 
 // pacer bounds the new names below one registered domain that are issued for
 // without anybody having vouched for them: those under wildcards and under
-// AllowAnyHost. Let's Encrypt issues 50 certificates for a registered domain
-// in 7 days and refills one every 202 minutes; half of that is left to the
-// hosts on the list and to renewals.
+// AllowAnyHost.
 type pacer struct {
-	mu      sync.Mutex
-	buckets map[string]*bucket
+	mu    sync.Mutex
+	lanes map[string]*pace.Lane // by registered domain
 }
 
-type bucket struct {
-	tokens  float64
-	updated time.Time
-}
-
-const (
-	paceBurst  = 25
-	paceRefill = 2 * 202 * time.Minute
-	maxBuckets = 10_000
-)
-
-func newPacer() *pacer { return &pacer{buckets: make(map[string]*bucket)} }
+func newPacer() *pacer { return &pacer{lanes: make(map[string]*pace.Lane)} }
 
 // take spends one new name of the host's registered domain, or returns when
 // the next one is due.
-func (p *pacer) take(host string, now time.Time) (ok bool, next time.Time) {
+func (p *pacer) take(host string, now time.Time) (next time.Time, ok bool) {
+	domain := hosts.RegisteredDomain(host)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	domain := hosts.RegisteredDomain(host)
-	b := p.buckets[domain]
-	if b == nil {
-		if len(p.buckets) >= maxBuckets {
-			p.evict(now)
+	l := p.lanes[domain]
+	if l == nil {
+		if len(p.lanes) >= maxPaced {
+			p.evict()
 		}
-		b = &bucket{tokens: paceBurst, updated: now}
-		p.buckets[domain] = b
+		l = new(pace.Lane)
+		p.lanes[domain] = l
 	}
-	b.refill(now)
-	if b.tokens < 1 {
-		return false, now.Add(time.Duration((1 - b.tokens) * float64(paceRefill)))
-	}
-	b.tokens--
-	return true, time.Time{}
+	return l.Take(now, pace.PerDomain())
 }
 
-func (b *bucket) refill(now time.Time) {
-	if d := now.Sub(b.updated); d > 0 {
-		b.tokens = min(paceBurst, b.tokens+float64(d)/float64(paceRefill))
-	}
-	b.updated = now
-}
-
-// evict drops full buckets, which are as good as none, or failing that the
-// fullest of a few.
-func (p *pacer) evict(now time.Time) {
-	var fullest string
-	most, seen := -1.0, 0
-	for domain, b := range p.buckets {
-		b.refill(now)
-		if b.tokens > most {
-			fullest, most = domain, b.tokens
+// evict drops of a few lanes the one that is empty first.
+func (p *pacer) evict() {
+	var victim string
+	seen := 0
+	for domain, l := range p.lanes {
+		if seen == 0 || l.EmptyAt().Before(p.lanes[victim].EmptyAt()) {
+			victim = domain
 		}
-		if seen++; seen == 64 || most >= paceBurst {
+		if seen++; seen == 64 {
 			break
 		}
 	}
-	delete(p.buckets, fullest)
+	delete(p.lanes, victim)
+}
+
+// startPace keeps first issuances in the background within Let's Encrypt's
+// limits. Visitors do not wait for it.
+type startPace struct {
+	every time.Duration // between two orders; 0: no pace
+
+	mu      sync.Mutex
+	account pace.Lane
+	domains map[string]*pace.Lane
+	pruneAt int // so many domains
+}
+
+// pacing is how far a first issuance has come with its reservations: each is
+// made when the one before is used, since what waits for its domain must not
+// hold a place among the account's orders.
+type pacing uint8
+
+const (
+	paceNone    pacing = iota
+	paceDomain         // reserved for the registered domain
+	paceAccount        // and for the account: nothing more to wait for
+)
+
+// next makes the next reservation for host and returns what it is and when.
+func (p *startPace) next(host string, have pacing, now time.Time) (pacing, time.Time) {
+	if p.every == 0 {
+		return paceAccount, now
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if have != paceNone {
+		return paceAccount, p.account.Reserve(now, pace.Limit{Burst: pace.OrderBurst, Every: p.every})
+	}
+	domain := hosts.RegisteredDomain(host)
+	l := p.domains[domain]
+	if l == nil {
+		if len(p.domains) >= p.pruneAt {
+			p.prune(now)
+		}
+		l = new(pace.Lane)
+		p.domains[domain] = l
+	}
+	return paceDomain, l.Reserve(now, pace.PerDomain())
+}
+
+// prune forgets the domains whose lanes are empty. Those of names on the list
+// are bounded by it.
+func (p *startPace) prune(now time.Time) {
+	if p.domains == nil {
+		p.domains = make(map[string]*pace.Lane)
+	}
+	for domain, l := range p.domains {
+		if !l.EmptyAt().After(now) {
+			delete(p.domains, domain)
+		}
+	}
+	p.pruneAt = max(maxPaced, 2*len(p.domains))
+}
+
+// reset forgets all reservations.
+func (p *startPace) reset() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.account, p.domains, p.pruneAt = pace.Lane{}, nil, 0
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/pace"
 )
 
 // A CA that backdates its certificates by some hours, and sends windows of the past, is ordered from every few
@@ -311,7 +312,7 @@ func TestWindowWithoutAStart(t *testing.T) {
 // Time that Start takes for many registered domains.
 func BenchmarkStartPaceOfManyDomains(b *testing.B) {
 	for range b.N {
-		p := &startPace{every: startPaceEvery}
+		p := &startPace{every: pace.OrderEvery}
 		now := time.Now()
 		for i := range 30_000 {
 			p.next(fmt.Sprintf("www.d%d.com", i), paceNone, now)

@@ -3,6 +3,8 @@ package certmgr
 import (
 	"context"
 	"errors"
+
+	"github.com/nostall/nostall/internal/pace"
 )
 
 // renewals does what is due: it renews certificates, and asks the CA when to.
@@ -56,7 +58,7 @@ func (r *renewals) renew(ctx context.Context, sub subject) {
 	}
 	urgent := cert != nil && cert.dates().IsUrgent(now)
 	if err != nil && !urgent {
-		r.schedule.again(sub, cert, now.Add(jitter(retryRenewal)), err)
+		r.schedule.again(sub, cert, now.Add(pace.Jitter(retryRenewal)), err)
 		return
 	}
 	if err := r.issue(ctx, sub, cert, g, urgent); err != nil && ctx.Err() == nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/hosts"
+	"github.com/nostall/nostall/internal/pace"
 	"github.com/nostall/nostall/internal/renewal"
 )
 
@@ -95,12 +96,12 @@ const (
 	retryRenewal = 5 * time.Minute
 )
 
-func newSchedule(e *env, m *memory, p *progress, pace *startPace) *schedule {
+func newSchedule(e *env, m *memory, p *progress, sp *startPace) *schedule {
 	r := &schedule{
 		env:       e,
 		memory:    m,
 		progress:  p,
-		startPace: pace,
+		startPace: sp,
 		items:     make(map[subject]*renewalItem),
 		wake:      make(chan struct{}, 1),
 	}
@@ -308,7 +309,7 @@ func (r *schedule) clockWentBack(now time.Time) {
 		switch {
 		case !it.renew.IsSet(): // being looked at
 		case cert == nil || it.kind == agendaRetry:
-			r.setRenew(it, it.kind, earlier(it.renew.At(), now.Add(jitter(retryRenewal))))
+			r.setRenew(it, it.kind, earlier(it.renew.At(), now.Add(pace.Jitter(retryRenewal))))
 		default:
 			it.plan.ClockWentBack(now, cert.dates())
 			r.setRenew(it, agendaRenew, it.plan.Due())

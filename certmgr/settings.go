@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/internal/hosts"
+	"github.com/nostall/nostall/internal/pace"
 )
 
 // settings are the fields of a Manager as they were at its first use, with
@@ -62,7 +63,7 @@ func newSettings(m *Manager) *settings {
 		preflightResolver:      m.PreflightResolver,
 		preflightDial:          m.PreflightDial,
 		keepKey:                m.KeepKey,
-		startPace:              orDefault(m.StartPace, startPaceEvery),
+		startPace:              orDefault(m.StartPace, pace.OrderEvery),
 		http01:                 &m.useHTTP01,
 	}
 	if m.MaxIssuing < 0 {
@@ -88,6 +89,11 @@ func orDefault[T int | time.Duration](v, def T) T {
 		return def
 	}
 	return max(v, 0)
+}
+
+// backoffFor returns the wait after the given number of failures in a row.
+func (set *settings) backoffFor(failures int) time.Duration {
+	return pace.Backoff(set.backoff, failures)
 }
 
 // listed returns the standing that the allowlist alone gives to a host.

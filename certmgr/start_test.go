@@ -10,6 +10,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/pace"
 )
 
 // newHosts returns so many names below a registered domain.
@@ -34,8 +35,8 @@ func TestStartIsPaced(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(10 * time.Minute)
-		if n := w.ca.Count(acmetest.NewOrder); n < startPaceBurst || n > startPaceBurst+10 {
-			t.Errorf("%d orders in 10 minutes, want %d at once and few more", n, startPaceBurst)
+		if n := w.ca.Count(acmetest.NewOrder); n < pace.OrderBurst || n > pace.OrderBurst+10 {
+			t.Errorf("%d orders in 10 minutes, want %d at once and few more", n, pace.OrderBurst)
 		}
 		w.mustGet("h059.big.example") // a visitor has it at once
 		time.Sleep(14 * day)
@@ -133,30 +134,8 @@ func TestStartEndsWithItsContextWhilePaced(t *testing.T) {
 		synctest.Wait()
 		orders := w.ca.Count(acmetest.NewOrder)
 		time.Sleep(7 * day)
-		if n := w.ca.Count(acmetest.NewOrder); n != orders || orders < domainPaceBurst {
+		if n := w.ca.Count(acmetest.NewOrder); n != orders || orders < pace.DomainBurst {
 			t.Errorf("%d orders before the context ended and %d after", orders, n-orders)
 		}
 	})
-}
-
-func TestLane(t *testing.T) {
-	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	var l lane
-	for i, want := range []time.Duration{0, 0, 0, time.Minute, 2 * time.Minute} {
-		if at := l.reserve(now, 3, time.Minute); at.Sub(now) != want {
-			t.Errorf("reservation %d is in %v, want %v", i, at.Sub(now), want)
-		}
-	}
-	now = now.Add(3*time.Minute + 30*time.Second) // one is free, half of the next
-	for i, want := range []time.Duration{0, 30 * time.Second} {
-		if at := l.reserve(now, 3, time.Minute); at.Sub(now) != want {
-			t.Errorf("later reservation %d is in %v, want %v", i, at.Sub(now), want)
-		}
-	}
-	now = now.Add(time.Hour)
-	for i, want := range []time.Duration{0, 0, 0, time.Minute} {
-		if at := l.reserve(now, 3, time.Minute); at.Sub(now) != want {
-			t.Errorf("reservation %d after an hour is in %v, want %v", i, at.Sub(now), want)
-		}
-	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/cases"
+	"github.com/nostall/nostall/internal/pace"
 )
 
 // B25: the wall clock goes on while a machine sleeps, and is set forward on a
@@ -197,7 +198,7 @@ func TestPaceOfStartAfterSuspend(t *testing.T) {
 		table.Run(t, "B25/pace, "+kind, func(t *cases.T) {
 			suspendCase(t, func(t *cases.T, w *world, clock *sleeper) {
 				clock.frozen = kind == "frozen process"
-				hosts := make([]string, 2*startPaceBurst+20)
+				hosts := make([]string, 2*pace.OrderBurst+20)
 				for i := range hosts {
 					hosts[i] = fmt.Sprintf("www.example%d.com", i)
 				}
@@ -210,7 +211,7 @@ func TestPaceOfStartAfterSuspend(t *testing.T) {
 				clock.suspend(w.ca, day)
 				const later = 5 * time.Minute
 				clock.wait(t, later)
-				most := startPaceBurst + int(later/startPaceEvery) + 1
+				most := pace.OrderBurst + int(later/pace.OrderEvery) + 1
 				if n := w.ca.Count(acmetest.NewOrder) - before; n > most {
 					t.Errorf("%d orders in the %v after the machine woke up, want at most %d", n, later, most)
 				}

@@ -82,6 +82,9 @@ func isAccountWide(e *acme.Error, host string) bool {
 	return strings.Contains(text, "account") && !strings.Contains(text, host) && !strings.Contains(text, hosts.RegisteredDomain(host))
 }
 
+// maxRetryAfter is the most that a CA's Retry-After can hold a host back.
+const maxRetryAfter = 24 * time.Hour
+
 // retryAfter returns the longest wait that the CA asked for in err; the
 // transport has made the header sane.
 func retryAfter(err error) time.Duration {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/nostall/nostall/internal/pace"
 )
 
 // sleep waits for d, or returns the error of ctx if that ends first.
@@ -27,7 +29,7 @@ const (
 // retry calls try after a while, and again after waits that double, until it
 // reports that it is done or ctx ends. It is for what the Cache did not take.
 func retry(ctx context.Context, try func(ctx context.Context) (done bool)) {
-	for wait := retryFirst; sleep(ctx, jitter(wait)) == nil; wait = min(2*wait, retryMost) {
+	for wait := retryFirst; sleep(ctx, pace.Jitter(wait)) == nil; wait = min(2*wait, retryMost) {
 		if try(ctx) {
 			return
 		}

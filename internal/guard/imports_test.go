@@ -27,7 +27,7 @@ var layers = []may{
 		pkg: "certmgr",
 		imports: []string{
 			"certmgr/audit", "certmgr/cache", "certmgr/preflight",
-			"internal/account", "internal/acmeclient", "internal/auditqueue", "internal/bundle", "internal/challenge", "internal/flight",
+			"internal/account", "internal/acmeclient", "internal/auditqueue", "internal/bundle", "internal/capped", "internal/challenge", "internal/flight",
 			"internal/hosts", "internal/order", "internal/pace", "internal/renewal", "internal/text",
 			"x/crypto/acme", "x/crypto/acme/autocert", "x/net/idna",
 		},
@@ -92,6 +92,12 @@ var layers = []may{
 		why:     "keys and chains as bytes; no I/O",
 	},
 	{
+		pkg:     "internal/capped",
+		imports: nil,
+		never:   []string{"context", "net/http", "os", "sync", "time"},
+		why:     "a map with a bound, of anything",
+	},
+	{
 		pkg:     "internal/cases",
 		imports: nil,
 		why:     "the table of known failures is that of several packages' tests",
@@ -145,17 +151,15 @@ var layers = []may{
 	},
 	{
 		pkg:     "internal/pace",
-		imports: []string{"internal/hosts"},
+		imports: nil,
 		never:   []string{"context", "net/http", "os", "sync"},
 		why:     "arithmetic with times as parameters: no I/O, lock or goroutine",
-		planned: true,
 	},
 	{
 		pkg:     "internal/renewal",
 		imports: []string{"internal/acmeclient", "internal/text"},
 		never:   []string{"context", "net/http", "os", "sync"},
 		why:     "when to renew, with times as parameters: no I/O, lock or goroutine",
-		planned: true,
 	},
 	{
 		pkg:     "internal/sim",

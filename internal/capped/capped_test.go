@@ -1,0 +1,74 @@
+package capped
+
+import (
+	"maps"
+	"testing"
+)
+
+func less(a, b int) bool { return a < b }
+
+// However many come, there is never more than the bound, and what is new is in.
+func TestMapKeepsToItsBound(t *testing.T) {
+	for _, limit := range []int{0, 1, 3, 100} {
+		m := Map[int, int]{Max: limit}
+		for i := range 1000 {
+			m.Put(i, i, nil)
+			if n := m.Len(); n > max(limit, 1) {
+				t.Fatalf("%d entries, want %d at most", n, limit)
+			}
+			if v, ok := m.Get(i); !ok || v != i {
+				t.Fatalf("the new entry is %d, %v, want %d", v, ok, i)
+			}
+		}
+	}
+}
+
+// What makes room is returned, is gone, and is worth least of those looked at.
+func TestMapDropsTheWorst(t *testing.T) {
+	m := Map[string, int]{Max: 3}
+	for key, value := range map[string]int{"a": 5, "b": 1, "c": 3} {
+		if evicted, dropped := m.Put(key, value, less); dropped {
+			t.Errorf("%s is dropped although there is room", evicted)
+		}
+	}
+	if evicted, dropped := m.Put("b", 0, less); dropped {
+		t.Errorf("%s is dropped for a key that is there", evicted)
+	}
+	if evicted, dropped := m.Put("d", 0, less); !dropped || evicted != "b" {
+		t.Errorf("dropped %q, %v, want b", evicted, dropped)
+	}
+	m.Delete("c")
+	m.Delete("c") // which does nothing
+	m.Put("e", 7, less)
+	if got, want := maps.Collect(m.All()), map[string]int{"a": 5, "d": 0, "e": 7}; !maps.Equal(got, want) {
+		t.Errorf("the map holds %v, want %v", got, want)
+	}
+}
+
+// A map that is full of what is worth something still gives way, and looks at a few
+// entries only.
+func TestMapLooksAtAFew(t *testing.T) {
+	m := Map[int, int]{Max: 10_000}
+	for i := range m.Max {
+		m.Put(i, i, less)
+	}
+	looked := 0
+	m.Put(-1, 0, func(a, b int) bool {
+		looked++
+		return a < b
+	})
+	if looked >= sample {
+		t.Errorf("looked at %d entries, want less than %d", looked, sample)
+	}
+}
+
+func TestZeroMapIsEmpty(t *testing.T) {
+	var m Map[string, int]
+	m.Delete("a")
+	if v, ok := m.Get("a"); ok || m.Len() != 0 {
+		t.Errorf("it has %d", v)
+	}
+	for k := range m.All() {
+		t.Errorf("it has %s", k)
+	}
+}
