@@ -342,15 +342,15 @@ func TestStrangersFillNothing(t *testing.T) {
 			sub := hostSubject(fmt.Sprintf("www.stranger%d.com", i), bundle.ECDSA, "ca")
 			f.put(sub, &failure{standing: open, err: &IssuanceError{RetryAt: now.Add(time.Hour)}}, now)
 		}
-		if len(f.records) > maxFailures {
-			t.Errorf("%d failure records", len(f.records))
+		if f.records.Len() > maxFailures {
+			t.Errorf("%d failure records", f.records.Len())
 		}
 		p := newPacer()
 		for i := range 2 * maxPaced {
 			p.take(fmt.Sprintf("www.stranger%d.com", i), now)
 		}
-		if len(p.lanes) > maxPaced {
-			t.Errorf("%d pace buckets", len(p.lanes))
+		if p.lanes.Len() > maxPaced {
+			t.Errorf("%d pace buckets", p.lanes.Len())
 		}
 	})
 }

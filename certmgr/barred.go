@@ -18,14 +18,14 @@ const maxBarred = 100_000
 // bar makes memory never take a certificate again, nor another one with its key if
 // that is compromised, and removes it, or the other one, which it returns. news is
 // false if the certificate was barred before.
-func (m *memory) bar(c *certificate, compromised bool, now time.Time) (removed *certificate, news bool) {
+func (m *memory) bar(c *certificate, compromised bool) (removed *certificate, news bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	id := fingerprint(sha256.Sum256(c.leaf.Raw))
-	_, known := m.barred[id]
-	m.remember(id, c.notAfter, now)
+	_, known := m.barred.Get(id)
+	m.remember(id, c.notAfter)
 	if compromised {
-		m.remember(sha256.Sum256(c.leaf.RawSubjectPublicKeyInfo), c.notAfter, now)
+		m.remember(sha256.Sum256(c.leaf.RawSubjectPublicKeyInfo), c.notAfter)
 	}
 	host, kt := c.subject.host(), c.subject.keyType
 	old := m.hosts[host]
@@ -43,37 +43,18 @@ func (m *memory) bar(c *certificate, compromised bool, now time.Time) (removed *
 	return removed, !known
 }
 
-// remember notes what is barred. For lack of room that goes which ends soonest of
-// a few, which are random ones by the order of a map. m.mu is held.
-func (m *memory) remember(id fingerprint, until, now time.Time) {
-	if m.barred == nil {
-		m.barred = make(map[fingerprint]time.Time)
-	}
-	if len(m.barred) >= maxBarred {
-		var victim fingerprint
-		seen := 0
-		for id, t := range m.barred {
-			if seen == 0 || t.Before(m.barred[victim]) {
-				victim = id
-			}
-			if seen++; seen == 32 || t.Before(now) {
-				break
-			}
-		}
-		delete(m.barred, victim)
-	}
-	m.barred[id] = until
-}
+// remember notes what is barred. What ends soonest makes room for it. m.mu is held.
+func (m *memory) remember(id fingerprint, until time.Time) { m.barred.Put(id, until, time.Time.Before) }
 
 // bars reports whether a certificate must not be served any more. m.mu is held.
 func (m *memory) bars(leaf *x509.Certificate) bool {
-	if len(m.barred) == 0 {
+	if m.barred.Len() == 0 {
 		return false // the usual case
 	}
-	if _, ok := m.barred[sha256.Sum256(leaf.Raw)]; ok {
+	if _, ok := m.barred.Get(sha256.Sum256(leaf.Raw)); ok {
 		return true
 	}
-	_, ok := m.barred[sha256.Sum256(leaf.RawSubjectPublicKeyInfo)]
+	_, ok := m.barred.Get(sha256.Sum256(leaf.RawSubjectPublicKeyInfo))
 	return ok
 }
 

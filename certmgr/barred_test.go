@@ -85,7 +85,7 @@ func TestMemoryTakesNoBarredCertificate(t *testing.T) {
 	}
 	revoked, sound := cert(), cert()
 	m.issued(revoked, grant{}, now)
-	if removed, news := m.bar(revoked, false, now); removed != revoked || !news {
+	if removed, news := m.bar(revoked, false); removed != revoked || !news {
 		t.Errorf("bar returned %v, %v", removed, news)
 	}
 	if m.loaded(revoked, grant{}, now) != nil || m.issued(revoked, grant{}, now) || m.current(sub) != nil {
@@ -94,10 +94,10 @@ func TestMemoryTakesNoBarredCertificate(t *testing.T) {
 	if m.loaded(sound, grant{}, now) != sound {
 		t.Error("memory refused another one")
 	}
-	if removed, news := m.bar(revoked, false, now); removed != nil || news {
+	if removed, news := m.bar(revoked, false); removed != nil || news {
 		t.Errorf("bar returned %v, %v for the second time", removed, news)
 	}
-	m.bar(sound, true, now)
+	m.bar(sound, true)
 	renewed := newCertificate(sub, sound.key, sound.chain, &x509.Certificate{Raw: []byte{1}, RawSubjectPublicKeyInfo: sound.leaf.RawSubjectPublicKeyInfo})
 	if m.issued(renewed, grant{}, now) {
 		t.Error("memory took a certificate with a compromised key")
@@ -107,7 +107,6 @@ func TestMemoryTakesNoBarredCertificate(t *testing.T) {
 // What is remembered of revocations has a bound, and what ends sooner goes first.
 func TestBarredCertificatesAreBounded(t *testing.T) {
 	m, now := newMemory(), time.Now()
-	m.barred = make(map[fingerprint]time.Time)
 	id := func(i int) fingerprint { return fingerprint{byte(i), byte(i >> 8), byte(i >> 16)} }
 	late := func(i int) bool { return i%2 == 0 }
 	for i := range maxBarred + 100 {
@@ -115,13 +114,13 @@ func TestBarredCertificatesAreBounded(t *testing.T) {
 		if late(i) {
 			until = now.Add(day)
 		}
-		m.remember(id(i), until, now)
+		m.remember(id(i), until)
 	}
-	if len(m.barred) != maxBarred {
-		t.Errorf("%d entries, want %d", len(m.barred), maxBarred)
+	if m.barred.Len() != maxBarred {
+		t.Errorf("%d entries, want %d", m.barred.Len(), maxBarred)
 	}
 	for i := range maxBarred {
-		if _, ok := m.barred[id(i)]; !ok && late(i) {
+		if _, ok := m.barred.Get(id(i)); !ok && late(i) {
 			t.Fatal("an entry made room for others that end sooner")
 		}
 	}

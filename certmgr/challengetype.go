@@ -1,13 +1,17 @@
 package certmgr
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/nostall/nostall/internal/capped"
+)
 
 // typeMemory chooses which challenge types an attempt tries. A host's first
 // attempt may try them all; later ones begin with the one that last worked and
 // try that alone, so that a failure counts once against the CA's limits.
 type typeMemory struct {
 	mu     sync.Mutex
-	worked map[string]string // by host
+	worked capped.Map[string, string] // by host
 }
 
 // maxWorked bounds the memory; without it the first type is tried first.
@@ -19,7 +23,7 @@ func (t *typeMemory) pick(host string, last *failure, useHTTP01 bool) []string {
 		types = append(types, http01)
 	}
 	t.mu.Lock()
-	worked := t.worked[host]
+	worked, _ := t.worked.Get(host)
 	t.mu.Unlock()
 	if worked == http01 && useHTTP01 {
 		types = []string{http01, tlsALPN01}
@@ -42,14 +46,6 @@ func (t *typeMemory) note(host, typ string) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.worked == nil {
-		t.worked = make(map[string]string)
-	}
-	if _, ok := t.worked[host]; !ok && len(t.worked) >= maxWorked {
-		for h := range t.worked {
-			delete(t.worked, h)
-			break
-		}
-	}
-	t.worked[host] = typ
+	t.worked.Max = maxWorked
+	t.worked.Put(host, typ, nil)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/capped"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -43,14 +44,13 @@ func (k failureKey) cacheKey() string {
 
 // failures remembers what failed, why, and when it may be tried again.
 type failures struct {
-	max     int // records; immutable
 	mu      sync.Mutex
-	records map[failureKey]*failure
+	records capped.Map[failureKey, *failure]
 	count   atomic.Int64 // of records
 }
 
 // counted brings count up to date. f.mu is held.
-func (f *failures) counted() { f.count.Store(int64(len(f.records))) }
+func (f *failures) counted() { f.count.Store(int64(f.records.Len())) }
 
 const (
 	// maxFailures bounds the records: a stranger's names could fill them.
@@ -67,7 +67,7 @@ const (
 )
 
 func newFailures() *failures {
-	return &failures{max: maxFailures, records: make(map[failureKey]*failure)}
+	return &failures{records: capped.Map[failureKey, *failure]{Max: maxFailures}}
 }
 
 // active returns the failure that holds sub back at now, or nil.
@@ -90,8 +90,8 @@ func (f *failures) last(sub subject) *failure {
 // find returns the record for sub that holds it back longer. f.mu is held.
 func (f *failures) find(sub subject) *failure {
 	host := sub.host()
-	both := f.records[failureKey{host: host, any: true}]
-	own := f.records[failureKey{host: host, rsa: sub.keyType == bundle.RSA}]
+	both, _ := f.records.Get(failureKey{host: host, any: true})
+	own, _ := f.records.Get(failureKey{host: host, rsa: sub.keyType == bundle.RSA})
 	if own == nil || both != nil && both.err.RetryAt.After(own.err.RetryAt) {
 		return both
 	}
@@ -109,10 +109,7 @@ func (f *failures) put(sub subject, rec *failure, now time.Time) (evicted failur
 	if isAboutHost(rec.err.Stage) {
 		key = failureKey{host: sub.host(), any: true}
 	}
-	if _, known := f.records[key]; !known && len(f.records) >= f.max {
-		evicted, dropped = f.evict(now), true
-	}
-	f.records[key] = rec
+	evicted, dropped = f.records.Put(key, rec, func(a, b *failure) bool { return a.worth(now) < b.worth(now) })
 	f.counted()
 	return evicted, dropped
 }
@@ -124,37 +121,23 @@ func (f *failures) uses(key string) bool {
 	defer f.mu.Unlock()
 	host, _, _ := strings.Cut(key, "+")
 	for _, k := range []failureKey{{host: host, any: true}, {host: host}, {host: host, rsa: true}} {
-		if f.records[k] != nil && k.cacheKey() == key {
+		if _, ok := f.records.Get(k); ok && k.cacheKey() == key {
 			return true
 		}
 	}
 	return false
 }
 
-// evict makes room: of a few records, which are random ones by the order of a
-// map, it drops one that holds nothing back any more, or that of a host which
-// nobody vouched for, or any. Looking at all would make each of a stranger's
-// names cost more than it is worth.
-func (f *failures) evict(now time.Time) failureKey {
-	var victim failureKey
-	best, seen := -1, 0
-	for key, rec := range f.records {
-		rank := 0
-		switch {
-		case !now.Before(rec.err.RetryAt):
-			rank = 2
-		case rec.standing == open:
-			rank = 1
-		}
-		if rank > best {
-			victim, best = key, rank
-		}
-		if seen++; seen == 32 || best == 2 {
-			break
-		}
+// worth ranks what makes room first: a record that holds nothing back any more, then
+// that of a host which nobody vouched for, then any.
+func (rec *failure) worth(now time.Time) int {
+	switch {
+	case !now.Before(rec.err.RetryAt):
+		return 0
+	case rec.standing == open:
+		return 1
 	}
-	delete(f.records, victim)
-	return victim
+	return 2
 }
 
 // forget drops what is known of sub's failures and reports whether there was
@@ -164,8 +147,8 @@ func (f *failures) forget(sub subject) bool {
 	defer f.mu.Unlock()
 	defer f.counted()
 	known := f.find(sub) != nil
-	delete(f.records, failureKey{host: sub.host(), any: true})
-	delete(f.records, failureKey{host: sub.host(), rsa: sub.keyType == bundle.RSA})
+	f.records.Delete(failureKey{host: sub.host(), any: true})
+	f.records.Delete(failureKey{host: sub.host(), rsa: sub.keyType == bundle.RSA})
 	return known
 }
 
@@ -177,9 +160,9 @@ func (f *failures) forgetHost(host string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	defer f.counted()
-	delete(f.records, failureKey{host: host, any: true})
-	delete(f.records, failureKey{host: host})
-	delete(f.records, failureKey{host: host, rsa: true})
+	f.records.Delete(failureKey{host: host, any: true})
+	f.records.Delete(failureKey{host: host})
+	f.records.Delete(failureKey{host: host, rsa: true})
 }
 
 // shorten lets what is known of the hosts that match hold them back no longer
@@ -187,12 +170,12 @@ func (f *failures) forgetHost(host string) {
 func (f *failures) shorten(match func(host string) bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for key, rec := range f.records {
+	for key, rec := range f.records.All() {
 		if limit := rec.err.Time.Add(maxForeign); rec.err.RetryAt.After(limit) && match(key.host) {
 			short, e := *rec, *rec.err
 			e.RetryAt = limit
 			short.err = &e
-			f.records[key] = &short
+			f.records.Put(key, &short, nil)
 		}
 	}
 }
@@ -202,12 +185,12 @@ func (f *failures) shorten(match func(host string) bool) {
 func (f *failures) clockWentBack(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for key, rec := range f.records {
+	for key, rec := range f.records.All() {
 		if ahead := rec.err.Time.Sub(now); ahead > time.Minute {
 			moved, e := *rec, *rec.err
 			e.Time, e.RetryAt = now, e.RetryAt.Add(-ahead)
 			moved.err = &e
-			f.records[key] = &moved
+			f.records.Put(key, &moved, nil)
 		}
 	}
 }
@@ -228,7 +211,7 @@ func (f *failures) mayRead(rec *failure, now time.Time) bool {
 func (f *failures) all(yield func(host string, rec *failure, both bool)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for key, rec := range f.records {
+	for key, rec := range f.records.All() {
 		yield(key.host, rec, key.any)
 	}
 }

@@ -27,7 +27,7 @@ func newTestFailure(sub subject, stage audit.Stage, retryAt time.Time) *failure 
 // What is dropped is told, once there is no room: its record in the Cache goes too.
 func TestFailuresTellWhatTheyDrop(t *testing.T) {
 	f := newFailures()
-	f.max = 3
+	f.records.Max = 3
 	now := time.Now()
 	dropped := 0
 	for i := range 10 {
@@ -42,7 +42,7 @@ func TestFailuresTellWhatTheyDrop(t *testing.T) {
 		}
 		if ok {
 			dropped++
-			if key.host == "" || f.records[key] != nil || f.uses(key.cacheKey()) {
+			if _, kept := f.records.Get(key); key.host == "" || kept || f.uses(key.cacheKey()) {
 				t.Errorf("%v was not dropped", key)
 			}
 		}
@@ -50,8 +50,8 @@ func TestFailuresTellWhatTheyDrop(t *testing.T) {
 			t.Errorf("%v was dropped for a host that is there", again)
 		}
 	}
-	if len(f.records) != 3 || dropped != 7 {
-		t.Errorf("%d records, %d dropped", len(f.records), dropped)
+	if f.records.Len() != 3 || dropped != 7 {
+		t.Errorf("%d records, %d dropped", f.records.Len(), dropped)
 	}
 }
 
@@ -64,7 +64,7 @@ func TestFailureKeyIsThatOfItsEntry(t *testing.T) {
 			rec := newTestFailure(sub, stage, time.Now().Add(time.Hour))
 			f.put(sub, rec, time.Now())
 			want, _ := newFailureRecord(sub, rec)
-			for key := range f.records {
+			for key := range f.records.All() {
 				if key.cacheKey() != want || !f.uses(want) {
 					t.Errorf("%v at %s: %q, but the record is written under %q", typ, stage, key.cacheKey(), want)
 				}
@@ -97,7 +97,7 @@ func TestDroppedFailureLeavesTheCache(t *testing.T) {
 					Client: &acme.Client{DirectoryURL: ca.URL, HTTPClient: ca.Client()}}
 				defer m.Close()
 				m.init()
-				m.engine.report.health.failures.max = 5
+				m.engine.report.health.failures.records.Max = 5
 				ca.Status(acmetest.Match{Endpoint: tt.endpoint}, http.StatusForbidden, nil, acmetest.Problem{Type: "rejectedIdentifier", Detail: "no"})
 				for _, host := range hosts {
 					hello := &tls.ClientHelloInfo{ServerName: host}
@@ -109,7 +109,7 @@ func TestDroppedFailureLeavesTheCache(t *testing.T) {
 					}
 					time.Sleep(time.Minute)
 				}
-				if n := len(m.engine.report.health.failures.records); n != 5 {
+				if n := m.engine.report.health.failures.records.Len(); n != 5 {
 					t.Errorf("%d records in memory, want 5", n)
 				}
 				var kept []string
@@ -133,7 +133,7 @@ func TestDroppedFailureLeavesTheEntryOfItsTwin(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.init()
 		h := w.m.engine.report.health
-		h.failures.max = 2
+		h.failures.records.Max = 2
 		later := time.Now().Add(time.Hour)
 		sub := hostSubject("a.example.com", bundle.ECDSA, h.dir)
 		h.remember(sub, newTestFailure(sub, audit.StageOrder, time.Now())) // holds nothing back: the one to drop

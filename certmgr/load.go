@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/capped"
 	"github.com/nostall/nostall/internal/flight"
 )
 
@@ -23,7 +24,7 @@ type loader struct {
 	flight *flight.Flight[cacheRead, *certificate]
 
 	mu     sync.Mutex
-	misses map[subject]time.Time // of the last minute or so
+	misses capped.Map[subject, time.Time] // of the last seconds, or before
 }
 
 // maxMisses bounds what is remembered of misses.
@@ -77,10 +78,8 @@ func (l *loader) miss(ctx context.Context, sub subject, g grant) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.misses == nil || len(l.misses) >= maxMisses {
-		l.misses = make(map[subject]time.Time)
-	}
-	l.misses[sub] = l.now()
+	l.misses.Max = maxMisses
+	l.misses.Put(sub, l.now(), time.Time.Before)
 	return ErrCacheMiss
 }
 
@@ -88,7 +87,7 @@ func (l *loader) miss(ctx context.Context, sub subject, g grant) error {
 func (l *loader) missedLately(sub subject) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	at, ok := l.misses[sub]
+	at, ok := l.misses.Get(sub)
 	since := l.now().Sub(at)
 	return ok && since >= 0 && since < rereadEvery
 }

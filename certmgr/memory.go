@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/capped"
 	"github.com/nostall/nostall/internal/renewal"
 )
 
@@ -96,7 +97,7 @@ type memory struct {
 
 	mu     sync.RWMutex
 	hosts  map[string]*hostEntry
-	barred map[fingerprint]time.Time // what must not be served any more, and until when it could be
+	barred capped.Map[fingerprint, time.Time] // what must not be served any more, and until when it could be
 }
 
 // hostEntry is replaced and not changed, but for its atomic fields.
@@ -160,7 +161,11 @@ func (g grant) unlisted() bool { return g.standing == open || !g.policyYes.IsZer
 const maxOpenHosts = 100_000
 
 func newMemory() *memory {
-	return &memory{maxOpen: maxOpenHosts, hosts: make(map[string]*hostEntry)}
+	return &memory{
+		maxOpen: maxOpenHosts,
+		hosts:   make(map[string]*hostEntry),
+		barred:  capped.Map[fingerprint, time.Time]{Max: maxBarred},
+	}
 }
 
 // hot returns what to serve for host to a client, or nil.

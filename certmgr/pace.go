@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nostall/nostall/internal/capped"
 	"github.com/nostall/nostall/internal/hosts"
 	"github.com/nostall/nostall/internal/pace"
 )
@@ -16,10 +17,12 @@ const maxPaced = 10_000
 // AllowAnyHost.
 type pacer struct {
 	mu    sync.Mutex
-	lanes map[string]*pace.Lane // by registered domain
+	lanes capped.Map[string, *pace.Lane] // by registered domain
 }
 
-func newPacer() *pacer { return &pacer{lanes: make(map[string]*pace.Lane)} }
+func newPacer() *pacer {
+	return &pacer{lanes: capped.Map[string, *pace.Lane]{Max: maxPaced}}
+}
 
 // take spends one new name of the host's registered domain, or returns when
 // the next one is due.
@@ -27,31 +30,16 @@ func (p *pacer) take(host string, now time.Time) (next time.Time, ok bool) {
 	domain := hosts.RegisteredDomain(host)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l := p.lanes[domain]
-	if l == nil {
-		if len(p.lanes) >= maxPaced {
-			p.evict()
-		}
+	l, ok := p.lanes.Get(domain)
+	if !ok {
 		l = new(pace.Lane)
-		p.lanes[domain] = l
+		p.lanes.Put(domain, l, emptySooner)
 	}
 	return l.Take(now, pace.PerDomain())
 }
 
-// evict drops of a few lanes the one that is empty first.
-func (p *pacer) evict() {
-	var victim string
-	seen := 0
-	for domain, l := range p.lanes {
-		if seen == 0 || l.EmptyAt().Before(p.lanes[victim].EmptyAt()) {
-			victim = domain
-		}
-		if seen++; seen == 64 {
-			break
-		}
-	}
-	delete(p.lanes, victim)
-}
+// emptySooner reports whether a lane is sooner as good as a new one than another.
+func emptySooner(a, b *pace.Lane) bool { return a.EmptyAt().Before(b.EmptyAt()) }
 
 // startPace keeps first issuances in the background within Let's Encrypt's
 // limits. Visitors do not wait for it.

@@ -211,7 +211,7 @@ func TestLittleIsKeptOfWhatACASends(t *testing.T) {
 				}
 				unfinished := &w.m.engine.operator.issuer.orders.unfinished
 				unfinished.mu.Lock()
-				for _, o := range unfinished.orders {
+				for _, o := range unfinished.orders.All() {
 					check("the unfinished order", o.url+string(o.account))
 				}
 				unfinished.mu.Unlock()

@@ -190,7 +190,7 @@ func mayNotRevoke(err error) bool {
 func (s *operator) takeOut(cert *certificate, compromised bool) (other *certificate, news bool) {
 	// In this order: what is issued in between is on the schedule at the end.
 	s.schedule.drop(cert.subject)
-	removed, news := s.memory.bar(cert, compromised, s.now())
+	removed, news := s.memory.bar(cert, compromised)
 	if c := s.memory.current(cert.subject); c != nil {
 		s.schedule.loaded(c)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/auditqueue"
+	"github.com/nostall/nostall/internal/capped"
 	"github.com/nostall/nostall/internal/flight"
 )
 
@@ -30,7 +31,7 @@ type store struct {
 	flight   *flight.Flight[string, []byte] // of reads, by key
 
 	mu     sync.Mutex
-	failed map[string]failedRead // of the last second or so
+	failed capped.Map[string, failedRead] // of the last second, or before
 }
 
 // failedRead is remembered for a moment, so that a cache that fails at once is
@@ -73,7 +74,7 @@ func (s *store) fetch(reads *flight.Callouts, key string) (flight.Ticket[string,
 func (s *store) failedLately(key string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f, ok := s.failed[key]
+	f, ok := s.failed.Get(key)
 	if since := time.Since(f.at); !ok || since < 0 || since >= failedFor {
 		return nil
 	}
@@ -83,10 +84,8 @@ func (s *store) failedLately(key string) error {
 func (s *store) noteFailure(key string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.failed == nil || len(s.failed) >= maxFailedReads {
-		s.failed = make(map[string]failedRead)
-	}
-	s.failed[key] = failedRead{err, time.Now()}
+	s.failed.Max = maxFailedReads
+	s.failed.Put(key, failedRead{err, time.Now()}, func(a, b failedRead) bool { return a.at.Before(b.at) })
 }
 
 func (s *store) read(ctx context.Context, reads *flight.Callouts, key string) ([]byte, error) {

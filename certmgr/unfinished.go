@@ -12,6 +12,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/capped"
 )
 
 // unfinishedOrder is an order whose certificate request the CA has, but whose
@@ -37,16 +38,16 @@ const (
 // unfinishedOrders holds them by subject. The zero value is ready.
 type unfinishedOrders struct {
 	mu     sync.Mutex
-	orders map[subject]*unfinishedOrder
+	orders capped.Map[subject, *unfinishedOrder]
 }
 
 // take removes and returns what is left of an earlier attempt, or nil.
 func (u *unfinishedOrders) take(sub subject, account acme.KeyID, now time.Time) *unfinishedOrder {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	o := u.orders[sub]
-	delete(u.orders, sub)
-	if o == nil || o.account != account || now.Sub(o.since) >= unfinishedFor {
+	o, ok := u.orders.Get(sub)
+	u.orders.Delete(sub)
+	if !ok || o.account != account || now.Sub(o.since) >= unfinishedFor {
 		return nil
 	}
 	return o
@@ -60,16 +61,8 @@ func (u *unfinishedOrders) put(sub subject, o *unfinishedOrder) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.orders == nil {
-		u.orders = make(map[subject]*unfinishedOrder)
-	}
-	for other := range u.orders {
-		if len(u.orders) < maxUnfinished {
-			break
-		}
-		delete(u.orders, other)
-	}
-	u.orders[sub] = o
+	u.orders.Max = maxUnfinished
+	u.orders.Put(sub, o, nil)
 }
 
 // errAbandoned: nothing can come of an unfinished order any more.

@@ -84,7 +84,7 @@ func TestUnfinishedOrdersAreBounded(t *testing.T) {
 	for _, host := range newHosts("example.com", maxUnfinished+10) {
 		u.put(hostSubject(host, bundle.ECDSA, ""), &unfinishedOrder{})
 	}
-	if n := len(u.orders); n != maxUnfinished {
+	if n := u.orders.Len(); n != maxUnfinished {
 		t.Errorf("%d are kept, want %d", n, maxUnfinished)
 	}
 }
