@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -103,4 +104,26 @@ func (e editHeader) RoundTrip(r *http.Request) (*http.Response, error) {
 		res.Header.Set(e.key, e.value)
 	}
 	return res, err
+}
+
+// What a clock that was ahead wrote down is corrected everywhere as soon as it is
+// found to be set back, and not when somebody asks for it.
+func TestVisitsFollowAClockThatIsSetBack(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		var skew atomic.Int64
+		w.m.clock = func() time.Time { return time.Now().Add(time.Duration(skew.Load())) }
+		w.mustGet("a.example.com")
+		time.Sleep(2 * time.Minute) // until visits are looked at once an hour
+		skew.Store(int64(2 * day))
+		w.mustGet("a.example.com")
+		if asked := w.m.Snapshot().Hosts[0].LastAsked; !asked.After(time.Now()) {
+			t.Errorf("last asked for %v, want a time in the future", asked)
+		}
+		time.Sleep(maxTimer + time.Second)
+		skew.Store(0)
+		time.Sleep(maxTimer + time.Second)
+		if asked := w.m.Snapshot().Hosts[0].LastAsked; asked.IsZero() || asked.After(time.Now()) {
+			t.Errorf("last asked for %v, which is in the future", asked)
+		}
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"sync/atomic"
+	"time"
 
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/flight"
@@ -62,8 +63,14 @@ func newEngine(m *Manager) *engine {
 	}
 
 	progress := &progress{audit: e.audit}
-	schedule := newSchedule(e.env, memory, progress, &startPace{every: e.settings.startPace})
-	schedule.onClockBack = health.clockWentBack
+	startPace := &startPace{every: e.settings.startPace}
+	schedule := newSchedule(e.env, memory, progress, startPace)
+	schedule.onClockBack = []func(time.Time){
+		health.breaker.clockWentBack,
+		failures.clockWentBack,
+		startPace.clockWentBack,
+		visits.followClock,
+	}
 	service := &service{
 		env:      e.env,
 		memory:   memory,

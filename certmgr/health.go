@@ -34,12 +34,6 @@ func (h *health) retryAt(sub subject) time.Time {
 	return retry
 }
 
-// clockWentBack shortens what a clock that was ahead has set.
-func (h *health) clockWentBack(now time.Time) {
-	h.breaker.clockWentBack(now)
-	h.failures.clockWentBack(now)
-}
-
 // machineName is what failure records are signed with.
 func machineName() string {
 	name, err := os.Hostname()

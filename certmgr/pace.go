@@ -99,8 +99,8 @@ func (p *startPace) prune(now time.Time) {
 	p.pruneAt = max(maxPaced, 2*len(p.domains))
 }
 
-// reset forgets all reservations.
-func (p *startPace) reset() {
+// clockWentBack forgets all reservations; who has one makes it anew.
+func (p *startPace) clockWentBack(time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.account, p.domains, p.pruneAt = pace.Lane{}, nil, 0

@@ -20,8 +20,8 @@ type schedule struct {
 	memory      *memory
 	progress    *progress
 	startPace   *startPace
-	worker      worker              // set before anything is scheduled
-	onClockBack func(now time.Time) // what else a clock that was ahead has set
+	worker      worker                // set before anything is scheduled
+	onClockBack []func(now time.Time) // who else follows a clock that was ahead; set before anything is scheduled
 
 	mu      sync.Mutex
 	items   map[subject]*renewalItem
@@ -296,8 +296,9 @@ func (r *schedule) run(ctx context.Context) {
 // clockWentBack plans anew what a clock planned that was ahead: its appointments
 // may be days or years away, and nobody would look at them before.
 func (r *schedule) clockWentBack(now time.Time) {
-	r.onClockBack(now)
-	r.startPace.reset()
+	for _, follow := range r.onClockBack {
+		follow(now)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for sub, it := range r.items {
