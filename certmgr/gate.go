@@ -16,20 +16,19 @@ type gate struct {
 	failures *failures
 }
 
-// permit returns why host may be served. refused tells a no from a policy that
-// could not decide.
-func (gt *gate) permit(ctx context.Context, host string) (g grant, refused bool, err error) {
+// permit decides whether host may be served.
+func (gt *gate) permit(ctx context.Context, host string) decision {
 	if st := gt.settings.listed(host); st != notAllowed {
-		return grant{standing: st}, false, nil
+		return allow(st, time.Time{})
 	}
-	st, refused, err := gt.policy.ask(ctx, host)
-	if err != nil {
+	d := gt.policy.ask(ctx, host)
+	if d.is != audit.Allowed {
 		if gt.settings.hostPolicy != nil { // it took its time, and the host may have come onto the list
 			if st := gt.settings.listed(host); st != notAllowed {
-				return grant{standing: st}, false, nil
+				return allow(st, time.Time{})
 			}
 		}
-		return grant{}, refused, err
+		return d
 	}
 	now := gt.now()
 	if gt.memory.allowed(host, now) {
@@ -41,7 +40,7 @@ func (gt *gate) permit(ctx context.Context, host string) (g grant, refused bool,
 			Reason:   "allowed again",
 		})
 	}
-	return grant{standing: st, policyYes: now}, false, nil
+	return allow(d.grant.standing, now)
 }
 
 // allowed is permit for challenges, which only want to know. What keeps the policy
@@ -50,11 +49,11 @@ func (gt *gate) allowed(ctx context.Context, host string) error {
 	if gt.tasks.IsClosed() {
 		return &refusal{kind: ErrClosed, host: host}
 	}
-	_, refused, err := gt.permit(ctx, host)
-	if err != nil && !refused {
-		gt.policy.report(host, err)
+	d := gt.permit(ctx, host)
+	if d.is == audit.Undecided {
+		gt.policy.report(host, d.err)
 	}
-	return err
+	return d.err
 }
 
 // policyHolds reports whether an earlier yes of HostPolicy still serves a host
@@ -74,13 +73,14 @@ func (gt *gate) policyHolds(host string, e *hostEntry, now time.Time) bool {
 		return true
 	}
 	gt.tasks.Go(func(ctx context.Context) {
-		_, refused, err := gt.permit(ctx, host)
-		switch {
-		case refused:
+		switch d := gt.permit(ctx, host); d.is {
+		case audit.Refused:
 			gt.failures.forgetHost(host)
-			gt.refuseHost(host, err)
-		case err != nil && ctx.Err() == nil:
-			gt.policy.report(host, err)
+			gt.refuseHost(host, d.err)
+		case audit.Undecided:
+			if ctx.Err() == nil {
+				gt.policy.report(host, d.err)
+			}
 		}
 	})
 	return true

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/flight"
 )
 
@@ -127,21 +128,22 @@ func (s *server) serve(hello *tls.ClientHelloInfo, host string, want wanted, ent
 		}
 		return nil, &refusal{kind: ErrClosed, host: host}
 	}
-	g, refused, err := s.gate.permit(ctx, host)
-	switch {
-	case refused:
+	d := s.gate.permit(ctx, host)
+	switch d.is {
+	case audit.Refused:
 		s.health.failures.forgetHost(host)
 		if entry != nil {
-			s.gate.refuseHost(host, err)
+			s.gate.refuseHost(host, d.err)
 		}
-		return nil, err
-	case err != nil:
-		s.gate.policy.report(host, err)
+		return nil, d.err
+	case audit.Undecided:
+		s.gate.policy.report(host, d.err)
 		if held != nil && vouched {
 			return held, nil // the policy's backend is out of order, the certificate is not
 		}
-		return nil, err
+		return nil, d.err
 	}
+	g := d.grant
 	s.visits.asked(host, g, s.now())
 	if held != nil {
 		return held, nil

@@ -94,18 +94,19 @@ func (w *listWatch) endUnlisted(c change) {
 
 // askAgainAbout asks HostPolicy about a host that was taken off the list.
 func (w *listWatch) askAgainAbout(ctx context.Context, host, reason string) {
-	_, refused, err := w.gate.permit(ctx, host)
-	switch {
-	case refused:
+	switch d := w.gate.permit(ctx, host); d.is {
+	case audit.Refused:
 		w.issuer.issues.Cancel(func(sub subject) error {
 			if sub.host() != host {
 				return nil
 			}
-			return takenOff(host, reason, err)
+			return takenOff(host, reason, d.err)
 		})
-		w.keeper.drop(host, err)
-	case err != nil && ctx.Err() == nil:
-		w.gate.policy.report(host, err)
+		w.keeper.drop(host, d.err)
+	case audit.Undecided:
+		if ctx.Err() == nil {
+			w.gate.policy.report(host, d.err)
+		}
 	}
 }
 

@@ -77,8 +77,8 @@ func (m *Manager) operate(ctx context.Context, name string) (*operator, string, 
 	if err != nil {
 		return nil, "", grant{}, err
 	}
-	g, _, err := s.gate.permit(ctx, host)
-	return s, host, g, err
+	d := s.gate.permit(ctx, host)
+	return s, host, d.grant, d.err
 }
 
 // operateOn is operate for a host that need not be allowed.

@@ -98,9 +98,9 @@ type policyRefusal struct{ err error }
 
 func (p policyRefusal) Error() string { return p.err.Error() }
 
-// ask returns the host's standing by HostPolicy. The error is HostPolicy's
-// own, unchanged; refused tells a no from a policy that could not decide.
-func (p *policy) ask(ctx context.Context, host string) (st standing, refused bool, err error) {
+// ask returns what HostPolicy decides. The error of a refusal is HostPolicy's own,
+// unchanged.
+func (p *policy) ask(ctx context.Context, host string) decision {
 	decide := p.settings.hostPolicy
 	if decide == nil {
 		text := "not on the list in Manager.Hosts; add it there to allow it"
@@ -108,25 +108,29 @@ func (p *policy) ask(ctx context.Context, host string) (st standing, refused boo
 			text = "no host is allowed, because neither Manager.Hosts nor Manager.HostPolicy is set; " +
 				"set Hosts: certmgr.MustAllowlist(\"" + host + "\")"
 		}
-		return notAllowed, true, &refusal{kind: ErrHostNotAllowed, host: host, text: text}
+		return refuse(&refusal{kind: ErrHostNotAllowed, host: host, text: text})
 	}
 	if isWhitelist(decide) {
 		if err := decide(ctx, host); err != nil {
-			return notAllowed, true, err
+			return refuse(err)
 		}
-		return vetted, false, nil
+		return allow(vetted, time.Time{})
 	}
 	call, err := p.flight.Start(host, func(ctx context.Context) (standing, error) {
 		return p.call(ctx, host, decide)
 	})
 	if err != nil {
-		return notAllowed, false, &refusal{kind: err, host: host}
+		return undecided(&refusal{kind: err, host: host})
 	}
-	st, err = call.Wait(ctx)
-	if r, ok := err.(policyRefusal); ok {
-		return notAllowed, true, r.err
+	st, err := call.Wait(ctx)
+	switch err := err.(type) {
+	case nil:
+		return allow(st, time.Time{})
+	case policyRefusal:
+		return refuse(err.err)
+	default:
+		return undecided(err)
 	}
-	return st, false, err
 }
 
 func (p *policy) call(ctx context.Context, host string, decide HostPolicy) (standing, error) {

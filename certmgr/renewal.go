@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/pace"
 )
 
@@ -102,16 +103,14 @@ var errRenewed = errors.New("certmgr: renewed already")
 // permitted asks allowlist and policy again. A refusal ends the host's
 // service; a policy that cannot decide changes nothing.
 func (r *renewals) permitted(ctx context.Context, host string) (grant, bool) {
-	g, refused, err := r.gate.permit(ctx, host)
-	switch {
-	case refused:
-		r.keeper.drop(host, err)
-		return g, false
-	case err != nil && errors.Is(err, ErrClosed):
-		return g, false
-	case err != nil:
-		r.gate.policy.report(host, err)
-		return grant{standing: vetted}, true
+	d := r.gate.permit(ctx, host)
+	switch d.is {
+	case audit.Refused:
+		r.keeper.drop(host, d.err)
+		return grant{}, false
+	case audit.Undecided:
+		r.gate.policy.report(host, d.err)
+		return grant{standing: vetted}, !errors.Is(d.err, ErrClosed)
 	}
-	return g, true
+	return d.grant, true
 }

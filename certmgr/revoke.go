@@ -203,11 +203,12 @@ func (s *operator) takeOut(cert *certificate, compromised bool) (other *certific
 // replaceRevoked sees to a certificate in the place of a revoked one if the host is
 // still allowed. What fails is tried again as after a failed Start.
 func (s *operator) replaceRevoked(ctx context.Context, sub subject) {
-	g, _, err := s.gate.permit(ctx, sub.host())
-	if err != nil {
+	d := s.gate.permit(ctx, sub.host())
+	if d.is != audit.Allowed {
 		return // its next visitor has the policy asked again
 	}
-	_, err = s.loader.read(ctx, sub, g, quietly)
+	g := d.grant
+	_, err := s.loader.read(ctx, sub, g, quietly)
 	if errors.Is(err, ErrCacheMiss) {
 		err = s.issueAgain(ctx, sub, g)
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/bundle"
 )
 
@@ -104,14 +105,15 @@ func eachHost(ctx context.Context, hosts []string, f func(host string)) {
 
 // preload loads a host and reports whether the cache has no certificate for it.
 func (s *starter) preload(ctx context.Context, host string) (missing bool) {
-	g, _, err := s.gate.permit(ctx, host)
-	if err != nil {
+	d := s.gate.permit(ctx, host)
+	if d.is != audit.Allowed {
 		s.progress.have(host) // taken off the list since
 		return false
 	}
+	var err error
 	cert := s.memory.get(host, wanted{first: bundle.ECDSA, other: true}, s.now())
 	if cert == nil {
-		cert, err = s.loader.load(ctx, host, wanted{first: bundle.ECDSA, other: true}, g)
+		cert, err = s.loader.load(ctx, host, wanted{first: bundle.ECDSA, other: true}, d.grant)
 	}
 	switch {
 	case cert != nil:
