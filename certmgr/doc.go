@@ -45,7 +45,7 @@
 //
 // # What happens inside
 //
-// Manager.Audit gets an Event for every change of state, in order; AuditLog,
+// Manager.Audit gets an audit.Event for every change of state, in order; audit.Log,
 // audit.JSON and audit.All are ready-made hooks. Refused handshakes are counted
 // and make one event a minute for each audit.Result. Snapshot says how each
 // host stands, Metrics says it in numbers; package status shows a page of it, and
