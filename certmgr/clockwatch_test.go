@@ -116,13 +116,13 @@ func TestVisitsFollowAClockThatIsSetBack(t *testing.T) {
 		time.Sleep(2 * time.Minute) // until visits are looked at once an hour
 		skew.Store(int64(2 * day))
 		w.mustGet("a.example.com")
-		if asked := w.m.Snapshot().Hosts[0].LastAsked; !asked.After(time.Now()) {
+		if asked := w.m.Snapshot().Hosts[0].LastRequested; !asked.After(time.Now()) {
 			t.Errorf("last asked for %v, want a time in the future", asked)
 		}
 		time.Sleep(maxTimer + time.Second)
 		skew.Store(0)
 		time.Sleep(maxTimer + time.Second)
-		if asked := w.m.Snapshot().Hosts[0].LastAsked; asked.IsZero() || asked.After(time.Now()) {
+		if asked := w.m.Snapshot().Hosts[0].LastRequested; asked.IsZero() || asked.After(time.Now()) {
 			t.Errorf("last asked for %v, which is in the future", asked)
 		}
 	})

@@ -143,7 +143,7 @@ type issuances struct {
 	mu     sync.Mutex
 	issued uint64
 	failed map[audit.Stage]uint64
-	took   Histogram
+	took   DurationHistogram
 }
 
 func newIssuances() *issuances {
@@ -169,7 +169,7 @@ func (i *issuances) failedAt(s audit.Stage) {
 	i.failed[s]++
 }
 
-func (h *Histogram) add(d time.Duration) {
+func (h *DurationHistogram) add(d time.Duration) {
 	n := 0
 	for n < len(h.Bounds) && d > h.Bounds[n] {
 		n++
@@ -186,5 +186,5 @@ func (i *issuances) read(v *Metrics) {
 	for _, stage := range audit.Stages() {
 		v.Failed[stage] = i.failed[stage]
 	}
-	v.TimeToCertificate = Histogram{Bounds: slices.Clone(i.took.Bounds), Counts: slices.Clone(i.took.Counts), Sum: i.took.Sum}
+	v.TimeToCertificate = DurationHistogram{Bounds: slices.Clone(i.took.Bounds), Counts: slices.Clone(i.took.Counts), Sum: i.took.Sum}
 }

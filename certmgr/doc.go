@@ -49,7 +49,7 @@
 // audit.JSON and audit.All are ready-made hooks. Refused handshakes are counted
 // and make one event a minute for each audit.Result. Snapshot says how each
 // host stands, Metrics says it in numbers; package status shows a page of it, and
-// the module certmgr/prommetrics exports it to Prometheus. Stale names the entries
+// the module certmgr/prommetrics exports it to Prometheus. StaleHosts names the entries
 // of the list that look as if they should be taken off, and Preflight finds a name
 // that does not lead to this server before an order is spent on it.
 //
@@ -69,7 +69,7 @@
 //   - A failure is remembered, also over a restart, by the waits of
 //     Manager.Backoff, where autocert tries again each minute. Its record is in
 //     the Cache under the host and "+failure". When the entries of Hosts were
-//     last asked for is there too, under "certmgr+visits" (Manager.Stale).
+//     last asked for is there too, under "certmgr+visits" (Manager.StaleHosts).
 //   - A yes of HostPolicy holds for PolicyTTL for hosts in memory, where autocert
 //     asks in each handshake; policies have 5 seconds to answer, and are not
 //     called twice at the same time for one host. They are asked before a

@@ -68,12 +68,12 @@ func ExampleManager_Snapshot() {
 
 // Entries that look as if they should be taken off the list. Nothing is stale that
 // has not been watched for that long.
-func ExampleManager_Stale() {
+func ExampleManager_StaleHosts() {
 	hosts := certmgr.MustAllowlist("www.example.com", "moved.example.com")
 	m := &certmgr.Manager{Prompt: certmgr.AcceptTOS, Hosts: hosts}
 	defer m.Close()
 
-	for _, stale := range m.Stale(30 * 24 * time.Hour) {
+	for _, stale := range m.StaleHosts(30 * 24 * time.Hour) {
 		log.Printf("%s: %s", stale.Entry, stale.Reason)
 		hosts.Because(stale.Reason).Remove(stale.Entry)
 	}

@@ -218,12 +218,12 @@ func TestSnapshotSaysSinceWhen(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("a.example.com")
 		first := status(w, "a.example.com")
-		if !first.StateSince.Equal(time.Now()) || first.RenewBy != RenewByLifetime || first.LastAsked.IsZero() {
+		if !first.StateSince.Equal(time.Now()) || first.RenewalCause != RenewalCauseLifetime || first.LastRequested.IsZero() {
 			t.Errorf("a new certificate: %+v", first)
 		}
 		time.Sleep(time.Hour) // the CA is asked
-		if st := status(w, "a.example.com"); st.RenewBy != RenewByCA {
-			t.Errorf("renewed by %q, want the CA's suggestion", st.RenewBy)
+		if st := status(w, "a.example.com"); st.RenewalCause != RenewalCauseCA {
+			t.Errorf("renewed by %q, want the CA's suggestion", st.RenewalCause)
 		}
 		time.Sleep(80 * 24 * time.Hour)
 		if st := status(w, "a.example.com"); !st.StateSince.Equal(first.StateSince) || !st.NotAfter.After(first.NotAfter) {

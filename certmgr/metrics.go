@@ -15,8 +15,8 @@ type Metrics struct {
 	Handshakes        map[audit.Result]uint64 // each result, those that did not occur included
 	Issued            uint64                  // certificates issued
 	Failed            map[audit.Stage]uint64  // issuances that failed, by the stage where they did; each stage
-	TimeToCertificate Histogram               // from the start of an issuance to its certificate; those that succeeded
-	CARequests        []RequestCount          // by endpoint and status, in that order
+	TimeToCertificate DurationHistogram       // from the start of an issuance to its certificate; those that succeeded
+	CARequests        []CARequestCount        // by endpoint and status, in that order
 	Events            map[audit.Kind]uint64   // events by their kind; each kind
 	EventsDropped     uint64                  // events lost because Manager.Audit is too slow
 
@@ -27,14 +27,14 @@ type Metrics struct {
 	Waiting       int               // handshakes that wait
 	WaitingLimit  int               // how many may: Manager.MaxWaiting
 	BackingOff    int               // hosts whose next attempt is not due yet, those with a valid certificate included
-	Late          int               // valid certificates whose renewal fails
+	RenewalsLate  int               // valid certificates whose renewal fails
 	SoonestExpiry time.Time         // of the certificates in memory that are valid; zero: there are none
 	CAUnavailable time.Time         // the CA is not tried before; zero: it is in use
 	NoAccount     bool              // the CA is not tried because there is no account, for a reason that is not the CA's
 }
 
-// RequestCount counts requests to the CA.
-type RequestCount struct {
+// CARequestCount counts requests to the CA.
+type CARequestCount struct {
 	// Endpoint is the resource as the directory names it (RFC 8555, section 9.7.5): "directory",
 	// "newNonce", "newAccount", "newOrder", "revokeCert", "keyChange", "renewalInfo"; "other" for
 	// orders, authorizations, challenges, certificates and the account itself.
@@ -43,17 +43,17 @@ type RequestCount struct {
 	Count    uint64
 }
 
-// Histogram counts durations in classes. Counts[i] is how many were at most
+// DurationHistogram counts durations in classes. Counts[i] is how many were at most
 // Bounds[i] and more than the bound before; the last of Counts, which has one
 // more element than Bounds, counts the rest.
-type Histogram struct {
+type DurationHistogram struct {
 	Bounds []time.Duration
 	Counts []uint64
 	Sum    time.Duration // of all durations
 }
 
 // Count returns how many durations there were.
-func (h Histogram) Count() uint64 {
+func (h DurationHistogram) Count() uint64 {
 	var n uint64
 	for _, c := range h.Counts {
 		n += c
@@ -79,7 +79,7 @@ func (m *Manager) Metrics() Metrics {
 	v.Events, v.EventsDropped = s.audit.Totals()
 	s.issuer.issuances.read(&v)
 	for _, c := range s.issuer.orders.ca.Counts() {
-		v.CARequests = append(v.CARequests, RequestCount{Endpoint: c.Endpoint.String(), Status: c.Status, Count: c.Requests})
+		v.CARequests = append(v.CARequests, CARequestCount{Endpoint: c.Endpoint.String(), Status: c.Status, Count: c.Requests})
 	}
 	_, v.Queued = s.issuer.slots.Load()
 	var cause error
@@ -89,7 +89,7 @@ func (m *Manager) Metrics() Metrics {
 		v.Hosts[state] = 0
 	}
 	hosts, late := s.hostStatuses(now)
-	v.Late = late
+	v.RenewalsLate = late
 	for _, st := range hosts {
 		v.Hosts[st.State]++
 		if st.State == StateValid && (v.SoonestExpiry.IsZero() || st.NotAfter.Before(v.SoonestExpiry)) {

@@ -46,6 +46,20 @@ func TestHostThatComesBackWhileThePolicyIsAskedStays(t *testing.T) {
 // A host that is taken off and comes back while the certificate of an issuance is
 // written keeps what was loaded since.
 func TestHostThatComesBackAtTheEndOfItsIssuanceIsRenewed(t *testing.T) {
+	// Where the removal is followed up before the host is back, it is dropped rightly.
+	const tries = 100
+	for range tries {
+		if comesBackAtTheEndOfItsIssuance(t) {
+			return
+		}
+	}
+	t.Errorf("the host was not back in time in %d tries", tries)
+}
+
+// comesBackAtTheEndOfItsIssuance reports whether the host was back before anybody
+// looked.
+func comesBackAtTheEndOfItsIssuance(t *testing.T) (inTime bool) {
+	t.Helper()
 	inBubble(t, func(t *testing.T, w *world) {
 		host := "a.example.com"
 		w.cache.put(func(ctx context.Context, key string) error {
@@ -67,12 +81,18 @@ func TestHostThatComesBackAtTheEndOfItsIssuanceIsRenewed(t *testing.T) {
 		w.get(host)
 		<-done
 		synctest.Wait()
-		if dropped := w.events.of(audit.HostDropped); len(dropped) != 0 {
+		listed, dropped := w.events.of(audit.HostListed), w.events.of(audit.HostDropped)
+		if len(dropped) == 1 && dropped[0].Seq < listed[len(listed)-1].Seq {
+			return
+		}
+		inTime = true
+		if len(dropped) != 0 {
 			t.Errorf("dropped although on the list: %v", dropped)
 		}
 		time.Sleep(89 * day)
 		w.wantOrders(host, 2)
 	})
+	return inTime
 }
 
 // A certificate that was being read from the Cache when its host was taken off the
@@ -170,7 +190,7 @@ func TestStrangersHideNoVisitorOfAWildcard(t *testing.T) {
 		}
 		time.Sleep(40 * day)
 		s.visits.asked("www.example.org", grant{standing: open}, s.now())
-		for _, h := range w.m.Stale(30 * day) {
+		for _, h := range w.m.StaleHosts(30 * day) {
 			if h.Entry == "*.example.org" {
 				t.Errorf("a visitor a moment ago: %+v", h)
 			}
@@ -199,7 +219,7 @@ func TestEntryIsWatchedSinceItIsOnTheList(t *testing.T) {
 		w.mustGet("www.example.org")
 		time.Sleep(40 * day)
 		w.m.Hosts.Add("www.example.org")
-		for _, h := range w.m.Stale(30 * day) {
+		for _, h := range w.m.StaleHosts(30 * day) {
 			if h.Entry == "www.example.org" {
 				t.Errorf("just added: %+v", h)
 			}
@@ -246,7 +266,7 @@ func TestClockThatWasNotSetMakesNothingStale(t *testing.T) {
 		w.m.Start(t.Context())
 		synctest.Wait()
 		set.Store(true)
-		if stale := w.m.Stale(30 * day); len(stale) != 0 {
+		if stale := w.m.StaleHosts(30 * day); len(stale) != 0 {
 			t.Errorf("%+v", stale)
 		}
 	})

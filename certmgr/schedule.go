@@ -244,11 +244,11 @@ func (r *schedule) describe(sub subject, st *HostStatus) (late bool) {
 	st.RenewAt, st.ExplanationURL = it.renew.At(), it.plan.Explanation()
 	switch {
 	case it.kind == agendaRetry:
-		st.RenewBy = RenewByRetry
+		st.RenewalCause = RenewalCauseRetry
 	case it.plan.BySuggestion():
-		st.RenewBy = RenewByCA
+		st.RenewalCause = RenewalCauseCA
 	default:
-		st.RenewBy = RenewByLifetime
+		st.RenewalCause = RenewalCauseLifetime
 	}
 	return it.late.IsLate()
 }

@@ -29,31 +29,31 @@ type HostStatus struct {
 	State          HostState
 	NotBefore      time.Time // of the certificate in memory
 	NotAfter       time.Time
-	RenewAt        time.Time // when its renewal is due
-	RenewBy        RenewBy   // what decided that
-	StateSince     time.Time // since when it has its State, as far as this Manager knows
-	ExplanationURL string    // the CA's page about why it wants a certificate renewed, or empty
+	RenewAt        time.Time    // when its renewal is due
+	RenewalCause   RenewalCause // what decided that
+	StateSince     time.Time    // since when it has its State, as far as this Manager knows
+	ExplanationURL string       // the CA's page about why it wants a certificate renewed, or empty
 
-	Issuing bool        // an issuance is in flight, for renewal too
-	Since   time.Time   // since when
-	Stage   audit.Stage // how far it is
-	Waiting int         // handshakes that wait for it
+	Issuing      bool        // an issuance is in flight, for renewal too
+	IssuingSince time.Time   // since when
+	Stage        audit.Stage // how far it is
+	Waiting      int         // handshakes that wait for it
 
 	Failure *IssuanceError // the last failure, or nil; do not change it
 	RetryAt time.Time      // when the next attempt is due after it
 
-	Refused   uint64    // handshakes refused for this host (both key types) since the start
-	LastAsked time.Time // the last visitor of this host, to the hour; zero: none since the start
+	Refused       uint64    // handshakes refused for this host (both key types) since the start
+	LastRequested time.Time // the last visitor of this host, to the hour; zero: none since the start
 }
 
-// RenewBy says what decided when a certificate is renewed.
-type RenewBy string
+// RenewalCause says what decided when a certificate is renewed.
+type RenewalCause string
 
-// The values of RenewBy.
+// The values of RenewalCause.
 const (
-	RenewByCA       RenewBy = "renewal information" // the CA's suggestion (ARI, RFC 9773)
-	RenewByLifetime RenewBy = "lifetime"            // the certificate's age, or Manager.RenewBefore
-	RenewByRetry    RenewBy = "retry"               // the last attempt failed or could not begin
+	RenewalCauseCA       RenewalCause = "renewal information" // the CA's suggestion (ARI, RFC 9773)
+	RenewalCauseLifetime RenewalCause = "lifetime"            // the certificate's age, or Manager.RenewBefore
+	RenewalCauseRetry    RenewalCause = "retry"               // the last attempt failed or could not begin
 )
 
 // Snapshot is the state of a Manager at one moment.
@@ -129,7 +129,7 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus, late int) {
 	}
 	s.issuer.issues.Each(func(c *issueCall) {
 		st := status(c.Key.host(), c.Key.keyType.String())
-		st.Issuing, st.Since, st.Stage, st.Waiting = true, c.Since, issuanceOf(c).getStage(), c.Waiting()
+		st.Issuing, st.IssuingSince, st.Stage, st.Waiting = true, c.Since, issuanceOf(c).getStage(), c.Waiting()
 		if st.State != StateValid {
 			st.State, st.StateSince = StateIssuing, c.Since
 		}
@@ -150,7 +150,7 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus, late int) {
 	})
 	list = make([]HostStatus, 0, len(byKey))
 	for _, st := range byKey {
-		st.LastAsked, st.Refused = s.visits.of(st.Host)
+		st.LastRequested, st.Refused = s.visits.of(st.Host)
 		list = append(list, *st)
 	}
 	return list, late

@@ -11,22 +11,22 @@ import (
 // A StaleHost is an entry of Manager.Hosts that looks as if it should be taken
 // off the list.
 type StaleHost struct {
-	Entry   string         // as it is on the list: a host, or a wildcard
-	Reason  string         // why it looks like that, in words
-	Since   time.Time      // since when the entry is watched
-	Asked   time.Time      // the last visitor, to the hour; to the day from before the last start; zero: none
-	Reached time.Time      // when the CA last found the host here; zero: never
-	Failure *IssuanceError // the last failure, or nil; do not change it
+	Entry         string         // as it is on the list: a host, or a wildcard
+	Reason        string         // why it looks like that, in words
+	WatchedSince  time.Time      // since when the entry is watched
+	LastRequested time.Time      // the last visitor, to the hour; to the day from before the last start; zero: none
+	LastValidated time.Time      // when the CA last found the host here; zero: never
+	Failure       *IssuanceError // the last failure, or nil; do not change it
 }
 
-// Stale returns the entries of Hosts that nobody asked for in the last d, or for
+// StaleHosts returns the entries of Hosts that nobody asked for in the last d, or for
 // which the CA could not find this server in the last d although it was tried,
 // by their names. Entries that are watched for less than d are not among them.
 //
 // What was seen is kept in the Cache, so that a restart does not begin anew, for
 // lists of up to 20,000 entries; entries beyond are watched from their first
 // visitor on. A zero or negative d means 30 days.
-func (m *Manager) Stale(d time.Duration) []StaleHost {
+func (m *Manager) StaleHosts(d time.Duration) []StaleHost {
 	m.init()
 	s := m.engine.report
 	if d <= 0 {
@@ -56,20 +56,20 @@ func (s *report) stale(entry string, rec *failure, before time.Time) (StaleHost,
 	if !ok {
 		return StaleHost{}, false
 	}
-	h := StaleHost{Entry: entry, Since: seen.Since, Asked: seen.Asked, Reached: seen.Reached}
+	h := StaleHost{Entry: entry, WatchedSince: seen.Since, LastRequested: seen.Asked, LastValidated: seen.Reached}
 	for _, c := range s.memory.certificates(entry) {
-		h.Reached = later(h.Reached, c.notBefore)
+		h.LastValidated = later(h.LastValidated, c.notBefore)
 	}
 	var reasons []string
 	if rec != nil {
 		h.Failure = rec.err
-		if later(h.Reached, seen.Since).Before(before) {
+		if later(h.LastValidated, seen.Since).Before(before) {
 			reasons = append(reasons, fmt.Sprintf("no certificate could be had for it %s; the last attempt failed at stage %q",
-				sinceWords(h.Reached, "since it was issued one on ", "since it is watched"), rec.err.Stage))
+				sinceWords(h.LastValidated, "since it was issued one on ", "since it is watched"), rec.err.Stage))
 		}
 	}
-	if later(h.Asked, seen.Since).Before(before) {
-		reasons = append(reasons, "nobody asked for it "+sinceWords(h.Asked, "since ", "since it is watched"))
+	if later(h.LastRequested, seen.Since).Before(before) {
+		reasons = append(reasons, "nobody asked for it "+sinceWords(h.LastRequested, "since ", "since it is watched"))
 	}
 	h.Reason = strings.Join(reasons, "; ")
 	return h, len(reasons) > 0

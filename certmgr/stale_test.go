@@ -35,10 +35,10 @@ func TestStaleNamesWhatToTakeOffTheList(t *testing.T) {
 			}
 		}
 		synctest.Wait()
-		if early := w.m.Stale(100 * day); len(early) != 0 {
+		if early := w.m.StaleHosts(100 * day); len(early) != 0 {
 			t.Errorf("after 40 days, nothing for 100 days: %+v", early)
 		}
-		stale := w.m.Stale(30 * day)
+		stale := w.m.StaleHosts(30 * day)
 		want := map[string]string{
 			"*.example.net": "nobody asked for it since it is watched",
 			"b.example.com": "no certificate could be had for it since it is watched",
@@ -52,18 +52,18 @@ func TestStaleNamesWhatToTakeOffTheList(t *testing.T) {
 			if want[h.Entry] == "" || !strings.Contains(h.Reason, want[h.Entry]) {
 				t.Errorf("%s: %q, want %q", h.Entry, h.Reason, want[h.Entry])
 			}
-			if h.Entry == "b.example.com" && (h.Failure == nil || !strings.Contains(h.Failure.Error(), "wrong machine") || h.Asked.IsZero()) {
+			if h.Entry == "b.example.com" && (h.Failure == nil || !strings.Contains(h.Failure.Error(), "wrong machine") || h.LastRequested.IsZero()) {
 				t.Errorf("the CA's reason is missing: %+v", h)
 			}
 		}
 		w.m.Hosts.Remove("c.example.com", "*.example.net")
 		synctest.Wait()
-		if again := w.m.Stale(30 * day); len(again) != 2 {
+		if again := w.m.StaleHosts(30 * day); len(again) != 2 {
 			t.Errorf("after a removal: %+v", again)
 		}
 		w.m.Hosts.Add("c.example.com")
 		time.Sleep(10 * day)
-		for _, h := range w.m.Stale(30 * day) {
+		for _, h := range w.m.StaleHosts(30 * day) {
 			if h.Entry == "c.example.com" {
 				t.Errorf("added 10 days ago, and stale for 30: %+v", h)
 			}

@@ -113,7 +113,7 @@ func (c *collector) collectState(m certmgr.Metrics, gauge func(d *prometheus.Des
 		gauge(c.hosts, float64(n), strings.ReplaceAll(string(state), " ", "_"))
 	}
 	gauge(c.backingOff, float64(m.BackingOff))
-	gauge(c.late, float64(m.Late))
+	gauge(c.late, float64(m.RenewalsLate))
 	gauge(c.inFlight, float64(m.InFlight))
 	gauge(c.queued, float64(m.Queued))
 	if m.IssuingLimit != math.MaxInt {
@@ -141,7 +141,7 @@ func number(b bool) float64 {
 }
 
 // histogram returns h as Prometheus counts: each bucket includes those before it.
-func (c *collector) histogram(h certmgr.Histogram) prometheus.Metric {
+func (c *collector) histogram(h certmgr.DurationHistogram) prometheus.Metric {
 	buckets := make(map[float64]uint64, len(h.Bounds))
 	var n uint64
 	for i, bound := range h.Bounds {
@@ -165,7 +165,7 @@ type requestKey struct{ endpoint, status string }
 
 // requests returns the counts by their labels. The ones that alerts are about are
 // there even if they are 0.
-func requests(counts []certmgr.RequestCount) map[requestKey]uint64 {
+func requests(counts []certmgr.CARequestCount) map[requestKey]uint64 {
 	all := make(map[requestKey]uint64)
 	for _, e := range endpoints() {
 		all[requestKey{e, statusNone}] = 0

@@ -33,12 +33,12 @@ func busy() fixed {
 	f := fixed{
 		Time: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Handshakes: make(map[audit.Result]uint64), Issued: 7,
 		Failed: make(map[audit.Stage]uint64),
-		TimeToCertificate: certmgr.Histogram{
+		TimeToCertificate: certmgr.DurationHistogram{
 			Bounds: []time.Duration{500 * time.Millisecond, time.Second, time.Minute},
 			Counts: []uint64{1, 3, 2, 1},
 			Sum:    200 * time.Second,
 		},
-		CARequests: []certmgr.RequestCount{
+		CARequests: []certmgr.CARequestCount{
 			{Endpoint: "directory", Status: 200, Count: 4}, {Endpoint: "newOrder", Status: 0, Count: 2},
 			{Endpoint: "newOrder", Status: 201, Count: 8}, {Endpoint: "newOrder", Status: 429, Count: 1},
 			{Endpoint: "other", Status: 200, Count: 60},
@@ -46,7 +46,7 @@ func busy() fixed {
 		Events: make(map[audit.Kind]uint64), EventsDropped: 3,
 		Hosts: map[certmgr.HostState]int{certmgr.StateValid: 5, certmgr.StateIssuing: 2, certmgr.StateBackoff: 1,
 			certmgr.StateExpired: 0, certmgr.StateFailed: 1},
-		InFlight: 3, Queued: 1, IssuingLimit: 16, Waiting: 4, WaitingLimit: 1000, BackingOff: 2, Late: 1,
+		InFlight: 3, Queued: 1, IssuingLimit: 16, Waiting: 4, WaitingLimit: 1000, BackingOff: 2, RenewalsLate: 1,
 		SoonestExpiry: time.Date(2026, 3, 20, 0, 0, 0, 0, time.UTC),
 		CAUnavailable: time.Date(2026, 3, 1, 12, 5, 0, 0, time.UTC),
 	}

@@ -111,7 +111,7 @@ func TestPageAfterTheLastIsTheLast(t *testing.T) {
 // A renewal that was due but could not begin is not shown as due in the past.
 func TestNextOfARenewalThatCouldNotBegin(t *testing.T) {
 	h := failing(valid("a.example"), certmgr.StateValid, -2*time.Hour, "no route")
-	h.RenewAt, h.RenewBy = now.Add(15*time.Minute), certmgr.RenewByRetry
+	h.RenewAt, h.RenewalCause = now.Add(15*time.Minute), certmgr.RenewalCauseRetry
 	if at := next(&h); !at.Equal(h.RenewAt) {
 		t.Errorf("next %v, want %v", at, h.RenewAt)
 	}

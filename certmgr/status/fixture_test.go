@@ -32,7 +32,7 @@ func (s *still) Metrics() certmgr.Metrics   { return s.nums }
 // valid returns a host with 30 of 90 days behind it.
 func valid(host string) certmgr.HostStatus {
 	return certmgr.HostStatus{Host: host, KeyType: "ECDSA", State: certmgr.StateValid, StateSince: now.Add(-30 * day),
-		NotBefore: now.Add(-30 * day), NotAfter: now.Add(60 * day), RenewAt: now.Add(30 * day), RenewBy: certmgr.RenewByLifetime}
+		NotBefore: now.Add(-30 * day), NotAfter: now.Add(60 * day), RenewAt: now.Add(30 * day), RenewalCause: certmgr.RenewalCauseLifetime}
 }
 
 // failing returns h after a failure, to be tried again after retry.
@@ -47,20 +47,20 @@ func failing(h certmgr.HostStatus, state certmgr.HostState, retry time.Duration,
 // Manager knows besides.
 func everyState() *still {
 	issuing := certmgr.HostStatus{Host: "issuing.example", KeyType: "ECDSA", State: certmgr.StateIssuing,
-		StateSince: now.Add(-4 * time.Second), Issuing: true, Since: now.Add(-4 * time.Second), Stage: audit.StageChallenge,
+		StateSince: now.Add(-4 * time.Second), Issuing: true, IssuingSince: now.Add(-4 * time.Second), Stage: audit.StageChallenge,
 		Waiting: 3, Refused: 2}
 	renewing := valid("renewing.example")
-	renewing.Issuing, renewing.Since, renewing.Stage = true, now.Add(-2*time.Second), audit.StageFinalize
+	renewing.Issuing, renewing.IssuingSince, renewing.Stage = true, now.Add(-2*time.Second), audit.StageFinalize
 	expired := valid("expired.example")
 	expired.State, expired.NotBefore, expired.NotAfter = certmgr.StateExpired, now.Add(-91*day), now.Add(-day)
-	expired.StateSince, expired.RenewAt, expired.RenewBy = expired.NotAfter, now.Add(-30*day), certmgr.RenewByRetry
+	expired.StateSince, expired.RenewAt, expired.RenewalCause = expired.NotAfter, now.Add(-30*day), certmgr.RenewalCauseRetry
 	backoff := failing(certmgr.HostStatus{Host: "backoff.example"}, certmgr.StateBackoff, 49*time.Minute,
 		"first <cause>\nsecond & last")
-	backoff.Refused, backoff.LastAsked = 12345, now.Add(-5*time.Hour)
+	backoff.Refused, backoff.LastRequested = 12345, now.Add(-5*time.Hour)
 	suggested := valid("valid.example")
-	suggested.RenewBy, suggested.ExplanationURL, suggested.LastAsked = certmgr.RenewByCA, "https://ca.example/why?a=1&b=2", now
+	suggested.RenewalCause, suggested.ExplanationURL, suggested.LastRequested = certmgr.RenewalCauseCA, "https://ca.example/why?a=1&b=2", now
 	late := failing(valid("late.example"), certmgr.StateValid, 21*time.Hour, "rate limited")
-	late.RenewAt, late.RenewBy = late.RetryAt, certmgr.RenewByRetry
+	late.RenewAt, late.RenewalCause = late.RetryAt, certmgr.RenewalCauseRetry
 	s := &still{}
 	s.snap = certmgr.Snapshot{Time: now, CA: caURL, Issuing: 1, Queued: 1, Waiting: 3, Refused: 4127}
 	s.snap.Hosts = []certmgr.HostStatus{

@@ -50,7 +50,7 @@ func poison(s string, all bool) *still {
 	if all {
 		for i := range p.snap.Hosts {
 			h := &p.snap.Hosts[i]
-			h.KeyType, h.RenewBy, h.Stage = s, certmgr.RenewBy(s), audit.Stage(s)
+			h.KeyType, h.RenewalCause, h.Stage = s, certmgr.RenewalCause(s), audit.Stage(s)
 			if h.Failure != nil {
 				h.Failure.KeyType, h.Failure.Stage = s, audit.Stage(s)
 			}
@@ -133,7 +133,7 @@ func TestOnlyWebAddressesBecomeLinks(t *testing.T) {
 		"https://ca.example/\"onclick=\"alert(1)//'": true, // escaped
 	} {
 		h := valid("a.example")
-		h.RenewBy, h.ExplanationURL = certmgr.RenewByCA, address
+		h.RenewalCause, h.ExplanationURL = certmgr.RenewalCauseCA, address
 		page := get(t, &still{snap: certmgr.Snapshot{Time: now, Hosts: []certmgr.HostStatus{h}}}, "/").Body.String()
 		if got := strings.Contains(page, `rel="noreferrer">reason</a>`); got != link {
 			t.Errorf("%q became a link: %v, want %v", address, got, link)

@@ -59,21 +59,21 @@ type (
 	}
 
 	hostJSON struct {
-		Host           string            `json:"host"`
-		KeyType        string            `json:"key_type,omitempty"`
-		State          certmgr.HostState `json:"state"`
-		StateSince     time.Time         `json:"state_since,omitzero"`
-		Attention      bool              `json:"attention"`
-		NotBefore      time.Time         `json:"not_before,omitzero"`
-		NotAfter       time.Time         `json:"not_after,omitzero"`
-		RenewAt        time.Time         `json:"renew_at,omitzero"`
-		RenewBy        certmgr.RenewBy   `json:"renew_by,omitempty"`
-		ExplanationURL string            `json:"explanation_url,omitempty"`
-		InFlight       *inFlightJSON     `json:"in_flight,omitempty"`
-		Failure        *failureJSON      `json:"failure,omitempty"`
-		RetryAt        time.Time         `json:"retry_at,omitzero"`
-		Refused        uint64            `json:"refused"`
-		LastAsked      time.Time         `json:"last_asked,omitzero"`
+		Host           string               `json:"host"`
+		KeyType        string               `json:"key_type,omitempty"`
+		State          certmgr.HostState    `json:"state"`
+		StateSince     time.Time            `json:"state_since,omitzero"`
+		Attention      bool                 `json:"attention"`
+		NotBefore      time.Time            `json:"not_before,omitzero"`
+		NotAfter       time.Time            `json:"not_after,omitzero"`
+		RenewAt        time.Time            `json:"renew_at,omitzero"`
+		RenewBy        certmgr.RenewalCause `json:"renew_by,omitempty"`
+		ExplanationURL string               `json:"explanation_url,omitempty"`
+		InFlight       *inFlightJSON        `json:"in_flight,omitempty"`
+		Failure        *failureJSON         `json:"failure,omitempty"`
+		RetryAt        time.Time            `json:"retry_at,omitzero"`
+		Refused        uint64               `json:"refused"`
+		LastAsked      time.Time            `json:"last_asked,omitzero"`
 	}
 
 	inFlightJSON struct {
@@ -148,14 +148,14 @@ func newHostJSON(h *certmgr.HostStatus) hostJSON {
 		NotBefore:      utc(h.NotBefore),
 		NotAfter:       utc(h.NotAfter),
 		RenewAt:        utc(h.RenewAt),
-		RenewBy:        h.RenewBy,
+		RenewBy:        h.RenewalCause,
 		ExplanationURL: clean(h.ExplanationURL, maxText),
 		RetryAt:        utc(h.RetryAt),
 		Refused:        h.Refused,
-		LastAsked:      utc(h.LastAsked),
+		LastAsked:      utc(h.LastRequested),
 	}
 	if h.Issuing {
-		j.InFlight = &inFlightJSON{Since: utc(h.Since), Stage: h.Stage, Waiting: h.Waiting}
+		j.InFlight = &inFlightJSON{Since: utc(h.IssuingSince), Stage: h.Stage, Waiting: h.Waiting}
 	}
 	if f := h.Failure; f != nil {
 		j.Failure = &failureJSON{

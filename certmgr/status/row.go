@@ -77,7 +77,7 @@ func newRow(h *certmgr.HostStatus, now time.Time, alone bool) row {
 		Since:   newMoment(h.StateSince, now),
 		Expiry:  newMoment(h.NotAfter, now),
 		Bar:     newBar(h, now),
-		Asked:   asked(h.LastAsked, now),
+		Asked:   asked(h.LastRequested, now),
 		Failure: newFailure(h, now, alone),
 	}
 	if h.Refused > 0 {
@@ -85,8 +85,8 @@ func newRow(h *certmgr.HostStatus, now time.Time, alone bool) row {
 	}
 	if h.Issuing {
 		r.Flight = &flightView{Stage: clean(string(h.Stage), maxName), Renewal: h.State == certmgr.StateValid}
-		if !h.Since.Equal(h.StateSince) { // or the state has said it
-			r.Flight.Since = newMoment(h.Since, now)
+		if !h.IssuingSince.Equal(h.StateSince) { // or the state has said it
+			r.Flight.Since = newMoment(h.IssuingSince, now)
 		}
 		if h.Waiting > 0 {
 			r.Flight.Waiting = plural(h.Waiting, "handshake waits", "handshakes wait")
@@ -124,13 +124,13 @@ func nextStep(h *certmgr.HostStatus, now time.Time) (at *moment, why, link strin
 	case h.Failure != nil:
 		return at, "retry", ""
 	}
-	switch h.RenewBy {
-	case certmgr.RenewByCA:
+	switch h.RenewalCause {
+	case certmgr.RenewalCauseCA:
 		return at, "as the CA suggests (ARI)", webLink(h.ExplanationURL)
-	case certmgr.RenewByLifetime:
+	case certmgr.RenewalCauseLifetime:
 		return at, "by its lifetime", ""
 	}
-	return at, clean(string(h.RenewBy), maxName), ""
+	return at, clean(string(h.RenewalCause), maxName), ""
 }
 
 func newFailure(h *certmgr.HostStatus, now time.Time, alone bool) *failureView {
@@ -197,9 +197,9 @@ func details(h *certmgr.HostStatus) (list []detail) {
 	when("Valid from", h.NotBefore)
 	when("Valid until", h.NotAfter)
 	when("Renewal due", h.RenewAt)
-	add("Renewed by", clean(string(h.RenewBy), maxName))
+	add("Renewed by", clean(string(h.RenewalCause), maxName))
 	add("The CA's explanation", clean(h.ExplanationURL, maxText))
-	when("Issuing since", h.Since)
+	when("Issuing since", h.IssuingSince)
 	when("Next attempt", h.RetryAt)
 	if f := h.Failure; f != nil {
 		when("Last failure", f.Time)

@@ -23,7 +23,7 @@ func everything(ctx context.Context, m *certmgr.Manager) {
 	defer cancel()
 	m.Snapshot()
 	m.Metrics()
-	m.Stale(0)
+	m.StaleHosts(0)
 	m.Hosts.Because("again").Add("z.example.com")
 	m.Hosts.Remove("z.example.com")
 	m.GetCertificate(hello(host))

@@ -43,7 +43,7 @@ func TestStormServesNoForeignCertificate(t *testing.T) {
 				func(ctx context.Context, m *certmgr.Manager) { m.Start(ctx) },
 				func(_ context.Context, m *certmgr.Manager) { m.Hosts.Add(name()) },
 				func(_ context.Context, m *certmgr.Manager) { m.Hosts.Remove(name()) },
-				func(_ context.Context, m *certmgr.Manager) { m.Snapshot(); m.Metrics(); m.Stale(time.Second) },
+				func(_ context.Context, m *certmgr.Manager) { m.Snapshot(); m.Metrics(); m.StaleHosts(time.Second) },
 			}
 			for range 3 { // generations of processes
 				var wg sync.WaitGroup

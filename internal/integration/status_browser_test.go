@@ -306,7 +306,7 @@ func runsNothing(t *testing.T, tb *tab, f *fleet) {
 		for i := range s.Hosts {
 			h := &s.Hosts[i]
 			h.Host += attack
-			h.KeyType, h.RenewBy, h.Stage = attack, certmgr.RenewBy(attack), audit.Stage(attack)
+			h.KeyType, h.RenewalCause, h.Stage = attack, certmgr.RenewalCause(attack), audit.Stage(attack)
 			if h.Host != "static.example.com"+attack {
 				h.ExplanationURL = "javascript:alert(5)//" + attack
 			}

@@ -49,8 +49,8 @@ func newFleet() *fleet {
 	valid := func(host string, age, refused int) certmgr.HostStatus {
 		issued := now.Add(-time.Duration(age)*day - time.Duration(age*37)*time.Minute)
 		return certmgr.HostStatus{Host: host, KeyType: "ECDSA", State: certmgr.StateValid, NotBefore: issued.Add(-time.Hour),
-			NotAfter: issued.Add(90*day - time.Hour), StateSince: issued, RenewAt: issued.Add(60 * day), RenewBy: certmgr.RenewByCA,
-			Refused: uint64(refused), LastAsked: now.Truncate(time.Hour)}
+			NotAfter: issued.Add(90*day - time.Hour), StateSince: issued, RenewAt: issued.Add(60 * day), RenewalCause: certmgr.RenewalCauseCA,
+			Refused: uint64(refused), LastRequested: now.Truncate(time.Hour)}
 	}
 	failed := func(h certmgr.HostStatus, state certmgr.HostState, stage audit.Stage, ago, retry time.Duration, n int,
 		cause string) certmgr.HostStatus {
@@ -61,21 +61,21 @@ func newFleet() *fleet {
 	}
 	none := func(host string, since time.Duration, refused int) certmgr.HostStatus {
 		return certmgr.HostStatus{Host: host, KeyType: "ECDSA", StateSince: now.Add(-since), Refused: uint64(refused),
-			LastAsked: now.Truncate(time.Hour)}
+			LastRequested: now.Truncate(time.Hour)}
 	}
 
 	issuing := none("launch.example.org", 4*time.Second, 2)
-	issuing.State, issuing.Issuing, issuing.Since, issuing.Stage, issuing.Waiting = certmgr.StateIssuing, true,
+	issuing.State, issuing.Issuing, issuing.IssuingSince, issuing.Stage, issuing.Waiting = certmgr.StateIssuing, true,
 		now.Add(-4*time.Second), audit.StageChallenge, 3
 	renewing := valid("api.example.com", 60, 0)
-	renewing.Issuing, renewing.Since, renewing.Stage = true, now.Add(-2*time.Second), audit.StageFinalize
+	renewing.Issuing, renewing.IssuingSince, renewing.Stage = true, now.Add(-2*time.Second), audit.StageFinalize
 	expired := valid("old.example.net", 90, 18)
-	expired.State, expired.StateSince, expired.RenewBy = certmgr.StateExpired, expired.NotAfter, certmgr.RenewByRetry
+	expired.State, expired.StateSince, expired.RenewalCause = certmgr.StateExpired, expired.NotAfter, certmgr.RenewalCauseRetry
 	late := failed(valid("shop.example.com", 79, 0), certmgr.StateValid, audit.StageAuthorization, 3*time.Hour, 21*time.Hour, 14,
 		"429 urn:ietf:params:acme:error:rateLimited: too many failed authorizations (5) for \"shop.example.com\" in the last 1h0m0s")
-	late.RenewBy, late.RenewAt = certmgr.RenewByRetry, late.RetryAt
+	late.RenewalCause, late.RenewAt = certmgr.RenewalCauseRetry, late.RetryAt
 	byAge := valid("intranet.example.com", 12, 0)
-	byAge.RenewBy = certmgr.RenewByLifetime
+	byAge.RenewalCause = certmgr.RenewalCauseLifetime
 	fresh := valid("blog.example.org", 0, 0)
 	fresh.StateSince = now.Add(-6 * time.Minute)
 	rsa := valid("www.example.com", 23, 0)
