@@ -65,7 +65,7 @@ func (a *accounts) get(ctx context.Context) (*account, error) {
 		if acc := a.current(); acc != nil {
 			return acc, nil
 		}
-		ctx, cancel := within(ctx, registerTimeout, "no account")
+		ctx, cancel := flight.Within(ctx, registerTimeout, "no account")
 		defer cancel()
 		// The user's key and RetryBackoff take part.
 		return flight.CallOut(ctx, a.calls, a.dir, func(ctx context.Context) (*account, error) {

@@ -44,7 +44,7 @@ func (m *Manager) RollAccountKey(ctx context.Context) error {
 			"change it with acme.Client.AccountKeyRollover and start again with the new one"))
 	}
 	call, err := a.flight.Start("account key", func(ctx context.Context) (*account, error) {
-		ctx, cancel := within(ctx, changeKeyTimeout+lookUpTimeout, "no new account key")
+		ctx, cancel := flight.Within(ctx, changeKeyTimeout+lookUpTimeout, "no new account key")
 		defer cancel()
 		return flight.CallOut(ctx, a.changes, a.dir, a.changeKey)
 	})
@@ -228,7 +228,7 @@ func (a *accounts) saveOrLater(ctx context.Context, acc *account) {
 // another key.
 func (a *accounts) saveLater(acc *account) {
 	a.tasks.Go(func(ctx context.Context) {
-		retry(ctx, func(ctx context.Context) (done bool) { return a.saveAgain(ctx, acc) })
+		flight.Retry(ctx, func(ctx context.Context) (done bool) { return a.saveAgain(ctx, acc) })
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/flight"
 )
 
 // What is final. A CA may change the key long after a gateway has given up on the
@@ -99,7 +100,7 @@ func (a *accounts) firstKey(ctx context.Context) (savedKeys, error) {
 	}
 	// Another machine's write, which began before it could see this one, takes about
 	// as long.
-	if err := sleep(ctx, min(minKeyPause+2*time.Since(began), maxKeyPause)); err != nil {
+	if err := flight.Sleep(ctx, min(minKeyPause+2*time.Since(began), maxKeyPause)); err != nil {
 		return savedKeys{}, err
 	}
 	if now, err := a.getKey(ctx, accountCacheKey); err == nil && now != nil && !sameKey(now, key) {
@@ -144,7 +145,7 @@ func (a *accounts) settle(ctx context.Context, keys savedKeys) (*account, savedS
 		case pause == 0:
 			return &account{key: keys.next[0]}, unsaved, nil
 		}
-		if err := sleep(ctx, pause); err != nil {
+		if err := flight.Sleep(ctx, pause); err != nil {
 			return nil, saved, fmt.Errorf("looking up the account: %w", err)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
+	"github.com/nostall/nostall/internal/flight"
 )
 
 var errDisk = errors.New("disk on fire")
@@ -96,7 +97,7 @@ func TestConcurrentFirstVisitorsAllGetTheCachedCertificate(t *testing.T) {
 		}
 		w.restart()
 		w.m.Hosts.Add(hosts...)
-		w.cache.get(func(ctx context.Context, key string) error { return sleep(ctx, 50*time.Millisecond) })
+		w.cache.get(func(ctx context.Context, key string) error { return flight.Sleep(ctx, 50*time.Millisecond) })
 		requests := w.ca.Count(acmetest.Any)
 		w.cache.reads()
 		start := time.Now()

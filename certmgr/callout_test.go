@@ -18,7 +18,7 @@ func slow(d time.Duration, heeds bool) func(context.Context) (int, error) {
 		if !heeds {
 			ctx = context.WithoutCancel(ctx)
 		}
-		return 1, sleep(ctx, d)
+		return 1, flight.Sleep(ctx, d)
 	}
 }
 
@@ -27,7 +27,7 @@ func TestCloseWaitsForSuccessors(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.init()
 		s := w.m.engine.operator.store
-		w.cache.put(func(context.Context, string) error { return sleep(context.Background(), 2*time.Second) })
+		w.cache.put(func(context.Context, string) error { return flight.Sleep(context.Background(), 2*time.Second) })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		s.put(ctx, "a.example.com", []byte("first"))

@@ -15,6 +15,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/flight"
 )
 
 // The number that the library exists for: with any number of handshakes on a
@@ -248,7 +249,7 @@ func TestCertificateThatTurnsUpInTheCacheIsFound(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.cache.reads()
-		w.cache.get(func(ctx context.Context, key string) error { return sleep(ctx, time.Second) })
+		w.cache.get(func(ctx context.Context, key string) error { return flight.Sleep(ctx, time.Second) })
 		time.Sleep(10 * time.Second)
 		for range 100 { // one of them has the cache read, in the background
 			w.wantErr("a.example.com", ErrBackoff)

@@ -66,7 +66,7 @@ const attemptGrace = time.Second
 // it is a callback that may panic or ignore its context. let is called when
 // nothing of the attempt is left, which can be later.
 func (o *orders) attempt(ctx context.Context, i *issuance, a *attempt, let func()) outcome {
-	ctx, cancel := within(ctx, attemptTimeout, "no certificate")
+	ctx, cancel := flight.Within(ctx, attemptTimeout, "no certificate")
 	defer cancel()
 	ctx = acmeclient.WithTrace(ctx, a.trace)
 	out, err := flight.CallOut(ctx, o.calls, i.req.sub.String(), func(ctx context.Context) (outcome, error) {

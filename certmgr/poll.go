@@ -11,6 +11,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/flight"
 )
 
 func (a *attempt) pollAuthorization(ctx context.Context, url string) (*acme.Authorization, error) {
@@ -50,7 +51,7 @@ func poll[T any](ctx context.Context, trace *acmeclient.Trace, first time.Durati
 	fails := 0
 	for wait := first; ; wait = min(max(wait*8/5, pollFirst), pollMost) {
 		if wait > 0 {
-			if err := sleep(ctx, min(max(wait, trace.RetryAfter()), pollMost)); err != nil {
+			if err := flight.Sleep(ctx, min(max(wait, trace.RetryAfter()), pollMost)); err != nil {
 				return zero, fmt.Errorf("the CA came to no result: %w", context.Cause(ctx))
 			}
 		}

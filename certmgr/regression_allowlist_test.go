@@ -13,6 +13,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/flight"
 )
 
 // A host that comes back onto the list while HostPolicy is asked about it is
@@ -20,7 +21,7 @@ import (
 func TestHostThatComesBackWhileThePolicyIsAskedStays(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.HostPolicy = func(ctx context.Context, _ string) error {
-			sleep(ctx, time.Second)
+			flight.Sleep(ctx, time.Second)
 			return errors.New("not a customer")
 		}
 		w.mustGet("a.example.com")
@@ -64,7 +65,7 @@ func comesBackAtTheEndOfItsIssuance(t *testing.T) (inTime bool) {
 		host := "a.example.com"
 		w.cache.put(func(ctx context.Context, key string) error {
 			if key == host {
-				sleep(ctx, time.Second/2)
+				flight.Sleep(ctx, time.Second/2)
 			}
 			return nil
 		})
@@ -104,7 +105,7 @@ func TestRemovedHostIsNotLoaded(t *testing.T) {
 		w.restart()
 		w.cache.get(func(ctx context.Context, key string) error {
 			if key == host {
-				return sleep(ctx, time.Second)
+				return flight.Sleep(ctx, time.Second)
 			}
 			return nil
 		})
@@ -169,7 +170,7 @@ func TestRefusalsOfThoseWhoWaitedAreOneEvent(t *testing.T) {
 // A visitor who leaves is not the policy's failure.
 func TestVisitorWhoLeavesIsNotThePolicysFailure(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.m.HostPolicy = func(ctx context.Context, _ string) error { return sleep(ctx, time.Second) }
+		w.m.HostPolicy = func(ctx context.Context, _ string) error { return flight.Sleep(ctx, time.Second) }
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second/10)
 		defer cancel()
 		w.handshake(ctx, "www.example.org")

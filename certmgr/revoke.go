@@ -110,7 +110,7 @@ func (s *operator) revokeOne(ctx context.Context, cert *certificate, reason acme
 	sub := cert.subject
 	what := fmt.Sprintf("%s certificate %x", sub.keyType, cert.leaf.SerialNumber)
 	id := fmt.Sprintf("revocation of %x (%s)", cert.leaf.SerialNumber, reasonName(reason))
-	in, cancel := within(ctx, revokeTimeout, "no answer")
+	in, cancel := flight.Within(ctx, revokeTimeout, "no answer")
 	defer cancel()
 	by, err := flight.CallOut(in, s.issuer.orders.calls, id, func(ctx context.Context) (string, error) { return s.revokeAtCA(ctx, cert, reason) })
 	if err != nil {
@@ -269,7 +269,7 @@ func (s *operator) deleteRevoked(ctx context.Context, cert *certificate) error {
 // deleteLater is deleteRevoked in the background, until it succeeds.
 func (s *operator) deleteLater(cert *certificate) {
 	s.tasks.Go(func(ctx context.Context) {
-		retry(ctx, func(ctx context.Context) (done bool) {
+		flight.Retry(ctx, func(ctx context.Context) (done bool) {
 			if s.deleteRevoked(ctx, cert) != nil {
 				return false
 			}

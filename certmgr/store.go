@@ -150,7 +150,7 @@ func (s *store) putCertificate(c *certificate, data []byte, current func() bool)
 		if err == nil {
 			return
 		}
-		retry(ctx, func(ctx context.Context) (done bool) {
+		flight.Retry(ctx, func(ctx context.Context) (done bool) {
 			if !current() {
 				return true
 			}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/flight"
 )
 
 // visitsKey is where the Cache keeps what visits knows of the list's entries, so
@@ -58,7 +59,7 @@ func (s *visitStore) keepVisits(ctx context.Context) {
 				saved = string(data)
 			}
 		}
-		if sleep(ctx, wait) != nil {
+		if flight.Sleep(ctx, wait) != nil {
 			return
 		}
 	}

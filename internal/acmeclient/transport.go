@@ -2,13 +2,14 @@ package acmeclient
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/nostall/nostall/internal/flight"
 )
 
 const replayNonce = "Replay-Nonce"
@@ -79,7 +80,7 @@ func (t *transport) newNonce(req *http.Request) (*http.Response, error) {
 		if d <= 0 {
 			return res, nil
 		}
-		if err := sleep(req.Context(), d); err != nil {
+		if err := flight.Sleep(req.Context(), d); err != nil {
 			return nil, err
 		}
 	}
@@ -94,7 +95,7 @@ func (t *transport) exchangeAgain(req *http.Request, e Endpoint) (*http.Response
 	if err == nil || !errors.As(err, &failed) || !failed.connection() || req.Context().Err() != nil {
 		return res, err
 	}
-	if err := sleep(req.Context(), jitter(retryStep)); err != nil {
+	if err := flight.Sleep(req.Context(), jitter(retryStep)); err != nil {
 		return nil, err
 	}
 	return t.exchange(req, e)
@@ -145,17 +146,5 @@ func fromMemory(req *http.Request, h http.Header, body []byte) *http.Response {
 		Body:          io.NopCloser(bytes.NewReader(body)),
 		ContentLength: int64(len(body)),
 		Request:       req,
-	}
-}
-
-// sleep waits for d or the context's end.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }

@@ -49,17 +49,7 @@ func slow(d time.Duration, heeds bool) func(context.Context) (int, error) {
 		if !heeds {
 			ctx = context.WithoutCancel(ctx)
 		}
-		return 1, sleep(ctx, d)
-	}
-}
-
-// sleep waits for d, or returns the error of ctx if that ends first.
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+		return 1, Sleep(ctx, d)
 	}
 }
 
@@ -158,7 +148,7 @@ func TestSuccessorsKeepTheirOrder(t *testing.T) {
 						t.Error("two calls for a key at the same time")
 					}
 					order = append(order, i)
-					sleep(ctx, time.Second)
+					Sleep(ctx, time.Second)
 					running.Add(-1)
 					return 0, nil
 				})

@@ -11,6 +11,7 @@
 //   - Slots bounds how much runs at the same time, by priority.
 //   - Waiters bounds how many wait.
 //   - Pending counts what is under way, for those who wait for its end.
+//   - Sleep, Retry and Within wait for a time, under a context.
 //
 // Everybody waits on channels and under a context, and no lock is held meanwhile.
 // The package knows contexts, goroutines, keys and bounds. It knows nothing of

@@ -25,7 +25,7 @@ func newTestFlight(t *testing.T, waiters int) (*Flight[string, int], *Tasks) {
 // ends before that.
 func after(d time.Duration, val int) func(context.Context) (int, error) {
 	return func(ctx context.Context) (int, error) {
-		if sleep(ctx, d) != nil {
+		if Sleep(ctx, d) != nil {
 			return 0, context.Cause(ctx)
 		}
 		return val, nil

@@ -78,7 +78,7 @@ var layers = []may{
 	{
 		pkg:     "internal/acmeclient",
 		imports: []string{"internal/flight", "x/crypto/acme"},
-		why:     "what x/crypto/acme lacks; it knows neither hosts nor events, and of flight that calls may be pending",
+		why:     "what x/crypto/acme lacks; it knows neither hosts nor events, and of flight how to wait",
 	},
 	{
 		pkg:     "internal/auditqueue",
@@ -115,7 +115,7 @@ var layers = []may{
 	},
 	{
 		pkg:     "internal/flight",
-		imports: []string{"internal/text", "x/sync/singleflight"},
+		imports: []string{"internal/pace", "internal/text", "x/sync/singleflight"},
 		never:   []string{"crypto/tls", "crypto/x509", "net", "net/http", "os"},
 		why:     "contexts, goroutines, keys and bounds; no hosts, certificates, events or CA",
 	},
