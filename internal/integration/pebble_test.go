@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -37,9 +38,34 @@ type pebbleConfig struct {
 type pebble struct {
 	directory  string          // URL
 	management string          // URL of what is no part of ACME
-	transport  *http.Transport // trusts the CA's HTTPS certificate
+	transport  pebbleTransport // trusts the CA's HTTPS certificate
 	roots      *x509.CertPool  // of the certificates that it issues
 	dns        *dnsServer
+}
+
+// pebbleTransport keeps Pebble from a deadlock. When Pebble 2.10 is asked for an
+// order it locks it for reading twice, and it does not get the second lock if
+// the certificate is stored between the two: the writer waits for the first. No
+// request for any order is answered from then on. So the reply to finalize is
+// held back until the certificate is issued, and no client polls meanwhile.
+type pebbleTransport struct {
+	*http.Transport
+	server *process
+}
+
+// issuedTimeout bounds the wait for an issuance, which may fail.
+const issuedTimeout = 5 * time.Second
+
+func (t pebbleTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	res, err := t.Transport.RoundTrip(req)
+	order, isFinalize := strings.CutPrefix(req.URL.Path, "/finalize-order/")
+	if err != nil || !isFinalize || res.StatusCode != http.StatusOK {
+		return res, err
+	}
+	ctx, cancel := context.WithTimeout(req.Context(), issuedTimeout)
+	defer cancel()
+	t.server.awaitOutput(ctx, "for order "+order)
+	return res, nil
 }
 
 // dnsServer answers Pebble.
@@ -110,7 +136,7 @@ func tryPebble(t testing.TB, c pebbleConfig, dns *dnsServer) (*pebble, error) {
 	p := &pebble{
 		directory:  "https://" + loopback(ports[0]) + "/dir",
 		management: "https://" + loopback(ports[1]),
-		transport:  &http.Transport{TLSClientConfig: &tls.Config{RootCAs: trust}},
+		transport:  pebbleTransport{&http.Transport{TLSClientConfig: &tls.Config{RootCAs: trust}}, proc},
 		roots:      x509.NewCertPool(),
 		dns:        dns,
 	}

@@ -17,6 +17,7 @@ import (
 // process is a server that runs until the end of its test.
 type process struct {
 	name   string
+	out    *log
 	alive  io.Closer     // closing it ends the process
 	exited chan struct{} // closed once err is set
 	err    error
@@ -24,14 +25,33 @@ type process struct {
 
 // log collects what a process writes.
 type log struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
+	mu    sync.Mutex
+	buf   bytes.Buffer
+	wrote chan struct{} // closed by the next Write; nil if nobody waits
 }
 
 func (l *log) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.wrote != nil {
+		close(l.wrote)
+		l.wrote = nil
+	}
 	return l.buf.Write(p)
+}
+
+// holds reports whether text was written. If it was not, the channel is closed
+// by the next Write.
+func (l *log) holds(text string) (bool, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if bytes.Contains(l.buf.Bytes(), []byte(text)) {
+		return true, nil
+	}
+	if l.wrote == nil {
+		l.wrote = make(chan struct{})
+	}
+	return false, l.wrote
 }
 
 func (l *log) String() string {
@@ -86,7 +106,7 @@ func start(t testing.TB, name string, env []string, args ...string) *process {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p := &process{name: name, alive: alive, exited: make(chan struct{})}
+	p := &process{name: name, out: out, alive: alive, exited: make(chan struct{})}
 	go func() {
 		p.err = cmd.Wait()
 		close(p.exited)
@@ -103,6 +123,24 @@ func start(t testing.TB, name string, env []string, args ...string) *process {
 func (p *process) stop() {
 	p.alive.Close()
 	<-p.exited
+}
+
+// awaitOutput waits until the process has written text, has exited, or ctx is
+// done.
+func (p *process) awaitOutput(ctx context.Context, text string) {
+	for {
+		found, wrote := p.out.holds(text)
+		if found {
+			return
+		}
+		select {
+		case <-wrote:
+		case <-p.exited:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // errExited: a server ended before it was ready, as one does whose port was
