@@ -1,11 +1,12 @@
 package certmgr
 
 import (
+	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -90,72 +91,6 @@ func TestWindowOfThePastRenewsAtOnce(t *testing.T) {
 		}
 		if len(issuing) != 2 || issuing[1].ExplanationURL != "https://ca.example/incident" || !strings.Contains(issuing[1].Reason, "the CA wants") {
 			t.Errorf("events of issuances: %v", issuing)
-		}
-	})
-}
-
-func TestRenewalSaysWhatItReplaces(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		first := w.mustGet("a.example.com")
-		w.renewedAt("a.example.com", first, 90*day)
-		orders := w.ca.Orders()
-		if len(orders) != 2 || orders[0].Replaces != "" || orders[1].Replaces != acmetest.CertID(first.Leaf) {
-			t.Errorf("orders: %+v\nwant the second to replace the first's certificate", orders)
-		}
-	})
-}
-
-// What the CA does not accept as replaced is renewed without: another order
-// replaced it, or it is another account's.
-func TestRenewalWithoutReplacesIfTheCARefusesThat(t *testing.T) {
-	for _, problem := range []acmetest.Problem{
-		{Type: "alreadyReplaced", Status: http.StatusConflict},
-		{Type: "unauthorized", Status: http.StatusForbidden},
-		{Type: "malformed", Status: http.StatusNotFound},
-	} {
-		t.Run(problem.Type, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, w *world) {
-				first := w.mustGet("a.example.com")
-				w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Count: 1}, problem.Status, nil, problem)
-				w.renewedAt("a.example.com", first, 90*day)
-				if failed := w.events.of(audit.IssuanceFailed); len(failed) != 0 {
-					t.Errorf("the renewal failed: %v", failed)
-				}
-				if orders := w.ca.Orders(); len(orders) != 2 || orders[1].Replaces != "" {
-					t.Errorf("orders: %+v", orders)
-				}
-			})
-		})
-	}
-}
-
-func TestRateLimitIsNotTriedAgainWithoutReplaces(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		first := w.mustGet("a.example.com")
-		w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Count: 1}, http.StatusTooManyRequests,
-			http.Header{"Retry-After": {"7200"}}, acmetest.Problem{Type: "rateLimited"})
-		at := w.renewedAt("a.example.com", first, 90*day)
-		failed := w.events.of(audit.IssuanceFailed)
-		if len(failed) != 1 || at.Sub(failed[0].Time) < 2*time.Hour {
-			t.Errorf("ordered again at %v after %v", at, failed)
-		}
-	})
-}
-
-// A CA without renewal information hears nothing of it.
-func TestNoRenewalInfoNoReplaces(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		w.ca.NoRenewalInfo = true
-		first := w.mustGet("a.example.com")
-		at := w.renewedAt("a.example.com", first, 90*day)
-		if left := first.Leaf.NotAfter.Sub(at); left > 33*day || left < 30*day-time.Hour {
-			t.Errorf("renewed with %v left, want about a third", left)
-		}
-		if n := w.asks(); n != 0 {
-			t.Errorf("the CA was asked %d times", n)
-		}
-		if o := w.ca.Orders()[1]; o.Replaces != "" {
-			t.Errorf("the order replaces %q", o.Replaces)
 		}
 	})
 }
@@ -304,18 +239,97 @@ func TestFailingRenewalGrowsLouder(t *testing.T) {
 	})
 }
 
-// A machine that slept for a week renews what is due as soon as it wakes.
-func TestMachineThatSlept(t *testing.T) {
+// A CA that backdates its certificates by some hours, and sends windows of the past, is ordered from every few
+// minutes: window.earliest is counted from notBefore, and not from when the certificate was issued.
+func TestBackdatedCertificatesAndPastWindows(t *testing.T) {
+	for _, back := range []time.Duration{2 * time.Hour, 12 * time.Hour, 5 * day} {
+		t.Run(back.String(), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				w.ca.EditCertificate("*", func(leaf *x509.Certificate) { leaf.NotBefore = time.Now().Add(-back) })
+				w.ca.Respond(acmetest.Match{Endpoint: acmetest.RenewalInfo}, 200, nil, windowJSON("1990-01-01", "1990-01-02"))
+				w.mustGet("a.example.com")
+				time.Sleep(day)
+				if n := w.orders("a.example.com"); n > 7 {
+					t.Errorf("%d orders in a day, want a few", n)
+				}
+			})
+		})
+	}
+}
+
+// Client.RetryBackoff is the user's code. A panic in it while the CA is asked ends the process: ask calls it in the
+// worker's own goroutine.
+func TestPanicInRetryBackoffWhileAsking(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		var skew atomic.Int64
-		w.m.clock = func() time.Time { return time.Now().Add(time.Duration(skew.Load())) }
+		w.mustGet("a.example.com")
+		w.restart()
+		w.m.Client.RetryBackoff = func(int, *http.Request, *http.Response) time.Duration { panic("user's bug") }
+		w.mustGet("a.example.com") // from the cache: no directory in memory
+		w.ca.Status(acmetest.Match{Endpoint: acmetest.Directory}, 503, nil, acmetest.Problem{})
+		time.Sleep(time.Hour)
+	})
+}
+
+// The answer of a CA has no bound in memory and in events: the explanation is kept as it is, for each certificate.
+func TestExplanationURLIsBounded(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
 		cert := w.mustGet("a.example.com")
-		time.Sleep(55 * day)
-		skew.Store(int64(7 * day)) // the bubble's timers do not know of that
-		w.ca.SetClockSkew(7 * day)
-		time.Sleep(maxTimer + time.Minute)
-		if w.mustGet("a.example.com").Leaf.Equal(cert.Leaf) {
-			t.Error("not renewed although it was due during the sleep")
+		time.Sleep(day)
+		w.ca.SetRenewalWindow(cert.Leaf, acmetest.RenewalWindow{Start: time.Now().Add(day), End: time.Now().Add(2 * day),
+			ExplanationURL: "javascript:alert(1)\n" + strings.Repeat("x", 900_000)})
+		time.Sleep(day)
+		for _, e := range w.events.of(audit.RenewalWindowMoved) {
+			if len(e.ExplanationURL) > 4096 || strings.Contains(e.ExplanationURL, "\n") {
+				t.Errorf("an event has an explanation of %d bytes: %.40q", len(e.ExplanationURL), e.ExplanationURL)
+			}
+		}
+	})
+}
+
+// After 429 with Retry-After the CA is asked sooner than it wants: jitter takes up to 10% off.
+func TestRetryAfterOfRefusedQuestions(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.ca.Status(acmetest.Match{Endpoint: acmetest.RenewalInfo}, 429, http.Header{"Retry-After": {"43200"}}, acmetest.Problem{})
+		w.mustGet("a.example.com")
+		time.Sleep(20 * day)
+		var last time.Time
+		early := 0
+		for _, r := range w.ca.Requests() {
+			if r.Endpoint != acmetest.RenewalInfo {
+				continue
+			}
+			if !last.IsZero() && r.Time.Sub(last) < 12*time.Hour {
+				early++
+			}
+			last = r.Time
+		}
+		if early > 0 {
+			t.Errorf("%d questions came before Retry-After was over", early)
+		}
+	})
+}
+
+// A host that is not allowed any more causes no traffic (invariant 5).
+func TestNoQuestionsForAHostThatIsNotAllowed(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.HostPolicy = func(context.Context, string) error { return errors.New("no") }
+		w.mustGet("a.example.com")
+		w.m.Hosts.Remove("a.example.com")
+		time.Sleep(20 * day)
+		if n := w.asks(); n > 0 {
+			t.Errorf("the CA was asked %d times", n)
+		}
+	})
+}
+
+// A window without a start counts as one from year 1 on: an answer that is damaged makes orders.
+func TestWindowWithoutAStart(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.ca.Respond(acmetest.Match{Endpoint: acmetest.RenewalInfo}, 200, nil, `{"suggestedWindow":{"end":"2000-03-01T00:00:00Z"}}`)
+		w.mustGet("a.example.com")
+		time.Sleep(2 * day)
+		if n := w.orders("a.example.com"); n > 1 {
+			t.Errorf("%d orders because of a window without a start", n)
 		}
 	})
 }

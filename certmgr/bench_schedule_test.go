@@ -11,6 +11,7 @@ import (
 
 	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/flight"
+	"github.com/nostall/nostall/internal/pace"
 )
 
 // BenchmarkScheduler measures the scheduler of renewals with so many hosts: the
@@ -71,4 +72,15 @@ func benchCertificates(n int, now time.Time) []*certificate {
 			notBefore: now.Add(-time.Duration(i%90) * 24 * time.Hour), notAfter: now.Add(time.Duration(90-i%90) * 24 * time.Hour)}
 	}
 	return certs
+}
+
+// Time that Start takes for many registered domains.
+func BenchmarkStartPaceOfManyDomains(b *testing.B) {
+	for range b.N {
+		p := &startPace{every: pace.OrderEvery}
+		now := time.Now()
+		for i := range 30_000 {
+			p.next(fmt.Sprintf("www.d%d.com", i), paceNone, now)
+		}
+	}
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,7 +17,6 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
-	"github.com/nostall/nostall/certmgr/audit"
 )
 
 // The bounds below are written out. A test that compares with the constant
@@ -135,35 +136,6 @@ func TestPaceDoesNotSaveUp(t *testing.T) {
 	}
 }
 
-// Those that were under way when the CA failed do not make it fail for longer.
-func TestCallsUnderWayDoNotLengthenAnOutage(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		w.m.HandshakeWait = -1
-		hosts := []string{"a.example.com", "b.example.com", "c.example.com", "d.example.com"}
-		w.m.Obtain(t.Context(), "d.example.com")
-		for i, host := range hosts[:3] {
-			m := acmetest.Match{Endpoint: acmetest.NewOrder, Host: host}
-			w.ca.Delay(m, time.Duration(1+10*i)*time.Second)
-			w.ca.Status(m, http.StatusTooManyRequests, http.Header{"Retry-After": {"60"}},
-				acmetest.Problem{Type: "rateLimited", Detail: "too many new orders (300) from this account in the last 3h0m0s"})
-			w.get(host)
-		}
-		time.Sleep(5 * time.Second)
-		first := w.m.engine.report.health.breaker
-		until, failures, _ := first.state()
-		if failures != 1 {
-			t.Fatalf("%d failures of the CA after the first answer, want 1", failures)
-		}
-		time.Sleep(30 * time.Second)
-		if later, n, _ := first.state(); n != 1 || !later.Equal(until) {
-			t.Errorf("the other answers made it %d failures, and moved the next attempt by %v", n, later.Sub(until))
-		}
-		if e := w.events.of(audit.CAUnavailable); len(e) != 1 {
-			t.Errorf("%d events, want 1: %v", len(e), e)
-		}
-	})
-}
-
 // Answers that make no sense are asked for again a few times, and not for as long
 // as the attempt may last.
 func TestGarbageIsPolledAFewTimes(t *testing.T) {
@@ -178,5 +150,51 @@ func TestGarbageIsPolledAFewTimes(t *testing.T) {
 		if n, d := w.ca.CountHost(acmetest.Order, "a.example.com"), time.Since(begin); n > 10 || d > 30*time.Second {
 			t.Errorf("%d requests for the order in %v, want 10 in 30 s at most", n, d)
 		}
+	})
+}
+
+// a policy of the user's that allows everything: nothing bounds the queue.
+func TestUsersAllowAllIsBounded(t *testing.T) {
+	policyWorld(t, func(context.Context, string) error { return nil }, func(t *testing.T, w *world) {
+		w.m.HandshakeWait = -1
+		w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})
+		w.m.GetCertificate(&tls.ClientHelloInfo{ServerName: "x.example.com"})
+		g := runtime.NumGoroutine()
+		for i := range 5000 {
+			w.get(fmt.Sprintf("www.stranger%d.com", i))
+		}
+		synctest.Wait()
+		s := w.m.Snapshot()
+		if s.Queued > maxUnlisted {
+			t.Errorf("%d issuances queued, %d goroutines more", s.Queued, runtime.NumGoroutine()-g)
+		}
+	})
+}
+
+type deafTransport struct{ hang chan struct{} }
+
+func (d deafTransport) RoundTrip(*http.Request) (*http.Response, error) {
+	<-d.hang
+	return nil, fmt.Errorf("x")
+}
+
+// a transport that ignores its context: goroutines without bound, and Close says nothing.
+func TestTransportThatIgnoresContextsIsBounded(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		d := deafTransport{make(chan struct{})}
+		w.m.Client = &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: &http.Client{Transport: d}}
+		w.m.HandshakeWait = -1
+		g := runtime.NumGoroutine()
+		for range 7 * 24 * 6 {
+			w.get("a.example.com")
+			time.Sleep(10 * time.Minute)
+		}
+		synctest.Wait()
+		n := runtime.NumGoroutine() - g
+		err := w.m.Close()
+		if n > 80 || err == nil || !strings.Contains(err.Error(), w.ca.URL) {
+			t.Errorf("%d goroutines after a week; Close: %v", n, err)
+		}
+		close(d.hang)
 	})
 }

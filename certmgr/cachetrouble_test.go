@@ -2,7 +2,6 @@ package certmgr
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,8 +10,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
@@ -227,60 +224,6 @@ func TestAccountKeyThatCannotBeSavedIsNotUsed(t *testing.T) {
 	})
 }
 
-func TestCrashLoopLeavesTheCAAlone(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "no such machine"})
-		w.get("a.example.com")
-		for range 9 { // for 9 minutes, a restart each minute
-			time.Sleep(time.Second)
-			w.restart()
-			err := w.wantErr("a.example.com", ErrBackoff)
-			problem, ok := errors.AsType[*acme.Error](err)
-			if !ok || problem.ProblemType != "urn:ietf:params:acme:error:unauthorized" || !strings.Contains(err.Error(), "no such machine") {
-				t.Fatalf("after a restart the reason is gone: %v", err)
-			}
-		}
-		w.wantOrders("a.example.com", 1)
-	})
-}
-
-// A record of another process holds a host back for 10 minutes at most, and so
-// does one's own after a restart or Hosts.Add.
-func TestForeignFailureHoldsBackForTenMinutes(t *testing.T) {
-	late := func(w *world) {
-		record := failureRecord{Host: "a.example.com", Stage: audit.StageChallenge, CA: w.ca.URL, Attempts: 30, Machine: "other",
-			Time: time.Now(), RetryAt: time.Now().Add(24 * time.Hour), Cause: "firewalled"}
-		data, err := json.Marshal(record)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		w.cache.Cache.Put(w.t.Context(), "a.example.com+failure", data)
-	}
-	t.Run("another machine", func(t *testing.T) {
-		inBubble(t, func(t *testing.T, w *world) {
-			late(w)
-			time.Sleep(time.Minute)
-			if err := w.wantErr("a.example.com", ErrBackoff); !strings.Contains(err.Error(), "firewalled (seen by other)") {
-				t.Errorf("%q does not say whose failure it is", err)
-			}
-			time.Sleep(9 * time.Minute)
-			w.mustGet("a.example.com")
-		})
-	})
-	t.Run("Hosts.Add", func(t *testing.T) {
-		inBubble(t, func(t *testing.T, w *world) {
-			w.m.Backoff = []time.Duration{24 * time.Hour}
-			lift := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "no"})
-			w.get("a.example.com")
-			lift()
-			time.Sleep(time.Hour)
-			w.wantErr("a.example.com", ErrBackoff)
-			w.m.Hosts.Add("a.example.com")
-			w.mustGet("a.example.com")
-		})
-	})
-}
-
 func TestManagerWithoutCache(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.Cache = nil
@@ -294,5 +237,36 @@ func TestWrappedMissIsAMiss(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.cache.get(func(context.Context, string) error { return fmt.Errorf("redis: %w", cache.ErrMiss) })
 		w.mustGet("a.example.com")
+	})
+}
+
+// a cache that fails at once: an event and a read for each handshake.
+func TestFailingCacheFloodsNoLog(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.cache.get(func(context.Context, string) error { return errors.New("refused") })
+		for range 1000 {
+			w.get("a.example.com")
+		}
+		if n := len(w.events.of(audit.CacheReadFailed)); n > 10 {
+			t.Errorf("%d events, %d reads for 1000 handshakes in an instant", n, len(w.cache.reads()))
+		}
+	})
+}
+
+// the leader waits for a hung write although the certificate is in memory.
+func TestFirstVisitorDoesNotWaitForAHungWrite(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.cache.put(func(ctx context.Context, key string) error {
+			if key == "a.example.com" {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		})
+		start := time.Now()
+		w.mustGet("a.example.com")
+		if d := time.Since(start); d > 2*time.Second {
+			t.Errorf("waited %v", d)
+		}
 	})
 }

@@ -184,36 +184,6 @@ func TestRemoveEndsAQueuedIssuance(t *testing.T) {
 	})
 }
 
-// Removed and added again while the old issuance is still ending: the new one
-// follows it, and has the host to itself.
-func TestHostThatComesBackGetsAFreshIssuance(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		old, lift := w.inFlight("a.example.com", acmetest.Challenge)
-		w.ca.Delay(acmetest.Match{Endpoint: acmetest.Authorization, Host: "a.example.com"}, 5*time.Second) // of the clean-up
-		w.m.Hosts.Remove("a.example.com")
-		w.m.Hosts.Add("a.example.com")
-		lift()
-		start := time.Now()
-		fresh := make(chan error, 1)
-		go func() { fresh <- w.m.Obtain(t.Context(), "a.example.com") }()
-		wantCanceled(t, old)
-		time.Sleep(time.Second)
-		w.wantErr("a.example.com", ErrInFlight)
-		w.wantOrders("a.example.com", 1)
-		if err := <-fresh; err != nil {
-			t.Fatal(err)
-		}
-		if time.Since(start) < 4*time.Second {
-			t.Error("the new issuance did not wait for the end of the old one")
-		}
-		w.mustGet("a.example.com")
-		w.wantOrders("a.example.com", 2)
-		if e := w.events.of(audit.IssuanceCanceled); len(e) != 1 {
-			t.Errorf("events: %v", e)
-		}
-	})
-}
-
 // The user's code may ignore the end of its context: that keeps no visitor, and the
 // host's next issuance waits for it.
 func TestCanceledIssuanceThatHangsKeepsNobody(t *testing.T) {
@@ -342,21 +312,6 @@ func TestRemoveEndsARenewalInFlight(t *testing.T) {
 	})
 }
 
-func TestRemoveForgetsFailures(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		w.m.Hosts.Add("*.example.org")
-		for _, host := range []string{"a.example.com", "www.example.org"} {
-			w.ca.FailValidation(host, "", acmetest.Problem{Type: "dns"})
-			w.get(host)
-		}
-		w.m.Hosts.Remove("a.example.com", "*.example.org")
-		synctest.Wait()
-		if snap := w.m.Snapshot(); len(snap.Hosts) != 0 {
-			t.Errorf("left behind: %+v", snap.Hosts)
-		}
-	})
-}
-
 // What Close cuts short is an event too, and no failure.
 func TestCloseSaysWhatItCutShort(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
@@ -373,25 +328,5 @@ func TestCloseSaysWhatItCutShort(t *testing.T) {
 			t.Errorf("canceled: %q; b had not begun", hosts)
 		}
 		w.wantNoTrouble()
-	})
-}
-
-// The breaker's probe is let go, so that another host can be the next one.
-func TestCanceledProbeLeavesTheBreakerToOthers(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.Directory}, 503, nil, acmetest.Problem{})
-		w.get("a.example.com")
-		w.wantErr("b.example.com", ErrCAUnavailable)
-		lift()
-		until, _, _ := w.m.engine.report.health.breaker.state()
-		time.Sleep(time.Until(until) + time.Second)
-		stall := w.ca.Stall(acmetest.Match{})
-		outcome := make(chan error, 1)
-		go func() { _, err := w.get("c.example.com"); outcome <- err }()
-		time.Sleep(time.Second)
-		w.m.Hosts.Remove("c.example.com")
-		wantCanceled(t, outcome)
-		stall()
-		w.mustGet("d.example.com")
 	})
 }

@@ -3,7 +3,6 @@ package certmgr
 import (
 	"context"
 	"errors"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 // That no goroutine is left is seen to by the bubble, which fails if one is.
@@ -74,57 +74,6 @@ func TestCloseNamesCallbacksThatDoNotReturn(t *testing.T) {
 	})
 }
 
-func TestAuditIsOrderedAndSurvivesItsHook(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		var last, panics atomic.Uint64
-		w.m.Audit = func(ctx context.Context, e audit.Event) {
-			if e.Seq != last.Add(1) {
-				t.Errorf("event %d came as number %d", e.Seq, last.Load())
-			}
-			w.events.hook(ctx, e)
-			switch panics.Add(1) {
-			case 1:
-				panic("boom")
-			case 2:
-				runtime.Goexit()
-			}
-		}
-		w.mustGet("a.example.com")
-		w.ca.FailValidation("b.example.com", "", acmetest.Problem{Type: "dns", Detail: "no such host"})
-		w.get("b.example.com")
-		issued := w.events.of(audit.CertificateIssued)
-		failed := w.events.of(audit.IssuanceFailed)
-		if len(issued) != 1 || len(failed) != 1 {
-			t.Fatalf("%d issued and %d failed", len(issued), len(failed))
-		}
-		for _, e := range w.events.of(audit.IssuanceStarted) {
-			if e.Attempt != issued[0].Attempt && e.Attempt != failed[0].Attempt || e.Attempt == "" {
-				t.Errorf("attempt %q has no outcome", e.Attempt)
-			}
-		}
-	})
-}
-
-func TestFailuresGoToSlogWithoutAHook(t *testing.T) {
-	log := quietLog(t)
-	inBubble(t, func(t *testing.T, w *world) {
-		w.m.Audit = nil
-		w.mustGet("a.example.com")
-		w.ca.FailValidation("b.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "wrong machine"})
-		w.get("b.example.com")
-		synctest.Wait()
-		text := log.String()
-		for _, part := range []string{"b.example.com", "wrong machine", "level=ERROR", "retry_at="} {
-			if !strings.Contains(text, part) {
-				t.Errorf("the log does not have %q:\n%s", part, text)
-			}
-		}
-		if strings.Contains(text, "a.example.com") {
-			t.Errorf("successes are in the log:\n%s", text)
-		}
-	})
-}
-
 func TestAccountIsRegisteredOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		const terms = "https://ca.example/terms"
@@ -171,4 +120,52 @@ func TestTermsThatAreNotAccepted(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Close accuses Audit.
+func TestCloseNamesOnlyWhoDidNotReturn(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.cache.get(func(context.Context, string) error { w.cache.hang(); return nil })
+		go w.get("a.example.com")
+		time.Sleep(time.Second)
+		err := w.m.Close()
+		w.cache.release()
+		if err == nil || strings.Contains(err.Error(), "Audit") {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// a second Close returns while the first still works.
+func TestSecondCloseWaitsForTheFirst(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.cache.put(func(ctx context.Context, key string) error { time.Sleep(2 * time.Second); return nil })
+		go w.get("a.example.com")
+		time.Sleep(100 * time.Millisecond)
+		go w.m.Close()
+		synctest.Wait()
+		start := time.Now()
+		w.m.Close()
+		took := time.Since(start)
+		now, cancel := context.WithCancel(t.Context())
+		cancel()
+		if w.m.engine.tasks.Wait(now) != nil {
+			t.Errorf("Close returned after %v before the goroutines", took)
+		}
+	})
+}
+
+// A certificate that the CA has issued is written even if the Manager is closed
+// meanwhile.
+func TestCertificateIsWrittenWhenCloseComesFirst(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.mustGet("a.example.com")
+		s := w.m.engine.operator
+		cert := s.memory.current(hostSubject("a.example.com", bundle.ECDSA, s.dir))
+		w.m.Close()
+		s.store.putCertificate(cert, []byte("the entry"), func() bool { return true })
+		if data, err := w.cache.Cache.Get(t.Context(), "a.example.com"); string(data) != "the entry" {
+			t.Errorf("lost: %v", err)
+		}
+	})
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
@@ -156,6 +157,28 @@ func TestLongTokensAreNotLookedFor(t *testing.T) {
 		}
 		if n := len(httpCacheKey(long[1:])); n > 255 {
 			t.Errorf("the longest token makes a key of %d bytes, which is no file name", n)
+		}
+	})
+}
+
+// Those who waited for minutes, and began at different times, make one event when
+// all of them are refused at once.
+func TestRefusalsOfThoseWhoWaitedAreOneEvent(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.InFlightWait, w.m.HandshakeWait = time.Hour, time.Hour
+		w.ca.Delay(acmetest.Match{}, 25*time.Second)
+		const visitors = 80 // a second apart
+		done := make(chan struct{})
+		for range visitors {
+			go func() { w.get("a.example.com"); done <- struct{}{} }()
+			time.Sleep(time.Second)
+		}
+		w.m.Hosts.Remove("a.example.com")
+		for range visitors {
+			<-done
+		}
+		if refused := w.events.of(audit.HandshakesRefused); len(refused) != 1 {
+			t.Errorf("%d events", len(refused))
 		}
 	})
 }

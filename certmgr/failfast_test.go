@@ -3,7 +3,6 @@ package certmgr
 import (
 	"context"
 	"errors"
-	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -11,10 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"golang.org/x/crypto/acme"
-
 	"github.com/nostall/nostall/certmgr/acmetest"
-	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/flight"
 )
 
@@ -128,112 +124,6 @@ func TestIssuanceOutlivesItsHandshake(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		w.mustGet("a.example.com")
 		w.wantOrders("a.example.com", 1)
-	})
-}
-
-func TestBackoffTellsTheReason(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "wrong\nmachine\x1b[31m"})
-		_, first := w.get("a.example.com")
-		var issue *IssuanceError
-		if !errors.As(first, &issue) {
-			t.Fatalf("the first visitor got %v, want an *IssuanceError", first)
-		}
-		time.Sleep(30 * time.Second)
-		err := w.wantErr("a.example.com", ErrBackoff)
-		var problem *acme.Error
-		if !errors.As(err, &issue) || !errors.As(err, &problem) {
-			t.Fatalf("%v does not wrap *IssuanceError and *acme.Error", err)
-		}
-		if problem.ProblemType != "urn:ietf:params:acme:error:unauthorized" || problem.StatusCode != http.StatusForbidden {
-			t.Errorf("problem %q, status %d", problem.ProblemType, problem.StatusCode)
-		}
-		if issue.Host != "a.example.com" || issue.Stage != audit.StageChallenge || issue.CA != w.ca.URL || issue.Attempts != 1 || issue.Attempt == "" {
-			t.Errorf("IssuanceError = %+v", issue)
-		}
-		if d := issue.RetryAt.Sub(issue.Time); d < 54*time.Second || d > 66*time.Second {
-			t.Errorf("the next attempt is due %v after the failure, want a minute and 10%% of jitter", d)
-		}
-		if !strings.Contains(err.Error(), "next attempt "+issue.RetryAt.UTC().Format(time.RFC3339)) {
-			t.Errorf("%q does not say when the next attempt is due", err)
-		}
-		w.wantOrders("a.example.com", 1)
-	})
-}
-
-func TestBackoffSchedule(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "no"})
-		want := []time.Duration{time.Minute, 10 * time.Minute}
-		for range 24 {
-			want = append(want, time.Hour)
-		}
-		want = append(want, 24*time.Hour, 24*time.Hour)
-		for i, d := range want {
-			_, err := w.get("a.example.com")
-			issue, ok := errors.AsType[*IssuanceError](err)
-			if !ok || issue.Attempts != i+1 {
-				t.Fatalf("attempt %d: %v", i+1, err)
-			}
-			wait := time.Until(issue.RetryAt)
-			if wait < d*9/10 || wait > d*11/10 {
-				t.Errorf("after failure %d the next attempt is due in %v, want %v and 10%% of jitter", i+1, wait, d)
-			}
-			time.Sleep(wait - time.Millisecond)
-			w.wantErr("a.example.com", ErrBackoff)
-			time.Sleep(time.Millisecond)
-		}
-		w.wantOrders("a.example.com", len(want))
-	})
-}
-
-func TestRetryAfterWinsIfLater(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		header := http.Header{"Retry-After": {"7200"}}
-		w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Host: "a.example.com"}, http.StatusTooManyRequests, header,
-			acmetest.Problem{Type: "rateLimited", Detail: "too many failed authorizations (5) for \"a.example.com\""})
-		_, err := w.get("a.example.com")
-		issue, ok := errors.AsType[*IssuanceError](err)
-		if !ok || time.Until(issue.RetryAt) != 2*time.Hour {
-			t.Fatalf("got %v; want the next attempt in 2 hours", err)
-		}
-		w.wantOrders("a.example.com", 1) // a 429 is never tried again inside an attempt
-		w.mustGet("b.example.com")       // and it is that host's alone
-	})
-}
-
-func TestFailureEndsWithSuccess(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		lift := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "connection", Detail: "refused"})
-		w.get("a.example.com")
-		lift()
-		w.wantErr("a.example.com", ErrBackoff)
-		time.Sleep(66 * time.Second)
-		w.mustGet("a.example.com")
-		synctest.Wait()
-		if st := w.m.Snapshot().Hosts; len(st) != 1 || st[0].Failure != nil || st[0].State != StateValid {
-			t.Errorf("after a success the snapshot says %+v", st)
-		}
-		if _, err := w.cache.Get(t.Context(), "a.example.com+failure"); !errors.Is(err, ErrCacheMiss) {
-			t.Errorf("the failure's record is still in the cache: %v", err)
-		}
-	})
-}
-
-func TestObtainOverridesBackoff(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		lift := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "connection", Detail: "refused"})
-		w.get("a.example.com")
-		lift()
-		w.wantErr("a.example.com", ErrBackoff)
-		if err := w.m.Obtain(t.Context(), "A.example.com."); err != nil {
-			t.Fatalf("Obtain: %v", err)
-		}
-		w.mustGet("a.example.com")
-		if err := w.m.Obtain(t.Context(), "a.example.com"); err != nil {
-			t.Fatalf("Obtain: %v", err)
-		}
-		w.wantOrders("a.example.com", 2)
 	})
 }
 

@@ -128,37 +128,6 @@ func TestHandshakeResults(t *testing.T) {
 	})
 }
 
-// The event of an issuance says for whom it began, by which rule, and what came
-// of it: enough to find the order at the CA.
-func TestEventsSayWhoAskedAndWhy(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		if err := w.m.Hosts.Add("*.example.org"); err != nil {
-			t.Fatal(err)
-		}
-		w.handshake(t.Context(), "www.example.org")
-		begun := w.events.of(audit.IssuanceStarted)[0]
-		if begun.Decision != audit.Allowed || begun.Rule != "Hosts: *.example.org" || begun.SNI != "www.example.org" || begun.RemoteAddr != "pipe" {
-			t.Errorf("the start: %v", begun)
-		}
-		issued := w.events.of(audit.CertificateIssued)[0]
-		cert := w.mustGet("www.example.org")
-		if issued.Serial != serialOf(cert.Leaf) || !strings.HasPrefix(issued.OrderURL, w.ca.URL[:8]) || !issued.NotAfter.Equal(cert.Leaf.NotAfter) {
-			t.Errorf("the end: %v", issued)
-		}
-		w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "wrong machine"})
-		w.m.GetCertificate(&tls.ClientHelloInfo{ServerName: "A.example.com.", SupportedProtos: []string{"h2", "x\ny"}})
-		failed := w.events.of(audit.IssuanceFailed)[0]
-		if failed.OrderURL == "" || failed.Stage != audit.StageChallenge || failed.RetryAt.IsZero() || !strings.Contains(failed.String(), ` problem="urn:ietf:params:acme:error:unauthorized"`) {
-			t.Errorf("the failure: %v", failed)
-		}
-		for _, e := range w.events.of(audit.HandshakesRefused) {
-			if e.Result == audit.ResultFailed && (e.SNI != "A.example.com." || e.ALPN != `h2,x\ny`) {
-				t.Errorf("who was refused: %v", e)
-			}
-		}
-	})
-}
-
 // What a ClientHello carries makes no event larger than its bound.
 func TestAskerIsBounded(t *testing.T) {
 	protos := make([]string, 1000)

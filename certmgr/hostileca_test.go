@@ -1,13 +1,14 @@
 package certmgr
 
 import (
+	"bytes"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"golang.org/x/crypto/acme"
@@ -113,26 +114,6 @@ func TestChainThatDoesNotFitIsRefused(t *testing.T) {
 	})
 }
 
-// A validation that never comes to an end is given up, deactivated, and the
-// reason says what was seen.
-func TestPendingAuthorizationsAreDeactivated(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		w.m.HandshakeWait = 4 * time.Minute
-		w.ca.Stall(acmetest.Match{Endpoint: acmetest.Challenge, Host: "a.example.com"})
-		_, err := w.get("a.example.com")
-		if _, ok := errors.AsType[*IssuanceError](err); !ok {
-			t.Fatal(err)
-		}
-		time.Sleep(time.Second)
-		synctest.Wait()
-		for _, status := range w.ca.Authorizations("a.example.com") {
-			if status != acme.StatusDeactivated {
-				t.Errorf("an authorization was left %q", status)
-			}
-		}
-	})
-}
-
 // A certificate costs 7 requests at most once there is an account, and comes
 // about as fast as the CA.
 func TestRequestsForACertificate(t *testing.T) {
@@ -150,122 +131,66 @@ func TestRequestsForACertificate(t *testing.T) {
 	})
 }
 
-func TestFirstAttemptTriesBothChallengesLaterOnesOne(t *testing.T) {
+// a certificate that never ends.
+func TestCertificateThatNeverEnds(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		handler := w.m.HTTPHandler(nil)
-		w.ca.Resolve("*", acmetest.Target{TLSConfig: w.m.TLSConfig(), HTTPHandler: handler})
-		lift := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "nobody home"})
-		_, err := w.get("a.example.com")
-		for _, typ := range []string{tlsALPN01, http01} {
-			if !strings.Contains(err.Error(), typ) {
-				t.Errorf("%q does not have the cause of %s", err, typ)
-			}
+		w.ca.EditCertificate("a.example.com", func(c *x509.Certificate) { c.NotAfter = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC) })
+		if _, err := w.get("a.example.com"); err != nil {
+			t.Error(err)
 		}
-		w.wantOrders("a.example.com", 2)
-		time.Sleep(2 * time.Minute)
-		w.get("a.example.com")
-		w.wantOrders("a.example.com", 3)
-		lift()
-		w.ca.FailValidation("a.example.com", tlsALPN01, acmetest.Problem{Type: "unauthorized", Detail: "nobody home"})
-		time.Sleep(20 * time.Minute)
-		w.get("a.example.com")
-		time.Sleep(2 * time.Hour)
-		w.mustGet("a.example.com") // one of two attempts takes http-01
-		n := w.orders("a.example.com")
-		if err := w.m.Renew(t.Context(), "a.example.com"); err != nil {
-			t.Errorf("renewal did not begin with the type that last worked: %v", err)
-		}
-		w.wantOrders("a.example.com", n+1)
+		w.wantOrders("a.example.com", 1)
 	})
 }
 
-func TestForgottenNextProtosIsSaid(t *testing.T) {
+// A certificate that ends before it begins makes renewAt panic (rand.N of a negative number), in a goroutine of the
+// Manager's: the process ends.
+func TestCertificateThatEndsBeforeItBegins(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		config := w.m.TLSConfig()
-		config.NextProtos = []string{"h2", "http/1.1"}
-		w.ca.Resolve("*", acmetest.Target{TLSConfig: config})
+		w.ca.EditCertificate("*", func(leaf *x509.Certificate) {
+			leaf.NotBefore, leaf.NotAfter = time.Now().Add(2*day), time.Now().Add(day)
+		})
 		_, err := w.get("a.example.com")
-		if err == nil || !strings.Contains(err.Error(), `NextProtos hold "acme-tls/1"`) {
-			t.Errorf("%v does not say what to look at", err)
-		}
-		events := w.events.of(audit.ChallengeFailed)
-		if len(events) != 1 || !strings.Contains(events[0].Reason, "NextProtos") {
-			t.Errorf("events: %v", events)
-		}
+		t.Log(err)
+		time.Sleep(time.Minute)
 	})
 }
 
-// The challenge's answer goes through the Cache: another machine may be the
-// one that the CA reaches.
-func TestAnotherMachineAnswersTheChallenge(t *testing.T) {
-	for _, typ := range []string{tlsALPN01, http01} {
-		t.Run(typ, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, w *world) {
-				other := w.manager()
-				defer other.Close()
-				w.m.HTTPHandler(nil)
-				w.ca.Challenges = nil
-				target := acmetest.Target{TLSConfig: other.TLSConfig()}
-				if typ == http01 {
-					target = acmetest.Target{HTTPHandler: other.HTTPHandler(nil)}
-				}
-				w.ca.Resolve("*", target)
-				w.mustGet("a.example.com")
-				time.Sleep(time.Second)
-				w.cache.mu.Lock()
-				defer w.cache.mu.Unlock()
-				for _, key := range w.cache.puts {
-					if !strings.HasSuffix(key, "+token") && !strings.HasSuffix(key, "+http-01") {
-						continue
-					}
-					if _, err := w.cache.Cache.Get(t.Context(), key); !errors.Is(err, ErrCacheMiss) {
-						t.Errorf("the answer under %q was left behind", key)
-					}
-				}
-			})
-		})
+type manyAuthz struct{ rt http.RoundTripper }
+
+func (m manyAuthz) RoundTrip(r *http.Request) (*http.Response, error) {
+	res, err := m.rt.RoundTrip(r)
+	if err != nil || res.StatusCode != 201 || !strings.Contains(r.URL.Path, "rder") {
+		return res, err
 	}
+	b, _ := io.ReadAll(res.Body)
+	var o map[string]any
+	json.Unmarshal(b, &o)
+	if a, ok := o["authorizations"].([]any); ok {
+		var all []any
+		for range 5 {
+			all = append(all, a[0])
+		}
+		o["authorizations"] = all
+	}
+	b, _ = json.Marshal(o)
+	res.Body = io.NopCloser(bytes.NewReader(b))
+	res.ContentLength = int64(len(b))
+	res.Header.Del("Content-Length")
+	return res, nil
 }
 
-// A clock that is wrong: the certificate is kept, the clock is named, nothing
-// is ordered again.
-func TestWrongClock(t *testing.T) {
-	for name, off := range map[string]time.Duration{"a year behind": -365 * day, "a year ahead": 365 * day} {
-		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, w *world) {
-				var wrong atomic.Int64
-				wrong.Store(int64(off))
-				clock := func() time.Time { return time.Now().Add(time.Duration(wrong.Load())) }
-				w.m.clock = clock
-				_, err := w.get("a.example.com")
-				if off < 0 && err != nil {
-					t.Errorf("behind, it can be served: %v", err)
-				}
-				if off > 0 && !errors.Is(err, ErrClock) {
-					t.Errorf("got %v, want ErrClock", err)
-				}
-				if e := w.events.of(audit.ClockOff); len(e) != 1 {
-					t.Errorf("events: %v", e)
-				}
-				for range 10 {
-					time.Sleep(day)
-					w.get("a.example.com")
-				}
-				w.wantOrders("a.example.com", 1)
-				w.m.Close()
-				w.m = w.manager()
-				w.m.clock = clock
-				w.reach()
-				time.Sleep(time.Hour)
-				w.get("a.example.com")
-				w.wantOrders("a.example.com", 1) // nor after a restart
-				wrong.Store(0)
-				time.Sleep(10 * time.Second)
-				w.get("a.example.com") // has the cache looked at again
-				synctest.Wait()
-				w.mustGet("a.example.com")
-				w.wantOrders("a.example.com", 1)
-			})
-		})
-	}
+// An order with five authorizations for one name.
+func TestOrderWithManyAuthorizationsIsRefused(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		c := *w.ca.Client()
+		c.Transport = manyAuthz{c.Transport}
+		w.m.Client = &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: &c}
+		_, err := w.get("a.example.com")
+		if issue, ok := errors.AsType[*IssuanceError](err); !ok || issue.Stage != audit.StageOrder {
+			t.Errorf("got %v, want an *IssuanceError at stage %q", err, audit.StageOrder)
+		}
+		if n := w.ca.Count(acmetest.Authorization); n != 0 {
+			t.Errorf("%d requests for authorizations", n)
+		}
+	})
 }

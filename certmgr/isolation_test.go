@@ -2,14 +2,21 @@ package certmgr
 
 import (
 	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"net/http"
+	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
@@ -130,97 +137,41 @@ func TestFailingHostsHoldHalfOfTheSlots(t *testing.T) {
 	})
 }
 
-// The breaker: the CA as a whole is backed off once.
-func TestBreaker(t *testing.T) {
-	status := func(e acmetest.Endpoint, code int) func(*world) func() {
-		return func(w *world) func() {
-			return w.ca.Status(acmetest.Match{Endpoint: e}, code, nil, acmetest.Problem{Type: "serverInternal", Detail: "down"})
-		}
-	}
-	tests := []struct {
-		name  string
-		fault func(*world) func()
-	}{
-		{"directory", status(acmetest.Directory, http.StatusServiceUnavailable)},
-		{"newNonce", status(acmetest.NewNonce, http.StatusInternalServerError)},
-		{"newAccount", status(acmetest.NewAccount, http.StatusInternalServerError)},
-		{"account-wide rate limit", func(w *world) func() {
-			return w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, http.StatusTooManyRequests, nil,
-				acmetest.Problem{Type: "rateLimited", Detail: "too many new orders (300) from this account in the last 3h0m0s"})
-		}},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, w *world) {
-				lift := tt.fault(w)
-				_, err := w.get("a.example.com")
-				if _, ok := errors.AsType[*IssuanceError](err); !ok {
-					t.Fatalf("the first visitor got %v", err)
-				}
-				n := w.ca.Count(acmetest.Any)
-				for _, host := range []string{"a.example.com", "b.example.com", "c.example.com"} {
-					err := w.wantErr(host, ErrCAUnavailable)
-					if !errors.Is(err, ErrBackoff) {
-						t.Errorf("%v does not wrap ErrBackoff", err)
-					}
-				}
-				if d := w.ca.Count(acmetest.Any) - n; d != 0 {
-					t.Errorf("%d requests to a CA that is backed off", d)
-				}
-				if down := w.events.of(audit.CAUnavailable); len(down) != 1 {
-					t.Errorf("%d events, want 1", len(down))
-				}
-				lift()
-				time.Sleep(66 * time.Second)
-				w.mustGet("b.example.com") // the probe
-				w.mustGet("a.example.com") // whose backoff it was not
-				if up := w.events.of(audit.CAAvailable); len(up) != 1 {
-					t.Errorf("%d events of the recovery, want 1", len(up))
-				}
-			})
-		})
-	}
+type hungKey struct {
+	*ecdsa.PrivateKey
+	hang atomic.Bool
+	ch   chan struct{}
 }
 
-// While the CA is backed off, visitors of hosts without a certificate have the
-// cache read now and then, and not each of them.
-func TestOutageCostsNoCacheReads(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		w.ca.Status(acmetest.Match{Endpoint: acmetest.Directory}, http.StatusServiceUnavailable, nil, acmetest.Problem{Type: "serverInternal"})
-		w.get("a.example.com")
-		w.cache.reads()
-		for range 100 {
-			w.wantErr("a.example.com", ErrCAUnavailable)
-		}
-		if reads := w.cache.reads(); len(reads) != 0 {
-			t.Errorf("%d cache reads", len(reads))
-		}
-	})
+func (k *hungKey) Sign(r io.Reader, d []byte, o crypto.SignerOpts) ([]byte, error) {
+	if k.hang.Load() {
+		<-k.ch
+		return nil, errors.New("KMS is gone")
+	}
+	return k.PrivateKey.Sign(r, d, o)
 }
 
-func TestBreakerCountsRegisteredDomains(t *testing.T) {
+// account key in a KMS that hangs.
+func TestHungAccountKeyIsReported(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.m.Hosts.Add("a.example.net", "a.example.org", "b.example.org", "x.example.edu")
-		w.ca.Status(acmetest.Match{Endpoint: acmetest.Finalize}, http.StatusInternalServerError, nil, acmetest.Problem{Type: "serverInternal", Detail: "down"})
-		for _, host := range []string{"a.example.org", "b.example.org", "a.example.com", "b.example.com"} {
-			_, err := w.get(host) // two registered domains
-			if _, ok := errors.AsType[*IssuanceError](err); !ok || errors.Is(err, ErrCAUnavailable) {
-				t.Fatalf("%s: %v", host, err)
-			}
+		key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		k := &hungKey{PrivateKey: key, ch: make(chan struct{})}
+		w.m.Client = &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: w.ca.Client(), Key: k}
+		w.m.HandshakeWait = -1
+		w.get("b.example.com")
+		time.Sleep(time.Second)
+		k.hang.Store(true)
+		for range 24 * 60 {
+			w.get("a.example.com")
+			time.Sleep(time.Minute)
 		}
-		w.get("a.example.net") // the third
-		w.wantErr("x.example.edu", ErrCAUnavailable)
-		w.wantErr("a.example.com", ErrBackoff)
-	})
-}
-
-// A 429 for one host, in whatever words, backs off that host alone.
-func TestRateLimitOfOneHostIsItsOwn(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Host: "a.example.com"}, http.StatusTooManyRequests, nil,
-			acmetest.Problem{Type: "rateLimited", Detail: `too many certificates (5) already issued for "a.example.com" by this account`})
-		w.get("a.example.com")
-		w.wantErr("a.example.com", ErrBackoff)
-		w.mustGet("b.example.com")
+		failed := w.events.of(audit.IssuanceFailed)
+		_, err := w.get("a.example.com")
+		t.Logf("%d issue_failed in 24 h; now: %v", len(failed), err)
+		close(k.ch)
+		time.Sleep(10 * time.Minute)
+		if len(failed) < 10 {
+			t.Errorf("only %d failures reported in a day of trouble", len(failed))
+		}
 	})
 }

@@ -7,12 +7,14 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/flight"
 )
 
 // lateError is an error of the user's that says whether it is a timeout.
@@ -183,4 +185,54 @@ func TestPolicyIsAskedAgainAfterTheClockWentBack(t *testing.T) {
 			})
 		})
 	}
+}
+
+// without a cache, a policy whose backend fails once costs a certificate.
+func TestPolicyThatChangesItsMindCostsNoOrder(t *testing.T) {
+	var down atomic.Bool
+	policyWorld(t, func(context.Context, string) error {
+		if down.Load() {
+			return errors.New("dial tcp 10.0.0.5:5432: connect: connection refused")
+		}
+		return nil
+	}, func(t *testing.T, w *world) {
+		w.m.Cache = nil
+		w.mustGet("a.example.com")
+		for range 5 {
+			time.Sleep(2 * time.Minute)
+			down.Store(true)
+			w.get("a.example.com")
+			time.Sleep(time.Second)
+			down.Store(false)
+			w.get("a.example.com")
+			time.Sleep(time.Second)
+		}
+		w.wantOrders("a.example.com", 1)
+	})
+}
+
+// A visitor who leaves is not the policy's failure.
+func TestVisitorWhoLeavesIsNotThePolicysFailure(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.HostPolicy = func(ctx context.Context, _ string) error { return flight.Sleep(ctx, time.Second) }
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second/10)
+		defer cancel()
+		w.handshake(ctx, "www.example.org")
+		if e := w.events.of(audit.PolicyFailed); len(e) != 0 {
+			t.Error(e)
+		}
+	})
+}
+
+// a policy that panics is seen by nobody but the client while no hook is set.
+func TestPolicyFailureIsReported(t *testing.T) {
+	log := quietLog(t)
+	policyWorld(t, func(context.Context, string) error { panic("nil map") }, func(t *testing.T, w *world) {
+		w.m.Audit = nil
+		w.get("a.example.com")
+		synctest.Wait()
+		if !strings.Contains(log.String(), "nil map") {
+			t.Errorf("log: %q", log.String())
+		}
+	})
 }

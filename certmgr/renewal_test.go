@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
@@ -173,49 +172,6 @@ func TestFailingRenewalFollowsTheBackoff(t *testing.T) {
 	})
 }
 
-func TestStartLoadsAndIssues(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		w.mustGet("a.example.com")
-		w.restart()
-		lift := w.ca.FailValidation("d.example.com", "", acmetest.Problem{Type: "dns", Detail: "no such host"})
-		start := time.Now()
-		if err := w.m.Start(t.Context()); err != nil || time.Since(start) != 0 {
-			t.Fatalf("Start: %v after %v", err, time.Since(start))
-		}
-		time.Sleep(10 * time.Second)
-		requests := w.ca.Count(acmetest.Any)
-		for _, host := range []string{"a.example.com", "b.example.com", "c.example.com"} {
-			w.mustGet(host)
-		}
-		if n := w.ca.Count(acmetest.Any) - requests; n != 0 {
-			t.Errorf("%d CA requests after Start", n)
-		}
-		w.wantOrders("a.example.com", 1)
-		lift()
-		time.Sleep(2 * time.Minute)
-		w.wantOrders("d.example.com", 2) // tried again without a visitor
-		w.mustGet("d.example.com")
-		w.m.Close()
-		if err := w.m.Start(t.Context()); !errors.Is(err, ErrClosed) {
-			t.Errorf("Start after Close: %v", err)
-		}
-	})
-}
-
-func TestStartEndsWithItsContext(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		ctx, cancel := context.WithCancel(t.Context())
-		w.cache.get(func(ctx context.Context, key string) error { <-ctx.Done(); return ctx.Err() })
-		w.m.Start(ctx)
-		cancel()
-		synctest.Wait()
-		time.Sleep(time.Minute)
-		if n := w.ca.Count(acmetest.Any); n != 0 {
-			t.Errorf("%d CA requests after the end of Start's context", n)
-		}
-	})
-}
-
 func TestRenew(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		ecdsa := w.mustGet("a.example.com")
@@ -234,5 +190,19 @@ func TestRenew(t *testing.T) {
 			t.Errorf("not both certificates were renewed: %v", err)
 		}
 		w.wantOrders("a.example.com", 4)
+	})
+}
+
+// renewal_late says that Err is the last failure: there is none if the cache is what fails.
+func TestLateEventSaysWhy(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		cert := w.mustGet("a.example.com")
+		w.cache.get(func(context.Context, string) error { return errors.New("disk on fire") })
+		time.Sleep(time.Until(cert.Leaf.NotAfter))
+		for _, e := range w.events.of(audit.RenewalLate) {
+			if e.Err == nil || e.RetryAt.IsZero() {
+				t.Errorf("no reason: %v", e)
+			}
+		}
 	})
 }

@@ -1,6 +1,11 @@
 package certmgr
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"math/big"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,4 +59,38 @@ func TestLaterCertificateIsServed(t *testing.T) {
 			})
 		})
 	}
+}
+
+// an expired certificate is served if it was issued later than the valid one in the cache.
+func TestExpiredInMemoryGivesWayToValidInCache(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		lift := w.ca.EditCertificate("a.example.com", func(c *x509.Certificate) { c.NotAfter = c.NotBefore.Add(5 * day) })
+		w.mustGet("a.example.com")
+		lift()
+		w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "dns"})
+		time.Sleep(6 * day)
+		w.cache.Cache.Put(t.Context(), "a.example.com", testBundle(t, "a.example.com", time.Now().Add(-20*day), time.Now().Add(70*day)))
+		time.Sleep(time.Minute)
+		for range 3 {
+			c, err := w.get("a.example.com")
+			if err == nil && time.Now().After(c.Leaf.NotAfter) {
+				t.Errorf("served a certificate that expired at %v, now is %v", c.Leaf.NotAfter, time.Now())
+			}
+			synctest.Wait()
+		}
+	})
+}
+
+func testBundle(t *testing.T, host string, from, to time.Time) []byte {
+	key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(7), DNSNames: []string{host}, NotBefore: from, NotAfter: to}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := bundle.Encode(key, [][]byte{der})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }

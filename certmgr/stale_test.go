@@ -1,10 +1,12 @@
 package certmgr
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -132,4 +134,97 @@ func TestVisitsAreBounded(t *testing.T) {
 	if v.unlisted != maxVisits-1 {
 		t.Errorf("%d counted after one was forgotten", v.unlisted)
 	}
+}
+
+// Visitors of a wildcard's hosts count for it, however many names strangers asked for.
+func TestStrangersHideNoVisitorOfAWildcard(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.Hosts.Add("*.example.org")
+		w.m.init()
+		s := w.m.engine.report
+		for i := range maxVisits {
+			s.visits.asked(fmt.Sprintf("s%d.example.org", i), grant{standing: open}, s.now())
+		}
+		time.Sleep(40 * day)
+		s.visits.asked("www.example.org", grant{standing: open}, s.now())
+		for _, h := range w.m.StaleHosts(30 * day) {
+			if h.Entry == "*.example.org" {
+				t.Errorf("a visitor a moment ago: %+v", h)
+			}
+		}
+	})
+}
+
+// What HostPolicy allows adds no entries to what is known of the list's.
+func TestOpenPolicyAddsNoEntries(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.HostPolicy = AllowAnyHost
+		w.mustGet("www.stranger.net")
+		time.Sleep(2 * time.Hour)
+		w.mustGet("www.stranger.net")
+		if _, ok := w.m.engine.report.visits.sightings("*.stranger.net"); ok {
+			t.Error("a stranger's name made an entry that nothing bounds")
+		}
+	})
+}
+
+// An entry is watched from when it comes onto the list, also if its host was
+// allowed by something else before.
+func TestEntryIsWatchedSinceItIsOnTheList(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.Hosts.Add("*.example.org")
+		w.mustGet("www.example.org")
+		time.Sleep(40 * day)
+		w.m.Hosts.Add("www.example.org")
+		for _, h := range w.m.StaleHosts(30 * day) {
+			if h.Entry == "www.example.org" {
+				t.Errorf("just added: %+v", h)
+			}
+		}
+	})
+}
+
+// The record of visits is written again when the Cache lost it, or has a damaged
+// one, which is told once.
+func TestVisitsAreWrittenAgain(t *testing.T) {
+	for name, content := range map[string]string{"damaged": `{"hosts":`, "overwritten": `{"hosts":{}}`} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				w.mustGet("a.example.com")
+				time.Sleep(2 * time.Hour)
+				want, err := w.cache.Cache.Get(t.Context(), visitsKey)
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.cache.Cache.Put(t.Context(), visitsKey, []byte(content))
+				time.Sleep(4 * time.Hour)
+				if got, _ := w.cache.Cache.Get(t.Context(), visitsKey); !bytes.Equal(got, want) {
+					t.Errorf("the Cache has %s, want %s", got, want)
+				}
+				if n := len(w.events.of(audit.CacheEntryRejected)); n > 1 {
+					t.Errorf("%d events", n)
+				}
+			})
+		})
+	}
+}
+
+// A clock that has not been set yet, or was not when the record was made, makes no
+// entry stale.
+func TestClockThatWasNotSetMakesNothingStale(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		var set atomic.Bool
+		w.m.clock = func() time.Time {
+			if set.Load() {
+				return time.Now()
+			}
+			return time.Unix(3600, 0)
+		}
+		w.m.Start(t.Context())
+		synctest.Wait()
+		set.Store(true)
+		if stale := w.m.StaleHosts(30 * day); len(stale) != 0 {
+			t.Errorf("%+v", stale)
+		}
+	})
 }

@@ -2,6 +2,7 @@ package certmgr
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -136,6 +137,174 @@ func TestStartEndsWithItsContextWhilePaced(t *testing.T) {
 		time.Sleep(7 * day)
 		if n := w.ca.Count(acmetest.NewOrder); n != orders || orders < pace.DomainBurst {
 			t.Errorf("%d orders before the context ended and %d after", orders, n-orders)
+		}
+	})
+}
+
+func TestStartLoadsAndIssues(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.mustGet("a.example.com")
+		w.restart()
+		lift := w.ca.FailValidation("d.example.com", "", acmetest.Problem{Type: "dns", Detail: "no such host"})
+		start := time.Now()
+		if err := w.m.Start(t.Context()); err != nil || time.Since(start) != 0 {
+			t.Fatalf("Start: %v after %v", err, time.Since(start))
+		}
+		time.Sleep(10 * time.Second)
+		requests := w.ca.Count(acmetest.Any)
+		for _, host := range []string{"a.example.com", "b.example.com", "c.example.com"} {
+			w.mustGet(host)
+		}
+		if n := w.ca.Count(acmetest.Any) - requests; n != 0 {
+			t.Errorf("%d CA requests after Start", n)
+		}
+		w.wantOrders("a.example.com", 1)
+		lift()
+		time.Sleep(2 * time.Minute)
+		w.wantOrders("d.example.com", 2) // tried again without a visitor
+		w.mustGet("d.example.com")
+		w.m.Close()
+		if err := w.m.Start(t.Context()); !errors.Is(err, ErrClosed) {
+			t.Errorf("Start after Close: %v", err)
+		}
+	})
+}
+
+func TestStartEndsWithItsContext(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		ctx, cancel := context.WithCancel(t.Context())
+		w.cache.get(func(ctx context.Context, key string) error { <-ctx.Done(); return ctx.Err() })
+		w.m.Start(ctx)
+		cancel()
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		if n := w.ca.Count(acmetest.Any); n != 0 {
+			t.Errorf("%d CA requests after the end of Start's context", n)
+		}
+	})
+}
+
+func TestStartWithNilContextPanicsInTheCaller(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		defer func() {
+			if recover() == nil {
+				t.Error("no panic in the caller")
+			}
+		}()
+		var none context.Context
+		w.m.Start(none)
+	})
+}
+
+// Start: 64 hosts that stall keep cached ones from being loaded.
+func TestStartLoadsBeforeItIssues(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.Hosts.Add("zz.example.com")
+		w.mustGet("zz.example.com")
+		w.restart()
+		for i := range 64 {
+			w.m.Hosts.Add(fmt.Sprintf("aa%02d.example.com", i))
+		}
+		w.m.Hosts.Add("zz.example.com")
+		w.m.Hosts.Remove("a.example.com", "b.example.com", "c.example.com", "d.example.com")
+		w.ca.StuckProcessing("*.example.com")
+		start := time.Now()
+		w.m.Start(t.Context())
+		for len(w.events.of(audit.CertificateLoaded)) == 0 && time.Since(start) < time.Hour {
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
+		if d := time.Since(start); d > 10*time.Second {
+			t.Errorf("zz, which is in the cache, was loaded after %v", d)
+		}
+	})
+}
+
+// Two Starts: the end of the first one's context ends what the second began.
+func TestSecondStartSurvivesTheFirst(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		down := w.ca.Drop(acmetest.Match{})
+		first, cancel := context.WithCancel(t.Context())
+		w.m.Start(first)
+		time.Sleep(time.Minute)
+		w.m.Hosts.Add("e.example.com")
+		w.m.Start(t.Context())
+		time.Sleep(time.Minute)
+		cancel()
+		time.Sleep(time.Minute)
+		down()
+		time.Sleep(2 * day)
+		if n := len(w.ca.Issued()); n != 5 {
+			t.Errorf("%d of 5 hosts have a certificate", n)
+		}
+	})
+}
+
+// "When ctx ends what Start began ends": an issuance that was under way is tried again for ever.
+func TestStartThatEndedDoesNotTryAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.ca.StuckProcessing("*.example.com")
+		ctx, cancel := context.WithCancel(t.Context())
+		w.m.Start(ctx)
+		time.Sleep(30 * time.Second) // it is under way
+		cancel()
+		time.Sleep(10 * time.Minute) // it has ended
+		orders := w.ca.Count(acmetest.NewOrder)
+		time.Sleep(7 * day)
+		if n := w.ca.Count(acmetest.NewOrder) - orders; n > 0 {
+			t.Errorf("%d orders after the end of Start", n)
+		}
+	})
+}
+
+// The same for hosts whose cache entry could not be read.
+func TestStartThatEndedForgetsHostsWithCacheTrouble(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.cache.get(func(context.Context, string) error { return errors.New("disk on fire") })
+		ctx, cancel := context.WithCancel(t.Context())
+		w.m.Start(ctx)
+		time.Sleep(30 * time.Second)
+		cancel()
+		synctest.Wait()
+		w.cache.get(nil)
+		time.Sleep(7 * day)
+		if n := w.ca.Count(acmetest.NewOrder); n > 0 {
+			t.Errorf("%d orders after the end of Start", n)
+		}
+	})
+}
+
+// A host that fails and is taken off the list keeps Start from ending, and from its last event.
+func TestStartEndsWhenAFailingHostIsRemoved(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.ca.FailValidation("d.example.com", "", acmetest.Problem{Type: "dns", Detail: "no such host"})
+		w.m.Start(t.Context())
+		time.Sleep(10 * day)
+		w.m.Hosts.Remove("d.example.com")
+		time.Sleep(10 * day)
+		progress := w.events.of(audit.StartProgress)
+		if last := progress[len(progress)-1]; last.Count != last.Total {
+			t.Errorf("the last event of progress is %v", last)
+		}
+	})
+}
+
+// A Start that ended gives its places in the lanes back.
+func TestEndedStartsDoNotPushOthersBack(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		hosts := newHosts("big.example", 60)
+		w.m.Hosts = MustAllowlist(hosts...)
+		for range 5 { // a reload each minute
+			ctx, cancel := context.WithCancel(t.Context())
+			w.m.Start(ctx)
+			time.Sleep(time.Minute)
+			cancel()
+			synctest.Wait()
+		}
+		w.m.Start(t.Context())
+		time.Sleep(12 * day)
+		if n := len(w.ca.Issued()); n != len(hosts) {
+			t.Errorf("%d of %d hosts have a certificate after 12 days", n, len(hosts))
 		}
 	})
 }

@@ -2,10 +2,13 @@ package certmgr
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"net/netip"
 	"testing"
+	"time"
 
+	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/internal/cases"
 )
 
@@ -98,4 +101,54 @@ func TestPreflightAsksNoInnerAddress(t *testing.T) {
 			}
 		})
 	}
+}
+
+// strangers in flight keep established open hosts from renewal until they expire.
+func TestStrangersKeepNobodyFromRenewal(t *testing.T) {
+	policyWorld(t, AllowAnyHost, func(t *testing.T, w *world) {
+		w.m.HandshakeWait = -1
+		w.ca.Unresolve("*")
+		w.ca.Resolve("a.example.com", acmetest.Target{TLSConfig: w.m.TLSConfig()})
+		w.ca.EditCertificate("a.example.com", func(c *x509.Certificate) { c.NotBefore = time.Now(); c.NotAfter = time.Now().Add(40 * time.Minute) })
+		w.get("a.example.com")
+		time.Sleep(time.Minute)
+		if _, err := w.get("a.example.com"); err != nil {
+			t.Fatal(err)
+		}
+		w.ca.Delay(acmetest.Match{Endpoint: acmetest.NewOrder}, 20*time.Second)
+		n := 0
+		for range 80 {
+			time.Sleep(30 * time.Second)
+			for w.m.engine.operator.issuer.open.strangers.Load() < maxStrangers {
+				w.get(fmt.Sprintf("www.stranger%d.com", n))
+				n++
+			}
+		}
+		if _, err := w.get("a.example.com"); err != nil {
+			t.Errorf("%d strangers' names, %d orders for a: %v", n, w.orders("a.example.com"), err)
+		}
+	})
+}
+
+// failure records of strangers stay in the cache for ever.
+func TestStrangersLeaveNoRecordsInTheCache(t *testing.T) {
+	policyWorld(t, AllowAnyHost, func(t *testing.T, w *world) {
+		w.ca.Unresolve("*")
+		for i := range 50 {
+			w.get(fmt.Sprintf("www.stranger%d.com", i))
+		}
+		for range 30 {
+			time.Sleep(day)
+			w.get("www.stranger0.com")
+		}
+		n := 0
+		for i := range 50 {
+			if _, err := w.cache.Cache.Get(t.Context(), fmt.Sprintf("www.stranger%d.com+failure", i)); err == nil {
+				n++
+			}
+		}
+		if n > 1 {
+			t.Errorf("%d records of strangers are still there after 30 days", n)
+		}
+	})
 }

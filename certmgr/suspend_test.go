@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-	"unsafe" // see suspended
+	"unsafe"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
@@ -218,4 +218,20 @@ func TestPaceOfStartAfterSuspend(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A machine that slept for a week renews what is due as soon as it wakes.
+func TestMachineThatSlept(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		var skew atomic.Int64
+		w.m.clock = func() time.Time { return time.Now().Add(time.Duration(skew.Load())) }
+		cert := w.mustGet("a.example.com")
+		time.Sleep(55 * day)
+		skew.Store(int64(7 * day)) // the bubble's timers do not know of that
+		w.ca.SetClockSkew(7 * day)
+		time.Sleep(maxTimer + time.Minute)
+		if w.mustGet("a.example.com").Leaf.Equal(cert.Leaf) {
+			t.Error("not renewed although it was due during the sleep")
+		}
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"math/big"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -153,5 +154,20 @@ func TestNoRenewalInfo(t *testing.T) {
 	_, ca := renewalCA(t, false)
 	if _, err := ca.RenewalInfo(t.Context(), "AQ.AQ"); !errors.Is(err, ErrNoRenewalInfo) || IsTemporary(err) {
 		t.Errorf("got %v, want ErrNoRenewalInfo", err)
+	}
+}
+
+// A directory that is forgotten while it is fetched is no CA without renewal
+// information: the question failed for the moment, and its window is kept.
+func TestForgetDuringAQuestionIsTemporary(t *testing.T) {
+	server, _ := renewalCA(t, true)
+	s := &site{Server: server}
+	var ca *CA
+	ca = New(Config{DirectoryURL: server.URL, HTTPClient: s.through(server.URL, func(next http.RoundTripper, req *http.Request) (*http.Response, error) {
+		ca.Forget() // what an attempt does that meets a 404
+		return next.RoundTrip(req)
+	})})
+	if _, err := ca.RenewalInfo(t.Context(), "a.b"); !IsTemporary(err) {
+		t.Errorf("got %v, want a temporary error", err)
 	}
 }

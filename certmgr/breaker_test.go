@@ -1,0 +1,204 @@
+package certmgr
+
+import (
+	"errors"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
+)
+
+// The breaker: the CA as a whole is backed off once.
+func TestBreaker(t *testing.T) {
+	status := func(e acmetest.Endpoint, code int) func(*world) func() {
+		return func(w *world) func() {
+			return w.ca.Status(acmetest.Match{Endpoint: e}, code, nil, acmetest.Problem{Type: "serverInternal", Detail: "down"})
+		}
+	}
+	tests := []struct {
+		name  string
+		fault func(*world) func()
+	}{
+		{"directory", status(acmetest.Directory, http.StatusServiceUnavailable)},
+		{"newNonce", status(acmetest.NewNonce, http.StatusInternalServerError)},
+		{"newAccount", status(acmetest.NewAccount, http.StatusInternalServerError)},
+		{"account-wide rate limit", func(w *world) func() {
+			return w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, http.StatusTooManyRequests, nil,
+				acmetest.Problem{Type: "rateLimited", Detail: "too many new orders (300) from this account in the last 3h0m0s"})
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				lift := tt.fault(w)
+				_, err := w.get("a.example.com")
+				if _, ok := errors.AsType[*IssuanceError](err); !ok {
+					t.Fatalf("the first visitor got %v", err)
+				}
+				n := w.ca.Count(acmetest.Any)
+				for _, host := range []string{"a.example.com", "b.example.com", "c.example.com"} {
+					err := w.wantErr(host, ErrCAUnavailable)
+					if !errors.Is(err, ErrBackoff) {
+						t.Errorf("%v does not wrap ErrBackoff", err)
+					}
+				}
+				if d := w.ca.Count(acmetest.Any) - n; d != 0 {
+					t.Errorf("%d requests to a CA that is backed off", d)
+				}
+				if down := w.events.of(audit.CAUnavailable); len(down) != 1 {
+					t.Errorf("%d events, want 1", len(down))
+				}
+				lift()
+				time.Sleep(66 * time.Second)
+				w.mustGet("b.example.com") // the probe
+				w.mustGet("a.example.com") // whose backoff it was not
+				if up := w.events.of(audit.CAAvailable); len(up) != 1 {
+					t.Errorf("%d events of the recovery, want 1", len(up))
+				}
+			})
+		})
+	}
+}
+
+// While the CA is backed off, visitors of hosts without a certificate have the
+// cache read now and then, and not each of them.
+func TestOutageCostsNoCacheReads(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.ca.Status(acmetest.Match{Endpoint: acmetest.Directory}, http.StatusServiceUnavailable, nil, acmetest.Problem{Type: "serverInternal"})
+		w.get("a.example.com")
+		w.cache.reads()
+		for range 100 {
+			w.wantErr("a.example.com", ErrCAUnavailable)
+		}
+		if reads := w.cache.reads(); len(reads) != 0 {
+			t.Errorf("%d cache reads", len(reads))
+		}
+	})
+}
+
+func TestBreakerCountsRegisteredDomains(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.Hosts.Add("a.example.net", "a.example.org", "b.example.org", "x.example.edu")
+		w.ca.Status(acmetest.Match{Endpoint: acmetest.Finalize}, http.StatusInternalServerError, nil, acmetest.Problem{Type: "serverInternal", Detail: "down"})
+		for _, host := range []string{"a.example.org", "b.example.org", "a.example.com", "b.example.com"} {
+			_, err := w.get(host) // two registered domains
+			if _, ok := errors.AsType[*IssuanceError](err); !ok || errors.Is(err, ErrCAUnavailable) {
+				t.Fatalf("%s: %v", host, err)
+			}
+		}
+		w.get("a.example.net") // the third
+		w.wantErr("x.example.edu", ErrCAUnavailable)
+		w.wantErr("a.example.com", ErrBackoff)
+	})
+}
+
+// A 429 for one host, in whatever words, backs off that host alone.
+func TestRateLimitOfOneHostIsItsOwn(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Host: "a.example.com"}, http.StatusTooManyRequests, nil,
+			acmetest.Problem{Type: "rateLimited", Detail: `too many certificates (5) already issued for "a.example.com" by this account`})
+		w.get("a.example.com")
+		w.wantErr("a.example.com", ErrBackoff)
+		w.mustGet("b.example.com")
+	})
+}
+
+// Those that were under way when the CA failed do not make it fail for longer.
+func TestCallsUnderWayDoNotLengthenAnOutage(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.HandshakeWait = -1
+		hosts := []string{"a.example.com", "b.example.com", "c.example.com", "d.example.com"}
+		w.m.Obtain(t.Context(), "d.example.com")
+		for i, host := range hosts[:3] {
+			m := acmetest.Match{Endpoint: acmetest.NewOrder, Host: host}
+			w.ca.Delay(m, time.Duration(1+10*i)*time.Second)
+			w.ca.Status(m, http.StatusTooManyRequests, http.Header{"Retry-After": {"60"}},
+				acmetest.Problem{Type: "rateLimited", Detail: "too many new orders (300) from this account in the last 3h0m0s"})
+			w.get(host)
+		}
+		time.Sleep(5 * time.Second)
+		first := w.m.engine.report.health.breaker
+		until, failures, _ := first.state()
+		if failures != 1 {
+			t.Fatalf("%d failures of the CA after the first answer, want 1", failures)
+		}
+		time.Sleep(30 * time.Second)
+		if later, n, _ := first.state(); n != 1 || !later.Equal(until) {
+			t.Errorf("the other answers made it %d failures, and moved the next attempt by %v", n, later.Sub(until))
+		}
+		if e := w.events.of(audit.CAUnavailable); len(e) != 1 {
+			t.Errorf("%d events, want 1: %v", len(e), e)
+		}
+	})
+}
+
+// The breaker's probe is let go, so that another host can be the next one.
+func TestCanceledProbeLeavesTheBreakerToOthers(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.Directory}, 503, nil, acmetest.Problem{})
+		w.get("a.example.com")
+		w.wantErr("b.example.com", ErrCAUnavailable)
+		lift()
+		until, _, _ := w.m.engine.report.health.breaker.state()
+		time.Sleep(time.Until(until) + time.Second)
+		stall := w.ca.Stall(acmetest.Match{})
+		outcome := make(chan error, 1)
+		go func() { _, err := w.get("c.example.com"); outcome <- err }()
+		time.Sleep(time.Second)
+		w.m.Hosts.Remove("c.example.com")
+		wantCanceled(t, outcome)
+		stall()
+		w.mustGet("d.example.com")
+	})
+}
+
+// one host whose own 429 (Retry-After 24 h) makes it the probe closes the CA for everybody.
+func TestProbeLimitedByItsHostClosesTheBreaker(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.mustGet("d.example.com")
+		lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewNonce}, 503, nil, acmetest.Problem{Type: "serverInternal"})
+		lift2 := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, 429, nil, acmetest.Problem{Type: "rateLimited", Detail: "too many new orders from this account"})
+		w.get("b.example.com") // breaker opens
+		w.wantErr("c.example.com", ErrCAUnavailable)
+		lift()
+		lift2() // the CA is well again
+		w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Host: "a.example.com"}, 429, http.Header{"Retry-After": {"86400"}},
+			acmetest.Problem{Type: "rateLimited", Detail: `too many certificates already issued for "a.example.com"`})
+		time.Sleep(70 * time.Second)
+		_, err := w.get("a.example.com") // the probe
+		t.Log(err)
+		time.Sleep(2 * time.Hour)
+		w.mustGet("c.example.com")
+	})
+}
+
+// Close makes an event that the CA is down.
+func TestCloseIsNoOutageOfTheCA(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.HandshakeWait = -1
+		w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewAccount})
+		w.get("a.example.com")
+		time.Sleep(time.Second)
+		w.m.Close()
+		if e := w.events.of(audit.CAUnavailable); len(e) != 0 {
+			t.Errorf("%v", e)
+		}
+	})
+}
+
+// a damaged account key is blamed on the CA.
+func TestDamagedAccountKeyIsNotTheCAsFault(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.cache.Cache.Put(t.Context(), accountCacheKey, []byte("garbage"))
+		w.get("a.example.com")
+		_, err := w.get("b.example.com")
+		if errors.Is(err, ErrCAUnavailable) {
+			t.Error(err)
+		}
+		if e := w.events.of(audit.CAUnavailable); len(e) > 0 {
+			t.Error(e)
+		}
+	})
+}

@@ -1,0 +1,192 @@
+package certmgr
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
+)
+
+func TestFirstAttemptTriesBothChallengesLaterOnesOne(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		handler := w.m.HTTPHandler(nil)
+		w.ca.Resolve("*", acmetest.Target{TLSConfig: w.m.TLSConfig(), HTTPHandler: handler})
+		lift := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "nobody home"})
+		_, err := w.get("a.example.com")
+		for _, typ := range []string{tlsALPN01, http01} {
+			if !strings.Contains(err.Error(), typ) {
+				t.Errorf("%q does not have the cause of %s", err, typ)
+			}
+		}
+		w.wantOrders("a.example.com", 2)
+		time.Sleep(2 * time.Minute)
+		w.get("a.example.com")
+		w.wantOrders("a.example.com", 3)
+		lift()
+		w.ca.FailValidation("a.example.com", tlsALPN01, acmetest.Problem{Type: "unauthorized", Detail: "nobody home"})
+		time.Sleep(20 * time.Minute)
+		w.get("a.example.com")
+		time.Sleep(2 * time.Hour)
+		w.mustGet("a.example.com") // one of two attempts takes http-01
+		n := w.orders("a.example.com")
+		if err := w.m.Renew(t.Context(), "a.example.com"); err != nil {
+			t.Errorf("renewal did not begin with the type that last worked: %v", err)
+		}
+		w.wantOrders("a.example.com", n+1)
+	})
+}
+
+func TestForgottenNextProtosIsSaid(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		config := w.m.TLSConfig()
+		config.NextProtos = []string{"h2", "http/1.1"}
+		w.ca.Resolve("*", acmetest.Target{TLSConfig: config})
+		_, err := w.get("a.example.com")
+		if err == nil || !strings.Contains(err.Error(), `NextProtos hold "acme-tls/1"`) {
+			t.Errorf("%v does not say what to look at", err)
+		}
+		events := w.events.of(audit.ChallengeFailed)
+		if len(events) != 1 || !strings.Contains(events[0].Reason, "NextProtos") {
+			t.Errorf("events: %v", events)
+		}
+	})
+}
+
+// The challenge's answer goes through the Cache: another machine may be the
+// one that the CA reaches.
+func TestAnotherMachineAnswersTheChallenge(t *testing.T) {
+	for _, typ := range []string{tlsALPN01, http01} {
+		t.Run(typ, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				other := w.manager()
+				defer other.Close()
+				w.m.HTTPHandler(nil)
+				w.ca.Challenges = nil
+				target := acmetest.Target{TLSConfig: other.TLSConfig()}
+				if typ == http01 {
+					target = acmetest.Target{HTTPHandler: other.HTTPHandler(nil)}
+				}
+				w.ca.Resolve("*", target)
+				w.mustGet("a.example.com")
+				time.Sleep(time.Second)
+				w.cache.mu.Lock()
+				defer w.cache.mu.Unlock()
+				for _, key := range w.cache.puts {
+					if !strings.HasSuffix(key, "+token") && !strings.HasSuffix(key, "+http-01") {
+						continue
+					}
+					if _, err := w.cache.Cache.Get(t.Context(), key); !errors.Is(err, ErrCacheMiss) {
+						t.Errorf("the answer under %q was left behind", key)
+					}
+				}
+			})
+		})
+	}
+}
+
+// A validation that never comes to an end is given up, deactivated, and the
+// reason says what was seen.
+func TestPendingAuthorizationsAreDeactivated(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.HandshakeWait = 4 * time.Minute
+		w.ca.Stall(acmetest.Match{Endpoint: acmetest.Challenge, Host: "a.example.com"})
+		_, err := w.get("a.example.com")
+		if _, ok := errors.AsType[*IssuanceError](err); !ok {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		for _, status := range w.ca.Authorizations("a.example.com") {
+			if status != acme.StatusDeactivated {
+				t.Errorf("an authorization was left %q", status)
+			}
+		}
+	})
+}
+
+// challenge certificates are shared with the caller.
+func TestChallengeCertificateIsTheCallersOwn(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.HandshakeWait = -1
+		w.ca.Stall(acmetest.Match{Endpoint: acmetest.Challenge})
+		w.get("a.example.com")
+		time.Sleep(time.Second)
+		hello := &tls.ClientHelloInfo{ServerName: "a.example.com", SupportedProtos: []string{"acme-tls/1"}}
+		c, err := w.m.GetCertificate(hello)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Certificate = append(c.Certificate, []byte("mine"))
+		c2, _ := w.m.GetCertificate(hello)
+		if len(c2.Certificate) != 1 {
+			t.Errorf("the next handshake got a chain of %d", len(c2.Certificate))
+		}
+	})
+}
+
+// Close while a challenge is live leaves its answers in the cache for ever.
+func TestCloseLeavesNoAnswersInTheCache(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.HandshakeWait = -1
+		w.m.HTTPHandler(nil)
+		w.ca.Challenges = nil
+		w.ca.Stall(acmetest.Match{Endpoint: acmetest.Challenge})
+		w.get("a.example.com")
+		time.Sleep(time.Second)
+		w.m.Close()
+		for _, key := range w.cache.puts {
+			if strings.HasSuffix(key, "+token") || strings.HasSuffix(key, "+http-01") {
+				if _, err := w.cache.Cache.Get(t.Context(), key); err == nil {
+					t.Errorf("%q was left behind", key)
+				}
+			}
+		}
+	})
+}
+
+// strangers' http-01 tokens use up the places for certificate reads.
+func TestTokensUseUpNoReadsOfOthers(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.mustGet("b.example.com")
+		w.restart()
+		w.cache.get(func(ctx context.Context, key string) error {
+			if strings.HasSuffix(key, "+http-01") {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		})
+		h := w.m.HTTPHandler(nil)
+		var wg sync.WaitGroup
+		for i := range maxReads + 10 {
+			wg.Go(func() {
+				r, _ := http.NewRequest("GET", fmt.Sprintf("http://a.example.com/.well-known/acme-challenge/tok%d", i), nil)
+				h.ServeHTTP(nopWriter{}, r)
+			})
+		}
+		synctest.Wait()
+		if _, err := w.get("b.example.com"); err != nil {
+			t.Error(err)
+		}
+		wg.Wait()
+	})
+}
+
+type nopWriter struct{}
+
+func (nopWriter) Header() http.Header { return http.Header{} }
+
+func (nopWriter) Write(p []byte) (int, error) { return len(p), nil }
+
+func (nopWriter) WriteHeader(int) {}

@@ -1,0 +1,126 @@
+package certmgr
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
+)
+
+func TestCrashLoopLeavesTheCAAlone(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "no such machine"})
+		w.get("a.example.com")
+		for range 9 { // for 9 minutes, a restart each minute
+			time.Sleep(time.Second)
+			w.restart()
+			err := w.wantErr("a.example.com", ErrBackoff)
+			problem, ok := errors.AsType[*acme.Error](err)
+			if !ok || problem.ProblemType != "urn:ietf:params:acme:error:unauthorized" || !strings.Contains(err.Error(), "no such machine") {
+				t.Fatalf("after a restart the reason is gone: %v", err)
+			}
+		}
+		w.wantOrders("a.example.com", 1)
+	})
+}
+
+// a crash loop during an account-wide rate limit.
+func TestCrashLoopDuringAnOutageLeavesTheCAAlone(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.mustGet("d.example.com")
+		n := w.ca.Count(acmetest.NewOrder)
+		w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, 429, http.Header{"Retry-After": {"3600"}},
+			acmetest.Problem{Type: "rateLimited", Detail: "too many new orders (300) from this account in the last 3h0m0s"})
+		for range 10 {
+			w.restart()
+			w.get("a.example.com")
+			time.Sleep(5 * time.Second)
+		}
+		if d := w.ca.Count(acmetest.NewOrder) - n; d > 1 {
+			t.Errorf("%d orders in 10 restarts within 50 s, the CA said Retry-After: 3600", d)
+		}
+	})
+}
+
+// R7b: a crash loop while a renewal fails.
+func TestCrashLoopWithFailingRenewalLeavesTheCAAlone(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.mustGet("a.example.com")
+		w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "dns", Detail: "moved"})
+		time.Sleep(65 * day)
+		n := w.orders("a.example.com")
+		t.Log("orders by the first process", n-1)
+		for range 20 {
+			w.restart()
+			w.mustGet("a.example.com")
+			time.Sleep(10 * time.Second)
+		}
+		if d := w.orders("a.example.com") - n; d > 1 {
+			t.Errorf("%d failing orders in 20 restarts within 200 s", d)
+		}
+	})
+}
+
+// A record of another process holds a host back for 10 minutes at most, and so
+// does one's own after a restart or Hosts.Add.
+func TestForeignFailureHoldsBackForTenMinutes(t *testing.T) {
+	late := func(w *world) {
+		record := failureRecord{Host: "a.example.com", Stage: audit.StageChallenge, CA: w.ca.URL, Attempts: 30, Machine: "other",
+			Time: time.Now(), RetryAt: time.Now().Add(24 * time.Hour), Cause: "firewalled"}
+		data, err := json.Marshal(record)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.cache.Cache.Put(w.t.Context(), "a.example.com+failure", data)
+	}
+	t.Run("another machine", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, w *world) {
+			late(w)
+			time.Sleep(time.Minute)
+			if err := w.wantErr("a.example.com", ErrBackoff); !strings.Contains(err.Error(), "firewalled (seen by other)") {
+				t.Errorf("%q does not say whose failure it is", err)
+			}
+			time.Sleep(9 * time.Minute)
+			w.mustGet("a.example.com")
+		})
+	})
+	t.Run("Hosts.Add", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, w *world) {
+			w.m.Backoff = []time.Duration{24 * time.Hour}
+			lift := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "no"})
+			w.get("a.example.com")
+			lift()
+			time.Sleep(time.Hour)
+			w.wantErr("a.example.com", ErrBackoff)
+			w.m.Hosts.Add("a.example.com")
+			w.mustGet("a.example.com")
+		})
+	})
+}
+
+// after a restart a host is backing off and no event says so.
+func TestRestoredBackoffIsReported(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "dns"})
+		w.get("a.example.com")
+		time.Sleep(time.Second)
+		w.restart()
+		n := len(w.events.events)
+		w.wantErr("a.example.com", ErrBackoff)
+		synctest.Wait()
+		for _, e := range w.events.events[n:] {
+			if e.Kind != audit.HandshakesRefused && e.Kind != audit.ManagerClosed {
+				return
+			}
+		}
+		t.Errorf("no event of the state that was restored: %v", w.events.events[n:])
+	})
+}
