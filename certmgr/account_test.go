@@ -208,7 +208,7 @@ func TestChangedEmailIsToldToTheCA(t *testing.T) {
 				}
 				// Not again in this process.
 				requests := w.ca.Count(acmetest.UpdateAccount)
-				w.m.engine.operator.issuer.orders.accounts.forget(w.m.engine.operator.issuer.orders.accounts.current())
+				w.m.engine.operator.issuer.orders.accounts.forget(w.m.engine.operator.issuer.orders.accounts.known.current())
 				w.mustGet("c.example.com")
 				synctest.Wait()
 				if w.ca.Count(acmetest.UpdateAccount) != requests {

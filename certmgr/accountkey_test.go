@@ -303,7 +303,7 @@ func TestKeyChangeShowsNoKey(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("a.example.com")
 		w.mustRoll()
-		key := w.m.engine.operator.issuer.orders.accounts.current().key.(*ecdsa.PrivateKey)
+		key := w.m.engine.operator.issuer.orders.accounts.known.current().key.(*ecdsa.PrivateKey)
 		secret, err := key.Bytes()
 		if err != nil {
 			t.Fatal(err)

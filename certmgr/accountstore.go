@@ -6,100 +6,124 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
-	"slices"
+	"sync"
+	"time"
 
 	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/flight"
 )
 
-// autocert's keys for the account key, and one for the key that is to take its
-// place. The second one is from autocert's early versions; it is read and never
-// written.
+// autocert's names for the entry of the account key, and one for the key that is to
+// take its place. The second one is from autocert's early versions; it is read and
+// never written.
 const (
 	accountCacheKey       = "acme_account+key"
 	legacyAccountCacheKey = "acme_account.key"
 	nextAccountCacheKey   = "acme_account+key+next"
 )
 
-// savedState says whether the account's key is in its place in the cache.
-type savedState bool
+// keyEntries holds the entries of keys. Each call takes a bounded time. It is safe for
+// concurrent use.
+type keyEntries interface {
+	// Get returns an entry, which the caller does not change. The error is
+	// errNoEntry if there is none.
+	Get(ctx context.Context, name string) ([]byte, error)
 
-const (
-	saved   savedState = true
-	unsaved savedState = false // it is under nextAccountCacheKey only
-)
-
-// savedKeys are the account's keys: those in the Cache, and those in memory that
-// the Cache should have.
-type savedKeys struct {
-	current crypto.Signer   // nil: there is none
-	lost    bool            // current is in memory alone: its entry has gone
-	isNew   bool            // current was made just now: no CA knows it
-	next    []crypto.Signer // of changes that have not ended; other keys than current
-	nextErr error           // why the entry of the next key cannot be used
+	Put(ctx context.Context, name string, data []byte) error
+	Delete(ctx context.Context, name string) error
 }
 
-func (k savedKeys) isEmpty() bool { return k.current == nil && len(k.next) == 0 && k.nextErr == nil }
+// errNoEntry is returned by keyEntries.Get for an entry that does not exist.
+var errNoEntry = errors.New("no such entry")
 
-// isOnly reports whether key is the account's, and no change is under way.
-func (k savedKeys) isOnly(key crypto.Signer) bool {
-	return sameKey(k.current, key) && len(k.next) == 0 && k.nextErr == nil
+// keyStore reads and writes the entries of the account's keys.
+type keyStore struct {
+	entries keyEntries
+	shared  bool // with other machines
+	known   *knownAccount
 }
 
-func (k savedKeys) equal(other savedKeys) bool {
-	return sameKey(k.current, other.current) && slices.EqualFunc(k.next, other.next, sameKey)
-}
-
-// sameKey reports whether two keys, which may be nil, are the same.
-func sameKey(a, b crypto.Signer) bool {
-	if a == nil || b == nil {
-		return a == nil && b == nil
+// newKeyStore returns the keys in entries, or, if that is nil, in memory.
+func newKeyStore(entries keyEntries, known *knownAccount) *keyStore {
+	if entries == nil {
+		return &keyStore{entries: new(memoryEntries), known: known}
 	}
-	pub, ok := a.Public().(interface{ Equal(crypto.PublicKey) bool })
-	return ok && pub.Equal(b.Public())
+	return &keyStore{entries: entries, shared: true, known: known}
 }
 
-// savedKeys reads them. An entry of the next key that is damaged or cannot be read
-// does no harm while the CA knows the other one.
-func (a *accounts) savedKeys(ctx context.Context) (savedKeys, error) {
+// read returns the account's keys. An entry of the next key that is damaged or cannot
+// be read does no harm while the CA knows the other key.
+func (s *keyStore) read(ctx context.Context) (savedKeys, error) {
 	var keys savedKeys
 	var err error
 	for _, name := range []string{accountCacheKey, legacyAccountCacheKey} {
-		if keys.current, err = a.getKey(ctx, name); keys.current != nil || err != nil {
+		if keys.current, err = s.get(ctx, name); keys.current != nil || err != nil {
 			break
 		}
 	}
 	if err != nil {
 		return savedKeys{}, err
 	}
-	next, err := a.getKey(ctx, nextAccountCacheKey)
+	next, err := s.get(ctx, nextAccountCacheKey)
 	keys.nextErr = err
-	// Caches evict and operators clear them: what is in memory still counts.
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if keys.current == nil && a.last != nil {
-		keys.current, keys.lost = a.last, true
-	}
-	keys.add(next)
-	if sameKey(keys.current, a.changing.from) {
-		keys.add(a.changing.to)
-		if next == nil && a.changing.to != nil {
-			keys.nextErr = nil
-		}
-	}
+	s.known.complete(&keys, next)
 	return keys, nil
 }
 
-func (k *savedKeys) add(next crypto.Signer) {
-	if next == nil || sameKey(next, k.current) || slices.ContainsFunc(k.next, func(o crypto.Signer) bool { return sameKey(o, next) }) {
-		return // one that is current already is left over: its change has ended
+// complete adds next, which is the entry of the next key or nil, and what the store
+// does not have. Caches evict and operators clear them: what is in memory still counts.
+func (k *knownAccount) complete(keys *savedKeys, next crypto.Signer) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if keys.current == nil && k.last != nil {
+		keys.current, keys.lost = k.last, true
 	}
-	k.next = append(k.next, next)
+	keys.add(next)
+	if sameKey(keys.current, k.changing.from) {
+		keys.add(k.changing.to)
+		if next == nil && k.changing.to != nil {
+			keys.nextErr = nil
+		}
+	}
 }
 
-// getKey returns the key of an entry, or nil if there is none.
-func (a *accounts) getKey(ctx context.Context, name string) (crypto.Signer, error) {
-	data, err := a.getEntry(ctx, name)
-	if errors.Is(err, ErrCacheMiss) {
+// Between writing the first key and taking it to be the only one, see first.
+const (
+	minKeyPause = 200 * time.Millisecond
+	maxKeyPause = 2 * time.Second
+)
+
+// first makes a key. If another machine did so at the same time, it returns what the
+// store holds.
+func (s *keyStore) first(ctx context.Context) (savedKeys, error) {
+	key, err := bundle.GenerateKey(bundle.ECDSA)
+	if err != nil {
+		return savedKeys{}, fmt.Errorf("account key: %w", err)
+	}
+	// An account whose key is lost at the next start counts against the CA's
+	// limit of new accounts, so nothing is registered before it is safe.
+	began := time.Now()
+	if err := s.put(ctx, accountCacheKey, key); err != nil {
+		return savedKeys{}, err
+	}
+	if !s.shared {
+		return savedKeys{current: key, isNew: true}, nil
+	}
+	// Another machine's write, which began before it could see this one, takes about
+	// as long.
+	if err := flight.Sleep(ctx, min(minKeyPause+2*time.Since(began), maxKeyPause)); err != nil {
+		return savedKeys{}, err
+	}
+	if now, err := s.get(ctx, accountCacheKey); err == nil && now != nil && !sameKey(now, key) {
+		return s.read(ctx)
+	}
+	return savedKeys{current: key, isNew: true}, nil
+}
+
+// get returns the key of an entry, or nil if there is none.
+func (s *keyStore) get(ctx context.Context, name string) (crypto.Signer, error) {
+	data, err := s.entries.Get(ctx, name)
+	if errors.Is(err, errNoEntry) {
 		return nil, nil
 	}
 	if err != nil {
@@ -116,49 +140,55 @@ func (a *accounts) getKey(ctx context.Context, name string) (crypto.Signer, erro
 	return key, nil
 }
 
-func (a *accounts) getEntry(ctx context.Context, name string) ([]byte, error) {
-	if a.settings.cache != nil {
-		return a.store.get(ctx, name)
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if data, ok := a.kept[name]; ok {
-		return data, nil
-	}
-	return nil, ErrCacheMiss
-}
-
-func (a *accounts) putKey(ctx context.Context, name string, key crypto.Signer) error {
+func (s *keyStore) put(ctx context.Context, name string, key crypto.Signer) error {
 	var buf bytes.Buffer
-	if err := bundle.EncodeKey(&buf, key); err != nil {
+	err := bundle.EncodeKey(&buf, key)
+	if err == nil {
+		err = s.entries.Put(ctx, name, buf.Bytes())
+	}
+	if err != nil {
 		return fmt.Errorf("account key: %w", err)
 	}
-	if a.settings.cache != nil {
-		if err := a.store.put(ctx, name, buf.Bytes()); err != nil {
-			return fmt.Errorf("account key: %w", err)
-		}
-		return nil
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.kept == nil {
-		a.kept = make(map[string][]byte)
-	}
-	a.kept[name] = buf.Bytes()
 	return nil
 }
 
 // deleteNext deletes the entry of the next key if it is key's: another machine may
 // have its own there. It may fail: the CA is asked about what is left.
-func (a *accounts) deleteNext(ctx context.Context, key crypto.Signer) {
-	if next, err := a.getKey(ctx, nextAccountCacheKey); err != nil || next == nil || !sameKey(next, key) {
-		return
+func (s *keyStore) deleteNext(ctx context.Context, key crypto.Signer) {
+	if next, err := s.get(ctx, nextAccountCacheKey); err == nil && next != nil && sameKey(next, key) {
+		s.entries.Delete(ctx, nextAccountCacheKey)
 	}
-	if a.settings.cache != nil {
-		a.store.delete(ctx, nextAccountCacheKey)
-		return
+}
+
+// memoryEntries holds entries for as long as the process lives. The zero value is
+// empty.
+type memoryEntries struct {
+	mu   sync.Mutex
+	data map[string][]byte
+}
+
+func (m *memoryEntries) Get(_ context.Context, name string) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if data, ok := m.data[name]; ok {
+		return data, nil
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	delete(a.kept, nextAccountCacheKey)
+	return nil, errNoEntry
+}
+
+func (m *memoryEntries) Put(_ context.Context, name string, data []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.data == nil {
+		m.data = make(map[string][]byte)
+	}
+	m.data[name] = data
+	return nil
+}
+
+func (m *memoryEntries) Delete(_ context.Context, name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.data, name)
+	return nil
 }

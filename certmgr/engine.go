@@ -227,20 +227,22 @@ func (e *engine) newOrders(s *store, m *memory, w *flight.Waiters) *orders {
 		lookups:    e.callout("PreflightResolver", maxLookups).FailFast(lookupTimeout),
 		dials:      e.callout("PreflightDial", maxDials).FailFast(probeTimeout),
 	}
-	o.accounts = &accounts{
-		settings: e.settings,
-		ca:       o.ca,
-		dir:      e.dir,
-		key:      client.Key,
-		store:    s,
-		tasks:    e.tasks,
-		audit:    e.audit,
-		prompt:   e.callout("Prompt", 1).FailFast(registerTimeout),
-		calls:    e.callout("account registration", 1).FailFast(registerTimeout),
-		changes:  e.callout("account key change", 1).FailFast(changeKeyTimeout + lookUpTimeout),
-		updates:  e.callout("account update", 1),
-		flight:   flight.Named[*account](e.tasks, w),
+	accounts := accountConfig{
+		CA:        o.ca,
+		Directory: e.dir,
+		Key:       client.Key,
+		Email:     e.settings.email,
+		Binding:   e.settings.externalAccountBinding,
+		Prompt:    e.settings.prompt,
+		Emit:      e.audit.Emit,
+		Tasks:     e.tasks,
+		Waiters:   w,
+		Callout:   e.callout,
 	}
+	if e.settings.cache != nil {
+		accounts.Store = accountEntries{s}
+	}
+	o.accounts = newRegistrar(accounts)
 	return o
 }
 

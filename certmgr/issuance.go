@@ -274,7 +274,7 @@ func (is *issuer) fail(a *attempt, req issueRequest, out outcome, last *failure,
 		rec.since = last.since
 	}
 	if out.acc != nil {
-		rec.account = string(out.acc.kid)
+		rec.account = string(out.acc.url)
 	}
 	is.health.remember(req.sub, rec)
 	failed.RetryAt, failed.Count = e.RetryAt, e.Attempts

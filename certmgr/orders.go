@@ -22,7 +22,7 @@ import (
 type orders struct {
 	*env
 	ca         *acmeclient.CA
-	accounts   *accounts
+	accounts   *registrar
 	memory     *memory
 	challenges *challenges
 	preflight  *preflight
@@ -115,8 +115,8 @@ func (o *orders) converseOnce(ctx context.Context, a *attempt) outcome {
 	if err != nil {
 		return outcome{err: err}
 	}
-	a.client = o.ca.Client(acc.key, acc.kid)
-	a.unfinished = o.unfinished.take(a.sub, acc.kid, o.now())
+	a.client = o.ca.Client(acc.key, acc.url)
+	a.unfinished = o.unfinished.take(a.sub, acc.url, o.now())
 	key, chain, leaf, err := a.run(ctx)
 	o.unfinished.put(a.sub, a.unfinished)
 	if err == nil && o.memory.isBarred(leaf) {

@@ -167,7 +167,7 @@ func (s *operator) revokeByAccount(ctx context.Context, cert *certificate, reaso
 		if err != nil {
 			return fmt.Errorf("account: %w", err)
 		}
-		err = s.issuer.orders.ca.Client(acc.key, acc.kid).RevokeCert(ctx, nil, cert.leaf.Raw, reason)
+		err = s.issuer.orders.ca.Client(acc.key, acc.url).RevokeCert(ctx, nil, cert.leaf.Raw, reason)
 		if err == nil || again || !s.issuer.orders.accounts.outdated(ctx, acc, trace, err) {
 			return acmeclient.Cause(err)
 		}

@@ -1,0 +1,108 @@
+package certmgr
+
+import (
+	"context"
+	"crypto"
+	"fmt"
+	"sync"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/flight"
+)
+
+// accountBase is what the parts of a registrar share.
+type accountBase struct {
+	ca    *acmeclient.CA
+	dir   string
+	emit  func(audit.Event)
+	tasks *flight.Tasks
+	turn  turn // for a registration, a change or an update of the account
+	known *knownAccount
+}
+
+// tell makes an event about the account.
+func (b *accountBase) tell(e audit.Event) {
+	e.CA, e.Stage = b.dir, audit.StageAccount
+	b.emit(e)
+}
+
+// client returns a client that signs as acc.
+func (b *accountBase) client(acc *account) *acme.Client { return b.ca.Client(acc.key, acc.url) }
+
+// discover returns the CA's directory.
+func (b *accountBase) discover(ctx context.Context, client *acme.Client) (acme.Directory, error) {
+	dir, err := client.Discover(ctx)
+	if err != nil {
+		return dir, fmt.Errorf("directory %s: %w", b.dir, acmeclient.Cause(err))
+	}
+	return dir, nil
+}
+
+// turn is held by one at a time, who may block meanwhile.
+type turn chan struct{}
+
+func newTurn() turn { return make(turn, 1) }
+
+// take waits for the turn until ctx ends. release must be called once.
+func (t turn) take(ctx context.Context) (release func(), err error) {
+	release = func() { <-t }
+	select {
+	case t <- struct{}{}:
+		return release, nil
+	default:
+	}
+	select {
+	case t <- struct{}{}:
+		return release, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("another call that concerns the account has not returned: %w", context.Cause(ctx))
+	}
+}
+
+// knownAccount is what this process knows of the account, whatever the Store holds.
+type knownAccount struct {
+	mu       sync.Mutex
+	account  *account      // in use; nil: none
+	state    savedState    // of its key
+	last     crypto.Signer // its key, or that of the account in use before
+	changing keyChange     // the last one that may still be made
+}
+
+func (k *knownAccount) current() *account {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.account
+}
+
+// isSaved reports whether acc is in use and its key in its place.
+func (k *knownAccount) isSaved(acc *account) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.account == acc && k.state == saved
+}
+
+// publish puts an account in use.
+func (k *knownAccount) publish(acc *account, state savedState) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.account, k.state, k.last = acc, state, acc.key
+}
+
+func (k *knownAccount) forget(acc *account) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.account == acc {
+		k.account = nil
+	}
+}
+
+// noteChange notes a change of the key that the CA is about to be asked for, or, if c
+// is zero, that it will not be made.
+func (k *knownAccount) noteChange(c keyChange) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.changing = c
+}

@@ -1,0 +1,162 @@
+package certmgr
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/bundle"
+)
+
+// changeKeyTimeout bounds a change of the key, up to the CA's answer.
+const changeKeyTimeout = 2 * time.Minute
+
+// keyChanger changes the account's key. At each moment the store holds the key that
+// the CA knows, or will know, in one of two entries; see keySettler for the rules by
+// which a key is given up.
+type keyChanger struct {
+	*accountBase
+	keys         *keyStore
+	registration *registration
+	saver        *keySaver
+}
+
+// keyChange is a change of the account's key whose outcome may be unknown.
+type keyChange struct{ from, to crypto.Signer }
+
+// change has the CA change the key and returns the account with the new one.
+func (c *keyChanger) change(ctx context.Context) (*account, error) {
+	release, err := c.turn.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	askCtx, cancel := context.WithTimeout(ctx, changeKeyTimeout)
+	defer cancel()
+	acc, next, err := c.upToDate(askCtx)
+	if err != nil {
+		return nil, err
+	}
+	client := c.client(acc)
+	dir, err := c.discover(askCtx, client)
+	if err != nil {
+		return nil, err
+	}
+	if dir.KeyChangeURL == "" {
+		return nil, errors.New("the CA does not offer it")
+	}
+	resumed := next != nil
+	if next, err = c.announce(askCtx, acc, next); err != nil {
+		return nil, fmt.Errorf("the CA was not asked: %w", err)
+	}
+	trace := new(acmeclient.Trace)
+	cause := acmeclient.Cause(client.AccountKeyRollover(acmeclient.WithTrace(askCtx, trace), next))
+	changed, err := c.lookUpChanged(ctx, acc, next)
+	switch {
+	case err == nil:
+		c.known.publish(changed, unsaved)
+		c.tellChanged(changed, "")
+		c.saver.saveOrLater(ctx, changed)
+		return changed, nil
+	case errors.Is(err, errUnknownKey) && !resumed && refusedForGood(trace, cause):
+		c.known.noteChange(keyChange{})
+		c.keys.deleteNext(ctx, next)
+		return nil, fmt.Errorf("the account keeps its key: %w", cause)
+	case !errors.Is(err, errUnknownKey):
+		c.known.forget(acc) // the next one who needs the account finds out by both entries
+	}
+	if cause == nil {
+		cause = errors.New("the CA answered that it did")
+	}
+	return nil, fmt.Errorf("whether the CA changed it is not known yet: %w; %w; both keys are kept, and the next change asks for the same one", cause, err)
+}
+
+// upToDate returns the account with the key that both store and CA have now, and the
+// new key of an earlier change whose outcome is unknown, or nil.
+func (c *keyChanger) upToDate(ctx context.Context) (*account, crypto.Signer, error) {
+	keys, err := c.readAll(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	acc := c.known.current()
+	if acc == nil || !keys.isOnly(acc.key) {
+		if acc, err = c.registration.register(ctx); err != nil {
+			return nil, nil, err
+		}
+		if !c.known.isSaved(acc) { // the entry of the next key is all there is of this one
+			if err := c.saver.save(ctx, acc.key); err != nil {
+				return nil, nil, err
+			}
+			c.known.publish(acc, saved)
+		}
+		if keys, err = c.keys.read(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
+	if keys.lost { // the store was cleared
+		err = c.keys.put(ctx, accountCacheKey, acc.key)
+	}
+	if len(keys.next) == 0 || err != nil {
+		return acc, nil, err
+	}
+	return acc, keys.next[0], nil
+}
+
+// readAll returns the keys, or an error if one of them cannot be used.
+func (c *keyChanger) readAll(ctx context.Context) (savedKeys, error) {
+	keys, err := c.keys.read(ctx)
+	if err == nil {
+		err = keys.nextErr
+	}
+	return keys, err
+}
+
+// announce writes the new key to the entry of the next key: next, if the outcome of
+// its change is unknown, or else one that it makes. It fails if another machine wrote
+// there meanwhile.
+func (c *keyChanger) announce(ctx context.Context, acc *account, next crypto.Signer) (crypto.Signer, error) {
+	if next == nil {
+		var err error
+		if next, err = bundle.GenerateKey(bundle.ECDSA); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.keys.put(ctx, nextAccountCacheKey, next); err != nil {
+		return nil, err
+	}
+	now, err := c.readAll(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(now.next) == 0 || !sameKey(now.next[0], next) || !sameKey(now.current, acc.key):
+		return nil, errors.New("the cache does not have the keys that were written: another machine seems to be changing the key too")
+	}
+	c.known.noteChange(keyChange{acc.key, next})
+	return next, nil
+}
+
+var errUnknownKey = errors.New("it does not know the new key")
+
+// lookUpChanged returns the account with its new key if the CA names it by that key,
+// whatever the answer to the change was: it may have been lost, or another's. The
+// error is errUnknownKey if the CA has no account with the new key.
+func (c *keyChanger) lookUpChanged(ctx context.Context, acc *account, key crypto.Signer) (*account, error) {
+	url, err := c.lookUp(ctx, key)
+	switch {
+	case err != nil:
+		return nil, err
+	case url == "":
+		return nil, errUnknownKey
+	case url == acc.url:
+		return &account{key, url}, nil
+	}
+	// The CA has two URLs of one account, or two accounts.
+	old, err := c.lookUp(ctx, acc.key)
+	if err == nil && old != "" {
+		err = fmt.Errorf("the CA knows the new key as that of another account, %s", url)
+	}
+	return &account{key, url}, err
+}

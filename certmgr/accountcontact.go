@@ -1,0 +1,80 @@
+package certmgr
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/flight"
+)
+
+// contactTimeout bounds looking at the account's contact and changing it.
+const contactTimeout = time.Minute
+
+// contact makes an address the contact of an account that was registered before.
+type contact struct {
+	*accountBase
+	email   string
+	calls   *flight.Callouts
+	updated bool // the contact was looked at; the turn is held for it
+}
+
+// update does its work in the background, once in a process: CAs that do not show
+// contacts are told each time, and no issuance depends on it.
+func (c *contact) update() {
+	c.tasks.Go(func(ctx context.Context) {
+		release, err := c.turn.take(ctx) // or the key could change meanwhile
+		if err != nil {
+			return // closed
+		}
+		defer release()
+		acc := c.known.current()
+		if acc == nil || c.updated {
+			return
+		}
+		c.updated = true
+		c.updateOf(ctx, acc)
+	})
+}
+
+// updateOf changes the contact of acc if need be, and makes an event of the outcome.
+// The turn is held.
+func (c *contact) updateOf(ctx context.Context, acc *account) {
+	ctx, cancel := context.WithTimeout(ctx, contactTimeout)
+	defer cancel()
+	changed, err := flight.CallOut(ctx, c.calls, c.dir, func(ctx context.Context) (bool, error) {
+		return c.change(ctx, c.client(acc))
+	})
+	switch {
+	case err != nil && !c.tasks.IsClosed():
+		c.tell(audit.Event{
+			Kind:   audit.AccountContactFailed,
+			Reason: "the account's contact is not known to be Manager.Email; tried again at the next start",
+			Err:    err,
+		})
+	case changed:
+		c.tell(audit.Event{Kind: audit.AccountContactChanged, Reason: string(acc.url)})
+	}
+}
+
+// change reports whether the account had another contact.
+func (c *contact) change(ctx context.Context, client *acme.Client) (changed bool, err error) {
+	known, err := client.GetReg(ctx, "")
+	if err != nil {
+		return false, fmt.Errorf("looking up the account: %w", acmeclient.Cause(err))
+	}
+	contact := []string{"mailto:" + c.email}
+	if slices.EqualFunc(known.Contact, contact, strings.EqualFold) {
+		return false, nil
+	}
+	if _, err := client.UpdateReg(ctx, &acme.Account{Contact: contact}); err != nil {
+		return false, fmt.Errorf("changing the account's contact: %w", acmeclient.Cause(err))
+	}
+	return true, nil
+}

@@ -1,0 +1,53 @@
+package certmgr
+
+import (
+	"crypto"
+	"slices"
+)
+
+// savedState says whether the account's key is in its place in the store.
+type savedState bool
+
+const (
+	saved   savedState = true
+	unsaved savedState = false // it is in the entry of the next key only
+)
+
+// savedKeys are the account's keys: those in the store, and those in memory that the
+// store should have.
+type savedKeys struct {
+	current crypto.Signer   // nil: there is none
+	lost    bool            // current is in memory alone: its entry is gone
+	isNew   bool            // current was made just now: no CA knows it
+	next    []crypto.Signer // of changes that have not ended; other keys than current
+	nextErr error           // why the entry of the next key cannot be used
+}
+
+func (k savedKeys) isEmpty() bool { return k.current == nil && len(k.next) == 0 && k.nextErr == nil }
+
+// isOnly reports whether key is the account's, and no change is under way.
+func (k savedKeys) isOnly(key crypto.Signer) bool {
+	return sameKey(k.current, key) && len(k.next) == 0 && k.nextErr == nil
+}
+
+func (k savedKeys) equal(other savedKeys) bool {
+	return sameKey(k.current, other.current) && slices.EqualFunc(k.next, other.next, sameKey)
+}
+
+// add adds a next key, unless it is nil or known. One that is current already is left
+// over from a change that has ended.
+func (k *savedKeys) add(next crypto.Signer) {
+	if next == nil || sameKey(next, k.current) || slices.ContainsFunc(k.next, func(o crypto.Signer) bool { return sameKey(o, next) }) {
+		return
+	}
+	k.next = append(k.next, next)
+}
+
+// sameKey reports whether two keys, which may be nil, are the same.
+func sameKey(a, b crypto.Signer) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	pub, ok := a.Public().(interface{ Equal(crypto.PublicKey) bool })
+	return ok && pub.Equal(b.Public())
+}
