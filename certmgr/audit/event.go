@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// An Event is one change of state, or a count of decisions on handshakes. Fields
-// that do not apply are zero. No field ever holds a key; what strangers and CAs
-// send is bounded and, in the text and JSON forms, escaped.
+// An Event is one change of state, or a count of decisions on handshakes.
+// Fields that do not apply are zero. No field ever holds a private key. Text
+// from clients and CAs is bounded, and escaped in the text and JSON forms.
 type Event struct {
-	Seq  uint64    // counts all events of a Manager, from 1; a gap is a loss
+	Seq  uint64    // numbers the events of a Manager from 1; a gap means lost events
 	Time time.Time // when it happened, by the local clock
 	Kind Kind
 
@@ -17,14 +17,14 @@ type Event struct {
 	KeyType string // "ECDSA" or "RSA"
 
 	Decision Decision // on the host or the handshake
-	Rule     string   // what made it: "Hosts: *.example.com", "HostPolicy", "AllowAnyHost", or a field that sets a bound
-	Result   Result   // of the handshakes that were refused
+	Rule     string   // what decided: "Hosts: *.example.com", "HostPolicy", "AllowAnyHost", or the field that sets a limit
+	Result   Result   // of the refused handshakes
 
-	// Who asked: the visitor that an issuance began for, or an example of those
-	// who were refused.
-	RemoteAddr string // address of the peer
-	SNI        string // server name as it was sent
-	ALPN       string // protocols that were offered, joined by commas
+	// The client that asked: the one whose handshake began the issuance, or an
+	// example of the refused ones.
+	RemoteAddr string // the client's address
+	SNI        string // server name as sent by the client
+	ALPN       string // protocols offered, joined by commas
 
 	Attempt  string        // identifier of the issuance attempt
 	Stage    Stage         // of the issuance
@@ -33,12 +33,12 @@ type Event struct {
 	OrderURL string        // the CA's URL of the order
 	Duration time.Duration // how long it took
 	Serial   string        // of the certificate, in lower-case hex
-	NotAfter time.Time     // the certificate's end
-	RetryAt  time.Time     // the next attempt
+	NotAfter time.Time     // when the certificate expires
+	RetryAt  time.Time     // when the next attempt is due
 	Count    int           // see the kind
 	Total    int           // see the kind
 
-	ExplanationURL string // the CA's page about why it wants a certificate renewed (RFC 9773, section 4.2)
+	ExplanationURL string // the CA's page on why to renew (RFC 9773, section 4.2)
 	Err            error  // the cause
 }
 
@@ -49,12 +49,14 @@ type Decision string
 const (
 	Allowed   Decision = "allowed"   // it is served, and certificates are issued for it
 	Refused   Decision = "refused"   // it is neither
-	Undecided Decision = "undecided" // HostPolicy could not tell: what is in service stays, nothing begins; or Preflight could not, which holds nothing back
+	Undecided Decision = "undecided" // HostPolicy failed: existing certificates stay in service, no issuance begins; or Preflight was inconclusive: issuance proceeds
 )
 
-// Failure reports whether the event tells of something that went wrong.
+// IsFailure reports whether something went wrong: whether the level of the
+// event is at least slog.LevelWarn.
 func (e Event) IsFailure() bool { return e.Level() >= slog.LevelWarn }
 
+// Level returns the event's severity: slog.LevelInfo, LevelWarn or LevelError.
 func (e Event) Level() slog.Level {
 	switch e.Kind {
 	case RenewalLate:
@@ -71,5 +73,5 @@ func (e Event) Level() slog.Level {
 	return slog.LevelInfo
 }
 
-// loudLeft is what is left of a certificate when failing renewals become errors.
+// loudLeft is how close to expiry failing renewals become errors.
 const loudLeft = 7 * 24 * time.Hour

@@ -98,7 +98,7 @@ func TestEventIsALogValuer(t *testing.T) {
 	}
 }
 
-// Dates beyond what JSON can say, and texts of a CA without end, lose no event.
+// Dates that JSON cannot represent and unbounded texts of a CA lose no event.
 func TestEventOfAHostileCAHasAForm(t *testing.T) {
 	e := audit.Event{Kind: audit.CertificateIssued, NotAfter: time.Date(12345, 1, 1, 0, 0, 0, 0, time.UTC), Reason: strings.Repeat("\x00\xff", 100_000),
 		Err: errors.New(strings.Repeat("<script>", 100_000))}
@@ -108,8 +108,8 @@ func TestEventOfAHostileCAHasAForm(t *testing.T) {
 	}
 }
 
-// The set of kinds is closed: audit.Kinds has each constant, and each has a comment
-// of its own.
+// The set of kinds is closed: audit.Kinds lists each constant, and each has a
+// comment of its own.
 func TestEventKindsAreComplete(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "kind.go", nil, parser.ParseComments)
 	if err != nil {

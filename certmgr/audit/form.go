@@ -10,9 +10,9 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// String returns the event's text form: one line of number, time, kind and
-// key=value pairs, in a fixed order, where strings are quoted. What does not
-// apply is left out. The form is stable: keys may be added, none changes.
+// String returns the event's text form: one line with the number, the time, the
+// kind and key=value pairs in a fixed order. Strings are quoted, zero fields
+// are left out. The form is stable: keys may be added but never change.
 func (e Event) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "#%d %s %s", e.Seq, e.Time.UTC().Format(time.RFC3339Nano), e.Kind)
@@ -26,14 +26,14 @@ func (e Event) String() string {
 	return b.String()
 }
 
-// LogValue implements slog.LogValuer: a group with the kind and the pairs of the
-// text form.
+// LogValue implements slog.LogValuer. It returns a group of the kind and the
+// pairs of the text form.
 func (e Event) LogValue() slog.Value {
 	return slog.GroupValue(append([]slog.Attr{slog.String("kind", string(e.Kind))}, e.attrs()...)...)
 }
 
-// attrs returns what is set, in a fixed order. The keys are those of the JSON form
-// but for the duration, whose unit slog knows.
+// attrs returns the fields that are set, in a fixed order. The keys are those
+// of the JSON form, except for the duration, which slog prints with its unit.
 func (e Event) attrs() []slog.Attr {
 	attrs := make([]slog.Attr, 0, 12)
 	str := func(key, val string) {
@@ -77,8 +77,8 @@ func (e Event) attrs() []slog.Attr {
 	return attrs
 }
 
-// problem returns the type of the CA's problem (RFC 8555, section 6.7) that ended
-// what the event is about, if there is one.
+// problem returns the type of the CA's problem document (RFC 8555, section 6.7)
+// that ended the attempt, or "".
 func (e Event) problem() string {
 	if problems := text.Problems(e.Err); len(problems) > 0 {
 		return problems[len(problems)-1].ProblemType
@@ -124,9 +124,9 @@ type eventJSON struct {
 }
 
 // MarshalJSON implements json.Marshaler. Times are in UTC, the duration is in
-// seconds, level is INFO, WARN or ERROR, problem the CA's problem type, and what
-// does not apply is left out. The form is stable: members may be added, none
-// changes.
+// seconds, level is INFO, WARN or ERROR, problem is the CA's problem type. Zero
+// fields are left out. The form is stable: members may be added but never
+// change.
 func (e Event) MarshalJSON() ([]byte, error) {
 	str := func(s string) string { return text.OneLine(s, text.MaxError) }
 	return json.Marshal(eventJSON{
@@ -159,7 +159,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 	})
 }
 
-// jsonTime returns t in UTC, or the zero time where JSON has no form for it: a CA
+// jsonTime returns t in UTC, or the zero time if JSON cannot represent it: a CA
 // may date a certificate to the year 10000.
 func jsonTime(t time.Time) time.Time {
 	if t = t.UTC(); t.Year() < 0 || t.Year() > 9999 {

@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// Log returns an audit hook that writes each event to l, or to
-// slog.Default() as it is at that time if l is nil: failures as warnings or
-// errors, everything else as information. It is safe for concurrent use.
+// Log returns an audit hook that writes each event to l, at the event's level.
+// If l is nil, it writes to slog.Default(), looked up for each event. The hook
+// is safe for concurrent use.
 func Log(l *slog.Logger) func(context.Context, Event) {
 	return func(ctx context.Context, e Event) {
 		l := l
@@ -23,12 +23,12 @@ func Log(l *slog.Logger) func(context.Context, Event) {
 	}
 }
 
-// JSON returns an audit hook that writes each event to w as one line of
-// JSON, by a single Write; see Event.MarshalJSON for the form. Several Managers
-// may share it: writes follow each other. An event that cannot be written goes
-// to slog.Default(), with the error of w.
+// JSON returns an audit hook that writes each event to w as one line of JSON,
+// in a single Write. See Event.MarshalJSON for the form. Several Managers may
+// share the hook: its writes are serialised. If an event cannot be written, the
+// event and the error of w go to slog.Default().
 func JSON(w io.Writer) func(context.Context, Event) {
-	turn := make(chan struct{}, 1) // whoever has put a value in writes
+	turn := make(chan struct{}, 1) // filled by the goroutine that writes
 	return func(ctx context.Context, e Event) {
 		line, err := json.Marshal(e)
 		if err == nil {
@@ -46,9 +46,9 @@ func JSON(w io.Writer) func(context.Context, Event) {
 	}
 }
 
-// All returns an audit hook that calls each of hooks, in this order; those
-// that are nil are left out. One that panics keeps no event from the others, but
-// one that is slow delays them.
+// All returns an audit hook that calls the hooks in order and skips nil ones. A
+// hook that panics does not keep the event from the others, but a slow hook
+// delays them.
 func All(hooks ...func(context.Context, Event)) func(context.Context, Event) {
 	return func(ctx context.Context, e Event) { auditAll(ctx, e, hooks) }
 }
@@ -61,7 +61,7 @@ func auditAll(ctx context.Context, e Event, hooks []func(context.Context, Event)
 		func() {
 			returned := false
 			defer func() {
-				if !returned { // a panic or a Goexit, which goes on after this
+				if !returned { // a panic or a Goexit, which continues after this
 					auditAll(ctx, e, hooks[i+1:])
 				}
 			}()

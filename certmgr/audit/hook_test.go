@@ -17,7 +17,7 @@ import (
 )
 
 func TestJSONWritesOneLineAnEvent(t *testing.T) {
-	var writes [][]byte // audit.JSON sees to it that one at a time is appended
+	var writes [][]byte // audit.JSON serialises the appends
 	hook := audit.JSON(writerFunc(func(p []byte) (int, error) {
 		writes = append(writes, bytes.Clone(p))
 		return len(p), nil
@@ -41,8 +41,8 @@ func TestJSONWritesOneLineAnEvent(t *testing.T) {
 	}
 }
 
-// An event that cannot be written is not swallowed, and a writer that panics does
-// not keep the next event from being written.
+// An event that cannot be written is not swallowed, and a writer that panics
+// does not block the next event.
 func TestJSONThatCannotWriteSaysSo(t *testing.T) {
 	log := quietLog(t)
 	fail := audit.JSON(writerFunc(func([]byte) (int, error) { return 0, io.ErrShortWrite }))
@@ -69,8 +69,8 @@ func TestJSONThatCannotWriteSaysSo(t *testing.T) {
 	}
 }
 
-// A write that hangs holds up the others that share the writer for as long as their
-// own context lasts, and what they had to say is in the log.
+// A write that hangs delays the other users of the writer only until their own
+// context ends. Their events go to the log.
 func TestJSONWaitsForItsContextAlone(t *testing.T) {
 	log := quietLog(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -118,7 +118,8 @@ func TestAllReachesEveryHook(t *testing.T) {
 	}
 }
 
-// quietLog keeps slog.Default() out of the test's output and returns what it got.
+// quietLog keeps slog.Default() out of the test's output and returns what was
+// logged.
 func quietLog(t *testing.T) *strings.Builder {
 	t.Helper()
 	var mu sync.Mutex

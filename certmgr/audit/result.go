@@ -1,7 +1,7 @@
 package audit
 
-// A Result says how a call of GetCertificate ended. The set is closed
-// and the strings are stable: they are labels of metrics.
+// A Result says how a call of GetCertificate ended. The set is closed and the
+// strings are stable: they are values of metric labels.
 type Result string
 
 // The results of handshakes.
@@ -12,10 +12,10 @@ const (
 	ResultBadServerName Result = "bad_server_name"  // ErrBadServerName
 	ResultNotAllowed    Result = "host_not_allowed" // ErrHostNotAllowed, or HostPolicy's own refusal
 	ResultPolicyFailed  Result = "policy_failed"    // HostPolicy could not decide
-	ResultNoChallenge   Result = "no_challenge"     // a tls-alpn-01 handshake for which no challenge is live
+	ResultNoChallenge   Result = "no_challenge"     // a tls-alpn-01 handshake without a pending challenge
 	ResultInFlight      Result = "in_flight"        // ErrInFlight
-	ResultFailed        Result = "issuance_failed"  // the issuance that it waited for failed
-	ResultBackoff       Result = "backing_off"      // ErrBackoff: the host's own
+	ResultFailed        Result = "issuance_failed"  // the issuance it waited for failed
+	ResultBackoff       Result = "backing_off"      // ErrBackoff: the host itself is backing off
 	ResultCAUnavailable Result = "ca_unavailable"   // ErrCAUnavailable
 	ResultNoAccount     Result = "no_account"       // ErrNoAccount
 	ResultCacheFailed   Result = "cache_failed"     // ErrCache

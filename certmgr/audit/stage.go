@@ -1,11 +1,12 @@
 package audit
 
-// A Stage says how far an issuance has come.
+// A Stage says how far an issuance has come. The set is closed and the strings
+// are stable.
 type Stage string
 
-// The stages of an issuance, in their order (RFC 8555, section 7.1).
+// The stages of an issuance, in order (RFC 8555, section 7.1).
 const (
-	StageQueue         Stage = "queue"         // waits for an issuance slot (Manager.MaxIssuing)
+	StageQueue         Stage = "queue"         // waiting for an issuance slot (Manager.MaxIssuing)
 	StageAccount       Stage = "account"       // directory, account key, registration
 	StagePreflight     Stage = "preflight"     // does the name lead here? (Manager.Preflight)
 	StageOrder         Stage = "order"         // newOrder
@@ -15,7 +16,7 @@ const (
 	StageStore         Stage = "store"         // memory and Cache
 )
 
-// Stages returns every stage, in their order.
+// Stages returns every stage, in order.
 func Stages() []Stage {
 	return []Stage{StageQueue, StageAccount, StagePreflight, StageOrder, StageAuthorization, StageChallenge, StageFinalize, StageStore}
 }

@@ -22,11 +22,11 @@ func TestMemoryConforms(t *testing.T) {
 	cachetest.Run(t, func(*testing.T) cache.Cache { return new(cache.Memory) })
 }
 
-// autocert's own cache is one that users keep, so the suite must accept it,
-// although it does less than Dir: it creates the directory in the caller's
-// time, flushes nothing to the disk, and a Put whose context has ended still
-// writes and removes a temporary file, some time after it returned, from a
-// slice that is the caller's again.
+// Users keep autocert's own cache, so the suite must accept it, although it
+// does less than Dir: it creates the directory in the caller's time and flushes
+// nothing to disk. A Put whose context has ended still writes and removes a
+// temporary file some time after it returned, from a slice that belongs to the
+// caller again.
 func TestAutocertDirCacheConforms(t *testing.T) {
 	cachetest.Run(t, func(t *testing.T) cache.Cache {
 		dir, err := os.MkdirTemp("", "autocert")
@@ -54,8 +54,8 @@ var autocertKeys = []string{
 	"xn--bcher-kva.example",
 }
 
-// What one of the two caches stores the other finds, replaces and deletes, and
-// what is on the disk is the same.
+// Each cache finds, replaces and deletes what the other stored, and the files
+// on disk are the same.
 func TestDirAndAutocertDirCacheShareADirectory(t *testing.T) {
 	tests := []struct {
 		name           string
@@ -107,7 +107,7 @@ func checkGet(t *testing.T, c cache.Cache, key, want string) {
 	}
 }
 
-// checkFiles demands one file for each key, named like the key, and the modes
+// checkFiles requires one file for each key, named after the key, and modes
 // that keep private keys private. No temporary file may be left.
 func checkFiles(t *testing.T, dir string) {
 	t.Helper()

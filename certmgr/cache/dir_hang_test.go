@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// Opening a named pipe for reading hangs until somebody writes, as a read from
-// a network mount does when its server is gone.
+// Opening a named pipe for reading hangs until it is opened for writing, as a
+// read from a network mount does when its server is gone.
 func TestDirGetIsNotHeldByAFileSystemThatHangs(t *testing.T) {
 	d := Dir(t.TempDir())
 	pipe := filepath.Join(string(d), "example.com")
@@ -31,8 +31,8 @@ func TestDirGetIsNotHeldByAFileSystemThatHangs(t *testing.T) {
 		results <- result{data, err}
 	}()
 
-	// A writer can be had as soon as there is a reader, and while the writer
-	// writes nothing the reader hangs. It goes on when the writer is closed.
+	// The writer can be opened once there is a reader. The reader hangs while
+	// the writer writes nothing and returns when it is closed.
 	writer, err := os.OpenFile(pipe, os.O_WRONLY|syscall.O_NONBLOCK, 0)
 	for errors.Is(err, syscall.ENXIO) {
 		runtime.Gosched()

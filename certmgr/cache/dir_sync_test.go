@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// stepFile notes what is done with it, and fails at one step.
+// stepFile records the calls made on it and fails at one step.
 type stepFile struct {
 	steps []string
 	fail  string
@@ -24,7 +24,7 @@ func (f *stepFile) Write(data []byte) (int, error) { return len(data), f.step("w
 func (f *stepFile) Sync() error                    { return f.step("sync") }
 func (f *stepFile) Close() error                   { return f.step("close") }
 
-// A value is on the disk before it gets its name, and no failure is lost.
+// A value is flushed to disk before the rename, and no failure is lost.
 func TestDirFlushesAValueBeforeItCloses(t *testing.T) {
 	for fail, want := range map[string][]string{
 		"":      {"write", "sync", "close"},

@@ -44,7 +44,7 @@ func TestDirRefusesKeysThatAreNotFileNames(t *testing.T) {
 	checkEntry(t, d, "example.com", "value")
 }
 
-// A directory that cannot be read is no empty cache.
+// An unreadable directory is not an empty cache.
 func TestDirReportsTroubleAsTrouble(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -70,8 +70,8 @@ func TestDirReportsTroubleAsTrouble(t *testing.T) {
 	}
 }
 
-// endedAfter is a context that is alive when first asked and has ended from
-// then on: it ends while the file is written.
+// endedAfter is a context that is alive when first asked and has ended
+// afterwards: it ends while the file is written.
 type endedAfter struct {
 	context.Context
 	asked int
@@ -100,7 +100,7 @@ func TestDirPutThatIsCancelledHalfwayKeepsTheOldValue(t *testing.T) {
 
 func TestDirPutThatFailsLeavesNoTemporaryFile(t *testing.T) {
 	d := Dir(t.TempDir())
-	// A directory in the place of the file makes the rename fail.
+	// A directory in place of the file makes the rename fail.
 	if err := os.MkdirAll(filepath.Join(string(d), "example.com", "x"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestDirStoresAHostOfTheGreatestLength(t *testing.T) {
 	checkEntry(t, d, host, "value")
 }
 
-// A stranger can make a server look for a key that no file can have.
+// A client can make a server look up a key that no file can have.
 func TestDirKeyThatIsTooLongForAFileIsAMiss(t *testing.T) {
 	d := Dir(t.TempDir())
 	for _, n := range []int{maxFileName, maxFileName + 1, 5000} {

@@ -12,7 +12,7 @@ import (
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
-// A directory changes hands from autocert to cache.Dir as it is.
+// cache.Dir takes over autocert's directory as it is.
 func ExampleDir() {
 	dir, err := os.MkdirTemp("", "example")
 	if err != nil {

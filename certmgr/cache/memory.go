@@ -7,14 +7,14 @@ import (
 )
 
 // Memory is a [Cache] in the memory of the process, for tests and for programs
-// that must not write to a disk. It forgets everything when the process ends,
-// so that each restart orders every certificate again and runs into the rate
-// limits of a real CA before long: in production use [Dir] or a shared store.
+// that must not write to disk. It forgets everything when the process ends, so
+// each restart orders every certificate again and soon hits the rate limits of
+// a real CA. In production use [Dir] or a shared store.
 //
-// The zero Memory is empty and ready for use. It has no limit of its own, and
-// it is safe for concurrent use. Do not copy it after first use.
+// The zero Memory is empty and ready for use. It has no size limit and is safe
+// for concurrent use. Do not copy it after first use.
 type Memory struct {
-	// mu protects entries. It is held for the look-up and the copying alone.
+	// mu protects entries. It is held only to look up and copy.
 	mu      sync.RWMutex
 	entries map[string][]byte
 }
@@ -35,7 +35,7 @@ func (m *Memory) Get(ctx context.Context, key string) ([]byte, error) {
 	return bytes.Clone(data), nil
 }
 
-// Put stores a copy of data. Its only error is that of a ctx which has ended.
+// Put stores a copy of data. It fails only if ctx has ended.
 func (m *Memory) Put(ctx context.Context, key string, data []byte) error {
 	if err := ctx.Err(); err != nil {
 		return failed("put", key, err)
@@ -50,8 +50,7 @@ func (m *Memory) Put(ctx context.Context, key string, data []byte) error {
 	return nil
 }
 
-// Delete forgets the value of key. Its only error is that of a ctx which has
-// ended.
+// Delete removes the value of key. It fails only if ctx has ended.
 func (m *Memory) Delete(ctx context.Context, key string) error {
 	if err := ctx.Err(); err != nil {
 		return failed("delete", key, err)

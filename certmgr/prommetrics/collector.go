@@ -11,19 +11,20 @@ import (
 	"github.com/nostall/nostall/certmgr"
 )
 
-// NewCollector returns a collector of m's metrics, to be registered once. Each
-// scrape calls m.Metrics, which looks at each host once and does no I/O. It is
-// safe for concurrent use, also after m.Close. A second Manager in the same
-// registry needs a label that tells them apart; see the package documentation.
+// NewCollector returns a collector of m's metrics. Register it once. Each
+// scrape calls m.Metrics, which visits each host once and does no I/O. The
+// collector is safe for concurrent use, also after m.Close. A second Manager in
+// the same registry needs a distinguishing label; see the package
+// documentation.
 func NewCollector(m *certmgr.Manager) prometheus.Collector { return newCollector(m) }
 
-// source is what a Manager is to the collector.
+// source is the part of a Manager that the collector uses.
 type source interface{ Metrics() certmgr.Metrics }
 
 var _ source = (*certmgr.Manager)(nil)
 
-// collector is immutable. Describe sends each of its descriptions and Collect
-// nothing else, so that a registry can check both.
+// collector is immutable. Describe sends all of its descriptions and Collect
+// uses no others, so a registry can check both.
 type collector struct {
 	source source
 
@@ -34,7 +35,7 @@ type collector struct {
 
 var _ prometheus.Collector = (*collector)(nil)
 
-// prefix is that of all names.
+// prefix begins all metric names.
 const prefix = "certmgr_"
 
 func newCollector(s source) *collector {
@@ -107,7 +108,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	c.collectState(m, gauge)
 }
 
-// collectState sends how things stand, as Collect does what was counted.
+// collectState sends the gauges; Collect sends the counters.
 func (c *collector) collectState(m certmgr.Metrics, gauge func(d *prometheus.Desc, v float64, labels ...string)) {
 	for state, n := range m.Hosts {
 		gauge(c.hosts, float64(n), strings.ReplaceAll(string(state), " ", "_"))
@@ -132,7 +133,7 @@ func (c *collector) collectState(m certmgr.Metrics, gauge func(d *prometheus.Des
 	}
 }
 
-// number is how Prometheus writes a truth.
+// number returns a bool as a Prometheus value.
 func number(b bool) float64 {
 	if b {
 		return 1
@@ -140,7 +141,7 @@ func number(b bool) float64 {
 	return 0
 }
 
-// histogram returns h as Prometheus counts: each bucket includes those before it.
+// histogram returns h in Prometheus' form: cumulative buckets.
 func (c *collector) histogram(h certmgr.DurationHistogram) prometheus.Metric {
 	buckets := make(map[float64]uint64, len(h.Bounds))
 	var n uint64
@@ -151,7 +152,7 @@ func (c *collector) histogram(h certmgr.DurationHistogram) prometheus.Metric {
 	return prometheus.MustNewConstHistogram(c.duration, h.Count(), h.Sum.Seconds(), buckets)
 }
 
-// endpoints are all that a RequestCount can be of.
+// endpoints returns all values of CARequestCount.Endpoint.
 func endpoints() []string {
 	return []string{"directory", "newNonce", "newAccount", "newOrder", "revokeCert", "keyChange", "renewalInfo", "other"}
 }
@@ -163,8 +164,8 @@ const (
 
 type requestKey struct{ endpoint, status string }
 
-// requests returns the counts by their labels. The ones that alerts are about are
-// there even if they are 0.
+// requests returns the counts by their labels. Those that alerts use are
+// present even if they are 0.
 func requests(counts []certmgr.CARequestCount) map[requestKey]uint64 {
 	all := make(map[requestKey]uint64)
 	for _, e := range endpoints() {

@@ -23,12 +23,12 @@ import (
 
 var update = flag.Bool("update", false, "write the golden file")
 
-// fixed is a source that always says the same.
+// fixed is a source with constant metrics.
 type fixed certmgr.Metrics
 
 func (f fixed) Metrics() certmgr.Metrics { return certmgr.Metrics(f) }
 
-// busy is what a Manager says that has seen everything once.
+// busy is the metrics of a Manager that has seen everything once.
 func busy() fixed {
 	f := fixed{
 		Time: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Handshakes: make(map[audit.Result]uint64), Issued: 7,
@@ -63,8 +63,8 @@ func busy() fixed {
 	return f
 }
 
-// scrape returns what Prometheus gets. The registry refuses metrics that Describe
-// did not announce, labels twice and the like.
+// scrape returns what Prometheus gets. The registry refuses metrics that
+// Describe did not announce, duplicate labels and the like.
 func scrape(t *testing.T, register func(r prometheus.Registerer)) string {
 	t.Helper()
 	registry := prometheus.NewPedanticRegistry()
@@ -78,7 +78,7 @@ func scrape(t *testing.T, register func(r prometheus.Registerer)) string {
 	return w.Body.String()
 }
 
-// series returns the lines that are no comments, without their values.
+// series returns the lines that are not comments, without their values.
 func series(text string) []string {
 	var all []string
 	for line := range strings.Lines(text) {
@@ -162,7 +162,7 @@ func TestWhatDoesNotExistHasNoSeries(t *testing.T) {
 	}
 }
 
-// They call for different people, so they are different metrics.
+// They alert different people, so they are different metrics.
 func TestNoAccountIsNotTheCAsFailure(t *testing.T) {
 	for noAccount, want := range map[bool]string{
 		false: "certmgr_ca_unavailable 1\ncertmgr_no_account 0\n", true: "certmgr_ca_unavailable 0\ncertmgr_no_account 1\n",

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// dashboard is what the tests look at in grafana.json.
+// dashboard is the part of grafana.json that the tests inspect.
 type dashboard struct {
 	ID         *int `json:"id"` // null, or an import fails
 	UID, Title string
@@ -61,7 +61,7 @@ func (d dashboard) expressions() []string {
 	return all
 }
 
-// As rules, since promtool has no check of a single expression.
+// Wrapped in rules, since promtool cannot check a single expression.
 func TestDashboardExpressionsAreValid(t *testing.T) {
 	var rules strings.Builder
 	rules.WriteString("groups:\n- name: dashboard\n  rules:\n")
@@ -116,7 +116,7 @@ func TestDashboardCanBeImportedAnywhere(t *testing.T) {
 		t.Error("the data source cannot be chosen")
 	}
 	for _, name := range []string{"job", "instance", "manager"} {
-		// A label that is not there, as with one Manager, matches this alone.
+		// With one Manager the label is missing, and only this pattern matches.
 		if v := variables[name]; v.Type != "query" || v.AllValue != ".*" {
 			t.Errorf("variable %s is a %q with %q for all, want a query with .*", name, v.Type, v.AllValue)
 		}

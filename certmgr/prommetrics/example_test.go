@@ -27,7 +27,7 @@ func ExampleNewCollector() {
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 
-	// A scanner comes by, and then Prometheus.
+	// A scanner connects, and then Prometheus scrapes.
 	manager.GetCertificate(&tls.ClientHelloInfo{ServerName: "scanner.example.org"})
 	page := httptest.NewRecorder()
 	mux.ServeHTTP(page, httptest.NewRequest("GET", "/metrics", nil))
@@ -39,7 +39,7 @@ func ExampleNewCollector() {
 	// Output: certmgr_handshakes_total{result="host_not_allowed"} 1
 }
 
-// Several Managers in one process are told apart by a label.
+// A label distinguishes several Managers in one process.
 func ExampleNewCollector_several() {
 	managers := map[string]*certmgr.Manager{
 		"shop":  {Prompt: certmgr.AcceptTOS, Hosts: certmgr.MustAllowlist("shop.example.com")},

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// promtool runs Prometheus' own checker and returns what it says.
+// promtool runs Prometheus' own checker and returns its output.
 func promtool(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	path, err := exec.LookPath("promtool")
@@ -87,7 +87,7 @@ func TestEachAlertSaysWhatToDo(t *testing.T) {
 	}
 }
 
-// Each alert is seen to be raised, and not to be raised too soon or for nothing.
+// Each alert fires when it should, and neither too soon nor without cause.
 func TestEachAlertIsTested(t *testing.T) {
 	tests := readFile(t, "alerts_test.yml")
 	for name := range alertRules(t) {
@@ -105,8 +105,8 @@ var (
 	labelMatcher = regexp.MustCompile(`\b(result|stage|state|endpoint|kind)(?:=|=~|!=|!~)"([^"]*)"`)
 )
 
-// checkExpressions reports metrics and values of labels that the collector does not
-// export: such an expression is valid, and never true.
+// checkExpressions reports metrics and label values that the collector does not
+// export: such an expression is valid, but never true.
 func checkExpressions(t *testing.T, where, text string) {
 	t.Helper()
 	exposition := readFile(t, "testdata", "metrics.txt")

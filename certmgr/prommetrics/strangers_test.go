@@ -23,7 +23,7 @@ type nowhere struct{}
 
 func (nowhere) RoundTrip(*http.Request) (*http.Response, error) { return nil, errors.New("no network") }
 
-// A label that holds what strangers send would fill the memory of Prometheus.
+// A label with client input would exhaust the memory of Prometheus.
 func TestStrangersGrowNoSeries(t *testing.T) {
 	tests := []struct {
 		name      string

@@ -1,6 +1,6 @@
-// Package auditqueue delivers audit events to a hook: numbered, in order, one at a
-// time, in a goroutine that runs while there are any. It knows the vocabulary of
-// package audit and nothing of how events come about.
+// Package auditqueue delivers audit events to a hook: numbered, in order, one
+// at a time. It knows the vocabulary of package audit and not where events come
+// from.
 package auditqueue
 
 import (
@@ -14,11 +14,13 @@ import (
 )
 
 // Queue numbers events and delivers them in order, one at a time, in a
-// goroutine that runs while there are any: a slow hook delays nobody.
+// goroutine that runs while events are queued. A slow hook does not block Emit.
+// Queue is safe for concurrent use.
 type Queue struct {
-	// Hook returns the hook as it is now, or nil: then failures go to slog.Default().
+	// Hook returns the current hook. If it is nil, failures go to
+	// slog.Default().
 	Hook func() func(context.Context, audit.Event)
-	// Now is the clock that events are dated by.
+	// Now is the clock that dates events.
 	Now func() time.Time
 
 	mu      sync.Mutex
@@ -29,7 +31,7 @@ type Queue struct {
 	recent  []audit.Event // the last failures, for Snapshot
 	history []audit.Event // the last events, for Snapshot
 	total   map[audit.Kind]uint64
-	lost    uint64 // events that were ever dropped
+	lost    uint64 // events dropped in all
 }
 
 const (
@@ -71,8 +73,8 @@ func (q *Queue) add(e audit.Event) {
 	}
 }
 
-// run delivers until the queue is empty. It ends on its own, and it outlives a
-// hook that panics or calls runtime.Goexit.
+// run delivers events until the queue is empty. If the hook panics or calls
+// runtime.Goexit, delivery continues in a new goroutine.
 func (q *Queue) run(idle chan struct{}) {
 	clean := false
 	defer func() {
@@ -82,7 +84,7 @@ func (q *Queue) run(idle chan struct{}) {
 		}
 		go q.run(idle)
 		if r != nil {
-			defer func() { recover() }() // slog's handler may be what panics
+			defer func() { recover() }() // slog's handler may panic too
 			audit.Log(nil)(context.Background(), audit.Event{Time: q.Now(), Kind: audit.EventsDropped, Count: 1,
 				Err: fmt.Errorf("audit hook: callback panicked: %v", r)})
 		}
@@ -123,7 +125,7 @@ func (q *Queue) next(idle chan struct{}) (audit.Event, bool) {
 	return e, true
 }
 
-// Flush waits until every event is delivered, or ctx ends.
+// Flush waits until every event has been delivered, or ctx ends.
 func (q *Queue) Flush(ctx context.Context) error {
 	q.mu.Lock()
 	idle := q.idle
@@ -139,7 +141,8 @@ func (q *Queue) Flush(ctx context.Context) error {
 	}
 }
 
-// appendLast appends e to list and drops the first if there are more than most.
+// appendLast appends e to list and drops the first element if there are more
+// than most.
 func appendLast(list []audit.Event, e audit.Event, most int) []audit.Event {
 	if len(list) == most {
 		copy(list, list[1:])
@@ -148,15 +151,16 @@ func appendLast(list []audit.Event, e audit.Event, most int) []audit.Event {
 	return append(list, e)
 }
 
-// Last returns the last failures and the last events, oldest first.
+// Last returns the most recent failures and the most recent events, oldest
+// first.
 func (q *Queue) Last() (failures, events []audit.Event) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return slices.Clone(q.recent), slices.Clone(q.history)
 }
 
-// Totals returns how many events of each kind there were, and how many of them
-// were lost.
+// Totals returns the number of events of each kind, and how many were lost in
+// all.
 func (q *Queue) Totals() (byKind map[audit.Kind]uint64, lost uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

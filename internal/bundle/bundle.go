@@ -1,7 +1,7 @@
-// Package bundle reads, writes and checks autocert's cache entry for a certificate:
-// PEM blocks, first the private key (SEC 1 for ECDSA, PKCS #1 for RSA), then the
-// chain, leaf first. It may know keys, PEM and X.509. It knows neither what an entry
-// is kept under nor who serves it, and does no I/O.
+// Package bundle reads, writes and checks autocert's cache entry for a
+// certificate: PEM blocks, first the private key (SEC 1 for ECDSA, PKCS #1 for
+// RSA), then the chain, leaf first. It may know keys, PEM and X.509. It does no
+// I/O, and knows neither cache keys nor who serves a certificate.
 package bundle
 
 import (
@@ -18,7 +18,8 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// MaxSize bounds an entry that Decode reads, in bytes: chains are a few KB.
+// MaxSize is the largest entry that Decode reads, in bytes. Chains are a few
+// KB.
 const MaxSize = 1 << 20
 
 // Encode returns the entry for a key and its chain.
@@ -35,7 +36,8 @@ func Encode(key crypto.Signer, chain [][]byte) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// EncodeKey writes the PEM block of a private key: SEC 1 for ECDSA, PKCS #1 for RSA.
+// EncodeKey writes the PEM block of a private key: SEC 1 for ECDSA, PKCS #1 for
+// RSA.
 func EncodeKey(buf *bytes.Buffer, key crypto.Signer) error {
 	block := new(pem.Block)
 	switch key := key.(type) {
@@ -53,8 +55,8 @@ func EncodeKey(buf *bytes.Buffer, key crypto.Signer) error {
 	return pem.Encode(buf, block)
 }
 
-// Decode is the opposite of Encode. It also reads PKCS #8 keys,
-// as autocert does. It does not check that key and chain belong together.
+// Decode parses what Encode wrote. Like autocert it also reads PKCS #8 keys. It
+// does not check that key and chain belong together.
 func Decode(data []byte) (crypto.Signer, [][]byte, error) {
 	if len(data) > MaxSize {
 		return nil, nil, fmt.Errorf("entry of %d bytes is too large", len(data))
@@ -78,8 +80,8 @@ func Decode(data []byte) (crypto.Signer, [][]byte, error) {
 	return key, chain, nil
 }
 
-// DecodeKey reads the private key that an entry begins with, and returns what
-// follows it. No error shows any of the key.
+// DecodeKey parses the private key at the start of an entry, and returns the
+// rest of the entry. No error reveals any of the key.
 func DecodeKey(data []byte) (key crypto.Signer, rest []byte, err error) {
 	block, rest := pem.Decode(data)
 	if block == nil {

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// testKeys are made once: RSA takes its time.
+// testKeys are generated once: RSA is slow.
 var testKeys = sync.OnceValue(func() (keys [KeyTypes]crypto.Signer) {
 	for kt := range keys {
 		key, err := GenerateKey(KeyType(kt))
@@ -72,7 +72,7 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// TestErrorsOfKeysDoNotShowThem: the parsers' own errors might.
+// TestErrorsOfKeysDoNotShowThem: the parsers' own errors might quote the key.
 func TestErrorsOfKeysDoNotShowThem(t *testing.T) {
 	der, err := x509.MarshalECPrivateKey(testKeys()[ECDSA].(*ecdsa.PrivateKey))
 	if err != nil {
@@ -111,8 +111,8 @@ func TestCheckSaysWhatDoesNotFit(t *testing.T) {
 	}
 }
 
-// FuzzDecode: an entry of the cache is whatever somebody put there. Reading it
-// never panics, what is read can be written, and that is read as the same.
+// FuzzDecode: a cache entry may hold anything. Decoding it never panics, and
+// what was decoded survives encoding and decoding again.
 func FuzzDecode(f *testing.F) {
 	for kt, key := range testKeys() {
 		sound := mustEncode(key, selfSigned("example.com", key))

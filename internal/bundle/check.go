@@ -10,8 +10,8 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// Check parses a chain and checks that its leaf is for host, has the key
-// type kt and belongs to key. Dates are the caller's business.
+// Check parses a chain and checks that its leaf is for host, has the key type
+// kt and belongs to key. It does not check dates.
 func Check(host string, kt KeyType, key crypto.Signer, chain [][]byte) (*x509.Certificate, error) {
 	certs, err := x509.ParseCertificates(slices.Concat(chain...))
 	if err != nil {
@@ -22,7 +22,7 @@ func Check(host string, kt KeyType, key crypto.Signer, chain [][]byte) (*x509.Ce
 	}
 	leaf := certs[0]
 	if err := leaf.VerifyHostname(host); err != nil {
-		return nil, fmt.Errorf("certificate is for another name: %s", text.OneLine(err.Error(), text.MaxError)) // an x509.HostnameError holds the certificate
+		return nil, fmt.Errorf("certificate is for another name: %s", text.OneLine(err.Error(), text.MaxError)) // not %w: an x509.HostnameError holds the certificate
 	}
 	pub, ok := leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
 	if !ok || !pub.Equal(key.Public()) {

@@ -16,7 +16,7 @@ const (
 	ECDSA KeyType = iota // P-256
 	RSA                  // 2048 bits
 
-	// KeyTypes is how many there are.
+	// KeyTypes is the number of key types.
 	KeyTypes = 2
 )
 
@@ -28,8 +28,9 @@ func (k KeyType) String() string {
 	return "ECDSA"
 }
 
-// TypeOf returns the type of a certificate's key, and whether it is one of KeyType.
-func TypeOf(leaf *x509.Certificate) (KeyType, bool) {
+// TypeOf returns the type of a certificate's key. ok is false if it is neither
+// ECDSA nor RSA.
+func TypeOf(leaf *x509.Certificate) (kt KeyType, ok bool) {
 	switch leaf.PublicKey.(type) {
 	case *ecdsa.PublicKey:
 		return ECDSA, true
@@ -39,7 +40,7 @@ func TypeOf(leaf *x509.Certificate) (KeyType, bool) {
 	return 0, false
 }
 
-// GenerateKey makes a certificate's key. It takes up to seconds for RSA.
+// GenerateKey generates a certificate's key. For RSA this can take seconds.
 func GenerateKey(kt KeyType) (crypto.Signer, error) {
 	if kt == RSA {
 		return rsa.GenerateKey(rand.Reader, 2048)

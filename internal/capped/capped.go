@@ -1,6 +1,6 @@
-// Package capped holds a map with a bound: what strangers, or a CA, can make grow
-// has one. It knows nothing of what it holds, and has no lock: who uses a Map
-// guards it.
+// Package capped provides a map of bounded size, for data that clients or a CA
+// can make grow. It knows nothing of what the map holds. A Map has no lock: its
+// owner guards it.
 package capped
 
 import (
@@ -8,15 +8,15 @@ import (
 	"maps"
 )
 
-// sample is how many entries are looked at to find one that makes room. Looking at
-// all would make each new entry cost more than it is worth. The order of a map is
-// random, so they are random ones.
+// sample is how many entries are compared to choose the one to evict. Comparing
+// all would make an insertion too expensive. Map iteration starts at random, so
+// the sample is random.
 const sample = 32
 
-// A Map is a map of at most Max entries. Above that each new one takes the place of
-// another. The zero value but for Max is empty and ready to be used.
+// A Map holds at most Max entries. When it is full, each new key evicts
+// another. A Map with only Max set is empty and ready for use.
 type Map[K comparable, V any] struct {
-	Max int // entries; zero is as one
+	Max int // entries; zero means one
 
 	m map[K]V
 }
@@ -30,16 +30,16 @@ func (c *Map[K, V]) Get(key K) (value V, ok bool) {
 // Len returns the number of entries.
 func (c *Map[K, V]) Len() int { return len(c.m) }
 
-// All returns all entries in a random order. They may be changed meanwhile, as
-// those of a map.
+// All returns all entries in random order. The Map may be changed during the
+// iteration, like a Go map.
 func (c *Map[K, V]) All() iter.Seq2[K, V] { return maps.All(c.m) }
 
-// Delete removes a key, if it is there.
+// Delete removes a key, if present.
 func (c *Map[K, V]) Delete(key K) { delete(c.m, key) }
 
-// Put sets the value of a key. If there is no room for a new key, the worst of a few
-// entries makes some, and is returned: less tells whether a is worth less than b; if
-// it is nil all are worth the same.
+// Put sets the value of a key. If the map is full and the key is new, Put
+// evicts the least valuable of a few sampled entries and returns its key. less
+// reports whether a is worth less than b; if it is nil, any entry is evicted.
 func (c *Map[K, V]) Put(key K, value V, less func(a, b V) bool) (evicted K, dropped bool) {
 	if c.m == nil {
 		c.m = make(map[K]V)
@@ -52,7 +52,7 @@ func (c *Map[K, V]) Put(key K, value V, less func(a, b V) bool) (evicted K, drop
 	return evicted, dropped
 }
 
-// worst returns the key of the entry that is worth least, of a few.
+// worst returns the key of the least valuable entry in a sample.
 func (c *Map[K, V]) worst(less func(a, b V) bool) (key K) {
 	var worst V
 	seen := 0

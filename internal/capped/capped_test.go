@@ -7,7 +7,7 @@ import (
 
 func less(a, b int) bool { return a < b }
 
-// However many come, there is never more than the bound, and what is new is in.
+// The map never exceeds its bound, and a new entry is always stored.
 func TestMapKeepsToItsBound(t *testing.T) {
 	for _, limit := range []int{0, 1, 3, 100} {
 		m := Map[int, int]{Max: limit}
@@ -23,7 +23,8 @@ func TestMapKeepsToItsBound(t *testing.T) {
 	}
 }
 
-// What makes room is returned, is gone, and is worth least of those looked at.
+// The evicted key is returned and gone, and is the least valuable in the
+// sample.
 func TestMapDropsTheWorst(t *testing.T) {
 	m := Map[string, int]{Max: 3}
 	for key, value := range map[string]int{"a": 5, "b": 1, "c": 3} {
@@ -38,15 +39,14 @@ func TestMapDropsTheWorst(t *testing.T) {
 		t.Errorf("dropped %q, %v, want b", evicted, dropped)
 	}
 	m.Delete("c")
-	m.Delete("c") // which does nothing
+	m.Delete("c") // no effect
 	m.Put("e", 7, less)
 	if got, want := maps.Collect(m.All()), map[string]int{"a": 5, "d": 0, "e": 7}; !maps.Equal(got, want) {
 		t.Errorf("the map holds %v, want %v", got, want)
 	}
 }
 
-// A map that is full of what is worth something still gives way, and looks at a few
-// entries only.
+// A map full of valuable entries still evicts, and looks at only a few of them.
 func TestMapLooksAtAFew(t *testing.T) {
 	m := Map[int, int]{Max: 10_000}
 	for i := range m.Max {

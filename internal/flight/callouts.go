@@ -12,61 +12,64 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// Callouts runs one kind of the user's callbacks (reads of a cache, say).
-// A callback may hang, ignore its context, panic or call runtime.Goexit: its
-// caller still gets an answer in time. One that does not return keeps its key
-// and its place, so that no second call is made for the same key and the
-// number of goroutines lost to it is bounded.
+// Callouts runs one kind of user callback, such as reads of a cache. A callback
+// may hang, ignore its context, panic or call runtime.Goexit; its caller still
+// gets an answer in time. A callback that does not return keeps its key and its
+// slot. So no second call is made for the same key, and the number of leaked
+// goroutines is bounded.
 //
-// Who comes next for a key waits, within its own context, until the call before
-// has returned, and makes its own then, in the order of coming. So a write that
-// was given up cannot land on top of a later one, and what has merely timed out
-// does not refuse its successor. One whose context ends first is refused with
-// ErrBusy, and its call is never made: a write leaves the entry as it was.
+// The next caller for a key waits, within its own context, until the previous
+// call has returned. Callers take turns in order of arrival. So a write that
+// was given up cannot overwrite a later one, and a call that merely timed out
+// does not block the next. If a caller's context ends first, it gets ErrBusy
+// and its call is never made: a write then leaves the entry as it was.
 //
-// Where visitors wait, stuckAfter is the time that a call is given. One that is
-// out for longer may never return, and is not waited for again: who comes then
-// is refused at once, until it does return.
+// Where handshakes wait, stuckAfter limits the wait. A call that has run for
+// longer may never return: callers for its key are refused at once until it
+// does.
 //
 // Callouts is safe for concurrent use.
 type Callouts struct {
 	name  string // "Cache.Get", for errors
-	limit int    // of calls, and of those who wait for their key
+	limit int    // of calls, and of callers waiting for their key
 
-	grace      time.Duration // to come back with an error of its own, after its context has ended
-	stuckAfter time.Duration // age of a call from which on it is not waited for; zero: none
+	grace      time.Duration // for a callback to return its own error after its context has ended
+	stuckAfter time.Duration // age at which a call is no longer waited for; zero means never
 
 	mu      sync.Mutex
 	running map[string]*callout // by key
-	waiting int                 // in the queues of all of them
+	waiting int                 // length of all queues
 
-	pending Pending // as many as are running
+	pending Pending // counts the running calls
 }
 
-// callout is a call under way.
+// callout is a running call.
 type callout struct {
 	since time.Time
-	queue []chan struct{} // of those who wait for its key; closed when their turn has come
+	queue []chan struct{} // callers waiting for its key; closed when their turn has come
 }
 
-// NewCallouts returns the bound for one kind of callback, whose name errors have.
-// limit is that of calls, and of those who wait for their key.
+// NewCallouts returns Callouts for one kind of callback. name appears in
+// errors. limit bounds the running calls, and separately the callers that wait
+// for their key.
 func NewCallouts(name string, limit int) *Callouts {
 	return &Callouts{name: name, limit: limit, running: make(map[string]*callout)}
 }
 
-// Grace is what a callback that heeds its context needs to return.
+// Grace is how long a callback that heeds its context may take to return after
+// it has ended.
 const Grace = 100 * time.Millisecond
 
-// WithGrace gives callbacks that long to come back with an error of their own after
+// WithGrace sets how long callbacks may take to return their own error after
 // their context has ended. It returns c.
 func (c *Callouts) WithGrace(grace time.Duration) *Callouts {
 	c.grace = grace
 	return c
 }
 
-// FailFast sets the age from which on a call is not waited for, and a grace that
-// spares a callback which heeds its context from being taken for stuck. It returns c.
+// FailFast sets the age at which a call counts as stuck and is no longer waited
+// for. It also sets a grace, so that a callback which heeds its context does
+// not count as stuck. It returns c.
 func (c *Callouts) FailFast(stuckAfter time.Duration) *Callouts {
 	c.stuckAfter = stuckAfter
 	return c.WithGrace(Grace)
@@ -77,9 +80,9 @@ type calloutResult[T any] struct {
 	err error
 }
 
-// CallOut calls f under ctx, when it is key's turn, and waits until f returns or
-// ctx ends. Callers see to it that ctx has a deadline. If f was not called the
-// error wraps ErrBusy.
+// CallOut waits for key's turn, calls f with ctx, and waits until f returns or
+// ctx ends. ctx should have a deadline. If f was not called, the error wraps
+// ErrBusy.
 func CallOut[T any](ctx context.Context, c *Callouts, key string, f func(context.Context) (T, error)) (T, error) {
 	var zero T
 	if err := c.begin(ctx, key); err != nil {
@@ -114,7 +117,7 @@ func CallOut[T any](ctx context.Context, c *Callouts, key string, f func(context
 	}
 }
 
-// begin takes key when its turn has come.
+// begin waits for its turn and takes key.
 func (c *Callouts) begin(ctx context.Context, key string) error {
 	turn, err := c.enter(key)
 	if turn == nil {
@@ -128,7 +131,8 @@ func (c *Callouts) begin(ctx context.Context, key string) error {
 	return c.leave(ctx, key, turn)
 }
 
-// awaitTurn reports false after d, unless turn or the end of ctx came first.
+// awaitTurn waits for turn or the end of ctx. It returns false if neither came
+// within d.
 func awaitTurn(ctx context.Context, turn <-chan struct{}, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -141,8 +145,8 @@ func awaitTurn(ctx context.Context, turn <-chan struct{}, d time.Duration) bool 
 	return true
 }
 
-// enter takes key and returns neither turn nor error, or joins its queue and
-// returns the turn in it.
+// enter takes key if it is free and returns nil, or joins its queue and returns
+// its turn.
 func (c *Callouts) enter(key string) (turn chan struct{}, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -163,8 +167,8 @@ func (c *Callouts) enter(key string) (turn chan struct{}, err error) {
 	return turn, nil
 }
 
-// untilStuck returns how long the call that has key may be waited for: not at all
-// if it is zero or less.
+// untilStuck returns how long the running call of key may still be waited for.
+// If it is zero or less, the call is stuck.
 func (c *Callouts) untilStuck(key string) time.Duration {
 	if c.stuckAfter == 0 {
 		return math.MaxInt64
@@ -174,8 +178,8 @@ func (c *Callouts) untilStuck(key string) time.Duration {
 	return c.stuckAfter - time.Since(c.running[key].since)
 }
 
-// leave ends the wait for turn: with key, or with an error if it is not free or
-// too late for its call.
+// leave ends the wait for turn. It keeps key, or returns an error if key is not
+// free or ctx has ended.
 func (c *Callouts) leave(ctx context.Context, key string, turn chan struct{}) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -192,8 +196,8 @@ func (c *Callouts) leave(ctx context.Context, key string, turn chan struct{}) er
 	return c.occupied(key, now, ctx.Err())
 }
 
-// occupied says that key is not free; ended is why it is not waited for any longer,
-// or nil if it is stuck.
+// occupied returns the error that key is not free. ended is why the wait ended,
+// or nil if the running call is stuck.
 func (c *Callouts) occupied(key string, now *callout, ended error) error {
 	r := &Busy{What: fmt.Sprintf("%s for %q has not returned", c.name, key), Since: now.since}
 	if ended != nil {
@@ -208,7 +212,7 @@ func (c *Callouts) end(key string) {
 	c.pass(key)
 }
 
-// pass gives key to the next one who waits for it, or frees it. c.mu is held.
+// pass gives key to the next caller in its queue, or frees it. c.mu is held.
 func (c *Callouts) pass(key string) {
 	if queue := c.running[key].queue; len(queue) > 0 {
 		c.running[key] = &callout{since: time.Now(), queue: queue[1:]}
@@ -220,8 +224,8 @@ func (c *Callouts) pass(key string) {
 	c.pending.Done()
 }
 
-// Wait returns nil when no callback runs, or after ctx has ended an error that
-// names those which do.
+// Wait waits until no callback is running. If ctx ends first, the error names
+// the running ones.
 func (c *Callouts) Wait(ctx context.Context) error {
 	if c.pending.Wait(ctx) == 0 {
 		return nil

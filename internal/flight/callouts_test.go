@@ -43,7 +43,8 @@ func TestCallOut(t *testing.T) {
 
 func quick(context.Context) (int, error) { return 1, nil }
 
-// slow returns a callback that takes d, or until its context ends if it heeds it.
+// slow returns a callback that takes d, or until its context ends if it heeds
+// it.
 func slow(d time.Duration, heeds bool) func(context.Context) (int, error) {
 	return func(ctx context.Context) (int, error) {
 		if !heeds {
@@ -62,7 +63,7 @@ func isDone(done <-chan struct{}) bool {
 	}
 }
 
-// callWithin is callOut with a bound.
+// callWithin is callOut with a time-out.
 func callWithin(t *testing.T, c *Callouts, bound time.Duration, f func(context.Context) (int, error)) (time.Duration, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), bound)
@@ -72,8 +73,9 @@ func callWithin(t *testing.T, c *Callouts, bound time.Duration, f func(context.C
 	return time.Since(start), err
 }
 
-// What timed out does not refuse its successor, which waits for it to return:
-// within its own bound, and where visitors wait only as long as there is hope.
+// A call that timed out does not block the next, which waits for it to return:
+// within its own context, and where handshakes wait only until the call counts
+// as stuck.
 func TestWhatTimedOutDoesNotRefuseItsSuccessor(t *testing.T) {
 	const ever = time.Hour
 	tests := []struct {
@@ -128,8 +130,8 @@ func TestWhatTimedOutDoesNotRefuseItsSuccessor(t *testing.T) {
 	}
 }
 
-// Successors get their turn in the order of coming, one at a time. Who gives up
-// does so at once, is never called and keeps nobody from his turn.
+// Callers take turns in order of arrival. One that gives up returns at once, is
+// never called and delays nobody.
 func TestSuccessorsKeepTheirOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := NewCallouts("callback", 10)
@@ -168,7 +170,7 @@ func TestSuccessorsKeepTheirOrder(t *testing.T) {
 	})
 }
 
-// A turn that comes in the moment in which its owner's time is over is passed on.
+// A turn that comes just as its owner's time is over is passed on.
 func TestTurnThatComesTooLateIsPassedOn(t *testing.T) {
 	c := NewCallouts("callback", 10)
 	var turns []chan struct{}
@@ -200,7 +202,7 @@ func TestTurnThatComesTooLateIsPassedOn(t *testing.T) {
 	}
 }
 
-// Those who wait are bounded like those who run, and so is the whole.
+// Waiting callers are bounded like running calls, and so is the total.
 func TestSuccessorsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := NewCallouts("callback", 2)

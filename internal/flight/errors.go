@@ -8,10 +8,10 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// The sentinels that errors of this package wrap. Package certmgr exports them, so
-// that their texts are its own.
+// Errors of this package wrap these sentinels. Package certmgr exports them, so
+// their texts carry its name.
 var (
-	// ErrBusy: a bound was reached, or a key is taken.
+	// ErrBusy: a limit was reached, or a key is taken.
 	ErrBusy = errors.New("certmgr: too busy")
 
 	// ErrClosed: Tasks was closed.
@@ -21,17 +21,18 @@ var (
 	ErrPanic = errors.New("callback panicked")
 )
 
-// ErrNotYet is returned by Call.WaitFor when its time is over.
+// ErrNotYet is returned by Call.WaitFor when its time is up.
 var ErrNotYet = errors.New("certmgr: not done yet")
 
-// Busy is the error of one who was turned away. It wraps ErrBusy and the cause.
+// Busy is the error of a caller that was turned away. It wraps ErrBusy and the
+// cause.
 type Busy struct {
-	What  string    // the bound that was reached, or what is under way
-	Since time.Time // start of what is under way, or zero
+	What  string    // the limit reached, or the call in the way
+	Since time.Time // start of that call, or zero
 	Cause error     // may be nil
 }
 
-// Error is one line of bounded length.
+// Error returns one line of bounded length.
 func (b *Busy) Error() string {
 	line := ErrBusy.Error() + ": " + b.What
 	if !b.Since.IsZero() {
@@ -44,7 +45,7 @@ func (b *Busy) Error() string {
 	return head + text.OneLine(text.Of(b.Cause), text.MaxError-len(head))
 }
 
-// Unwrap returns ErrBusy and the cause, if there is one.
+// Unwrap returns ErrBusy and the cause, if any.
 func (b *Busy) Unwrap() []error {
 	if b.Cause == nil {
 		return []error{ErrBusy}
@@ -52,9 +53,9 @@ func (b *Busy) Unwrap() []error {
 	return []error{ErrBusy, b.Cause}
 }
 
-// Left is the error of one who left before a call ended.
+// Left is the error of a caller whose context ended before the call did.
 type Left struct {
-	Key   any // what the call is for; its text is its String method's, if it has one
+	Key   any // what the call is for, formatted with %v
 	Cause error
 }
 
@@ -63,5 +64,5 @@ func (e *Left) Error() string {
 	return fmt.Sprintf("certmgr: %v: the handshake ended while it waited: %v", e.Key, e.Cause)
 }
 
-// Unwrap returns the cause of the end of the context.
+// Unwrap returns why the context ended.
 func (e *Left) Unwrap() error { return e.Cause }

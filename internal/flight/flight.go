@@ -9,33 +9,32 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// Flight makes sure that at most one call runs for a key at a time, and knows which
-// run. A call is a task: it is detached from whoever began it. A Flight is safe for
-// concurrent use.
+// Flight runs at most one call for a key at a time, and knows which are in
+// flight. A call is a task, detached from its first caller. A Flight is safe
+// for concurrent use.
 //
-// A singleflight.Group is what runs the calls, one for a key at a time. It forgets a
-// call that ended or was canceled, so that the next one begins at once. Flight adds
-// what a Group does not have:
+// A singleflight.Group runs the calls. It forgets a call that ended or was
+// canceled, so that the next one begins at once. Flight adds what a Group
+// lacks:
 //
-//   - A way to leave. A Group keeps a channel for everybody who asked until the call
-//     ends, also for those who left long ago. So only the one who begins a call is
-//     known to the Group; everybody waits for Call.done, under a context and within
-//     the bound of Waiters.
-//   - A view of what is in flight. Running, Each, and the check of StartIf, which
-//     is one step with the decision to begin, need the map of calls.
+//   - A way to leave. A Group keeps a channel for every caller until the call ends,
+//     also for those that left. So only the first caller is known to the Group;
+//     all callers wait for Call.done, under a context and within Waiters' limit.
+//   - A view of what is in flight. Running, Each and the check of StartIf, which
+//     is atomic with the decision to begin, need the map of calls.
 //   - Cancel. Each call has a context of its own.
 type Flight[K comparable, V any] struct {
 	tasks   *Tasks
 	waiters *Waiters
 	id      func(K) string
 
-	mu    sync.Mutex // never held while a call runs, or anybody waits
+	mu    sync.Mutex // never held while a call runs or a caller waits
 	calls map[K]*Call[K, V]
-	group singleflight.Group // mu is held for each of its methods, so that it knows the same calls
+	group singleflight.Group // used with mu held, so that it knows the same calls
 }
 
-// New returns a Flight whose calls are tasks of t. id names a key for singleflight,
-// which has strings; no two keys have the same name.
+// New returns a Flight whose calls are tasks of t. id maps a key to a string
+// for singleflight; no two keys may map to the same string.
 func New[K comparable, V any](t *Tasks, w *Waiters, id func(K) string) *Flight[K, V] {
 	return &Flight[K, V]{tasks: t, waiters: w, id: id, calls: make(map[K]*Call[K, V])}
 }
@@ -48,21 +47,21 @@ func Named[V any](t *Tasks, w *Waiters) *Flight[string, V] {
 // Call is one execution.
 type Call[K comparable, V any] struct {
 	Key   K
-	Since time.Time // when it began
-	About any       // what its owner noted about it
+	Since time.Time // when the call began
+	About any       // set by StartIf, for its owner
 
 	waiters *Waiters
 	waiting atomic.Int32
-	end     context.CancelCauseFunc // ends its context
+	end     context.CancelCauseFunc // ends the call's context
 	done    chan struct{}
-	val     V     // written before done is closed, read after that
+	val     V     // written before done is closed, read afterwards
 	err     error // likewise
 }
 
-// Ticket is what one who asked for a call waits with.
+// Ticket is a caller's view of a call: a way to wait for its outcome.
 type Ticket[K comparable, V any] struct {
 	*Call[K, V]
-	Began bool // the call began for this one, who did not join it
+	Began bool // this caller began the call, rather than joining it
 }
 
 // Running returns the call in flight for key, or nil.
@@ -81,15 +80,16 @@ func (f *Flight[K, V]) Each(visit func(*Call[K, V])) {
 	}
 }
 
-// Start joins the call in flight for key, or begins one with fn. fn must not panic or
-// call runtime.Goexit: callbacks of the user's go through CallOut. The error is
+// Start joins the call in flight for key, or begins one with fn. fn must not
+// panic or call runtime.Goexit: user callbacks go through CallOut. The error is
 // ErrClosed.
 func (f *Flight[K, V]) Start(key K, fn func(context.Context) (V, error)) (Ticket[K, V], error) {
 	return f.StartIf(key, nil, nil, fn)
 }
 
-// StartIf is Start with a last check, made atomically with the decision to begin: if
-// it returns an error nothing begins. It must not block. about becomes Call.About.
+// StartIf is Start with a final check, atomic with the decision to begin: if
+// check returns an error, no call begins. check must not block. about becomes
+// Call.About.
 func (f *Flight[K, V]) StartIf(key K, check func() error, about any, fn func(context.Context) (V, error)) (Ticket[K, V], error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -114,8 +114,8 @@ func (f *Flight[K, V]) StartIf(key K, check func() error, about any, fn func(con
 	ctx, end := context.WithCancelCause(f.tasks.ctx)
 	c.end = end
 	f.calls[key] = c
-	// The Group has the call before it has a goroutine, so that a Cancel before that
-	// finds it there.
+	// The Group registers the call before its goroutine starts, so an immediate
+	// Cancel finds it.
 	f.group.DoChan(f.id(key), func() (any, error) {
 		defer f.tasks.pending.Done()
 		defer f.finish(c)
@@ -125,7 +125,7 @@ func (f *Flight[K, V]) StartIf(key K, check func() error, about any, fn func(con
 	return Ticket[K, V]{Call: c, Began: true}, nil
 }
 
-// finish takes the call off the books before it lets the waiters go, so that one who
+// finish removes the call before it releases the waiters. So a caller that
 // returns to the flight finds either this call's outcome or nothing.
 func (f *Flight[K, V]) finish(c *Call[K, V]) {
 	f.mu.Lock()
@@ -137,15 +137,15 @@ func (f *Flight[K, V]) finish(c *Call[K, V]) {
 	close(c.done)
 }
 
-// forget takes a call off the books. f.mu is held.
+// forget removes a call. f.mu is held.
 func (f *Flight[K, V]) forget(c *Call[K, V]) {
 	delete(f.calls, c.Key)
 	f.group.Forget(f.id(c.Key))
 }
 
-// Cancel ends the context of each call for whose key why returns a cause. They are
-// off the books at once: whoever comes now begins a new call and does not get their
-// outcome. Those who wait for them do. why must not block.
+// Cancel ends the context of each call for whose key why returns a cause. Those
+// calls are removed at once: later callers begin a new call, while callers
+// already waiting still get the old outcome. why must not block.
 func (f *Flight[K, V]) Cancel(why func(K) error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -157,7 +157,7 @@ func (f *Flight[K, V]) Cancel(why func(K) error) {
 	}
 }
 
-// Waiting returns how many wait within the bound of Waiters.
+// Waiting returns how many callers wait within the limit of Waiters.
 func (c *Call[K, V]) Waiting() int { return int(c.waiting.Load()) }
 
 // Ended reports whether the call has an outcome.
@@ -170,9 +170,9 @@ func (c *Call[K, V]) Ended() bool {
 	}
 }
 
-// Wait returns the call's outcome, or a *Left if ctx ends first. It is for calls that
-// are bounded themselves. Whoever began the call may wait in any case, those who
-// joined it within the bound of Waiters.
+// Wait returns the call's outcome, or a *Left if ctx ends first. It is for
+// calls of bounded duration. The caller that began the call may always wait;
+// those that joined count against the limit of Waiters.
 func (t Ticket[K, V]) Wait(ctx context.Context) (V, error) {
 	if !t.Began && !t.Ended() {
 		if err := t.waiters.enter(&t.waiting); err != nil {
@@ -184,10 +184,10 @@ func (t Ticket[K, V]) Wait(ctx context.Context) (V, error) {
 	return t.Await(ctx)
 }
 
-// Await is Wait without a bound, for those whose number has another one.
+// Await is Wait without the limit, for callers bounded elsewhere.
 func (c *Call[K, V]) Await(ctx context.Context) (V, error) { return c.await(ctx, nil) }
 
-// WaitFor waits for d at most, and within the bound of Waiters. After d it returns
+// WaitFor waits for at most d, within the limit of Waiters. After d it returns
 // ErrNotYet.
 func (c *Call[K, V]) WaitFor(ctx context.Context, d time.Duration) (V, error) {
 	var zero V

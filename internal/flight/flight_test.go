@@ -21,8 +21,8 @@ func newTestFlight(t *testing.T, waiters int) (*Flight[string, int], *Tasks) {
 	return Named[int](tasks, NewWaiters(waiters, "MaxWaiting")), tasks
 }
 
-// after returns a call that takes d and has an outcome of its own, unless its context
-// ends before that.
+// after returns a call that takes d and has a unique outcome, unless its
+// context ends first.
 func after(d time.Duration, val int) func(context.Context) (int, error) {
 	return func(ctx context.Context) (int, error) {
 		if Sleep(ctx, d) != nil {
@@ -32,7 +32,7 @@ func after(d time.Duration, val int) func(context.Context) (int, error) {
 	}
 }
 
-// start is Start where the flight is not closed.
+// start is Start on a flight that is not closed.
 func start(t *testing.T, f *Flight[string, int], key string, fn func(context.Context) (int, error)) Ticket[string, int] {
 	t.Helper()
 	c, err := f.Start(key, fn)
@@ -42,8 +42,8 @@ func start(t *testing.T, f *Flight[string, int], key string, fn func(context.Con
 	return c
 }
 
-// A call that is canceled before its goroutine has begun is not mixed up with the
-// next one for its key: both run and both end.
+// A call that is canceled before its goroutine has begun is not mixed up with
+// the next one for its key: both run and both end.
 func TestCallThatIsCanceledBeforeItRunsKeepsNoneBack(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // the goroutines run after both calls have begun
 	synctest.Test(t, func(t *testing.T) {
@@ -68,8 +68,8 @@ func TestCallThatIsCanceledBeforeItRunsKeepsNoneBack(t *testing.T) {
 	})
 }
 
-// Whoever comes when an outcome is known begins a new call and does not get the old
-// one, however soon that is.
+// A caller that comes after the outcome is known begins a new call and does not
+// get the old outcome, however soon it comes.
 func TestNextCallBeginsAsSoonAsTheLastHasEnded(t *testing.T) {
 	f, tasks := newTestFlight(t, 10)
 	for i := range 2000 {
@@ -84,8 +84,8 @@ func TestNextCallBeginsAsSoonAsTheLastHasEnded(t *testing.T) {
 	}
 }
 
-// At each moment one call runs for a key, canceled ones aside, and everybody gets an
-// outcome.
+// At any time one call runs for a key, not counting canceled ones, and every
+// caller gets an outcome.
 func TestOneCallRunsForAKey(t *testing.T) {
 	f, tasks := newTestFlight(t, 1000)
 	cause := errors.New("canceled")
@@ -129,8 +129,8 @@ func TestOneCallRunsForAKey(t *testing.T) {
 	f.Each(func(c *Call[string, int]) { t.Errorf("%s is in flight at the end", c.Key) })
 }
 
-// Who began a call may wait for it in any case; those who join are bounded, and one
-// call's are to half of that.
+// The caller that began a call may always wait. Joiners are limited, and those
+// of one call to half the limit.
 func TestWaitersAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, _ := newTestFlight(t, 4)
@@ -163,7 +163,7 @@ func TestWaitersAreBounded(t *testing.T) {
 	})
 }
 
-// Who leaves is told what he waited for, and the call goes on.
+// A caller that leaves is told what it waited for, and the call continues.
 func TestCallOutlivesThoseWhoLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, _ := newTestFlight(t, 4)
@@ -183,8 +183,8 @@ func TestCallOutlivesThoseWhoLeave(t *testing.T) {
 	})
 }
 
-// The check is not made for those who join, and its error keeps a call from
-// beginning. After Close none begins.
+// Joiners skip the check, and its error keeps a call from beginning. After
+// Close no call begins.
 func TestStartIf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, tasks := newTestFlight(t, 4)

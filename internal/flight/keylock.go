@@ -5,14 +5,15 @@ import (
 	"sync"
 )
 
-// KeyLock is a lock for each key that can be waited for under a context, and held
-// while something blocks. The zero value is ready.
+// KeyLock is a set of locks by key. Lock waits under a context, and a lock may
+// be held across blocking calls. The zero value is ready. It is safe for
+// concurrent use.
 type KeyLock struct {
-	mu   sync.Mutex // guards held; never held while anybody waits
+	mu   sync.Mutex // guards held; not held while a caller waits
 	held map[string]chan struct{}
 }
 
-// Lock waits for key. unlock must be called once.
+// Lock waits for key. If err is nil, unlock must be called once.
 func (l *KeyLock) Lock(ctx context.Context, key string) (unlock func(), err error) {
 	for {
 		free := l.tryLock(key)
@@ -27,8 +28,8 @@ func (l *KeyLock) Lock(ctx context.Context, key string) (unlock func(), err erro
 	}
 }
 
-// tryLock takes the lock and returns nil, or returns what tells that it may be
-// free again.
+// tryLock takes the lock and returns nil, or returns a channel that is closed
+// when the lock is released.
 func (l *KeyLock) tryLock(key string) <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A key has one holder at a time; other keys are free, and who waits may leave.
+// A key has one holder at a time, other keys are free, and a waiter may leave.
 func TestKeyLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l KeyLock

@@ -9,12 +9,12 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// Death says in one line of bounded length how a callback came to its end
-// without returning, and where.
+// Death is the error of a callback that ended without returning. It says in one
+// line of bounded length how and where.
 type Death struct {
-	call  string // which callback, for what
-	what  string // what it did
-	where string // innermost function first; empty if that is not known
+	call  string // callback and key
+	what  string // what happened
+	where string // stack, innermost function first; empty if unknown
 }
 
 const (
@@ -22,7 +22,7 @@ const (
 	maxPanicTrace = 400
 )
 
-// Error says where, too.
+// Error includes where it happened.
 func (d *Death) Error() string {
 	if d.where == "" {
 		return d.Brief()
@@ -30,14 +30,14 @@ func (d *Death) Error() string {
 	return d.Brief() + " (in " + d.where + ")"
 }
 
-// Brief is Error without where it happened.
+// Brief is Error without the stack.
 func (d *Death) Brief() string { return d.call + ": " + d.what }
 
 // Unwrap returns ErrPanic.
 func (d *Death) Unwrap() error { return ErrPanic }
 
-// died is the error for a callback that panicked with r, or called
-// runtime.Goexit if r is nil. It is called by a deferred function of the
+// died returns the error for a callback that panicked with r, or called
+// runtime.Goexit if r is nil. It must be called by a deferred function of the
 // callback's goroutine.
 func (c *Callouts) died(key string, r any) error {
 	d := &Death{call: text.OneLine(fmt.Sprintf("%s for %q", c.name, key), maxPanicValue), what: "callback called runtime.Goexit"}
@@ -48,8 +48,8 @@ func (c *Callouts) died(key string, r any) error {
 	return d
 }
 
-// panicTrace returns the functions that the goroutine was in when it panicked, the
-// user's first. It may be called by a deferred function only.
+// panicTrace returns the functions on the stack at the panic, innermost first.
+// It must be called by a deferred function.
 func panicTrace() string {
 	pcs := make([]uintptr, 64)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)])
@@ -58,7 +58,7 @@ func panicTrace() string {
 		frame, more := frames.Next()
 		switch {
 		case frame.Function == "runtime.gopanic":
-			trace = trace[:0] // what came after it is the handling of the panic
+			trace = trace[:0] // the frames so far handle the panic
 		case strings.HasPrefix(frame.Function, "runtime."): // how a fault becomes a panic
 		default:
 			trace = append(trace, fmt.Sprintf("%s %s:%d", path.Base(frame.Function), path.Base(frame.File), frame.Line))

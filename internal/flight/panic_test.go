@@ -19,8 +19,8 @@ func mapWriter(ctx context.Context) (int, error) {
 
 type mapWriterKey struct{}
 
-// The error of a callback that panicked is one line of bounded length, and says
-// where: in the user's function, and not in what came between.
+// The error of a callback that panicked is one line of bounded length and names
+// the user's function, not the frames in between.
 func TestPanicIsToldInOneLine(t *testing.T) {
 	tests := []struct {
 		name string

@@ -5,23 +5,23 @@ import (
 	"sync"
 )
 
-// Pending counts what is under way. Unlike a sync.WaitGroup it can be waited for
-// under a context, and may grow while it is. The zero value is ready. It is safe for
-// concurrent use.
+// Pending counts work in flight. Unlike with a sync.WaitGroup, Wait takes a
+// context, and the count may grow meanwhile. The zero value is ready. It is
+// safe for concurrent use.
 type Pending struct {
 	mu   sync.Mutex
 	n    int
 	idle chan struct{} // made by Wait; closed when n is zero
 }
 
-// Add counts something that begins.
+// Add counts one more.
 func (p *Pending) Add() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.n++
 }
 
-// Done is called once for each Add.
+// Done undoes one Add.
 func (p *Pending) Done() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -32,8 +32,8 @@ func (p *Pending) Done() {
 	}
 }
 
-// Wait returns 0 as soon as nothing is under way, or how much still is when ctx has
-// ended.
+// Wait returns 0 as soon as nothing is in flight. If ctx ends first, it returns
+// the count.
 func (p *Pending) Wait(ctx context.Context) (left int) {
 	p.mu.Lock()
 	if p.n == 0 {

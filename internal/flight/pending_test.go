@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Pending may become idle, and grow again, while it is waited for.
+// Pending may become idle and grow again while a Wait is running.
 func TestPending(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var p Pending
@@ -33,7 +33,7 @@ func TestPending(t *testing.T) {
 	})
 }
 
-// Close ends the tasks and lets no other begin; Wait waits for them.
+// Close ends the tasks and prevents new ones; Wait waits for them.
 func TestTasks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tasks := NewTasks()

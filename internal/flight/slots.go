@@ -7,21 +7,21 @@ import (
 	"sync"
 )
 
-// Slots bounds what runs at the same time. Suspects hold at most half of them, so
-// that they cannot keep the others from theirs. It is safe for concurrent use.
+// Slots limits how much runs at the same time. Suspects hold at most half of
+// the slots, so the others are never starved. It is safe for concurrent use.
 type Slots struct {
 	limit int
 
 	mu       sync.Mutex
 	used     int
-	suspects int        // of used
+	suspects int        // those among used
 	queue    [][]*claim // by priority
 }
 
-// Claim says who wants a slot.
+// Claim describes a request for a slot.
 type Claim struct {
 	Priority int  // 0 goes first
-	Suspect  bool // may turn out to be in vain, and to take long
+	Suspect  bool // likely to fail and to take long
 }
 
 type claim struct {
@@ -29,12 +29,12 @@ type claim struct {
 	granted chan struct{}
 }
 
-// NewSlots returns limit slots for claims of so many priorities.
+// NewSlots returns Slots with the given limit and number of priorities.
 func NewSlots(limit, priorities int) *Slots {
 	return &Slots{limit: limit, queue: make([][]*claim, priorities)}
 }
 
-// Acquire waits for a slot. release must be called once if err is nil.
+// Acquire waits for a slot. If err is nil, release must be called once.
 func (s *Slots) Acquire(ctx context.Context, who Claim) (release func(), err error) {
 	c := &claim{Claim: who, granted: make(chan struct{})}
 	s.mu.Lock()
@@ -69,7 +69,7 @@ func (s *Slots) release(c *claim) {
 	s.grant()
 }
 
-// grant hands free slots out. s.mu is held.
+// grant hands out free slots. s.mu is held.
 func (s *Slots) grant() {
 	for p := range s.queue {
 		s.queue[p] = slices.DeleteFunc(s.queue[p], func(c *claim) bool {
@@ -86,7 +86,7 @@ func (s *Slots) grant() {
 	}
 }
 
-// Load returns how many slots are used and how many wait for one.
+// Load returns how many slots are in use and how many claims wait.
 func (s *Slots) Load() (used, waiting int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

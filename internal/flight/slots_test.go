@@ -53,7 +53,7 @@ func TestSlotsGoByPriority(t *testing.T) {
 	})
 }
 
-// Suspects keep nobody else from a slot.
+// Suspects never starve the others.
 func TestSuspectsHoldHalfOfTheSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := NewSlots(4, 1)

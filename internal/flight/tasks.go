@@ -6,25 +6,25 @@ import (
 	"sync/atomic"
 )
 
-// Tasks owns goroutines. Their context ends on Close, with ErrClosed as its cause.
+// Tasks owns goroutines. Close ends their context, with ErrClosed as the cause.
 // It is safe for concurrent use.
 type Tasks struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	pending Pending
 
-	mu     sync.Mutex // nothing begins between the decision to and the count
+	mu     sync.Mutex // makes begin and Close atomic
 	closed atomic.Bool
 }
 
-// NewTasks returns Tasks that nothing runs in.
+// NewTasks returns an open, empty Tasks.
 func NewTasks() *Tasks {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	return &Tasks{ctx: ctx, cancel: cancel}
 }
 
-// Go runs f in a goroutine unless t is closed, and reports whether it does. f must
-// return soon after its context has ended.
+// Go runs f in a goroutine and returns true, or returns false if t is closed. f
+// must return soon after its context has ended.
 func (t *Tasks) Go(f func(ctx context.Context)) bool {
 	if !t.begin() {
 		return false
@@ -36,7 +36,8 @@ func (t *Tasks) Go(f func(ctx context.Context)) bool {
 	return true
 }
 
-// begin counts a goroutine that the caller starts, unless t is closed.
+// begin counts a goroutine that the caller is about to start, unless t is
+// closed.
 func (t *Tasks) begin() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -50,7 +51,7 @@ func (t *Tasks) begin() bool {
 // IsClosed reports whether Close was called.
 func (t *Tasks) IsClosed() bool { return t.closed.Load() }
 
-// Close ends the tasks' context and lets nothing new begin. It does not wait.
+// Close ends the tasks' context and prevents new ones. It does not wait.
 func (t *Tasks) Close() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -58,7 +59,8 @@ func (t *Tasks) Close() {
 	t.cancel(ErrClosed)
 }
 
-// Wait returns nil when no task is running, or the error of ctx if that ends first.
+// Wait waits until no task is running, or returns the error of ctx if that ends
+// first.
 func (t *Tasks) Wait(ctx context.Context) error {
 	if t.pending.Wait(ctx) == 0 {
 		return nil

@@ -6,9 +6,9 @@ import (
 	"sync/atomic"
 )
 
-// Waiters bounds those who wait, over all calls of all flights that share it. Half
-// of the bound is the most that one call may have, so that one key cannot use it up.
-// It is safe for concurrent use.
+// Waiters limits how many callers wait, over all calls of all flights that
+// share it. One call may have at most half of the limit, so one key cannot use
+// it up. It is safe for concurrent use.
 type Waiters struct {
 	limit   int
 	setting string
@@ -17,7 +17,8 @@ type Waiters struct {
 	n  int
 }
 
-// NewWaiters returns the bound that a setting of the user's has.
+// NewWaiters returns Waiters with the given limit. setting is the user's
+// setting that errors name.
 func NewWaiters(limit int, setting string) *Waiters { return &Waiters{limit: limit, setting: setting} }
 
 func (w *Waiters) enter(perCall *atomic.Int32) error {
@@ -38,7 +39,7 @@ func (w *Waiters) leave(perCall *atomic.Int32) {
 	perCall.Add(-1)
 }
 
-// Waiting returns how many wait now.
+// Waiting returns how many callers wait now.
 func (w *Waiters) Waiting() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -2,8 +2,8 @@ package hosts
 
 import "golang.org/x/net/publicsuffix"
 
-// RegisteredDomain returns what CAs count by: the public suffix and one label. A host
-// that has no such domain counts as one.
+// RegisteredDomain returns the unit of CAs' rate limits: the public suffix plus
+// one label. A host without such a domain is returned as it is.
 func RegisteredDomain(host string) string {
 	d, err := publicsuffix.EffectiveTLDPlusOne(host)
 	if err != nil {
@@ -12,7 +12,7 @@ func RegisteredDomain(host string) string {
 	return d
 }
 
-// isPublicSuffix goes by the ICANN section alone, as CAs do.
+// isPublicSuffix uses only the list's ICANN section, as CAs do.
 func isPublicSuffix(host string) bool {
 	suffix, icann := publicsuffix.PublicSuffix(host)
 	return icann && suffix == host

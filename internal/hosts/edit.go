@@ -5,13 +5,13 @@ import (
 	"maps"
 )
 
-// Edit is a Set in the making. It is for one goroutine.
+// Edit builds a Set. It is not safe for concurrent use.
 type Edit struct {
 	set *Set
-	own [setShards]bool // shards that no published set has
+	own [setShards]bool // shards not shared with another set
 }
 
-// NewEdit returns an edit that begins with old, which may be nil and stays as it is.
+// NewEdit returns an edit of a copy of old. old is not changed and may be nil.
 func NewEdit(old *Set) *Edit {
 	set := new(Set)
 	if old == nil {
@@ -23,14 +23,14 @@ func NewEdit(old *Set) *Edit {
 	return &Edit{set: set}
 }
 
-// Set returns what the edit has come to. The edit must not be used after it.
+// Set returns the edited set. The edit must not be used afterwards.
 func (e *Edit) Set() *Set { return e.set }
 
-// Collect returns a set of entries.
+// Collect returns the set of the entries.
 func Collect(entries []string) *Set {
 	e := NewEdit(nil)
 	if n := len(entries) / setShards; n > 0 {
-		for i := range e.set.shards { // sized for what is to come
+		for i := range e.set.shards { // sized for the entries
 			e.set.shards[i], e.own[i] = make(map[string]struct{}, n+n/8), true
 		}
 	}
@@ -40,7 +40,7 @@ func Collect(entries []string) *Set {
 	return e.set
 }
 
-// Add puts an entry in, and reports whether it is new.
+// Add adds an entry and reports whether it is new.
 func (e *Edit) Add(entry string) bool {
 	key := keyOf(entry)
 	i := e.set.shard(key)
@@ -52,7 +52,7 @@ func (e *Edit) Add(entry string) bool {
 	return true
 }
 
-// Remove takes an entry out, and reports whether it was there.
+// Remove removes an entry and reports whether it was present.
 func (e *Edit) Remove(entry string) bool {
 	key := keyOf(entry)
 	i := e.set.shard(key)
@@ -64,7 +64,7 @@ func (e *Edit) Remove(entry string) bool {
 	return true
 }
 
-// writable returns a shard that may be changed.
+// writable returns a shard that only this edit holds, cloning it if necessary.
 func (e *Edit) writable(i int) map[string]struct{} {
 	if !e.own[i] {
 		e.own[i] = true
@@ -83,12 +83,12 @@ func (e *Edit) count(key string, n int) {
 	}
 }
 
-// Difference returns what changes if set takes the place of old.
+// Difference returns what changes if set replaces old.
 func Difference(old, set *Set) (added, removed []string) {
 	return lacking(old, set), lacking(set, old)
 }
 
-// lacking returns the entries of other that set does not have.
+// lacking returns the entries of other that are not in set.
 func lacking(set, other *Set) (entries []string) {
 	for entry := range other.All() {
 		if !set.Has(entry) {

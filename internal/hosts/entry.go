@@ -6,9 +6,8 @@ import (
 	"strings"
 )
 
-// ParseEntries normalises the entries of a list. The error names each that is
-// invalid and why, the first 100 of them if they are more; it wraps an *EntryError
-// for each.
+// ParseEntries normalises the entries of a list. The error names each invalid
+// entry and the reason, up to 100 of them, and wraps an *EntryError for each.
 func ParseEntries(names iter.Seq[string]) ([]string, error) {
 	var entries []string
 	var bad badEntries
@@ -23,8 +22,8 @@ func ParseEntries(names iter.Seq[string]) ([]string, error) {
 	return entries, bad.err()
 }
 
-// ParseEntry normalises an entry, and refuses what no public CA would certify. The
-// error is an *EntryError.
+// ParseEntry normalises an entry and refuses what no public CA would certify.
+// The error is an *EntryError.
 func ParseEntry(name string) (string, error) {
 	base, wildcard := strings.CutPrefix(name, "*.")
 	host, err := Normalize(base)
@@ -40,7 +39,7 @@ func ParseEntry(name string) (string, error) {
 	return host, nil
 }
 
-// whyNoHost says in words what Normalize has against a name.
+// whyNoHost says in words why Normalize refused a name.
 func whyNoHost(name string, wildcard bool, err error) string {
 	_, notAddr := netip.ParseAddr(strings.Trim(name, "[]"))
 	switch {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// What no CA certifies is refused with the reason that says which it is.
+// What no CA certifies is refused, with the exact reason.
 func TestInvalidEntriesSayWhy(t *testing.T) {
 	for entry, why := range map[string]string{
 		"com":                     "a public suffix, which",
@@ -42,7 +42,7 @@ func TestInvalidEntriesSayWhy(t *testing.T) {
 			t.Errorf("ParseEntry(%q): %q is not one line of an *EntryError", entry, err)
 		}
 	}
-	// Suffixes of the list's private section are somebody's registered domain.
+	// Suffixes of the list's private section are registered domains.
 	for _, entry := range []string{"github.io", "*.github.io", "www.ck", "host.internal", "*.b\u00fccher.example", "\u0440\u0444.\u0440\u0444"} {
 		if _, err := ParseEntry(entry); err != nil {
 			t.Errorf("ParseEntry(%q): %v", entry, err)
@@ -50,7 +50,8 @@ func TestInvalidEntriesSayWhy(t *testing.T) {
 	}
 }
 
-// An error names the first 100 of thousands, each in bounded length, and counts the rest.
+// An error names the first 100 of thousands, each with bounded length, and
+// counts the rest.
 func TestErrorOfThousandsOfBadEntriesIsBounded(t *testing.T) {
 	names := func(yield func(string) bool) {
 		for i := range 5000 {

@@ -9,12 +9,12 @@ import (
 
 // EntryError says what is wrong with one entry of a list.
 type EntryError struct {
-	Place string // where it is written: "hosts.txt:3", or empty
-	Entry string // as it is written
+	Place string // file and line: "hosts.txt:3", or empty
+	Entry string // as written
 	Why   string // in words
 }
 
-// Error is one line of bounded length.
+// Error returns one line of bounded length.
 func (e *EntryError) Error() string {
 	entry := e.Entry
 	if len(entry) > MaxLength {
@@ -27,13 +27,14 @@ func (e *EntryError) Error() string {
 	return line
 }
 
-// badEntries is the error of a list that has any. The zero value has none.
+// badEntries is the error of a list with invalid entries. The zero value holds
+// none.
 type badEntries struct {
 	list []error // the first ones
-	n    int     // of all
+	n    int     // number of all
 }
 
-// maxBadEntries is how many of them an error names.
+// maxBadEntries is how many invalid entries an error names.
 const maxBadEntries = 100
 
 func (e *badEntries) add(err error) {
@@ -50,7 +51,7 @@ func (e *badEntries) err() error {
 	return e
 }
 
-// Error is one line. It is as long as 100 bad entries need, at most.
+// Error returns one line, which names at most 100 entries.
 func (e *badEntries) Error() string {
 	var b strings.Builder
 	b.WriteString("invalid allowlist entry: ")

@@ -12,8 +12,8 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// FuzzNormalize: whatever a stranger sends as SNI, it is refused in one line
-// of bounded length, or becomes a host name in its one normal form.
+// FuzzNormalize: any SNI is refused in one line of bounded length, or becomes a
+// host name in its normal form.
 func FuzzNormalize(f *testing.F) {
 	for _, name := range []string{"", ".", "example.com", "EXAMPLE.com.", "bücher.example", "xn--bcher-kva.example", "σς.example",
 		"a..b", "192.0.2.1", "１.2.3.4", "2001:db8::1", "*.example.com", "a_b.example.com", "例え。example", "exam\u00adple.com",
@@ -45,9 +45,8 @@ func FuzzNormalize(f *testing.F) {
 	})
 }
 
-// FuzzParseFile: whatever is in a list's file, it is refused in one line
-// of bounded length, or its entries are in their one form, and a file of them is
-// the same list.
+// FuzzParseFile: any file is refused in one line of bounded length, or its
+// entries are in normal form and parse to the same list again.
 func FuzzParseFile(f *testing.F) {
 	for _, content := range []string{"", "# empty", "a.example.com\n", "a.example.com # x\r\n*.example.org", "\xef\xbb\xbf# x\n\na.example.com",
 		"com\n10.0.0.1\nsingle\n*.co.uk", "a.example.com\x00", strings.Repeat("bad\n", 300)} {

@@ -10,10 +10,10 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// Normalize returns the one form of a host name that everything uses: lower case,
-// A-labels, no trailing dot. The error is a *NameError. A name that is too long
-// costs no more than to look at its length: a ClientHello may carry 64 KB, and the
-// cost of IDNA grows with the square of a label's length.
+// Normalize returns the normal form of a host name: lower case, A-labels, no
+// trailing dot. The error is a *NameError. A name that is too long is refused
+// by its length alone: a ClientHello may carry 64 KB, and the cost of IDNA
+// grows with the square of a label's length.
 func Normalize(name string) (string, error) {
 	name = strings.TrimSuffix(name, ".")
 	if isPlain(name) {
@@ -26,9 +26,9 @@ func Normalize(name string) (string, error) {
 	if err != nil {
 		return "", badName(name, "not a valid host name", err)
 	}
-	// Mapping can produce dots (of fullwidth ones), and what it would refuse
-	// itself (of bytes that are not UTF-8, of letters that become right-to-left
-	// ones), so that what comes out is held to the same rules.
+	// Mapping can produce dots (from full-width ones) and names that it would
+	// itself refuse (from bytes that are not UTF-8, from letters that become
+	// right-to-left ones). So the result must pass the same checks.
 	host = strings.TrimSuffix(host, ".")
 	if len(host) > MaxLength {
 		return "", badName(name, "too long for a host name", nil)
@@ -51,7 +51,7 @@ func Normalize(name string) (string, error) {
 type NameError struct {
 	Name string // the name, as one line of bounded length
 	Why  string // in words
-	Err  error  // what IDNA has against it, or nil
+	Err  error  // the error of IDNA, or nil
 }
 
 func badName(name, why string, cause error) *NameError {
@@ -63,7 +63,7 @@ func (e *NameError) Error() string {
 	return text.OneLine(fmt.Sprintf("invalid host name %s: %s", e.Name, e.reason()), text.MaxError)
 }
 
-// reason is Why and the cause.
+// reason returns Why and the cause.
 func (e *NameError) reason() string {
 	if e.Err == nil {
 		return e.Why
@@ -74,14 +74,13 @@ func (e *NameError) reason() string {
 // Unwrap returns the cause, or nil.
 func (e *NameError) Unwrap() error { return e.Err }
 
-// MaxLength is that of a domain name in its text form, in bytes (RFC 1035, 2.3.4,
-// less the root label).
+// MaxLength is the longest domain name in text form, in bytes (RFC 1035,
+// section 2.3.4, without the root label).
 const MaxLength = 253
 
-// What IDNA is asked to map is bounded first, because it costs the square of a
-// label's length. A label that comes out has at most 63 bytes (RFC 1035, 2.3.4) and
-// spends at least one of them on each character (RFC 3492), for which UTF-8 needs up
-// to four.
+// Limits on the input of IDNA, whose cost is the square of a label's length. An
+// encoded label has at most 63 bytes (RFC 1035, section 2.3.4) and at least one
+// byte for each character (RFC 3492), which UTF-8 encodes in up to four.
 const (
 	maxMapped      = 4 * MaxLength
 	maxMappedLabel = 4 * 63
@@ -96,13 +95,13 @@ func hasLongLabel(name string) bool {
 	return false
 }
 
-// isDot reports whether IDNA takes r for a dot (UTS #46, section 4.5).
+// isDot reports whether IDNA treats r as a dot (UTS #46, section 4.5).
 func isDot(r rune) bool { return r == '.' || r == '\u3002' || r == '\uff0e' || r == '\uff61' }
 
-// isPlain reports whether name is in its normal form already. It is the
-// fast path that spares a handshake the IDNA tables: anything that could be
-// mapped or refused there (upper case, "--" in a label's third place, foreign
-// scripts, all-numeric last labels as in an IPv4 address) takes the slow one.
+// isPlain reports whether name is already in normal form. This fast path saves
+// most handshakes the IDNA tables. Anything that IDNA might map or refuse
+// (upper case, "--" in a label's third place, non-ASCII letters, an all-numeric
+// last label as in an IPv4 address) takes the slow path.
 func isPlain(name string) bool {
 	if len(name) > MaxLength {
 		return false
@@ -129,8 +128,8 @@ func isPlain(name string) bool {
 	return start > 0 && last != '.' && last != '-' && len(name)-start <= 63 && name[start] > '9'
 }
 
-// validLabels reports whether name consists of LDH labels (RFC 5890, 2.3.1) in
-// lower case, each of 1 to 63 bytes, joined by dots.
+// validLabels reports whether name consists of lower-case LDH labels (RFC 5890,
+// section 2.3.1), each of 1 to 63 bytes, joined by dots.
 func validLabels(name string) bool {
 	if len(name) > MaxLength {
 		return false

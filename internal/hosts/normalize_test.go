@@ -93,8 +93,8 @@ func TestNormalize(t *testing.T) {
 	}
 }
 
-// A ClientHello may carry a name of 64 KB. What is too long is refused by its length,
-// as mapping it would cost seconds.
+// A ClientHello may carry a name of 64 KB. One that is too long is refused by
+// its length: mapping it would take seconds.
 func TestLongNamesAreNotMapped(t *testing.T) {
 	var distinct strings.Builder
 	for r := rune(0x4e00); r < 0x9fa5; r++ {
@@ -124,7 +124,7 @@ func TestLongNamesAreNotMapped(t *testing.T) {
 	}
 }
 
-// The bounds refuse no name that could be one.
+// The limits refuse no name that could be valid.
 func TestLongestNamesAreMapped(t *testing.T) {
 	for name, in := range map[string]string{
 		"letters of three bytes":             strings.Repeat("一", 55) + ".com",
@@ -138,8 +138,8 @@ func TestLongestNamesAreMapped(t *testing.T) {
 	}
 }
 
-// autocertAsks returns what autocert asks its policy about for a server name,
-// or nothing if it refuses the name.
+// autocertAsks returns the name that autocert passes to its policy for a server
+// name, or "" if it refuses the name.
 func autocertAsks(name string) (asked string) {
 	m := autocert.Manager{HostPolicy: func(_ context.Context, host string) error {
 		asked = host

@@ -12,15 +12,16 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// maxLine bounds a line of a list's file, its comment included.
+// maxLine is the longest line of a list's file, in bytes, including its
+// comment.
 const maxLine = 64 << 10
 
-// emptyMark is the comment that says that a file without entries is meant so.
+// emptyMark is the comment that marks a file as intentionally empty.
 const emptyMark = "empty"
 
-// parseFile reads a list's file: one entry a line, "#" begins a comment,
-// and blank lines, CRLF and a byte order mark are tolerated. name is for errors,
-// which have the numbers of the lines. It gives up when ctx ends.
+// parseFile parses a list's file: one entry a line, "#" begins a comment. Blank
+// lines, CRLF and a byte order mark are tolerated. name appears in errors, with
+// line numbers. It stops when ctx ends.
 func parseFile(ctx context.Context, name string, r io.Reader) (entries []string, err error) {
 	var bad badEntries
 	empty := false
@@ -61,8 +62,8 @@ func parseFile(ctx context.Context, name string, r io.Reader) (entries []string,
 	return entries, bad.err()
 }
 
-// place is where a line is, as compilers and editors write it.
+// place formats a file and line the way compilers and editors do.
 func place(file string, line int) string { return fmt.Sprintf("%s:%d", FileName(file), line) }
 
-// FileName returns a path as texts name it.
+// FileName returns a path in the form that errors and events use.
 func FileName(path string) string { return text.OneLine(path, MaxLength) }

@@ -11,13 +11,13 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// MaxFileSize bounds a list's file, in bytes: about 10 million names.
+// MaxFileSize is the largest file of a list, in bytes: about 10 million names.
 const MaxFileSize = 256 << 20
 
-// FileState is what a look at a file tells. A file that was replaced or written is
-// in another one.
+// FileState identifies a version of a file. It differs after the file was
+// replaced or written.
 type FileState struct {
-	info  os.FileInfo // nil: it could not be looked at
+	info  os.FileInfo // nil if the file could not be looked at
 	cause error       // why
 }
 
@@ -39,30 +39,30 @@ func LookAt(path string) FileState {
 
 // Reading is one reading of a list's file; see File.Begin.
 type Reading struct {
-	Entries []string // what is in the file, unless there is an error
-	Err     error    // why the file cannot be the list
+	Entries []string // the file's entries, if Err is nil
+	Err     error    // why the file cannot be used
 	Number  uint64   // counts the readings of a File
 
 	path    string
 	at      time.Time
-	stable  *FileState // how the file has looked for a while, or nil
+	stable  *FileState // the state in which the file has stayed for a while, or nil
 	state   FileState
-	content bool // Err is about what is in the file: it stays while the file does
+	content bool // Err is about the content: it stays until the file changes
 }
 
-// settles reports whether the state of the file tells the next change.
+// settles reports whether the next change of the file will change its state.
 func (r *Reading) settles() bool {
 	return r.stable != nil || r.state.info != nil && r.at.Sub(r.state.info.ModTime()) >= fileFresh
 }
 
-// ErrChanging: the file was written while it was read.
+// ErrChanging: the file was written while it was being read.
 var ErrChanging = errors.New("it was changed while it was read; try again")
 
-// Read reads the file. It gives up when ctx ends.
+// Read reads the file and sets Entries or Err. It stops when ctx ends.
 func (r *Reading) Read(ctx context.Context) {
 	r.read(ctx)
 	if r.stable != nil && !r.state.same(*r.stable) {
-		r.Err = ErrChanging // somebody began to write it a moment ago
+		r.Err = ErrChanging // a write began a moment ago
 	}
 }
 
@@ -76,7 +76,8 @@ func (r *Reading) read(ctx context.Context) {
 		r.content = true
 		return
 	}
-	// What was a regular file a moment ago is opened; a FIFO would wait for its writer.
+	// The file was regular a moment ago: opening a FIFO would block until it
+	// has a writer.
 	file, err := os.Open(r.path)
 	if err != nil {
 		r.Err = &FileError{err}
@@ -107,7 +108,7 @@ func (r *Reading) readFrom(ctx context.Context, file *os.File) {
 	}
 }
 
-// readable returns why a file cannot be a list's.
+// readable returns why a file cannot be used, or nil.
 func readable(path string, info os.FileInfo) error {
 	switch {
 	case !info.Mode().IsRegular():
@@ -121,7 +122,7 @@ func readable(path string, info os.FileInfo) error {
 // FileError is the error of a file that could not be read.
 type FileError struct{ cause error }
 
-// Error is one line of bounded length, with room for a caller's prefix.
+// Error returns one line of bounded length, with room for the caller's prefix.
 func (e *FileError) Error() string {
 	return text.OneLine("allowlist file: "+e.cause.Error(), text.MaxError-len("certmgr: "))
 }

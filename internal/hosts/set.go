@@ -7,39 +7,40 @@ import (
 	"strings"
 )
 
-// Set is an immutable set of entries: host names, and wildcards "*.example.com" that
-// stand for one label. A nil Set is empty. It is made of shards: a change of one entry
-// copies one of them, and not a million entries.
+// Set is an immutable set of entries: host names, and wildcards such as
+// "*.example.com", which match one label. A nil Set is empty. A Set is safe for
+// concurrent use. It is split into shards, so a change of one entry copies one
+// shard and not a million entries.
 type Set struct {
-	generation uint64 // a random number of this set's own, not zero
+	generation uint64 // random and unique to this set, not zero
 
 	seed      maphash.Seed
 	wildcards int
-	size      int // wildcards included
+	size      int // number of entries, including wildcards
 	shards    [setShards]map[string]struct{}
 }
 
-// setShards makes a shard of a million names about as large as the array of
-// shards, which a change copies too.
+// setShards is chosen so that with a million names one shard is about as large
+// as the array of shards, which a change copies too.
 const setShards = 1024
 
-// Match says how a set holds a host.
+// Match says how a set matches a host.
 type Match uint8
 
 const (
 	None     Match = iota // not at all
-	Wildcard              // below one of its wildcards
-	Exact                 // by its name
+	Wildcard              // by a wildcard
+	Exact                 // by its exact name
 )
 
-// newGeneration returns a number that no other set has, and that is not zero.
+// newGeneration returns a random number that is not zero.
 func newGeneration() uint64 { return max(rand.Uint64(), 1) }
 
-// Generation returns a number that tells this set from all others, and that is not
-// zero: what was found in a set need not be looked up again while that is the same.
+// Generation returns a number that is unique to this set and not zero. A result
+// of Match can be reused as long as the generation stays the same.
 func (s *Set) Generation() uint64 { return s.generation }
 
-// Len returns how many entries the set has, wildcards included.
+// Len returns the number of entries, including wildcards.
 func (s *Set) Len() int {
 	if s == nil {
 		return 0
@@ -47,14 +48,14 @@ func (s *Set) Len() int {
 	return s.size
 }
 
-// keyOf is what an entry is kept under: a wildcard "*.example.com" as
-// ".example.com", which no host name begins like, so that a lookup finds it by a
-// part of the host, and allocates nothing.
+// keyOf returns the map key of an entry. A wildcard "*.example.com" is stored
+// as ".example.com", which is no host name: Match finds it by a substring of
+// the host, without allocating.
 func keyOf(entry string) string { return strings.TrimPrefix(entry, "*") }
 
 func (s *Set) shard(key string) int { return int(maphash.String(s.seed, key) % setShards) }
 
-// Has reports whether the set holds an entry, as it is written.
+// Has reports whether the set holds an entry, as written.
 func (s *Set) Has(entry string) bool { return s != nil && s.hasKey(keyOf(entry)) }
 
 func (s *Set) hasKey(key string) bool {
@@ -88,7 +89,7 @@ func (s *Set) All() iter.Seq[string] {
 	}
 }
 
-// each calls yield for the keys of one kind, until it returns false.
+// each calls yield for the keys of one kind until it returns false.
 func (s *Set) each(kind, yield func(key string) bool) bool {
 	for _, shard := range s.shards {
 		for key := range shard {

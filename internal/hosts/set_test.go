@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// The set against a map, over random changes; every set that was made stays as it
+// Compares the set with a map over random changes. Every set made stays as it
 // was.
 func TestSetAgainstAMap(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))

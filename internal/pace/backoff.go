@@ -1,7 +1,6 @@
-// Package pace says how fast: the waits after failures, and the limits on how often
-// something is done. It is arithmetic only: no I/O, no lock and no goroutine, and
-// the time is a parameter. It knows the limits of public CAs, and nothing of what
-// is paced.
+// Package pace computes the waits after failures and rate limits. It is
+// arithmetic only: no I/O, no lock and no goroutine, and the time is a
+// parameter. It knows the limits of public CAs, and nothing of what it paces.
 package pace
 
 import (
@@ -9,12 +8,12 @@ import (
 	"time"
 )
 
-// minBackoff keeps waits that users set from hammering the CA.
+// minBackoff is the shortest wait that users can configure, to protect the CA.
 const minBackoff = time.Second
 
-// Backoff returns the wait after the given number of failures in a row, with
-// Jitter: one of waits, of which the last one repeats, or if there are none that of
-// DefaultBackoff.
+// Backoff returns the wait after the given number of consecutive failures, with
+// Jitter. It is taken from waits, whose last element repeats, or from
+// DefaultBackoff if waits is empty.
 func Backoff(waits []time.Duration, failures int) time.Duration {
 	d := DefaultBackoff(failures)
 	if n := len(waits); n > 0 {
@@ -23,9 +22,9 @@ func Backoff(waits []time.Duration, failures int) time.Duration {
 	return Jitter(max(d, minBackoff))
 }
 
-// DefaultBackoff returns the waits after failures in a row for a host: within
-// Let's Encrypt's 5 failed validations an hour for a name, and in the steps that
-// its integration guide recommends.
+// DefaultBackoff returns the wait after consecutive failures of a host. It
+// stays within Let's Encrypt's limit of 5 failed validations an hour for a name
+// and follows the steps of its integration guide.
 func DefaultBackoff(failures int) time.Duration {
 	switch {
 	case failures <= 1:
@@ -38,8 +37,9 @@ func DefaultBackoff(failures int) time.Duration {
 	return 24 * time.Hour
 }
 
-// CABackoff returns the waits after failures in a row of a CA as a whole: an outage
-// is not the hosts' fault, and everybody waits for its end.
+// CABackoff returns the wait after consecutive failures of a CA as a whole. It
+// stays short, because an outage is not the hosts' fault and all of them wait
+// for its end.
 func CABackoff(failures int) time.Duration {
 	switch {
 	case failures <= 1:
@@ -50,8 +50,8 @@ func CABackoff(failures int) time.Duration {
 	return 15 * time.Minute
 }
 
-// Jitter returns d within 10 percent, so that what failed together does not
-// come back together.
+// Jitter returns d plus or minus up to 10 percent, so that what failed together
+// is not retried together.
 func Jitter(d time.Duration) time.Duration {
 	if d <= 0 {
 		return d

@@ -2,21 +2,21 @@ package pace
 
 import "time"
 
-// A Limit is so many at once, and then one each time that Every is over.
+// A Limit allows Burst at once, and then one every Every.
 type Limit struct {
 	Burst int
 	Every time.Duration
 }
 
-// Half of Let's Encrypt's limits; the other half is left to those who do not wait
-// for a pace, and to renewals.
+// These are half of Let's Encrypt's limits. The other half is left to renewals
+// and to issuances that are not paced.
 const (
-	// Orders of an account: 300 in 3 hours, of which one comes back each 36 s.
+	// Orders per account: 300 in 3 hours, refilled at one every 36 seconds.
 	OrderBurst = 150
 	OrderEvery = 72 * time.Second
 
-	// Certificates for a registered domain: 50 in 7 days, of which one comes back
-	// each 202 minutes.
+	// Certificates per registered domain: 50 in 7 days, refilled at one every
+	// 202 minutes.
 	DomainBurst = 25
 	DomainEvery = 2 * 202 * time.Minute
 )
@@ -24,23 +24,24 @@ const (
 // PerDomain returns the limit on certificates for a registered domain.
 func PerDomain() Limit { return Limit{Burst: DomainBurst, Every: DomainEvery} }
 
-// A Lane hands out moments within a limit, which is the same at each call. It holds
-// when it would be empty (the generic cell rate algorithm), so that those who come
-// later are told a later moment and need not ask again. The zero value is an empty
-// lane. It is not safe for concurrent use.
+// A Lane is a rate limiter that hands out times (the generic cell rate
+// algorithm). It stores when it will be empty, so later callers get later times
+// and need not ask again. Pass the same Limit at each call. The zero value is
+// an empty lane. It is not safe for concurrent use.
 type Lane struct {
 	empty time.Time
 	last  time.Time // the last now
 }
 
-// Reserve returns the next free moment, which is taken by that.
+// Reserve takes the next free time and returns it.
 func (l *Lane) Reserve(now time.Time, limit Limit) time.Time {
 	at := l.next(now, limit)
 	l.take(at, limit)
 	return at
 }
 
-// Take takes a moment if one is free now, or else returns when the next one will be.
+// Take takes the current time if it is free, and otherwise returns the next
+// free time.
 func (l *Lane) Take(now time.Time, limit Limit) (next time.Time, ok bool) {
 	at := l.next(now, limit)
 	if at.After(now) {
@@ -50,12 +51,13 @@ func (l *Lane) Take(now time.Time, limit Limit) (next time.Time, ok bool) {
 	return at, true
 }
 
-// EmptyAt returns from when on nothing is left of what was taken: then the lane is as
-// good as a new one. It may be past.
+// EmptyAt returns when everything taken has been refilled and the lane is as
+// good as new. It may be in the past.
 func (l *Lane) EmptyAt() time.Time { return l.empty }
 
-// next returns the next free moment. If the clock was set back, what was taken goes
-// back with it: else it would be taken for as long as the clock was ahead.
+// next returns the next free time. If the clock was set back, the lane moves
+// back with it; otherwise it would stay full for as long as the clock was
+// ahead.
 func (l *Lane) next(now time.Time, limit Limit) time.Time {
 	if now.Before(l.last) {
 		l.empty = l.empty.Add(now.Sub(l.last))

@@ -32,7 +32,7 @@ func TestLaneReservesABurstAndThenOneAfterTheOther(t *testing.T) {
 	}
 }
 
-// Who takes and finds nothing free uses nothing up, however often.
+// A Take that fails uses nothing up, however often.
 func TestLaneTakesOnlyWhatIsFree(t *testing.T) {
 	now := newYear
 	var l Lane
@@ -54,7 +54,7 @@ func TestLaneTakesOnlyWhatIsFree(t *testing.T) {
 	}
 }
 
-// A lane that was left alone for years hands out no more than a burst.
+// A lane that was idle for years allows only one burst.
 func TestLaneDoesNotSaveUp(t *testing.T) {
 	now := newYear
 	var l Lane
@@ -72,7 +72,8 @@ func TestLaneDoesNotSaveUp(t *testing.T) {
 	}
 }
 
-// A clock that is set back by a year neither closes a lane for a year nor opens it.
+// A clock that is set back by a year neither closes a lane for a year nor opens
+// it.
 func TestLaneFollowsAClockThatIsSetBack(t *testing.T) {
 	now := newYear
 	var l Lane

@@ -6,35 +6,36 @@ import (
 	"time"
 )
 
-// An Agenda is a set of appointments by time. It bounds how many of them are kept
-// at the same time.
+// An Agenda is a priority queue of appointments by time. It limits how many of
+// them are in progress at once. It is not safe for concurrent use.
 type Agenda[T any] struct {
-	Limit int // appointments that are kept at the same time; zero: none
+	Limit int // appointments in progress at once; zero means none
 
 	heap appointmentHeap[T]
-	busy int // appointments that are being kept
+	busy int // appointments in progress
 }
 
-// An Appointment is a moment at which something has to be done for an item. The
-// zero value but for Item is one that is not made yet. It must not be copied once
-// it is in an Agenda.
+// An Appointment is a time at which something is due for an item. The zero
+// value, with Item set, is not in an agenda yet. It must not be copied while it
+// is in one.
 type Appointment[T any] struct {
 	Item T
 
 	at    int64 // in Unix nanoseconds
-	place int32 // in its agenda's heap, from 1; 0: in none
+	place int32 // position in its agenda's heap, from 1; 0 if it is in none
 }
 
-// At returns when it is, or when it was.
+// At returns when the appointment is due, or was due.
 func (a *Appointment[T]) At() time.Time { return time.Unix(0, a.at) }
 
-// IsSet reports whether it is in an agenda: neither kept nor canceled.
+// IsSet reports whether the appointment is in an agenda: neither taken by Next
+// nor canceled.
 func (a *Appointment[T]) IsSet() bool { return a.place > 0 }
 
-// Next removes an appointment that is due at now and returns its item; Done is to
-// be called when it was kept. If there is none, it returns how long there is
-// nothing to do: until what comes next is due, or for ever if that is up to a Done
-// or a Set.
+// Next removes an appointment that is due at now and returns its item. The
+// caller calls Done when it has finished. If nothing can be taken, wait is how
+// long to wait for the next appointment. It is math.MaxInt64 if only a Done or
+// a Set can change that.
 func (a *Agenda[T]) Next(now time.Time) (item T, wait time.Duration, ok bool) {
 	if len(a.heap) == 0 || a.busy >= a.Limit {
 		return item, math.MaxInt64, false
@@ -46,10 +47,10 @@ func (a *Agenda[T]) Next(now time.Time) (item T, wait time.Duration, ok bool) {
 	return heap.Pop(&a.heap).(*Appointment[T]).Item, 0, true
 }
 
-// Done notes that an appointment was kept.
+// Done notes that the work of an appointment is finished.
 func (a *Agenda[T]) Done() { a.busy-- }
 
-// Set makes or moves an appointment.
+// Set adds or moves an appointment.
 func (a *Agenda[T]) Set(p *Appointment[T], t time.Time) {
 	p.at = unixNano(t)
 	if p.IsSet() {
@@ -59,15 +60,15 @@ func (a *Agenda[T]) Set(p *Appointment[T], t time.Time) {
 	}
 }
 
-// Cancel removes an appointment, if it is there.
+// Cancel removes an appointment, if it is set.
 func (a *Agenda[T]) Cancel(p *Appointment[T]) {
 	if p.IsSet() {
 		heap.Remove(&a.heap, int(p.place-1))
 	}
 }
 
-// unixNano is t.UnixNano for the times that it is defined for; a CA may date
-// certificates beyond them.
+// unixNano is t.UnixNano, clamped to the times that it is defined for: a CA may
+// date certificates beyond them.
 func unixNano(t time.Time) int64 {
 	const most = math.MaxInt64 / int64(time.Second)
 	if s := t.Unix(); s <= 0 || s >= most {

@@ -18,7 +18,7 @@ func setAll(a *Agenda[int64], seconds ...int64) (made []*Appointment[int64]) {
 	return made
 }
 
-// So many are kept at the same time and no more; the rest stays in order.
+// At most Limit are in progress at once, and the rest stays in order.
 func TestAgendaBoundsItsWorkers(t *testing.T) {
 	a := &Agenda[int64]{Limit: 2}
 	made := setAll(a, 30, 10, 50, 20, 40)
@@ -48,8 +48,8 @@ func TestAgendaBoundsItsWorkers(t *testing.T) {
 	take(100, 50)
 }
 
-// An appointment that is moved comes when it was moved to, one that is canceled
-// does not come, and both can be made again.
+// A moved appointment comes at its new time, a canceled one does not come, and
+// both can be set again.
 func TestAgendaKeepsItsOrder(t *testing.T) {
 	a := &Agenda[int64]{Limit: 1000}
 	var seconds []int64
@@ -62,7 +62,7 @@ func TestAgendaKeepsItsOrder(t *testing.T) {
 		switch rand.N(3) {
 		case 0:
 			a.Cancel(p)
-			a.Cancel(p) // which does nothing
+			a.Cancel(p) // no effect
 		case 1:
 			p.Item = 1000 + rand.Int64N(1000)
 			a.Set(p, at(p.Item))

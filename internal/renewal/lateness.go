@@ -2,23 +2,23 @@ package renewal
 
 import "time"
 
-// Lateness is what was reported about a certificate whose renewal fails: more as
-// its end comes near. The zero value is that of a certificate whose renewal did
-// not fail.
+// Lateness tracks what was reported about a certificate whose renewal keeps
+// failing: reports come at marks before its expiry. The zero value is for a
+// certificate whose renewal has not failed.
 type Lateness struct {
-	left     time.Duration // until its end, at the first failure; 0: there was none
+	left     time.Duration // until expiry, at the first failure; 0: no failure
 	cause    error         // the last failure
-	reported int           // how many of the marks
+	reported int           // number of marks reported
 }
 
-// IsLate reports whether the renewal failed, or was not tried before the end.
+// IsLate reports whether the renewal failed, or was not tried before expiry.
 func (l *Lateness) IsLate() bool { return l.left > 0 }
 
-// Cause returns why the renewal failed last, or nil.
+// Cause returns the error of the last failed renewal, or nil.
 func (l *Lateness) Cause() error { return l.cause }
 
-// Failed notes that a renewal failed at now. It returns when there is something
-// to be reported about it next; ok is false if there is nothing any more.
+// Failed notes that a renewal failed at now. It returns when the next report is
+// due; ok is false if none is left.
 func (l *Lateness) Failed(notAfter time.Time, cause error, now time.Time) (next time.Time, ok bool) {
 	l.cause = cause
 	if l.left == 0 {
@@ -27,11 +27,10 @@ func (l *Lateness) Failed(notAfter time.Time, cause error, now time.Time) (next 
 	return l.next(notAfter)
 }
 
-// Pass notes the marks that have been reached at now, and returns whether there is
-// one that was not reported yet.
+// Pass notes the marks reached at now. It reports whether any of them is new.
 func (l *Lateness) Pass(notAfter, now time.Time) (news bool) {
 	if l.left == 0 && now.After(notAfter) {
-		l.left = 1 // it ended before its renewal was tried: the machine was suspended
+		l.left = 1 // it expired before its renewal was tried: the machine was suspended
 	}
 	for {
 		t, ok := l.next(notAfter)
@@ -43,7 +42,7 @@ func (l *Lateness) Pass(notAfter, now time.Time) (news bool) {
 	}
 }
 
-// next returns when the next mark is reached.
+// next returns the time of the next mark.
 func (l *Lateness) next(notAfter time.Time) (time.Time, bool) {
 	marks := l.marks()
 	if l.left <= 0 || l.reported >= len(marks) {
@@ -52,8 +51,8 @@ func (l *Lateness) next(notAfter time.Time) (time.Time, bool) {
 	return notAfter.Add(time.Nanosecond - marks[l.reported]), true
 }
 
-// marks returns the times left at which a failing renewal is reported again,
-// the last one being the certificate's end.
+// marks returns the times left at which a failing renewal is reported. The last
+// one is expiry.
 func (l *Lateness) marks() []time.Duration {
 	marks := []time.Duration{l.left / 2}
 	for _, m := range []time.Duration{7 * 24 * time.Hour, 24 * time.Hour} {

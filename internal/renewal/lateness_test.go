@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// Each mark is reported once, when it is reached, and of several that passed the
-// last one.
+// Each mark is reported once, when it is reached. If several have passed, only
+// the last is reported.
 func TestLatenessGrowsLouder(t *testing.T) {
 	tests := []struct {
 		name string
 		left time.Duration // at the first failure
-		step time.Duration // between two looks
+		step time.Duration // between two checks
 		want []time.Duration
 	}{
 		{"30 days", 30 * day, time.Hour, []time.Duration{15 * day, 7 * day, day, 0}},

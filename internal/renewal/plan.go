@@ -8,61 +8,62 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// A Plan is when a certificate is to be renewed, and why then. The zero value is
-// that of a subject without a certificate.
+// A Plan says when and why to renew a certificate. The zero value is for a
+// subject without a certificate.
 type Plan struct {
-	certID   string    // RFC 9773, section 4.1; empty: the CA cannot be asked
-	byAge    time.Time // without a suggestion of the CA
-	earliest time.Time // of byAge; zero: no bound
+	certID   string    // RFC 9773, section 4.1; empty if the CA cannot be asked
+	byAge    time.Time // due time without a suggestion of the CA
+	earliest time.Time // lower bound on byAge; zero means none
 	window   window
-	failed   int // questions in a row that got no answer
+	failed   int // consecutive questions without an answer
 }
 
-// window is what a CA suggested, and the moment that was picked in it.
+// window is the CA's suggested window, and the time picked in it.
 type window struct {
 	start, end, picked time.Time
-	explanation        string    // URL of a page for humans
-	earliest, latest   time.Time // bounds on any suggestion; earliest may be zero
+	explanation        string    // URL of the CA's page
+	earliest, latest   time.Time // limits on any suggestion; earliest may be zero
 }
 
-// NewPlan returns the plan for a certificate that the CA was not asked about yet.
-// certID is what the CA knows it by, "" if it cannot be asked; renewBefore is as
-// in Dates.ByAge.
+// NewPlan returns the plan for a certificate before the CA was asked about it.
+// certID identifies it to the CA, "" if the CA cannot be asked. renewBefore is
+// as in Dates.ByAge.
 func NewPlan(d Dates, certID string, renewBefore time.Duration) Plan {
 	return Plan{
 		certID: certID,
 		byAge:  d.ByAge(renewBefore),
-		// A CA that sends windows of the far future lets no certificate expire.
+		// A window in the far future does not let the certificate expire.
 		window: window{latest: d.NotAfter.Add(-d.Lifetime() / 6)},
 	}
 }
 
-// IssuedAt bounds how soon a certificate issued at a time can be renewed,
-// whatever it says of itself. A CA that sends windows of the past for every new
-// certificate, for ever, makes no loop: a few orders a day.
+// IssuedAt sets the earliest renewal of a certificate issued at a time,
+// whatever its own dates say. A CA that sends windows in the past for every new
+// certificate causes a few orders a day, not a loop.
 func (p *Plan) IssuedAt(issued time.Time, d Dates) {
 	p.earliest = d.notDueBefore(issued)
 	p.window.earliest = issued.Add(max(MinInterval, min(maxUnasked, d.NotAfter.Sub(issued)/10)))
 }
 
-// ClockWentBack bounds anew what IssuedAt bounded by a clock that was ahead.
+// ClockWentBack corrects limits that IssuedAt set by a clock that was ahead.
 func (p *Plan) ClockWentBack(now time.Time, d Dates) {
 	if p.earliest.After(d.notDueBefore(now)) {
 		p.IssuedAt(now, d)
 	}
 }
 
-// IsZero reports whether there is no certificate to be renewed.
+// IsZero reports whether there is no certificate to renew.
 func (p *Plan) IsZero() bool { return p.byAge.IsZero() }
 
-// CertID is what the CA knows the certificate by; "" if it cannot be asked about it.
+// CertID identifies the certificate to the CA (RFC 9773, section 4.1). It is ""
+// if the CA cannot be asked about it.
 func (p *Plan) CertID() string { return p.certID }
 
 // Explanation is the URL of the CA's page about its suggestion, or "".
 func (p *Plan) Explanation() string { return p.window.explanation }
 
-// Due returns when the certificate is to be renewed: in the CA's window, or by
-// its age if there is none. While the CA cannot be asked the sooner of both counts.
+// Due returns when to renew the certificate: in the CA's window, or by its age
+// if there is none. While the CA does not answer, the earlier of both counts.
 func (p *Plan) Due() time.Time {
 	byAge := later(p.byAge, p.earliest)
 	w := p.window
@@ -75,17 +76,17 @@ func (p *Plan) Due() time.Time {
 	return w.due()
 }
 
-// due is the moment that was picked, within the bounds.
+// due returns the picked time, within the limits.
 func (w window) due() time.Time { return later(earlier(w.picked, w.latest), w.earliest) }
 
-// BySuggestion reports whether it is the CA that decides when.
+// BySuggestion reports whether the CA's suggestion decides when to renew.
 func (p *Plan) BySuggestion() bool {
 	return !p.window.picked.IsZero() && p.Due().Equal(p.window.due())
 }
 
-// Answered takes over the CA's answer. It returns the wait before the next
-// question, and whether the window is another one than before. The picked moment
-// stays while the window does (RFC 9773, section 4.2).
+// Answered applies the CA's answer. It returns the wait before the next
+// question, and whether the window moved. The picked time stays while the
+// window does (RFC 9773, section 4.2).
 func (p *Plan) Answered(info acmeclient.RenewalInfo) (wait time.Duration, moved bool) {
 	w := &p.window
 	p.failed = 0
@@ -98,8 +99,8 @@ func (p *Plan) Answered(info acmeclient.RenewalInfo) (wait time.Duration, moved 
 	return nextAsk(info), moved
 }
 
-// Unanswered notes that there was no answer, and returns the wait before the next
-// question. retryAfter is the wait that the CA asks for in err, or zero.
+// Unanswered notes a failed question and returns the wait before the next one.
+// retryAfter is the wait that the CA asks for in err, or zero.
 func (p *Plan) Unanswered(err error, retryAfter time.Duration) (wait time.Duration) {
 	if suggestsNothing(err) {
 		w := &p.window

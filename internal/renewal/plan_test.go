@@ -98,7 +98,7 @@ func TestWindowIsClampedByThePlan(t *testing.T) {
 	}
 }
 
-// The picked moment stays while the window does; only another window is news.
+// The picked time stays while the window does; only a new window is reported.
 func TestPlanFollowsTheWindow(t *testing.T) {
 	p := issuedPlan()
 	info := acmeclient.RenewalInfo{Start: newYear.Add(40 * day), End: newYear.Add(50 * day), ExplanationURL: "https://ca.example/why"}
@@ -124,8 +124,7 @@ func TestPlanFollowsTheWindow(t *testing.T) {
 	}
 }
 
-// While the CA cannot be asked any more the sooner of its window and the age
-// counts.
+// While the CA does not answer, the earlier of its window and the age counts.
 func TestPlanWhileTheCACannotBeAsked(t *testing.T) {
 	p := issuedPlan()
 	p.Answered(acmeclient.RenewalInfo{Start: newYear.Add(72 * day), End: newYear.Add(73 * day)})
@@ -142,8 +141,8 @@ func TestPlanWhileTheCACannotBeAsked(t *testing.T) {
 	}
 }
 
-// What a clock that was ahead called the earliest time holds nothing back when it
-// was set, and what a right one did stays.
+// After the clock is set back, limits set while it was ahead no longer apply,
+// and limits set by a correct clock stay.
 func TestPlanWhenTheClockWentBack(t *testing.T) {
 	d := datesOf(90 * day)
 	p := NewPlan(d, "id", 0)

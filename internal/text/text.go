@@ -1,6 +1,6 @@
-// Package text makes the texts of errors and events: single lines of bounded
-// length, whatever CAs, peers and callbacks put into them. It knows no other package
-// of this module.
+// Package text formats the texts of errors and events: single lines of bounded
+// length, whatever CAs, clients and callbacks put into them. It imports no
+// other package of this module.
 package text
 
 import (
@@ -13,21 +13,23 @@ import (
 	"golang.org/x/crypto/acme"
 )
 
-// MaxError bounds the text of an error, in bytes: causes come from CAs and peers.
+// MaxError is the longest text of an error, in bytes: causes come from CAs and
+// clients.
 const MaxError = 1024
 
-// Of returns the text of an error that may be nil, or the user's with an Error
-// method that panics, as one on a nil pointer does.
+// Of returns the text of err. err may be nil, or an error whose Error method
+// panics, as on a nil pointer.
 func Of(err error) string { return fmt.Sprint(err) }
 
-// WithTail returns head and tail as one line of at most limit bytes, in which head is
-// cut short first. The tail is printable.
+// WithTail returns head and tail as one line of at most limit bytes. If it is
+// too long, head is cut. The tail must be printable.
 func WithTail(head, tail string, limit int) string {
 	return OneLine(OneLine(head, limit-len(tail))+tail, limit)
 }
 
-// OneLine escapes what would break a log line or a terminal, and bounds the
-// length to limit bytes at a rune boundary. Nothing is left if limit is not positive.
+// OneLine escapes what would break a log line or a terminal, and cuts the text
+// to limit bytes at a rune boundary. If limit is not positive, the result is
+// empty.
 func OneLine(s string, limit int) string {
 	if limit <= 0 {
 		return ""
@@ -63,8 +65,9 @@ func OneLine(s string, limit int) string {
 // Stamp returns t in UTC, to the second (RFC 3339).
 func Stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// Problems returns all of the CA's problems in the tree of err: errors.As
-// would find the first one, which is a challenge's where an order failed too.
+// Problems returns all of the CA's problem documents in the tree of err.
+// errors.As would find only the first, which belongs to a challenge if an order
+// failed too.
 func Problems(err error) []*acme.Error {
 	switch e := err.(type) {
 	case nil:

@@ -1,6 +1,6 @@
 // Package cachetest checks an implementation of cache.Cache against the
 // contract in that interface's documentation. The caches of package cache pass
-// it, and so must any other that certmgr is to rely on:
+// it, and so must any other cache used with certmgr:
 //
 //	func TestCache(t *testing.T) {
 //		cachetest.Run(t, func(t *testing.T) cache.Cache {
@@ -8,8 +8,8 @@
 //		})
 //	}
 //
-// It is as useful for a cache that was written for autocert, whose interface
-// has the same methods. Run it with -race: some mistakes show in no other way.
+// It works as well for a cache written for autocert, whose interface has the
+// same methods. Run it with -race: some mistakes show in no other way.
 package cachetest
 
 import (
@@ -19,18 +19,18 @@ import (
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
-// Run runs each case of the suite as a subtest of t. A case that fails says
-// what was seen and which rule of the contract that breaks.
+// Run runs each case of the suite as a subtest of t. A failing case says what
+// was seen and which rule of the contract that breaks.
 //
-// newCache is called once for each case, with the subtest's own T, and returns
-// an empty cache: one that shares nothing with those of the other cases. It
-// may register clean-ups on its T, and end the subtest if the storage behind
-// the cache cannot be had.
+// newCache is called once for each case, with the subtest's own T. It returns
+// an empty cache that shares nothing with the other cases' caches. It may
+// register clean-ups on its T, and may skip or fail the subtest if the storage
+// is not available.
 //
-// The suite reads no clock. A cache that hangs is ended by the time-out of go
-// test, whose dump of the goroutines shows where. No value is larger than
-// 1 MiB and the whole makes about a thousand calls, so it can also be run
-// against a server.
+// The suite reads no clock. If a cache hangs, the time-out of go test ends the
+// test and its goroutine dump shows where. No value is larger than 1 MiB and
+// the suite makes about a thousand calls, so it can also be run against a
+// server.
 func Run(t *testing.T, newCache func(t *testing.T) cache.Cache) {
 	t.Helper()
 	for _, c := range cases {
@@ -42,11 +42,11 @@ func Run(t *testing.T, newCache func(t *testing.T) cache.Cache) {
 	}
 }
 
-// A testCase checks one rule. It returns an error in place of failing a test,
-// so that the suite itself can be tested on caches that are broken.
+// A testCase checks one rule. It returns an error instead of failing a test, so
+// that the suite itself can be tested with broken caches.
 type testCase struct {
 	name  string
-	rule  string // what the contract demands, and what goes wrong without it
+	rule  string // what the contract requires, and what goes wrong without it
 	check func(ctx context.Context, c cache.Cache) error
 }
 

@@ -14,7 +14,7 @@ import (
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
-// broken is a cache whose methods can be replaced one by one by worse ones.
+// broken is a cache whose methods can be replaced one by one.
 type broken struct {
 	cache.Cache
 	get    func(ctx context.Context, key string) ([]byte, error)
@@ -43,7 +43,7 @@ func (b *broken) Delete(ctx context.Context, key string) error {
 	return b.Cache.Delete(ctx, key)
 }
 
-// byKey returns a cache that is right but for what it does to keys.
+// byKey returns a cache that is correct except for what it does to keys.
 func byKey(change func(string) string) cache.Cache {
 	m := new(cache.Memory)
 	return &broken{
@@ -53,7 +53,7 @@ func byKey(change func(string) string) cache.Cache {
 	}
 }
 
-// byValue returns a cache that is right but for what it stores.
+// byValue returns a cache that is correct except for what it stores.
 func byValue(change func([]byte) []byte) cache.Cache {
 	m := new(cache.Memory)
 	return &broken{Cache: m, put: func(ctx context.Context, k string, v []byte) error {
@@ -85,7 +85,7 @@ func deaf() cache.Cache {
 	}
 }
 
-// shared returns a cache that keeps and hands out the slices it is given.
+// shared returns a cache that keeps and returns the slices it is given.
 func shared() cache.Cache {
 	var mu sync.Mutex
 	entries := make(map[string][]byte)
@@ -216,7 +216,7 @@ func TestSuiteFindsWhatIsBroken(t *testing.T) {
 	}
 }
 
-// A miss may be wrapped: that is all that a cache may change about it.
+// A cache may wrap a miss, but change nothing else about it.
 func TestSuiteAcceptsAWrappedMiss(t *testing.T) {
 	Run(t, func(*testing.T) cache.Cache {
 		return wrapping(func(err error) error { return fmt.Errorf("table certificates: %w", err) })

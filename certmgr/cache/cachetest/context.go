@@ -9,16 +9,15 @@ import (
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
-// attempts is how often a call under a context that has ended is made before
-// it counts as one that ignores its context. More than one, because the
-// contract allows for a cache that has the result at hand and picks it: a
-// select over a result and a context, both ready, takes either.
-// autocert.DirCache does so on rare occasions.
+// attempts is how often a call is made under a context that has ended before
+// the cache counts as ignoring contexts. A single call proves nothing: a select
+// over a result and a context, both ready, takes either, and the contract
+// allows that. autocert.DirCache occasionally does so.
 const attempts = 20
 
-// obeys calls f under a context that has ended, until it returns an error.
-// It returns that error, or nil when f never returned one. After each call
-// check looks at what it did.
+// obeys calls f under a context that has ended, until it returns an error. It
+// returns that error, or nil if f never returned one. check inspects the effect
+// of each call.
 func obeys(parent context.Context, f func(ctx context.Context) error, check func(err error) error) error {
 	ctx, cancel := context.WithCancel(parent)
 	cancel()

@@ -9,7 +9,7 @@ import (
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
-// valueOf is a value that belongs to k alone.
+// valueOf returns a value unique to k.
 func valueOf(k string) []byte { return []byte("value of " + k) }
 
 // fill puts every key and then checks every key.
@@ -39,7 +39,7 @@ func checkKeys(ctx context.Context, c cache.Cache) error {
 	if err := fill(ctx, c); err != nil {
 		return err
 	}
-	// The other order: what the last Put wins by in one may hide in the other.
+	// In reverse order too: keys that collide may go unnoticed in one order.
 	for i := len(keys) - 1; i >= 0; i-- {
 		if err := c.Put(ctx, keys[i], valueOf(keys[i])); err != nil {
 			return fmt.Errorf("Put(%q): %w", keys[i], err)
@@ -85,7 +85,7 @@ func checkDeleteMissing(ctx context.Context, c cache.Cache) error {
 }
 
 // whole reports whether v is one of the values that checkConcurrent's writers
-// put: one byte, repeated as often as that byte's value says.
+// put: one byte, repeated 100 times its value.
 func whole(v []byte) bool {
 	return len(v) > 0 && len(v) == int(v[0])*100 && bytes.Count(v, v[:1]) == len(v)
 }
@@ -95,8 +95,8 @@ func checkConcurrent(ctx context.Context, c cache.Cache) error {
 	if err := c.Put(ctx, key, bytes.Repeat([]byte{1}, 100)); err != nil {
 		return fmt.Errorf("Put(%q): %w", key, err)
 	}
-	// Half of the workers write the shared key and half read it, and each has
-	// a key to itself, which it puts, reads and deletes.
+	// Half of the workers write the shared key and half read it. Each also
+	// puts, reads and deletes a key of its own.
 	work := func(id int) error {
 		own := fmt.Sprintf("host-%d.example.com", id)
 		for range rounds {

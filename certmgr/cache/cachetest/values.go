@@ -10,8 +10,8 @@ import (
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
-// keys has one key of each shape that autocert and certmgr use, and for each
-// kind of careless implementation a neighbour that it would mix up.
+// keys has one key of each shape that autocert and certmgr use, and
+// near-duplicates that a careless implementation would confuse.
 var keys = []string{
 	"example.com",           // a certificate
 	"example.com+rsa",       // the certificate for clients without ECDSA
@@ -44,7 +44,7 @@ func expect(ctx context.Context, c cache.Cache, k string, want []byte) error {
 	return nil
 }
 
-// expectMiss reads k and demands a miss.
+// expectMiss reads k and requires a miss.
 func expectMiss(ctx context.Context, c cache.Cache, k string) error {
 	got, err := c.Get(ctx, k)
 	if err == nil {
@@ -64,7 +64,7 @@ func put(ctx context.Context, c cache.Cache, k string, v []byte) error {
 	return expect(ctx, c, k, v)
 }
 
-// show describes a value in a few characters.
+// show returns a short description of a value.
 func show(v []byte) string {
 	const most = 24
 	if len(v) <= most {
