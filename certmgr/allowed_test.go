@@ -19,6 +19,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/challenge"
 	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/pace"
 )
@@ -33,7 +34,7 @@ func TestHostThatIsNotAllowedCostsNothing(t *testing.T) {
 			return err
 		},
 		"http-01": func(w *world, host string) error {
-			r := httptest.NewRequest("GET", "http://"+host+acmePath+"token", nil)
+			r := httptest.NewRequest("GET", "http://"+host+challenge.Path+"token", nil)
 			rec := httptest.NewRecorder()
 			w.m.HTTPHandler(nil).ServeHTTP(rec, r)
 			if rec.Code != http.StatusForbidden || !strings.Contains(rec.Body.String(), ErrHostNotAllowed.Error()) {

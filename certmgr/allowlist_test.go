@@ -15,6 +15,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/challenge"
 )
 
 // What package hosts refuses is told as this package does, by sentinel and by text.
@@ -184,7 +185,7 @@ func TestAllowlistUnderConcurrentUse(t *testing.T) {
 						for range a.All() {
 						}
 						a.Contains(host)
-						managers[0].HTTPHandler(nil).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "http://"+host+acmePath+"x", nil))
+						managers[0].HTTPHandler(nil).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "http://"+host+challenge.Path+"x", nil))
 					default:
 						for _, m := range managers {
 							m.Snapshot()

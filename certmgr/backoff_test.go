@@ -13,6 +13,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/challenge"
 	"github.com/nostall/nostall/internal/flight"
 )
 
@@ -142,7 +143,7 @@ func TestAddShortensNoOtherHostsBackoff(t *testing.T) {
 func TestRetryAfterOfTheSecondOrderCounts(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.HTTPHandler(nil)
-		w.ca.FailValidation("a.example.com", tlsALPN01, acmetest.Problem{Type: "dns", Detail: "no"})
+		w.ca.FailValidation("a.example.com", challenge.TLSALPN01, acmetest.Problem{Type: "dns", Detail: "no"})
 		go func() {
 			for w.orders("a.example.com") == 0 {
 				time.Sleep(time.Millisecond)

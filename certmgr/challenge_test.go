@@ -16,6 +16,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/challenge"
 )
 
 func TestFirstAttemptTriesBothChallengesLaterOnesOne(t *testing.T) {
@@ -24,7 +25,7 @@ func TestFirstAttemptTriesBothChallengesLaterOnesOne(t *testing.T) {
 		w.ca.Resolve("*", acmetest.Target{TLSConfig: w.m.TLSConfig(), HTTPHandler: handler})
 		lift := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "nobody home"})
 		_, err := w.get("a.example.com")
-		for _, typ := range []string{tlsALPN01, http01} {
+		for _, typ := range []string{challenge.TLSALPN01, challenge.HTTP01} {
 			if !strings.Contains(err.Error(), typ) {
 				t.Errorf("%q does not have the cause of %s", err, typ)
 			}
@@ -34,7 +35,7 @@ func TestFirstAttemptTriesBothChallengesLaterOnesOne(t *testing.T) {
 		w.get("a.example.com")
 		w.wantOrders("a.example.com", 3)
 		lift()
-		w.ca.FailValidation("a.example.com", tlsALPN01, acmetest.Problem{Type: "unauthorized", Detail: "nobody home"})
+		w.ca.FailValidation("a.example.com", challenge.TLSALPN01, acmetest.Problem{Type: "unauthorized", Detail: "nobody home"})
 		time.Sleep(20 * time.Minute)
 		w.get("a.example.com")
 		time.Sleep(2 * time.Hour)
@@ -66,7 +67,7 @@ func TestForgottenNextProtosIsSaid(t *testing.T) {
 // The challenge's answer goes through the Cache: another machine may be the
 // one that the CA reaches.
 func TestAnotherMachineAnswersTheChallenge(t *testing.T) {
-	for _, typ := range []string{tlsALPN01, http01} {
+	for _, typ := range []string{challenge.TLSALPN01, challenge.HTTP01} {
 		t.Run(typ, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
 				other := w.manager()
@@ -74,7 +75,7 @@ func TestAnotherMachineAnswersTheChallenge(t *testing.T) {
 				w.m.HTTPHandler(nil)
 				w.ca.Challenges = nil
 				target := acmetest.Target{TLSConfig: other.TLSConfig()}
-				if typ == http01 {
+				if typ == challenge.HTTP01 {
 					target = acmetest.Target{HTTPHandler: other.HTTPHandler(nil)}
 				}
 				w.ca.Resolve("*", target)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/auditqueue"
+	"github.com/nostall/nostall/internal/challenge"
 )
 
 // coalescer makes events of failures that may come for any number of names, which
@@ -66,7 +67,7 @@ func (c *coalescer) report(key string, e audit.Event) {
 
 // groupOf returns the group of a cache key or a host.
 func (c *coalescer) groupOf(key string) string {
-	if strings.HasSuffix(key, httpCacheKey("")) {
+	if strings.HasSuffix(key, challenge.HTTP01Key("")) {
 		return tokensGroup
 	}
 	if host := hostOfKey(key); host != "" && !c.listed(host) {

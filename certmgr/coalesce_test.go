@@ -12,6 +12,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/challenge"
 )
 
 var errOutage = errors.New("cache out of order")
@@ -85,7 +86,7 @@ func TestStrangersChoicesMakeOneEventAMinute(t *testing.T) {
 // askPort80 is a request for a token by a stranger.
 func (w *world) askPort80(host, token string) *httptest.ResponseRecorder {
 	rec := httptest.NewRecorder()
-	req := httptest.NewRequest(http.MethodGet, "http://"+host+acmePath+token, nil)
+	req := httptest.NewRequest(http.MethodGet, "http://"+host+challenge.Path+token, nil)
 	w.m.HTTPHandler(nil).ServeHTTP(rec, req)
 	return rec
 }
@@ -151,11 +152,11 @@ func TestOutageMakesNoEventForEachListedHost(t *testing.T) {
 func TestLongTokensAreNotLookedFor(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.failReads()
-		long := strings.Repeat("a", maxToken+1)
+		long := strings.Repeat("a", challenge.MaxToken+1)
 		if rec := w.askPort80("a.example.com", long); rec.Code != http.StatusNotFound || len(w.cache.reads()) != 0 {
 			t.Errorf("status %d, want 404 and no read", rec.Code)
 		}
-		if n := len(httpCacheKey(long[1:])); n > 255 {
+		if n := len(challenge.HTTP01Key(long[1:])); n > 255 {
 			t.Errorf("the longest token makes a key of %d bytes, which is no file name", n)
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/challenge"
 	"github.com/nostall/nostall/internal/flight"
 )
 
@@ -126,7 +127,7 @@ func newEngine(m *Manager) *engine {
 		store:      store,
 		loader:     loader,
 		issuer:     issuer,
-		challenges: orders.challenges,
+		answers:    orders.answers,
 		handshakes: handshakes,
 		visits:     visits,
 	}
@@ -208,10 +209,10 @@ func (e *engine) newVisits(s *store) *visits {
 func (e *engine) newOrders(s *store, m *memory, w *flight.Waiters) *orders {
 	client := &e.settings.client
 	o := &orders{
-		env:        e.env,
-		memory:     m,
-		challenges: newChallenges(s),
-		calls:      e.callout("issuance", math.MaxInt).WithGrace(attemptGrace), // MaxIssuing bounds them
+		env:     e.env,
+		memory:  m,
+		answers: challenge.NewAnswers(answerStore{s}),
+		calls:   e.callout("issuance", math.MaxInt).WithGrace(attemptGrace), // MaxIssuing bounds them
 		ca: acmeclient.New(acmeclient.Config{
 			DirectoryURL: e.dir,
 			HTTPClient:   client.HTTPClient,
@@ -221,11 +222,11 @@ func (e *engine) newOrders(s *store, m *memory, w *flight.Waiters) *orders {
 		}),
 	}
 	o.preflight = &preflight{
-		settings:   e.settings,
-		challenges: o.challenges,
-		skew:       o.skew,
-		lookups:    e.callout("PreflightResolver", maxLookups).FailFast(lookupTimeout),
-		dials:      e.callout("PreflightDial", maxDials).FailFast(probeTimeout),
+		settings: e.settings,
+		answers:  o.answers,
+		skew:     o.skew,
+		lookups:  e.callout("PreflightResolver", maxLookups).FailFast(lookupTimeout),
+		dials:    e.callout("PreflightDial", maxDials).FailFast(probeTimeout),
 	}
 	accounts := accountConfig{
 		CA:        o.ca,

@@ -43,9 +43,6 @@ func FuzzHTTP01Path(f *testing.F) {
 		f.Add(host, "token")
 	}
 	f.Fuzz(func(t *testing.T, host, path string) {
-		if isToken(path) != (path != "" && len(path) <= maxToken && !strings.ContainsFunc(path, func(r rune) bool { return r > 0x7f || strings.ContainsRune("+.", r) }) && isCacheKey(path)) {
-			t.Fatalf("isToken(%q) = %v", path, isToken(path))
-		}
 		m := &Manager{Hosts: MustAllowlist("example.com"), Cache: &keyCheckingCache{t: t}}
 		defer m.Close()
 		m.init()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/challenge"
 	"github.com/nostall/nostall/internal/flight"
 )
 
@@ -20,7 +21,7 @@ type server struct {
 	store      *store
 	loader     *loader
 	issuer     *issuer
-	challenges *challenges
+	answers    *challenge.Answers
 	handshakes *handshakes
 	visits     *visits
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/challenge"
 )
 
 // Who asks by http-01 is told a fixed text for each status, whatever went wrong. The
@@ -45,7 +46,7 @@ func TestStrangersLearnNothingByHTTP(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
 				tt.set(w)
-				r := httptest.NewRequest("GET", "http://"+tt.host+acmePath+"token", nil)
+				r := httptest.NewRequest("GET", "http://"+tt.host+challenge.Path+"token", nil)
 				rec := httptest.NewRecorder()
 				w.m.HTTPHandler(nil).ServeHTTP(rec, r)
 				if body := rec.Body.String(); rec.Code != tt.status || body != "certmgr: "+tt.text+"\n" {

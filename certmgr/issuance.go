@@ -82,7 +82,11 @@ func (is *issuer) issue(ctx context.Context, i *issuance) (*certificate, error) 
 	if cert := is.memory.current(req.sub); cert != nil && cert.usable(is.now()) && mayReplace(last) {
 		a.replaces = acmeclient.CertID(cert.leaf)
 	}
-	a.types = is.orders.lastWorked.pick(a.host, last, is.settings.http01.Load())
+	failures := 0
+	if last != nil {
+		failures = last.err.Attempts
+	}
+	a.types = is.orders.lastWorked.Pick(a.host, is.settings.challengeTypes(), failures)
 	a.began = is.now()
 	a.audit(req.asker.event(audit.Event{
 		Kind:           audit.IssuanceStarted,

@@ -18,6 +18,7 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/challenge"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -32,7 +33,7 @@ type attempt struct {
 	client   *acme.Client
 	trace    *acmeclient.Trace
 	kept     func() crypto.Signer // the key to use, or nil for a new one; asked as late as can be
-	solvers  func(typ string) solver
+	present  func(ctx context.Context, client *acme.Client, chal *acme.Challenge, host string) (*challenge.Answer, error)
 	setStage func(audit.Stage)
 	now      func() time.Time
 	audit    func(audit.Event)
@@ -203,7 +204,7 @@ func (a *attempt) authorize(ctx context.Context, order *acme.Order, types []stri
 }
 
 func http01Hint(types []string) string {
-	if slices.Contains(types, http01) {
+	if slices.Contains(types, challenge.HTTP01) {
 		return ""
 	}
 	return " (http-01 is used when port 80 is served by Manager.HTTPHandler)"
@@ -235,19 +236,19 @@ func pickChallenge(z *acme.Authorization, types []string) *acme.Challenge {
 // solve answers one challenge and waits for the CA's verdict. failed tells a
 // verdict from trouble on the way to it.
 func (a *attempt) solve(ctx context.Context, chal *acme.Challenge, authzURL string) (failed bool, err error) {
-	p, err := a.solvers(chal.Type)(ctx, a.client, chal, a.host)
+	answer, err := a.present(ctx, a.client, chal, a.host)
 	if err != nil {
 		return false, err
 	}
-	defer p.remove()
-	a.later(p.forget)
+	defer answer.Remove()
+	a.later(answer.Forget)
 	if _, err := a.client.Accept(ctx, chal); err != nil {
 		return false, acmeclient.Cause(err)
 	}
 	z, err := a.pollAuthorization(ctx, authzURL)
 	switch {
 	case err != nil:
-		return false, fmt.Errorf("%w (%s)", err, p.sighting(chal.Type))
+		return false, fmt.Errorf("%w (%s)", err, answer.Sighting())
 	case z.Status == acme.StatusValid:
 		a.settled(authzURL)
 		return false, nil
@@ -255,8 +256,8 @@ func (a *attempt) solve(ctx context.Context, chal *acme.Challenge, authzURL stri
 	a.settled(authzURL)
 	a.refuted = true
 	err = authorizationFailed(z, chal)
-	a.audit(audit.Event{Kind: audit.ChallengeFailed, Stage: audit.StageChallenge, Reason: chal.Type + ": " + p.sighting(chal.Type), Err: err})
-	return true, fmt.Errorf("%w (%s)", err, p.sighting(chal.Type))
+	a.audit(audit.Event{Kind: audit.ChallengeFailed, Stage: audit.StageChallenge, Reason: chal.Type + ": " + answer.Sighting(), Err: err})
+	return true, fmt.Errorf("%w (%s)", err, answer.Sighting())
 }
 
 // later has f called when the attempt is over, whatever came of it.

@@ -13,6 +13,7 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/challenge"
 	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/renewal"
 	"github.com/nostall/nostall/internal/text"
@@ -24,10 +25,10 @@ type orders struct {
 	ca         *acmeclient.CA
 	accounts   *registrar
 	memory     *memory
-	challenges *challenges
+	answers    *challenge.Answers
 	preflight  *preflight
 	calls      *flight.Callouts // attempts, which run the user's code too
-	lastWorked typeMemory
+	lastWorked challenge.Memory
 	unfinished unfinishedOrders
 	clockOff   atomic.Bool // said by an event
 }
@@ -41,7 +42,7 @@ func (o *orders) newAttempt(i *issuance) *attempt {
 		sub:      req.sub,
 		extra:    o.settings.extraExtensions,
 		kept:     func() crypto.Signer { return o.keptKey(req.sub) },
-		solvers:  o.challenges.solver,
+		present:  o.answers.Present,
 		setStage: i.setStage,
 		now:      o.now,
 		trace:    new(acmeclient.Trace),
@@ -128,7 +129,7 @@ func (o *orders) converseOnce(ctx context.Context, a *attempt) outcome {
 		}
 		return outcome{acc: acc, err: err}
 	}
-	o.lastWorked.note(a.host, a.worked)
+	o.lastWorked.Note(a.host, a.worked)
 	cert, data, err := o.keep(a, key, chain, leaf)
 	return outcome{cert: cert, data: data, acc: acc, err: err}
 }

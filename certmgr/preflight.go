@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/challenge"
 	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/text"
 )
@@ -59,11 +60,11 @@ var _ Resolver = (*net.Resolver)(nil)
 // its Cache, by doing what the CA will do. It runs within an attempt, which holds
 // the host's lock: no real challenge of the host is live in this process.
 type preflight struct {
-	settings   *settings
-	challenges *challenges
-	lookups    *flight.Callouts             // PreflightResolver
-	dials      *flight.Callouts             // PreflightDial and what its connections do
-	skew       func() (time.Duration, bool) // of the CA's clock
+	settings *settings
+	answers  *challenge.Answers
+	lookups  *flight.Callouts             // PreflightResolver
+	dials    *flight.Callouts             // PreflightDial and what its connections do
+	skew     func() (time.Duration, bool) // of the CA's clock
 }
 
 // The bounds of one check. Its parts follow one another, so that one which hangs
@@ -166,7 +167,7 @@ func (f *preflight) check(ctx context.Context, host string, later func(func(cont
 	}
 	defer func() {
 		for _, p := range probes {
-			p.answer.remove()
+			p.answer.Remove()
 		}
 	}()
 	e.Findings = f.ask(ctx, host, e.Addrs[:min(len(e.Addrs), maxProbedAddrs)], probes)

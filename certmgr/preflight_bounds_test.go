@@ -17,6 +17,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/challenge"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -98,7 +99,7 @@ func TestDiagnosisIsNotCutOff(t *testing.T) {
 		n := w.preflight(PreflightReport)
 		w.m.HTTPHandler(nil)
 		n.name("a.example.com", "192.0.2.7")
-		for _, typ := range []string{tlsALPN01, http01} {
+		for _, typ := range []string{challenge.TLSALPN01, challenge.HTTP01} {
 			w.ca.FailValidation("a.example.com", typ, acmetest.Problem{Type: "connection", Detail: strings.Repeat("long ", 100)})
 		}
 		w.get("a.example.com")
@@ -190,7 +191,7 @@ func TestPreflightErrorIsBounded(t *testing.T) {
 	for i := range 64 {
 		addr := netip.MustParseAddr(fmt.Sprintf("2001:db8:ffff:ffff:ffff:ffff:ffff:%x", 0xf000+i))
 		e.Addrs = append(e.Addrs, addr)
-		e.Findings = append(e.Findings, PreflightFinding{Addr: netip.AddrPortFrom(addr, 443), Challenge: tlsALPN01, Answer: strings.Repeat("x", i)})
+		e.Findings = append(e.Findings, PreflightFinding{Addr: netip.AddrPortFrom(addr, 443), Challenge: challenge.TLSALPN01, Answer: strings.Repeat("x", i)})
 	}
 	e.judge()
 	text := e.Error()
@@ -307,7 +308,7 @@ func TestCloseEndsAPreflight(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		synctest.Wait()
-		if _, err := w.cache.Get(t.Context(), alpnCacheKey("a.example.com")); !errors.Is(err, ErrCacheMiss) {
+		if _, err := w.cache.Get(t.Context(), challenge.TLSALPN01Key("a.example.com")); !errors.Is(err, ErrCacheMiss) {
 			t.Errorf("the answer is still in the cache: %v", err)
 		}
 	})

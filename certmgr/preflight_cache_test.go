@@ -9,6 +9,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/challenge"
 )
 
 // Another machine of the fleet cannot have an answer that the Cache did not take.
@@ -46,7 +47,7 @@ func TestPreflightDoesNotKeepTheAnswerOutOfTheCache(t *testing.T) {
 						}
 					}
 					time.Sleep(time.Minute)
-					if _, err := w.cache.Cache.Get(t.Context(), alpnCacheKey("a.example.com")); !errors.Is(err, ErrCacheMiss) {
+					if _, err := w.cache.Cache.Get(t.Context(), challenge.TLSALPN01Key("a.example.com")); !errors.Is(err, ErrCacheMiss) {
 						t.Errorf("%v, a write of %v, heeds %v: an answer was left behind: %v", mode, takes, heeds, err)
 					}
 				})

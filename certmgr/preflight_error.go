@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nostall/nostall/internal/challenge"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -106,7 +107,7 @@ func (e *PreflightError) clean() bool {
 // that does comes before it.
 func (e *PreflightError) order(due []string, only bool) []string {
 	var work []string
-	for _, typ := range []string{tlsALPN01, http01} {
+	for _, typ := range []string{challenge.TLSALPN01, challenge.HTTP01} {
 		if slices.ContainsFunc(e.Findings, func(f PreflightFinding) bool { return f.OK && f.Challenge == typ }) {
 			work = append(work, typ)
 		}

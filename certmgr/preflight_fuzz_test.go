@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nostall/nostall/internal/challenge"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -43,12 +44,12 @@ func FuzzPreflightReply(f *testing.F) {
 			}
 			return wire{Reader: bytes.NewReader(reply)}, nil
 		}}
-		r := probeHTTP(t.Context(), c, "a.example.com", &probe{typ: http01, token: "token", port: 80, answer: &presented{body: []byte("answer")}})
+		r := probeHTTP(t.Context(), c, "a.example.com", &probe{typ: challenge.HTTP01, token: "token", port: 80, want: []byte("answer")})
 		if r.outcome == probeRight && !bytes.Contains(reply, []byte("200")) {
 			t.Fatalf("passed: %q", reply)
 		}
 		e := &PreflightError{Host: "a.example.com", Addrs: []netip.Addr{c.addr}, Findings: []PreflightFinding{{Addr: netip.AddrPortFrom(c.addr, 80),
-			Challenge: http01, OK: r.outcome == probeRight, Answer: text.OneLine(r.text, maxAnswerText), Err: r.err, outcome: r.outcome}}}
+			Challenge: challenge.HTTP01, OK: r.outcome == probeRight, Answer: text.OneLine(r.text, maxAnswerText), Err: r.err, outcome: r.outcome}}}
 		e.judge()
 		if text := e.Error(); len(text) > maxPreflightText || strings.ContainsAny(text, "\r\n\x00\x1b") {
 			t.Fatalf("%q", text)

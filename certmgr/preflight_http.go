@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/nostall/nostall/internal/challenge"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -26,9 +27,9 @@ const (
 // follows redirects to the standard ports. Those that lead to other hosts it does
 // not follow: the name's owner is not to choose what this machine asks for.
 func probeHTTP(ctx context.Context, c connector, host string, p *probe) probeResult {
-	at := &url.URL{Scheme: "http", Host: host, Path: acmePath + p.token}
+	at := &url.URL{Scheme: "http", Host: host, Path: challenge.Path + p.token}
 	for range maxPreflightRedirects + 1 {
-		r, location := fetchAnswer(ctx, c, host, at, p.answer.body)
+		r, location := fetchAnswer(ctx, c, host, at, p.want)
 		if location == "" {
 			return r
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/challenge"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -103,7 +104,7 @@ func TestPreflightByHTTP(t *testing.T) {
 				tt.set(t, w, n, w.m.HTTPHandler(nil))
 				w.m.init()
 				found := w.m.engine.operator.issuer.orders.preflight.check(t.Context(), "a.example.com", func(func(context.Context)) {})
-				i := slices.IndexFunc(found.Findings, func(f PreflightFinding) bool { return f.Challenge == http01 })
+				i := slices.IndexFunc(found.Findings, func(f PreflightFinding) bool { return f.Challenge == challenge.HTTP01 })
 				if i < 0 || found.Findings[i].OK != (tt.want == "") {
 					t.Fatalf("found %+v", found.Findings)
 				}
@@ -185,7 +186,7 @@ func (e endless) Read(p []byte) (int, error) {
 func TestPreflightReadsABoundedPart(t *testing.T) {
 	n := 0
 	c := connector{addr: addrs("192.0.2.1")[0], dial: func(context.Context, string, string) (net.Conn, error) { return endless{n: &n}, nil }}
-	r := probeHTTP(t.Context(), c, "a.example.com", &probe{typ: http01, token: "token", answer: &presented{body: []byte("answer")}})
+	r := probeHTTP(t.Context(), c, "a.example.com", &probe{typ: challenge.HTTP01, token: "token", want: []byte("answer")})
 	if r.outcome != probeWrong || n > 2*maxPreflightReply {
 		t.Errorf("%+v after %d bytes", r, n)
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/challenge"
 	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/text"
 )
@@ -25,7 +26,8 @@ type probe struct {
 	typ    string
 	token  string
 	port   uint16
-	answer *presented
+	answer *challenge.Answer
+	want   []byte // its proof
 	run    func(ctx context.Context, c connector, host string, p *probe) probeResult
 }
 
@@ -56,20 +58,21 @@ func (f *preflight) present(ctx context.Context, host string, later func(func(co
 	if err != nil {
 		return nil, err
 	}
-	probes := []*probe{{typ: tlsALPN01, port: 443, run: probeTLS}}
+	probes := []*probe{{typ: challenge.TLSALPN01, port: 443, run: probeTLS}}
 	if f.settings.http01.Load() {
-		probes = append(probes, &probe{typ: http01, port: 80, run: probeHTTP})
+		probes = append(probes, &probe{typ: challenge.HTTP01, port: 80, run: probeHTTP})
 	}
 	for i, p := range probes {
 		p.token = rand.Text()
-		p.answer, err = f.challenges.solver(p.typ)(ctx, &acme.Client{Key: key}, &acme.Challenge{Type: p.typ, Token: p.token}, host)
+		p.answer, err = f.answers.Present(ctx, &acme.Client{Key: key}, &acme.Challenge{Type: p.typ, Token: p.token}, host)
 		if err != nil {
 			for _, done := range probes[:i] {
-				done.answer.remove()
+				done.answer.Remove()
 			}
 			return nil, err
 		}
-		later(p.answer.forget)
+		p.want = p.answer.Proof()
+		later(p.answer.Forget)
 	}
 	return probes, nil
 }
@@ -111,7 +114,7 @@ func (f *preflight) askOne(ctx context.Context, host string, addr netip.Addr, p 
 		return connectFailed(errNotConnected{err})
 	}
 	_, connecting := errors.AsType[errNotConnected](r.err)
-	if r.outcome == probeWrong && !r.ours && p.answer.unstored && !connecting && !isTimeout(r.err) {
+	if r.outcome == probeWrong && !r.ours && !p.answer.Stored() && !connecting && !isTimeout(r.err) {
 		r.outcome = probeUnknown // it may be a machine of the same fleet
 		r.text += " (the Cache did not take the answer, and another machine would look for it there)"
 	}

@@ -54,12 +54,15 @@ func TestPreflightPasses(t *testing.T) {
 			if lookups, dials := n.used(); lookups != 1 || dials != 2 && !useHTTP || dials != 4 && useHTTP {
 				t.Errorf("%d lookups, %d connections", lookups, dials)
 			}
-			c := w.m.engine.server.challenges
-			if len(c.certs)+len(c.tokens) != 0 {
-				t.Error("an answer is still live")
+			answers := w.m.engine.server.answers
+			if answers.Certificate("a.example.com") != nil {
+				t.Error("the certificate is still live")
 			}
 			w.cache.reads()
 			for _, key := range w.cache.puts {
+				if token, ok := strings.CutSuffix(key, "+http-01"); ok && answers.KeyAuthorization("a.example.com", token) != nil {
+					t.Error("the key authorization is still live")
+				}
 				if strings.HasSuffix(key, "+token") || strings.HasSuffix(key, "+http-01") {
 					if _, err := w.cache.Get(t.Context(), key); !errors.Is(err, ErrCacheMiss) {
 						t.Errorf("the cache still has %s: %v", key, err)

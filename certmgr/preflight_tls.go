@@ -20,11 +20,14 @@ import (
 // not random: what proves something is the certificate, which nobody else has.
 const preflightProto = "nostall-preflight/1"
 
+// isPreflight reports whether a hello's protocols are those of a preflight's second
+// one.
+func isPreflight(protos []string) bool { return len(protos) == 3 && protos[2] == preflightProto }
+
 // probeTLS makes a CA's tls-alpn-01 handshake (RFC 8737, section 3).
 func probeTLS(ctx context.Context, c connector, host string, p *probe) probeResult {
-	want := p.answer.cert.Certificate[0]
 	state, err := handshakeAs(ctx, c, p.port, host, acme.ALPNProto)
-	if err == nil && isLeaf(state, want) && state.NegotiatedProtocol == acme.ALPNProto {
+	if err == nil && isLeaf(state, p.want) && state.NegotiatedProtocol == acme.ALPNProto {
 		return probeResult{outcome: probeRight}
 	}
 	if err != nil && (isTimeout(err) || !isSpoken(err)) {
@@ -32,11 +35,11 @@ func probeTLS(ctx context.Context, c connector, host string, p *probe) probeResu
 	}
 	// Something is there that is no answer to a CA. Who is it?
 	other, err2 := state, err
-	if err != nil || !isLeaf(state, want) {
+	if err != nil || !isLeaf(state, p.want) {
 		other, err2 = handshakeAs(ctx, c, p.port, host, "h2", "http/1.1", preflightProto)
 	}
 	switch {
-	case err2 == nil && isLeaf(other, want):
+	case err2 == nil && isLeaf(other, p.want):
 		return probeResult{text: noALPNText, err: err, ours: true}
 	case err == nil:
 		return probeResult{text: "answers with " + describeLeaf(state) + notNegotiated(state)}

@@ -17,6 +17,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/challenge"
 )
 
 // maxHeld is what one failure may hold, with all its causes.
@@ -139,7 +140,7 @@ func hostileCAs() map[string]func(ca *acmetest.Server) {
 			ca.Edit(acmetest.Match{Endpoint: e}, func(r *acmetest.Reply) {
 				r.EditObject(func(o map[string]any) {
 					o["status"], o["error"] = "invalid", hostileProblem()
-					o["challenges"] = slices.Repeat([]any{failedChallenge(tlsALPN01)}, 50)
+					o["challenges"] = slices.Repeat([]any{failedChallenge(challenge.TLSALPN01)}, 50)
 				})
 			})
 		}

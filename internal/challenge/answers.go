@@ -1,0 +1,172 @@
+package challenge
+
+import (
+	"context"
+	"crypto"
+	"crypto/tls"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/text"
+)
+
+// Store is the Cache, as far as answers need it. It reports its own failures.
+type Store interface {
+	Put(ctx context.Context, key string, data []byte) error
+	Delete(ctx context.Context, key string) error
+}
+
+// Answers holds the answers that are live in this process. The Cache holds them too,
+// for another machine that the CA may reach instead. It is safe for concurrent use.
+type Answers struct {
+	store Store
+
+	mu   sync.RWMutex
+	live map[string]*Answer // by the Cache's key
+}
+
+// NewAnswers returns an Answers that holds nothing yet.
+func NewAnswers(store Store) *Answers {
+	return &Answers{store: store, live: make(map[string]*Answer)}
+}
+
+// Answer is an answer that the CA can fetch until it is removed from this process
+// and deleted from the Cache.
+type Answer struct {
+	typ  string
+	host string
+	cert *tls.Certificate // tls-alpn-01
+	body []byte           // http-01
+	seen atomic.Int32     // requests for it, answered here
+
+	stored bool
+
+	remove func()
+	forget func(context.Context)
+}
+
+// Present makes the answer to a challenge available, here at once and then in the
+// Cache. It is no failure that the Cache cannot be written: the CA may well reach
+// this machine. The caller must call Remove and then Forget.
+func (a *Answers) Present(ctx context.Context, client *acme.Client, chal *acme.Challenge, host string) (*Answer, error) {
+	switch chal.Type {
+	case TLSALPN01:
+		return a.presentTLSALPN01(ctx, client, chal, host)
+	case HTTP01:
+		return a.presentHTTP01(ctx, client, chal, host)
+	}
+	return nil, fmt.Errorf("challenges of type %q cannot be answered", text.OneLine(chal.Type, 64))
+}
+
+func (a *Answers) presentTLSALPN01(ctx context.Context, client *acme.Client, chal *acme.Challenge, host string) (*Answer, error) {
+	cert, err := client.TLSALPN01ChallengeCert(chal.Token, host)
+	if err != nil {
+		return nil, err
+	}
+	key, ok := cert.PrivateKey.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("challenge key of type %T cannot sign", cert.PrivateKey)
+	}
+	data, err := bundle.Encode(key, cert.Certificate)
+	if err != nil {
+		return nil, err
+	}
+	answer := &Answer{typ: TLSALPN01, host: host, cert: &cert}
+	a.add(ctx, TLSALPN01Key(host), data, answer)
+	return answer, nil
+}
+
+func (a *Answers) presentHTTP01(ctx context.Context, client *acme.Client, chal *acme.Challenge, host string) (*Answer, error) {
+	if !IsToken(chal.Token) {
+		return nil, fmt.Errorf("the CA's token %q is not base64url", text.OneLine(chal.Token, 64))
+	}
+	body, err := client.HTTP01ChallengeResponse(chal.Token)
+	if err != nil {
+		return nil, err
+	}
+	answer := &Answer{typ: HTTP01, host: host, body: []byte(body)}
+	a.add(ctx, HTTP01Key(chal.Token), answer.body, answer)
+	return answer, nil
+}
+
+// add makes an answer live under the key that the Cache has it under as well.
+func (a *Answers) add(ctx context.Context, key string, data []byte, answer *Answer) {
+	a.mu.Lock()
+	a.live[key] = answer
+	a.mu.Unlock()
+	answer.stored = a.store.Put(ctx, key, data) == nil
+	answer.remove = func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if a.live[key] == answer {
+			delete(a.live, key)
+		}
+	}
+	answer.forget = func(ctx context.Context) { a.store.Delete(ctx, key) }
+}
+
+func (a *Answers) get(key string) *Answer {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.live[key]
+}
+
+// Certificate returns a copy of the certificate that answers a tls-alpn-01 challenge
+// for host and counts the request, or nil if none is live here.
+func (a *Answers) Certificate(host string) *tls.Certificate {
+	answer := a.get(TLSALPN01Key(host))
+	if answer == nil {
+		return nil
+	}
+	answer.seen.Add(1)
+	return &tls.Certificate{Certificate: slices.Clip(answer.cert.Certificate), PrivateKey: answer.cert.PrivateKey}
+}
+
+// KeyAuthorization returns the body that answers an http-01 challenge for host and
+// counts the request, or nil if none is live here. The body must not be changed.
+func (a *Answers) KeyAuthorization(host, token string) []byte {
+	answer := a.get(HTTP01Key(token))
+	if answer == nil || answer.host != host {
+		return nil
+	}
+	answer.seen.Add(1)
+	return answer.body
+}
+
+// Proof returns what proves to the CA that the name leads here: the certificate in
+// DER (tls-alpn-01), or the key authorization (http-01). It must not be changed.
+func (a *Answer) Proof() []byte {
+	if a.cert != nil {
+		return a.cert.Certificate[0]
+	}
+	return a.body
+}
+
+// Stored reports whether the Cache has taken the answer. If not, no other machine
+// can give it.
+func (a *Answer) Stored() bool { return a.stored }
+
+// Remove takes the answer out of this process. A later answer to the same challenge
+// stays.
+func (a *Answer) Remove() { a.remove() }
+
+// Forget deletes the answer from the Cache.
+func (a *Answer) Forget(ctx context.Context) { a.forget(ctx) }
+
+// Sighting says what it means that the CA's request was seen here, or was not.
+func (a *Answer) Sighting() string {
+	n := a.seen.Load()
+	switch {
+	case n > 0:
+		return fmt.Sprintf("the CA's request reached this process %d times and was answered", n)
+	case a.typ == TLSALPN01:
+		return "no tls-alpn-01 handshake of the CA reached this process: does the name lead to this machine, is port 443 open, " +
+			"and does tls.Config.NextProtos hold \"acme-tls/1\" (Manager.TLSConfig sets it)?"
+	}
+	return "no http-01 request of the CA reached this process: does the name lead to this machine, is port 80 open, and is it served by Manager.HTTPHandler?"
+}

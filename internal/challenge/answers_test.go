@@ -1,0 +1,147 @@
+package challenge
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"errors"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/internal/bundle"
+)
+
+// entries is a Store that fails if err is set.
+type entries struct {
+	data map[string][]byte
+	err  error
+}
+
+func (e *entries) Put(_ context.Context, key string, data []byte) error {
+	if e.err == nil {
+		e.data[key] = data
+	}
+	return e.err
+}
+
+func (e *entries) Delete(_ context.Context, key string) error {
+	delete(e.data, key)
+	return e.err
+}
+
+// present makes the answer to a challenge available, with an account of its own.
+func present(t *testing.T, answers *Answers, typ, token, host string) *Answer {
+	t.Helper()
+	answer, err := answers.Present(t.Context(), newClient(t), &acme.Challenge{Type: typ, Token: token}, host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer
+}
+
+func newClient(t *testing.T) *acme.Client {
+	t.Helper()
+	key, err := bundle.GenerateKey(bundle.ECDSA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &acme.Client{Key: key}
+}
+
+func TestTLSALPN01AnswerIsACertificateForTheHost(t *testing.T) {
+	store := &entries{data: make(map[string][]byte)}
+	answers := NewAnswers(store)
+	answer := present(t, answers, TLSALPN01, "token", "a.example.com")
+	cert := answers.Certificate("a.example.com")
+	if cert == nil || !answer.Stored() || !bytes.Equal(cert.Certificate[0], answer.Proof()) {
+		t.Fatal("the certificate is not live")
+	}
+	leaf, err := x509.ParseCertificate(cert.Certificate[0])
+	if err != nil || leaf.VerifyHostname("a.example.com") != nil {
+		t.Errorf("%v, %v", leaf, err)
+	}
+	if _, chain, err := bundle.Decode(store.data["a.example.com+token"]); err != nil || !bytes.Equal(chain[0], answer.Proof()) {
+		t.Errorf("the Cache's entry is another one: %v", err)
+	}
+	if answers.Certificate("b.example.com") != nil || answers.KeyAuthorization("a.example.com", "token") != nil {
+		t.Error("it answers more than it should")
+	}
+	answer.Remove()
+	if answers.Certificate("a.example.com") != nil || store.data["a.example.com+token"] == nil {
+		t.Error("Remove: it is still live, or deleted from the Cache already")
+	}
+	answer.Forget(t.Context())
+	if len(store.data) != 0 {
+		t.Error("the Cache still has it")
+	}
+}
+
+func TestHTTP01AnswerIsForItsHostAlone(t *testing.T) {
+	store := &entries{data: make(map[string][]byte)}
+	answers := NewAnswers(store)
+	answer := present(t, answers, HTTP01, "token", "a.example.com")
+	body := answers.KeyAuthorization("a.example.com", "token")
+	if !strings.HasPrefix(string(body), "token.") || !bytes.Equal(body, answer.Proof()) || !bytes.Equal(body, store.data["token+http-01"]) {
+		t.Errorf("body %q", body)
+	}
+	if answers.KeyAuthorization("b.example.com", "token") != nil || answers.KeyAuthorization("a.example.com", "other") != nil {
+		t.Error("it answers more than it should")
+	}
+	answer.Remove()
+	answer.Forget(t.Context())
+	if answers.KeyAuthorization("a.example.com", "token") != nil || len(store.data) != 0 {
+		t.Error("it is still there")
+	}
+}
+
+func TestRemoveLeavesALaterAnswer(t *testing.T) {
+	answers := NewAnswers(&entries{data: make(map[string][]byte)})
+	first := present(t, answers, TLSALPN01, "one", "a.example.com")
+	second := present(t, answers, TLSALPN01, "two", "a.example.com")
+	first.Remove()
+	if cert := answers.Certificate("a.example.com"); cert == nil || !bytes.Equal(cert.Certificate[0], second.Proof()) {
+		t.Error("the second answer is gone")
+	}
+}
+
+func TestAnswerIsLiveWithoutTheCache(t *testing.T) {
+	answers := NewAnswers(&entries{err: errors.New("disk full")})
+	if answer := present(t, answers, HTTP01, "token", "a.example.com"); answer.Stored() {
+		t.Error("it is said to be stored")
+	}
+	if answers.KeyAuthorization("a.example.com", "token") == nil {
+		t.Error("it is not live")
+	}
+}
+
+func TestChallengesThatCannotBeAnswered(t *testing.T) {
+	for name, chal := range map[string]*acme.Challenge{
+		"type":  {Type: "dns-01", Token: "token"},
+		"token": {Type: HTTP01, Token: "../a.example.com"},
+		"empty": {Type: HTTP01},
+	} {
+		store := &entries{data: make(map[string][]byte)}
+		if _, err := NewAnswers(store).Present(t.Context(), newClient(t), chal, "a.example.com"); err == nil || len(store.data) != 0 {
+			t.Errorf("%s: %v, %d entries", name, err, len(store.data))
+		}
+	}
+}
+
+func TestSightingCountsRequests(t *testing.T) {
+	answers := NewAnswers(&entries{data: make(map[string][]byte)})
+	for typ, missing := range map[string]string{TLSALPN01: "port 443", HTTP01: "port 80"} {
+		answer := present(t, answers, typ, "token", "a.example.com")
+		if said := answer.Sighting(); !strings.HasPrefix(said, "no "+typ) || !strings.Contains(said, missing) {
+			t.Errorf("%s: %q", typ, said)
+		}
+		for range 2 {
+			answers.Certificate("a.example.com")
+			answers.KeyAuthorization("a.example.com", "token")
+		}
+		if said := answer.Sighting(); !strings.Contains(said, "reached this process 2 times") {
+			t.Errorf("%s: %q", typ, said)
+		}
+	}
+}
