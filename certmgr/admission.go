@@ -12,50 +12,34 @@ import (
 // notBegun reports an issuance that came to nothing before it began. If no slot
 // or lock became free in time that is remembered like a failure, without being
 // counted as one.
-func (is *issuer) notBegun(ctx context.Context, a *attempt, req issueRequest, cause error) error {
-	if gone := is.gate.offList(ctx, a.host); gone != nil {
-		return is.canceled(a, outcome{stage: audit.StageQueue}, gone)
+func (is *issuer) notBegun(ctx context.Context, i *issuance, cause error) error {
+	if gone := is.gate.offList(ctx, i.host()); gone != nil {
+		return is.canceled(i, outcome{stage: audit.StageQueue}, gone)
 	}
 	if is.tasks.IsClosed() && errors.Is(cause, ErrClosed) {
-		return &refusal{kind: ErrClosed, host: a.host} // and not that the wait was in vain
+		return &refusal{kind: ErrClosed, host: i.host()} // and not that the wait was in vain
 	}
 	if !errors.Is(cause, ErrBusy) || errors.Is(cause, ErrBackoff) || is.tasks.IsClosed() {
 		return cause // the breaker's or Close's, and told by them
 	}
-	now := is.now()
-	e := &IssuanceError{
-		Host:     a.host,
-		KeyType:  a.sub.keyType.String(),
-		Stage:    audit.StageQueue,
-		CA:       is.dir,
-		Attempt:  a.id,
-		Attempts: 1,
-		Time:     now,
-		RetryAt:  now.Add(pace.Jitter(pace.DefaultBackoff(1))),
-		Err:      cause,
-	}
-	if last := is.health.failures.last(req.sub); last != nil {
+	e := is.newError(i, audit.StageQueue, cause)
+	e.RetryAt = e.Time.Add(pace.Jitter(pace.DefaultBackoff(1)))
+	if last := is.health.failures.last(i.req.sub); last != nil {
 		e.Attempts = last.err.Attempts
 	}
-	if active := is.health.failures.active(req.sub, now); active != nil && active.err.RetryAt.After(e.RetryAt) {
+	if active := is.health.failures.active(i.req.sub, e.Time); active != nil && active.err.RetryAt.After(e.RetryAt) {
 		e.RetryAt = active.err.RetryAt // what the CA said counts more
 	} else {
-		is.health.remember(req.sub, &failure{
-			err:      e,
-			machine:  is.health.machine,
-			standing: req.grant.standing,
-			since:    now,
-			lastRead: now,
-		})
+		is.health.remember(i.req.sub, is.newFailure(i, e))
 	}
 	is.issuances.failedAt(audit.StageQueue)
-	a.audit(audit.Event{
+	is.audit.Emit(i.event(audit.Event{
 		Kind:    audit.IssuanceFailed,
 		Stage:   audit.StageQueue,
 		RetryAt: e.RetryAt,
-		Reason:  req.reason,
+		Reason:  i.req.reason,
 		Err:     e,
-	})
+	}))
 	return e
 }
 
@@ -83,8 +67,9 @@ const (
 )
 
 // admit waits for a slot and asks the breaker, which may have opened meanwhile.
-func (is *issuer) admit(ctx context.Context, a *attempt, req issueRequest) (release func(), probe bool, err error) {
-	a.enter(audit.StageQueue)
+func (is *issuer) admit(ctx context.Context, i *issuance) (release func(), err error) {
+	req := i.req
+	i.enter(audit.StageQueue)
 	// Those that failed before, or that nobody vouched for, are suspects.
 	suspect := is.health.failures.last(req.sub) != nil || req.grant.standing == open
 	wait, cancel := context.WithTimeout(ctx, attemptTimeout)
@@ -92,24 +77,24 @@ func (is *issuer) admit(ctx context.Context, a *attempt, req issueRequest) (rele
 	is.health.recallBreaker(wait)
 	release, err = is.slots.Acquire(wait, flight.Claim{Priority: int(req.priority), Suspect: suspect && !req.override})
 	if err != nil {
-		return nil, false, &refusal{kind: ErrBusy, host: a.host, cause: err}
+		return nil, &refusal{kind: ErrBusy, host: i.host(), cause: err}
 	}
-	if gone := is.gate.offList(ctx, a.host); gone != nil {
+	if gone := is.gate.offList(ctx, i.host()); gone != nil {
 		release()
-		return nil, false, gone
+		return nil, gone
 	}
 	if req.override {
-		return release, false, nil
+		return release, nil
 	}
 	// An issuance for the host's other key type may have failed meanwhile.
 	if rec := is.health.failures.active(req.sub, is.now()); rec != nil {
 		err = backingOff(rec)
 	} else {
-		probe, err = is.health.breaker.allow(a.host)
+		i.probe, err = is.health.breaker.allow(i.host())
 	}
 	if err != nil {
 		release()
-		return nil, false, err
+		return nil, err
 	}
-	return release, probe, nil
+	return release, nil
 }

@@ -2,25 +2,44 @@ package certmgr
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/hosts"
 	"github.com/nostall/nostall/internal/pace"
 	"github.com/nostall/nostall/internal/text"
 )
 
-// issuance is one that is in flight, from its start to its outcome. Others may look
-// at it meanwhile.
+// issuance is one that is in flight, from its start to its outcome.
 type issuance struct {
-	req   issueRequest
-	since time.Time
+	id          string // ties its events together
+	req         issueRequest
+	requestedAt time.Time         // before any queue, by the monotonic clock
+	trace       *acmeclient.Trace // of its requests to the CA
 
+	// Others may look at these meanwhile.
 	stage  atomic.Pointer[audit.Stage] // nil: it waits for its slot
 	reread atomic.Int64                // when a visitor last had the cache read, in Unix nanoseconds
+
+	// Those are its own goroutine's.
+	last  *failure  // of the issuance before, or nil
+	probe bool      // the breaker's: whether the CA works again
+	began time.Time // when it got its slot, by the wall clock; zero before that
+}
+
+func newIssuance(req issueRequest) *issuance {
+	return &issuance{
+		id:          strings.ToLower(rand.Text()[:10]),
+		req:         req,
+		requestedAt: time.Now(),
+		trace:       new(acmeclient.Trace),
+	}
 }
 
 // issueCall is the call of an issuance.
@@ -32,7 +51,16 @@ type (
 // issuanceOf returns what is in flight by a call.
 func issuanceOf(c *issueCall) *issuance { return c.About.(*issuance) }
 
-func (i *issuance) setStage(s audit.Stage) { i.stage.Store(&s) }
+func (i *issuance) host() string { return i.req.sub.host() }
+
+// event fills in whose event e is.
+func (i *issuance) event(e audit.Event) audit.Event {
+	sub := i.req.sub
+	e.Host, e.KeyType, e.Attempt, e.CA = sub.host(), sub.keyType.String(), i.id, sub.ca
+	return e
+}
+
+func (i *issuance) enter(s audit.Stage) { i.stage.Store(&s) }
 
 func (i *issuance) getStage() audit.Stage {
 	if s := i.stage.Load(); s != nil {
@@ -47,7 +75,7 @@ func (i *issuance) mayReread(now time.Time) bool {
 	last := i.reread.Load()
 	since := now.UnixNano() - last
 	if last == 0 {
-		since = int64(now.Sub(i.since))
+		since = int64(now.Sub(i.requestedAt))
 	}
 	return (since < 0 || since >= int64(rereadEvery)) && i.reread.CompareAndSwap(last, now.UnixNano())
 }
@@ -55,7 +83,7 @@ func (i *issuance) mayReread(now time.Time) bool {
 // begin starts an issuance unless one is in flight or check objects; check
 // runs atomically with the decision and must not block.
 func (is *issuer) begin(req issueRequest, check func() error) (issueTicket, error) {
-	i := &issuance{req: req, since: time.Now()}
+	i := newIssuance(req)
 	count := func() error {
 		if check != nil {
 			if err := check(); err != nil {

@@ -2,8 +2,6 @@ package certmgr
 
 import "github.com/nostall/nostall/certmgr/audit"
 
-import ()
-
 // takenOff is why an issuance ends whose host is not allowed any more: reason is
 // that of the change, policy is HostPolicy's refusal.
 func takenOff(host, reason string, policy error) *refusal {
@@ -16,7 +14,7 @@ func takenOff(host, reason string, policy error) *refusal {
 
 // canceled ends an issuance that is not wanted any more, and returns what those get
 // who wait for it. It is no failure: nothing is held back by it.
-func (is *issuer) canceled(a *attempt, out outcome, why *refusal) error {
+func (is *issuer) canceled(i *issuance, out outcome, why *refusal) error {
 	e := audit.Event{
 		Kind:     audit.IssuanceCanceled,
 		Decision: audit.Refused,
@@ -26,8 +24,8 @@ func (is *issuer) canceled(a *attempt, out outcome, why *refusal) error {
 		Reason:   why.text,
 		Err:      why.cause,
 	}
-	if !a.began.IsZero() {
-		e.Duration = is.now().Sub(a.began)
+	if !i.began.IsZero() {
+		e.Duration = is.now().Sub(i.began)
 	}
 	if c := out.cert; c != nil {
 		// It was paid for: the host may be back before it expires.
@@ -35,19 +33,19 @@ func (is *issuer) canceled(a *attempt, out outcome, why *refusal) error {
 		e.Serial, e.NotAfter = serialOf(c.leaf), c.notAfter
 		e.Reason += "; its certificate is in the Cache and not served"
 	}
-	a.audit(e)
+	is.audit.Emit(i.event(e))
 	return why
 }
 
 // closed is canceled for an issuance that Close cut short.
-func (is *issuer) closed(a *attempt, out outcome) error {
-	a.audit(audit.Event{
+func (is *issuer) closed(i *issuance, out outcome) error {
+	is.audit.Emit(i.event(audit.Event{
 		Kind:     audit.IssuanceCanceled,
 		Rule:     "Close",
 		Stage:    out.stage,
 		OrderURL: out.order,
 		Reason:   "the Manager was closed",
-		Duration: is.now().Sub(a.began),
-	})
-	return &refusal{kind: ErrClosed, host: a.host, cause: out.err}
+		Duration: is.now().Sub(i.began),
+	}))
+	return &refusal{kind: ErrClosed, host: i.host(), cause: out.err}
 }

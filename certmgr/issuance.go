@@ -2,15 +2,12 @@ package certmgr
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
-	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/text"
 )
@@ -57,16 +54,14 @@ type keeper interface {
 
 // issue is the body of an issuance's flight.
 func (is *issuer) issue(ctx context.Context, i *issuance) (*certificate, error) {
-	req := i.req
-	a := is.orders.newAttempt(i)
-	unlock, err := is.lock(ctx, req.sub)
+	unlock, err := is.lock(ctx, i.req.sub)
 	if err != nil {
-		return nil, is.notBegun(ctx, a, req, err)
+		return nil, is.notBegun(ctx, i, err)
 	}
-	release, probe, err := is.admit(ctx, a, req)
+	release, err := is.admit(ctx, i)
 	if err != nil {
 		unlock()
-		return nil, is.notBegun(ctx, a, req, err)
+		return nil, is.notBegun(ctx, i, err)
 	}
 	// The next one for the host begins when this one has left nothing behind
 	// and its outcome is known.
@@ -78,96 +73,97 @@ func (is *issuer) issue(ctx context.Context, i *issuance) (*certificate, error) 
 		}
 	}
 	defer let()
-	last := is.health.failures.last(req.sub)
-	if cert := is.memory.current(req.sub); cert != nil && cert.usable(is.now()) && mayReplace(last) {
-		a.replaces = acmeclient.CertID(cert.leaf)
-	}
-	failures := 0
-	if last != nil {
-		failures = last.err.Attempts
-	}
-	a.types = is.orders.lastWorked.Pick(a.host, is.settings.challengeTypes(), failures)
-	a.began = is.now()
-	a.audit(req.asker.event(audit.Event{
+	i.last = is.health.failures.last(i.req.sub)
+	i.began = is.now()
+	is.audit.Emit(i.event(i.req.asker.event(audit.Event{
 		Kind:           audit.IssuanceStarted,
 		Decision:       audit.Allowed,
-		Rule:           req.grant.rule(a.host),
+		Rule:           i.req.grant.rule(i.host()),
 		Stage:          audit.StageOrder,
-		Reason:         req.reason,
-		ExplanationURL: req.explanation,
-	}))
-	out := is.orders.attempt(ctx, i, a, let)
+		Reason:         i.req.reason,
+		ExplanationURL: i.req.explanation,
+	})))
+	out := is.orders.attempt(ctx, i, let)
 	release()
-	return is.conclude(ctx, a, req, out, last, probe)
-}
-
-// mayReplace reports whether the order after a failure, if there was one, says what
-// it replaces. Where an order failed the next one goes without, as that may be what
-// the CA could not cope with in a way that shows in no answer; but not where a rate
-// limit refused it, from which it would spare the order.
-func mayReplace(last *failure) bool {
-	return last == nil || last.err.Stage != audit.StageOrder || acmeclient.IsRateLimited(last.err)
+	return is.conclude(ctx, i, out)
 }
 
 // conclude draws the consequences of an attempt: for the CA, the host, and
 // those who wait.
-func (is *issuer) conclude(ctx context.Context, a *attempt, req issueRequest, out outcome, last *failure, probe bool) (*certificate, error) {
-	cause, clockOff := out.err, false
-	if errors.Is(out.err, ErrClock) {
-		cause, clockOff = nil, true // the CA did its part
-	}
-	what := troubleOf(a.trace, out.stage, a.host, cause)
-	gone := is.gate.offList(ctx, a.host)
+func (is *issuer) conclude(ctx context.Context, i *issuance, out outcome) (*certificate, error) {
+	cause := out.cause()
+	what := troubleOf(i.trace, out.stage, i.host(), cause)
+	gone := is.gate.offList(ctx, i.host())
 	if is.tasks.IsClosed() || gone != nil {
 		what = troubleNone // it was cut short
 	}
-	whole := is.health.breaker.done(a.host, probe, what, cause, retryAfter(cause))
+	whole := is.health.breaker.done(i.host(), i.probe, what, cause, retryAfter(cause))
 	is.health.rememberBreaker()
 	is.orders.watchClock()
 	if gone != nil {
-		return nil, is.canceled(a, out, gone)
+		return nil, is.canceled(i, out, gone)
 	}
 	if out.cert != nil {
-		is.succeed(a, req, out)
-		if gone := is.gate.offList(ctx, a.host); gone != nil {
-			is.keeper.drop(a.host, gone) // who removed it may have looked a moment too early
+		is.succeed(i, out)
+		if gone := is.gate.offList(ctx, i.host()); gone != nil {
+			is.keeper.drop(i.host(), gone) // who removed it may have looked a moment too early
 			return nil, gone
 		}
 	}
-	if out.cert != nil && out.err == nil && out.cert.dates().IsAged(is.now()) {
-		is.holdBack(a, req, out)
+	switch {
+	case out.err == nil:
+		if out.cert.dates().IsAged(is.now()) {
+			is.holdBack(i, out)
+		}
+		return out.cert, nil
+	case is.tasks.IsClosed():
+		return nil, is.closed(i, out)
+	case whole:
+		return nil, is.failAsWhole(i, out)
 	}
-	if out.err != nil {
-		return nil, is.fail(a, req, out, last, whole, clockOff)
+	return nil, is.fail(i, out)
+}
+
+// newError returns the error of an issuance that failed at a stage, as its first failure.
+func (is *issuer) newError(i *issuance, stage audit.Stage, cause error) *IssuanceError {
+	return &IssuanceError{
+		Host:     i.host(),
+		KeyType:  i.req.sub.keyType.String(),
+		Stage:    stage,
+		CA:       is.dir,
+		Attempt:  i.id,
+		Attempts: 1,
+		Time:     is.now(),
+		Err:      cause,
 	}
-	return out.cert, nil
+}
+
+// newFailure returns what is remembered of an issuance that failed with e.
+func (is *issuer) newFailure(i *issuance, e *IssuanceError) *failure {
+	return &failure{
+		err:      e,
+		machine:  is.health.machine,
+		standing: i.req.grant.standing,
+		since:    e.Time,
+		lastRead: e.Time,
+	}
 }
 
 // holdBack keeps a clock that seems to be ahead from ordering anew as soon as it
 // calls the certificate expired.
-func (is *issuer) holdBack(a *attempt, req issueRequest, out outcome) {
-	now := is.now()
-	e := &IssuanceError{
-		Host:     a.host,
-		KeyType:  a.sub.keyType.String(),
-		Stage:    audit.StageFinalize,
-		CA:       is.dir,
-		Attempt:  a.id,
-		Attempts: 1,
-		Time:     now,
-		RetryAt:  out.cert.dates().AgedUntil(now),
-		Err:      clockError(a.host, out.cert, now),
-	}
-	rec := &failure{
-		err:      e,
-		machine:  is.health.machine,
-		standing: req.grant.standing,
-		clockOff: true,
-		since:    now,
-		lastRead: now,
-	}
-	is.health.remember(req.sub, rec)
-	is.tasks.Go(func(ctx context.Context) { is.health.saveFailure(context.WithoutCancel(ctx), req.sub, rec) })
+func (is *issuer) holdBack(i *issuance, out outcome) {
+	e := is.newError(i, audit.StageFinalize, nil)
+	e.RetryAt = out.cert.dates().AgedUntil(e.Time)
+	e.Err = clockError(i.host(), out.cert, e.Time)
+	rec := is.newFailure(i, e)
+	rec.clockOff = true
+	is.health.remember(i.req.sub, rec)
+	is.saveFailure(i, rec)
+}
+
+// saveFailure writes to the Cache what is remembered.
+func (is *issuer) saveFailure(i *issuance, rec *failure) {
+	is.tasks.Go(func(ctx context.Context) { is.health.saveFailure(context.WithoutCancel(ctx), i.req.sub, rec) })
 }
 
 func clockError(host string, cert *certificate, now time.Time) error {
@@ -175,38 +171,27 @@ func clockError(host string, cert *certificate, now time.Time) error {
 		"set the clock, the certificate is kept", text.Stamp(now), text.Stamp(cert.notBefore), text.Stamp(cert.notAfter))}
 }
 
-// outcome is what an attempt came to. A certificate comes with its cache entry,
-// with ErrClock it comes too.
-type outcome struct {
-	cert  *certificate
-	data  []byte
-	acc   *account
-	stage audit.Stage // the last one
-	order string      // its URL
-	err   error
-}
-
 // succeed publishes a certificate: memory first, so that handshakes have it
 // whatever becomes of the cache.
-func (is *issuer) succeed(a *attempt, req issueRequest, out outcome) {
-	cert := out.cert
-	a.setStage(audit.StageStore)
+func (is *issuer) succeed(i *issuance, out outcome) {
+	cert, req := out.cert, i.req
+	i.enter(audit.StageStore)
 	known := is.health.failures.forget(req.sub)
 	if is.memory.issued(cert, req.grant, is.now()) {
 		is.keeper.issued(cert)
 	}
-	is.keeper.reached(a.host, req.grant)
+	is.keeper.reached(i.host(), req.grant)
 	if out.err == nil { // else it is told by fail: the certificate cannot be served
-		is.issuances.succeeded(time.Since(a.wanted))
-		a.audit(audit.Event{
+		is.issuances.succeeded(time.Since(i.requestedAt))
+		is.audit.Emit(i.event(audit.Event{
 			Kind:     audit.CertificateIssued,
 			Stage:    audit.StageStore,
 			OrderURL: out.order,
 			Serial:   serialOf(cert.leaf),
 			NotAfter: cert.notAfter,
 			Reason:   req.reason,
-			Duration: is.now().Sub(a.began),
-		})
+			Duration: is.now().Sub(i.began),
+		}))
 	}
 	is.store.putCertificate(cert, out.data, func() bool { return is.memory.current(cert.subject) == cert })
 	if known && !cert.dates().IsAged(is.now()) { // else holdBack writes another
@@ -218,74 +203,61 @@ func (is *issuer) succeed(a *attempt, req issueRequest, out outcome) {
 	}
 }
 
-// fail makes the error of a failed attempt and remembers it: against the host,
-// unless the CA failed as a whole.
-func (is *issuer) fail(a *attempt, req issueRequest, out outcome, last *failure, whole, clockOff bool) error {
-	cause := out.err
-	if is.tasks.IsClosed() {
-		return is.closed(a, out)
-	}
-	now := is.now()
-	e := &IssuanceError{
-		Host:     a.host,
-		KeyType:  a.sub.keyType.String(),
-		Stage:    out.stage,
-		CA:       is.dir,
-		Attempt:  a.id,
-		Attempts: 1,
-		Time:     now,
-		Err:      cause,
-	}
+// failed counts a failed attempt, and returns its error and its event.
+func (is *issuer) failed(i *issuance, out outcome) (*IssuanceError, audit.Event) {
+	e := is.newError(i, out.stage, out.err)
 	is.issuances.failedAt(e.Stage)
-	failed := audit.Event{
+	failed := i.event(audit.Event{
 		Kind:     audit.IssuanceFailed,
 		Stage:    e.Stage,
 		OrderURL: out.order,
-		Reason:   req.reason,
-		Duration: now.Sub(a.began),
+		Reason:   i.req.reason,
+		Duration: e.Time.Sub(i.began),
 		Err:      e,
-	}
+	})
 	if c := out.cert; c != nil {
 		failed.Serial, failed.NotAfter = serialOf(c.leaf), c.notAfter
 	}
-	if whole {
-		e.RetryAt, _, _ = is.health.breaker.state()
-		failed.RetryAt = e.RetryAt
-		a.audit(failed)
-		return e
+	return e, failed
+}
+
+// failAsWhole returns the error of an attempt that failed because the CA did as a
+// whole. Nothing is held against the host.
+func (is *issuer) failAsWhole(i *issuance, out outcome) error {
+	e, failed := is.failed(i, out)
+	e.RetryAt, _, _ = is.health.breaker.state()
+	failed.RetryAt = e.RetryAt
+	is.audit.Emit(failed)
+	return e
+}
+
+// fail returns the error of any other failed attempt, and remembers it against the
+// host.
+func (is *issuer) fail(i *issuance, out outcome) error {
+	e, failed := is.failed(i, out)
+	if i.last != nil {
+		e.Attempts += i.last.err.Attempts
 	}
-	if last != nil {
-		e.Attempts += last.err.Attempts
-	}
-	e.RetryAt = now.Add(is.settings.backoffFor(e.Attempts))
-	e.RetryAt = later(e.RetryAt, now.Add(retryAfter(cause)))
-	if clockOff {
+	e.RetryAt = e.Time.Add(is.settings.backoffFor(e.Attempts))
+	e.RetryAt = later(e.RetryAt, e.Time.Add(retryAfter(out.err)))
+	rec := is.newFailure(i, e)
+	if errors.Is(out.err, ErrClock) {
+		rec.clockOff = true
 		// The next one would look the same: wait for the clock, or for most
 		// of the lifetime that the certificate really has.
-		if cert := is.memory.current(req.sub); cert != nil {
-			e.RetryAt = later(e.RetryAt, now.Add(cert.notAfter.Sub(cert.notBefore)/2))
+		if cert := is.memory.current(i.req.sub); cert != nil {
+			e.RetryAt = later(e.RetryAt, e.Time.Add(cert.notAfter.Sub(cert.notBefore)/2))
 		}
 	}
-	rec := &failure{
-		err:      e,
-		machine:  is.health.machine,
-		standing: req.grant.standing,
-		clockOff: clockOff,
-		since:    now,
-		lastRead: now,
-	}
-	if last != nil {
-		rec.since = last.since
+	if i.last != nil {
+		rec.since = i.last.since
 	}
 	if out.acc != nil {
 		rec.account = string(out.acc.url)
 	}
-	is.health.remember(req.sub, rec)
 	failed.RetryAt, failed.Count = e.RetryAt, e.Attempts
-	a.audit(failed)
-	is.tasks.Go(func(ctx context.Context) { is.health.saveFailure(context.WithoutCancel(ctx), req.sub, rec) })
+	is.health.remember(i.req.sub, rec)
+	is.audit.Emit(failed)
+	is.saveFailure(i, rec)
 	return e
 }
-
-// newAttemptID returns what ties the events of one attempt together.
-func newAttemptID() string { return strings.ToLower(rand.Text()[:10]) }

@@ -1,9 +1,9 @@
 package certmgr
 
 import (
+	"cmp"
 	"context"
 	"crypto"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -15,11 +15,12 @@ import (
 	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/challenge"
 	"github.com/nostall/nostall/internal/flight"
+	"github.com/nostall/nostall/internal/order"
 	"github.com/nostall/nostall/internal/renewal"
 	"github.com/nostall/nostall/internal/text"
 )
 
-// orders holds the conversations with the CA, one for each attempt.
+// orders holds the conversations with the CA, one for each issuance.
 type orders struct {
 	*env
 	ca         *acmeclient.CA
@@ -33,57 +34,99 @@ type orders struct {
 	clockOff   atomic.Bool // said by an event
 }
 
-// newAttempt returns an attempt at what an issuance is to have.
-func (o *orders) newAttempt(i *issuance) *attempt {
-	req := i.req
-	a := &attempt{
-		id:       newAttemptID(),
-		host:     req.sub.host(),
-		sub:      req.sub,
-		extra:    o.settings.extraExtensions,
-		kept:     func() crypto.Signer { return o.keptKey(req.sub) },
-		present:  o.answers.Present,
-		setStage: i.setStage,
-		now:      o.now,
-		trace:    new(acmeclient.Trace),
-		wanted:   i.since,
-	}
-	a.audit = func(e audit.Event) {
-		e.Host, e.KeyType, e.Attempt, e.CA = a.host, a.sub.keyType.String(), a.id, o.dir
-		o.audit.Emit(e)
-	}
-	if o.settings.preflight != PreflightOff {
-		a.preflight = o.preflight
-	}
-	return a
+// conversation is what is said with the CA for an issuance: once, or twice if the
+// account's key was changed meanwhile.
+type conversation struct {
+	*issuance
+	types     []string // challenge types to try, in this order
+	replaces  string   // CertID of the certificate that is renewed
+	emit      func(audit.Event)
+	preflight *preflight // nil: off
+	checked   bool       // by the preflight
+	cleanup   order.Cleanup
 }
 
-// attemptGrace is what an attempt has to come back after its time is over: its error
-// says more than that it is late.
-const attemptGrace = time.Second
+func (o *orders) newConversation(i *issuance) *conversation {
+	failures := 0
+	if i.last != nil {
+		failures = i.last.err.Attempts
+	}
+	c := &conversation{
+		issuance: i,
+		types:    o.lastWorked.Pick(i.host(), o.settings.challengeTypes(), failures),
+		emit:     func(e audit.Event) { o.audit.Emit(i.event(e)) },
+	}
+	if cert := o.memory.current(i.req.sub); cert != nil && cert.usable(o.now()) && mayReplace(i.last) {
+		c.replaces = acmeclient.CertID(cert.leaf)
+	}
+	if o.settings.preflight != PreflightOff {
+		c.preflight = o.preflight
+	}
+	return c
+}
+
+// mayReplace reports whether the order after a failure, if there was one, says what
+// it replaces. Where an order failed the next one goes without, as that may be what
+// the CA could not cope with in a way that shows in no answer; but not where a rate
+// limit refused it, from which it would spare the order.
+func mayReplace(last *failure) bool {
+	return last == nil || last.err.Stage != audit.StageOrder || acmeclient.IsRateLimited(last.err)
+}
+
+const (
+	// attemptTimeout bounds an attempt, once it has its issuance slot.
+	attemptTimeout = 3 * time.Minute
+
+	// attemptGrace is what an attempt has to come back after its time is over: its
+	// error says more than that it is late.
+	attemptGrace = time.Second
+
+	// deactivateTimeout bounds the clean-up at the CA after a failed attempt.
+	deactivateTimeout = 30 * time.Second
+)
+
+// outcome is what an attempt came to. A certificate comes with its cache entry,
+// with ErrClock it comes too.
+type outcome struct {
+	cert  *certificate
+	data  []byte
+	acc   *account
+	stage audit.Stage // the last one
+	order string      // its URL
+	err   error
+}
+
+// cause returns what failed. A clock that is off is not the CA's failure.
+func (out outcome) cause() error {
+	if errors.Is(out.err, ErrClock) {
+		return nil
+	}
+	return out.err
+}
 
 // attempt holds the conversation with the CA, within attemptTimeout. The
 // user's code takes part in it (Client.Key, RetryBackoff, HTTPClient), so that
 // it is a callback that may panic or ignore its context. let is called when
 // nothing of the attempt is left, which can be later.
-func (o *orders) attempt(ctx context.Context, i *issuance, a *attempt, let func()) outcome {
+func (o *orders) attempt(ctx context.Context, i *issuance, let func()) outcome {
 	ctx, cancel := flight.Within(ctx, attemptTimeout, "no certificate")
 	defer cancel()
-	ctx = acmeclient.WithTrace(ctx, a.trace)
+	ctx = acmeclient.WithTrace(ctx, i.trace)
+	c := o.newConversation(i)
 	out, err := flight.CallOut(ctx, o.calls, i.req.sub.String(), func(ctx context.Context) (outcome, error) {
-		defer o.cleanUp(a, let)
-		out := o.converse(ctx, a)
-		out.stage, out.order = a.stage, a.order
+		defer o.cleanUp(c, let)
+		out := o.converse(ctx, c)
+		out.stage = i.getStage()
 		return out, nil
 	})
 	if errors.Is(err, ErrBusy) {
 		let() // it did not begin
 	}
-	if err != nil { // a's fields may still be in use, but for those that are safe
+	if err != nil { // c may still be in use
 		out = outcome{stage: i.getStage(), err: err}
 	}
 	if out.err != nil && ctx.Err() != nil {
-		out.err = fmt.Errorf("%w%s: %w", context.Cause(ctx), lastURL(a.trace), out.err)
+		out.err = fmt.Errorf("%w%s: %w", context.Cause(ctx), lastURL(i.trace), out.err)
 	}
 	return out
 }
@@ -97,12 +140,12 @@ func lastURL(t *acmeclient.Trace) string {
 
 // converse has the certificate issued. If the account's key was changed while it
 // was at it, it begins anew with the new one.
-func (o *orders) converse(ctx context.Context, a *attempt) outcome {
-	replaces := a.replaces
-	out := o.converseOnce(ctx, a)
-	if out.err != nil && out.acc != nil && o.accounts.outdated(ctx, out.acc, a.trace, out.err) {
-		a.replaces = replaces
-		out = o.converseOnce(ctx, a)
+func (o *orders) converse(ctx context.Context, c *conversation) outcome {
+	out := o.converseOnce(ctx, c)
+	if out.err != nil && out.acc != nil && o.accounts.outdated(ctx, out.acc, c.trace, out.err) {
+		first := out.order
+		out = o.converseOnce(ctx, c)
+		out.order = cmp.Or(out.order, first)
 	}
 	if isAccountGone(out.err) {
 		o.accounts.forget(out.acc)
@@ -110,49 +153,76 @@ func (o *orders) converse(ctx context.Context, a *attempt) outcome {
 	return out
 }
 
-func (o *orders) converseOnce(ctx context.Context, a *attempt) outcome {
-	a.enter(audit.StageAccount)
+func (o *orders) converseOnce(ctx context.Context, c *conversation) outcome {
+	c.enter(audit.StageAccount)
 	acc, err := o.accounts.get(ctx)
 	if err != nil {
 		return outcome{err: err}
 	}
-	a.client = o.ca.Client(acc.key, acc.url)
-	a.unfinished = o.unfinished.take(a.sub, acc.url, o.now())
-	key, chain, leaf, err := a.run(ctx)
-	o.unfinished.put(a.sub, a.unfinished)
-	if err == nil && o.memory.isBarred(leaf) {
-		err = withdrawn(ctx, a.client, leaf)
+	client := o.ca.Client(acc.key, acc.url)
+	res, err := order.Run(ctx, client, o.request(c, acc))
+	o.unfinished.put(c.req.sub, res.Unfinished)
+	out := outcome{acc: acc, order: res.OrderURL}
+	switch {
+	case err != nil && res.Refuted:
+		err = c.diagnose(ctx, err)
+	case err == nil && o.memory.isBarred(res.Leaf):
+		err = withdrawn(ctx, client, res.Leaf)
 	}
 	if err != nil {
 		if problems := text.Problems(err); len(problems) > 0 && problems[len(problems)-1].StatusCode == http.StatusNotFound {
 			o.ca.Forget() // its resources may have moved
 		}
-		return outcome{acc: acc, err: err}
+		out.err = err
+		return out
 	}
-	o.lastWorked.Note(a.host, a.worked)
-	cert, data, err := o.keep(a, key, chain, leaf)
-	return outcome{cert: cert, data: data, acc: acc, err: err}
+	o.lastWorked.Note(c.host(), res.Worked)
+	out.cert = newCertificate(c.req.sub, res.Key, res.Chain, res.Leaf)
+	if out.data, err = bundle.Encode(res.Key, res.Chain); err != nil {
+		out.cert, out.err = nil, err
+		return out
+	}
+	out.err = o.checkDates(c, out.cert)
+	return out
+}
+
+// request returns what a conversation with an account's client is to come to.
+func (o *orders) request(c *conversation, acc *account) order.Request {
+	sub := c.req.sub
+	return order.Request{
+		Host:       sub.host(),
+		KeyType:    sub.keyType,
+		Extra:      o.settings.extraExtensions,
+		Replaces:   c.replaces,
+		Unfinished: o.unfinished.take(sub, acc.url, o.now()),
+		Key:        func() crypto.Signer { return o.keptKey(sub) },
+		Before: func(ctx context.Context) ([]string, error) {
+			err := c.precheck(ctx)
+			return c.types, err
+		},
+		Present: o.answers.Present,
+		Stage:   c.enter,
+		Event:   c.emit,
+		Now:     o.now,
+		Cleanup: &c.cleanup,
+	}
 }
 
 // cleanUp leaves nothing behind at the CA and in the Cache, detached from the
 // attempt, whose time may be over. The next issuance for the host waits for
 // that, as it uses the same keys of the Cache.
-func (o *orders) cleanUp(a *attempt, let func()) {
-	forget := func() {
-		for _, f := range a.cleanup {
-			f(context.Background()) // bounded by cacheTimeout; Close waits
-		}
-	}
+func (o *orders) cleanUp(c *conversation, let func()) {
+	forget := func() { c.cleanup.Forget(context.Background()) } // bounded by cacheTimeout; Close waits
 	ok := o.tasks.Go(func(ctx context.Context) {
 		defer let()
 		forget()
-		if len(a.pending) == 0 {
+		if !c.cleanup.HasPending() {
 			return
 		}
 		ctx, cancel := context.WithTimeout(ctx, deactivateTimeout)
 		defer cancel()
-		flight.CallOut(ctx, o.calls, "deactivation "+a.id, func(ctx context.Context) (struct{}, error) {
-			a.deactivate(ctx)
+		flight.CallOut(ctx, o.calls, "deactivation "+c.id, func(ctx context.Context) (struct{}, error) {
+			c.cleanup.Deactivate(ctx)
 			return struct{}{}, nil
 		})
 	})
@@ -162,32 +232,27 @@ func (o *orders) cleanUp(a *attempt, let func()) {
 	}
 }
 
-// keep makes what the CA issued ready to be kept. Dates that do not fit the
-// local clock are the clock's fault: the certificate is kept all the same.
-func (o *orders) keep(a *attempt, key crypto.Signer, chain [][]byte, leaf *x509.Certificate) (*certificate, []byte, error) {
-	cert := newCertificate(a.sub, key, chain, leaf)
-	data, err := bundle.Encode(key, chain)
-	if err != nil {
-		return nil, nil, err
-	}
+// checkDates returns an error if the local clock cannot serve what the CA issued. Dates
+// that do not fit it are the clock's fault: the certificate is kept all the same.
+func (o *orders) checkDates(c *conversation, cert *certificate) error {
 	now := o.now()
 	behind, ahead := now.Before(cert.notBefore), !cert.usable(now.Add(renewal.MinInterval))
 	if !behind && !ahead && !cert.dates().IsAged(now) {
-		return cert, data, nil
+		return nil
 	}
-	err = clockError(a.host, cert, now)
+	err := clockError(c.host(), cert, now)
 	o.clockOff.Store(true)
-	a.audit(audit.Event{
+	c.emit(audit.Event{
 		Kind:     audit.ClockOff,
 		Stage:    audit.StageFinalize,
-		Serial:   serialOf(leaf),
+		Serial:   serialOf(cert.leaf),
 		NotAfter: cert.notAfter,
 		Err:      err,
 	})
 	if !ahead {
-		err = nil // it can be served: clients go by their own clocks
+		return nil // it can be served: clients go by their own clocks
 	}
-	return cert, data, err
+	return err
 }
 
 // keptKey returns the key for the next certificate of a subject if it is to stay

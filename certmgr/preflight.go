@@ -82,18 +82,18 @@ const (
 
 // precheck is the preflight before an order. It puts the challenge types that
 // will work first, and returns an error if no order is to be made.
-func (a *attempt) precheck(ctx context.Context) error {
-	if a.preflight == nil || a.checked {
+func (c *conversation) precheck(ctx context.Context) error {
+	if c.preflight == nil || c.checked {
 		return nil
 	}
-	a.checked = true
-	a.enter(audit.StagePreflight)
-	found := a.preflight.check(ctx, a.host, a.later)
+	c.checked = true
+	c.enter(audit.StagePreflight)
+	found := c.preflight.check(ctx, c.host(), c.cleanup.Later)
 	if ctx.Err() != nil {
 		return errors.New("the preflight was cut short")
 	}
-	enforce := a.preflight.settings.preflight == PreflightEnforce
-	a.types = found.order(a.types, enforce)
+	enforce := c.preflight.settings.preflight == PreflightEnforce
+	c.types = found.order(c.types, enforce)
 	if found.clean() {
 		return nil
 	}
@@ -101,7 +101,7 @@ func (a *attempt) precheck(ctx context.Context) error {
 		Kind:     audit.HostUnreachable,
 		Stage:    audit.StagePreflight,
 		Decision: audit.Allowed,
-		Rule:     "Preflight: " + a.preflight.settings.preflight.String(),
+		Rule:     "Preflight: " + c.preflight.settings.preflight.String(),
 		Err:      found,
 	}
 	switch {
@@ -110,7 +110,7 @@ func (a *attempt) precheck(ctx context.Context) error {
 	case !found.Reachable && enforce:
 		e.Decision = audit.Refused
 	}
-	a.audit(e)
+	c.emit(e)
 	if e.Decision == audit.Refused {
 		return found
 	}
@@ -119,11 +119,11 @@ func (a *attempt) precheck(ctx context.Context) error {
 
 // diagnose joins what a preflight finds to the error of an attempt whose
 // challenge the CA failed.
-func (a *attempt) diagnose(ctx context.Context, err error) error {
-	if a.preflight == nil || !a.refuted || ctx.Err() != nil {
+func (c *conversation) diagnose(ctx context.Context, err error) error {
+	if c.preflight == nil || ctx.Err() != nil {
 		return err
 	}
-	found := a.preflight.check(ctx, a.host, a.later)
+	found := c.preflight.check(ctx, c.host(), c.cleanup.Later)
 	if ctx.Err() != nil {
 		return err // it was cut short
 	}

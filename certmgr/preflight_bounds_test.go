@@ -17,6 +17,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/challenge"
 	"github.com/nostall/nostall/internal/text"
 )
@@ -173,9 +174,10 @@ func TestPreflightOnceInAnAttempt(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		n := w.preflight(PreflightReport)
 		w.m.init()
-		a := &attempt{host: "a.example.com", preflight: w.m.engine.operator.issuer.orders.preflight, setStage: func(audit.Stage) {}}
+		sub := hostSubject("a.example.com", bundle.ECDSA, w.m.engine.dir)
+		c := w.m.engine.operator.issuer.orders.newConversation(newIssuance(issueRequest{sub: sub}))
 		for range 2 {
-			if err := a.precheck(t.Context()); err != nil {
+			if err := c.precheck(t.Context()); err != nil {
 				t.Error(err)
 			}
 		}

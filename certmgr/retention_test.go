@@ -213,7 +213,7 @@ func TestLittleIsKeptOfWhatACASends(t *testing.T) {
 				unfinished := &w.m.engine.operator.issuer.orders.unfinished
 				unfinished.mu.Lock()
 				for _, o := range unfinished.orders.All() {
-					check("the unfinished order", o.url+string(o.account))
+					check("the unfinished order", o.URL+string(o.Account))
 				}
 				unfinished.mu.Unlock()
 				w.m.engine.operator.health.failures.all(func(_ string, rec *failure, _ bool) { check("the record", rec) })

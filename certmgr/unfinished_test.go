@@ -7,19 +7,20 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/order"
 )
 
 // A certificate that the CA has issued, or is issuing, is not ordered again
 // because it did not arrive: Let's Encrypt issues 5 for the same names in 7 days.
 func TestUnfinishedOrderIsGoneOnWith(t *testing.T) {
 	certificate := acmetest.Match{Endpoint: acmetest.Certificate}
-	order := acmetest.Match{Endpoint: acmetest.Order}
+	orders := acmetest.Match{Endpoint: acmetest.Order}
 	faults := map[string]func(ca *acmetest.Server) (lift func()){
 		"download fails":   func(ca *acmetest.Server) func() { return ca.Status(certificate, 500, nil, acmetest.Problem{}) },
 		"download stalls":  func(ca *acmetest.Server) func() { return ca.Stall(certificate) },
 		"download garbage": func(ca *acmetest.Server) func() { return ca.Garbage(certificate) },
 		"rate limit":       func(ca *acmetest.Server) func() { return ca.Status(certificate, 429, nil, acmetest.Problem{}) },
-		"order fails":      func(ca *acmetest.Server) func() { return ca.Drop(order) },
+		"order fails":      func(ca *acmetest.Server) func() { return ca.Drop(orders) },
 		"processing":       func(ca *acmetest.Server) func() { return ca.StuckProcessing("*") },
 	}
 	for name, fault := range faults {
@@ -82,7 +83,7 @@ func TestUnfinishedOrderIsGivenUp(t *testing.T) {
 func TestUnfinishedOrdersAreBounded(t *testing.T) {
 	var u unfinishedOrders
 	for _, host := range newHosts("example.com", maxUnfinished+10) {
-		u.put(hostSubject(host, bundle.ECDSA, ""), &unfinishedOrder{})
+		u.put(hostSubject(host, bundle.ECDSA, ""), &order.Unfinished{})
 	}
 	if n := u.orders.Len(); n != maxUnfinished {
 		t.Errorf("%d are kept, want %d", n, maxUnfinished)

@@ -100,7 +100,7 @@ func (t *transport) getDirectory(req *http.Request) (*http.Response, error) {
 		t.ca.directory.put(fresh, generation, time.Now())
 		return res, nil
 	}
-	trace := traceOf(req.Context())
+	trace := TraceOf(req.Context())
 	if doc != nil && req.Context().Err() == nil {
 		trace.clearFailed()
 		return fromDocument(req, doc), nil

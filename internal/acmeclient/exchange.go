@@ -36,7 +36,7 @@ func (t *transport) exchange(req *http.Request, e Endpoint) (*http.Response, err
 	if err != nil {
 		return nil, err
 	}
-	trace := traceOf(req.Context())
+	trace := TraceOf(req.Context())
 	trace.sent()
 
 	done := make(chan reply, 1) // room for a reply that nobody waits for any more

@@ -68,8 +68,8 @@ func WithTrace(ctx context.Context, t *Trace) context.Context {
 	return context.WithValue(ctx, traceKey{}, t)
 }
 
-// traceOf returns the Trace of ctx, or a fresh one that nobody looks at.
-func traceOf(ctx context.Context) *Trace {
+// TraceOf returns the Trace of ctx, or a fresh one that nobody looks at.
+func TraceOf(ctx context.Context) *Trace {
 	if t, ok := ctx.Value(traceKey{}).(*Trace); ok && t != nil {
 		return t
 	}

@@ -50,7 +50,7 @@ func (t *transport) post(req *http.Request, e Endpoint) (*http.Response, error) 
 	} else {
 		res, err = t.exchange(req, e)
 	}
-	traceOf(req.Context()).posted(res, err)
+	TraceOf(req.Context()).posted(res, err)
 	return t.keepNonce(res), err
 }
 
@@ -69,7 +69,7 @@ func (t *transport) newNonce(req *http.Request) (*http.Response, error) {
 		}
 		if res.StatusCode != http.StatusTooManyRequests && res.StatusCode < 500 {
 			if res.Header.Get(replayNonce) == "" {
-				traceOf(req.Context()).fail(EndpointNewNonce, displayURL(req.URL))
+				TraceOf(req.Context()).fail(EndpointNewNonce, displayURL(req.URL))
 			}
 			return res, nil
 		}

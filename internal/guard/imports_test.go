@@ -142,11 +142,10 @@ var layers = []may{
 	{
 		pkg: "internal/order",
 		imports: []string{
-			"certmgr/audit", "internal/account", "internal/acmeclient", "internal/bundle", "internal/challenge", "internal/text",
+			"certmgr/audit", "internal/acmeclient", "internal/bundle", "internal/challenge", "internal/flight", "internal/text",
 			"x/crypto/acme",
 		},
-		why:     "one conversation for one host with one client; it knows no backoff, memory, slots or preflight",
-		planned: true,
+		why: "one conversation for one host with one client; it knows no backoff, memory, slots or preflight",
 	},
 	{
 		pkg:     "internal/pace",

@@ -34,7 +34,6 @@ var cycles = tolerated{
 var widths = tolerated{
 	"certmgr/audit.Event":   "a record: each field is documented, and each kind of event says which it has",
 	"certmgr.Manager":       "public configuration, most of it autocert's",
-	"certmgr.attempt":       notRefactored,
 	"certmgr.failureRecord": "a record in the cache",
 	"certmgr.settings":      "the Manager's configuration, frozen",
 
@@ -46,10 +45,7 @@ var widths = tolerated{
 
 // parameters are the functions with more parameters than they should have, with
 // why they may.
-var parameters = tolerated{
-	"(*certmgr.issuer).conclude": notRefactored,
-	"(*certmgr.issuer).fail":     notRefactored,
-}
+var parameters = tolerated{}
 
 // flags are the boolean parameters that calls pass true or false for, with why they
 // may.

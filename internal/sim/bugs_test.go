@@ -29,8 +29,8 @@ var bugs = []struct{ name, file, old, new string }{
 		"if w.picked.IsZero() {\n\t\treturn byAge",
 		"if true {\n\t\treturn byAge"},
 	{"an issuance has no event", "certmgr/issuance.go",
-		"a.audit(audit.Event{\n\t\t\tKind:     audit.CertificateIssued,",
-		"func(audit.Event) {}(audit.Event{\n\t\t\tKind:     audit.CertificateIssued,"},
+		"is.audit.Emit(i.event(audit.Event{\n\t\t\tKind:     audit.CertificateIssued,",
+		"func(audit.Event) {}(i.event(audit.Event{\n\t\t\tKind:     audit.CertificateIssued,"},
 }
 
 // A change of the code can leave a bug without its place.

@@ -1,4 +1,4 @@
-package certmgr
+package order
 
 import (
 	"context"
@@ -14,9 +14,9 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-func (a *attempt) pollAuthorization(ctx context.Context, url string) (*acme.Authorization, error) {
-	return poll(ctx, a.trace, pollFirst, func(ctx context.Context) (*acme.Authorization, bool, error) {
-		z, err := a.client.GetAuthorization(ctx, url)
+func (c *conversation) pollAuthorization(ctx context.Context, url string) (*acme.Authorization, error) {
+	return poll(ctx, pollFirst, func(ctx context.Context) (*acme.Authorization, bool, error) {
+		z, err := c.client.GetAuthorization(ctx, url)
 		if err != nil {
 			return nil, false, err
 		}
@@ -25,9 +25,9 @@ func (a *attempt) pollAuthorization(ctx context.Context, url string) (*acme.Auth
 }
 
 // pollOrder fetches an order until its status is none of those that pass.
-func (a *attempt) pollOrder(ctx context.Context, url string, first time.Duration, passing ...string) (*acme.Order, error) {
-	return poll(ctx, a.trace, first, func(ctx context.Context) (*acme.Order, bool, error) {
-		o, err := a.client.GetOrder(ctx, url)
+func (c *conversation) pollOrder(ctx context.Context, url string, first time.Duration, passing ...string) (*acme.Order, error) {
+	return poll(ctx, first, func(ctx context.Context) (*acme.Order, bool, error) {
+		o, err := c.client.GetOrder(ctx, url)
 		if err != nil {
 			return nil, false, err
 		}
@@ -46,8 +46,9 @@ const (
 // asks for more is obeyed as far as pollMost; with first 0 the result is there
 // already, and Retry-After is not about it. Replies that make no sense are borne
 // with a few times; a refusal of the CA is not.
-func poll[T any](ctx context.Context, trace *acmeclient.Trace, first time.Duration, fetch func(context.Context) (T, bool, error)) (T, error) {
+func poll[T any](ctx context.Context, first time.Duration, fetch func(context.Context) (T, bool, error)) (T, error) {
 	var zero T
+	trace := acmeclient.TraceOf(ctx)
 	fails := 0
 	for wait := first; ; wait = min(max(wait*8/5, pollFirst), pollMost) {
 		if wait > 0 {

@@ -1,0 +1,135 @@
+package order
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/challenge"
+	"github.com/nostall/nostall/internal/text"
+)
+
+// authorize satisfies the pending authorizations of an order with the first of
+// types that they offer. typ is set if a challenge of that type was failed by
+// the CA, or passed.
+func (c *conversation) authorize(ctx context.Context, order *acme.Order, types []string) (typ string, err error) {
+	for _, url := range order.AuthzURLs {
+		c.req.Stage(audit.StageAuthorization)
+		c.req.Cleanup.pending = append(c.req.Cleanup.pending, url)
+		z, err := c.client.GetAuthorization(ctx, url)
+		if err != nil {
+			return "", acmeclient.Cause(err)
+		}
+		switch z.Status {
+		case acme.StatusValid:
+			c.req.Cleanup.settled(url)
+			continue
+		case acme.StatusPending:
+		default:
+			c.req.Cleanup.settled(url)
+			return "", authorizationFailed(z, nil)
+		}
+		chal := pickChallenge(z, types)
+		if chal == nil {
+			return "", fmt.Errorf("the CA offers none of the challenge types %q; it offers %q%s", types, challengeTypes(z), http01Hint(types))
+		}
+		typ = chal.Type
+		c.req.Stage(audit.StageChallenge)
+		if failed, err := c.solve(ctx, chal, url); err != nil {
+			if !failed {
+				typ = ""
+			}
+			return typ, fmt.Errorf("%s: %w", chal.Type, err)
+		}
+	}
+	return typ, nil
+}
+
+func http01Hint(types []string) string {
+	if slices.Contains(types, challenge.HTTP01) {
+		return ""
+	}
+	return " (http-01 is used when port 80 is served by Manager.HTTPHandler)"
+}
+
+// maxOffers is how many of the challenges that the CA offers an error names.
+const maxOffers = 8
+
+func challengeTypes(z *acme.Authorization) []string {
+	var types []string
+	for _, c := range z.Challenges[:min(len(z.Challenges), maxOffers)] {
+		types = append(types, brief(c.Type))
+	}
+	return types
+}
+
+// pickChallenge returns the challenge of the first of types that is offered.
+func pickChallenge(z *acme.Authorization, types []string) *acme.Challenge {
+	for _, typ := range types {
+		for _, c := range z.Challenges {
+			if c.Type == typ {
+				return c
+			}
+		}
+	}
+	return nil
+}
+
+// solve answers one challenge and waits for the CA's verdict. failed tells a
+// verdict from trouble on the way to it.
+func (c *conversation) solve(ctx context.Context, chal *acme.Challenge, authzURL string) (failed bool, err error) {
+	answer, err := c.req.Present(ctx, c.client, chal, c.req.Host)
+	if err != nil {
+		return false, err
+	}
+	defer answer.Remove()
+	c.req.Cleanup.Later(answer.Forget)
+	if _, err := c.client.Accept(ctx, chal); err != nil {
+		return false, acmeclient.Cause(err)
+	}
+	z, err := c.pollAuthorization(ctx, authzURL)
+	switch {
+	case err != nil:
+		return false, fmt.Errorf("%w (%s)", err, answer.Sighting())
+	case z.Status == acme.StatusValid:
+		c.req.Cleanup.settled(authzURL)
+		return false, nil
+	}
+	c.req.Cleanup.settled(authzURL)
+	c.res.Refuted = true
+	err = authorizationFailed(z, chal)
+	c.req.Event(audit.Event{
+		Kind:   audit.ChallengeFailed,
+		Stage:  audit.StageChallenge,
+		Reason: chal.Type + ": " + answer.Sighting(),
+		Err:    err,
+	})
+	return true, fmt.Errorf("%w (%s)", err, answer.Sighting())
+}
+
+// authorizationFailed returns the CA's reasons. chal is the challenge that was
+// tried, if any: its error is the reason, the others were not tried.
+func authorizationFailed(z *acme.Authorization, chal *acme.Challenge) error {
+	var causes []error
+	for _, c := range z.Challenges {
+		if e, ok := c.Error.(*acme.Error); ok && len(causes) < maxReasons && (chal == nil || c.Type == chal.Type) {
+			causes = append(causes, acmeclient.BoundProblem(e))
+		}
+	}
+	if len(causes) == 0 {
+		return fmt.Errorf("authorization %s is %q and the CA gives no reason", text.OneLine(z.URI, text.MaxError), brief(z.Status))
+	}
+	return fmt.Errorf("authorization is %s: %w", brief(z.Status), errors.Join(causes...))
+}
+
+// maxReasons is how many of the CA's reasons for a failed authorization are kept. It
+// fails by its first challenge, as a rule (RFC 8555, section 7.1.6).
+const maxReasons = 2
+
+// brief bounds a word of the CA's that goes into an error.
+func brief(word string) string { return text.OneLine(word, 64) }
