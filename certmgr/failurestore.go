@@ -43,7 +43,7 @@ func (h *health) remember(sub subject, rec *failure) {
 }
 
 // recall brings into memory what the Cache knows of failures for sub, unless
-// this process has failed itself.
+// this process has failed itself. It is for tasks.
 func (h *health) recall(ctx context.Context, sub subject, g grant) error {
 	if h.failures.last(sub) != nil {
 		return nil
@@ -77,7 +77,7 @@ func (h *health) recall(ctx context.Context, sub subject, g grant) error {
 func (h *health) savedFailure(ctx context.Context, sub subject) (*failure, error) {
 	var found *failure
 	for _, key := range failureCacheKeys(sub) {
-		data, err := h.store.get(ctx, key)
+		data, err := h.store.getInTask(ctx, h.store.reads, key)
 		if errors.Is(err, ErrCacheMiss) {
 			continue
 		}

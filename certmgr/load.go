@@ -39,7 +39,10 @@ const (
 	quietly loudness = false
 )
 
-// cacheRead is what visitors of a host share.
+// cacheRead is what visitors of a host share: the way through its entries as a whole,
+// and not each entry by itself. A visitor who leaves after 3 s would not get through two
+// certificates and a record that take 1.5 s each, nor would the next one, who began
+// anew. Those who come while it is under way get its outcome.
 type cacheRead struct {
 	host string
 	want wanted
@@ -93,13 +96,13 @@ func (l *loader) missedLately(sub subject) bool {
 }
 
 // read returns the certificate in the Cache for one subject after it has put
-// it into memory. An entry that cannot be served is a miss.
+// it into memory. An entry that cannot be served is a miss. It is for tasks.
 func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (*certificate, error) {
 	reads := l.store.reads
 	if g.standing == open {
 		reads = l.store.others
 	}
-	data, err := l.store.getBy(ctx, reads, sub.cacheKey())
+	data, err := l.store.getInTask(ctx, reads, sub.cacheKey())
 	if err != nil {
 		return nil, err
 	}

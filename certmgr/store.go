@@ -50,20 +50,24 @@ const (
 // error is ErrCacheMiss itself, or wraps ErrCache. The entry is shared: it must
 // not be changed.
 func (s *store) get(ctx context.Context, key string) ([]byte, error) {
-	return s.getBy(ctx, s.reads, key)
-}
-
-// getBy is get with the bound of its own kind of callers, so that strangers
-// cannot use up that of the others.
-func (s *store) getBy(ctx context.Context, reads *flight.Callouts, key string) ([]byte, error) {
-	call, err := s.fetch(reads, key)
+	call, err := s.fetch(s.reads, key)
 	if err != nil {
 		return nil, err
 	}
 	return call.Await(ctx)
 }
 
-// fetch begins a read, or joins the one that is under way.
+// getInTask is get for tasks, which need no goroutine for it but their own: they have
+// nobody who may leave before the read ends, within cacheTimeout. reads is the bound of
+// one kind of callers, so that strangers cannot use up that of the others.
+func (s *store) getInTask(ctx context.Context, reads *flight.Callouts, key string) ([]byte, error) {
+	if err := s.failedLately(key); err != nil {
+		return nil, err
+	}
+	return s.flight.Do(ctx, key, func(ctx context.Context) ([]byte, error) { return s.read(ctx, reads, key) })
+}
+
+// fetch begins a read in the background, or joins the one that is under way.
 func (s *store) fetch(reads *flight.Callouts, key string) (flight.Ticket[string, []byte], error) {
 	if err := s.failedLately(key); err != nil {
 		return flight.Ticket[string, []byte]{}, err

@@ -13,9 +13,9 @@ import (
 // flight. A call is a task, detached from its first caller. A Flight is safe
 // for concurrent use.
 //
-// A singleflight.Group runs the calls. It forgets a call that ended or was
-// canceled, so that the next one begins at once. Flight adds what a Group
-// lacks:
+// A singleflight.Group runs the calls that need a goroutine. It forgets a call
+// that ended or was canceled, so that the next one begins at once. Flight adds
+// what a Group lacks:
 //
 //   - A way to leave. A Group keeps a channel for every caller until the call ends,
 //     also for those that left. So only the first caller is known to the Group;
@@ -23,6 +23,8 @@ import (
 //   - A view of what is in flight. Running, Each and the check of StartIf, which
 //     is atomic with the decision to begin, need the map of calls.
 //   - Cancel. Each call has a context of its own.
+//   - Do: a call in the first caller's goroutine. It is registered before it runs,
+//     so that the Group never begins another one for its key.
 type Flight[K comparable, V any] struct {
 	tasks   *Tasks
 	waiters *Waiters
@@ -101,28 +103,64 @@ func (f *Flight[K, V]) StartIf(key K, check func() error, about any, fn func(con
 			return Ticket[K, V]{}, err
 		}
 	}
-	if !f.tasks.begin() {
-		return Ticket[K, V]{}, ErrClosed
+	c, ctx, err := f.begin(key, about)
+	if err != nil {
+		return Ticket[K, V]{}, err
 	}
+	// The Group registers the call before its goroutine starts, so an immediate
+	// Cancel finds it.
+	f.group.DoChan(f.id(key), func() (any, error) {
+		f.run(ctx, c, fn)
+		return nil, nil
+	})
+	return Ticket[K, V]{Call: c, Began: true}, nil
+}
+
+// Do joins the call in flight for key, or runs fn as a call in the goroutine of its
+// caller, which is a task and does not need another one. If ctx ends while it waits
+// for a call that it joined, Do returns a *Left. A call that it began has a context of
+// its own, since others may have joined it. fn has a time limit, and follows the rules
+// of Start.
+func (f *Flight[K, V]) Do(ctx context.Context, key K, fn func(context.Context) (V, error)) (V, error) {
+	f.mu.Lock()
+	joined := f.calls[key]
+	if joined != nil {
+		f.mu.Unlock()
+		return joined.Await(ctx)
+	}
+	c, own, err := f.begin(key, nil)
+	f.mu.Unlock()
+	if err != nil {
+		var zero V
+		return zero, err
+	}
+	f.run(own, c, fn)
+	return c.val, c.err
+}
+
+// begin registers a call and returns its context. f.mu is held.
+func (f *Flight[K, V]) begin(key K, about any) (*Call[K, V], context.Context, error) {
+	if !f.tasks.begin() {
+		return nil, nil, ErrClosed
+	}
+	ctx, end := context.WithCancelCause(f.tasks.ctx)
 	c := &Call[K, V]{
 		Key:     key,
 		Since:   time.Now(),
 		About:   about,
 		waiters: f.waiters,
+		end:     end,
 		done:    make(chan struct{}),
 	}
-	ctx, end := context.WithCancelCause(f.tasks.ctx)
-	c.end = end
 	f.calls[key] = c
-	// The Group registers the call before its goroutine starts, so an immediate
-	// Cancel finds it.
-	f.group.DoChan(f.id(key), func() (any, error) {
-		defer f.tasks.pending.Done()
-		defer f.finish(c)
-		c.val, c.err = fn(ctx)
-		return nil, nil
-	})
-	return Ticket[K, V]{Call: c, Began: true}, nil
+	return c, ctx, nil
+}
+
+// run runs the call.
+func (f *Flight[K, V]) run(ctx context.Context, c *Call[K, V], fn func(context.Context) (V, error)) {
+	defer f.tasks.pending.Done()
+	defer f.finish(c)
+	c.val, c.err = fn(ctx)
 }
 
 // finish removes the call before it releases the waiters. So a caller that

@@ -208,3 +208,68 @@ func TestStartIf(t *testing.T) {
 		}
 	})
 }
+
+// A task makes a call without a goroutine of its own. Others join it, it joins the calls
+// of others, and its end is that of its caller's bounds and not of its caller's context.
+func TestDoRunsInItsCallersGoroutine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, tasks := newTestFlight(t, 10)
+		caller, leave := context.WithCancel(t.Context())
+		before := runtime.NumGoroutine()
+		var joined Ticket[string, int]
+		tasks.Go(func(context.Context) {
+			val, err := f.Do(caller, "key", func(ctx context.Context) (int, error) {
+				if n := runtime.NumGoroutine() - before; n != 1 {
+					t.Errorf("%d goroutines, want the task's alone", n)
+				}
+				joined = start(t, f, "key", after(0, 2))
+				leave()
+				return after(time.Second, 1)(ctx)
+			})
+			if val != 1 || err != nil {
+				t.Errorf("the caller got %d, %v", val, err)
+			}
+		})
+		synctest.Wait()
+		if joined.Began || f.Running("key") == nil {
+			t.Fatal("the call is not one of the flight's")
+		}
+		if val, err := f.Do(t.Context(), "key", after(0, 3)); val != 1 || err != nil {
+			t.Errorf("a second task got %d, %v", val, err)
+		}
+		if val, err := joined.Wait(t.Context()); val != 1 || err != nil {
+			t.Errorf("who joined the call got %d, %v", val, err)
+		}
+		other := start(t, f, "key", after(time.Second, 4))
+		if _, err := f.Do(caller, "key", after(0, 5)); !errors.As(err, new(*Left)) {
+			t.Errorf("a task whose context had ended waited for another's call: %v", err)
+		}
+		if val, err := f.Do(t.Context(), "key", after(0, 5)); val != 4 || err != nil {
+			t.Errorf("a task that joined a call got %d, %v", val, err)
+		}
+		other.Wait(t.Context())
+		tasks.Close()
+		if _, err := f.Do(t.Context(), "key", after(0, 6)); err != ErrClosed {
+			t.Errorf("after Close: %v", err)
+		}
+	})
+}
+
+// Cancel ends such a call too, and the next one for its key begins at once.
+func TestDoCanBeCanceled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, tasks := newTestFlight(t, 10)
+		cause := errors.New("taken off the list")
+		tasks.Go(func(ctx context.Context) {
+			if _, err := f.Do(ctx, "key", after(time.Hour, 0)); err != cause {
+				t.Errorf("the canceled call ended with %v", err)
+			}
+		})
+		synctest.Wait()
+		f.Cancel(func(string) error { return cause })
+		if val, err := f.Do(t.Context(), "key", after(time.Second, 1)); val != 1 || err != nil {
+			t.Errorf("the next one got %d, %v", val, err)
+		}
+		f.Each(func(c *Call[string, int]) { t.Errorf("%s is in flight at the end", c.Key) })
+	})
+}

@@ -1,0 +1,115 @@
+package certmgr
+
+import (
+	"context"
+	"crypto/tls"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/flight"
+)
+
+// slowFor makes each read of the host's entries take d.
+func (c *faultyCache) slowFor(host string, d time.Duration) {
+	c.get(func(ctx context.Context, key string) error {
+		if strings.HasPrefix(key, host) {
+			return flight.Sleep(ctx, d)
+		}
+		return nil
+	})
+}
+
+// Clients of different abilities share the read of an entry that both can use, and a
+// read in the background shares it too: the second one does not wait until the first
+// has ended, to begin its own with what is left of its time.
+func TestReadOfAnEntryIsSharedWhoeverReadsIt(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		const takes = 4 * time.Second // of 5
+		sub := hostSubject("a.example.com", bundle.RSA, w.ca.URL)
+		w.keep(sub.cacheKey(), entryFor(sub, undue))
+		w.cache.slowFor("a.example.com", takes)
+		w.m.init()
+		loader := w.m.engine.server.loader
+		var wg sync.WaitGroup
+		wg.Go(func() { w.mustGet("a.example.com") }) // reads the ECDSA entry, and then the RSA entry
+		time.Sleep(takes + time.Second)
+		began := time.Now()
+		wg.Go(func() {
+			if _, err := w.m.GetCertificate(&tls.ClientHelloInfo{
+				ServerName:       "a.example.com",
+				SignatureSchemes: []tls.SignatureScheme{tls.PSSWithSHA256},
+			}); err != nil {
+				t.Errorf("a client that can verify RSA alone got %v", err)
+			}
+		})
+		wg.Go(func() {
+			if _, err := loader.read(t.Context(), sub, grant{standing: vetted}, quietly); err != nil {
+				t.Errorf("a read in the background got %v", err)
+			}
+		})
+		wg.Wait()
+		if d := time.Since(began); d != takes-time.Second {
+			t.Errorf("those who joined the read waited %v, want what was left of it", d)
+		}
+		if reads := w.cache.reads(); len(reads) != 2 {
+			t.Errorf("%q were read, want each entry once", reads)
+		}
+		if n := len(w.events.of(audit.CertificateLoaded)); n != 1 {
+			t.Errorf("%d events of the certificate that was loaded, want 1", n)
+		}
+	})
+}
+
+// Visitors who leave before a slow cache was read to its end do not keep a certificate
+// from being issued: what one of them began goes on, and those who come meanwhile join it
+// where it stands.
+func TestVisitorsWhoLeaveDoNotStartASlowReadAnew(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.mustGet("b.example.com") // for the account
+		w.cache.slowFor("a.example.com", 1500*time.Millisecond)
+		var wg sync.WaitGroup
+		for range 6 {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+				defer cancel()
+				w.handshake(ctx, "a.example.com")
+			})
+			time.Sleep(time.Second)
+		}
+		wg.Wait()
+		w.wantOrders("a.example.com", 1)
+	})
+}
+
+// However many come for a host, the cache is asked once for each entry, also for what
+// it knows of failures.
+func TestManyVisitorsCostOneReadOfEachEntry(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.HandshakeWait = -1
+		w.m.MaxWaiting = 2000
+		w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})
+		w.cache.slowFor("a.example.com", 100*time.Millisecond)
+		w.cache.reads()
+		var wg sync.WaitGroup
+		for range 2000 {
+			wg.Go(func() { w.get("a.example.com") })
+		}
+		wg.Wait()
+		synctest.Wait()
+		reads := make(map[string]int)
+		for _, key := range w.cache.reads() {
+			reads[key]++
+		}
+		for _, key := range []string{"a.example.com", "a.example.com+rsa", "a.example.com+failure"} {
+			if reads[key] != 1 {
+				t.Errorf("%q was read %d times, want once", key, reads[key])
+			}
+		}
+	})
+}
