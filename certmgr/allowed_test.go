@@ -115,7 +115,7 @@ func TestWildcardIsOneLabel(t *testing.T) {
 	}
 }
 
-func TestAllowlistReplace(t *testing.T) {
+func TestReplaceTellsWhatChanged(t *testing.T) {
 	a := MustAllowlist("a.example.com", "b.example.com", "*.example.org")
 	var got change
 	stop := a.list.watch(func(c change) { got = c })
@@ -139,29 +139,7 @@ func TestAllowlistReplace(t *testing.T) {
 	}
 }
 
-// policyWorld is a bubble whose hosts are allowed by policy alone.
-func policyWorld(t *testing.T, policy HostPolicy, f func(t *testing.T, w *world)) {
-	t.Helper()
-	inBubble(t, func(t *testing.T, w *world) {
-		w.m.Hosts = nil
-		w.m.HostPolicy = policy
-		f(t, w)
-	})
-}
-
-func TestPolicyErrorIsPassedOnUnchanged(t *testing.T) {
-	mine := errors.New("not a customer")
-	policyWorld(t, func(context.Context, string) error { return mine }, func(t *testing.T, w *world) {
-		if _, err := w.get("a.example.com"); err != mine {
-			t.Errorf("got %v, want the policy's own error", err)
-		}
-		if n := w.ca.Count(acmetest.Any) + len(w.cache.reads()); n != 0 {
-			t.Error("a refused host reached the cache or the CA")
-		}
-	})
-}
-
-func TestPolicyTTL(t *testing.T) {
+func TestPolicyIsAskedOncePerTTL(t *testing.T) {
 	var calls atomic.Int32
 	var verdict atomic.Pointer[error]
 	policy := func(ctx context.Context, host string) error {

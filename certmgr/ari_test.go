@@ -138,7 +138,7 @@ func windowJSON(start, end string) string {
 }
 
 // No window that a CA can send makes a loop, or lets a certificate expire.
-func TestAbsurdWindows(t *testing.T) {
+func TestNoWindowMakesALoopOrAnExpiry(t *testing.T) {
 	windows := map[string]struct {
 		body string
 		most int // orders in 10 days
@@ -149,6 +149,7 @@ func TestAbsurdWindows(t *testing.T) {
 		"all time":      {windowJSON("0001-01-01", "9999-01-02"), 10*5 + 2},
 		"beyond int64":  {windowJSON("9998-01-01", "9999-01-02"), 1},
 		"after the end": {windowJSON("2000-04-01", "2000-05-01"), 1},
+		"no start":      {`{"suggestedWindow":{"end":"2000-03-01T00:00:00Z"}}`, 1}, // which would be one of year 1
 	}
 	for name, tt := range windows {
 		t.Run(name, func(t *testing.T) {
@@ -172,7 +173,7 @@ func TestAbsurdWindows(t *testing.T) {
 }
 
 // Retry-After says when to ask again, within bounds.
-func TestRetryAfterOfRenewalInfo(t *testing.T) {
+func TestRetryAfterSaysWhenToAskAgain(t *testing.T) {
 	for value, want := range map[string][2]int{ // least and most in 10 days
 		"1":         {10*24*60*9/10 - 20, 10 * 24 * 60}, // every minute at most
 		"43200":     {19, 20},
@@ -239,9 +240,9 @@ func TestFailingRenewalGrowsLouder(t *testing.T) {
 	})
 }
 
-// A CA that backdates its certificates by some hours, and sends windows of the past, is ordered from every few
-// minutes: window.earliest is counted from notBefore, and not from when the certificate was issued.
-func TestBackdatedCertificatesAndPastWindows(t *testing.T) {
+// A CA that backdates its certificates by some hours, and suggests windows of the
+// past, is not ordered from every few minutes.
+func TestBackdatedCertificatesMakeNoLoop(t *testing.T) {
 	for _, back := range []time.Duration{2 * time.Hour, 12 * time.Hour, 5 * day} {
 		t.Run(back.String(), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
@@ -257,9 +258,9 @@ func TestBackdatedCertificatesAndPastWindows(t *testing.T) {
 	}
 }
 
-// Client.RetryBackoff is the user's code. A panic in it while the CA is asked ends the process: ask calls it in the
-// worker's own goroutine.
-func TestPanicInRetryBackoffWhileAsking(t *testing.T) {
+// Client.RetryBackoff is the user's code: a panic in it, in a worker's own goroutine,
+// does not end the process.
+func TestPanicInRetryBackoffIsSurvived(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("a.example.com")
 		w.restart()
@@ -270,7 +271,7 @@ func TestPanicInRetryBackoffWhileAsking(t *testing.T) {
 	})
 }
 
-// The answer of a CA has no bound in memory and in events: the explanation is kept as it is, for each certificate.
+// The URL of an explanation is kept for each certificate, and bounded.
 func TestExplanationURLIsBounded(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		cert := w.mustGet("a.example.com")
@@ -286,8 +287,9 @@ func TestExplanationURLIsBounded(t *testing.T) {
 	})
 }
 
-// After 429 with Retry-After the CA is asked sooner than it wants: jitter takes up to 10% off.
-func TestRetryAfterOfRefusedQuestions(t *testing.T) {
+// After a 429 with Retry-After the CA is not asked sooner than it wants: jitter only
+// adds to it.
+func TestRefusedQuestionsKeepRetryAfter(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.ca.Status(acmetest.Match{Endpoint: acmetest.RenewalInfo}, 429, http.Header{"Retry-After": {"43200"}}, acmetest.Problem{})
 		w.mustGet("a.example.com")
@@ -309,7 +311,7 @@ func TestRetryAfterOfRefusedQuestions(t *testing.T) {
 	})
 }
 
-// A host that is not allowed any more causes no traffic (invariant 5).
+// A host that is not allowed any more causes no traffic.
 func TestNoQuestionsForAHostThatIsNotAllowed(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.HostPolicy = func(context.Context, string) error { return errors.New("no") }
@@ -318,18 +320,6 @@ func TestNoQuestionsForAHostThatIsNotAllowed(t *testing.T) {
 		time.Sleep(20 * day)
 		if n := w.asks(); n > 0 {
 			t.Errorf("the CA was asked %d times", n)
-		}
-	})
-}
-
-// A window without a start counts as one from year 1 on: an answer that is damaged makes orders.
-func TestWindowWithoutAStart(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		w.ca.Respond(acmetest.Match{Endpoint: acmetest.RenewalInfo}, 200, nil, `{"suggestedWindow":{"end":"2000-03-01T00:00:00Z"}}`)
-		w.mustGet("a.example.com")
-		time.Sleep(2 * day)
-		if n := w.orders("a.example.com"); n > 1 {
-			t.Errorf("%d orders because of a window without a start", n)
 		}
 	})
 }

@@ -67,22 +67,29 @@ func TestFailuresGoToSlogWithoutAHook(t *testing.T) {
 	})
 }
 
-type panicHandler struct{ slog.Handler }
+type panicHandler struct {
+	slog.Handler
+	calls atomic.Int32
+}
 
-func (panicHandler) Handle(context.Context, slog.Record) error { panic("handler") }
+func (h *panicHandler) Handle(context.Context, slog.Record) error { h.calls.Add(1); panic("handler") }
+func (*panicHandler) Enabled(context.Context, slog.Level) bool    { return true }
 
-func (panicHandler) Enabled(context.Context, slog.Level) bool { return true }
-
-// A slog handler that panics does not end the process.
+// A slog handler that panics does not end the process, and hosts are served as before.
 func TestPanickingLogHandlerIsSurvived(t *testing.T) {
-	old := slog.Default()
-	slog.SetDefault(slog.New(panicHandler{slog.DiscardHandler}))
+	old, handler := slog.Default(), &panicHandler{Handler: slog.DiscardHandler}
+	slog.SetDefault(slog.New(handler))
 	defer slog.SetDefault(old)
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.Audit = nil
-		w.cache.get(func(context.Context, string) error { return fmt.Errorf("x") })
+		w.cache.get(func(context.Context, string) error { return errDisk })
 		w.get("a.example.com")
 		synctest.Wait()
+		if handler.calls.Load() == 0 {
+			t.Error("the failure was not logged")
+		}
+		w.cache.get(nil)
+		w.mustGet("b.example.com")
 	})
 }
 
@@ -110,7 +117,7 @@ func TestEachIssuanceHasOneOutcome(t *testing.T) {
 	})
 }
 
-// issuances that never got a slot leave no event.
+// An issuance that gets no slot in time is an event.
 func TestQueueTimeoutIsReported(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.MaxIssuing = 1

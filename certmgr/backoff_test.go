@@ -123,7 +123,7 @@ func TestObtainOverridesBackoff(t *testing.T) {
 	})
 }
 
-// Add of one host shortens the backoff of all others.
+// A host that is added shortens its own backoff and no other.
 func TestAddShortensNoOtherHostsBackoff(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "dns"})
@@ -139,7 +139,8 @@ func TestAddShortensNoOtherHostsBackoff(t *testing.T) {
 	})
 }
 
-// the Retry-After of a 429 for the second order is lost behind the first challenge's error.
+// The Retry-After of a second order, which tries the other type of challenge, is
+// heeded, although the first challenge's error is the one that is reported.
 func TestRetryAfterOfTheSecondOrderCounts(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.HTTPHandler(nil)
@@ -162,7 +163,8 @@ func TestRetryAfterOfTheSecondOrderCounts(t *testing.T) {
 	})
 }
 
-// ECDSA and RSA visitors at once: one failed validation should hold both back.
+// A failed validation holds both key types back, when visitors of either kind come
+// at the same time.
 func TestFailedValidationHoldsBothKeyTypesBack(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.HandshakeWait = -1
@@ -177,7 +179,7 @@ func TestFailedValidationHoldsBothKeyTypesBack(t *testing.T) {
 	})
 }
 
-// an Obtain that got no slot shortens the wait that the CA asked for.
+// An Obtain that got no slot keeps the wait that the CA asked for.
 func TestQueueTimeoutKeepsRetryAfter(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.MaxIssuing = 1
@@ -203,7 +205,7 @@ func TestQueueTimeoutKeepsRetryAfter(t *testing.T) {
 	})
 }
 
-// a long reason cuts off when the next attempt is due.
+// A long cause does not cut off when the next attempt is due.
 func TestLongCauseKeepsTheNextAttempt(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "dns", Detail: strings.Repeat("During secondary validation: no. ", 60)})

@@ -153,7 +153,8 @@ func TestGarbageIsPolledAFewTimes(t *testing.T) {
 	})
 }
 
-// a policy of the user's that allows everything: nothing bounds the queue.
+// A policy of the user's that allows everything bounds what waits for issuance, as
+// AllowAnyHost does.
 func TestUsersAllowAllIsBounded(t *testing.T) {
 	policyWorld(t, func(context.Context, string) error { return nil }, func(t *testing.T, w *world) {
 		w.m.HandshakeWait = -1
@@ -178,7 +179,8 @@ func (d deafTransport) RoundTrip(*http.Request) (*http.Response, error) {
 	return nil, fmt.Errorf("x")
 }
 
-// a transport that ignores its context: goroutines without bound, and Close says nothing.
+// A transport that ignores its contexts holds a bounded number of goroutines, and
+// Close names the CA that it hangs at.
 func TestTransportThatIgnoresContextsIsBounded(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		d := deafTransport{make(chan struct{})}

@@ -232,9 +232,9 @@ func TestRSAEntryUnderThePlainKey(t *testing.T) {
 	})
 }
 
-// TestCertificateWithoutEnd: 9999-12-31 stands for no end at all (RFC 5280,
+// TestCachedCertificateWithoutEndIsServed: 9999-12-31 stands for no end at all (RFC 5280,
 // section 4.1.2.5), and internal CAs do use it. Nanoseconds overflow there.
-func TestCertificateWithoutEnd(t *testing.T) {
+func TestCachedCertificateWithoutEndIsServed(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		key := testKeys()[bundle.ECDSA]
 		end := time.Date(9999, time.December, 31, 23, 59, 59, 0, time.UTC)

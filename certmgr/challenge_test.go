@@ -116,7 +116,7 @@ func TestPendingAuthorizationsAreDeactivated(t *testing.T) {
 	})
 }
 
-// challenge certificates are shared with the caller.
+// The certificate of a challenge may be changed by who gets it.
 func TestChallengeCertificateIsTheCallersOwn(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.HandshakeWait = -1
@@ -136,7 +136,7 @@ func TestChallengeCertificateIsTheCallersOwn(t *testing.T) {
 	})
 }
 
-// Close while a challenge is live leaves its answers in the cache for ever.
+// Close while a challenge is under way leaves none of its answers in the cache.
 func TestCloseLeavesNoAnswersInTheCache(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.HandshakeWait = -1
@@ -156,7 +156,7 @@ func TestCloseLeavesNoAnswersInTheCache(t *testing.T) {
 	})
 }
 
-// strangers' http-01 tokens use up the places for certificate reads.
+// Reads of strangers' http-01 tokens that hang leave room for reads of certificates.
 func TestTokensUseUpNoReadsOfOthers(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("b.example.com")

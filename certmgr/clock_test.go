@@ -13,7 +13,7 @@ import (
 
 // A clock that is wrong: the certificate is kept, the clock is named, nothing
 // is ordered again.
-func TestWrongClock(t *testing.T) {
+func TestWrongClockIsNamedAndOrdersNothingAgain(t *testing.T) {
 	for name, off := range map[string]time.Duration{"a year behind": -365 * day, "a year ahead": 365 * day} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
@@ -54,7 +54,8 @@ func TestWrongClock(t *testing.T) {
 	}
 }
 
-// the record of a machine whose clock was ahead holds all others back.
+// The record of a machine whose clock was ahead holds no machine back that has the
+// right time.
 func TestClockOffIsForgottenByHealthyMachines(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.clock = func() time.Time { return time.Now().Add(365 * day) }
@@ -69,8 +70,9 @@ func TestClockOffIsForgottenByHealthyMachines(t *testing.T) {
 	})
 }
 
-// a clock that is 89 days ahead.
-func TestClockNearlyALifetimeAhead(t *testing.T) {
+// A clock that is ahead by nearly the lifetime of a certificate does not order again
+// and again.
+func TestClockNearlyALifetimeAheadOrdersLittle(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.clock = func() time.Time { return time.Now().Add(89 * day) }
 		w.get("a.example.com")
@@ -81,8 +83,8 @@ func TestClockNearlyALifetimeAhead(t *testing.T) {
 	})
 }
 
-// Clock jumps back: what was planned by the clock that was ahead holds everything back.
-func TestClockThatWasAheadForAnHour(t *testing.T) {
+// What was planned by a clock that was ahead holds nothing back once it is right again.
+func TestClockThatWasAheadHoldsNothingBack(t *testing.T) {
 	for _, ahead := range []time.Duration{60 * day, 20 * day} {
 		t.Run(ahead.String(), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
@@ -113,7 +115,8 @@ func TestClockThatWasAheadForAnHour(t *testing.T) {
 	}
 }
 
-// A question that meets a certificate which looks expired, since the clock is ahead, is the last one.
+// A question that meets a certificate which looks expired, since the clock is ahead,
+// is not the last one.
 func TestQuestionsGoOnAfterAClockThatWasAhead(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		var skew atomic.Int64

@@ -58,20 +58,27 @@ func TestCloseEndsEverything(t *testing.T) {
 	})
 }
 
+// Close waits for callbacks that do not return, for its grace, and names them alone.
 func TestCloseNamesCallbacksThatDoNotReturn(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		w.cache.get(func(context.Context, string) error { w.cache.hang(); return nil })
-		w.get("a.example.com")
-		start := time.Now()
-		err := w.m.Close()
-		if err == nil || !strings.Contains(err.Error(), "Cache.Get") || !strings.Contains(err.Error(), "a.example.com") {
-			t.Errorf("Close = %v, want the callback that hangs", err)
-		}
-		if d := time.Since(start); d != closeGrace {
-			t.Errorf("Close took %v, want %v", d, closeGrace)
-		}
-		w.cache.release()
-	})
+	for name, after := range map[string]time.Duration{"a visitor waits": time.Second, "nobody waits any more": time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				w.cache.get(func(context.Context, string) error { w.cache.hang(); return nil })
+				go w.get("a.example.com")
+				time.Sleep(after)
+				start := time.Now()
+				err := w.m.Close()
+				if err == nil || !strings.Contains(err.Error(), "Cache.Get") || !strings.Contains(err.Error(), "a.example.com") ||
+					strings.Contains(err.Error(), "Audit") {
+					t.Errorf("Close = %v, want the callback that hangs and no other", err)
+				}
+				if d := time.Since(start); d != closeGrace {
+					t.Errorf("Close took %v, want %v", d, closeGrace)
+				}
+				w.cache.release()
+			})
+		})
+	}
 }
 
 func TestAccountIsRegisteredOnce(t *testing.T) {
@@ -122,21 +129,7 @@ func TestTermsThatAreNotAccepted(t *testing.T) {
 	}
 }
 
-// Close accuses Audit.
-func TestCloseNamesOnlyWhoDidNotReturn(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		w.cache.get(func(context.Context, string) error { w.cache.hang(); return nil })
-		go w.get("a.example.com")
-		time.Sleep(time.Second)
-		err := w.m.Close()
-		w.cache.release()
-		if err == nil || strings.Contains(err.Error(), "Audit") {
-			t.Errorf("%v", err)
-		}
-	})
-}
-
-// a second Close returns while the first still works.
+// A second Close returns when everything has ended, as the first one does.
 func TestSecondCloseWaitsForTheFirst(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.cache.put(func(ctx context.Context, key string) error { time.Sleep(2 * time.Second); return nil })

@@ -66,8 +66,8 @@ func record(h http.Handler, method, target string) *httptest.ResponseRecorder {
 	return w
 }
 
-// TestHTTPTokens asks for answers that another machine left in the cache.
-func TestHTTPTokens(t *testing.T) {
+// TestOnlyTokensOfAllowedHostsAreAnswered asks for answers that another machine left in the cache.
+func TestOnlyTokensOfAllowedHostsAreAnswered(t *testing.T) {
 	const path = "/.well-known/acme-challenge/"
 	store := new(cache.Memory)
 	for key, data := range map[string]string{
@@ -123,9 +123,9 @@ func TestHTTPTokens(t *testing.T) {
 	}
 }
 
-// TestHTTP01 has the CA validate by http-01 alone, over a host name as some
+// TestHTTP01AloneSuffices has the CA validate by http-01 alone, over a host name as some
 // CAs send it.
-func TestHTTP01(t *testing.T) {
+func TestHTTP01AloneSuffices(t *testing.T) {
 	only := func(ca *acmetest.Server) { ca.Challenges = []string{"http-01"} }
 	inCA(t, only, func(t *testing.T, ca *acmetest.Server) {
 		m := &certmgr.Manager{Client: clientOf(ca), HostPolicy: certmgr.HostWhitelist("example.com", "port.example.com")}

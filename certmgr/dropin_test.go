@@ -178,9 +178,14 @@ func TestCallerOwnsTheCertificate(t *testing.T) {
 	})
 }
 
+// A refused host reaches neither the cache nor the CA.
 func TestPolicysErrorIsUnchanged(t *testing.T) {
 	refused := errors.New("tenant has not paid")
-	m := &certmgr.Manager{HostPolicy: func(context.Context, string) error { return refused }}
+	m := &certmgr.Manager{
+		HostPolicy: func(context.Context, string) error { return refused },
+		Cache:      untouched{t},
+		Client:     &acme.Client{HTTPClient: &http.Client{Transport: untouched{t}}},
+	}
 	defer m.Close()
 	if _, err := m.GetCertificate(hello("example.com")); err != refused {
 		t.Errorf("GetCertificate: %v", err)
@@ -201,6 +206,29 @@ func TestPolicysErrorIsUnchanged(t *testing.T) {
 	if w.Code != http.StatusForbidden || strings.Contains(w.Body.String(), refused.Error()) { // it is not for strangers
 		t.Errorf("HTTPHandler: %d %q", w.Code, w.Body)
 	}
+}
+
+// untouched is a cache, and a way to the CA, that nobody shall use.
+type untouched struct{ t *testing.T }
+
+func (u untouched) Get(_ context.Context, key string) ([]byte, error) {
+	u.t.Errorf("the cache was asked for %q", key)
+	return nil, certmgr.ErrCacheMiss
+}
+
+func (u untouched) Put(_ context.Context, key string, _ []byte) error {
+	u.t.Errorf("%q was put into the cache", key)
+	return nil
+}
+
+func (u untouched) Delete(_ context.Context, key string) error {
+	u.t.Errorf("%q was deleted from the cache", key)
+	return nil
+}
+
+func (u untouched) RoundTrip(r *http.Request) (*http.Response, error) {
+	u.t.Errorf("a request to the CA: %s", r.URL)
+	return nil, errors.New("unreachable")
 }
 
 // serverError returns what the server's side of a handshake fails with.

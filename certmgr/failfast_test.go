@@ -69,7 +69,7 @@ func TestInFlightErrorSaysSinceWhenAndHowFar(t *testing.T) {
 	})
 }
 
-func TestInFlightWait(t *testing.T) {
+func TestInFlightWaitBoundsTheWaitOfLaterVisitors(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.InFlightWait = 3 * time.Second
 		w.m.MaxWaiting = 10

@@ -32,7 +32,7 @@ func TestCrashLoopLeavesTheCAAlone(t *testing.T) {
 	})
 }
 
-// a crash loop during an account-wide rate limit.
+// A crash loop during an account-wide rate limit orders no more than once.
 func TestCrashLoopDuringAnOutageLeavesTheCAAlone(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("d.example.com")
@@ -50,7 +50,7 @@ func TestCrashLoopDuringAnOutageLeavesTheCAAlone(t *testing.T) {
 	})
 }
 
-// R7b: a crash loop while a renewal fails.
+// A crash loop while a renewal fails orders no more than once.
 func TestCrashLoopWithFailingRenewalLeavesTheCAAlone(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("a.example.com")
@@ -106,7 +106,7 @@ func TestForeignFailureHoldsBackForTenMinutes(t *testing.T) {
 	})
 }
 
-// after a restart a host is backing off and no event says so.
+// A backoff that is restored after a restart is an event.
 func TestRestoredBackoffIsReported(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "dns"})

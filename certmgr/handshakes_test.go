@@ -65,7 +65,7 @@ func TestCloseReportsTheLastRefusals(t *testing.T) {
 
 // Each way in which a handshake can end is counted, and reported by itself: one
 // cause does not hide behind another.
-func TestHandshakeResults(t *testing.T) {
+func TestEachEndOfAHandshakeIsCounted(t *testing.T) {
 	steps := []struct {
 		want audit.Result
 		do   func(w *world)

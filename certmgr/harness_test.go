@@ -30,18 +30,18 @@ import (
 //  3. Fail fast, with the real reason: TestOneOf2000HandshakesWaits,
 //     TestBackoffTellsTheReason, TestCertificateThatTurnsUpInTheCacheIsFound.
 //  4. One host never slows another: TestHungCallbacksOfOneHostHarmNoOther,
-//     TestFailingHostsHoldHalfOfTheSlots, TestSlotsPriority.
+//     TestFailingHostsHoldHalfOfTheSlots, TestSlotsGoByPriority.
 //  5. Explicit allowlist, and a cap on what strangers make grow:
 //     TestHostThatIsNotAllowedCostsNothing, TestStrangersFillNothing.
 //  6. Nothing is swallowed: TestAuditIsOrderedAndSurvivesItsHook,
 //     TestBackoffTellsTheReason, TestFailuresGoToSlogWithoutAHook.
 //  7. Valid certificates are served, expired ones never, whatever happens to
 //     CA, cache or policy: TestValidCertificateIsServedThroughAnOutage,
-//     TestPolicyTTL, TestUnreadableCacheNeverOrders,
+//     TestPolicyIsAskedOncePerTTL, TestUnreadableCacheNeverOrders,
 //     TestDamagedAccountKeyIsAnErrorAndStays, TestKeyChangeSurvivesACrash,
 //     TestRevokedCertificateIsNeverServedAgain.
 //  8. The CA is never hammered: TestHostileRepliesAreBounded, TestNoRenewalLoop,
-//     TestCrashLoopLeavesTheCAAlone, TestBreaker.
+//     TestCrashLoopLeavesTheCAAlone, TestCAThatFailsIsBackedOffOnce.
 //  9. Every goroutine ends on Close: TestCloseEndsEverything,
 //     TestCloseNamesCallbacksThatDoNotReturn.
 // 10. The cache is autocert's: the tests of swap_test.go.
@@ -312,3 +312,15 @@ func quietLog(t *testing.T) *strings.Builder {
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// policyWorld is a bubble whose hosts are allowed by policy alone.
+func policyWorld(t *testing.T, policy HostPolicy, f func(t *testing.T, w *world)) {
+	t.Helper()
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.Hosts = nil
+		w.m.HostPolicy = policy
+		f(t, w)
+	})
+}
+
+const day = 24 * time.Hour

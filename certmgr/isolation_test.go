@@ -151,7 +151,7 @@ func (k *hungKey) Sign(r io.Reader, d []byte, o crypto.SignerOpts) ([]byte, erro
 	return k.PrivateKey.Sign(r, d, o)
 }
 
-// account key in a KMS that hangs.
+// An account key that hangs, as one in a KMS may, is reported as a failure all day.
 func TestHungAccountKeyIsReported(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		key, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -7,8 +7,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"golang.org/x/crypto/acme/autocert"
-
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/internal/bundle"
 )
@@ -82,7 +80,7 @@ var keyTypeHellos = []struct {
 	{"nothing that can be verified", tls.ClientHelloInfo{SignatureSchemes: []tls.SignatureScheme{tls.Ed25519}}, onlyRSA},
 }
 
-func TestKeyTypes(t *testing.T) {
+func TestKeyTypeFollowsTheClientHello(t *testing.T) {
 	for _, test := range keyTypeHellos {
 		t.Run(test.name, func(t *testing.T) {
 			if got := keyTypesFor(&test.hello); got != test.want {
@@ -155,8 +153,9 @@ func TestPreferredKeyTypeIsLoadedAfterTheOther(t *testing.T) {
 	})
 }
 
-// what autocert gives RSA and we give ECDSA.
-func TestRSASuitesBesideTLS13(t *testing.T) {
+// A client whose suites for TLS 1.2 are RSA alone gets RSA, as with autocert: its
+// suites for TLS 1.3 do not tell, and the server may not offer that version.
+func TestRSASuitesGetRSABesideTLS13(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		hello := &tls.ClientHelloInfo{ServerName: "a.example.com", SupportedVersions: []uint16{tls.VersionTLS13, tls.VersionTLS12},
 			CipherSuites:     []uint16{tls.TLS_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256},
@@ -168,12 +167,12 @@ func TestRSASuitesBesideTLS13(t *testing.T) {
 		if c.Leaf.PublicKeyAlgorithm != x509.RSA {
 			t.Errorf("%v; a server with MaxVersion TLS 1.2 cannot use it for this client", c.Leaf.PublicKeyAlgorithm)
 		}
-		_ = autocert.Manager{}
 	})
 }
 
-// the renewal of a host whose policy cannot decide is promoted to vetted.
-func TestOtherKeyTypeAfterALongTime(t *testing.T) {
+// A client of the other key type whose certificate expired in the cache meanwhile
+// gets a new one.
+func TestOtherKeyTypeIsReplacedAfterALongTime(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		rsaHello := &tls.ClientHelloInfo{ServerName: "a.example.com", SignatureSchemes: []tls.SignatureScheme{tls.PSSWithSHA256}}
 		w.mustGet("a.example.com")

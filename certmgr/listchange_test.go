@@ -70,7 +70,7 @@ func TestHostThatComesBackWhileThePolicyIsAskedStays(t *testing.T) {
 	})
 }
 
-// A host that is taken off and comes back while the certificate of an issuance is
+// A host that is taken off and comes back while the certificate of its issuance is
 // written keeps what was loaded since.
 func TestHostThatComesBackAtTheEndOfItsIssuanceIsRenewed(t *testing.T) {
 	// Where the removal is followed up before the host is back, it is dropped rightly.
@@ -158,24 +158,6 @@ func TestRemoveForgetsFailures(t *testing.T) {
 		synctest.Wait()
 		if snap := w.m.Snapshot(); len(snap.Hosts) != 0 {
 			t.Errorf("left behind: %+v", snap.Hosts)
-		}
-	})
-}
-
-// a host removed while it is issued for.
-func TestRemoveDuringIssuance(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		w.m.HandshakeWait = -1
-		w.ca.Delay(acmetest.Match{Endpoint: acmetest.NewOrder}, 10*time.Second)
-		w.get("a.example.com")
-		time.Sleep(time.Second)
-		w.m.Hosts.Remove("a.example.com")
-		time.Sleep(time.Hour)
-		if s := w.m.Snapshot(); len(s.Hosts) != 0 {
-			t.Errorf("%+v", s.Hosts)
-		}
-		if n := w.orders("a.example.com"); n != 0 {
-			t.Logf("%d orders after removal", n)
 		}
 	})
 }

@@ -12,7 +12,7 @@ import (
 // The longest that GetCertificate can take, which docs/architecture.md works out: a
 // policy and three reads of the cache that answer at the last moment, and an issuance
 // that HandshakeWait is too short for.
-func TestLongestHandshake(t *testing.T) {
+func TestNoHandshakeTakesLongerThanDocumented(t *testing.T) {
 	tests := []struct {
 		name    string
 		schemes []tls.SignatureScheme

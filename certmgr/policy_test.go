@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -187,7 +188,7 @@ func TestPolicyIsAskedAgainAfterTheClockWentBack(t *testing.T) {
 	}
 }
 
-// without a cache, a policy whose backend fails once costs a certificate.
+// Without a cache, a policy that refuses for a moment costs no certificate.
 func TestPolicyThatChangesItsMindCostsNoOrder(t *testing.T) {
 	var down atomic.Bool
 	policyWorld(t, func(context.Context, string) error {
@@ -224,7 +225,7 @@ func TestVisitorWhoLeavesIsNotThePolicysFailure(t *testing.T) {
 	})
 }
 
-// a policy that panics is seen by nobody but the client while no hook is set.
+// A policy that panics is told to slog while no hook is set.
 func TestPolicyFailureIsReported(t *testing.T) {
 	log := quietLog(t)
 	policyWorld(t, func(context.Context, string) error { panic("nil map") }, func(t *testing.T, w *world) {
@@ -233,6 +234,58 @@ func TestPolicyFailureIsReported(t *testing.T) {
 		synctest.Wait()
 		if !strings.Contains(log.String(), "nil map") {
 			t.Errorf("log: %q", log.String())
+		}
+	})
+}
+
+// The error of a policy that gave no answer says what happened, and speaks of a
+// timeout only if it was one.
+func TestPolicyFailureSaysWhatHappened(t *testing.T) {
+	const timeout = "no answer within 5s"
+	tests := []struct {
+		name   string
+		policy HostPolicy
+		want   string
+	}{
+		{"panic", func(context.Context, string) error { panic("boom") }, "callback panicked: boom"},
+		{"Goexit", func(context.Context, string) error { runtime.Goexit(); return nil }, "callback called runtime.Goexit"},
+		{"error that panics", func(context.Context, string) error { return &brokenError{} }, "callback panicked: boom"},
+		{"hang", nil, timeout},
+		{"hangs still", nil, "has not returned since 2000-01-01T00:00:00Z"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var release chan struct{}
+			if tt.policy == nil {
+				tt.policy = func(context.Context, string) error { <-release; return nil }
+			}
+			policyWorld(t, tt.policy, func(t *testing.T, w *world) {
+				release = make(chan struct{})
+				defer close(release)
+				_, err := w.get("a.example.com")
+				if tt.name == "hangs still" {
+					_, err = w.get("a.example.com")
+				}
+				if !errors.Is(err, ErrPolicy) || !strings.Contains(err.Error(), tt.want) || tt.want != timeout && strings.Contains(err.Error(), timeout) {
+					t.Errorf("got %v, want %q", err, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// What Close cuts short is not the policy's fault.
+func TestPolicyCutShortByClose(t *testing.T) {
+	policyWorld(t, nil, func(t *testing.T, w *world) {
+		release := make(chan struct{})
+		defer close(release)
+		w.m.HostPolicy = func(context.Context, string) error { <-release; return nil }
+		time.AfterFunc(time.Second, func() { w.m.Close() })
+		if _, err := w.get("a.example.com"); !errors.Is(err, ErrClosed) || errors.Is(err, ErrPolicy) {
+			t.Errorf("got %v, want ErrClosed", err)
+		}
+		if e := w.events.of(audit.PolicyFailed); len(e) != 0 {
+			t.Errorf("events: %v", e)
 		}
 	})
 }

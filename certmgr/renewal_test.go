@@ -14,8 +14,6 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-const day = 24 * time.Hour
-
 // For two years nobody gets an expired certificate, nobody waits, and nothing
 // is renewed too often, at any lifetime.
 func TestCertificatesAreRenewedInTheBackground(t *testing.T) {
@@ -83,6 +81,7 @@ func TestNoRenewalLoop(t *testing.T) {
 		"very short":      func(c *x509.Certificate) { c.NotBefore, c.NotAfter = time.Now(), time.Now().Add(time.Second) },
 		"already expired": func(c *x509.Certificate) { c.NotBefore, c.NotAfter = time.Now().Add(-2*day), time.Now().Add(-day) },
 		"not valid yet":   func(c *x509.Certificate) { c.NotBefore, c.NotAfter = time.Now().Add(day), time.Now().Add(90*day) },
+		"ends at first":   func(c *x509.Certificate) { c.NotBefore, c.NotAfter = time.Now().Add(2*day), time.Now().Add(day) },
 	}
 	for name, edit := range edits {
 		t.Run(name, func(t *testing.T) {
@@ -172,7 +171,7 @@ func TestFailingRenewalFollowsTheBackoff(t *testing.T) {
 	})
 }
 
-func TestRenew(t *testing.T) {
+func TestRenewReplacesBothKeyTypes(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		ecdsa := w.mustGet("a.example.com")
 		rsaHello := &tls.ClientHelloInfo{ServerName: "a.example.com", SignatureSchemes: []tls.SignatureScheme{tls.PSSWithSHA256}}
@@ -193,7 +192,7 @@ func TestRenew(t *testing.T) {
 	})
 }
 
-// renewal_late says that Err is the last failure: there is none if the cache is what fails.
+// An event of a late renewal has a reason also if the cache is what fails.
 func TestLateEventSaysWhy(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		cert := w.mustGet("a.example.com")

@@ -46,6 +46,8 @@ func TestRenewalWithoutReplacesIfTheCARefusesThat(t *testing.T) {
 	}
 }
 
+// A rate limit is no refusal of replaces: the order is not sent again without it, and
+// the next attempt's has it.
 func TestRateLimitIsNotTriedAgainWithoutReplaces(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		first := w.mustGet("a.example.com")
@@ -55,6 +57,9 @@ func TestRateLimitIsNotTriedAgainWithoutReplaces(t *testing.T) {
 		failed := w.events.of(audit.IssuanceFailed)
 		if len(failed) != 1 || at.Sub(failed[0].Time) < 2*time.Hour {
 			t.Errorf("ordered again at %v after %v", at, failed)
+		}
+		if o := w.ca.Orders()[1]; o.Replaces != acmetest.CertID(first.Leaf) {
+			t.Errorf("the order after the refusal replaces %q", o.Replaces)
 		}
 	})
 }
@@ -77,8 +82,9 @@ func TestNoRenewalInfoNoReplaces(t *testing.T) {
 	})
 }
 
-// Renewal must not depend on a CA that cannot cope with "replaces": Pebble v2.10.1 answers 500 for one serial number in
-// 256. The attempt that meets that succeeds, so that no failure is counted.
+// Renewal does not depend on a CA that can cope with replaces: Pebble v2.10.1 answers
+// 500 for one serial number in 256. The attempt that meets that succeeds, so that no
+// failure is counted.
 func TestRenewalWithoutReplacesIfTheCABreaks(t *testing.T) {
 	for _, status := range []int{500, 405, 422, 501} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
@@ -111,20 +117,8 @@ func TestRenewalWithoutReplacesIfTheCABreaks(t *testing.T) {
 	}
 }
 
-// A rate limit is what saying so spares an order, also the one after the refusal.
-func TestOrderAfterARateLimitStillReplaces(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		first := w.mustGet("a.example.com")
-		w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Count: 1}, http.StatusTooManyRequests,
-			http.Header{"Retry-After": {"7200"}}, acmetest.Problem{Type: "rateLimited"})
-		w.renewedAt("a.example.com", first, 90*day)
-		if o := w.ca.Orders()[1]; o.Replaces != acmetest.CertID(first.Leaf) || len(w.events.of(audit.IssuanceFailed)) != 1 {
-			t.Errorf("the order replaces %q after %v", o.Replaces, w.events.of(audit.IssuanceFailed))
-		}
-	})
-}
-
-// A CA that breaks the connection over it says nothing of why: the next attempt goes without.
+// A CA that breaks the connection over replaces does not say why: the next attempt
+// goes without.
 func TestNextAttemptWithoutReplacesIfTheCAIsSilent(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.ca.Edit(acmetest.Match{Endpoint: acmetest.NewOrder}, func(r *acmetest.Reply) {

@@ -61,7 +61,8 @@ func TestLaterCertificateIsServed(t *testing.T) {
 	}
 }
 
-// an expired certificate is served if it was issued later than the valid one in the cache.
+// A valid certificate in the cache is served instead of an expired one in memory,
+// even if that was issued later.
 func TestExpiredInMemoryGivesWayToValidInCache(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		lift := w.ca.EditCertificate("a.example.com", func(c *x509.Certificate) { c.NotAfter = c.NotBefore.Add(5 * day) })

@@ -79,7 +79,7 @@ func wantAtMost(t *testing.T, orders []acmetest.PlacedOrder, most int, window ti
 	}
 }
 
-func TestStartWithoutPace(t *testing.T) {
+func TestNegativeStartPaceIssuesAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		hosts := newHosts("big.example", 200)
 		w.m.Hosts = MustAllowlist(hosts...)
@@ -184,6 +184,7 @@ func TestStartEndsWithItsContext(t *testing.T) {
 	})
 }
 
+// Start without a context panics in the caller, and not in a goroutine of its own.
 func TestStartWithNilContextPanicsInTheCaller(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		defer func() {
@@ -196,7 +197,8 @@ func TestStartWithNilContextPanicsInTheCaller(t *testing.T) {
 	})
 }
 
-// Start: 64 hosts that stall keep cached ones from being loaded.
+// Start loads what is in the cache before it issues: 64 hosts that stall do not keep
+// a certificate from being loaded.
 func TestStartLoadsBeforeItIssues(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.Hosts.Add("zz.example.com")
@@ -220,7 +222,7 @@ func TestStartLoadsBeforeItIssues(t *testing.T) {
 	})
 }
 
-// Two Starts: the end of the first one's context ends what the second began.
+// The end of the first Start's context does not end what the second began.
 func TestSecondStartSurvivesTheFirst(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		down := w.ca.Drop(acmetest.Match{})
@@ -240,7 +242,7 @@ func TestSecondStartSurvivesTheFirst(t *testing.T) {
 	})
 }
 
-// "When ctx ends what Start began ends": an issuance that was under way is tried again for ever.
+// What Start began is not tried again after its context ended.
 func TestStartThatEndedDoesNotTryAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.ca.StuckProcessing("*.example.com")
@@ -257,7 +259,7 @@ func TestStartThatEndedDoesNotTryAgain(t *testing.T) {
 	})
 }
 
-// The same for hosts whose cache entry could not be read.
+// Nor are hosts whose cache entry could not be read.
 func TestStartThatEndedForgetsHostsWithCacheTrouble(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.cache.get(func(context.Context, string) error { return errors.New("disk on fire") })
@@ -274,7 +276,7 @@ func TestStartThatEndedForgetsHostsWithCacheTrouble(t *testing.T) {
 	})
 }
 
-// A host that fails and is taken off the list keeps Start from ending, and from its last event.
+// A host that fails and is taken off the list does not keep Start from its end.
 func TestStartEndsWhenAFailingHostIsRemoved(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.ca.FailValidation("d.example.com", "", acmetest.Problem{Type: "dns", Detail: "no such host"})

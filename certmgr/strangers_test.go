@@ -103,7 +103,8 @@ func TestPreflightAsksNoInnerAddress(t *testing.T) {
 	}
 }
 
-// strangers in flight keep established open hosts from renewal until they expire.
+// However many issuances of strangers are in flight, hosts that have a certificate
+// are renewed.
 func TestStrangersKeepNobodyFromRenewal(t *testing.T) {
 	policyWorld(t, AllowAnyHost, func(t *testing.T, w *world) {
 		w.m.HandshakeWait = -1
@@ -130,7 +131,7 @@ func TestStrangersKeepNobodyFromRenewal(t *testing.T) {
 	})
 }
 
-// failure records of strangers stay in the cache for ever.
+// Failure records of strangers do not stay in the cache for ever.
 func TestStrangersLeaveNoRecordsInTheCache(t *testing.T) {
 	policyWorld(t, AllowAnyHost, func(t *testing.T, w *world) {
 		w.ca.Unresolve("*")

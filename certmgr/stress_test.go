@@ -14,7 +14,7 @@ import (
 
 // Everything at once, with callbacks that fail, panic and hang: nothing is left
 // behind, no slot, lock, probe, waiter or goroutine.
-func TestStress(t *testing.T) {
+func TestNothingIsLeftAfterEverythingAtOnce(t *testing.T) {
 	for round := range 2 {
 		policyWorld(t, nil, func(t *testing.T, w *world) {
 			w.m.Hosts = MustAllowlist("*.example.com", "a.example.com", "b.example.com")

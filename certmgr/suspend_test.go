@@ -24,7 +24,7 @@ import (
 //
 // Nothing but unsafe makes such a time. A bubble's clock has no monotonic reading,
 // and the methods of time.Time move both readings by the same amount. The layout
-// is checked by TestSuspendedClock.
+// is checked by TestSuspendedClockIsAMachinesOwn.
 func suspended(d time.Duration) time.Time {
 	// Seconds from year 1 to 1970, and to 1885, from which a time with a monotonic reading counts.
 	const (
@@ -43,7 +43,7 @@ func suspended(d time.Duration) time.Time {
 	return t
 }
 
-func TestSuspendedClock(t *testing.T) {
+func TestSuspendedClockIsAMachinesOwn(t *testing.T) {
 	inBubble(t, func(t *testing.T, _ *world) {
 		before, wall := suspended(0), time.Now()
 		time.Sleep(time.Second)
@@ -221,7 +221,7 @@ func TestPaceOfStartAfterSuspend(t *testing.T) {
 }
 
 // A machine that slept for a week renews what is due as soon as it wakes.
-func TestMachineThatSlept(t *testing.T) {
+func TestMachineThatSleptRenewsWhatIsDue(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		var skew atomic.Int64
 		w.m.clock = func() time.Time { return time.Now().Add(time.Duration(skew.Load())) }

@@ -302,8 +302,12 @@ func goroutines() string {
 	return strings.Join(left, "\n\n")
 }
 
-func TestCloseUnstarted(t *testing.T) {
-	acmetest.NewUnstartedServer().Close()
+func TestUnstartedServerCanBeClosed(t *testing.T) {
+	s := acmetest.NewUnstartedServer()
+	s.Close()
+	if s.URL != "" {
+		t.Errorf("it listens at %s", s.URL)
+	}
 }
 
 func TestMemoryClientReachesNothingElse(t *testing.T) {
