@@ -208,7 +208,12 @@ func TestChangedEmailIsToldToTheCA(t *testing.T) {
 				}
 				// Not again in this process.
 				requests := w.ca.Count(acmetest.UpdateAccount)
-				w.m.engine.operator.issuer.orders.accounts.forget(w.m.engine.operator.issuer.orders.accounts.known.current())
+				accounts := w.m.engine.operator.issuer.orders.accounts
+				acc, err := accounts.Get(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				accounts.Forget(acc)
 				w.mustGet("c.example.com")
 				synctest.Wait()
 				if w.ca.Count(acmetest.UpdateAccount) != requests {

@@ -23,6 +23,12 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
+// The entries of the account key and of the key that is to take its place.
+const (
+	accountCacheKey     = "acme_account+key"
+	nextAccountCacheKey = "acme_account+key+next"
+)
+
 // keyIn returns the thumbprint of an entry's key, or "" if there is none.
 func (w *world) keyIn(name string) string {
 	w.t.Helper()
@@ -258,7 +264,7 @@ func TestKeyChangeOutlivesItsCaller(t *testing.T) {
 		if err := w.m.RollAccountKey(t.Context()); err == nil {
 			t.Error("RollAccountKey succeeded without an answer")
 		}
-		if d := time.Since(start); d > changeKeyTimeout+lookUpTimeout {
+		if d := time.Since(start); d > 3*time.Minute {
 			t.Errorf("it took %v", d)
 		}
 	})
@@ -303,8 +309,11 @@ func TestKeyChangeShowsNoKey(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("a.example.com")
 		w.mustRoll()
-		key := w.m.engine.operator.issuer.orders.accounts.known.current().key.(*ecdsa.PrivateKey)
-		secret, err := key.Bytes()
+		acc, err := w.m.engine.operator.issuer.orders.accounts.Get(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		secret, err := acc.Key.(*ecdsa.PrivateKey).Bytes()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/account"
 	"github.com/nostall/nostall/internal/auditqueue"
 	"github.com/nostall/nostall/internal/hosts"
 	"github.com/nostall/nostall/internal/pace"
@@ -72,7 +73,7 @@ func (b *breaker) check(host string) error {
 }
 
 func (b *breaker) refusal(host string) error {
-	if isLocal(b.cause) {
+	if account.IsUnavailable(b.cause) {
 		text := fmt.Sprintf("no certificate can be issued without an account (failure %d in a row), next attempt %s", b.failures, text.Stamp(b.until))
 		return &caRefusal{refusal{kind: ErrNoAccount, host: host, text: text, cause: b.cause}, b.until}
 	}
@@ -124,7 +125,7 @@ func (b *breaker) openLocked(host string, probe bool, cause error, wait time.Dur
 	b.cause = cause
 	b.until = now.Add(wait)
 	kind := audit.CAUnavailable
-	if isLocal(cause) {
+	if account.IsUnavailable(cause) {
 		kind = audit.AccountUnavailable
 	}
 	b.audit.Emit(audit.Event{
@@ -142,7 +143,7 @@ func (b *breaker) closeLocked(host string) {
 		return
 	}
 	kind := audit.CAAvailable
-	if isLocal(b.cause) {
+	if account.IsUnavailable(b.cause) {
 		kind = audit.AccountAvailable
 	}
 	b.failures = 0

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nostall/nostall/internal/account"
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/challenge"
 	"github.com/nostall/nostall/internal/flight"
@@ -228,7 +229,7 @@ func (e *engine) newOrders(s *store, m *memory, w *flight.Waiters) *orders {
 		lookups:  e.callout("PreflightResolver", maxLookups).FailFast(lookupTimeout),
 		dials:    e.callout("PreflightDial", maxDials).FailFast(probeTimeout),
 	}
-	accounts := accountConfig{
+	accounts := account.Config{
 		CA:        o.ca,
 		Directory: e.dir,
 		Key:       client.Key,
@@ -243,7 +244,7 @@ func (e *engine) newOrders(s *store, m *memory, w *flight.Waiters) *orders {
 	if e.settings.cache != nil {
 		accounts.Store = accountEntries{s}
 	}
-	o.accounts = newRegistrar(accounts)
+	o.accounts = account.New(accounts)
 	return o
 }
 

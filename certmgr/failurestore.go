@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/account"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -105,7 +106,7 @@ const breakerCacheKey = "acme_ca+failure"
 func (h *health) rememberBreaker() {
 	until, failures, cause := h.breaker.state()
 	switch {
-	case isLocal(cause): // no CA was asked in vain
+	case account.IsUnavailable(cause): // no CA was asked in vain
 	case cause != nil:
 		if h.breakerSaved.Swap(until.UnixNano()) == until.UnixNano() {
 			return

@@ -253,7 +253,7 @@ func (is *issuer) fail(i *issuance, out outcome) error {
 		rec.since = i.last.since
 	}
 	if out.acc != nil {
-		rec.account = string(out.acc.url)
+		rec.account = string(out.acc.URL)
 	}
 	failed.RetryAt, failed.Count = e.RetryAt, e.Attempts
 	is.health.remember(i.req.sub, rec)

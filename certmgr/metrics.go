@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/account"
 )
 
 // Metrics is what a Manager has counted since it was made, and how it stands
@@ -84,7 +85,7 @@ func (m *Manager) Metrics() Metrics {
 	_, v.Queued = s.issuer.slots.Load()
 	var cause error
 	v.CAUnavailable, _, cause = s.health.breaker.state()
-	v.NoAccount = isLocal(cause)
+	v.NoAccount = account.IsUnavailable(cause)
 	for _, state := range hostStates() {
 		v.Hosts[state] = 0
 	}

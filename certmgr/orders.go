@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/account"
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/challenge"
@@ -24,7 +25,7 @@ import (
 type orders struct {
 	*env
 	ca         *acmeclient.CA
-	accounts   *registrar
+	accounts   *account.Registrar
 	memory     *memory
 	answers    *challenge.Answers
 	preflight  *preflight
@@ -90,7 +91,7 @@ const (
 type outcome struct {
 	cert  *certificate
 	data  []byte
-	acc   *account
+	acc   *account.Account
 	stage audit.Stage // the last one
 	order string      // its URL
 	err   error
@@ -142,24 +143,24 @@ func lastURL(t *acmeclient.Trace) string {
 // was at it, it begins anew with the new one.
 func (o *orders) converse(ctx context.Context, c *conversation) outcome {
 	out := o.converseOnce(ctx, c)
-	if out.err != nil && out.acc != nil && o.accounts.outdated(ctx, out.acc, c.trace, out.err) {
+	if out.err != nil && out.acc != nil && o.accounts.Outdated(ctx, out.acc, c.trace, out.err) {
 		first := out.order
 		out = o.converseOnce(ctx, c)
 		out.order = cmp.Or(out.order, first)
 	}
-	if isAccountGone(out.err) {
-		o.accounts.forget(out.acc)
+	if account.IsGone(out.err) {
+		o.accounts.Forget(out.acc)
 	}
 	return out
 }
 
 func (o *orders) converseOnce(ctx context.Context, c *conversation) outcome {
 	c.enter(audit.StageAccount)
-	acc, err := o.accounts.get(ctx)
+	acc, err := o.accounts.Get(ctx)
 	if err != nil {
 		return outcome{err: err}
 	}
-	client := o.ca.Client(acc.key, acc.url)
+	client := o.ca.Client(acc.Key, acc.URL)
 	res, err := order.Run(ctx, client, o.request(c, acc))
 	o.unfinished.put(c.req.sub, res.Unfinished)
 	out := outcome{acc: acc, order: res.OrderURL}
@@ -187,14 +188,14 @@ func (o *orders) converseOnce(ctx context.Context, c *conversation) outcome {
 }
 
 // request returns what a conversation with an account's client is to come to.
-func (o *orders) request(c *conversation, acc *account) order.Request {
+func (o *orders) request(c *conversation, acc *account.Account) order.Request {
 	sub := c.req.sub
 	return order.Request{
 		Host:       sub.host(),
 		KeyType:    sub.keyType,
 		Extra:      o.settings.extraExtensions,
 		Replaces:   c.replaces,
-		Unfinished: o.unfinished.take(sub, acc.url, o.now()),
+		Unfinished: o.unfinished.take(sub, acc.URL, o.now()),
 		Key:        func() crypto.Signer { return o.keptKey(sub) },
 		Before: func(ctx context.Context) ([]string, error) {
 			err := c.precheck(ctx)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/account"
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/flight"
@@ -163,12 +164,12 @@ func (s *operator) revokeByAccount(ctx context.Context, cert *certificate, reaso
 	trace := new(acmeclient.Trace)
 	ctx = acmeclient.WithTrace(ctx, trace)
 	for again := false; ; again = true {
-		acc, err := s.issuer.orders.accounts.get(ctx)
+		acc, err := s.issuer.orders.accounts.Get(ctx)
 		if err != nil {
 			return fmt.Errorf("account: %w", err)
 		}
-		err = s.issuer.orders.ca.Client(acc.key, acc.url).RevokeCert(ctx, nil, cert.leaf.Raw, reason)
-		if err == nil || again || !s.issuer.orders.accounts.outdated(ctx, acc, trace, err) {
+		err = s.issuer.orders.ca.Client(acc.Key, acc.URL).RevokeCert(ctx, nil, cert.leaf.Raw, reason)
+		if err == nil || again || !s.issuer.orders.accounts.Outdated(ctx, acc, trace, err) {
 			return acmeclient.Cause(err)
 		}
 	}
@@ -177,7 +178,7 @@ func (s *operator) revokeByAccount(ctx context.Context, cert *certificate, reaso
 // mayNotRevoke reports whether the certificate's own key could do better than the
 // account, or than none.
 func mayNotRevoke(err error) bool {
-	if isLocal(err) || isAccountGone(err) {
+	if account.IsUnavailable(err) || account.IsGone(err) {
 		return true
 	}
 	e, ok := acmeclient.Problem(err)

@@ -1,7 +1,6 @@
 package certmgr
 
 import (
-	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -9,6 +8,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/account"
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/hosts"
 	"github.com/nostall/nostall/internal/text"
@@ -26,13 +26,6 @@ const (
 	troubleLocal                // there is no account for any host, for a reason that is not the CA's
 )
 
-// localError marks the cause of a missing account that is not the CA's: key,
-// cache, terms.
-type localError struct{ err error }
-
-func (e localError) Error() string { return e.err.Error() }
-func (e localError) Unwrap() error { return e.err }
-
 // troubleOf says what an attempt's failure at a stage means for the CA.
 func troubleOf(trace *acmeclient.Trace, stage audit.Stage, host string, err error) trouble {
 	switch {
@@ -40,7 +33,7 @@ func troubleOf(trace *acmeclient.Trace, stage audit.Stage, host string, err erro
 		return troubleHost
 	case stage == audit.StagePreflight:
 		return troubleNone // the CA was not asked
-	case stage == audit.StageAccount && isLocal(err):
+	case stage == audit.StageAccount && account.IsUnavailable(err):
 		return troubleLocal
 	case stage == audit.StageAccount || trace.Failed() == acmeclient.EndpointDirectory || trace.Failed() == acmeclient.EndpointNewNonce:
 		return troubleCA
@@ -56,11 +49,6 @@ func troubleOf(trace *acmeclient.Trace, stage audit.Stage, host string, err erro
 		worst = max(worst, troubleOfProblem(p, host))
 	}
 	return worst
-}
-
-func isLocal(err error) bool {
-	_, ok := errors.AsType[localError](err)
-	return ok
 }
 
 func troubleOfProblem(p *acme.Error, host string) trouble {

@@ -69,11 +69,10 @@ var layers = []may{
 	{
 		pkg: "internal/account",
 		imports: []string{
-			"certmgr/audit", "internal/acmeclient", "internal/bundle", "internal/flight", "internal/pace", "internal/text",
+			"certmgr/audit", "internal/acmeclient", "internal/bundle", "internal/flight", "internal/text",
 			"x/crypto/acme",
 		},
-		why:     "the account's key, registration, contact and roll-over; it knows no hosts",
-		planned: true,
+		why: "the account's key, registration, contact and roll-over; it knows no hosts",
 	},
 	{
 		pkg:     "internal/acmeclient",

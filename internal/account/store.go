@@ -1,4 +1,4 @@
-package certmgr
+package account
 
 import (
 	"bytes"
@@ -17,36 +17,36 @@ import (
 // take its place. The second one is from autocert's early versions; it is read and
 // never written.
 const (
-	accountCacheKey       = "acme_account+key"
-	legacyAccountCacheKey = "acme_account.key"
-	nextAccountCacheKey   = "acme_account+key+next"
+	currentEntry = "acme_account+key"
+	legacyEntry  = "acme_account.key"
+	nextEntry    = "acme_account+key+next"
 )
 
-// keyEntries holds the entries of keys. Each call takes a bounded time. It is safe for
+// Store holds the entries of keys. Each call takes a bounded time. It is safe for
 // concurrent use.
-type keyEntries interface {
+type Store interface {
 	// Get returns an entry, which the caller does not change. The error is
-	// errNoEntry if there is none.
+	// ErrNoEntry if there is none.
 	Get(ctx context.Context, name string) ([]byte, error)
 
 	Put(ctx context.Context, name string, data []byte) error
 	Delete(ctx context.Context, name string) error
 }
 
-// errNoEntry is returned by keyEntries.Get for an entry that does not exist.
-var errNoEntry = errors.New("no such entry")
+// ErrNoEntry is returned by Store.Get for an entry that does not exist.
+var ErrNoEntry = errors.New("no such entry")
 
 // keyStore reads and writes the entries of the account's keys.
 type keyStore struct {
-	entries keyEntries
+	entries Store
 	shared  bool // with other machines
-	known   *knownAccount
+	known   *known
 }
 
 // newKeyStore returns the keys in entries, or, if that is nil, in memory.
-func newKeyStore(entries keyEntries, known *knownAccount) *keyStore {
+func newKeyStore(entries Store, known *known) *keyStore {
 	if entries == nil {
-		return &keyStore{entries: new(memoryEntries), known: known}
+		return &keyStore{entries: new(memoryStore), known: known}
 	}
 	return &keyStore{entries: entries, shared: true, known: known}
 }
@@ -56,7 +56,7 @@ func newKeyStore(entries keyEntries, known *knownAccount) *keyStore {
 func (s *keyStore) read(ctx context.Context) (savedKeys, error) {
 	var keys savedKeys
 	var err error
-	for _, name := range []string{accountCacheKey, legacyAccountCacheKey} {
+	for _, name := range []string{currentEntry, legacyEntry} {
 		if keys.current, err = s.get(ctx, name); keys.current != nil || err != nil {
 			break
 		}
@@ -64,7 +64,7 @@ func (s *keyStore) read(ctx context.Context) (savedKeys, error) {
 	if err != nil {
 		return savedKeys{}, err
 	}
-	next, err := s.get(ctx, nextAccountCacheKey)
+	next, err := s.get(ctx, nextEntry)
 	keys.nextErr = err
 	s.known.complete(&keys, next)
 	return keys, nil
@@ -72,7 +72,7 @@ func (s *keyStore) read(ctx context.Context) (savedKeys, error) {
 
 // complete adds next, which is the entry of the next key or nil, and what the store
 // does not have. Caches evict and operators clear them: what is in memory still counts.
-func (k *knownAccount) complete(keys *savedKeys, next crypto.Signer) {
+func (k *known) complete(keys *savedKeys, next crypto.Signer) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if keys.current == nil && k.last != nil {
@@ -103,7 +103,7 @@ func (s *keyStore) first(ctx context.Context) (savedKeys, error) {
 	// An account whose key is lost at the next start counts against the CA's
 	// limit of new accounts, so nothing is registered before it is safe.
 	began := time.Now()
-	if err := s.put(ctx, accountCacheKey, key); err != nil {
+	if err := s.put(ctx, currentEntry, key); err != nil {
 		return savedKeys{}, err
 	}
 	if !s.shared {
@@ -114,7 +114,7 @@ func (s *keyStore) first(ctx context.Context) (savedKeys, error) {
 	if err := flight.Sleep(ctx, min(minKeyPause+2*time.Since(began), maxKeyPause)); err != nil {
 		return savedKeys{}, err
 	}
-	if now, err := s.get(ctx, accountCacheKey); err == nil && now != nil && !sameKey(now, key) {
+	if now, err := s.get(ctx, currentEntry); err == nil && now != nil && !sameKey(now, key) {
 		return s.read(ctx)
 	}
 	return savedKeys{current: key, isNew: true}, nil
@@ -123,7 +123,7 @@ func (s *keyStore) first(ctx context.Context) (savedKeys, error) {
 // get returns the key of an entry, or nil if there is none.
 func (s *keyStore) get(ctx context.Context, name string) (crypto.Signer, error) {
 	data, err := s.entries.Get(ctx, name)
-	if errors.Is(err, errNoEntry) {
+	if errors.Is(err, ErrNoEntry) {
 		return nil, nil
 	}
 	if err != nil {
@@ -132,8 +132,8 @@ func (s *keyStore) get(ctx context.Context, name string) (crypto.Signer, error) 
 	key, _, err := bundle.DecodeKey(data)
 	if err != nil {
 		loss := "to register a new account"
-		if name == nextAccountCacheKey {
-			loss = fmt.Sprintf("if the CA knows the account by the key under %q", accountCacheKey)
+		if name == nextEntry {
+			loss = fmt.Sprintf("if the CA knows the account by the key under %q", currentEntry)
 		}
 		return nil, fmt.Errorf("account key in the cache under %q is damaged (%w): restore it from a backup, or delete the entry %s", name, err, loss)
 	}
@@ -155,28 +155,28 @@ func (s *keyStore) put(ctx context.Context, name string, key crypto.Signer) erro
 // deleteNext deletes the entry of the next key if it is key's: another machine may
 // have its own there. It may fail: the CA is asked about what is left.
 func (s *keyStore) deleteNext(ctx context.Context, key crypto.Signer) {
-	if next, err := s.get(ctx, nextAccountCacheKey); err == nil && next != nil && sameKey(next, key) {
-		s.entries.Delete(ctx, nextAccountCacheKey)
+	if next, err := s.get(ctx, nextEntry); err == nil && next != nil && sameKey(next, key) {
+		s.entries.Delete(ctx, nextEntry)
 	}
 }
 
-// memoryEntries holds entries for as long as the process lives. The zero value is
+// memoryStore holds entries for as long as the process lives. The zero value is
 // empty.
-type memoryEntries struct {
+type memoryStore struct {
 	mu   sync.Mutex
 	data map[string][]byte
 }
 
-func (m *memoryEntries) Get(_ context.Context, name string) ([]byte, error) {
+func (m *memoryStore) Get(_ context.Context, name string) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if data, ok := m.data[name]; ok {
 		return data, nil
 	}
-	return nil, errNoEntry
+	return nil, ErrNoEntry
 }
 
-func (m *memoryEntries) Put(_ context.Context, name string, data []byte) error {
+func (m *memoryStore) Put(_ context.Context, name string, data []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.data == nil {
@@ -186,7 +186,7 @@ func (m *memoryEntries) Put(_ context.Context, name string, data []byte) error {
 	return nil
 }
 
-func (m *memoryEntries) Delete(_ context.Context, name string) error {
+func (m *memoryStore) Delete(_ context.Context, name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.data, name)

@@ -1,4 +1,4 @@
-package certmgr
+package account
 
 import (
 	"context"
@@ -13,40 +13,40 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// account is an account with the CA: its key and its URL. It is immutable.
-type account struct {
-	key crypto.Signer
-	url acme.KeyID
+// Account is an account with the CA: its key and its URL. It is immutable.
+type Account struct {
+	Key crypto.Signer
+	URL acme.KeyID
 }
 
-// accountConfig is what a registrar needs. Email, Binding, Prompt, Key and Store may
-// be zero.
-type accountConfig struct {
+// Config is what a Registrar is made of. Key, Email, Binding, Prompt and Store may be
+// zero.
+type Config struct {
 	CA        *acmeclient.CA
 	Directory string                       // the CA's directory URL, for errors and events
 	Key       crypto.Signer                // the user's account key; nil: one is made and kept in Store
-	Email     string                       // the account's contact; "": none is set, and none is changed
-	Binding   *acme.ExternalAccountBinding // for CAs that want one
+	Email     string                       // the account's contact; "": whatever it is, it stays
+	Binding   *acme.ExternalAccountBinding // for CAs that require one
 	Prompt    func(tosURL string) bool     // accepts the terms of service
-	Store     keyEntries                   // shared with other machines; nil: the key is kept in memory
-	Emit      func(audit.Event)
+	Store     Store                        // shared with other machines; nil: keys are kept in memory
+	Emit      func(audit.Event)            // must not block
 	Tasks     *flight.Tasks
 	Waiters   *flight.Waiters
 
 	// Callout makes the bounds for one kind of callback. Whoever closes Tasks waits
-	// for these callbacks too.
+	// for these callbacks as well.
 	Callout func(name string, limit int) *flight.Callouts
 }
 
-// registrar has the account: it registers it once, whoever asks, keeps its key and
-// changes it. It is safe for concurrent use.
-type registrar struct {
-	*accountBase
+// Registrar registers one account with a CA, once for all who ask, and keeps and changes
+// its key. It is safe for concurrent use.
+type Registrar struct {
+	*base
 	userKey       crypto.Signer // or nil
 	keys          *keyStore
 	registration  *registration
-	changer       *keyChanger
-	flight        *flight.Flight[string, *account]
+	changer       *changer
+	flight        *flight.Flight[string, *Account]
 	registrations *flight.Callouts
 	changes       *flight.Callouts
 }
@@ -54,54 +54,56 @@ type registrar struct {
 // registerTimeout bounds one try to have an account.
 const registerTimeout = 2 * time.Minute
 
-func newRegistrar(cfg accountConfig) *registrar {
-	base := &accountBase{
+// New returns a Registrar that has no account yet. Its goroutines are those of
+// cfg.Tasks and of the callbacks that cfg.Callout made the bounds for.
+func New(cfg Config) *Registrar {
+	b := &base{
 		ca:    cfg.CA,
 		dir:   cfg.Directory,
 		emit:  cfg.Emit,
 		tasks: cfg.Tasks,
 		turn:  newTurn(),
-		known: new(knownAccount),
+		known: new(known),
 	}
-	keys := newKeyStore(cfg.Store, base.known)
-	saver := &keySaver{accountBase: base, keys: keys}
-	registration := &registration{
-		accountBase: base,
-		settler:     &keySettler{accountBase: base, userKey: cfg.Key, keys: keys},
-		saver:       saver,
-		contact:     &contact{accountBase: base, email: cfg.Email, calls: cfg.Callout("account update", 1)},
-		email:       cfg.Email,
-		binding:     cfg.Binding,
-		prompt:      cfg.Prompt,
-		prompts:     cfg.Callout("Prompt", 1).FailFast(registerTimeout),
+	keys := newKeyStore(cfg.Store, b.known)
+	save := &saver{base: b, keys: keys}
+	reg := &registration{
+		base:    b,
+		settler: &settler{base: b, userKey: cfg.Key, keys: keys},
+		saver:   save,
+		contact: &contact{base: b, email: cfg.Email, calls: cfg.Callout("account update", 1)},
+		email:   cfg.Email,
+		binding: cfg.Binding,
+		prompt:  cfg.Prompt,
+		prompts: cfg.Callout("Prompt", 1).FailFast(registerTimeout),
 	}
-	return &registrar{
-		accountBase:   base,
+	return &Registrar{
+		base:          b,
 		userKey:       cfg.Key,
 		keys:          keys,
-		registration:  registration,
-		changer:       &keyChanger{accountBase: base, keys: keys, registration: registration, saver: saver},
-		flight:        flight.Named[*account](cfg.Tasks, cfg.Waiters),
+		registration:  reg,
+		changer:       &changer{base: b, keys: keys, registration: reg, saver: save},
+		flight:        flight.Named[*Account](cfg.Tasks, cfg.Waiters),
 		registrations: cfg.Callout("account registration", 1).FailFast(registerTimeout),
 		changes:       cfg.Callout("account key change", 1).FailFast(changeKeyTimeout + lookUpTimeout),
 	}
 }
 
-// get returns the account, registering it if need be. If ctx ends first it returns a
+// Get returns the account, registering it if need be. If ctx ends first it returns a
 // *flight.Left, and the registration goes on for the next caller. The error is one
 // that IsUnavailable knows if the CA is not to blame.
-func (r *registrar) get(ctx context.Context) (*account, error) {
+func (r *Registrar) Get(ctx context.Context) (*Account, error) {
 	if acc := r.known.current(); acc != nil {
 		return acc, nil
 	}
-	call, err := r.flight.Start(r.dir, func(ctx context.Context) (*account, error) {
+	call, err := r.flight.Start(r.dir, func(ctx context.Context) (*Account, error) {
 		if acc := r.known.current(); acc != nil {
 			return acc, nil
 		}
 		ctx, cancel := flight.Within(ctx, registerTimeout, "no account")
 		defer cancel()
 		// The user's key and RetryBackoff take part.
-		return flight.CallOut(ctx, r.registrations, r.dir, func(ctx context.Context) (*account, error) {
+		return flight.CallOut(ctx, r.registrations, r.dir, func(ctx context.Context) (*Account, error) {
 			release, err := r.turn.take(ctx)
 			if err != nil {
 				return nil, err
@@ -120,15 +122,15 @@ func (r *registrar) get(ctx context.Context) (*account, error) {
 	return call.Await(ctx)
 }
 
-// forget drops an account that the CA no longer knows, so that the next call of get
+// Forget drops an account that the CA no longer knows, so that the next call of Get
 // registers again.
-func (r *registrar) forget(acc *account) { r.known.forget(acc) }
+func (r *Registrar) Forget(acc *Account) { r.known.forget(acc) }
 
-// outdated reports whether a request signed by acc failed with err because the CA
+// Outdated reports whether a request signed by acc failed with err because the CA
 // knows the account by another key: this process changed it meanwhile, or another
 // machine did and the Store has the new key, or the CA made a change whose outcome
-// was unknown. The next call of get returns the account with that key.
-func (r *registrar) outdated(ctx context.Context, acc *account, trace *acmeclient.Trace, err error) bool {
+// was unknown. The next call of Get returns the account with that key.
+func (r *Registrar) Outdated(ctx context.Context, acc *Account, trace *acmeclient.Trace, err error) bool {
 	if acmeclient.IsRateLimited(err) || ctx.Err() != nil {
 		return false
 	}
@@ -137,25 +139,25 @@ func (r *registrar) outdated(ctx context.Context, acc *account, trace *acmeclien
 			return false
 		}
 		keys, err := r.keys.read(ctx)
-		if err != nil || keys.isOnly(acc.key) {
+		if err != nil || keys.isOnly(acc.Key) {
 			return false
 		}
-		r.forget(acc)
+		r.Forget(acc)
 	}
 	// A host that the CA refuses in the same words does not get a second order.
-	now, err := r.get(ctx)
-	return err != nil || now.url != acc.url || !sameKey(now.key, acc.key)
+	now, err := r.Get(ctx)
+	return err != nil || now.URL != acc.URL || !sameKey(now.Key, acc.Key)
 }
 
-// changeKey replaces the account's key (RFC 8555, section 7.3.5). Calls at the same
+// ChangeKey replaces the account's key (RFC 8555, section 7.3.5). Calls at the same
 // time share one change. If ctx ends first it returns a *flight.Left, and the change
 // goes on. A key that is the user's is not changed.
-func (r *registrar) changeKey(ctx context.Context) error {
+func (r *Registrar) ChangeKey(ctx context.Context) error {
 	if r.userKey != nil {
 		return errors.New("it comes from Manager.Client: " +
 			"change it with acme.Client.AccountKeyRollover and start again with the new one")
 	}
-	call, err := r.flight.Start("account key", func(ctx context.Context) (*account, error) {
+	call, err := r.flight.Start("account key", func(ctx context.Context) (*Account, error) {
 		ctx, cancel := flight.Within(ctx, changeKeyTimeout+lookUpTimeout, "no new account key")
 		defer cancel()
 		return flight.CallOut(ctx, r.changes, r.dir, r.changer.change)

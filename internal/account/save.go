@@ -1,4 +1,4 @@
-package certmgr
+package account
 
 import (
 	"context"
@@ -8,17 +8,17 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// keySaver puts a key that the CA knows in its place in the store: it takes the entry
+// saver puts a key that the CA knows in its place in the store: it takes the entry
 // of the old key, and then the entry of the next key is deleted.
-type keySaver struct {
-	*accountBase
+type saver struct {
+	*base
 	keys *keyStore
 }
 
 // save does so once. The end of ctx does not cut it short.
-func (s *keySaver) save(ctx context.Context, key crypto.Signer) error {
+func (s *saver) save(ctx context.Context, key crypto.Signer) error {
 	ctx = context.WithoutCancel(ctx)
-	err := s.keys.put(ctx, accountCacheKey, key)
+	err := s.keys.put(ctx, currentEntry, key)
 	if err == nil {
 		s.keys.deleteNext(ctx, key)
 	}
@@ -27,8 +27,8 @@ func (s *keySaver) save(ctx context.Context, key crypto.Signer) error {
 
 // saveOrLater saves acc's key now or, if that fails, in the background until it
 // succeeds or another account is in use. The turn is held.
-func (s *keySaver) saveOrLater(ctx context.Context, acc *account) {
-	if s.save(ctx, acc.key) == nil {
+func (s *saver) saveOrLater(ctx context.Context, acc *Account) {
+	if s.save(ctx, acc.Key) == nil {
 		s.known.publish(acc, saved)
 		return
 	}
@@ -38,7 +38,7 @@ func (s *keySaver) saveOrLater(ctx context.Context, acc *account) {
 }
 
 // saveAgain reports whether there is nothing left to save.
-func (s *keySaver) saveAgain(ctx context.Context, acc *account) bool {
+func (s *saver) saveAgain(ctx context.Context, acc *Account) bool {
 	release, err := s.turn.take(ctx)
 	if err != nil {
 		return true // closed
@@ -47,10 +47,10 @@ func (s *keySaver) saveAgain(ctx context.Context, acc *account) bool {
 	if s.known.current() != acc || s.known.isSaved(acc) {
 		return true
 	}
-	if s.save(ctx, acc.key) != nil {
+	if s.save(ctx, acc.Key) != nil {
 		return false
 	}
 	s.known.publish(acc, saved)
-	s.emit(audit.Event{Kind: audit.CacheWriteRecovered, CA: s.dir, Reason: accountCacheKey})
+	s.emit(audit.Event{Kind: audit.CacheWriteRecovered, CA: s.dir, Reason: currentEntry})
 	return true
 }

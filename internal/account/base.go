@@ -1,4 +1,4 @@
-package certmgr
+package account
 
 import (
 	"context"
@@ -13,27 +13,27 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// accountBase is what the parts of a registrar share.
-type accountBase struct {
+// base is what the parts of a Registrar share.
+type base struct {
 	ca    *acmeclient.CA
 	dir   string
 	emit  func(audit.Event)
 	tasks *flight.Tasks
 	turn  turn // for a registration, a change or an update of the account
-	known *knownAccount
+	known *known
 }
 
 // tell makes an event about the account.
-func (b *accountBase) tell(e audit.Event) {
+func (b *base) tell(e audit.Event) {
 	e.CA, e.Stage = b.dir, audit.StageAccount
 	b.emit(e)
 }
 
 // client returns a client that signs as acc.
-func (b *accountBase) client(acc *account) *acme.Client { return b.ca.Client(acc.key, acc.url) }
+func (b *base) client(acc *Account) *acme.Client { return b.ca.Client(acc.Key, acc.URL) }
 
 // discover returns the CA's directory.
-func (b *accountBase) discover(ctx context.Context, client *acme.Client) (acme.Directory, error) {
+func (b *base) discover(ctx context.Context, client *acme.Client) (acme.Directory, error) {
 	dir, err := client.Discover(ctx)
 	if err != nil {
 		return dir, fmt.Errorf("directory %s: %w", b.dir, acmeclient.Cause(err))
@@ -62,36 +62,36 @@ func (t turn) take(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// knownAccount is what this process knows of the account, whatever the Store holds.
-type knownAccount struct {
+// known is what this process knows of the account, whatever the Store holds.
+type known struct {
 	mu       sync.Mutex
-	account  *account      // in use; nil: none
+	account  *Account      // in use; nil: none
 	state    savedState    // of its key
 	last     crypto.Signer // its key, or that of the account in use before
 	changing keyChange     // the last one that may still be made
 }
 
-func (k *knownAccount) current() *account {
+func (k *known) current() *Account {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.account
 }
 
 // isSaved reports whether acc is in use and its key in its place.
-func (k *knownAccount) isSaved(acc *account) bool {
+func (k *known) isSaved(acc *Account) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.account == acc && k.state == saved
 }
 
 // publish puts an account in use.
-func (k *knownAccount) publish(acc *account, state savedState) {
+func (k *known) publish(acc *Account, state savedState) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.account, k.state, k.last = acc, state, acc.key
+	k.account, k.state, k.last = acc, state, acc.Key
 }
 
-func (k *knownAccount) forget(acc *account) {
+func (k *known) forget(acc *Account) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.account == acc {
@@ -101,7 +101,7 @@ func (k *knownAccount) forget(acc *account) {
 
 // noteChange notes a change of the key that the CA is about to be asked for, or, if c
 // is zero, that it will not be made.
-func (k *knownAccount) noteChange(c keyChange) {
+func (k *known) noteChange(c keyChange) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.changing = c

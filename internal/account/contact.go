@@ -1,4 +1,4 @@
-package certmgr
+package account
 
 import (
 	"context"
@@ -19,7 +19,7 @@ const contactTimeout = time.Minute
 
 // contact makes an address the contact of an account that was registered before.
 type contact struct {
-	*accountBase
+	*base
 	email   string
 	calls   *flight.Callouts
 	updated bool // the contact was looked at; the turn is held for it
@@ -45,7 +45,7 @@ func (c *contact) update() {
 
 // updateOf changes the contact of acc if need be, and makes an event of the outcome.
 // The turn is held.
-func (c *contact) updateOf(ctx context.Context, acc *account) {
+func (c *contact) updateOf(ctx context.Context, acc *Account) {
 	ctx, cancel := context.WithTimeout(ctx, contactTimeout)
 	defer cancel()
 	changed, err := flight.CallOut(ctx, c.calls, c.dir, func(ctx context.Context) (bool, error) {
@@ -59,18 +59,18 @@ func (c *contact) updateOf(ctx context.Context, acc *account) {
 			Err:    err,
 		})
 	case changed:
-		c.tell(audit.Event{Kind: audit.AccountContactChanged, Reason: string(acc.url)})
+		c.tell(audit.Event{Kind: audit.AccountContactChanged, Reason: string(acc.URL)})
 	}
 }
 
 // change reports whether the account had another contact.
 func (c *contact) change(ctx context.Context, client *acme.Client) (changed bool, err error) {
-	known, err := client.GetReg(ctx, "")
+	acc, err := client.GetReg(ctx, "")
 	if err != nil {
 		return false, fmt.Errorf("looking up the account: %w", acmeclient.Cause(err))
 	}
 	contact := []string{"mailto:" + c.email}
-	if slices.EqualFunc(known.Contact, contact, strings.EqualFold) {
+	if slices.EqualFunc(acc.Contact, contact, strings.EqualFold) {
 		return false, nil
 	}
 	if _, err := client.UpdateReg(ctx, &acme.Account{Contact: contact}); err != nil {

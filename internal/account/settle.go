@@ -1,4 +1,4 @@
-package certmgr
+package account
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// keySettler finds out by which key the CA knows the account.
+// settler finds out by which key the CA knows the account.
 //
 // Two keys are in question after a change of the key that did not end, or has not
 // ended yet. A CA may make the change long after a gateway has given up on the
@@ -34,8 +34,8 @@ import (
 //     one of the two. If it knows neither, the account is gone, or one of the answers
 //     was out of date. So it is asked twice, and then the new key is registered: if
 //     the account is there after all, that finds it.
-type keySettler struct {
-	*accountBase
+type settler struct {
+	*base
 	userKey crypto.Signer // or nil
 	keys    *keyStore
 }
@@ -53,38 +53,38 @@ const (
 // find returns the user's key, or the store's, or makes one if the store has none. The
 // account's URL is set if the CA is known to have the account. A key that cannot be
 // read is an error: a new key would be a new account, and the old one would be lost.
-func (s *keySettler) find(ctx context.Context) (*account, savedState, error) {
+func (s *settler) find(ctx context.Context) (*Account, savedState, error) {
 	if s.userKey != nil {
-		return &account{key: s.userKey}, saved, nil
+		return &Account{Key: s.userKey}, saved, nil
 	}
 	for range maxKeyReads {
 		keys, err := s.readOrMake(ctx)
 		if err != nil {
-			return nil, saved, localError{err}
+			return nil, saved, unavailable{err}
 		}
 		if keys.isNew {
-			return &account{key: keys.current}, saved, nil
+			return &Account{Key: keys.current}, saved, nil
 		}
 		acc, state, err := s.settle(ctx, keys)
-		if err != nil || acc.url != "" {
+		if err != nil || acc.URL != "" {
 			return acc, state, err
 		}
 		// A key that the CA does not know is about to be registered, unless another
 		// machine has replaced it.
 		now, err := s.keys.read(ctx)
 		if err != nil {
-			return nil, saved, localError{err}
+			return nil, saved, unavailable{err}
 		}
 		if now.equal(keys) {
 			return acc, state, nil
 		}
 	}
-	return nil, saved, localError{fmt.Errorf("account key: other machines changed it in the cache %d times meanwhile", maxKeyReads)}
+	return nil, saved, unavailable{fmt.Errorf("account key: other machines changed it in the cache %d times meanwhile", maxKeyReads)}
 }
 
 // readOrMake returns the keys, of which there is one at least. The current key is in
 // the store then.
-func (s *keySettler) readOrMake(ctx context.Context) (savedKeys, error) {
+func (s *settler) readOrMake(ctx context.Context) (savedKeys, error) {
 	keys, err := s.keys.read(ctx)
 	switch {
 	case err != nil:
@@ -92,7 +92,7 @@ func (s *keySettler) readOrMake(ctx context.Context) (savedKeys, error) {
 	case keys.isEmpty():
 		return s.keys.first(ctx)
 	case keys.lost:
-		err = s.keys.put(ctx, accountCacheKey, keys.current)
+		err = s.keys.put(ctx, currentEntry, keys.current)
 	}
 	return keys, err
 }
@@ -102,7 +102,7 @@ func (s *keySettler) readOrMake(ctx context.Context) (savedKeys, error) {
 // to ask for, and stays.
 //
 // Without a URL, the account is one that can be registered with the key.
-func (s *keySettler) settle(ctx context.Context, keys savedKeys) (*account, savedState, error) {
+func (s *settler) settle(ctx context.Context, keys savedKeys) (*Account, savedState, error) {
 	for pause := settlePause; ; pause = 0 {
 		acc, err := s.byCurrent(ctx, keys)
 		if acc != nil || err != nil {
@@ -113,9 +113,9 @@ func (s *keySettler) settle(ctx context.Context, keys savedKeys) (*account, save
 		}
 		switch {
 		case len(keys.next) == 0:
-			return &account{key: keys.current}, saved, nil
+			return &Account{Key: keys.current}, saved, nil
 		case pause == 0:
-			return &account{key: keys.next[0]}, unsaved, nil
+			return &Account{Key: keys.next[0]}, unsaved, nil
 		}
 		if err := flight.Sleep(ctx, pause); err != nil {
 			return nil, saved, fmt.Errorf("looking up the account: %w", err)
@@ -124,33 +124,33 @@ func (s *keySettler) settle(ctx context.Context, keys savedKeys) (*account, save
 }
 
 // byCurrent returns the account of the current key, or nil if the CA does not know it.
-func (s *keySettler) byCurrent(ctx context.Context, keys savedKeys) (*account, error) {
+func (s *settler) byCurrent(ctx context.Context, keys savedKeys) (*Account, error) {
 	if keys.current == nil {
 		return nil, nil
 	}
 	url, err := s.lookUp(ctx, keys.current)
 	switch {
 	case err != nil && len(keys.next) == 0 && keys.nextErr == nil && isRefusal(err):
-		return &account{key: keys.current}, nil // the CA may not support onlyReturnExisting
+		return &Account{Key: keys.current}, nil // the CA may not support onlyReturnExisting
 	case err != nil:
 		return nil, err
 	case url == "":
 		return nil, nil
 	}
-	return &account{keys.current, url}, nil
+	return &Account{keys.current, url}, nil
 }
 
 // byNext returns the account of the first next key that the CA knows, or nil.
-func (s *keySettler) byNext(ctx context.Context, keys savedKeys) (*account, error) {
+func (s *settler) byNext(ctx context.Context, keys savedKeys) (*Account, error) {
 	if keys.nextErr != nil {
-		return nil, localError{keys.nextErr}
+		return nil, unavailable{keys.nextErr}
 	}
 	for _, next := range keys.next {
 		switch url, err := s.lookUp(ctx, next); {
 		case err != nil:
 			return nil, err
 		case url != "":
-			acc := &account{next, url}
+			acc := &Account{next, url}
 			s.tellChanged(acc, ", by a change that had not ended")
 			return acc, nil
 		}
@@ -160,7 +160,7 @@ func (s *keySettler) byNext(ctx context.Context, keys savedKeys) (*account, erro
 
 // lookUp returns the URL of the account with this key, or "" if the CA says explicitly
 // that there is none.
-func (b *accountBase) lookUp(ctx context.Context, key crypto.Signer) (acme.KeyID, error) {
+func (b *base) lookUp(ctx context.Context, key crypto.Signer) (acme.KeyID, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookUpTimeout)
 	defer cancel()
 	acc, err := b.ca.Client(key, "").GetReg(ctx, "")
@@ -177,9 +177,9 @@ func (b *accountBase) lookUp(ctx context.Context, key crypto.Signer) (acme.KeyID
 }
 
 // tellChanged makes the event of a changed key. more ends its reason.
-func (b *accountBase) tellChanged(acc *account, more string) {
-	reason := string(acc.url) + more
-	if thumbprint, err := acme.JWKThumbprint(acc.key.Public()); err == nil {
+func (b *base) tellChanged(acc *Account, more string) {
+	reason := string(acc.URL) + more
+	if thumbprint, err := acme.JWKThumbprint(acc.Key.Public()); err == nil {
 		reason += ", thumbprint of the new key " + thumbprint
 	}
 	b.tell(audit.Event{Kind: audit.AccountKeyChanged, Reason: reason})

@@ -1,4 +1,4 @@
-package certmgr
+package account
 
 import (
 	"context"
@@ -14,21 +14,21 @@ import (
 // changeKeyTimeout bounds a change of the key, up to the CA's answer.
 const changeKeyTimeout = 2 * time.Minute
 
-// keyChanger changes the account's key. At each moment the store holds the key that
-// the CA knows, or will know, in one of two entries; see keySettler for the rules by
+// changer changes the account's key. At each moment the store holds the key that
+// the CA knows, or will know, in one of two entries; see settler for the rules by
 // which a key is given up.
-type keyChanger struct {
-	*accountBase
+type changer struct {
+	*base
 	keys         *keyStore
 	registration *registration
-	saver        *keySaver
+	saver        *saver
 }
 
 // keyChange is a change of the account's key whose outcome may be unknown.
 type keyChange struct{ from, to crypto.Signer }
 
 // change has the CA change the key and returns the account with the new one.
-func (c *keyChanger) change(ctx context.Context) (*account, error) {
+func (c *changer) change(ctx context.Context) (*Account, error) {
 	release, err := c.turn.take(ctx)
 	if err != nil {
 		return nil, err
@@ -76,18 +76,18 @@ func (c *keyChanger) change(ctx context.Context) (*account, error) {
 
 // upToDate returns the account with the key that both store and CA have now, and the
 // new key of an earlier change whose outcome is unknown, or nil.
-func (c *keyChanger) upToDate(ctx context.Context) (*account, crypto.Signer, error) {
+func (c *changer) upToDate(ctx context.Context) (*Account, crypto.Signer, error) {
 	keys, err := c.readAll(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	acc := c.known.current()
-	if acc == nil || !keys.isOnly(acc.key) {
+	if acc == nil || !keys.isOnly(acc.Key) {
 		if acc, err = c.registration.register(ctx); err != nil {
 			return nil, nil, err
 		}
 		if !c.known.isSaved(acc) { // the entry of the next key is all there is of this one
-			if err := c.saver.save(ctx, acc.key); err != nil {
+			if err := c.saver.save(ctx, acc.Key); err != nil {
 				return nil, nil, err
 			}
 			c.known.publish(acc, saved)
@@ -97,7 +97,7 @@ func (c *keyChanger) upToDate(ctx context.Context) (*account, crypto.Signer, err
 		}
 	}
 	if keys.lost { // the store was cleared
-		err = c.keys.put(ctx, accountCacheKey, acc.key)
+		err = c.keys.put(ctx, currentEntry, acc.Key)
 	}
 	if len(keys.next) == 0 || err != nil {
 		return acc, nil, err
@@ -106,7 +106,7 @@ func (c *keyChanger) upToDate(ctx context.Context) (*account, crypto.Signer, err
 }
 
 // readAll returns the keys, or an error if one of them cannot be used.
-func (c *keyChanger) readAll(ctx context.Context) (savedKeys, error) {
+func (c *changer) readAll(ctx context.Context) (savedKeys, error) {
 	keys, err := c.keys.read(ctx)
 	if err == nil {
 		err = keys.nextErr
@@ -117,24 +117,24 @@ func (c *keyChanger) readAll(ctx context.Context) (savedKeys, error) {
 // announce writes the new key to the entry of the next key: next, if the outcome of
 // its change is unknown, or else one that it makes. It fails if another machine wrote
 // there meanwhile.
-func (c *keyChanger) announce(ctx context.Context, acc *account, next crypto.Signer) (crypto.Signer, error) {
+func (c *changer) announce(ctx context.Context, acc *Account, next crypto.Signer) (crypto.Signer, error) {
 	if next == nil {
 		var err error
 		if next, err = bundle.GenerateKey(bundle.ECDSA); err != nil {
 			return nil, err
 		}
 	}
-	if err := c.keys.put(ctx, nextAccountCacheKey, next); err != nil {
+	if err := c.keys.put(ctx, nextEntry, next); err != nil {
 		return nil, err
 	}
 	now, err := c.readAll(ctx)
 	switch {
 	case err != nil:
 		return nil, err
-	case len(now.next) == 0 || !sameKey(now.next[0], next) || !sameKey(now.current, acc.key):
+	case len(now.next) == 0 || !sameKey(now.next[0], next) || !sameKey(now.current, acc.Key):
 		return nil, errors.New("the cache does not have the keys that were written: another machine seems to be changing the key too")
 	}
-	c.known.noteChange(keyChange{acc.key, next})
+	c.known.noteChange(keyChange{acc.Key, next})
 	return next, nil
 }
 
@@ -143,20 +143,20 @@ var errUnknownKey = errors.New("it does not know the new key")
 // lookUpChanged returns the account with its new key if the CA names it by that key,
 // whatever the answer to the change was: it may have been lost, or another's. The
 // error is errUnknownKey if the CA has no account with the new key.
-func (c *keyChanger) lookUpChanged(ctx context.Context, acc *account, key crypto.Signer) (*account, error) {
+func (c *changer) lookUpChanged(ctx context.Context, acc *Account, key crypto.Signer) (*Account, error) {
 	url, err := c.lookUp(ctx, key)
 	switch {
 	case err != nil:
 		return nil, err
 	case url == "":
 		return nil, errUnknownKey
-	case url == acc.url:
-		return &account{key, url}, nil
+	case url == acc.URL:
+		return &Account{key, url}, nil
 	}
 	// The CA has two URLs of one account, or two accounts.
-	old, err := c.lookUp(ctx, acc.key)
+	old, err := c.lookUp(ctx, acc.Key)
 	if err == nil && old != "" {
 		err = fmt.Errorf("the CA knows the new key as that of another account, %s", url)
 	}
-	return &account{key, url}, err
+	return &Account{key, url}, err
 }

@@ -1,4 +1,4 @@
-package certmgr
+package account
 
 import (
 	"context"
@@ -14,9 +14,9 @@ import (
 
 // registration finds the account at the CA or makes one.
 type registration struct {
-	*accountBase
-	settler *keySettler
-	saver   *keySaver
+	*base
+	settler *settler
+	saver   *saver
 	contact *contact
 	email   string
 	binding *acme.ExternalAccountBinding
@@ -25,7 +25,7 @@ type registration struct {
 }
 
 // register puts an account in use and returns it. The turn is held.
-func (r *registration) register(ctx context.Context) (*account, error) {
+func (r *registration) register(ctx context.Context) (*Account, error) {
 	acc, state, err := r.settler.find(ctx)
 	if err != nil {
 		return nil, err
@@ -37,10 +37,10 @@ func (r *registration) register(ctx context.Context) (*account, error) {
 	}
 	agreed, err := r.askTerms(ctx, dir.Terms)
 	if err != nil {
-		return nil, localError{err}
+		return nil, unavailable{err}
 	}
 	exists := true
-	if acc.url == "" {
+	if acc.URL == "" {
 		if exists, err = r.enroll(ctx, client, agreed); err != nil {
 			return nil, fmt.Errorf("registering an account: %w%s", acmeclient.Cause(err), r.hint(dir, agreed))
 		}
@@ -48,7 +48,7 @@ func (r *registration) register(ctx context.Context) (*account, error) {
 			return nil, err
 		}
 	}
-	r.tell(audit.Event{Kind: audit.AccountReady, Reason: string(acc.url)})
+	r.tell(audit.Event{Kind: audit.AccountReady, Reason: string(acc.URL)})
 	r.known.publish(acc, state)
 	if state == unsaved {
 		r.saver.saveOrLater(ctx, acc)
@@ -77,7 +77,7 @@ func (r *registration) enroll(ctx context.Context, client *acme.Client, agreed b
 		req.Contact = []string{"mailto:" + r.email}
 	}
 	_, err = client.Register(ctx, req, func(string) bool { return agreed })
-	if isAccountExists(err) {
+	if alreadyExists(err) {
 		return true, nil
 	}
 	return false, err
@@ -96,16 +96,16 @@ func (r *registration) hint(dir acme.Directory, agreed bool) string {
 
 // named returns client's account. A CA that answers 409 for a registered key has not
 // told the account's URL.
-func (r *registration) named(ctx context.Context, client *acme.Client) (*account, error) {
-	acc := &account{client.Key, client.KID}
-	if acc.url != "" {
+func (r *registration) named(ctx context.Context, client *acme.Client) (*Account, error) {
+	acc := &Account{client.Key, client.KID}
+	if acc.URL != "" {
 		return acc, nil
 	}
 	var err error
-	if acc.url, err = r.lookUp(ctx, acc.key); err != nil {
+	if acc.URL, err = r.lookUp(ctx, acc.Key); err != nil {
 		return nil, err
 	}
-	if acc.url == "" {
+	if acc.URL == "" {
 		return nil, errors.New("looking up the account: the CA says both that it exists and that it does not")
 	}
 	return acc, nil

@@ -1,4 +1,4 @@
-package certmgr
+package account
 
 import (
 	"errors"
@@ -11,16 +11,31 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-const problemPrefix = "urn:ietf:params:acme:error:"
+const acmeProblem = "urn:ietf:params:acme:error:"
 
-// isAccountGone reports whether the CA does not know (any more) the account
-// that a request was signed with.
-func isAccountGone(err error) bool {
-	e, ok := errors.AsType[*acme.Error](err)
-	return ok && e.ProblemType == problemPrefix+"accountDoesNotExist"
+// unavailable marks the cause of a missing account that is not the CA's fault: the key,
+// the store, the terms of service.
+type unavailable struct{ err error }
+
+func (e unavailable) Error() string { return e.err.Error() }
+func (e unavailable) Unwrap() error { return e.err }
+
+// IsUnavailable reports whether err says that there is no account for a reason that is
+// not the CA's fault: its key cannot be read or saved, or nobody accepted the terms of
+// service. The CA was not asked in vain, and others may well use it.
+func IsUnavailable(err error) bool {
+	_, ok := errors.AsType[unavailable](err)
+	return ok
 }
 
-func isAccountExists(err error) bool {
+// IsGone reports whether the CA refused a request with err because it does not know
+// the account that signed it, or no longer knows it.
+func IsGone(err error) bool {
+	e, ok := errors.AsType[*acme.Error](err)
+	return ok && e.ProblemType == acmeProblem+"accountDoesNotExist"
+}
+
+func alreadyExists(err error) bool {
 	if errors.Is(err, acme.ErrAccountAlreadyExists) {
 		return true
 	}
@@ -35,7 +50,7 @@ func refusesSigner(err error) bool {
 	if len(problems) == 0 {
 		return false
 	}
-	switch strings.TrimPrefix(problems[len(problems)-1].ProblemType, problemPrefix) {
+	switch strings.TrimPrefix(problems[len(problems)-1].ProblemType, acmeProblem) {
 	case "malformed", "unauthorized", "accountDoesNotExist", "badSignatureAlgorithm", "badPublicKey":
 		return true
 	}
@@ -51,7 +66,7 @@ func refusedForGood(trace *acmeclient.Trace, err error) bool {
 	if !ok || trace.Unanswered() || !isRefusal(err) {
 		return false
 	}
-	kind, ok := strings.CutPrefix(problem.ProblemType, problemPrefix)
+	kind, ok := strings.CutPrefix(problem.ProblemType, acmeProblem)
 	return ok && kind != "badNonce" && kind != "rateLimited" && kind != "serverInternal"
 }
 

@@ -1,4 +1,4 @@
-package certmgr
+package account
 
 import (
 	"crypto"
