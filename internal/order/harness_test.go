@@ -1,0 +1,133 @@
+package order
+
+import (
+	"context"
+	"crypto"
+	"crypto/tls"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/challenge"
+)
+
+const host = "a.example.com"
+
+// site is a server for host, an account with a CA that reaches it, and what is seen of
+// conversations.
+type site struct {
+	t       *testing.T
+	ca      *acmetest.Server
+	client  *acme.Client
+	stored  map[string]bool // keys of answers in the Cache
+	answers *challenge.Answers
+	stages  []audit.Stage
+	events  []audit.Event
+	cleanup Cleanup
+}
+
+// at runs f in a bubble. configure changes the CA before it is started.
+func at(t *testing.T, f func(t *testing.T, s *site), configure ...func(*acmetest.Server)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := &site{t: t, ca: acmetest.NewUnstartedServer(), stored: make(map[string]bool)}
+		for _, c := range configure {
+			c(s.ca)
+		}
+		s.ca.StartMemory()
+		defer s.ca.Close()
+		s.answers = challenge.NewAnswers(s)
+		s.ca.Resolve(host, acmetest.Target{
+			TLSConfig: &tls.Config{
+				NextProtos: []string{acme.ALPNProto},
+				GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+					return s.answers.Certificate(hello.ServerName), nil
+				},
+			},
+			HTTPHandler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Write(s.answers.KeyAuthorization(r.Host, strings.TrimPrefix(r.URL.Path, challenge.Path)))
+			}),
+		})
+		s.client = acmeclient.New(acmeclient.Config{DirectoryURL: s.ca.URL, HTTPClient: s.ca.Client()}).Client(newKey(t), "")
+		if _, err := s.client.Register(t.Context(), &acme.Account{}, acme.AcceptTOS); err != nil {
+			t.Fatal(err)
+		}
+		f(t, s)
+		if t.Failed() {
+			t.Log(s.ca)
+		}
+	})
+}
+
+func newKey(t *testing.T) crypto.Signer {
+	t.Helper()
+	key, err := bundle.GenerateKey(bundle.ECDSA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// Put and Delete make it the Store of its answers.
+func (s *site) Put(_ context.Context, key string, _ []byte) error {
+	s.stored[key] = true
+	return nil
+}
+
+func (s *site) Delete(_ context.Context, key string) error {
+	delete(s.stored, key)
+	return nil
+}
+
+// request returns one for host that tries tls-alpn-01 first.
+func (s *site) request() Request {
+	return Request{
+		Host:    host,
+		KeyType: bundle.ECDSA,
+		Key:     func() crypto.Signer { return nil },
+		Before: func(context.Context) ([]string, error) {
+			return []string{challenge.TLSALPN01, challenge.HTTP01}, nil
+		},
+		Present: s.answers.Present,
+		Stage:   func(stage audit.Stage) { s.stages = append(s.stages, stage) },
+		Event:   func(e audit.Event) { s.events = append(s.events, e) },
+		Now:     time.Now,
+		Cleanup: &s.cleanup,
+	}
+}
+
+// run is Run within the time of an attempt.
+func (s *site) run(req Request) (Result, error) {
+	ctx, cancel := context.WithTimeout(s.t.Context(), 3*time.Minute)
+	defer cancel()
+	return Run(ctx, s.client, req)
+}
+
+// must is run where there is to be a certificate for the key that the result has.
+func (s *site) must(req Request) Result {
+	s.t.Helper()
+	res, err := s.run(req)
+	if err != nil {
+		s.t.Fatalf("%v\n%v", err, s.ca)
+	}
+	if _, err := bundle.Check(host, bundle.ECDSA, res.Key, res.Chain); err != nil {
+		s.t.Error(err)
+	}
+	if !slices.Equal(res.Leaf.Raw, res.Chain[0]) || res.Unfinished != nil || res.Refuted {
+		s.t.Errorf("leaf is the chain's first: %v; unfinished %v, refuted %v",
+			slices.Equal(res.Leaf.Raw, res.Chain[0]), res.Unfinished, res.Refuted)
+	}
+	return res
+}
+
+// orders returns how many the CA has.
+func (s *site) orders() int { return len(s.ca.Orders()) }
