@@ -9,14 +9,15 @@ import (
 	"unicode"
 )
 
-// maxContacts is how many contacts an account may have. Boulder has such a limit, too.
+// maxContacts is how many contacts an account may have. Boulder has such a
+// limit too.
 const maxContacts = 10
 
-// Account is an account of the CA.
+// Account is an account at the CA.
 type Account struct {
 	// URL is the account's URL, its key identifier.
 	URL string
-	// Contact are the contact URLs.
+	// Contact holds the contact URLs.
 	Contact []string
 	// Thumbprint is the RFC 7638 thumbprint of the account's key.
 	Thumbprint string
@@ -35,7 +36,8 @@ func (s *Server) Accounts() []Account {
 	return list
 }
 
-// accountByURL returns the account that a key identifier names and its key of this moment, or nil.
+// accountByURL returns the account that a key identifier names and its current
+// key, or nil.
 func (s *Server) accountByURL(url string) (*account, *publicKey) {
 	path, ok := strings.CutPrefix(url, s.base)
 	if !ok {
@@ -60,7 +62,7 @@ func (s *Server) accountStatus(a *account) string {
 	return a.status
 }
 
-// newAccount makes or finds an account (RFC 8555, section 7.3).
+// newAccount creates or finds an account (RFC 8555, section 7.3).
 func (s *Server) newAccount(x *exchange) (*reply, *Problem) {
 	var payload struct {
 		Contact              []string
@@ -100,15 +102,15 @@ func (s *Server) newAccount(x *exchange) (*reply, *Problem) {
 		terms:   s.state.terms,
 	}
 	if s.EAB != nil {
-		a.binding = payload.Binding // which was checked: only then it is shown
+		a.binding = payload.Binding // shown only if it was checked
 	}
 	s.state.accounts = append(s.state.accounts, a)
 	s.state.accountByKey[a.key.thumbprint] = a
 	return s.accountReply(x, a, http.StatusCreated), nil
 }
 
-// knownAccount answers newAccount if the key has an account already. Whatever else the request says is ignored (RFC
-// 8555, section 7.3.1). s.mu is held.
+// knownAccount answers newAccount if the key already has an account. The rest
+// of the request is ignored (RFC 8555, section 7.3.1). s.mu is held.
 func (s *Server) knownAccount(x *exchange) (*reply, *Problem) {
 	a := s.state.accountByKey[x.key.thumbprint]
 	if a == nil {
@@ -122,7 +124,7 @@ func (s *Server) knownAccount(x *exchange) (*reply, *Problem) {
 	return s.accountReply(x, a, http.StatusOK), nil
 }
 
-// accountReply shows an account. s.mu is held.
+// accountReply returns an account object. s.mu is held.
 func (s *Server) accountReply(x *exchange, a *account, status int) *reply {
 	url := s.url(pathAccount, a.id)
 	s.journal.about(x.entry, x.hosts, url)
@@ -139,7 +141,8 @@ func (s *Server) accountReply(x *exchange, a *account, status int) *reply {
 	return &reply{status: status, location: url, json: object}
 }
 
-// checkContacts accepts mailto URLs with one plain address each (RFC 8555, section 7.3).
+// checkContacts accepts mailto URLs with one plain address each (RFC 8555,
+// section 7.3).
 func checkContacts(contacts []string) *Problem {
 	if len(contacts) > maxContacts {
 		return problemf("malformed", "%d contacts are more than %d", len(contacts), maxContacts)
@@ -160,11 +163,13 @@ func checkContacts(contacts []string) *Problem {
 	return nil
 }
 
-// notPlain reports characters that do not belong into the address of a mailto URL: "?" begins header fields, "#" a
-// fragment, and others than ASCII have to be escaped (RFC 6068, section 2).
+// notPlain reports characters that do not belong in the address of a mailto
+// URL: "?" begins header fields, "#" a fragment, and non-ASCII must be escaped
+// (RFC 6068, section 2).
 func notPlain(r rune) bool { return r == '?' || r == '#' || r > unicode.MaxASCII }
 
-// updateAccount reads, changes or deactivates an account (RFC 8555, sections 7.3.2 and 7.3.6).
+// updateAccount reads, changes or deactivates an account (RFC 8555, sections
+// 7.3.2 and 7.3.6).
 func (s *Server) updateAccount(x *exchange) (*reply, *Problem) {
 	if x.account.id != x.id {
 		return nil, problemf("unauthorized", "this is not the URL of the account that signed the request")
@@ -179,8 +184,9 @@ func (s *Server) updateAccount(x *exchange) (*reply, *Problem) {
 			return nil, problem
 		}
 	}
-	// RFC 8555 ignores other statuses, Boulder and Pebble refuse them: a client that sends one has a mistake. Many send
-	// the account as it is, so "valid" is fine.
+	// RFC 8555 ignores other statuses, Boulder and Pebble refuse them: such a
+	// client has a bug. Many clients send the account unchanged, so "valid" is
+	// accepted.
 	if !slices.Contains([]string{"", valid, deactivated}, payload.Status) {
 		return nil, problemf("malformed", "an account's status cannot be changed to %q", payload.Status)
 	}
@@ -200,8 +206,9 @@ func (s *Server) updateAccount(x *exchange) (*reply, *Problem) {
 	return s.accountReply(x, x.account, http.StatusOK), nil
 }
 
-// deactivate ends an account and what is pending for it, also certificates that are being issued (RFC 8555, section
-// 7.3.6). Certificates stay as they are. s.mu is held.
+// deactivate ends an account and everything pending for it, including
+// certificates being issued (RFC 8555, section 7.3.6). Issued certificates are
+// not affected. s.mu is held.
 func (s *Server) deactivate(acct *account) {
 	acct.status = deactivated
 	now := s.now()

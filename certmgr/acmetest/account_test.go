@@ -111,7 +111,7 @@ func TestContactsAreChecked(t *testing.T) {
 	}
 }
 
-// TestMembersAreNamedExactly: encoding/json alone would take any case.
+// TestMembersAreNamedExactly: encoding/json alone would ignore case.
 func TestMembersAreNamedExactly(t *testing.T) {
 	s := acmetest.NewMemoryServer()
 	defer s.Close()
@@ -174,7 +174,7 @@ func TestAccountDeactivation(t *testing.T) {
 	})
 }
 
-// TestBindingIsShown: RFC 8555, section 7.3.4, but not if nobody checked it.
+// TestBindingIsShown: RFC 8555, section 7.3.4, but not if it was not checked.
 func TestBindingIsShown(t *testing.T) {
 	for _, required := range []bool{true, false} {
 		s := acmetest.NewUnstartedServer()

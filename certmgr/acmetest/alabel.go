@@ -6,12 +6,15 @@ import (
 	"unicode/utf8"
 )
 
-// aLabelPrefix begins the labels that stand for others than ASCII (RFC 5890, section 2.3.2.1).
+// aLabelPrefix begins labels that encode non-ASCII characters (RFC 5890,
+// section 2.3.2.1).
 const aLabelPrefix = "xn--"
 
-// isALabel reports whether a label in lower case that begins as an A-label goes on in punycode (RFC 3492, section 6.2,
-// with its names and parameters). RFC 8555, section 7.1.4, tells servers to check that. The label does not end in a
-// hyphen, so there is something to decode. Which characters a name may have is not checked.
+// isALabel reports whether a lower-case label with the A-label prefix is valid
+// punycode (RFC 3492, section 6.2, with its names and parameters). RFC 8555,
+// section 7.1.4, tells servers to check that. The label does not end in a
+// hyphen, so there is something to decode. The decoded characters are not
+// checked.
 func isALabel(label string) bool {
 	const base, tMin, tMax = 36, 1, 26
 	var n, position, length, bias int64 = 128, 0, 0, 72
@@ -26,7 +29,7 @@ func isALabel(label string) bool {
 			if encoded != "" {
 				digit = int64(strings.IndexByte("abcdefghijklmnopqrstuvwxyz0123456789", encoded[0]))
 			}
-			// In a label of 63 bytes nothing that is larger leads to a character.
+			// In a label of 63 bytes, no larger weight leads to a character.
 			if digit < 0 || weight > unicode.MaxRune*64 {
 				return false
 			}

@@ -10,7 +10,8 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// A name with such a label must be "properly encoded" (RFC 8555, section 7.1.4).
+// A name with such a label must be "properly encoded" (RFC 8555, section
+// 7.1.4).
 func TestALabelsAreDecoded(t *testing.T) {
 	s := acmetest.NewMemoryServer()
 	defer s.Close()

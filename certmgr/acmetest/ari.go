@@ -11,40 +11,47 @@ import (
 )
 
 const (
-	// renewalInfoRetryAfter is when clients shall ask again, as at Let's Encrypt.
+	// renewalInfoRetryAfter is when clients should ask again, as at Let's
+	// Encrypt.
 	renewalInfoRetryAfter = 6 * time.Hour
 
-	// shortLived is the lifetime below which half of it, and not a third, is left at renewal, as at Let's Encrypt.
+	// shortLived is the lifetime below which renewal is suggested with a half
+	// left and not a third, as at Let's Encrypt.
 	shortLived = 10 * 24 * time.Hour
 
 	revokedURL = "https://acmetest.invalid/revoked"
 )
 
-// RenewalWindow is when the CA wants a certificate to be renewed (RFC 9773, section 4.2).
+// RenewalWindow is when the CA wants a certificate to be renewed (RFC 9773,
+// section 4.2).
 type RenewalWindow struct {
-	// Start and End bound the window. If both are zero, it is the default one.
+	// Start and End delimit the window. If both are zero, the default applies.
 	Start, End time.Time
-	// ExplanationURL is a page for humans that says why the window is so; empty means none.
+	// ExplanationURL is a page that explains the window; empty means none.
 	ExplanationURL string
 }
 
-// contains reports whether t is within the window. The start is part of it, the end is not.
+// contains reports whether t is within the window, which includes its start but
+// not its end.
 func (w RenewalWindow) contains(t time.Time) bool { return !t.Before(w.Start) && t.Before(w.End) }
 
-// SetRenewalWindow lets the CA suggest this window for a certificate that it issued; the zero window is the default one
-// again. Any window may be set, also what RFC 9773 forbids to a CA, such as an end before the start. It panics if the
-// certificate was not issued here, as a test cannot go on then.
+// SetRenewalWindow sets the window that the CA suggests for a certificate that
+// it issued; the zero window restores the default. Any window may be set, even
+// one that RFC 9773 forbids, such as an end before the start. It panics if the
+// certificate was not issued here.
 //
-// The default is that of Let's Encrypt: around the moment when a third of the lifetime is left (half, if it is shorter
-// than 10 days), 2% of the lifetime wide. For a revoked certificate the window is in the past.
+// The default is that of Let's Encrypt: centred where a third of the lifetime
+// is left (half, if it is shorter than 10 days), and 2% of the lifetime wide.
+// For a revoked certificate the window is in the past.
 func (s *Server) SetRenewalWindow(leaf *x509.Certificate, w RenewalWindow) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mustHaveIssued(leaf).window = w
 }
 
-// CertID returns the identifier of a certificate in renewal information and in the "replaces" of an order (RFC 9773,
-// section 4.1). It is empty for a certificate without a serial number or an authority key identifier.
+// CertID returns the identifier of a certificate in renewal information and in
+// an order's "replaces" (RFC 9773, section 4.1). It is empty for a certificate
+// without a serial number or an authority key identifier.
 func CertID(leaf *x509.Certificate) string {
 	if leaf.SerialNumber == nil || len(leaf.AuthorityKeyId) == 0 {
 		return ""
@@ -52,8 +59,9 @@ func CertID(leaf *x509.Certificate) string {
 	return base64url.EncodeToString(leaf.AuthorityKeyId) + "." + base64url.EncodeToString(serialBytes(leaf.SerialNumber))
 }
 
-// serialBytes returns the content of the DER encoding of a serial number, which is not negative: a leading zero byte
-// keeps one with a high first bit from being read as negative.
+// serialBytes returns the content of the DER encoding of a non-negative serial
+// number. A leading zero byte keeps one with a high first bit from being read
+// as negative.
 func serialBytes(serial *big.Int) []byte {
 	b := serial.Bytes()
 	if serial.BitLen()%8 == 0 {
@@ -62,7 +70,8 @@ func serialBytes(serial *big.Int) []byte {
 	return b
 }
 
-// checkCertID says what is wrong with an identifier, whether or not there is such a certificate.
+// checkCertID checks the form of an identifier, whether or not such a
+// certificate exists.
 func checkCertID(id string) *Problem {
 	aki, serial, ok := strings.Cut(id, ".")
 	if !ok {
@@ -81,7 +90,8 @@ func checkCertID(id string) *Problem {
 	return nil
 }
 
-// certificateWith returns the certificate with an identifier. s.mu is held.
+// certificateWith returns the certificate with the given identifier. s.mu is
+// held.
 func (s *Server) certificateWith(certID string) (*certificate, *Problem) {
 	if problem := checkCertID(certID); problem != nil {
 		return nil, problem
@@ -92,10 +102,12 @@ func (s *Server) certificateWith(certID string) (*certificate, *Problem) {
 	return nil, notFound("there is no certificate with the identifier %q", certID)
 }
 
-// certID returns the identifier in the path of a request for renewal information.
+// certID returns the identifier in the path of a request for renewal
+// information.
 func (x *exchange) certID() string { return strings.TrimPrefix(x.r.URL.Path, pathRenewalInfo) }
 
-// renewalInfo tells when a certificate should be renewed (RFC 9773, section 4). Nobody signs this request.
+// renewalInfo tells when a certificate should be renewed (RFC 9773, section 4).
+// The request is not signed.
 func (s *Server) renewalInfo(x *exchange) (*reply, *Problem) {
 	if s.NoRenewalInfo {
 		return nil, notFound("there is no renewal information")
@@ -118,21 +130,23 @@ func (s *Server) renewalInfo(x *exchange) (*reply, *Problem) {
 	return &reply{status: http.StatusOK, retryAfter: renewalInfoRetryAfter, json: object}, nil
 }
 
-// suggestedWindow returns the window that holds for the certificate. Server.mu is held.
+// suggestedWindow returns the current window of the certificate. Server.mu is
+// held.
 func (c *certificate) suggestedWindow() RenewalWindow {
 	w := c.window
 	if !w.Start.IsZero() || !w.End.IsZero() {
 		return w
 	}
 	if c.revoked {
-		// The same at every request: a client keeps the moment that it has chosen while the window stays as it is.
+		// It must be the same for every request: a client keeps the time that
+		// it picked while the window does not change.
 		w.Start, w.End = c.revokedAt.Add(-time.Hour), c.revokedAt.Add(-30*time.Minute)
 		if w.ExplanationURL == "" {
 			w.ExplanationURL = revokedURL
 		}
 		return w
 	}
-	lifetime := c.leaf.NotAfter.Add(time.Second).Sub(c.leaf.NotBefore) // both ends are part of it
+	lifetime := c.leaf.NotAfter.Add(time.Second).Sub(c.leaf.NotBefore) // both ends are included
 	left := lifetime / 3
 	if lifetime < shortLived {
 		left = lifetime / 2

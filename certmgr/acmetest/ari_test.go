@@ -16,14 +16,15 @@ import (
 
 const day = 24 * time.Hour
 
-// renewalInfo asks for a certificate's renewal information, as a client that knows the directory only.
+// renewalInfo fetches a certificate's renewal information, as a client that
+// knows only the directory.
 func (c *rawClient) renewalInfo(certID string) answer {
 	c.t.Helper()
 	directory := c.do(post{method: http.MethodGet, url: c.server.URL})
 	return c.do(post{method: http.MethodGet, url: directory.str("renewalInfo") + "/" + certID})
 }
 
-// window returns the suggested window of an answer.
+// window returns the suggested window of a reply.
 func (a answer) window(t *testing.T) (start, end time.Time) {
 	t.Helper()
 	var info struct {
@@ -63,7 +64,7 @@ func TestRenewalWindowIsWhereBoulderHasIt(t *testing.T) {
 	for _, test := range []struct {
 		lifetime, start, end time.Duration // from NotBefore
 	}{
-		// 90 days: 60 days, 0.9 before and after
+		// 90 days: day 60, plus or minus 0.9 days
 		{0, 59*day + 2*time.Hour + 24*time.Minute, 60*day + 21*time.Hour + 36*time.Minute},
 		{45 * day, 29*day + 13*time.Hour + 12*time.Minute, 30*day + 10*time.Hour + 48*time.Minute},
 		{160 * time.Hour, 80*time.Hour - 96*time.Minute, 80*time.Hour + 96*time.Minute},
@@ -77,7 +78,8 @@ func TestRenewalWindowIsWhereBoulderHasIt(t *testing.T) {
 			leaf := c.newLeaf("www.example.com")
 			a := c.renewalInfo(acmetest.CertID(leaf))
 			start, end := a.window(t)
-			// NotAfter is a second before the end of the lifetime, and Boulder counts from there.
+			// NotAfter is a second before the end of the lifetime, and Boulder
+			// counts from there.
 			if got := start.Sub(leaf.NotBefore) + time.Second; got != test.start {
 				t.Errorf("lifetime %v: the window starts after %v, want %v", test.lifetime, got, test.start)
 			}
@@ -102,7 +104,8 @@ func TestRenewalInfoRefuses(t *testing.T) {
 	defer s.Close()
 	c := newRawClient(t, s)
 	leaf := c.newLeaf("www.example.com")
-	// A serial number whose first bit is set: in its identifier the leading 00 matters.
+	// A serial number with a high first bit: its identifier needs the leading
+	// 00.
 	s.EditCertificate("high.example.com", func(leaf *x509.Certificate) { leaf.SerialNumber = big.NewInt(0x87654321) })
 	high := c.newLeaf("high.example.com")
 	aki := conformance.B64(high.AuthorityKeyId)

@@ -9,8 +9,9 @@ import (
 	"strings"
 )
 
-// authenticate checks a POST: its form, key, signature, nonce and URL (RFC 8555, section 6), and sets x.jws, x.key and
-// x.account. The nonce is used up only by a request that is signed well.
+// authenticate checks a POST: its form, key, signature, nonce and URL (RFC
+// 8555, section 6), and sets x.jws, x.key and x.account. Only a correctly
+// signed request uses up its nonce.
 func (s *Server) authenticate(x *exchange) *Problem {
 	if contentType := x.r.Header.Get("Content-Type"); contentType != "application/jose+json" {
 		p := problemf("malformed", "content type %q instead of application/jose+json", contentType)
@@ -45,7 +46,7 @@ func (s *Server) authenticate(x *exchange) *Problem {
 	return nil
 }
 
-// check refuses a JWS that the key did not sign.
+// check returns a problem if the key did not sign the JWS.
 func (j *jws) check(key *publicKey) *Problem {
 	if *j.header.alg != key.alg {
 		return badAlgorithm("alg %q does not go with the key, which needs %s", *j.header.alg, key.alg)
@@ -62,7 +63,8 @@ func badAlgorithm(format string, args ...any) *Problem {
 	return p
 }
 
-// signer finds the key that signed the request, by exactly one of jwk and kid, and sets x.account in the latter case.
+// signer returns the key that signed the request. It is named by exactly one of
+// jwk and kid; for kid, signer sets x.account.
 func (s *Server) signer(x *exchange, j *jws) (*publicKey, *Problem) {
 	h := &j.header
 	switch {
@@ -114,7 +116,7 @@ func isBase64url(s string) bool {
 	return err == nil
 }
 
-// isPostAsGet reports whether the payload is empty, not an empty object.
+// isPostAsGet reports whether the payload is empty (not an empty object).
 func (x *exchange) isPostAsGet() bool { return len(x.jws.payload) == 0 }
 
 // requirePostAsGet refuses requests with a payload.
@@ -125,12 +127,13 @@ func (x *exchange) requirePostAsGet() *Problem {
 	return problemf("malformed", "POST-as-GET needs an empty payload")
 }
 
-// decode reads the payload, which must be a JSON object, into v.
+// decode decodes the payload, which must be a JSON object, into v.
 func (x *exchange) decode(v any) *Problem { return decodeObject(x.jws.payload, v) }
 
-// decodeObject reads a payload, which must be a JSON object, into the struct that v points to. Members that the struct
-// does not know are ignored (RFC 8555, section 7.3). Names are compared exactly, unlike in encoding/json: a client that
-// writes "Identifiers" works with CAs that are written in Go, and with no other.
+// decodeObject decodes a payload, which must be a JSON object, into the struct
+// that v points to. Unknown members are ignored (RFC 8555, section 7.3). Unlike
+// in encoding/json, names are case-sensitive: a client that writes
+// "Identifiers" would work only with CAs written in Go.
 func decodeObject(payload []byte, v any) *Problem {
 	members, err := parseObject(payload)
 	if err != nil {
@@ -143,8 +146,9 @@ func decodeObject(payload []byte, v any) *Problem {
 	return nil
 }
 
-// hasMember reports whether the struct that v points to has a field for the member name of a JSON object: one with this
-// name as its tag, or without a tag and with this name but for its first letter.
+// hasMember reports whether the struct that v points to has a field for a
+// member of a JSON object: by its tag or, without a tag, by its name with a
+// lower-case first letter.
 func hasMember(v any, name string) bool {
 	t := reflect.TypeOf(v).Elem()
 	for i := range t.NumField() {

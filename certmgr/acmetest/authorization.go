@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Authorizations returns the statuses of the authorizations for a name, oldest first. Those for "*.example.com" are not
-// those for "example.com".
+// Authorizations returns the statuses of the authorizations for a name, oldest
+// first. Those for "*.example.com" and "example.com" are separate.
 func (s *Server) Authorizations(host string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -19,7 +19,8 @@ func (s *Server) Authorizations(host string) []string {
 	return list
 }
 
-// postAuthorization reads or deactivates an authorization (RFC 8555, sections 7.5 and 7.5.2).
+// postAuthorization reads or deactivates an authorization (RFC 8555, sections
+// 7.5 and 7.5.2).
 func (s *Server) postAuthorization(x *exchange) (*reply, *Problem) {
 	var payload struct{ Status string }
 	if !x.isPostAsGet() {
@@ -48,8 +49,8 @@ func (s *Server) postAuthorization(x *exchange) (*reply, *Problem) {
 	return s.authorizationReply(a), nil
 }
 
-// authorizationReply shows an authorization. Of one that is decided it shows the challenge that was tried only (RFC
-// 8555, section 7.1.4). s.mu is held.
+// authorizationReply returns an authorization object. Once decided, it shows
+// only the challenge that was tried (RFC 8555, section 7.1.4). s.mu is held.
 func (s *Server) authorizationReply(a *authorization) *reply {
 	status := a.current(s.now())
 	challenges := []any{}
@@ -59,7 +60,8 @@ func (s *Server) authorizationReply(a *authorization) *reply {
 		}
 		challenges = append(challenges, s.challengeObject(c))
 	}
-	// The name of a wildcard is shown without its "*." (RFC 8555, section 7.1.4).
+	// The name of a wildcard is shown without its "*." (RFC 8555, section
+	// 7.1.4).
 	name, wildcard := strings.CutPrefix(a.host, "*.")
 	object := map[string]any{
 		"status":     status,
@@ -73,7 +75,7 @@ func (s *Server) authorizationReply(a *authorization) *reply {
 	return &reply{status: http.StatusOK, pending: status == pending, json: object}
 }
 
-// challengeObject shows a challenge. s.mu is held.
+// challengeObject returns a challenge object. s.mu is held.
 func (s *Server) challengeObject(c *challenge) any {
 	object := map[string]any{
 		"type":   c.typ,
@@ -90,7 +92,8 @@ func (s *Server) challengeObject(c *challenge) any {
 	return object
 }
 
-// postChallenge reads a challenge, or accepts it and starts its validation (RFC 8555, section 7.5.1).
+// postChallenge reads a challenge, or accepts it and starts its validation (RFC
+// 8555, section 7.5.1).
 func (s *Server) postChallenge(x *exchange) (*reply, *Problem) {
 	if !x.isPostAsGet() {
 		if problem := x.decode(&struct{}{}); problem != nil {
@@ -103,15 +106,16 @@ func (s *Server) postChallenge(x *exchange) (*reply, *Problem) {
 	}
 	select {
 	case <-validated:
-	case <-x.r.Context().Done(): // nobody reads the reply
+	case <-x.r.Context().Done(): // the client has left
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.challengeReply(numbered(s.state.challenges, x.id)), nil
 }
 
-// accept returns the reply to a request to a challenge. If the request accepts it, its validation is started, and the
-// channel, which is nil otherwise, closed when that is over.
+// accept returns the reply to a request for a challenge. If the request accepts
+// the challenge, accept starts its validation and returns a channel that is
+// closed when that has ended; otherwise the channel is nil.
 func (s *Server) accept(x *exchange) (*reply, <-chan struct{}, *Problem) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -141,7 +145,7 @@ func (s *Server) accept(x *exchange) (*reply, <-chan struct{}, *Problem) {
 	return s.challengeReply(c), validated, nil
 }
 
-// challengeReply describes a challenge. Server.mu is held.
+// challengeReply returns a challenge. Server.mu is held.
 func (s *Server) challengeReply(c *challenge) *reply {
 	return &reply{
 		status:  http.StatusOK,
@@ -151,7 +155,8 @@ func (s *Server) challengeReply(c *challenge) *reply {
 	}
 }
 
-// acceptable refuses a second challenge of an authorization that is decided or being decided. Server.mu is held.
+// acceptable returns a problem if the authorization is decided, or another of
+// its challenges is being validated. Server.mu is held.
 func (a *authorization) acceptable(now time.Time) *Problem {
 	if status := a.current(now); status != pending {
 		return problemf("malformed", "the authorization is %s and not pending", status)

@@ -15,9 +15,11 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// BenchmarkCertificates has 1,000 certificates issued over the in-memory transport, one after the other for one
-// account: newOrder, an http-01 validation, finalize, download. An iteration is all of them. The client's part is
-// measured too, but for its keys and CSRs. See the benchmark in internal/integration for a comparison with Pebble.
+// BenchmarkCertificates issues 1,000 certificates over the in-memory transport,
+// one after the other for one account: newOrder, an http-01 validation,
+// finalize, download. That is one iteration. It includes the client's work
+// except for keys and CSRs. See the benchmark in internal/integration for a
+// comparison with Pebble.
 func BenchmarkCertificates(b *testing.B) {
 	const certificates = 1000
 	ca := acmetest.NewMemoryServer()
@@ -80,7 +82,8 @@ func (s *benchSite) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// obtain has one certificate issued. It does not poll before the CA has fetched the answer.
+// obtain gets one certificate. It does not poll before the CA has fetched the
+// key authorization.
 func (s *benchSite) obtain(ctx context.Context, host string, csr []byte) error {
 	order, err := s.client.AuthorizeOrder(ctx, acme.DomainIDs(host))
 	if err != nil {
@@ -110,8 +113,9 @@ func (s *benchSite) obtain(ctx context.Context, host string, csr []byte) error {
 	return err
 }
 
-// impatient counts requests, and has x/crypto's client poll again at once: it does so for a Retry-After in the past,
-// and waits for a second at least otherwise, next to which the rest would not be seen.
+// impatient counts requests and makes x/crypto's client poll at once, by a
+// Retry-After in the past. Otherwise the client would wait at least a second,
+// which would dwarf the rest.
 type impatient struct {
 	next     http.RoundTripper
 	requests atomic.Int64

@@ -8,10 +8,11 @@ import (
 	"hash"
 )
 
-// checkBinding checks the external account binding of a newAccount request (RFC 8555, section 7.3.4).
+// checkBinding checks the external account binding of a newAccount request (RFC
+// 8555, section 7.3.4).
 func (s *Server) checkBinding(x *exchange, raw json.RawMessage) *Problem {
 	if s.EAB == nil {
-		return nil // a binding that nobody asked for is ignored
+		return nil // an unexpected binding is ignored
 	}
 	if len(raw) == 0 || string(raw) == "null" {
 		return problemf("externalAccountRequired", "an external account binding is required")

@@ -5,28 +5,29 @@ import (
 	"time"
 )
 
-// Limit is a token bucket: it lets Burst events pass at once, and then one more each Refill. The zero Limit is off; one
-// with a Burst and no Refill lets Burst events pass and no more ever.
+// Limit is a token bucket: it allows Burst events at once, and then one more
+// each Refill. The zero Limit is off. With a Burst and no Refill, it allows
+// Burst events in all.
 type Limit struct {
-	// Burst is how many tokens the full bucket holds.
+	// Burst is the capacity of the bucket, in tokens.
 	Burst int
-	// Refill is the time that one token takes to come back.
+	// Refill is the time until one token is restored.
 	Refill time.Duration
 }
 
-// never is the wait for a token of a bucket that is not refilled.
+// never is the wait for a token that will not be restored.
 const never time.Duration = -1
 
-// bucket is how much of a Limit is used up. The zero bucket is full.
+// bucket is the used part of a Limit. The zero bucket is full.
 type bucket struct {
 	spent int       // tokens
-	since time.Time // when the next of them began to come back; of no meaning if none is spent
+	since time.Time // start of the current refill; meaningless if none is spent
 }
 
-// refill puts back the tokens that are due.
+// refill restores the tokens that are due.
 func (b *bucket) refill(now time.Time, l Limit) {
 	if b.since.After(now) {
-		b.since = now // the clock was set back: nobody waits for more than one Refill because of that
+		b.since = now // the clock was set back: that costs at most one Refill
 	}
 	if b.spent == 0 || l.Refill <= 0 {
 		return
@@ -40,7 +41,8 @@ func (b *bucket) refill(now time.Time, l Limit) {
 	b.since = b.since.Add(time.Duration(due) * l.Refill)
 }
 
-// wait returns how long it takes until there is a token: 0 if there is one, never if none comes back.
+// wait returns the time until a token is available: 0 if there is one, never if
+// none will be restored.
 func (b *bucket) wait(now time.Time, l Limit) time.Duration {
 	b.refill(now, l)
 	switch {
@@ -53,7 +55,7 @@ func (b *bucket) wait(now time.Time, l Limit) time.Duration {
 	}
 }
 
-// spend takes a token if there is one.
+// spend takes a token, if there is one.
 func (b *bucket) spend(now time.Time, l Limit) {
 	if l.Burst <= 0 || b.wait(now, l) != 0 {
 		return
@@ -64,18 +66,19 @@ func (b *bucket) spend(now time.Time, l Limit) {
 	b.spent++
 }
 
-// charge is one event that a Limit counts.
+// charge is one event that counts against a Limit.
 type charge struct {
 	limit Limit
 	key   bucketKey
-	what  string // it limits, for humans
-	whose string // bucket it is, for humans
+	what  string // what the limit counts, for error texts
+	whose string // whose bucket it is, for error texts
 }
 
-// bucketKey names a bucket: by its limit, a field of RateLimits, and by what it counts for.
+// bucketKey identifies a bucket: the field of RateLimits, and whom it counts
+// for.
 type bucketKey struct{ limit, of string }
 
-// buckets are the buckets that are not full. The zero value has none.
+// buckets holds the buckets that are not full. The zero value has none.
 type buckets struct {
 	mu   sync.Mutex
 	list map[bucketKey]*bucket
@@ -94,8 +97,9 @@ func (bs *buckets) find(c charge) *bucket {
 	return b
 }
 
-// take spends a token for each charge of spent, if there is one for these and for each of checked. Otherwise it spends
-// none and returns the charge that has to wait longest, and how long.
+// take spends a token for each charge in spent, provided that there is one for
+// each of them and for each charge in checked. Otherwise it spends none and
+// returns the charge with the longest wait, and that wait.
 func (bs *buckets) take(now time.Time, spent, checked []charge) (refused *charge, wait time.Duration) {
 	bs.mu.Lock()
 	defer bs.mu.Unlock()

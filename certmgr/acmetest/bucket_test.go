@@ -48,7 +48,7 @@ func TestBucket(t *testing.T) {
 	}
 }
 
-// One refusal keeps the others' tokens, and the longest wait is what is reported.
+// A refusal spends no tokens, and the longest wait is reported.
 func TestBucketsAreTakenTogether(t *testing.T) {
 	now := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 	of := func(name string, refill time.Duration) charge {
@@ -73,7 +73,7 @@ func TestBucketsAreTakenTogether(t *testing.T) {
 			t.Errorf("refused %v, wait %v; want %s, %v", refused, wait, tt.want, tt.wait)
 		}
 	}
-	// None of these spent the token of free, and a check spends none.
+	// None of these spent the token of free, nor does a check.
 	for range 2 {
 		if refused, _ := bs.take(now, nil, []charge{free}); refused != nil {
 			t.Error("the free token is gone")

@@ -19,13 +19,13 @@ const (
 	maxCommonName   = 64
 )
 
-// authority holds the keys of the CA: a root, and the intermediate that signs leaves. It does not change once the server
-// is started.
+// authority holds the keys of the CA: a root, and the intermediate that signs
+// leaves. It does not change after the start.
 type authority struct {
 	root            *x509.Certificate
 	intermediate    *x509.Certificate
 	intermediateKey *ecdsa.PrivateKey
-	alternates      []issuer // other ways from the intermediate's key to a root
+	alternates      []issuer // other roots' certificates for the intermediate's key
 }
 
 func newAuthority() *authority {
@@ -47,7 +47,8 @@ func caTemplate(name string, pub crypto.PublicKey, notAfter time.Time) *x509.Cer
 	}
 }
 
-// domainValidated is the policy of the CA/Browser Forum for certificates like these.
+// domainValidated is the CA/Browser Forum's policy for domain-validated
+// certificates.
 func domainValidated() []x509.OID {
 	oid, err := x509.OIDFromInts([]uint64{2, 23, 140, 1, 2, 1})
 	if err != nil {
@@ -56,7 +57,8 @@ func domainValidated() []x509.OID {
 	return []x509.OID{oid}
 }
 
-// newSerial returns 18 random bytes; the first is as at Let's Encrypt, so that the number is positive.
+// newSerial returns 18 random bytes. The first one is fixed, as at Let's
+// Encrypt, so that the number is positive.
 func newSerial() *big.Int {
 	b := make([]byte, 18)
 	rand.Read(b)
@@ -73,14 +75,15 @@ func keyID(pub crypto.PublicKey) []byte {
 	return sum[:20]
 }
 
-// template returns the leaf of an order before it is edited and signed. Its PublicKey is the one that will be certified.
+// template returns the leaf of an order before it is edited and signed. Its
+// PublicKey is the key to be certified.
 func (s *Server) template(o *order, pub crypto.PublicKey) *x509.Certificate {
 	lifetime := s.lifetimeOf(o.profile)
 	notBefore := s.now().Add(-min(maxBackdate, lifetime/10)).Truncate(time.Second)
 	leaf := &x509.Certificate{
 		SerialNumber:          newSerial(),
 		NotBefore:             notBefore,
-		NotAfter:              notBefore.Add(lifetime - time.Second), // both ends are part of the lifetime
+		NotAfter:              notBefore.Add(lifetime - time.Second), // the lifetime includes both ends
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true,
@@ -107,7 +110,8 @@ func (s *Server) template(o *order, pub crypto.PublicKey) *x509.Certificate {
 	return leaf
 }
 
-// issue signs a certificate for a CSR, after the edits that a test wants, unless it wants none. s.mu is not held.
+// issue signs a certificate for a CSR, after the edits of EditCertificate,
+// unless FailFinalize applies. s.mu is not held.
 func (s *Server) issue(o *order, request *x509.CertificateRequest) (*certificate, *Problem) {
 	if problem := s.finalizeProblem(o.hosts); problem != nil {
 		return nil, problem

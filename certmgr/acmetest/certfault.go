@@ -10,13 +10,15 @@ import (
 // wrongName is the only name of a certificate after WrongName.
 const wrongName = "wrong-name.acmetest.invalid"
 
-// EditCertificate calls edit with the template of each certificate for a name just before it is signed: change its
-// names, its dates, or its PublicKey to sign over a foreign key. Edit may run in several goroutines.
+// EditCertificate calls edit with the template of each certificate for a name
+// just before it is signed. Edit may change the names, the dates, or the
+// PublicKey to certify another key. It may run in several goroutines.
 func (s *Server) EditCertificate(host string, edit func(leaf *x509.Certificate), options ...FaultOption) (lift func()) {
 	return s.hosts.add(&hostFault{kind: faultEdit, host: host, edit: edit}, options)
 }
 
-// WrongName makes certificates for a name be for another one only: wrong-name.acmetest.invalid.
+// WrongName issues certificates for a name with another name instead:
+// wrong-name.acmetest.invalid.
 func (s *Server) WrongName(host string, options ...FaultOption) (lift func()) {
 	return s.EditCertificate(host, func(leaf *x509.Certificate) {
 		leaf.Subject.CommonName = ""
@@ -24,7 +26,8 @@ func (s *Server) WrongName(host string, options ...FaultOption) (lift func()) {
 	}, options...)
 }
 
-// WrongKey makes certificates for a name certify a key that nobody has.
+// WrongKey issues certificates for a name with a public key whose private key
+// does not exist.
 func (s *Server) WrongKey(host string, options ...FaultOption) (lift func()) {
 	return s.EditCertificate(host, func(leaf *x509.Certificate) {
 		leaf.PublicKey = newKey().Public()
@@ -32,8 +35,9 @@ func (s *Server) WrongKey(host string, options ...FaultOption) (lift func()) {
 	}, options...)
 }
 
-// WrongDates makes certificates for a name be valid from notBefore to notAfter, both included, whatever that is: expired,
-// not yet valid, the end before the start. A zero time leaves that end as it is.
+// WrongDates issues certificates for a name that are valid from notBefore to
+// notAfter inclusive, however wrong: expired, not yet valid, or ending before
+// they begin. A zero time leaves that date unchanged.
 func (s *Server) WrongDates(host string, notBefore, notAfter time.Time, options ...FaultOption) (lift func()) {
 	return s.EditCertificate(host, func(leaf *x509.Certificate) {
 		if !notBefore.IsZero() {
@@ -45,22 +49,26 @@ func (s *Server) WrongDates(host string, notBefore, notAfter time.Time, options 
 	}, options...)
 }
 
-// EditChain calls edit with the DER of the chain of each certificate for a name, leaf first, when it is issued, and
-// sends what edit returns instead: a chain without intermediate, in another order, empty, or with bytes that are no
-// certificate. With AlternateChains, edit is called for each chain. It may change its argument, and run in several
-// goroutines. What Issued returns stays the leaf that was signed.
+// EditChain calls edit with the chain of each certificate for a name, in DER
+// and leaf first, when it is issued. The CA sends what edit returns: a chain
+// without an intermediate, in another order, empty, or with invalid
+// certificates. With AlternateChains, edit is called for each chain. It may
+// modify its argument and may run in several goroutines. Issued still returns
+// the leaf that was signed.
 func (s *Server) EditChain(host string, edit func(chain [][]byte) [][]byte, options ...FaultOption) (lift func()) {
 	return s.hosts.add(&hostFault{kind: faultChain, host: host, editChain: edit}, options)
 }
 
-// WrongChain makes chains for a name consist of the leaf and an intermediate that has the right name but did not sign
-// it: it has another key, and leads to a root that nobody trusts.
+// WrongChain sends chains for a name that consist of the leaf and a wrong
+// intermediate. That has the right name, but another key, and leads to an
+// untrusted root.
 func (s *Server) WrongChain(host string, options ...FaultOption) (lift func()) {
 	foreign := newAuthority().intermediate.Raw
 	return s.EditChain(host, func(chain [][]byte) [][]byte { return [][]byte{chain[0], foreign} }, options...)
 }
 
-// editChains applies the faults of chains to the chains of a certificate, which are in DER, and returns them in PEM.
+// editChains applies EditChain to the chains of a certificate, which are in
+// DER, and returns them in PEM.
 func (s *Server) editChains(hosts []string, chains [][][]byte) [][]byte {
 	faults := s.hosts.take(faultChain, hosts...)
 	var list [][]byte

@@ -85,7 +85,7 @@ func TestWrongDatesAreExact(t *testing.T) {
 	})
 }
 
-// The client of x/crypto refuses what is not a chain, so this looks at the bytes.
+// The client of x/crypto rejects invalid chains, so this looks at the bytes.
 func TestEditChain(t *testing.T) {
 	tests := []struct {
 		name string
@@ -123,7 +123,7 @@ func TestEditChain(t *testing.T) {
 	}
 }
 
-// blocks names what is in a chain in PEM.
+// blocks describes the content of a chain in PEM.
 func blocks(t *testing.T, body []byte) (names []string) {
 	t.Helper()
 	for {
@@ -139,7 +139,8 @@ func blocks(t *testing.T, body []byte) (names []string) {
 	}
 }
 
-// FailFinalize ends an order in state processing; what asked for it is answered with the order.
+// FailFinalize ends an order in state processing; the reply to finalize is the
+// order.
 func TestFailFinalize(t *testing.T) {
 	for _, wait := range []time.Duration{0, time.Minute} {
 		synctest.Test(t, func(t *testing.T) {
@@ -183,7 +184,7 @@ func TestFailFinalize(t *testing.T) {
 	}
 }
 
-// Times counts what the fault acts on, and only that.
+// Times counts uses of the fault, and nothing else.
 func TestFaultsForNamesEndAfterSomeTimes(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -280,7 +281,7 @@ func TestStuckProcessingSomeTimes(t *testing.T) {
 	})
 }
 
-// An order that is processing gets stuck, too, and by as many faults as there are.
+// An order in state processing can get stuck too, by several faults.
 func TestStuckProcessingOfALaterFault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := acmetest.NewUnstartedServer()

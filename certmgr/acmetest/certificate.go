@@ -5,21 +5,22 @@ import (
 	"strings"
 )
 
-// Issued returns the certificates that were issued, oldest first.
+// Issued returns the issued certificates, oldest first.
 func (s *Server) Issued() []*x509.Certificate {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return leaves(s.state.certificates)
 }
 
-// IssuedFor returns the certificates that were issued for orders with this name, oldest first.
+// IssuedFor returns the certificates issued for orders with this name, oldest
+// first.
 func (s *Server) IssuedFor(host string) []*x509.Certificate {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return leaves(s.state.certificatesFor[strings.ToLower(host)])
 }
 
-// Revoked returns the certificates that were revoked, oldest first.
+// Revoked returns the revoked certificates, oldest first.
 func (s *Server) Revoked() []*x509.Certificate {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -32,8 +33,9 @@ func (s *Server) Revoked() []*x509.Certificate {
 	return leaves(revoked)
 }
 
-// Revoke lets the CA revoke a certificate by itself, as after an incident: its renewal window moves into the past.
-// Revoking twice does nothing. It panics if the certificate was not issued here, as a test cannot go on then.
+// Revoke revokes a certificate on the CA's own initiative, as after an
+// incident: its renewal window moves into the past. Revoking twice has no
+// effect. It panics if the certificate was not issued here.
 func (s *Server) Revoke(leaf *x509.Certificate) {
 	now := s.now()
 	s.mu.Lock()
@@ -51,8 +53,8 @@ func leaves(certificates []*certificate) []*x509.Certificate {
 	return list
 }
 
-// CSRsFor returns the certificate requests of the certificates that were issued for orders with this name, oldest
-// first.
+// CSRsFor returns the CSRs of the certificates issued for orders with this
+// name, oldest first.
 func (s *Server) CSRsFor(host string) []*x509.CertificateRequest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -63,7 +65,8 @@ func (s *Server) CSRsFor(host string) []*x509.CertificateRequest {
 	return list
 }
 
-// getCertificate sends a chain to the account that ordered it (RFC 8555, section 7.4.2).
+// getCertificate sends a chain to the account that ordered it (RFC 8555,
+// section 7.4.2).
 func (s *Server) getCertificate(x *exchange) (*reply, *Problem) {
 	if problem := x.requirePostAsGet(); problem != nil {
 		return nil, problem

@@ -9,11 +9,12 @@ import (
 	"time"
 )
 
-// issuer is a root with a certificate of it for the intermediate's key.
+// issuer is a root and its certificate for the intermediate's key.
 type issuer struct{ root, intermediate *x509.Certificate }
 
-// newIssuer makes a root and lets it certify the intermediate's key. Both outlive what a test in virtual time lives
-// through. All issuers' intermediates have the same subject and key, so that a leaf fits each of them.
+// newIssuer creates a root and its certificate for the intermediate's key. Both
+// are valid for longer than any test in virtual time. The intermediates of all
+// issuers have the same subject and key, so a leaf fits each of them.
 func newIssuer(rootName string, pub crypto.PublicKey) issuer {
 	now := time.Now()
 	rootKey := newKey()
@@ -26,7 +27,7 @@ func newIssuer(rootName string, pub crypto.PublicKey) issuer {
 	return issuer{root, mustParse(mustCreate(template, root, pub, rootKey))}
 }
 
-// crossSign makes n more roots that certify the intermediate.
+// crossSign creates n more roots that certify the intermediate.
 func (a *authority) crossSign(n int) {
 	for i := range n {
 		root := fmt.Sprintf("acmetest Alternate Root %d", i+1)
@@ -34,8 +35,9 @@ func (a *authority) crossSign(n int) {
 	}
 }
 
-// AlternateRoots returns a new pool with the root that alternate chain number i leads to, from 1 to AlternateChains.
-// The server must be started. It panics if there is no such chain.
+// AlternateRoots returns a new pool with the root of alternate chain i, from 1
+// to AlternateChains. The server must be started. It panics if there is no such
+// chain.
 func (s *Server) AlternateRoots(i int) *x509.CertPool {
 	if i < 1 || i > len(s.ca.alternates) {
 		panic(fmt.Sprintf("acmetest: there is no alternate chain %d of %d (is AlternateChains set, the server started?)",
@@ -46,7 +48,8 @@ func (s *Server) AlternateRoots(i int) *x509.CertPool {
 	return pool
 }
 
-// chains returns the chains of a leaf in DER, without their roots: the usual one first, then the alternates.
+// chains returns the chains of a leaf in DER, without the roots: the default
+// one first, then the alternates.
 func (a *authority) chains(leaf *x509.Certificate) [][][]byte {
 	chains := [][][]byte{{leaf.Raw, a.intermediate.Raw}}
 	for _, i := range a.alternates {
@@ -55,8 +58,9 @@ func (a *authority) chains(leaf *x509.Certificate) [][][]byte {
 	return chains
 }
 
-// chainReply sends the chain that the path names, with links to the others (RFC 8555, section 7.4.2): "/certificate/7"
-// is the usual one, "/certificate/7/1" the first alternate. s.mu is held.
+// chainReply returns the chain that the path names, with links to the others
+// (RFC 8555, section 7.4.2): "/certificate/7" is the default,
+// "/certificate/7/1" the first alternate. s.mu is held.
 func (s *Server) chainReply(x *exchange, c *certificate) (*reply, *Problem) {
 	base := s.url(pathCertificate, c.id)
 	rep := &reply{status: http.StatusOK, rawType: "application/pem-certificate-chain"}

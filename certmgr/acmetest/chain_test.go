@@ -13,7 +13,8 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// verify returns the leaf of a chain in DER, and what a browser with these roots would hold against it.
+// verify returns the leaf of a chain in DER, and the error of a browser with
+// these roots.
 func verify(t *testing.T, chain [][]byte, roots *x509.CertPool, host string) (*x509.Certificate, error) {
 	t.Helper()
 	if len(chain) != 2 {
@@ -127,7 +128,8 @@ func TestNoAlternateChains(t *testing.T) {
 	s.AlternateRoots(1)
 }
 
-// TestLongLife: a test that lives through many years in virtual time still gets certificates that verify.
+// TestLongLife: a test that spans many years of virtual time still gets
+// certificates that verify.
 func TestLongLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := acmetest.NewMemoryServer()

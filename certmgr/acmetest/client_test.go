@@ -21,8 +21,9 @@ import (
 	"github.com/nostall/nostall/internal/conformance"
 )
 
-// rawClient sends JWS that the test writes itself, right or wrong, without any check of the replies, which may be faulty
-// here. What the CA makes of wrong requests is the matter of package conformance.
+// rawClient sends JWS that the test writes itself, right or wrong, and does not
+// check replies, which may be faulty here. Package conformance tests how the CA
+// handles wrong requests.
 type rawClient struct {
 	t      *testing.T
 	server *acmetest.Server
@@ -44,7 +45,7 @@ func newECKey(tb testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
-// post is a request; what is not set is right.
+// post is a request; unset fields get correct values.
 type post struct {
 	url         string
 	payload     string
@@ -89,7 +90,7 @@ func (c *rawClient) do(p post) answer {
 	return a
 }
 
-// try is do for a request that may go without a reply.
+// try is do for a request that may get no reply.
 func (c *rawClient) try(p post) (answer, error) {
 	c.t.Helper()
 	method, body := http.MethodPost, p.body
@@ -148,7 +149,8 @@ func (c *rawClient) register() {
 	c.kid = a.header.Get("Location")
 }
 
-// newOrder asks for an order with more members than its identifiers. The account is made, if there is none yet.
+// newOrder requests an order with additional members. It creates the account if
+// necessary.
 func (c *rawClient) newOrder(more map[string]any, hosts ...string) answer {
 	c.t.Helper()
 	if c.kid == "" {
@@ -167,7 +169,7 @@ func (c *rawClient) newOrder(more map[string]any, hosts ...string) answer {
 	return c.do(post{url: c.endpoint("/new-order"), payload: string(conformance.MustJSON(c.t, object))})
 }
 
-// order makes an order and returns its URL and itself.
+// order creates an order and returns its URL and object.
 func (c *rawClient) order(hosts ...string) (string, answer) {
 	c.t.Helper()
 	a := c.newOrder(nil, hosts...)
@@ -203,7 +205,8 @@ func (a answer) challenge(typ string) string {
 	return ""
 }
 
-// validate accepts the http-01 challenges of an order and waits for the result; its names must resolve.
+// validate accepts the http-01 challenges of an order and waits for the result;
+// its names must resolve.
 func (c *rawClient) validate(o answer) {
 	c.t.Helper()
 	for _, u := range o.authorizations() {
@@ -215,7 +218,7 @@ func (c *rawClient) validate(o answer) {
 	}
 }
 
-// ready makes an order that is ready.
+// ready creates an order and makes it ready.
 func (c *rawClient) ready(hosts ...string) (string, answer) {
 	c.t.Helper()
 	for _, host := range hosts {
@@ -231,7 +234,7 @@ func (c *rawClient) finalize(o answer, request string) answer {
 	return c.do(post{url: o.str("finalize"), payload: `{"csr":"` + request + `"}`})
 }
 
-// issueWith has a certificate issued for a key.
+// issueWith issues a certificate for a key.
 func (c *rawClient) issueWith(key crypto.Signer, hosts ...string) *x509.Certificate {
 	c.t.Helper()
 	_, o := c.ready(hosts...)
@@ -242,7 +245,7 @@ func (c *rawClient) issueWith(key crypto.Signer, hosts ...string) *x509.Certific
 	return issued[len(issued)-1]
 }
 
-// newLeaf has a certificate issued for names.
+// newLeaf issues a certificate for names.
 func (c *rawClient) newLeaf(hosts ...string) *x509.Certificate {
 	c.t.Helper()
 	return c.issueWith(newECKey(c.t), hosts...)

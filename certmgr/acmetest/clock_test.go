@@ -103,7 +103,8 @@ func TestSkewMakesNobodyWait(t *testing.T) {
 	})
 }
 
-// The CA's own Retry-After is in seconds or a date, as the test wants; what the test sets stays as it is.
+// The CA's own Retry-After is in seconds or a date, as the test wants; values
+// set by the test are not changed.
 func TestRetryAfterDates(t *testing.T) {
 	for _, dates := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {

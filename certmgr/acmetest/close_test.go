@@ -18,7 +18,8 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// TestCloseInBubble closes a CA that is busy in every way there is. A goroutine that stays makes synctest fail.
+// TestCloseInBubble closes a CA that is busy in every possible way. A leaked
+// goroutine makes synctest fail.
 func TestCloseInBubble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := acmetest.NewMemoryServer()
@@ -81,7 +82,7 @@ func TestCloseInBubble(t *testing.T) {
 	})
 }
 
-// TestCloseWithHalfARequest: a client whose request's body does not come to its end.
+// TestCloseWithHalfARequest: a client that never finishes its request body.
 func TestCloseWithHalfARequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := acmetest.NewMemoryServer()
@@ -128,7 +129,7 @@ func (b *busy) dial(overTLS bool, text string) {
 	}
 }
 
-// request asks for the directory in a goroutine and reads the reply.
+// request fetches the directory in a goroutine and reads the reply.
 func (b *busy) request() {
 	b.t.Helper()
 	go func() {
@@ -141,7 +142,7 @@ func (b *busy) request() {
 	b.awaitRequest()
 }
 
-// awaitRequest returns when the CA handles a request.
+// awaitRequest waits until the CA handles a request.
 func (b *busy) awaitRequest() {
 	b.t.Helper()
 	if err := b.server.WaitInFlight(b.t.Context(), 1); err != nil {
@@ -149,7 +150,8 @@ func (b *busy) awaitRequest() {
 	}
 }
 
-// validateWith begins a validation by a host that answers no more than a text. It returns when the CA has connected.
+// validateWith begins a validation by a host that answers with only a text. It
+// returns when the CA has connected.
 func (b *busy) validateWith(typ, answer string, target func(addr string) acmetest.Target) {
 	b.t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -174,8 +176,8 @@ func (b *busy) validateWith(typ, answer string, target func(addr string) acmetes
 
 func httpAt(addr string) acmetest.Target { return acmetest.Target{HTTPAddr: addr} }
 
-// TestCloseOverLoopback closes a CA whose clients and hosts do not do their part, and looks for goroutines of the CA and
-// of its clients.
+// TestCloseOverLoopback closes a CA with unresponsive clients and hosts, and
+// looks for goroutines of the CA and its clients.
 func TestCloseOverLoopback(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -275,7 +277,8 @@ func closeInTime(t *testing.T, s *acmetest.Server) {
 	}
 }
 
-// goroutinesLeft waits until there are none, for those of HTTP clients end a moment after their connection.
+// goroutinesLeft waits until there are none: those of HTTP clients end a moment
+// after their connection.
 func goroutinesLeft(t *testing.T) string {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -288,8 +291,8 @@ func goroutinesLeft(t *testing.T) string {
 	}
 }
 
-// goroutines returns the stacks of goroutines that serve or use HTTP or TLS or belong to a CA. Those of a test's own
-// servers are excluded, and the test itself.
+// goroutines returns the stacks of goroutines that serve or use HTTP or TLS or
+// belong to a CA, excluding the test itself and its own servers.
 func goroutines() string {
 	buf := make([]byte, 1<<20)
 	var left []string

@@ -14,10 +14,12 @@ import (
 	"strings"
 )
 
-// maxCSR bounds a CSR in bytes. One for 100 of the longest names has less than half of it.
+// maxCSR is the largest CSR in bytes. One with 100 of the longest names has
+// less than half of that.
 const maxCSR = 64 << 10
 
-// checkCSR reads a CSR and checks that it fits an order (RFC 8555, section 7.4).
+// checkCSR parses a CSR and checks that it fits an order (RFC 8555, section
+// 7.4).
 func (s *Server) checkCSR(encoded string, hosts []string) (*x509.CertificateRequest, *Problem) {
 	if encoded == "" {
 		return nil, problemf("malformed", "the request has no csr")
@@ -33,7 +35,8 @@ func (s *Server) checkCSR(encoded string, hosts []string) (*x509.CertificateRequ
 	if err != nil {
 		return nil, problemf("badCSR", "the CSR cannot be read (it must be DER, not PEM): %v", err)
 	}
-	// First the key: to check a signature with an RSA key of any size can take minutes.
+	// Check the key first: verifying a signature with a huge RSA key can take
+	// minutes.
 	if err := checkCSRKey(request.PublicKey); err != nil {
 		return nil, problemf("badCSR", "the CSR's key cannot be used: %v", err)
 	}
@@ -63,7 +66,8 @@ func checkCSRKey(pub crypto.PublicKey) error {
 	}
 }
 
-// isAccountKey reports whether any account uses the key (RFC 8555, section 11.1).
+// isAccountKey reports whether any account uses the key (RFC 8555, section
+// 11.1).
 func (s *Server) isAccountKey(pub crypto.PublicKey) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,12 +87,12 @@ func checkCSRNames(request *x509.CertificateRequest, hosts []string) error {
 		asked = append(asked, strings.ToLower(name))
 	}
 	for _, ip := range request.IPAddresses {
-		addr, _ := netip.AddrFromSlice(ip) // an IPv4 address in 16 bytes is none of IPv4
+		addr, _ := netip.AddrFromSlice(ip) // a 16-byte IPv4 address does not count as IPv4
 		asked = append(asked, addr.String())
 	}
 	if cn := strings.ToLower(request.Subject.CommonName); cn != "" {
 		if isIP(cn) && !slices.Contains(asked, cn) {
-			return fmt.Errorf("the CSR has the IP address %s as its common name only", cn) // for names of type "dns" alone
+			return fmt.Errorf("the CSR has the IP address %s as its common name only", cn) // only DNS names may be in the common name alone
 		}
 		asked = append(asked, cn)
 	}
@@ -100,7 +104,8 @@ func checkCSRNames(request *x509.CertificateRequest, hosts []string) error {
 	return nil
 }
 
-// checkSANs refuses names of other kinds than DNS names and IP addresses, also of those that crypto/x509 skips.
+// checkSANs refuses names other than DNS names and IP addresses, including
+// kinds that crypto/x509 skips.
 func checkSANs(request *x509.CertificateRequest) error {
 	for _, extension := range request.Extensions {
 		if !extension.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 17}) {

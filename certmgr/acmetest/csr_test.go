@@ -25,7 +25,8 @@ type rawCSRInfo struct {
 	Attributes []asn1.RawValue `asn1:"tag:0,set"`
 }
 
-// TestCSRsThatWouldTakeLong: the key is looked at before it is used, so that a CSR cannot keep the CA busy.
+// TestCSRsThatWouldTakeLong: the key is checked before it is used, so a CSR
+// cannot keep the CA busy.
 func TestCSRsThatWouldTakeLong(t *testing.T) {
 	s := NewUnstartedServer()
 	defer s.Close()
@@ -72,7 +73,7 @@ func TestCSRsThatWouldTakeLong(t *testing.T) {
 	}
 }
 
-// TestCSRNamesOfOtherKinds has names that crypto/x509 skips or changes.
+// TestCSRNamesOfOtherKinds uses names that crypto/x509 skips or changes.
 func TestCSRNamesOfOtherKinds(t *testing.T) {
 	s := NewUnstartedServer()
 	defer s.Close()
@@ -117,7 +118,8 @@ func TestCSRNamesOfOtherKinds(t *testing.T) {
 	}
 }
 
-// TestValidationCertificateForMappedAddress: what is not four bytes is no IPv4 address.
+// TestValidationCertificateForMappedAddress: only four bytes are an IPv4
+// address.
 func TestValidationCertificateForMappedAddress(t *testing.T) {
 	for _, test := range []struct {
 		address []byte

@@ -8,18 +8,19 @@ import (
 	"sync"
 )
 
-// maxCNAMEs is how many aliases a lookup of TXT records follows.
+// maxCNAMEs is how many CNAME records a lookup of TXT records follows.
 const maxCNAMEs = 8
 
-// txtRecords are the TXT records that dns-01 looks at. The zero value has none.
+// txtRecords holds the TXT records for dns-01. The zero value has none.
 type txtRecords struct {
 	mu     sync.Mutex
 	values map[string][]string
 	alias  map[string]string // CNAME records
 }
 
-// AddTXT adds a TXT record to a name such as "_acme-challenge.www.example.com", as a DNS provider does for a dns-01
-// challenge. Case and a trailing dot of the name do not matter, a record that is there already stays once.
+// AddTXT adds a TXT record to a name such as "_acme-challenge.www.example.com",
+// as a DNS provider does for a dns-01 challenge. The name's case and trailing
+// dot do not matter. Adding an existing record has no effect.
 func (s *Server) AddTXT(name, value string) {
 	name = recordName(name)
 	s.txt.mu.Lock()
@@ -32,7 +33,7 @@ func (s *Server) AddTXT(name, value string) {
 	}
 }
 
-// RemoveTXT removes a TXT record. One that is not there is no error.
+// RemoveTXT removes a TXT record. A missing record is not an error.
 func (s *Server) RemoveTXT(name, value string) {
 	name = recordName(name)
 	s.txt.mu.Lock()
@@ -45,15 +46,16 @@ func (s *Server) RemoveTXT(name, value string) {
 	s.txt.values[name] = kept
 }
 
-// TXT returns the TXT records of a name, oldest first, without following SetCNAME: what a DNS provider left behind.
+// TXT returns the TXT records of a name, oldest first, without following
+// SetCNAME. It shows what a DNS provider left behind.
 func (s *Server) TXT(name string) []string {
 	s.txt.mu.Lock()
 	defer s.txt.mu.Unlock()
 	return slices.Clone(s.txt.values[recordName(name)])
 }
 
-// SetCNAME makes lookups of TXT records for name go to target, for challenges that are delegated to another zone. An
-// empty target removes it.
+// SetCNAME redirects lookups of TXT records for name to target, for challenges
+// delegated to another zone. An empty target removes the redirect.
 func (s *Server) SetCNAME(name, target string) {
 	s.txt.mu.Lock()
 	defer s.txt.mu.Unlock()
@@ -69,7 +71,7 @@ func (s *Server) SetCNAME(name, target string) {
 
 func recordName(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
 
-// lookup returns the records of a name; where says at which name they are.
+// lookup returns the records of a name, and the name after following CNAMEs.
 func (t *txtRecords) lookup(name string) (values []string, where string, problem *Problem) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -84,7 +86,8 @@ func (t *txtRecords) lookup(name string) (values []string, where string, problem
 	return nil, where, problemf("dns", "looking up TXT for %s: more than %d CNAME records, or a loop", name, maxCNAMEs)
 }
 
-// validateDNS01 compares the TXT records of a name with the key authorization (RFC 8555, section 8.4).
+// validateDNS01 compares the TXT records of a name with the key authorization
+// (RFC 8555, section 8.4).
 func (s *Server) validateDNS01(host, keyAuthorization string) *Problem {
 	name := "_acme-challenge." + strings.TrimPrefix(host, "*.")
 	values, where, problem := s.txt.lookup(name)

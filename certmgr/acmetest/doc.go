@@ -1,15 +1,17 @@
-// Package acmetest is a fake ACME certificate authority for unit tests, in the manner of net/http/httptest. It checks
-// requests as strictly as RFC 8555 allows, validates for real, and misbehaves on demand.
+// Package acmetest is a fake ACME certificate authority for unit tests, in the
+// manner of net/http/httptest. It checks requests as strictly as RFC 8555
+// allows, performs real validations, and misbehaves on demand.
 //
-// # Two ways in
+// # Two ways to run it
 //
-// [NewServer] listens on a loopback port over HTTPS. [NewMemoryServer] uses no socket: the client that [Server.Client]
-// returns calls the CA in a goroutine. With [Target] values that are called in memory as well, everything from
-// the directory to the validation runs within a testing/synctest bubble, where a year of renewals takes
+// [NewServer] listens on a loopback port over HTTPS. [NewMemoryServer] uses no
+// socket: the client that [Server.Client] returns calls the CA in a goroutine.
+// With in-memory [Target] values, everything from the directory to the
+// validation runs in a testing/synctest bubble, where a year of renewals takes
 // milliseconds and time-outs are exact:
 //
 //	synctest.Test(t, func(t *testing.T) {
-//		ca := acmetest.NewMemoryServer() // inside of the bubble
+//		ca := acmetest.NewMemoryServer() // inside the bubble
 //		defer ca.Close()
 //		ca.Resolve("*.example.com", acmetest.Target{TLSConfig: manager.TLSConfig()})
 //		client := &acme.Client{DirectoryURL: ca.URL, HTTPClient: ca.Client(), Key: key}
@@ -18,62 +20,77 @@
 //
 // # Validation
 //
-// [Server.Resolve] says where names lead. When a challenge is accepted, the CA makes one real TLS handshake (tls-alpn-01,
-// RFC 8737) or HTTP request (http-01) with the host, without retries, at once. A name that is not in the table does not
-// exist, and its validation fails as it would in DNS.
+// [Server.Resolve] says where names lead. When a challenge is accepted, the CA
+// immediately makes one real TLS handshake (tls-alpn-01, RFC 8737) or HTTP
+// request (http-01) to the host, without retries. A name without an entry does
+// not exist, and its validation fails as it would in DNS.
 //
-// For dns-01 the CA looks at the records that a test's DNS provider writes with [Server.AddTXT]. It is the only type that
-// a wildcard is offered; addresses (RFC 8738) are offered the two others. Names are plain strings throughout:
+// For dns-01 the CA reads the records that a test's DNS provider writes with
+// [Server.AddTXT]. Wildcards are offered dns-01 only; IP addresses (RFC 8738)
+// are offered the other two types. Names are plain strings everywhere:
 // "www.example.com", "*.example.com", "192.0.2.1", "2001:db8::1".
 //
 // # Renewal information, profiles, chains
 //
-// The CA tells when certificates should be renewed (ARI, RFC 9773), for each as Let's Encrypt would, or as
-// [Server.SetRenewalWindow] says; [Server.Revoke] moves the window into the past. An order may name the certificate
-// that it replaces, and only one order replaces a certificate; [CertID] is how both name it. The field NoRenewalInfo
-// turns all of it off.
+// The CA says when to renew each certificate (ARI, RFC 9773), as Let's Encrypt
+// would, or as set by [Server.SetRenewalWindow]; [Server.Revoke] moves the
+// window into the past. An order may name the certificate that it replaces, and
+// only one order replaces a certificate; [CertID] returns the identifier that
+// both use. The field NoRenewalInfo turns all of this off.
 //
-// The field Profiles holds the kinds of certificates that orders choose by name (draft-ietf-acme-profiles), such as
-// those of [LetsEncryptProfiles]. With AlternateChains each certificate has several chains: see
+// The field Profiles holds the kinds of certificates that orders choose by name
+// (draft-ietf-acme-profiles), such as those of [LetsEncryptProfiles]. With
+// AlternateChains each certificate has several chains: see
 // [Server.AlternateRoots].
 //
-// Accounts can be looked up, updated, deactivated and given another key, and list their orders, page by page if
-// OrdersPerPage says so. [Server.ChangeTerms] changes the terms of service, so that orders are refused until
+// Accounts can be looked up, updated, deactivated and given a new key. They
+// list their orders, in pages if OrdersPerPage is set. [Server.ChangeTerms]
+// changes the terms of service: orders are then refused until
 // [Server.AgreeToTerms].
 //
 // # Faults
 //
-// [Server.Stall], [Server.Delay], [Server.Drop], [Server.Truncate], [Server.Status], [Server.Respond], [Server.Garbage] and
-// [Server.EndlessBody] break requests that fit a [Match]: an endpoint, a name, an account, the next n or those after n.
-// [Server.Edit] changes or drops the real reply to such a request after the CA has acted on it. [Server.BadNonceRate] and
-// [Server.ForgetNonces] make nonces fail, [Server.RetryAfter] sends any Retry-After with what is pending, and
-// [Server.SetClockSkew] sets the CA's clock wrong.
+// [Server.Stall], [Server.Delay], [Server.Drop], [Server.Truncate],
+// [Server.Status], [Server.Respond], [Server.Garbage] and [Server.EndlessBody]
+// break requests that fit a [Match]: an endpoint, a name, an account, the next
+// n or those after n. [Server.Edit] changes or drops the real reply to such a
+// request after the CA has acted on it. [Server.BadNonceRate] and
+// [Server.ForgetNonces] make nonces fail, [Server.RetryAfter] sends any
+// Retry-After for pending resources, and [Server.SetClockSkew] makes the CA's
+// clock wrong.
 //
-// [Server.FailValidation], [Server.InvalidOrder], [Server.StuckProcessing] and [Server.FailFinalize] break the orders
-// for a name, [Server.WrongName], [Server.WrongKey], [Server.WrongDates], [Server.WrongChain], [Server.EditCertificate]
-// and [Server.EditChain] its certificates, the next n of them with [Times]. The name is a pattern as in
-// [Server.Resolve], so "*" is every name. Each fault of a request or a name is a method that returns a function that
-// ends the fault, which may be called more than once.
+// [Server.FailValidation], [Server.InvalidOrder], [Server.StuckProcessing] and
+// [Server.FailFinalize] break the orders for a name; [Server.WrongName],
+// [Server.WrongKey], [Server.WrongDates], [Server.WrongChain],
+// [Server.EditCertificate] and [Server.EditChain] break its certificates.
+// [Times] limits them to the next n. The name is a pattern as in
+// [Server.Resolve], so "*" matches every name. Each fault method returns a
+// function that ends the fault and may be called more than once.
 //
 // # Rate limits
 //
-// The field RateLimits makes the CA refuse what is too much, such as with [LetsEncryptRateLimits]: with Retry-After, for
-// as long as it takes by its clock, and with the exemptions that renewals have. It is off by default.
+// The field RateLimits makes the CA enforce rate limits, such as
+// [LetsEncryptRateLimits]: refusals carry a Retry-After, last as long as the
+// limit needs by the CA's clock, and renewals are exempt as in reality. It is
+// off by default.
 //
 // # Observation
 //
-// [Server.Requests], [Server.Count], [Server.CountHost] and [Server.CountAccount] tell what the CA was asked,
-// [Server.Issued] what it issued, [Server.Orders] what became of each order. [Server.WaitCount], [Server.WaitInFlight],
-// [Server.WaitIssued] and [Server.WaitUntil] wait for it without a loop that sleeps. Print the server itself when a test
-// fails: its String method is the log of requests, with the orders in flight and why others failed.
+// [Server.Requests], [Server.Count], [Server.CountHost] and
+// [Server.CountAccount] report the requests that the CA received,
+// [Server.Issued] the certificates that it issued, [Server.Orders] the state of
+// each order. [Server.WaitCount], [Server.WaitInFlight], [Server.WaitIssued]
+// and [Server.WaitUntil] wait without sleeping in a loop. Print the server
+// itself when a test fails: its String method returns the log of requests, with
+// the orders in flight and the causes of failures.
 //
 // # A year of renewals
 //
-// A user's test, in full. It takes a fraction of a second.
+// This is a complete test of a user. It takes a fraction of a second.
 //
 //	func TestYearOfRenewals(t *testing.T) {
 //		synctest.Test(t, func(t *testing.T) {
-//			ca := acmetest.NewMemoryServer() // inside of the bubble
+//			ca := acmetest.NewMemoryServer() // inside the bubble
 //			defer ca.Close()
 //			manager := &certmgr.Manager{
 //				Prompt: certmgr.AcceptTOS,
@@ -86,14 +103,14 @@
 //			for day := range 365 {
 //				cert, err := manager.GetCertificate(&tls.ClientHelloInfo{ServerName: "www.example.com"})
 //				if err != nil {
-//					t.Fatalf("day %d: %v\n%v", day, err, ca) // prints what the CA was asked
+//					t.Fatalf("day %d: %v\n%v", day, err, ca) // prints the log of requests
 //				}
 //				if left := time.Until(cert.Leaf.NotAfter); left < 28*24*time.Hour {
 //					t.Fatalf("day %d: not renewed, %v left\n%v", day, left, ca)
 //				}
 //				time.Sleep(24 * time.Hour) // virtual
 //			}
-//			// 90 days each, renewed when 30 are left
+//			// 90 days each, renewed with 30 days left
 //			if n := len(ca.IssuedFor("www.example.com")); n != 7 {
 //				t.Errorf("%d certificates in a year, want 7", n)
 //			}

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// What a dump shows at most: a test that loops makes thousands of requests.
+// Limits of a dump: a test that loops makes thousands of requests.
 const (
 	dumpFirst   = 50  // requests
 	dumpLast    = 150 // requests
@@ -16,8 +16,9 @@ const (
 	dumpProblem = 400 // bytes of a problem's text
 )
 
-// String returns what the CA saw and did, for the output of a failing test: the log of requests, one a line, the orders
-// in flight, and why orders and validations failed. Of long lists it shows the first and the last.
+// String returns what the CA saw and did, for the output of a failing test: the
+// log of requests, one a line, the orders in flight, and why orders and
+// validations failed. Long lists are shortened to the first and last entries.
 func (s *Server) String() string {
 	requests := s.Requests()
 	var b strings.Builder
@@ -46,7 +47,7 @@ func (s *Server) String() string {
 	return b.String()
 }
 
-// line describes a request; begin is the time that it counts from.
+// line describes a request; its time is relative to begin.
 func (s *Server) line(r Request, begin time.Time) string {
 	outcome := "---"
 	if r.Status != 0 {
@@ -78,7 +79,7 @@ func (s *Server) line(r Request, begin time.Time) string {
 // path shortens a URL of this CA.
 func (s *Server) path(url string) string { return strings.TrimPrefix(url, s.base) }
 
-// quoted is the text of a problem in one line of bounded length.
+// quoted returns the text of a problem as one line of bounded length.
 func quoted(text string) string {
 	if len(text) > dumpProblem {
 		text = text[:dumpProblem] + "..."
@@ -86,7 +87,7 @@ func quoted(text string) string {
 	return fmt.Sprintf("%q", text)
 }
 
-// someOf lists names, but not a hundred.
+// someOf lists names, at most a few.
 func someOf(hosts []string) string {
 	if more := len(hosts) - dumpHosts; more > 1 {
 		return fmt.Sprintf("%s and %d more", strings.Join(hosts[:dumpHosts], ","), more)
@@ -94,7 +95,7 @@ func someOf(hosts []string) string {
 	return strings.Join(hosts, ",")
 }
 
-// ordersInFlight describes the orders for which something is left to do, oldest first.
+// ordersInFlight describes the unfinished orders, oldest first.
 func (s *Server) ordersInFlight() []string {
 	var list []string
 	for _, o := range s.Orders() {
@@ -113,8 +114,8 @@ func (s *Server) ordersInFlight() []string {
 	return list
 }
 
-// failures describes why orders and validations failed, each oldest first: those about the names that a pattern of Resolve
-// covers, or, if it is empty, all.
+// failures describes why orders and validations failed, each oldest first, for
+// the names that match a pattern of Resolve. An empty pattern matches all.
 func (s *Server) failures(pattern string) []string {
 	about := func(host string) bool { return pattern == "" || matchName(pattern, host) }
 	s.mu.Lock()

@@ -39,7 +39,7 @@ func TestEditActsAfterTheCA(t *testing.T) {
 		if r := lastRequest(s); r.Status != 500 || r.Problem != "serverInternal" || r.Detail != "lost" || r.Fault != "edit" {
 			t.Errorf("log entry %+v", r)
 		}
-		// The reply kept its nonce, which is good, and the edit has ended.
+		// The reply kept its valid nonce, and the edit has ended.
 		if a := c.do(post{url: c.kid, header: map[string]any{"nonce": a.header.Get("Replay-Nonce")}}); a.status != 200 {
 			t.Errorf("the next request: %d %s", a.status, a.body)
 		}
@@ -147,7 +147,7 @@ func TestEditsApplyInOrderUntilTheyAreLifted(t *testing.T) {
 		if _, body := send(t, s, http.MethodGet, s.URL); body != want {
 			t.Errorf("body %q, want %q", body, want)
 		}
-		// What changes nothing is not in the log.
+		// An edit that changes nothing is not logged.
 		if r := lastRequest(s); r.Fault != fault {
 			t.Errorf("log entry %+v, want the fault %q", r, fault)
 		}
@@ -231,7 +231,7 @@ func TestEditSeesTheRequest(t *testing.T) {
 	}
 }
 
-// What f does to the bytes of a reply is not done to the CA's own.
+// f cannot change the CA's own bytes of a reply.
 func TestEditWorksOnACopy(t *testing.T) {
 	s := acmetest.NewMemoryServer()
 	defer s.Close()

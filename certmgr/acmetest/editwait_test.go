@@ -13,7 +13,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// A request may be held up, and an edit that was lifted meanwhile does not act on it.
+// An edit that is lifted while its request is held up does not act on it.
 func TestEditOfAHeldUpRequest(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *acmetest.Server, _ *responder) {
 		s.Delay(acmetest.Match{}, 2*time.Second)
@@ -29,7 +29,7 @@ func TestEditOfAHeldUpRequest(t *testing.T) {
 	})
 }
 
-// An edit is called by all requests at the same time, without a lock.
+// An edit is called concurrently for concurrent requests, without a lock.
 func TestEditConcurrently(t *testing.T) {
 	bothWays(t, func(t *testing.T, s *acmetest.Server) {
 		const n = 8
@@ -62,7 +62,8 @@ func TestEditConcurrently(t *testing.T) {
 	})
 }
 
-// The context of an edit that waits ends with the client and with the server, which waits for it.
+// The context of a waiting edit ends with the client and with the server, which
+// waits for it.
 func TestEditThatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := acmetest.NewMemoryServer()

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Endpoint names a kind of resource of the CA. Its value is also what the log shows.
+// Endpoint is a kind of resource of the CA. Its value also appears in the log.
 type Endpoint string
 
 // The endpoints. Any matches all of them.
@@ -25,7 +25,7 @@ const (
 	Certificate   Endpoint = "certificate"
 	RevokeCert    Endpoint = "revokeCert"
 	RenewalInfo   Endpoint = "renewalInfo"
-	Unknown       Endpoint = "unknown" // a path that leads nowhere
+	Unknown       Endpoint = "unknown" // a path without a resource
 )
 
 const (
@@ -36,10 +36,10 @@ const (
 	pathRevokeCert = "/revoke-cert"
 	pathKeyChange  = "/key-change"
 
-	// This is followed by a certificate's identifier.
+	// Followed by a certificate's identifier.
 	pathRenewalInfo = "/renewal-info/"
 
-	// These are followed by a number.
+	// Followed by a number.
 	pathAccount       = "/account/"
 	pathOrdersList    = "/orders/" // by the account
 	pathOrder         = "/order/"
@@ -49,7 +49,8 @@ const (
 	pathCertificate   = "/certificate/"
 )
 
-// parsePath returns which endpoint a path names, and the number of the resource if its path holds one.
+// parsePath returns the endpoint of a path, and the resource's number if the
+// path contains one.
 func parsePath(path string) (Endpoint, int) {
 	switch path {
 	case pathDirectory:
@@ -82,9 +83,9 @@ func parsePath(path string) (Endpoint, int) {
 	} {
 		if rest, ok := strings.CutPrefix(path, numbered.prefix); ok {
 			if numbered.endpoint == Certificate {
-				rest, _, _ = strings.Cut(rest, "/") // what follows names one of its chains
+				rest, _, _ = strings.Cut(rest, "/") // the rest selects a chain
 			}
-			// One spelling for each number: "01" and "+1" name nothing.
+			// Each number has one spelling: "01" and "+1" are not found.
 			if id, err := strconv.Atoi(rest); err == nil && id > 0 && strconv.Itoa(id) == rest {
 				return numbered.endpoint, id
 			}

@@ -14,7 +14,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// A CA that wants a certificate to be renewed at once, as before it revokes many of them.
+// A CA that wants a certificate renewed at once, as before a mass revocation.
 func ExampleServer_SetRenewalWindow() {
 	ca := acmetest.NewMemoryServer()
 	defer ca.Close()
@@ -36,7 +36,7 @@ func ExampleServer_SetRenewalWindow() {
 		ExplanationURL: "https://ca.example.com/incident",
 	})
 
-	// What the client under test is told when it asks the next time.
+	// What the client under test gets when it asks next.
 	url := strings.TrimSuffix(ca.URL, "/directory") + "/renewal-info/" + acmetest.CertID(cert.Leaf)
 	res, err := ca.Client().Get(url)
 	if err != nil {

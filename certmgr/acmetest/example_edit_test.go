@@ -13,7 +13,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// A reply that is lost on its way: the CA made the order, and the client does not know.
+// A lost reply: the CA has created the order, and the client does not know.
 func ExampleServer_Edit() {
 	ca := acmetest.NewMemoryServer()
 	defer ca.Close()
@@ -30,7 +30,7 @@ func ExampleServer_Edit() {
 
 	second := acmetest.Match{Endpoint: acmetest.NewOrder, Account: account.URI, After: 1, Count: 1}
 	ca.Edit(second, func(r *acmetest.Reply) { r.Drop = true })
-	// An order that has no URL for finalizing it.
+	// An order without a finalize URL.
 	ca.Edit(acmetest.Match{Endpoint: acmetest.NewOrder, Host: "odd.example.com"}, func(r *acmetest.Reply) {
 		r.EditObject(func(order map[string]any) { delete(order, "finalize") })
 	})

@@ -14,7 +14,8 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// An outage of the CA: who has a certificate keeps it, everybody else is told why there is none.
+// An outage of the CA: existing certificates stay in service, and new hosts get
+// an error that says why.
 func Example_outage() {
 	ca := acmetest.NewMemoryServer()
 	defer ca.Close()

@@ -14,8 +14,9 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// A CA with the limits of Let's Encrypt. A program that loses its certificates at every start gets five for the same
-// names; the sixth order is refused, and the error says until when.
+// A CA with Let's Encrypt's limits. A program that loses its certificates at
+// every start gets five for the same names; the sixth order is refused, and the
+// error says until when.
 func Example_rateLimit() {
 	ca := acmetest.NewUnstartedServer()
 	ca.RateLimits = acmetest.LetsEncryptRateLimits()

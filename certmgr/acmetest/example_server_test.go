@@ -15,12 +15,13 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// A server tested end to end: the CA validates it, and a real TLS client verifies what it got.
+// A server tested end to end: the CA validates it, and a real TLS client
+// verifies its certificate.
 func Example_server() {
 	ca := acmetest.NewServer()
 	defer ca.Close()
 
-	// The server under test, as in production but for the CA.
+	// The server under test, as in production except for the CA.
 	manager := &certmgr.Manager{
 		Prompt: certmgr.AcceptTOS,
 		Hosts:  certmgr.MustAllowlist("www.example.com"),
@@ -40,7 +41,7 @@ func Example_server() {
 	}
 	go server.ServeTLS(listener, "", "")
 
-	// Where www.example.com leads: for the CA, and for the client.
+	// Resolve www.example.com for the CA and for the client.
 	addr := listener.Addr().String()
 	ca.Resolve("www.example.com", acmetest.Target{TLSAddr: addr})
 	client := &http.Client{Transport: &http.Transport{

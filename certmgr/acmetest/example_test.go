@@ -18,7 +18,8 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// A certificate for a name that is validated by http-01, with the client of golang.org/x/crypto/acme.
+// Issues a certificate for a name validated by http-01, with the client of
+// golang.org/x/crypto/acme.
 func Example() {
 	ca := acmetest.NewMemoryServer()
 	defer ca.Close()
@@ -80,7 +81,7 @@ func Example() {
 	// orders: 1 certificates: 1
 }
 
-// A CA that answers the first order with a rate limit.
+// A CA that refuses the first order with a rate limit.
 func ExampleServer_Status() {
 	ca := acmetest.NewMemoryServer()
 	defer ca.Close()

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// maxBody bounds the body of a request.
+// maxBody is the largest body of a request, in bytes.
 const maxBody = 1 << 20
 
-// exchange is one request while it is handled.
+// exchange is one request being handled.
 type exchange struct {
 	r        *http.Request
 	w        http.ResponseWriter
@@ -26,11 +26,11 @@ type exchange struct {
 
 	// Set by authenticate.
 	jws     *jws
-	key     *publicKey // that signed
+	key     *publicKey // that signed the request
 	account *account   // nil if the request is signed with a jwk
 }
 
-// reply is what a handler answers with.
+// reply is the result of a handler.
 type reply struct {
 	status   int
 	location string
@@ -42,7 +42,7 @@ type reply struct {
 	rawType  string
 
 	alternates []string      // targets of Links with rel="alternate"
-	retryAfter time.Duration // that the CA sends by itself; zero is none
+	retryAfter time.Duration // sent by the CA itself; zero means none
 }
 
 // serve handles one request: log, faults, protocol.
@@ -67,7 +67,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	s.send(x, s.edit(x, s.handle(x, err)))
 }
 
-// handle does what the request asks for and returns the reply. Err is what reading the request's body ended with.
+// handle performs the request and returns the reply. err is the error from
+// reading the request's body.
 func (s *Server) handle(x *exchange, err error) *Reply {
 	if err != nil {
 		var tooLarge *http.MaxBytesError
@@ -78,7 +79,8 @@ func (s *Server) handle(x *exchange, err error) *Reply {
 		return s.problemReply(x, problem, nil)
 	}
 	if problem := s.limitRequest(x); problem != nil {
-		// At Let's Encrypt this comes from a load balancer, which knows nothing of nonces.
+		// At Let's Encrypt this comes from a load balancer, which sends no
+		// nonce.
 		return s.problemReply(x, *problem, http.Header{"Replay-Nonce": nil})
 	}
 	rep, problem := s.dispatch(x)
@@ -88,8 +90,9 @@ func (s *Server) handle(x *exchange, err error) *Reply {
 	return s.successReply(x, rep)
 }
 
-// peek reads, without any check, what the log and the faults want to know of a request's body: the names of a new
-// order or of a certificate to be revoked, which it adds to x.hosts, and the URL of the account, which it returns.
+// peek extracts from a request's body, unchecked, what the log and the faults
+// need. It adds the names of a new order or of a certificate to be revoked to
+// x.hosts, and returns the URL of the account.
 func (s *Server) peek(x *exchange) (account string) {
 	var outer struct{ Protected, Payload string }
 	if json.Unmarshal(x.body, &outer) != nil {
@@ -116,7 +119,8 @@ func (s *Server) peek(x *exchange) (account string) {
 	return account
 }
 
-// peekAccount returns the URL of the account that a protected header names by kid, or by a jwk that is an account's key.
+// peekAccount returns the URL of the account that a protected header names by
+// kid, or by a jwk that is an account's key.
 func (s *Server) peekAccount(protected string) string {
 	var header struct {
 		Kid string
@@ -180,8 +184,8 @@ func (s *Server) dispatch(x *exchange) (*reply, *Problem) {
 	}
 }
 
-// get answers the requests that nobody signs, except that directory and newNonce may be read by POST-as-GET, too (RFC
-// 8555, section 6.3).
+// get answers unsigned requests. The directory and newNonce may also be read by
+// POST-as-GET (RFC 8555, section 6.3).
 func (s *Server) get(x *exchange) (*reply, *Problem) {
 	switch method := x.r.Method; {
 	case method == http.MethodGet || method == http.MethodHead:

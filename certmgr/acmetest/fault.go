@@ -22,18 +22,18 @@ const (
 	faultGarbage faultKind = "garbage"
 	faultEndless faultKind = "endless body"
 
-	// These act after the CA has looked at the request.
+	// These act after the CA has handled the request.
 	faultTruncate  faultKind = "truncate"
 	faultEditReply faultKind = "edit"
 )
 
-// fault is one thing that goes wrong with requests.
+// fault is a fault of requests.
 type fault struct {
 	kind   faultKind
 	match  Match
 	lifted chan struct{}
 
-	passed, hits int // guarded by faults.mu: requests that After let pass, and that ran into it
+	passed, hits int // guarded by faults.mu: requests let pass by After, and hit
 
 	delay   time.Duration
 	problem Problem
@@ -43,46 +43,52 @@ type fault struct {
 	edit    func(*Reply)
 }
 
-// pauses reports whether the request goes on after the fault.
+// pauses reports whether the request continues after the fault.
 func (f *fault) pauses() bool { return f.kind == faultStall || f.kind == faultDelay }
 
-// Stall makes requests hang until the fault is lifted, the request's context ends or the server is closed. A lifted
-// request is handled as usual.
+// Stall makes requests hang until the fault is lifted, the request's context
+// ends or the server is closed. After that a lifted request is handled
+// normally.
 //
-// Faults act before the CA looks at a request, so its nonce is not used up; Truncate and Edit act after. Where several
-// match a request, those that hold it up (Stall, Delay) and edits add up; of the others the oldest counts.
+// Faults act before the CA handles a request, so its nonce is not used up;
+// Truncate and Edit act afterwards. If several match a request, pauses (Stall,
+// Delay) and edits all apply; of the others the oldest applies.
 func (s *Server) Stall(m Match) (lift func()) {
 	return s.faults.add(&fault{kind: faultStall, match: m})
 }
 
-// Delay makes requests wait for d (or until the fault is lifted) before they are handled.
+// Delay makes requests wait for d, or until the fault is lifted, before they
+// are handled.
 func (s *Server) Delay(m Match, d time.Duration) (lift func()) {
 	return s.faults.add(&fault{kind: faultDelay, match: m, delay: d})
 }
 
-// Drop closes the connection without a reply; in memory the client gets an error that wraps io.ErrUnexpectedEOF.
-// Note that net/http's real transport by itself repeats a GET or HEAD that was dropped on a reused connection.
+// Drop closes the connection without a reply; in memory the client gets an
+// error that wraps io.ErrUnexpectedEOF. Note that net/http's real transport
+// itself retries a GET or HEAD that was dropped on a reused connection.
 func (s *Server) Drop(m Match) (lift func()) {
 	return s.faults.add(&fault{kind: faultDrop, match: m})
 }
 
-// Status answers with a problem document, this status and these headers (which may be nil), for example 429 with
-// Retry-After. The problem's Status is replaced by code; a Type that is empty is chosen by it. Status panics if code is
-// not from 200 to 999, as a test cannot go on then.
+// Status replies with a problem document, this status and these headers (which
+// may be nil), for example 429 with Retry-After. The problem's Status is
+// replaced by code, and an empty Type is derived from it. Status panics if code
+// is not from 200 to 999.
 func (s *Server) Status(m Match, code int, h http.Header, problem Problem) (lift func()) {
 	mustBeStatus(code)
 	problem.Status = code
 	return s.faults.add(&fault{kind: faultStatus, match: m, problem: problem, header: canonicalHeader(h)})
 }
 
-// Respond answers with this status, from 200 to 999, these headers (which may be nil) and this body, whatever they are:
-// an order that no CA should send, a redirect, a directory that lacks something. The CA does nothing else with the
-// request.
+// Respond replies with this status, from 200 to 999, these headers (which may
+// be nil) and this body, whatever they are: an invalid order, a redirect, an
+// incomplete directory. The CA does not act on the request.
 //
-// To the headers it adds those that HTTP needs and a good Replay-Nonce where RFC 8555, section 6.5, wants one: on
-// replies to POST and of newNonce. A Replay-Nonce in h takes its place; one without values, as in
-// http.Header{"Replay-Nonce": nil}, leaves it out. A Content-Length in h is ignored. Respond panics if there is no
-// such status, as a test cannot go on then.
+// It adds the headers that HTTP needs, and a valid Replay-Nonce where RFC 8555,
+// section 6.5, requires one: on replies to POST and of newNonce. A Replay-Nonce
+// in h replaces it; one without values, as in http.Header{"Replay-Nonce": nil},
+// suppresses it. A Content-Length in h is ignored. Respond panics if the status
+// is invalid.
 func (s *Server) Respond(m Match, code int, h http.Header, body string) (lift func()) {
 	mustBeStatus(code)
 	return s.faults.add(&fault{
@@ -94,7 +100,7 @@ func (s *Server) Respond(m Match, code int, h http.Header, body string) (lift fu
 	})
 }
 
-// isStatus reports whether a reply can have this status.
+// isStatus reports whether code is a valid status of a reply.
 func isStatus(code int) bool { return code >= 200 && code <= 999 }
 
 func mustBeStatus(code int) {
@@ -103,8 +109,9 @@ func mustBeStatus(code int) {
 	}
 }
 
-// canonicalHeader is a copy of h with the names as net/http writes them. Another spelling of a name takes its place, as a
-// test has written it itself. The copy is not nil.
+// canonicalHeader returns a copy of h, not nil, with canonical names. A name in
+// another spelling overrides the canonical one, since the test wrote it
+// explicitly.
 func canonicalHeader(h http.Header) http.Header {
 	header := make(http.Header)
 	var others []string
@@ -115,29 +122,30 @@ func canonicalHeader(h http.Header) http.Header {
 			others = append(others, name)
 		}
 	}
-	slices.Sort(others) // the same in each run
+	slices.Sort(others) // for a deterministic result
 	for _, name := range others {
 		header[http.CanonicalHeaderKey(name)] = slices.Clone(h[name])
 	}
 	return header
 }
 
-// Garbage answers with status 200 and bytes that are not JSON.
+// Garbage replies with status 200 and bytes that are not JSON.
 func (s *Server) Garbage(m Match) (lift func()) {
 	return s.faults.add(&fault{kind: faultGarbage, match: m})
 }
 
-// EndlessBody answers with status 200 and a JSON string that does not end before the fault is lifted, the request's
-// context ends or the server is closed.
+// EndlessBody replies with status 200 and a JSON string that continues until
+// the fault is lifted, the request's context ends or the server is closed.
 func (s *Server) EndlessBody(m Match) (lift func()) {
 	return s.faults.add(&fault{kind: faultEndless, match: m})
 }
 
-// misbehave runs the request, which names the account, into the faults that match it, and reports whether that ended it.
+// misbehave applies the matching faults to the request, which names the
+// account. It reports whether that ended the request.
 func (s *Server) misbehave(x *exchange, account string) (ended bool) {
 	for _, f := range s.faults.take(x.endpoint, x.hosts, account) {
 		if f.kind == faultEditReply {
-			x.edits = append(x.edits, f) // is noted if it changes something
+			x.edits = append(x.edits, f) // logged only if it changes something
 			continue
 		}
 		s.journal.fault(x.entry, string(f.kind))
@@ -166,9 +174,9 @@ func (s *Server) misbehave(x *exchange, account string) (ended bool) {
 	return false
 }
 
-// hold waits as the fault says. A request whose context ends is dropped.
+// hold waits as the fault requires. A request whose context ends is dropped.
 func (f *fault) hold(ctx context.Context) {
-	var after <-chan time.Time // nil, so never, for a stall
+	var after <-chan time.Time // nil (never) for a stall
 	if f.kind == faultDelay {
 		timer := time.NewTimer(f.delay)
 		defer timer.Stop()
@@ -182,7 +190,7 @@ func (f *fault) hold(ctx context.Context) {
 	}
 }
 
-// replyAsIs returns the reply that a test made.
+// replyAsIs returns the reply that the test specified.
 func (s *Server) replyAsIs(x *exchange, f *fault) *Reply {
 	h := make(http.Header)
 	s.addDate(h)
@@ -192,7 +200,7 @@ func (s *Server) replyAsIs(x *exchange, f *fault) *Reply {
 	return &Reply{Status: f.status, Header: h, Body: body, problem: problemIn(f.status, body)}
 }
 
-// problemIn returns the problem document that a reply is, for the log, or nil.
+// problemIn returns the problem document in a reply, for the log, or nil.
 func problemIn(status int, body []byte) *Problem {
 	var document struct{ Type, Detail string }
 	if status < 400 || json.Unmarshal(body, &document) != nil || document.Type == "" {
@@ -201,7 +209,8 @@ func problemIn(status int, body []byte) *Problem {
 	return &Problem{Type: document.Type, Detail: document.Detail}
 }
 
-// sendEndless writes until the client leaves, the server is closed or the fault is lifted.
+// sendEndless writes until the client leaves, the server is closed or the fault
+// is lifted.
 func (s *Server) sendEndless(x *exchange, lifted <-chan struct{}) {
 	maps.Copy(x.w.Header(), s.commonHeader(x))
 	x.w.Header().Set("Content-Type", "application/json")

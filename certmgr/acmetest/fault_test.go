@@ -17,7 +17,8 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// inBubble runs a test with a CA in a bubble, where the names below example.com lead to r.
+// inBubble runs a test with a CA in a bubble, where names below example.com
+// lead to r.
 func inBubble(t *testing.T, f func(t *testing.T, s *acmetest.Server, r *responder)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -29,7 +30,7 @@ func inBubble(t *testing.T, f func(t *testing.T, s *acmetest.Server, r *responde
 	})
 }
 
-// fetch gets a URL within a time.
+// fetch gets a URL with a time-out.
 func fetch(t *testing.T, s *acmetest.Server, url string, within time.Duration) (*http.Response, []byte, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), within)
@@ -71,7 +72,8 @@ func TestStall(t *testing.T) {
 	})
 }
 
-// TestClientTimeout sees that the time-out of http.Client works in memory, for the reply and for its body.
+// TestClientTimeout checks that the time-out of http.Client works in memory,
+// for the reply and for its body.
 func TestClientTimeout(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *acmetest.Server, _ *responder) {
 		client := *s.Client()

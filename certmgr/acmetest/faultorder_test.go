@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Faults that hold a request up act whether they came before or after the one
-// that ends it.
+// Pauses act whether they were added before or after the fault that ends the
+// request.
 func TestPausesAddUpInAnyOrder(t *testing.T) {
 	for _, statusFirst := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {

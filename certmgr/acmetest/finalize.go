@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// finalize takes the CSR of an order and issues its certificate (RFC 8555, section 7.4).
+// finalize accepts the CSR of an order and issues its certificate (RFC 8555,
+// section 7.4).
 func (s *Server) finalize(x *exchange) (*reply, *Problem) {
 	var payload struct {
 		CSR string `json:"csr"`
@@ -47,7 +48,7 @@ func (s *Server) finalizable(x *exchange) (*order, *Problem) {
 	return o, o.notReady(s.now())
 }
 
-// notReady refuses to finalize an order that is not ready. Server.mu is held.
+// notReady returns a problem if the order is not ready. Server.mu is held.
 func (o *order) notReady(now time.Time) *Problem {
 	if status := o.current(now); status != ready {
 		return problemf("orderNotReady", "the order is %s and not ready", status)
@@ -55,7 +56,8 @@ func (o *order) notReady(now time.Time) *Problem {
 	return nil
 }
 
-// startProcessing takes the order out of state ready; of several requests one does.
+// startProcessing moves the order from ready to processing; of concurrent
+// requests only one succeeds.
 func (s *Server) startProcessing(o *order) *Problem {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,7 +68,8 @@ func (s *Server) startProcessing(o *order) *Problem {
 	return nil
 }
 
-// completeLater leaves the order in state processing for as long as the test wants. The faults of stuck hit it before.
+// completeLater leaves the order in state processing for as long as the test
+// wants. stuck holds the faults already taken.
 func (s *Server) completeLater(o *order, request *x509.CertificateRequest, stuck []*hostFault) {
 	timer := time.NewTimer(s.Processing)
 	defer timer.Stop()
@@ -80,14 +83,15 @@ func (s *Server) completeLater(o *order, request *x509.CertificateRequest, stuck
 	}
 }
 
-// complete issues the certificate and makes the order valid, or invalid if that fails.
+// complete issues the certificate and makes the order valid, or invalid if that
+// fails.
 func (s *Server) complete(o *order, request *x509.CertificateRequest) {
 	cert, problem := s.issue(o, request)
 	defer s.changes.notify()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if o.status != processing {
-		return // its account was deactivated meanwhile
+		return // the account was deactivated meanwhile
 	}
 	if problem != nil {
 		o.status, o.problem = invalid, problem

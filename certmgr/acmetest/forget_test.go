@@ -8,7 +8,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// TestForgetRequestsAtOnce: each request is returned once, whoever asks.
+// TestForgetRequestsAtOnce: concurrent calls return each request once.
 func TestForgetRequestsAtOnce(t *testing.T) {
 	s := acmetest.NewMemoryServer()
 	defer s.Close()

@@ -18,7 +18,8 @@ import (
 	"testing"
 )
 
-// The public keys of RFC 7515, appendices A.3 and A.4, and of RFC 7638, section 3.1.
+// The public keys of RFC 7515, appendices A.3 and A.4, and of RFC 7638, section
+// 3.1.
 const (
 	jwkP256 = `{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",` +
 		`"y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}`
@@ -37,7 +38,7 @@ func encodeJWS(header, payload string) []byte {
 		base64url.EncodeToString(make([]byte, 64)))
 }
 
-// oneLine fails the test for an error's text that is more than a line.
+// oneLine fails the test if an error's text has more than one line.
 func oneLine(t *testing.T, text string) {
 	t.Helper()
 	if text == "" || strings.ContainsAny(text, "\n\r\x00\x1b") {
@@ -45,8 +46,8 @@ func oneLine(t *testing.T, text string) {
 	}
 }
 
-// FuzzJWS: reading a request never panics. What is read has one spelling, so that the bytes that were signed are the
-// bytes that are understood, and no name of a member twice.
+// FuzzJWS: parsing a request never panics. A parsed request has one encoding,
+// so the signed bytes are the parsed ones, and no member name occurs twice.
 func FuzzJWS(f *testing.F) {
 	for _, jwk := range []string{jwkP256, jwkP521, jwkRSA, `{"kty":"oct","k":"AA"}`, "null", "[]", strings.Repeat("[", 200)} {
 		header := `{"alg":"ES256","nonce":"AAAA","url":"https://ca.example/new-account","jwk":` + jwk + `}`
@@ -95,7 +96,8 @@ func FuzzJWS(f *testing.F) {
 	})
 }
 
-// fuzzJWK: a key that is read is usable, and has one thumbprint, however it is written.
+// fuzzJWK: a parsed key is usable and has one thumbprint, however it is
+// encoded.
 func fuzzJWK(t *testing.T, j *jws) {
 	if j.header.jwk == nil {
 		return
@@ -136,7 +138,7 @@ func fuzzJWK(t *testing.T, j *jws) {
 	}
 }
 
-// FuzzObject: members of a payload are known by their exact names, once.
+// FuzzObject: members of a payload are recognised by their exact names, once.
 func FuzzObject(f *testing.F) {
 	for _, payload := range []string{`{}`, `{"csr":"AA"}`, `{"CSR":"AA"}`, `{"csr":"A","csr":"B"}`, `{"csr":null}`, `{"csr":1}`, `{"list":[{"csr":{}}]}`,
 		`[]`, `null`, `{"a":1}x`, `{"\u0063sr":"AA"}`, "{\"csr\":\"\xff\"}", strings.Repeat(`{"list":[`, 100)} {
@@ -164,7 +166,8 @@ func FuzzObject(f *testing.F) {
 	})
 }
 
-// FuzzCSR: reading a CSR never panics, and one is good for exactly the names that it asks for.
+// FuzzCSR: parsing a CSR never panics, and a valid one is for exactly the names
+// in it.
 func FuzzCSR(f *testing.F) {
 	s := NewUnstartedServer()
 	f.Cleanup(s.Close)
@@ -224,7 +227,8 @@ func FuzzCSR(f *testing.F) {
 	})
 }
 
-// namesOf returns all names of a CSR in lower case. An IP address that is nothing but the common name is no name.
+// namesOf returns all names of a CSR in lower case. An IP address only in the
+// common name does not count.
 func namesOf(request *x509.CertificateRequest) map[string]bool {
 	names := setOf(request.DNSNames)
 	for _, ip := range request.IPAddresses {
@@ -247,7 +251,8 @@ func setOf(names []string) map[string]bool {
 	return set
 }
 
-// FuzzIdentifier: an identifier is refused in one line, or becomes a name in its one spelling.
+// FuzzIdentifier: an identifier is refused in one line, or becomes a name in
+// canonical form.
 func FuzzIdentifier(f *testing.F) {
 	for _, value := range []string{"", ".", "*", "*.", "*.*.example.com", "www.EXAMPLE.com", "example.com.", "a..b", "localhost", "xn--bcher-kva.example",
 		"bücher.example", "a_b.example.com", "-a.example.com", "192.0.2.1", "192.0.2.01", "2001:db8::1", "2001:DB8::1", "::ffff:192.0.2.1", "fe80::1%eth0",
@@ -273,7 +278,8 @@ func FuzzIdentifier(f *testing.F) {
 	})
 }
 
-// FuzzCertID: an identifier that is accepted is that of a certificate, and the identifier of any certificate is.
+// FuzzCertID: an accepted identifier belongs to a certificate, and the
+// identifier of any certificate is accepted.
 func FuzzCertID(f *testing.F) {
 	aki := []byte{0x69, 0x88, 0x5b, 0x6b}
 	f.Add("aYhba4dGQEHhs3uEe6CuLN4ByNQ.AIdlQyE", aki, []byte{0x87, 0x65, 0x43, 0x21}) // RFC 9773, section 4.1

@@ -19,20 +19,21 @@ const (
 	faultChain
 )
 
-// decides reports whether the oldest fault of the kind acts alone. Those of the other kinds add up.
+// decides reports whether only the oldest fault of the kind applies. Other
+// kinds all apply.
 func (k hostFaultKind) decides() bool {
 	return k == faultInvalidOrder || k == faultValidation || k == faultFinalize
 }
 
-// hostFault is one thing that goes wrong with what the CA does for a name.
+// hostFault is a fault of a name.
 type hostFault struct {
 	kind   hostFaultKind
 	host   string // a name or wildcard, as in Resolve
 	lifted chan struct{}
-	times  int // how often it acts; 0 is without end
+	times  int // how often it acts; 0 means unlimited
 	hits   int // guarded by hostFaults.mu
 
-	challengeType string // "" is every one
+	challengeType string // "" means all
 	problem       Problem
 	edit          func(leaf *x509.Certificate)
 	editChain     func(chain [][]byte) [][]byte
@@ -41,11 +42,11 @@ type hostFault struct {
 // FaultOption restricts a fault for a name. See Times.
 type FaultOption func(*hostFault)
 
-// Times makes a fault for a name end by itself after it acted n times: on n orders, validations or certificates. Zero
-// is without end.
+// Times limits a fault for a name to n uses: n orders, validations or
+// certificates. Zero means unlimited.
 func Times(n int) FaultOption { return func(f *hostFault) { f.times = n } }
 
-// hostFaults are the faults for names that are in force, oldest first.
+// hostFaults holds the active faults for names, oldest first.
 type hostFaults struct {
 	mu   sync.Mutex
 	list []*hostFault
@@ -68,12 +69,13 @@ func (fs *hostFaults) add(f *hostFault, options []FaultOption) (lift func()) {
 	})
 }
 
-// take returns the faults of a kind that act on any of the names now, oldest first, and counts it.
+// take returns the faults of a kind that now apply to any of the names, oldest
+// first, and counts their use.
 func (fs *hostFaults) take(kind hostFaultKind, hosts ...string) []*hostFault {
 	return fs.takeType(kind, "", hosts...)
 }
 
-// takeType is take for a type of challenge.
+// takeType is take for one challenge type.
 func (fs *hostFaults) takeType(kind hostFaultKind, challengeType string, hosts ...string) []*hostFault {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -93,20 +95,21 @@ func (fs *hostFaults) takeType(kind hostFaultKind, challengeType string, hosts .
 	return taken
 }
 
-// StuckProcessing makes finalized orders for a name (or a wildcard, as in Resolve) stay in state "processing", without
-// a certificate, until it is lifted.
+// StuckProcessing keeps finalized orders for a name (or a wildcard, as in
+// Resolve) in state "processing", without a certificate, until it is lifted.
 func (s *Server) StuckProcessing(host string, options ...FaultOption) (lift func()) {
 	return s.hosts.add(&hostFault{kind: faultStuck, host: host}, options)
 }
 
-// InvalidOrder makes newOrder answer with an order for this name that is invalid already, as are its authorizations,
-// so that nothing is left to do with it.
+// InvalidOrder makes newOrder return an order for this name that is already
+// invalid, as are its authorizations.
 func (s *Server) InvalidOrder(host string, options ...FaultOption) (lift func()) {
 	return s.hosts.add(&hostFault{kind: faultInvalidOrder, host: host}, options)
 }
 
-// FailValidation makes validations of a name fail with p, without asking anyone. An empty challengeType means every
-// type; a problem without a type is "unauthorized".
+// FailValidation makes validations of a name fail with p, without contacting
+// the host. An empty challengeType means every type; a problem without a type
+// is "unauthorized".
 func (s *Server) FailValidation(host, challengeType string, p Problem, options ...FaultOption) (lift func()) {
 	if p.Type == "" {
 		p.Type = "unauthorized"
@@ -117,11 +120,12 @@ func (s *Server) FailValidation(host, challengeType string, p Problem, options .
 	return s.hosts.add(&hostFault{kind: faultValidation, host: host, challengeType: challengeType, problem: p}, options)
 }
 
-// FailFinalize makes orders for a name turn invalid with p once they are finalized, where a certificate would be issued
-// otherwise: before the reply to the request, or later, if they are left in state "processing" for a while. A problem
-// without a type is "serverInternal".
+// FailFinalize makes orders for a name invalid with p when they are finalized,
+// instead of issuing the certificate: before the reply, or later if they stay
+// in state "processing". A problem without a type is "serverInternal".
 //
-// To have the request refused and the order left as it is, use Status with the endpoint Finalize.
+// To refuse the request and leave the order unchanged, use Status with the
+// endpoint Finalize.
 func (s *Server) FailFinalize(host string, p Problem, options ...FaultOption) (lift func()) {
 	if p.Detail == "" {
 		p.Detail = "nothing is issued because the test wants it"
@@ -130,7 +134,8 @@ func (s *Server) FailFinalize(host string, p Problem, options ...FaultOption) (l
 	return s.hosts.add(&hostFault{kind: faultFinalize, host: host, problem: p.filled()}, options)
 }
 
-// finalizeProblem returns why the order of these names shall turn invalid, or nil.
+// finalizeProblem returns why an order for these names must become invalid, or
+// nil.
 func (s *Server) finalizeProblem(hosts []string) *Problem {
 	for _, f := range s.hosts.take(faultFinalize, hosts...) {
 		problem := f.problem
@@ -139,8 +144,8 @@ func (s *Server) finalizeProblem(hosts []string) *Problem {
 	return nil
 }
 
-// awaitUnstuck returns when no name is stuck in processing any more, or with the context's error. The faults of stuck
-// were taken before.
+// awaitUnstuck waits until no name is stuck in processing, or returns the
+// context's error. stuck holds the faults already taken.
 func (s *Server) awaitUnstuck(ctx context.Context, hosts []string, stuck []*hostFault) error {
 	for {
 		for _, f := range stuck {

@@ -16,13 +16,14 @@ import (
 
 const (
 	maxRedirects = 10
-	// maxAnswer bounds the body of an answer; a key authorization has 87 bytes.
+	// maxAnswer is the largest body accepted; a key authorization has 87 bytes.
 	maxAnswer = 128
-	// maxReply bounds a reply with its headers.
+	// maxReply is the largest reply including its headers.
 	maxReply = 1 << 20
 )
 
-// validateHTTP01 fetches the key authorization from the host (RFC 8555, section 8.3).
+// validateHTTP01 fetches the key authorization from the host (RFC 8555, section
+// 8.3).
 func (s *Server) validateHTTP01(ctx context.Context, host, token, keyAuthorization string) *Problem {
 	url := "http://" + urlHost(host) + "/.well-known/acme-challenge/" + token
 	what := "http-01 for " + host + " at " + url
@@ -59,7 +60,7 @@ func (s *Server) validateHTTP01(ctx context.Context, host, token, keyAuthorizati
 	return nil
 }
 
-// urlHost writes a name as a URL wants it: an IPv6 address in brackets.
+// urlHost returns a name in the form of URLs: an IPv6 address in brackets.
 func urlHost(host string) string {
 	if strings.Contains(host, ":") {
 		return "[" + host + "]"
@@ -67,7 +68,8 @@ func urlHost(host string) string {
 	return host
 }
 
-// checkRedirect allows what Let's Encrypt allows: http and https on their own ports, to names.
+// checkRedirect allows what Let's Encrypt allows: http and https on their
+// default ports, to names.
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	if len(via) > maxRedirects {
 		return problemf("connection", "more than %d redirects", maxRedirects)
@@ -85,7 +87,7 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// targetTransport sends a request to where the table of names leads.
+// targetTransport sends requests to the Target of their host.
 type targetTransport struct{ s *Server }
 
 var _ http.RoundTripper = (*targetTransport)(nil)
@@ -103,8 +105,9 @@ func (t *targetTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return t.s.overNetwork(req, target)
 }
 
-// overNetwork sends a request to the address of a target. Unlike net/http's transport it leaves no goroutine behind: when
-// the reply's body is closed, or with an error, all has ended.
+// overNetwork sends a request to the address of a target. Unlike net/http's
+// transport it leaves no goroutine behind: all have ended when the body is
+// closed or an error returned.
 func (s *Server) overNetwork(req *http.Request, target Target) (*http.Response, error) {
 	ctx := req.Context()
 	raw, conn, err := s.dialHTTP(ctx, req, target)
@@ -114,13 +117,13 @@ func (s *Server) overNetwork(req *http.Request, target Target) (*http.Response, 
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(interrupted)
-		_ = raw.SetDeadline(time.Unix(1, 0)) // ends what reads or writes
+		_ = raw.SetDeadline(time.Unix(1, 0)) // ends reads and writes
 	})
 	end := sync.OnceValue(func() error {
 		if !stop() {
 			<-interrupted
 		}
-		return raw.Close() // a TLS connection would wait for somebody to read its alert
+		return raw.Close() // closing the TLS connection would block until its alert is read
 	})
 	resp, err := exchangeHTTP(conn, req)
 	if err != nil {
@@ -131,7 +134,7 @@ func (s *Server) overNetwork(req *http.Request, target Target) (*http.Response, 
 	return resp, nil
 }
 
-// exchangeHTTP sends a request and reads the head of the reply.
+// exchangeHTTP sends a request and reads the header of the reply.
 func exchangeHTTP(conn net.Conn, req *http.Request) (*http.Response, error) {
 	out := req.Clone(req.Context())
 	out.Close = true
@@ -150,7 +153,7 @@ func exchangeHTTP(conn net.Conn, req *http.Request) (*http.Response, error) {
 	}
 }
 
-// networkBody is a body that ends its connection.
+// networkBody is a body whose Close closes the connection.
 type networkBody struct {
 	io.Reader
 	end func() error
@@ -159,8 +162,8 @@ type networkBody struct {
 // Close implements io.Closer.
 func (b *networkBody) Close() error { return b.end() }
 
-// dialHTTP connects for http-01: conn is what to speak HTTP on, over TLS for a redirect to https, and raw what carries
-// it.
+// dialHTTP connects for http-01. HTTP is spoken on conn, over TLS for a
+// redirect to https; raw is the underlying connection.
 func (s *Server) dialHTTP(ctx context.Context, req *http.Request, target Target) (raw, conn net.Conn, err error) {
 	if req.URL.Scheme == "http" {
 		raw, err = dialTarget(ctx, target.HTTPAddr)
@@ -169,7 +172,7 @@ func (s *Server) dialHTTP(ctx context.Context, req *http.Request, target Target)
 	if raw, err = s.dialHTTPS(ctx, target); err != nil {
 		return nil, nil, err
 	}
-	// Any certificate will do: the host may have none yet.
+	// Any certificate is accepted: the host may have none yet.
 	client := tls.Client(raw, &tls.Config{ServerName: req.URL.Hostname(), InsecureSkipVerify: true})
 	if err := client.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()
@@ -178,7 +181,8 @@ func (s *Server) dialHTTP(ctx context.Context, req *http.Request, target Target)
 	return raw, client, nil
 }
 
-// dialHTTPS connects for a redirect to https. A configuration has no HTTP server behind it.
+// dialHTTPS connects for a redirect to https. A TLSConfig has no HTTP server
+// behind it.
 func (s *Server) dialHTTPS(ctx context.Context, target Target) (net.Conn, error) {
 	if target.TLSConfig != nil {
 		return nil, fmt.Errorf("a Target with TLSConfig answers redirects to https by its HTTPHandler, and it has none")

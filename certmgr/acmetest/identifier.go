@@ -9,14 +9,15 @@ import (
 // maxNames is how many names an order may have, as at Let's Encrypt.
 const maxNames = 100
 
-// identifier is a name on the wire (RFC 8555, section 7.1.3; RFC 8738 for type "ip"). Everywhere else names are plain
-// strings: "www.example.com", "*.example.com", "192.0.2.1".
+// identifier is the wire form of a name (RFC 8555, section 7.1.3; RFC 8738 for
+// type "ip"). Everywhere else names are plain strings: "www.example.com",
+// "*.example.com", "192.0.2.1".
 type identifier struct {
 	Type  string `json:"type"`
 	Value string `json:"value"`
 }
 
-// identifierOf returns the identifier that a name stands for.
+// identifierOf returns the identifier of a name.
 func identifierOf(name string) identifier {
 	if isIP(name) {
 		return identifier{"ip", name}
@@ -29,7 +30,8 @@ func isIP(name string) bool {
 	return err == nil
 }
 
-// checkIdentifiers returns the names of an order in lower case, sorted, each once.
+// checkIdentifiers returns the names of an order in lower case, sorted, without
+// duplicates.
 func (s *Server) checkIdentifiers(identifiers []identifier) ([]string, *Problem) {
 	if len(identifiers) == 0 {
 		return nil, problemf("malformed", "the order has no identifiers")
@@ -56,11 +58,11 @@ func (s *Server) checkIdentifiers(identifiers []identifier) ([]string, *Problem)
 	return slices.Compact(names), nil
 }
 
-// checkIdentifier returns the name in its only spelling.
+// checkIdentifier returns the name in canonical form.
 func (s *Server) checkIdentifier(id identifier) (string, *Problem) {
 	switch id.Type {
 	case "ip":
-		// One spelling for each address: RFC 8738, section 3, wants that of RFC 5952.
+		// RFC 8738, section 3, requires the canonical form of RFC 5952.
 		if addr, err := netip.ParseAddr(id.Value); err != nil || addr.Zone() != "" || addr.Is4In6() || addr.String() != id.Value {
 			return "", problemf("malformed", "%q is not an IP address as RFC 5952 writes it", id.Value)
 		}
@@ -80,7 +82,7 @@ func (s *Server) checkIdentifier(id identifier) (string, *Problem) {
 	}
 }
 
-// checkName says what is wrong with a DNS name in lower case.
+// checkName checks a DNS name in lower case.
 func checkName(host string) *Problem {
 	switch {
 	case host == "" || len(host) > 253:
@@ -107,11 +109,13 @@ func checkName(host string) *Problem {
 	return nil
 }
 
-// challengeTypes are the types that this CA knows.
+// challengeTypes returns the types that this CA knows.
 func challengeTypes() []string { return []string{tlsALPN01, http01, dns01} }
 
-// challengesFor returns the challenge types that a name is offered: dns-01 alone for a wildcard, as nothing else shows
-// control of all names (Baseline Requirements, 3.2.2.4), and not for an IP address (RFC 8738, section 7).
+// challengesFor returns the challenge types offered for a name: dns-01 only for
+// a wildcard, as nothing else proves control of all names (Baseline
+// Requirements, 3.2.2.4), and no dns-01 for an IP address (RFC 8738, section
+// 7).
 func (s *Server) challengesFor(name string) []string {
 	types := challengeTypes()
 	if s.Challenges != nil {

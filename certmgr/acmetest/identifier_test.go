@@ -25,7 +25,7 @@ type control struct {
 	record string // added to the TXT table instead of the right one
 }
 
-// answer makes a challenge succeed, and returns what undoes it.
+// answer makes a challenge succeed, and returns a function that undoes it.
 func (c control) answer(t *testing.T, name string, challenge *acme.Challenge) (undo func()) {
 	t.Helper()
 	base := strings.TrimPrefix(name, "*.")
@@ -70,7 +70,8 @@ func (c control) answer(t *testing.T, name string, challenge *acme.Challenge) (u
 	return func() { c.server.Unresolve(base) }
 }
 
-// reverse are the names by which tls-alpn-01 asks for addresses (RFC 8738, section 6).
+// reverse holds the names that tls-alpn-01 uses for addresses (RFC 8738,
+// section 6).
 var reverse = map[string]string{
 	"192.0.2.1":    "1.2.0.192.in-addr.arpa",
 	"2001:db8::1f": "f.1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa",
@@ -301,7 +302,8 @@ func TestChallengesThatFitTheName(t *testing.T) {
 	}
 }
 
-// TestIdentifierMembersAreExact: JSON names differ in case, and occur once, also within an identifier.
+// TestIdentifierMembersAreExact: JSON names are case-sensitive and occur once,
+// also within an identifier.
 func TestIdentifierMembersAreExact(t *testing.T) {
 	s := acmetest.NewMemoryServer()
 	defer s.Close()

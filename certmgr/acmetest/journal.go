@@ -10,28 +10,32 @@ import (
 
 // Request is an entry of the log of requests.
 type Request struct {
-	// Time is when the request came in.
+	// Time is when the request arrived.
 	Time time.Time
 	// Method is the HTTP method.
 	Method string
-	// Endpoint is the resource that was asked for.
+	// Endpoint is the requested resource.
 	Endpoint Endpoint
-	// Host is the name that the request is about, several are separated by commas; empty if it is about none.
+	// Host is the name that the request is about, or several, separated by
+	// commas; empty if none.
 	Host string
-	// Account is the URL of the account that it names as in Match, or that it made; empty if there is none.
+	// Account is the URL of the account that the request names (see Match) or
+	// created; empty if none.
 	Account string
-	// Status is the status of the reply; zero if there was none (yet).
+	// Status is the status of the reply; zero if there is none (yet).
 	Status int
-	// Problem is the error type of the reply without its prefix; empty if the reply was none.
+	// Problem is the error type of the reply without its prefix; empty if the
+	// reply is not a problem document.
 	Problem string
 	// Detail is the error's text.
 	Detail string
-	// Fault names the faults that the request ran into, separated by commas, such as "stall"; empty if there was none.
+	// Fault names the faults that applied to the request, separated by commas,
+	// such as "stall"; empty if none.
 	Fault string
-	// UserAgent is the header of that name.
+	// UserAgent is the User-Agent header.
 	UserAgent string
 
-	ended bool // it is not being handled any more
+	ended bool // its handling has ended
 }
 
 // hosts splits Host.
@@ -42,13 +46,13 @@ func (r *Request) hosts() []string {
 	return strings.Split(r.Host, ",")
 }
 
-// journal is the log of requests, in the order in which they came in.
+// journal is the log of requests, in order of arrival.
 type journal struct {
 	mu       sync.Mutex
-	entries  []*Request // targets are guarded as well
+	entries  []*Request // mu guards the targets too
 	inFlight int
 
-	changes *broadcast // told after each change
+	changes *broadcast // notified after each change
 }
 
 func (j *journal) begin(r *http.Request, e Endpoint) *Request {
@@ -69,7 +73,7 @@ func (j *journal) end(entry *Request) {
 	j.inFlight--
 }
 
-// about notes what a request is about. An empty account leaves what is known.
+// about records what a request is about. An empty account changes nothing.
 func (j *journal) about(entry *Request, hosts []string, account string) {
 	defer j.changes.notify()
 	j.mu.Lock()
@@ -100,12 +104,13 @@ func (j *journal) status(entry *Request, status int, problem *Problem) {
 	}
 }
 
-// Requests returns the log of requests, in the order in which they came in.
+// Requests returns the log of requests, in order of arrival.
 func (s *Server) Requests() []Request { return s.journal.last(-1) }
 
-// ForgetRequests empties the log of requests, for tests that make millions of them or that count what comes after
-// something; it returns what was in it. Requests that are being handled are forgotten as well, but InFlight still
-// counts them.
+// ForgetRequests empties the log of requests and returns its previous content.
+// It is for tests that make millions of requests, or that count from some point
+// on. Requests being handled are removed as well, but InFlight still counts
+// them.
 func (s *Server) ForgetRequests() []Request {
 	s.journal.mu.Lock()
 	defer s.journal.mu.Unlock()
@@ -125,7 +130,7 @@ func (j *journal) last(n int) []Request {
 	return j.copies(entries)
 }
 
-// copies returns what the entries say now. j.mu is held.
+// copies returns copies of the entries. j.mu is held.
 func (j *journal) copies(entries []*Request) []Request {
 	list := make([]Request, len(entries))
 	for i, entry := range entries {
@@ -134,17 +139,18 @@ func (j *journal) copies(entries []*Request) []Request {
 	return list
 }
 
-// entry returns a copy of what an entry says now.
+// entry returns a copy of an entry.
 func (j *journal) entry(entry *Request) Request {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return *entry
 }
 
-// Count returns how many requests to an endpoint came in, those that ran into a fault included; Any counts all.
+// Count returns the number of requests to an endpoint, including those that ran
+// into a fault; Any counts all.
 func (s *Server) Count(e Endpoint) int { return s.countMatch(Match{Endpoint: e}) }
 
-// CountHost returns how many requests to an endpoint came in that are about a name.
+// CountHost returns the number of requests to an endpoint about a name.
 func (s *Server) CountHost(e Endpoint, host string) int {
 	host = strings.ToLower(host)
 	return s.journal.count(func(r *Request) bool {
@@ -152,14 +158,16 @@ func (s *Server) CountHost(e Endpoint, host string) int {
 	})
 }
 
-// CountAccount returns how many requests to an endpoint came in from an account, which is named by its URL.
+// CountAccount returns the number of requests to an endpoint from the account
+// with this URL.
 func (s *Server) CountAccount(e Endpoint, account string) int {
 	return s.journal.count(func(r *Request) bool {
 		return (e == Any || e == r.Endpoint) && r.Account == account
 	})
 }
 
-// countMatch returns how many requests came in that fit m, whatever its After and Count.
+// countMatch returns the number of requests that fit m, ignoring its After and
+// Count.
 func (s *Server) countMatch(m Match) int {
 	m = m.normal()
 	return s.journal.count(func(r *Request) bool { return m.fits(r.Endpoint, r.hosts(), r.Account) })
@@ -176,7 +184,8 @@ func (j *journal) count(want func(*Request) bool) (n int) {
 	return n
 }
 
-// InFlight returns how many requests are being handled, stalled ones included.
+// InFlight returns the number of requests being handled, including stalled
+// ones.
 func (s *Server) InFlight() int {
 	s.journal.mu.Lock()
 	defer s.journal.mu.Unlock()

@@ -18,13 +18,13 @@ var (
 	errTrailing  = errors.New("something follows the JSON object")
 )
 
-// algorithms are the signature algorithms for requests.
+// algorithms returns the signature algorithms for requests.
 func algorithms() []string { return []string{"ES256", "ES384", "ES512", "RS256"} }
 
 // publicKey is an account's key.
 type publicKey struct {
 	public     crypto.PublicKey
-	alg        string // the only algorithm that goes with it
+	alg        string // the only algorithm that fits it
 	thumbprint string // RFC 7638, SHA-256, base64url
 }
 
@@ -34,7 +34,8 @@ func (k *publicKey) equal(pub crypto.PublicKey) bool {
 	return ok && own.Equal(pub)
 }
 
-// curveOf returns the curve and algorithm that a name of RFC 7518, section 6.2.1.1, stands for.
+// curveOf returns the curve and algorithm of a name from RFC 7518, section
+// 6.2.1.1.
 func curveOf(crv string) (elliptic.Curve, string) {
 	switch crv {
 	case "P-256":
@@ -48,7 +49,7 @@ func curveOf(crv string) (elliptic.Curve, string) {
 	}
 }
 
-// parseJWK reads a public key (RFC 7517).
+// parseJWK parses a public key (RFC 7517).
 func parseJWK(raw json.RawMessage) (*publicKey, error) {
 	members, err := parseObject(raw)
 	if err != nil {
@@ -106,8 +107,8 @@ func parseEC(text map[string]string) (*publicKey, error) {
 	return &publicKey{key, alg, thumbprintOf(key)}, nil
 }
 
-// maxModulus bounds the modulus of an RSA key in bytes, before it is looked at. It is more than what checkRSA allows, so
-// that its error is seen.
+// maxModulus is the largest RSA modulus that is parsed, in bytes. It exceeds
+// the limit of checkRSA, whose error is clearer.
 const maxModulus = 2048
 
 func parseRSA(text map[string]string) (*publicKey, error) {
@@ -139,7 +140,8 @@ func checkRSA(key *rsa.PublicKey) error {
 	return nil
 }
 
-// thumbprintOf returns the RFC 7638 thumbprint of a key; it is empty for a kind of key that no account can have.
+// thumbprintOf returns the RFC 7638 thumbprint of a key, or "" for a kind of
+// key that no account can have.
 func thumbprintOf(pub crypto.PublicKey) string {
 	var canonical string
 	switch pub := pub.(type) {

@@ -14,11 +14,13 @@ import (
 	"strings"
 )
 
-// base64url is the only encoding that ACME allows: no padding, no stray bits (RFC 8555, section 6.1).
+// base64url is the only encoding that ACME allows: no padding, no stray bits
+// (RFC 8555, section 6.1).
 var base64url = base64.RawURLEncoding.Strict()
 
-// decode64 decodes base64url. Unlike package base64 it does not skip line breaks: with them, there would be several
-// spellings of the same bytes, and several thumbprints of the same key.
+// decode64 decodes base64url. Unlike package base64 it does not skip line
+// breaks: with them, the same bytes would have several encodings, and the same
+// key several thumbprints.
 func decode64(s string) ([]byte, error) {
 	if i := strings.IndexAny(s, "\r\n"); i >= 0 {
 		return nil, base64.CorruptInputError(i)
@@ -26,21 +28,22 @@ func decode64(s string) ([]byte, error) {
 	return base64url.DecodeString(s)
 }
 
-// jws is a flattened JSON Web Signature whose form was checked, but not its signature.
+// jws is a flattened JSON Web Signature. Its form was checked, but not its
+// signature.
 type jws struct {
 	header    jwsHeader
 	payload   []byte
-	input     []byte // what is signed
+	input     []byte // the signed bytes
 	signature []byte
 }
 
-// jwsHeader is the protected header. Pointers tell absent from empty.
+// jwsHeader is the protected header. Pointers distinguish absent from empty.
 type jwsHeader struct {
 	alg, nonce, url, kid *string
 	jwk                  json.RawMessage
 }
 
-// parseJWS reads a flattened JWS (RFC 8555, section 6.2).
+// parseJWS parses a flattened JWS (RFC 8555, section 6.2).
 func parseJWS(body []byte) (*jws, *Problem) {
 	members, err := parseObject(body)
 	if err != nil {
@@ -102,7 +105,8 @@ func (h *jwsHeader) parse(protected []byte) *Problem {
 	return nil
 }
 
-// parseObject reads a JSON object and nothing after it; names are compared exactly and may occur once.
+// parseObject parses a JSON object with nothing after it. Names are
+// case-sensitive and may occur once.
 func parseObject(b []byte) (map[string]json.RawMessage, error) {
 	d := json.NewDecoder(bytes.NewReader(b))
 	if token, err := d.Token(); err != nil {

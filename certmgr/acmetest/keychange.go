@@ -5,11 +5,12 @@ import (
 	"net/http"
 )
 
-// keyChange gives an account another key (RFC 8555, section 7.3.5).
+// keyChange gives an account a new key (RFC 8555, section 7.3.5).
 //
-// Nothing else changes: orders and authorizations go on. A validation that is under way ends with the key authorization
-// of its beginning, for that is what its client has put in place; challenges that are accepted later need the new key.
-// The old key is free: a new account can be made with it. The key of a deactivated account is not.
+// Nothing else changes: orders and authorizations continue. A validation in
+// progress still expects the key authorization from its start, since that is
+// what the client has set up; challenges accepted later need the new key. The
+// old key is free for a new account. The key of a deactivated account is not.
 func (s *Server) keyChange(x *exchange) (*reply, *Problem) {
 	inner, problem := parseJWS(x.jws.payload)
 	if problem != nil {
@@ -39,7 +40,8 @@ func (s *Server) keyChange(x *exchange) (*reply, *Problem) {
 	if oldKey.thumbprint != x.account.key.thumbprint {
 		return nil, problemf("malformed", "the oldKey in the inner JWS is not the account's key")
 	}
-	// Also if that account is this one: Boulder and Pebble call it malformed with status 400 then.
+	// This also applies if the account is this one; Boulder and Pebble then
+	// return malformed with status 400.
 	if other := s.state.accountByKey[key.thumbprint]; other != nil {
 		p := problemf("malformed", "the new key is that of an account already")
 		p.Status, p.location = http.StatusConflict, s.url(pathAccount, other.id)
@@ -51,14 +53,14 @@ func (s *Server) keyChange(x *exchange) (*reply, *Problem) {
 	return s.accountReply(x, x.account, http.StatusOK), nil
 }
 
-// newKey returns the key that signed the inner JWS of a key change, if header and signature are right. The url is that
-// of the outer JWS.
+// newKey returns the key that signed the inner JWS of a key change, after
+// checking header and signature. url is that of the outer JWS.
 func (j *jws) newKey(url string) (*publicKey, *Problem) {
 	h := &j.header
 	switch {
 	case h.jwk == nil || h.kid != nil:
 		return nil, problemf("malformed", "it needs jwk and no kid")
-	case h.nonce != nil: // Boulder ignores it, but RFC 8555 forbids it
+	case h.nonce != nil: // Boulder ignores it; RFC 8555 forbids it
 		return nil, problemf("malformed", "it must not have a nonce")
 	case h.url == nil || *h.url != url:
 		return nil, problemf("malformed", "its url is not that of the outer JWS")

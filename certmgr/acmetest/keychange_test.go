@@ -17,7 +17,7 @@ import (
 	"github.com/nostall/nostall/internal/conformance"
 )
 
-// rollover is a key change; what is not set is right.
+// rollover is a key change; unset fields get correct values.
 type rollover struct {
 	newKey  crypto.Signer
 	signer  crypto.Signer  // of the inner JWS, instead of newKey
@@ -26,7 +26,7 @@ type rollover struct {
 	inner   string         // instead of an inner JWS
 }
 
-// rollOver asks for a key change. The client's own key stays as it is.
+// rollOver requests a key change. The client's own key does not change.
 func (c *rawClient) rollOver(r rollover) answer {
 	c.t.Helper()
 	if r.newKey == nil {
@@ -91,7 +91,7 @@ func TestKeyChange(t *testing.T) {
 	if other.register(); other.kid == c.kid {
 		t.Error("the old key leads to the account that left it")
 	}
-	// And back is a conflict now.
+	// Changing back is a conflict now.
 	if a := c.rollOver(rollover{newKey: oldKey}); a.status != 409 || a.header.Get("Location") != other.kid {
 		t.Errorf("change to a key in use: %d %v", a.status, a.header)
 	}
@@ -146,7 +146,8 @@ func TestKeyChangeRefuses(t *testing.T) {
 	}
 }
 
-// TestKeyChangeConflict: a key that any account has, deactivated or the same, cannot be taken.
+// TestKeyChangeConflict: a key of any account, even deactivated or the same
+// one, cannot be used.
 func TestKeyChangeConflict(t *testing.T) {
 	s := acmetest.NewMemoryServer()
 	defer s.Close()
@@ -163,7 +164,7 @@ func TestKeyChangeConflict(t *testing.T) {
 	}
 }
 
-// TestKeyChangeDuringValidation: a validation ends with the key of its beginning.
+// TestKeyChangeDuringValidation: a validation uses the key from its start.
 func TestKeyChangeDuringValidation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := acmetest.NewMemoryServer()

@@ -8,14 +8,16 @@ import (
 	"time"
 )
 
-// renewalMemory is for how long an order for the names of an earlier certificate counts as its renewal, as in Boulder.
+// renewalMemory is how long after a certificate an order for the same names
+// counts as a renewal, as in Boulder.
 const renewalMemory = 120 * 24 * time.Hour
 
-// limiter is what RateLimits have counted. Server.mu guards all but the buckets.
+// limiter holds the counters of RateLimits. Server.mu guards all but the
+// buckets.
 type limiter struct {
 	buckets buckets
 	paused  map[pausedName]bool
-	issued  map[string]time.Time // when there was the last certificate for a set of names
+	issued  map[string]time.Time // time of the last certificate for a set of names
 }
 
 type pausedName struct {
@@ -28,8 +30,9 @@ func (l *limiter) init() {
 	l.issued = make(map[string]time.Time)
 }
 
-// Unpause lets accounts order certificates for a name again that RateLimits.ConsecutiveFailures paused, and forgets its
-// failures in a row. It is what a human does at Let's Encrypt, on the page that the error names.
+// Unpause ends the pause of a name by RateLimits.ConsecutiveFailures, for all
+// accounts, and resets its consecutive failures. At Let's Encrypt a human does
+// this, on the page that the error names.
 func (s *Server) Unpause(host string) {
 	host = strings.ToLower(host)
 	s.mu.Lock()
@@ -42,7 +45,7 @@ func (s *Server) Unpause(host string) {
 	}
 }
 
-// limitRequest refuses a request that comes too soon after others.
+// limitRequest returns a problem if a request comes too soon after others.
 func (s *Server) limitRequest(x *exchange) *Problem {
 	if s.RateLimits == nil {
 		return nil
@@ -60,7 +63,7 @@ func (s *Server) limitRequest(x *exchange) *Problem {
 	return problem
 }
 
-// limitAccount refuses a new account, or counts it.
+// limitAccount counts a new account, or refuses it.
 func (s *Server) limitAccount(x *exchange) *Problem {
 	if s.RateLimits == nil {
 		return nil
@@ -69,7 +72,7 @@ func (s *Server) limitAccount(x *exchange) *Problem {
 	return s.take([]charge{{s.RateLimits.NewAccounts, key, "new accounts", "the address " + x.address()}}, nil)
 }
 
-// limitOrder refuses a new order, or counts it. s.mu is held.
+// limitOrder counts a new order, or refuses it. s.mu is held.
 func (s *Server) limitOrder(o *order) *Problem {
 	if s.RateLimits == nil {
 		return nil
@@ -93,7 +96,8 @@ func (s *Server) limitOrder(o *order) *Problem {
 	return s.take(spent, checked)
 }
 
-// pausedProblem refuses an order for names that are paused. s.mu is held.
+// pausedProblem returns a problem if names of the order are paused. s.mu is
+// held.
 func (s *Server) pausedProblem(o *order) *Problem {
 	var paused []string
 	for _, host := range o.hosts {
@@ -109,7 +113,7 @@ func (s *Server) pausedProblem(o *order) *Problem {
 		s.RateLimits.ConsecutiveFailures.Burst)
 }
 
-// countIssued counts a certificate that was issued for an order. s.mu is held.
+// countIssued counts a certificate issued for an order. s.mu is held.
 func (s *Server) countIssued(o *order) {
 	if s.RateLimits == nil {
 		return
@@ -122,7 +126,7 @@ func (s *Server) countIssued(o *order) {
 	s.limits.issued[exactSet(o.hosts)] = now
 }
 
-// countValidation counts how a validation ended. s.mu is held.
+// countValidation counts the result of a validation. s.mu is held.
 func (s *Server) countValidation(a *authorization, failed bool) {
 	if s.RateLimits == nil {
 		return
@@ -139,7 +143,8 @@ func (s *Server) countValidation(a *authorization, failed bool) {
 	}
 }
 
-// isRenewal reports whether there was a certificate for the names of an order not long ago. s.mu is held.
+// isRenewal reports whether a certificate for the same names was issued
+// recently. s.mu is held.
 func (s *Server) isRenewal(o *order) bool {
 	last, ok := s.limits.issued[exactSet(o.hosts)]
 	return ok && s.now().Sub(last) <= renewalMemory
@@ -171,7 +176,8 @@ func (s *Server) consecutiveFailure(a *account, host string) charge {
 	return charge{s.RateLimits.ConsecutiveFailures, bucketKey{"ConsecutiveFailures", by}, "failed validations in a row", by}
 }
 
-// take spends tokens for what a client wants to do, or refuses it. It needs tokens for both lists and spends the first.
+// take spends tokens for a client's action, or refuses it. It needs a token for
+// each charge in both lists and spends those of the first.
 func (s *Server) take(spent, checked []charge) *Problem {
 	now := s.now()
 	c, wait := s.limits.buckets.take(now, spent, checked)

@@ -17,12 +17,13 @@ import (
 	"time"
 )
 
-// listener is an HTTPS server on a loopback port that can be ended at once, with connections open or stalled.
+// listener is an HTTPS server on a loopback port that can be closed at once,
+// even with open or stalled connections.
 type listener struct {
 	ln     net.Listener
 	server *http.Server
 	cert   *x509.Certificate
-	conns  sync.WaitGroup // connections and the accept loop
+	conns  sync.WaitGroup // counts connections and the accept loop
 
 	transport *http.Transport // of client
 }
@@ -40,17 +41,17 @@ func newListener(ctx context.Context, handler http.Handler) *listener {
 		Handler:     handler,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		ConnState:   l.connState,
-		ErrorLog:    log.New(io.Discard, "", 0), // a client that leaves is the point of many tests
+		ErrorLog:    log.New(io.Discard, "", 0), // many tests drop connections on purpose
 		TLSConfig:   &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}},
-		// Without HTTP/2 a dropped request is a dropped connection.
+		// No HTTP/2, so that dropping a request drops its connection.
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
 	}
 	l.conns.Go(func() { _ = l.server.ServeTLS(ln, "", "") })
 	return l
 }
 
-// connState counts connections. StateNew is reported by the accept loop, which is counted itself, so the count cannot
-// grow from zero during close.
+// connState counts connections. The accept loop, which is itself counted,
+// reports StateNew, so the count cannot grow from zero during close.
 func (l *listener) connState(_ net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
@@ -69,14 +70,15 @@ func (l *listener) client() *http.Client {
 	return &http.Client{Transport: l.transport}
 }
 
-// close closes the listener and every connection and waits for their goroutines.
+// close closes the listener and all connections and waits for their goroutines.
 func (l *listener) close() {
 	_ = l.server.Close()
 	l.transport.CloseIdleConnections()
 	l.conns.Wait()
 }
 
-// loopbackCertificate returns a new self-signed certificate for the loopback addresses.
+// loopbackCertificate returns a new self-signed certificate for the loopback
+// addresses.
 func loopbackCertificate() tls.Certificate {
 	key := newKey()
 	now := time.Now()

@@ -6,32 +6,38 @@ import (
 	"sync"
 )
 
-// Match says which requests a fault is for. The zero value is for all of them.
+// Match selects the requests that a fault applies to. The zero value selects
+// all.
 type Match struct {
-	// Endpoint is the endpoint; Any, the zero value, is every one.
+	// Endpoint is the endpoint; Any, the zero value, matches all.
 	Endpoint Endpoint
-	// Host is a name, or a wildcard as in Resolve, that the request is about: the names of the order, authorization
-	// or certificate. Empty means any request, also those that are about no name.
+	// Host is a name, or a wildcard as in Resolve, that the request is about: a
+	// name of the order, authorization or certificate. Empty matches all
+	// requests, including those about no name.
 	Host string
-	// Account is the URL of the account that the request names, as the CA reads it before it checks the signature: by
-	// the kid of its protected header, or by a jwk that is the key of an account. So newAccount matches if it is about
-	// an account that exists, but not when it makes one. Empty means any request, also those that nobody signs.
+	// Account is the URL of the account that the request names, read before the
+	// signature is checked: by the kid of its protected header, or by a jwk
+	// that is the key of an account. So newAccount matches for an existing
+	// account but not when it creates one. Empty matches all requests,
+	// including unsigned ones.
 	Account string
-	// After is how many requests that fit all of the above pass before the fault acts. It counts each of them since
-	// the fault began, also those that run into another fault: faults for the same requests with After 0, 1 and 2 and
-	// Count 1 hit the first, the second and the third.
+	// After is how many requests that fit the fields above pass before the
+	// fault acts. It counts all of them since the fault began, including those
+	// that run into another fault: faults with After 0, 1 and 2 and Count 1 hit
+	// the first, second and third request.
 	After int
-	// Count is how many requests the fault hits before it ends by itself; zero means until it is lifted.
+	// Count is how many requests the fault hits before it ends; zero means
+	// until it is lifted.
 	Count int
 }
 
-// normal returns m with the name as the CA writes it.
+// normal returns m with the name in the CA's form.
 func (m Match) normal() Match {
 	m.Host = strings.ToLower(m.Host)
 	return m
 }
 
-// fits reports whether a request to e is one of those that m is for, whatever After and Count say.
+// fits reports whether m selects a request to e, ignoring After and Count.
 func (m Match) fits(e Endpoint, hosts []string, account string) bool {
 	if m.Endpoint != Any && m.Endpoint != e {
 		return false
@@ -42,7 +48,7 @@ func (m Match) fits(e Endpoint, hosts []string, account string) bool {
 	return m.Host == "" || slices.ContainsFunc(hosts, func(host string) bool { return matchName(m.Host, host) })
 }
 
-// faults are the faults that are in force, oldest first.
+// faults holds the active faults, oldest first.
 type faults struct {
 	mu         sync.Mutex
 	list       []*fault
@@ -63,8 +69,9 @@ func (fs *faults) add(f *fault) (lift func()) {
 	})
 }
 
-// take returns the faults that a request runs into, in order: those that hold it up, those that edit the reply to it,
-// then the one that ends it, if any. A request that ends without a reply of the CA has none to be edited.
+// take returns the faults that apply to a request, in order: pauses, edits,
+// then the fault that ends the request, if any. If the CA sends no reply of its
+// own, there are no edits.
 func (fs *faults) take(e Endpoint, hosts []string, account string) []*fault {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()

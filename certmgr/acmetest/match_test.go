@@ -11,7 +11,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// matchFaults are all faults that a Match is for.
+// matchFaults holds all faults that take a Match.
 func matchFaults() map[string]func(s *acmetest.Server, m acmetest.Match) (lift func()) {
 	type server = *acmetest.Server
 	type match = acmetest.Match
@@ -57,7 +57,8 @@ func TestFaultsForOneAccount(t *testing.T) {
 	}
 }
 
-// An account is known by its key identifier, before anything is verified, and in newAccount by its key.
+// An account is matched by its key identifier before anything is verified, and
+// in newAccount by its key.
 func TestHowARequestNamesItsAccount(t *testing.T) {
 	s := acmetest.NewMemoryServer()
 	defer s.Close()
@@ -111,7 +112,8 @@ func TestFaultsBeginAfterSomeRequests(t *testing.T) {
 	}
 }
 
-// After counts requests, whatever becomes of them, so that faults can be put in a row.
+// After counts requests whatever happens to them, so faults can be put in
+// sequence.
 func TestAfterCountsRequestsThatOtherFaultsEnd(t *testing.T) {
 	s := acmetest.NewMemoryServer()
 	defer s.Close()

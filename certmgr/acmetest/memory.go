@@ -14,22 +14,24 @@ import (
 	"sync"
 )
 
-// memoryTransport is a transport that calls a handler in a goroutine instead of using a network. Everything in it
-// blocks on channels that were made by the caller, so it may be used within a synctest bubble.
+// memoryTransport is a transport that calls a handler in a goroutine instead of
+// using a network. It blocks only on channels made by the caller, so it works
+// in a synctest bubble.
 type memoryTransport struct {
-	tasks   *tasks          // counts the handlers that run
-	ctx     context.Context // of the server; its end ends the handlers
-	host    string          // the only host there is; empty means any
+	tasks   *tasks          // counts the running handlers
+	ctx     context.Context // ends with the server and ends the handlers
+	host    string          // the only reachable host; empty means any
 	handler http.Handler
 }
 
 var _ http.RoundTripper = (*memoryTransport)(nil)
 
-// errDropped is what a client gets when the handler gives up the request without a reply, as a closed connection does.
+// errDropped is the client's error when the handler ends the request without a
+// reply, as for a closed connection.
 var errDropped = fmt.Errorf("acmetest: connection closed without a reply: %w", io.ErrUnexpectedEOF)
 
-// RoundTrip calls the handler. It returns as soon as the request's context ends; the handler's context has ended then
-// as well.
+// RoundTrip calls the handler. It returns as soon as the request's context
+// ends, which also ends the handler's context.
 func (t *memoryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
 	if err := t.check(ctx, req); err != nil {
@@ -39,7 +41,7 @@ func (t *memoryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	serverCtx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(t.ctx, cancel)
 	w := newMemoryWriter(req)
-	// Ends what blocks on a body that the other side does not read, or write, any more.
+	// Unblocks reads and writes of a body that the other side has abandoned.
 	unblocked := make(chan struct{})
 	unblock := context.AfterFunc(serverCtx, func() {
 		defer close(unblocked)
@@ -51,7 +53,7 @@ func (t *memoryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		defer stop()
 		defer func() {
 			if !unblock() {
-				<-unblocked // so that the server's Close waits for it
+				<-unblocked // so Server.Close waits for it
 			}
 		}()
 		defer closeBody(req)
@@ -88,7 +90,7 @@ func closeBody(req *http.Request) {
 	}
 }
 
-// serverRequest makes the client's request r look like one that a server has read.
+// serverRequest turns the client's request r into one as read by a server.
 func serverRequest(r *http.Request) *http.Request {
 	r.RequestURI = r.URL.RequestURI()
 	r.RemoteAddr = "127.0.0.1:1"
@@ -106,19 +108,20 @@ func serverRequest(r *http.Request) *http.Request {
 		r.Header = http.Header{}
 	}
 	if _, ok := r.Header["User-Agent"]; !ok {
-		r.Header.Set("User-Agent", "Go-http-client/1.1") // what the real transport sends then
+		r.Header.Set("User-Agent", "Go-http-client/1.1") // as the real transport sends
 	}
 	r.URL.Scheme, r.URL.Host = "", ""
 	return r
 }
 
-// memoryWriter is the ResponseWriter of a memoryTransport. A reply is handed over when the handler returns, or with the
-// first Flush: then the rest of the body is streamed.
+// memoryWriter is the ResponseWriter of a memoryTransport. The reply is
+// delivered when the handler returns, or at the first Flush; then the rest of
+// the body is streamed.
 type memoryWriter struct {
 	req   *http.Request
 	ready chan struct{} // closed when response or err is set
 
-	mu       sync.Mutex // guards what follows against a handler that writes from several goroutines
+	mu       sync.Mutex // guards the fields below: a handler may write from several goroutines
 	header   http.Header
 	status   int // 0 before WriteHeader
 	buf      bytes.Buffer
@@ -136,8 +139,8 @@ func newMemoryWriter(req *http.Request) *memoryWriter {
 	return w
 }
 
-// run calls the handler and delivers what it wrote. A handler that panics, or ends its goroutine as t.FailNow does, drops
-// the connection.
+// run calls the handler and delivers its reply. A handler that panics, or ends
+// its goroutine as t.FailNow does, drops the connection.
 func (w *memoryWriter) run(handler http.Handler, r *http.Request) {
 	returned := false
 	defer func() {
@@ -149,7 +152,7 @@ func (w *memoryWriter) run(handler http.Handler, r *http.Request) {
 		if err, ok := v.(error); v != nil && (!ok || !errors.Is(err, http.ErrAbortHandler)) {
 			w.fail(fmt.Errorf("acmetest: the handler panicked: %v: %w", v, errDropped))
 		}
-		w.fail(errDropped) // nothing after the above
+		w.fail(errDropped) // no effect after the above
 	}()
 	handler.ServeHTTP(w, r)
 	returned = true
@@ -180,7 +183,7 @@ func (w *memoryWriter) Write(p []byte) (int, error) {
 		return w.buf.Write(p)
 	}
 	w.mu.Unlock()
-	return w.pw.Write(p) // blocks until it is read: not under the lock
+	return w.pw.Write(p) // blocks until it is read, so not under the lock
 }
 
 // Flush implements http.Flusher.
@@ -199,7 +202,7 @@ func (w *memoryWriter) Flush() {
 	}
 }
 
-// finish delivers a reply that was not streamed, or ends the body of one that was.
+// finish delivers an unstreamed reply, or ends the body of a streamed one.
 func (w *memoryWriter) finish() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -215,7 +218,7 @@ func (w *memoryWriter) finish() {
 	w.deliver(io.NopCloser(&w.buf), int64(n))
 }
 
-// fail ends the exchange without a reply, or in the middle of its body.
+// fail ends the exchange without a reply, or within its body.
 func (w *memoryWriter) fail(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -229,10 +232,10 @@ func (w *memoryWriter) fail(err error) {
 	}
 }
 
-// deliver hands the reply to RoundTrip. w.mu is held.
+// deliver passes the reply to RoundTrip. w.mu is held.
 func (w *memoryWriter) deliver(body io.ReadCloser, length int64) {
 	header := w.header.Clone()
-	maps.DeleteFunc(header, func(_ string, values []string) bool { return len(values) == 0 }) // a network carries none
+	maps.DeleteFunc(header, func(_ string, values []string) bool { return len(values) == 0 }) // not sent over a network
 	if length >= 0 && header.Get("Content-Length") == "" && w.status != http.StatusNoContent {
 		header.Set("Content-Length", strconv.FormatInt(length, 10))
 	}

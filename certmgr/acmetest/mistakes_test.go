@@ -8,7 +8,8 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// TestMistakesPanic: what a test cannot mean ends it at once, and says why.
+// TestMistakesPanic: an obvious mistake of the test panics at once and says
+// why.
 func TestMistakesPanic(t *testing.T) {
 	for _, test := range []struct {
 		name    string

@@ -6,21 +6,22 @@ import (
 	"sync"
 )
 
-// maxNonces bounds the nonces that are good at the same time; the oldest are forgotten, as real CAs do.
+// maxNonces is how many nonces are valid at the same time; the oldest are
+// forgotten, as by real CAs.
 const maxNonces = 100_000
 
-// nonces are the nonces that were handed out and not used yet.
+// nonces holds the issued, unused nonces.
 type nonces struct {
 	mu    sync.Mutex
 	good  map[string]bool
-	order []string // of good, oldest first; may hold used ones
-	rate  float64  // share of good nonces to refuse
+	order []string // oldest first; may include used ones
+	rate  float64  // fraction of good nonces to refuse
 	dice  *mathrand.Rand
 }
 
 func (n *nonces) init() {
 	n.good = make(map[string]bool)
-	n.dice = mathrand.New(mathrand.NewPCG(1, 2)) // the same in every run
+	n.dice = mathrand.New(mathrand.NewPCG(1, 2)) // deterministic
 }
 
 // issue returns a new nonce.
@@ -44,7 +45,7 @@ func randomText(n int) string {
 	return base64url.EncodeToString(b)
 }
 
-// use reports whether nonce is good; it is not any more afterwards.
+// use reports whether nonce is good, and invalidates it.
 func (n *nonces) use(nonce string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -55,16 +56,17 @@ func (n *nonces) use(nonce string) bool {
 	return n.rate <= 0 || n.dice.Float64() >= n.rate
 }
 
-// BadNonceRate makes the CA refuse this share (0 to 1) of the good nonces with badNonce. Which ones is pseudo-random
-// but the same in each run. Zero ends it.
+// BadNonceRate makes the CA refuse this fraction (0 to 1) of good nonces with
+// badNonce. The choice is pseudo-random but the same in each run. Zero ends the
+// fault.
 func (s *Server) BadNonceRate(rate float64) {
 	s.nonces.mu.Lock()
 	defer s.nonces.mu.Unlock()
 	s.nonces.rate = rate
 }
 
-// ForgetNonces makes all nonces that were handed out so far bad, as when a CA is restarted: requests with them are
-// refused with badNonce.
+// ForgetNonces invalidates all nonces issued so far, as when a CA restarts:
+// requests that use them are refused with badNonce.
 func (s *Server) ForgetNonces() {
 	s.nonces.mu.Lock()
 	defer s.nonces.mu.Unlock()

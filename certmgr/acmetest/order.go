@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// newOrder makes an order (RFC 8555, section 7.4).
+// newOrder creates an order (RFC 8555, section 7.4).
 func (s *Server) newOrder(x *exchange) (*reply, *Problem) {
 	var payload struct {
 		Identifiers         []json.RawMessage
@@ -59,7 +59,8 @@ func (s *Server) newOrder(x *exchange) (*reply, *Problem) {
 	return s.orderReply(o, http.StatusCreated), nil
 }
 
-// addOrder adds an order with its authorizations. A dead one is invalid from the start, and so are these. s.mu is held.
+// addOrder adds an order with its authorizations. If dead, all of them are
+// invalid from the start. s.mu is held.
 func (s *Server) addOrder(o *order, dead bool) {
 	for _, host := range o.hosts {
 		a := s.reusable(o, host)
@@ -82,8 +83,8 @@ func (s *Server) addOrder(o *order, dead bool) {
 	s.state.orders = append(s.state.orders, o)
 }
 
-// reusable returns a valid authorization for one of an order's names, if they are reused. As at Let's Encrypt it must have
-// been made for the same profile. s.mu is held.
+// reusable returns a valid authorization for one of an order's names, if reuse
+// is enabled. As at Let's Encrypt, it must have the same profile. s.mu is held.
 func (s *Server) reusable(o *order, host string) *authorization {
 	if !s.ReuseAuthorizations {
 		return nil
@@ -96,7 +97,8 @@ func (s *Server) reusable(o *order, host string) *authorization {
 	return nil
 }
 
-// newAuthorization makes a pending authorization, with its challenges, for one of an order's names. s.mu is held.
+// newAuthorization creates a pending authorization and its challenges for one
+// of an order's names. s.mu is held.
 func (s *Server) newAuthorization(o *order, host string) *authorization {
 	a := &authorization{
 		account: o.account,
@@ -120,7 +122,7 @@ func (s *Server) newAuthorization(o *order, host string) *authorization {
 	return a
 }
 
-// orderReply shows an order. s.mu is held.
+// orderReply returns an order object. s.mu is held.
 func (s *Server) orderReply(o *order, status int) *reply {
 	state := o.current(s.now())
 	object := map[string]any{
@@ -158,7 +160,7 @@ func (s *Server) orderReply(o *order, status int) *reply {
 	}
 }
 
-// getOrder shows an order to its account.
+// getOrder returns an order to its account.
 func (s *Server) getOrder(x *exchange) (*reply, *Problem) {
 	if problem := x.requirePostAsGet(); problem != nil {
 		return nil, problem
@@ -172,7 +174,8 @@ func (s *Server) getOrder(x *exchange) (*reply, *Problem) {
 	return s.orderReply(o, http.StatusOK), nil
 }
 
-// ownOrder returns the order that a request is about, if it is that of the account that signed it. s.mu is held.
+// ownOrder returns the requested order, if it belongs to the account that
+// signed the request. s.mu is held.
 func (s *Server) ownOrder(x *exchange) (*order, *Problem) {
 	o := numbered(s.state.orders, x.id)
 	if o == nil {

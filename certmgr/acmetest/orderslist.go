@@ -5,11 +5,12 @@ import (
 	"strconv"
 )
 
-// usualOrdersPerPage is how long a page of the list of orders is, if the test does not say.
+// usualOrdersPerPage is the default length of a page of the orders list.
 const usualOrdersPerPage = 100
 
-// listOrders shows an account its orders, oldest first, page by page (RFC 8555, section 7.1.2.1). Those that are invalid
-// are left out. The cursor of a page is the number of the last order before it.
+// listOrders returns an account's orders, oldest first, page by page (RFC 8555,
+// section 7.1.2.1), without invalid ones. A page's cursor is the number of the
+// last order before it.
 func (s *Server) listOrders(x *exchange) (*reply, *Problem) {
 	if problem := x.requirePostAsGet(); problem != nil {
 		return nil, problem

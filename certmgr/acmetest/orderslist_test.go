@@ -60,7 +60,8 @@ func TestOrdersList(t *testing.T) {
 	if got := second.orders(); !slices.Equal(got, want[2:]) || second.link("next") != "" {
 		t.Errorf("the second page is %v with next %q, want %v", got, second.link("next"), want[2:])
 	}
-	// A page that was full is not any more: the cursor still leads to what comes after it.
+	// The page is no longer full: the cursor still leads to the orders after
+	// it.
 	c.do(post{url: c.get(want[0]).authorizations()[0], payload: `{"status":"deactivated"}`})
 	if got := c.get(first.link("next")).orders(); !slices.Equal(got, want[2:]) {
 		t.Errorf("the second page is %v after an order of the first became invalid, want %v", got, want[2:])

@@ -6,33 +6,39 @@ import (
 	"time"
 )
 
-// PlacedOrder is an order of the CA as it was when the test asked.
+// PlacedOrder is a snapshot of an order.
 type PlacedOrder struct {
 	// URL is the order's URL.
 	URL string
 	// Account is the URL of the account that placed it.
 	Account string
-	// Hosts are its names, sorted.
+	// Hosts holds its names, sorted.
 	Hosts []string
-	// Status is "pending", "ready", "processing", "valid" or "invalid" (RFC 8555, section 7.1.6).
+	// Status is "pending", "ready", "processing", "valid" or "invalid" (RFC
+	// 8555, section 7.1.6).
 	Status string
-	// Profile is its profile; empty if it has none.
+	// Profile is its profile; empty means none.
 	Profile string
-	// Replaces is the identifier of the certificate that it replaces, as from CertID; empty if it replaces none.
+	// Replaces is the identifier of the certificate that it replaces, as from
+	// CertID; empty means none.
 	Replaces string
-	// InWindow is whether it was placed within the renewal window, as it was then, of the certificate that it replaces.
-	// Let's Encrypt spares such orders its rate limits.
+	// InWindow is whether it was placed within the replaced certificate's
+	// renewal window at that time. Let's Encrypt exempts such orders from its
+	// rate limits.
 	InWindow bool
-	// Created and Expires are when it was placed and when it is invalid if it is not finalized before, by the CA's clock.
+	// Created and Expires are when it was placed and when it becomes invalid
+	// unless finalized, by the CA's clock.
 	Created, Expires time.Time
-	// Problem is why it is invalid: the error of the order, or of a challenge of one of its authorizations. It is nil
-	// if the order is not invalid, or if nothing but time or the client ended it. Its Type is without the prefix.
+	// Problem is why it is invalid: the error of the order, or of a challenge
+	// of one of its authorizations. It is nil if the order is not invalid, or
+	// if it merely expired or was ended by the client. Its Type has no prefix.
 	Problem *Problem
-	// Certificate is the leaf that was issued; nil if there is none.
+	// Certificate is the issued leaf; nil if there is none.
 	Certificate *x509.Certificate
 }
 
-// InFlight reports whether something is left to do for the order: it is pending, ready or processing.
+// InFlight reports whether the order is unfinished: pending, ready or
+// processing.
 func (o PlacedOrder) InFlight() bool {
 	return o.Status == pending || o.Status == ready || o.Status == processing
 }
@@ -66,8 +72,8 @@ func (s *Server) Orders() []PlacedOrder {
 	return list
 }
 
-// cause returns a copy of the problem that made the order invalid, or nil: a challenge that failed does. Server.mu is
-// held.
+// cause returns a copy of the problem that made the order invalid, possibly
+// that of a failed challenge, or nil. Server.mu is held.
 func (o *order) cause() *Problem {
 	problem := o.problem
 	for _, a := range o.authorizations {

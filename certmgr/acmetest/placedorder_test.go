@@ -62,7 +62,7 @@ func TestOrdersAreListedWithWhatBecameOfThem(t *testing.T) {
 			t.Errorf("second order: %+v", o)
 		}
 
-		// Copies only: what a test does to the list does not reach the CA.
+		// Copies only: changes of the list do not affect the CA.
 		orders[1].Hosts[0], orders[3].Problem.Detail = "other.example.com", "other"
 		again := s.Orders()
 		if again[1].Hosts[0] != "new.example.com" || again[3].Problem.Detail != "no CAA for you" {

@@ -11,41 +11,42 @@ import (
 // errorPrefix is the namespace of ACME's error types (RFC 8555, section 6.7).
 const errorPrefix = "urn:ietf:params:acme:error:"
 
-// Problem is a problem document (RFC 7807) with an error type of ACME.
+// Problem is a problem document (RFC 7807) with an ACME error type.
 type Problem struct {
-	// Type is the error's type, such as "rateLimited", with or without the prefix "urn:ietf:params:acme:error:".
-	// Empty means a type that fits the status.
+	// Type is the error type, such as "rateLimited", with or without the prefix
+	// "urn:ietf:params:acme:error:". Empty means a type that fits the status.
 	Type string
 	// Detail is the text for humans.
 	Detail string
-	// Status is the HTTP status; zero means the usual one of Type.
+	// Status is the HTTP status; zero means the usual one for Type.
 	Status int
-	// Subproblems name what is wrong with single identifiers; nil means none.
+	// Subproblems are the problems of individual identifiers; nil means none.
 	Subproblems []Subproblem
 
 	algorithms []string // with badSignatureAlgorithm
 	allow      string   // with 405
 	location   string   // with 409
 	terms      string   // with userActionRequired: target of a Link with rel="terms-of-service"
-	instance   string   // where a human is told what to do
+	instance   string   // URL of instructions for a human
 
 	retryAfter time.Duration // with rateLimited; zero means no Retry-After
 }
 
-// Subproblem is the part of a problem that concerns one identifier (RFC 8555, section 6.7.1).
+// Subproblem is the part of a problem that concerns one identifier (RFC 8555,
+// section 6.7.1).
 type Subproblem struct {
-	// Type is the error's type, as in Problem.
+	// Type is the error type, as in Problem.
 	Type string
 	// Detail is the text for humans.
 	Detail string
-	// Host is the identifier that it is about: a name, a wildcard or an IP address.
+	// Host is the identifier concerned: a name, a wildcard or an IP address.
 	Host string
 }
 
 // Error returns the type and the detail.
 func (p *Problem) Error() string { return shortType(p.Type) + ": " + p.Detail }
 
-// within returns p with a detail that begins with where it is.
+// within returns p with where prefixed to its detail.
 func (p *Problem) within(where string) *Problem {
 	p.Detail = where + ": " + p.Detail
 	return p
@@ -56,7 +57,7 @@ func problemf(typ, format string, args ...any) *Problem {
 	return &Problem{Type: typ, Detail: fmt.Sprintf(format, args...)}
 }
 
-// fullType adds ACME's prefix to a type unless it is an absolute URI already.
+// fullType adds ACME's prefix to a type that is not an absolute URI.
 func fullType(typ string) string {
 	if strings.Contains(typ, ":") {
 		return typ
@@ -67,7 +68,7 @@ func fullType(typ string) string {
 // shortType removes ACME's prefix from a type.
 func shortType(typ string) string { return strings.TrimPrefix(typ, errorPrefix) }
 
-// filled returns p with type and status set, each from the other where it is missing.
+// filled returns p with a missing type or status derived from the other.
 func (p Problem) filled() Problem {
 	if p.Type == "" {
 		switch {
@@ -87,7 +88,7 @@ func (p Problem) filled() Problem {
 	return p
 }
 
-// usualStatus is the HTTP status that Boulder sends with a type of error.
+// usualStatus returns the HTTP status that Boulder sends with an error type.
 func usualStatus(typ string) int {
 	switch typ {
 	case "unauthorized", "orderNotReady", "externalAccountRequired", "userActionRequired", "caa", "incorrectResponse":

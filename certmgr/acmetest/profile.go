@@ -6,25 +6,31 @@ import (
 	"time"
 )
 
-// Profile is a kind of certificate that an order may ask for by name (draft-ietf-acme-profiles). Zero fields are as in a
-// CA without profiles, except that IP addresses are refused.
+// Profile is a kind of certificate that an order may request by name
+// (draft-ietf-acme-profiles). Zero fields mean the behaviour of a CA without
+// profiles, except that IP addresses are refused.
 type Profile struct {
-	// Description is the text, or the URL of one, that the directory shows for the profile.
+	// Description is the text, or its URL, that the directory shows for the
+	// profile.
 	Description string
-	// Lifetime is the time from NotBefore to NotAfter; zero means the server's Lifetime.
+	// Lifetime is the time from NotBefore to NotAfter; zero means the server's
+	// Lifetime.
 	Lifetime time.Duration
-	// AuthorizationLifetime is how long a valid authorization may be used again, by orders of the same profile only;
-	// zero means 30 days.
+	// AuthorizationLifetime is how long a valid authorization can be reused, by
+	// orders of the same profile only; zero means 30 days.
 	AuthorizationLifetime time.Duration
-	// NoCommonName leaves the subject empty. Otherwise it is the first DNS name that is short enough.
+	// NoCommonName leaves the subject empty. Otherwise it is the first DNS name
+	// that is short enough.
 	NoCommonName bool
-	// IPAddresses allows IP addresses. Without it an order with one is refused.
+	// IPAddresses allows IP addresses. Without it, orders with one are refused.
 	IPAddresses bool
-	// MaxNames is how many names an order may have; zero means 100, and more than 100 is never allowed.
+	// MaxNames is how many names an order may have; zero means 100, which is
+	// also the maximum.
 	MaxNames int
 }
 
-// LetsEncryptProfiles returns the profiles of Let's Encrypt as they were in November 2026. Its default is "classic".
+// LetsEncryptProfiles returns the profiles of Let's Encrypt as they were in
+// November 2026. Its default is "classic".
 func LetsEncryptProfiles() map[string]Profile {
 	return map[string]Profile{
 		"classic": {
@@ -51,14 +57,15 @@ func LetsEncryptProfiles() map[string]Profile {
 	}
 }
 
-// checkProfiles panics if the profiles cannot be used.
+// checkProfiles panics if the profiles are inconsistent.
 func (s *Server) checkProfiles() {
 	if _, ok := s.Profiles[s.DefaultProfile]; !ok && s.DefaultProfile != "" {
 		panic("acmetest: the default profile " + s.DefaultProfile + " is not in Profiles")
 	}
 }
 
-// chooseProfile returns the name of an order's profile, empty for none, for the one that the client wants, if any.
+// chooseProfile returns the name of an order's profile, given the one that the
+// client requested, if any. Empty means none.
 func (s *Server) chooseProfile(wanted string, hosts []string) (string, *Problem) {
 	name := cmp.Or(wanted, s.DefaultProfile)
 	if name == "" {
@@ -77,17 +84,19 @@ func (s *Server) chooseProfile(wanted string, hosts []string) (string, *Problem)
 	return name, nil
 }
 
-// lifetimeOf returns the lifetime of certificates of a profile, or without one if the name is empty.
+// lifetimeOf returns the lifetime of certificates with a profile, or without
+// one if the name is empty.
 func (s *Server) lifetimeOf(profile string) time.Duration {
 	return cmp.Or(s.Profiles[profile].Lifetime, s.Lifetime, defaultLifetime)
 }
 
-// authorizationLifetimeOf returns how long a valid authorization of a profile may be used again.
+// authorizationLifetimeOf returns how long a valid authorization of a profile
+// can be reused.
 func (s *Server) authorizationLifetimeOf(profile string) time.Duration {
 	return cmp.Or(s.Profiles[profile].AuthorizationLifetime, validLifetime)
 }
 
-// profileDescriptions returns what the directory shows of the profiles.
+// profileDescriptions returns the directory's descriptions of the profiles.
 func (s *Server) profileDescriptions() map[string]string {
 	descriptions := make(map[string]string)
 	for name, p := range s.Profiles {

@@ -11,7 +11,8 @@ import (
 	"github.com/nostall/nostall/internal/conformance"
 )
 
-// The table of package conformance, which runs against Pebble in internal/integration, has to be met to the letter here.
+// acmetest must pass the table of package conformance exactly. In
+// internal/integration the table runs against Pebble.
 func TestConformanceInMemory(t *testing.T) {
 	conformance.Run(t, func(t *testing.T, binding bool) *conformance.CA {
 		return newCA(t, (*acmetest.Server).StartMemory, binding, "2001:db8::1")
@@ -24,7 +25,7 @@ func TestConformanceOverHTTPS(t *testing.T) {
 	})
 }
 
-// newCA starts a server as the table needs it.
+// newCA starts a server configured for the table.
 func newCA(t *testing.T, start func(*acmetest.Server), binding bool, address string) *conformance.CA {
 	t.Helper()
 	s := acmetest.NewUnstartedServer()

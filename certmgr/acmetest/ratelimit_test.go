@@ -16,8 +16,8 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// limited runs a test in a bubble with a CA that has these limits, but none for requests, since no time passes between
-// them in a bubble.
+// limited runs a test in a bubble with a CA that has these limits, except those
+// on requests, since requests take no time in a bubble.
 func limited(t *testing.T, limits acmetest.RateLimits, f func(t *testing.T, s *acmetest.Server, c *rawClient)) {
 	t.Helper()
 	limits.Requests = nil
@@ -30,7 +30,7 @@ func limited(t *testing.T, limits acmetest.RateLimits, f func(t *testing.T, s *a
 	})
 }
 
-// ask asks for an order, for the certificate that it replaces if that is not empty.
+// ask requests an order, which replaces a certificate if that is not empty.
 func (c *rawClient) ask(replaces string, hosts ...string) answer {
 	c.t.Helper()
 	if replaces == "" {
@@ -39,7 +39,8 @@ func (c *rawClient) ask(replaces string, hosts ...string) answer {
 	return c.replace(replaces, hosts...)
 }
 
-// obtain gets a certificate and returns the reply of newOrder, which may be a refusal.
+// obtain gets a certificate and returns the reply of newOrder, which may be a
+// refusal.
 func (c *rawClient) obtain(replaces string, hosts ...string) answer {
 	c.t.Helper()
 	for _, host := range hosts {
@@ -64,7 +65,8 @@ func (c *rawClient) obtain(replaces string, hosts ...string) answer {
 	return o
 }
 
-// isLimited checks a refusal: the limit that it names, and how long it takes (rounded up to seconds); zero is for ever.
+// isLimited checks a refusal: the limit that it names, and the wait (rounded up
+// to seconds); zero means for ever.
 func isLimited(t *testing.T, a answer, limit string, wait time.Duration) {
 	t.Helper()
 	if a.status != http.StatusTooManyRequests || a.problem() != "rateLimited" {
@@ -83,7 +85,8 @@ func isLimited(t *testing.T, a answer, limit string, wait time.Duration) {
 	}
 }
 
-// What Let's Encrypt allows at once, and when there is one more. An event reports what refused it.
+// What Let's Encrypt allows at once, and when it allows one more. An event
+// reports the limit that refused it.
 func TestLetsEncryptRateLimits(t *testing.T) {
 	tests := []struct {
 		limit  string
@@ -147,7 +150,7 @@ func TestLetsEncryptRateLimits(t *testing.T) {
 	}
 }
 
-// The limits do not touch what is not theirs.
+// The limits do not affect anything else.
 func TestRateLimitsAreSeparate(t *testing.T) {
 	one, two := acmetest.Limit{Burst: 1, Refill: time.Hour}, acmetest.Limit{Burst: 2, Refill: time.Hour}
 	type step struct {
@@ -256,7 +259,8 @@ func TestRenewalExemptionEnds(t *testing.T) {
 		})
 }
 
-// An order that replaces a certificate in its window is exempt from all limits, another is not.
+// An order that replaces a certificate in its window is exempt from all limits;
+// another is not.
 func TestReplacementsInTheirWindowAreExempt(t *testing.T) {
 	one := acmetest.Limit{Burst: 1, Refill: 1000 * time.Hour}
 	limits := acmetest.RateLimits{NewOrders: one, CertificatesPerDomain: one, CertificatesPerSet: one, FailedValidations: one}
@@ -272,7 +276,8 @@ func TestReplacementsInTheirWindowAreExempt(t *testing.T) {
 		s.SetRenewalWindow(leaf, acmetest.RenewalWindow{Start: time.Now().Add(time.Hour), End: time.Now().Add(2 * time.Hour)})
 		isLimited(t, c.ask(acmetest.CertID(leaf), "a.example.com"), "CertificatesPerSet", 1000*time.Hour)
 		s.SetClockSkew(time.Hour)
-		// The names that failed and the others, with an address: nothing is counted or refused.
+		// With the failed names, others and an address: nothing is counted or
+		// refused.
 		if a := c.obtain(acmetest.CertID(leaf), "a.example.com", "b.example.com", "d.example.com"); a.status != http.StatusCreated {
 			t.Fatalf("in the window: %s", a.body)
 		}
@@ -343,7 +348,7 @@ func TestNewAccountLimitCountsNewOnes(t *testing.T) {
 		})
 }
 
-// A clock that is set back makes nobody wait for longer than a token takes.
+// After the clock is set back, the wait is at most that for one token.
 func TestRateLimitsFollowTheClock(t *testing.T) {
 	limited(t, acmetest.RateLimits{NewOrders: acmetest.Limit{Burst: 2, Refill: time.Hour}},
 		func(t *testing.T, s *acmetest.Server, c *rawClient) {

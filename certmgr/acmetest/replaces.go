@@ -2,13 +2,15 @@ package acmetest
 
 import "slices"
 
-// setReplaces notes which certificate a new order shall replace (RFC 9773, section 5), if any. s.mu is held.
+// setReplaces records which certificate a new order replaces (RFC 9773, section
+// 5), if any. s.mu is held.
 //
-// A certificate counts as replaced as soon as there is an order that replaces it and is not invalid, even a pending
-// one: RFC 9773 speaks of "a different Order that is not invalid", and Boulder does so. Pebble lets a second order
-// replace the certificate until the first is finalized.
+// A certificate counts as replaced as soon as an order that replaces it exists
+// and is not invalid, even a pending one: RFC 9773 speaks of "a different Order
+// that is not invalid", and so does Boulder. Pebble allows a second order until
+// the first is finalized.
 func (s *Server) setReplaces(o *order, certID string) *Problem {
-	if certID == "" || s.NoRenewalInfo { // unknown members of an object are ignored
+	if certID == "" || s.NoRenewalInfo { // an unknown member is ignored
 		return nil
 	}
 	c, problem := s.certificateWith(certID)

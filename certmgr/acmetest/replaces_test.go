@@ -9,7 +9,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// replace orders a certificate for names that replaces another.
+// replace orders a certificate for names, to replace another.
 func (c *rawClient) replace(certID string, hosts ...string) answer {
 	c.t.Helper()
 	return c.newOrder(map[string]any{"replaces": certID}, hosts...)

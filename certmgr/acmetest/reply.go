@@ -8,9 +8,10 @@ import (
 	"time"
 )
 
-// RetryAfter makes the successful replies of an endpoint whose resource is pending or processing carry this
-// Retry-After, as it is: seconds, a date or anything absurd. Any is for endpoints without a value of their own; an
-// empty value means no header. RenewalInfo always carries one: 6 hours, if nothing else is set.
+// RetryAfter makes successful replies of an endpoint for pending or processing
+// resources carry this Retry-After, unchecked: seconds, a date or nonsense. Any
+// applies to endpoints without a value of their own; an empty value means no
+// header. RenewalInfo always carries one, by default 6 hours.
 func (s *Server) RetryAfter(e Endpoint, value string) {
 	s.faults.mu.Lock()
 	defer s.faults.mu.Unlock()
@@ -20,7 +21,8 @@ func (s *Server) RetryAfter(e Endpoint, value string) {
 	s.faults.retryAfter[e] = value
 }
 
-// retryAfterOf returns the Retry-After that the test wants for an endpoint, and whether it wants any.
+// retryAfterOf returns the Retry-After set for an endpoint, and whether one is
+// set.
 func (fs *faults) retryAfterOf(e Endpoint) (value string, set bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -44,8 +46,9 @@ func (s *Server) retryAfter(e Endpoint, rep *reply) string {
 	return s.retryAfterValue(rep.retryAfter)
 }
 
-// retryAfterValue writes a time to wait for Retry-After: in seconds or as a date (RFC 9110, section 10.2.3). Either has no
-// fractions, so it is rounded up: a client that comes back then does not come too early.
+// retryAfterValue formats a wait for Retry-After, in seconds or as a date (RFC
+// 9110, section 10.2.3). It rounds up, so that a client which obeys does not
+// come too early.
 func (s *Server) retryAfterValue(d time.Duration) string {
 	if s.RetryAfterDates {
 		return roundUp(s.now().Add(d)).UTC().Format(http.TimeFormat)
@@ -53,10 +56,10 @@ func (s *Server) retryAfterValue(d time.Duration) string {
 	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
 }
 
-// roundUp returns the first full second that is not before t.
+// roundUp rounds t up to a full second.
 func roundUp(t time.Time) time.Time { return t.Add(time.Second - 1).Truncate(time.Second) }
 
-// successReply is a handler's reply as it goes out.
+// successReply returns a handler's reply with all its headers.
 func (s *Server) successReply(x *exchange, rep *reply) *Reply {
 	h := s.commonHeader(x)
 	if rep.location != "" {
@@ -84,7 +87,8 @@ func (s *Server) successReply(x *exchange, rep *reply) *Reply {
 	return &Reply{Status: rep.status, Header: h, Body: body}
 }
 
-// problemReply is a problem document as it goes out, with more headers, which may be nil.
+// problemReply returns a problem document with additional headers, which may be
+// nil.
 func (s *Server) problemReply(x *exchange, problem Problem, header http.Header) *Reply {
 	problem = problem.filled()
 	h := s.commonHeader(x)
@@ -105,8 +109,8 @@ func (s *Server) problemReply(x *exchange, problem Problem, header http.Header) 
 	return &Reply{Status: problem.Status, Header: h, Body: mustMarshal(problem), problem: &problem}
 }
 
-// send sends a reply, or drops the connection. The reply has exactly its own headers and those that HTTP needs: without
-// a date or a type, net/http does not make one up.
+// send sends a reply, or drops the connection. The reply has exactly its own
+// headers and those that HTTP needs: net/http adds neither a date nor a type.
 func (s *Server) send(x *exchange, r *Reply) {
 	if r.Drop {
 		panic(http.ErrAbortHandler)
@@ -127,8 +131,9 @@ func (s *Server) send(x *exchange, r *Reply) {
 	_, _ = x.w.Write(body)
 }
 
-// commonHeader returns what RFC 8555 wants on replies: a nonce on those to POST and of newNonce (section 6.5), and the
-// way back to the directory on all but its own (section 7.1). The date is that of the CA's clock.
+// commonHeader returns the headers that RFC 8555 requires: a nonce on replies
+// to POST and of newNonce (section 6.5), and a link to the directory on all but
+// its own (section 7.1). The date is that of the CA's clock.
 func (s *Server) commonHeader(x *exchange) http.Header {
 	h := make(http.Header)
 	s.addDate(h)

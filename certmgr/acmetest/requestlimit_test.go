@@ -12,7 +12,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// The limits of requests act in front of the CA.
+// Limits on requests act before the CA handles them.
 func TestRequestLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := acmetest.NewUnstartedServer()
@@ -55,7 +55,7 @@ func TestRequestLimits(t *testing.T) {
 	})
 }
 
-// A client that others wrote sees the limit for what it is, in seconds and as a date.
+// A third-party client recognises the rate limit, in seconds and as a date.
 func TestRateLimitForAClient(t *testing.T) {
 	for _, dates := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {

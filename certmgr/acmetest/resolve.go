@@ -7,29 +7,34 @@ import (
 	"sync"
 )
 
-// Target is where a name leads during validation: real loopback addresses, or a configuration and a handler that are
-// called in memory. The zero Target is a host that refuses connections.
+// Target is where a name leads during validation: loopback addresses, or a
+// configuration and a handler that are used in memory. The zero Target is a
+// host that refuses connections.
 type Target struct {
-	// TLSAddr is the host:port that is dialled for tls-alpn-01, and for redirects to https.
+	// TLSAddr is the host:port to dial for tls-alpn-01 and for redirects to
+	// https.
 	TLSAddr string
-	// HTTPAddr is the host:port that is dialled for http-01.
+	// HTTPAddr is the host:port to dial for http-01.
 	HTTPAddr string
-	// TLSConfig is used instead of TLSAddr: a handshake in memory with a server of this configuration. Beside a
-	// GetCertificate it needs "acme-tls/1" among its NextProtos, as every server does that answers tls-alpn-01.
+	// TLSConfig replaces TLSAddr by a handshake in memory with a server of this
+	// configuration. It needs a GetCertificate and "acme-tls/1" among its
+	// NextProtos, like every server that answers tls-alpn-01.
 	TLSConfig *tls.Config
-	// HTTPHandler is used instead of HTTPAddr: it is called in memory, for redirects to https as well.
+	// HTTPHandler replaces HTTPAddr. It is called in memory, also for redirects
+	// to https.
 	HTTPHandler http.Handler
 }
 
-// names is the table that stands in for DNS.
+// names is the table that replaces DNS.
 type names struct {
 	mu    sync.Mutex
 	table map[string]Target // by name or wildcard
 }
 
-// Resolve lets a name lead to t: an exact name, "*.example.com" for all names with one label more, or "*" for every
-// name. The most exact entry counts; an entry of the same pattern is replaced. A name without an entry does not exist:
-// its validation fails with "dns".
+// Resolve makes a name lead to t. The pattern is an exact name, "*.example.com"
+// for names with one more label, or "*" for every name. The most specific entry
+// applies; an entry of the same pattern is replaced. A name without an entry
+// does not exist: its validation fails with "dns".
 func (s *Server) Resolve(pattern string, t Target) {
 	s.names.mu.Lock()
 	defer s.names.mu.Unlock()
@@ -63,7 +68,8 @@ func (n *names) lookup(host string) (Target, *Problem) {
 	return Target{}, problemf("dns", "NXDOMAIN looking up %s: no such name in the table of the test's CA", host)
 }
 
-// matchName reports whether a pattern of Resolve covers host. Both are in lower case.
+// matchName reports whether a pattern of Resolve matches host, both in lower
+// case.
 func matchName(pattern, host string) bool {
 	if pattern == "*" || pattern == host {
 		return true

@@ -28,7 +28,7 @@ func bothWays(t *testing.T, f func(t *testing.T, s *acmetest.Server)) {
 	}
 }
 
-// send makes a request that nobody signs and does not follow redirects.
+// send makes an unsigned request and does not follow redirects.
 func send(t *testing.T, s *acmetest.Server, method, url string) (*http.Response, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
@@ -94,7 +94,7 @@ func TestRespondIgnoresAContentLength(t *testing.T) {
 	})
 }
 
-// A reply has a nonce as every other one, unless the test says which or none.
+// A reply has a nonce like any other, unless the test sets or suppresses it.
 func TestRespondAndNonces(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -129,7 +129,7 @@ func TestRespondAndNonces(t *testing.T) {
 			})
 		})
 	}
-	// The nonce that it adds is a good one.
+	// The added nonce is valid.
 	s := acmetest.NewMemoryServer()
 	defer s.Close()
 	c := newRawClient(t, s)
@@ -189,7 +189,7 @@ func TestRespondIsLogged(t *testing.T) {
 	}
 }
 
-// The test may go on to use the header that it passed.
+// The test may reuse the header that it passed.
 func TestRespondKeepsItsOwnHeader(t *testing.T) {
 	s := acmetest.NewMemoryServer()
 	defer s.Close()
@@ -225,7 +225,7 @@ func TestRespondRefusesAnImpossibleStatus(t *testing.T) {
 	}
 }
 
-// What this fault is for: an order that no CA should send.
+// The purpose of this fault: an invalid order.
 func TestRespondWithAnOrderThatNoCAShouldSend(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *acmetest.Server, _ *responder) {
 		client := newACMEClient(t, s)
@@ -246,7 +246,8 @@ func TestRespondWithAnOrderThatNoCAShouldSend(t *testing.T) {
 	})
 }
 
-// A nonce that was handed out before is bad, and the refusal brings a good one.
+// A nonce that was handed out before is bad, and the refusal carries a good
+// one.
 func TestForgetNonces(t *testing.T) {
 	s := acmetest.NewMemoryServer()
 	defer s.Close()

@@ -6,12 +6,14 @@ import (
 	"slices"
 )
 
-// revocationReasons are the reason codes that Let's Encrypt accepts from subscribers: unspecified, keyCompromise,
-// superseded, cessationOfOperation (RFC 5280, section 5.3.1).
+// revocationReasons are the reason codes that Let's Encrypt accepts from
+// subscribers: unspecified, keyCompromise, superseded, cessationOfOperation
+// (RFC 5280, section 5.3.1).
 func revocationReasons() []int { return []int{0, 1, 4, 5} }
 
-// revoke revokes a certificate (RFC 8555, section 7.6) for the account that ordered it, for one that holds valid
-// authorizations for all its names, or for the certificate's own key.
+// revoke revokes a certificate (RFC 8555, section 7.6) for the account that
+// ordered it, for one that holds valid authorizations for all its names, or for
+// the certificate's own key.
 func (s *Server) revoke(x *exchange) (*reply, *Problem) {
 	var payload struct {
 		Certificate string
@@ -40,19 +42,21 @@ func (s *Server) revoke(x *exchange) (*reply, *Problem) {
 	case c.revoked:
 		return nil, problemf("alreadyRevoked", "the certificate was revoked before")
 	case now.After(c.leaf.NotAfter):
-		// RFC 8555 does not speak of it; Boulder answers so.
+		// RFC 8555 does not cover this; Boulder replies like this.
 		return nil, problemf("unauthorized", "the certificate has expired: there is nothing to revoke any more")
 	}
 	c.revoke(now)
 	return &reply{status: http.StatusOK}, nil
 }
 
-// certificateByDER returns the certificate with these bytes, or nil. s.mu is held.
+// certificateByDER returns the certificate with these bytes, or nil. s.mu is
+// held.
 func (s *Server) certificateByDER(der []byte) *certificate {
 	return s.state.certificateByDER[sha256.Sum256(der)]
 }
 
-// hostsOfCertificate returns the names of a certificate in base64url, or nil if there is no such certificate.
+// hostsOfCertificate returns the names of a certificate in base64url, or nil if
+// it was not issued here.
 func (s *Server) hostsOfCertificate(encoded string) []string {
 	der, err := decode64(encoded)
 	if err != nil {
@@ -66,7 +70,8 @@ func (s *Server) hostsOfCertificate(encoded string) []string {
 	return nil
 }
 
-// mayRevoke reports whether the signer of the request may revoke the certificate. s.mu is held.
+// mayRevoke reports whether the signer of the request may revoke the
+// certificate. s.mu is held.
 func (s *Server) mayRevoke(x *exchange, c *certificate) bool {
 	if x.account == nil {
 		return x.key.equal(c.leaf.PublicKey)

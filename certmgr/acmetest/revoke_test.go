@@ -117,7 +117,8 @@ func TestRevocationRefuses(t *testing.T) {
 	})
 }
 
-// TestRevocationIsAboutTheCertificatesNames: so it is logged and counted, and met by the faults of a host.
+// TestRevocationIsAboutTheCertificatesNames: it is logged and counted by name,
+// and faults of a name apply.
 func TestRevocationIsAboutTheCertificatesNames(t *testing.T) {
 	s := acmetest.NewMemoryServer()
 	defer s.Close()

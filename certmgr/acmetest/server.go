@@ -12,63 +12,74 @@ import (
 	"time"
 )
 
-// A Server is a fake ACME CA. Create it with [NewServer], [NewMemoryServer] or [NewUnstartedServer] and end it with
-// [Server.Close]. All methods may be called concurrently; the exported fields must not change once it is started.
+// A Server is a fake ACME CA. Create it with [NewServer], [NewMemoryServer] or
+// [NewUnstartedServer] and end it with [Server.Close]. All methods are safe for
+// concurrent use; the exported fields must not change once it is started.
 type Server struct {
 	// URL is the URL of the directory. It is set by Start and StartMemory.
 	URL string
 
-	// Lifetime is the time from NotBefore to NotAfter of an issued certificate; zero means 90 days. NotBefore is
-	// backdated by an hour, as Let's Encrypt does, but by no more than a tenth of the lifetime.
+	// Lifetime is the time from NotBefore to NotAfter of an issued certificate;
+	// zero means 90 days. NotBefore is backdated by an hour, like at Let's
+	// Encrypt, but by at most a tenth of the lifetime.
 	Lifetime time.Duration
 
-	// Terms is the URL of the terms of service; empty means that there are none. With terms, an account
-	// that does not agree is refused. See ChangeTerms.
+	// Terms is the URL of the terms of service; empty means none. With terms,
+	// an account that does not agree is refused. See ChangeTerms.
 	Terms string
 
-	// EAB holds the MAC keys for external account binding by key identifier. If it is not nil, a binding is required.
+	// EAB holds the MAC keys for external account binding, by key identifier.
+	// If it is not nil, a binding is required.
 	EAB map[string][]byte
 
-	// Challenges are the challenge types that each authorization offers, in this order; nil means tls-alpn-01,
-	// http-01 and dns-01. A wildcard is offered dns-01 alone, and an IP address is not offered it.
+	// Challenges lists the challenge types that each authorization offers, in
+	// this order; nil means tls-alpn-01, http-01 and dns-01. A wildcard is
+	// offered only dns-01, and an IP address never dns-01.
 	Challenges []string
 
-	// ReuseAuthorizations lets a new order use an account's valid authorizations again, as public CAs do. False
-	// means that every order needs a validation of each name.
+	// ReuseAuthorizations lets new orders reuse an account's valid
+	// authorizations, as public CAs do. False means that every order validates
+	// each name.
 	ReuseAuthorizations bool
 
-	// OrdersPerPage is how many orders a page of an account's list of orders holds; zero means 100.
+	// OrdersPerPage is the number of orders on a page of an account's orders
+	// list; zero means 100.
 	OrdersPerPage int
 
-	// ValidateInReply holds the reply to an accepted challenge back until its validation is over, as some CAs do, so that
-	// it says "valid" or "invalid". False means a reply at once, which says "processing".
+	// ValidateInReply delays the reply to an accepted challenge until its
+	// validation has ended, as some CAs do, so that it says "valid" or
+	// "invalid". False means an immediate reply that says "processing".
 	ValidateInReply bool
 
-	// Processing is how long a finalized order stays in state "processing"; zero means that finalizing answers with
-	// the certificate's URL.
+	// Processing is how long a finalized order stays in state "processing";
+	// zero means that the reply to finalize already has the certificate's URL.
 	Processing time.Duration
 
-	// Profiles are the kinds of certificates that an order may ask for, by name; nil means that there are none. See
-	// LetsEncryptProfiles.
+	// Profiles are the kinds of certificates that an order may request, by
+	// name; nil means none. See LetsEncryptProfiles.
 	Profiles map[string]Profile
 
-	// DefaultProfile is the profile of an order that asks for none: a key of Profiles, or empty for an order without a
-	// profile, whose certificate follows the fields of the server.
+	// DefaultProfile is the profile of an order that requests none: a key of
+	// Profiles, or empty for an order without a profile, whose certificate
+	// follows the server's fields.
 	DefaultProfile string
 
-	// AlternateChains is how many more chains each certificate is offered with, by links with the relation "alternate"
-	// (RFC 8555, section 7.4.2). Each leads to a root of its own: see AlternateRoots.
+	// AlternateChains is the number of additional chains of each certificate,
+	// offered by links with the relation "alternate" (RFC 8555, section 7.4.2).
+	// Each leads to its own root: see AlternateRoots.
 	AlternateChains int
 
-	// NoRenewalInfo makes it a CA without renewal information (RFC 9773): the directory does not offer it, and an
-	// order's "replaces" is ignored.
+	// NoRenewalInfo disables renewal information (RFC 9773): the directory does
+	// not offer it, and an order's "replaces" is ignored.
 	NoRenewalInfo bool
 
-	// RateLimits are limits on what clients ask for; nil means none. See LetsEncryptRateLimits.
+	// RateLimits are the CA's rate limits; nil means none. See
+	// LetsEncryptRateLimits.
 	RateLimits *RateLimits
 
-	// RetryAfterDates makes the CA write each Retry-After that it thinks of itself as a date by its clock (RFC 9110,
-	// section 10.2.3), and not in seconds. What the method RetryAfter or a fault sets stays as it is.
+	// RetryAfterDates makes the CA send its own Retry-After values as dates by
+	// its clock (RFC 9110, section 10.2.3), not as seconds. Values set by the
+	// method RetryAfter or a fault are not changed.
 	RetryAfterDates bool
 
 	base     string // scheme and host of every URL
@@ -102,15 +113,17 @@ func NewServer() *Server {
 	return s
 }
 
-// NewMemoryServer starts a CA without any socket: only [Server.Client] reaches it. Within a testing/synctest bubble
-// create it inside of the bubble, and close it there.
+// NewMemoryServer starts a CA without any socket: only [Server.Client] reaches
+// it. To use it in a testing/synctest bubble, create and close it inside the
+// bubble.
 func NewMemoryServer() *Server {
 	s := NewUnstartedServer()
 	s.StartMemory()
 	return s
 }
 
-// NewUnstartedServer returns a CA whose fields may still be set; then call Start or StartMemory.
+// NewUnstartedServer returns a CA whose fields may still be set; then call
+// Start or StartMemory.
 func NewUnstartedServer() *Server {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{ctx: ctx, cancel: cancel, ca: newAuthority()}
@@ -121,8 +134,8 @@ func NewUnstartedServer() *Server {
 	return s
 }
 
-// Start starts the CA on a free loopback port, over HTTPS. It panics if that is impossible or if the CA was started or
-// closed before, as a test cannot go on then.
+// Start starts the CA on a free loopback port, over HTTPS. It panics if that
+// fails or if the CA was started or closed before.
 func (s *Server) Start() {
 	s.mustBeNew()
 	s.listener = newListener(s.ctx, http.HandlerFunc(s.serve))
@@ -130,11 +143,13 @@ func (s *Server) Start() {
 	s.setBase("https://" + s.listener.addr())
 }
 
-// StartMemory starts the CA without any socket. It panics if the CA was started or closed before.
+// StartMemory starts the CA without any socket. It panics if the CA was started
+// or closed before.
 func (s *Server) StartMemory() {
 	s.mustBeNew()
-	// The name never resolves, so a client other than Client() fails instead of reaching something real. The random
-	// part keeps the URLs of two servers apart.
+	// The name never resolves, so any client other than Client() fails instead
+	// of reaching something real. The random part makes the URLs of two servers
+	// different.
 	id := make([]byte, 4)
 	rand.Read(id)
 	host := "acmetest-" + hex.EncodeToString(id) + ".invalid"
@@ -171,23 +186,26 @@ func (s *Server) setBase(base string) {
 	s.URL = base + pathDirectory
 }
 
-// Client returns the client that reaches the CA: it trusts the certificate of its listener, or calls it in memory.
-// Every call returns the same client; it is nil before the start.
+// Client returns the client that reaches the CA: it trusts the certificate of
+// its listener, or calls it in memory. It is always the same client, and nil
+// before the start.
 func (s *Server) Client() *http.Client { return s.client }
 
-// Roots returns a new pool with the root that the issued certificates lead to.
+// Roots returns a new pool with the root of the issued certificates.
 func (s *Server) Roots() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(s.ca.root)
 	return pool
 }
 
-// Close ends the CA: requests that are being handled or stalled, validations, the listener and its connections. It
-// returns when all goroutines of the server have ended, and may be called more than once.
+// Close ends the CA: requests in flight or stalled, validations, the listener
+// and its connections. It returns when all goroutines of the server have ended,
+// and may be called more than once.
 //
-// Close waits for the callbacks of a [Target] that are running. Their contexts have ended by then.
-// Over a listener, the goroutines of net/http's own clients end a moment later, and that of a reply whose body the test
-// neither reads nor closes stays: closing it is the test's duty, as always.
+// Close waits for running callbacks of a [Target], whose contexts have ended by
+// then. Over a listener, the goroutines of net/http's own clients end a moment
+// later. A client's goroutine stays if the test neither reads nor closes the
+// reply's body, which is always the test's duty.
 func (s *Server) Close() {
 	s.tasks.refuse()
 	s.cancel()

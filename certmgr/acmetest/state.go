@@ -19,14 +19,16 @@ const (
 	expired     = "expired"
 )
 
-// How long an order or a pending authorization may be used, and for how long a valid one may be used again.
+// The lifetime of an order or a pending authorization, and how long a valid
+// authorization can be reused.
 const (
 	pendingLifetime = 7 * 24 * time.Hour
 	validLifetime   = 30 * 24 * time.Hour
 )
 
-// state is what the CA knows. Resources are numbered from 1 in the order of their creation; number n of a kind is at
-// index n-1. Server.mu guards all of it, the pointers' targets included.
+// state is the CA's data. Resources are numbered from 1 in order of creation;
+// number n of a kind is at index n-1. Server.mu guards all of it, including the
+// pointers' targets.
 type state struct {
 	accounts       []*account
 	accountByKey   map[string]*account // by thumbprint
@@ -36,10 +38,10 @@ type state struct {
 	challenges     []*challenge
 	certificates   []*certificate
 
-	// Ways to what is above, so that a long simulation does not slow down.
+	// Indexes, so that a long simulation does not slow down.
 	authorizationsFor map[string][]*authorization // by name, oldest first
 	certificatesFor   map[string][]*certificate   // by name, oldest first
-	certificateByID   map[string]*certificate     // by certID; the newest, if a test has made two with the same
+	certificateByID   map[string]*certificate     // by certID; the newest, if a test has created duplicates
 	certificateByDER  map[[sha256.Size]byte]*certificate
 }
 
@@ -75,7 +77,7 @@ type account struct {
 	contact []string
 	status  string
 	agreed  bool
-	terms   string          // that it agreed to
+	terms   string          // the terms it agreed to
 	binding json.RawMessage // to an external account, or nil
 }
 
@@ -83,13 +85,13 @@ type order struct {
 	id             int
 	account        *account
 	hosts          []string
-	domains        []string // that its certificate counts for
+	domains        []string // domains its certificate counts under
 	authorizations []*authorization
 	status         string
 	expires        time.Time
 	problem        *Problem
 	certificate    *certificate
-	replaces       *certificate // that the client named, or nil
+	replaces       *certificate // named by the client, or nil
 	inWindow       bool         // placed within the renewal window of what it replaces
 	profile        string       // a key of Server.Profiles, or empty
 	created        time.Time
@@ -99,7 +101,7 @@ type authorization struct {
 	id         int
 	account    *account
 	host       string
-	profile    string // of the order that it was made for
+	profile    string // of the order it was created for
 	status     string
 	expires    time.Time
 	challenges []*challenge
@@ -126,8 +128,8 @@ type certificate struct {
 
 	revoked     bool
 	revokedAt   time.Time
-	window      RenewalWindow // that the test wants
-	replacement *order        // the newest that replaces it, or nil
+	window      RenewalWindow // set by the test
+	replacement *order        // the newest order that replaces it, or nil
 }
 
 // numbered returns number id of a list, or nil.
@@ -146,8 +148,8 @@ func (a *authorization) current(now time.Time) string {
 	return a.status
 }
 
-// current returns the order's status now, which follows from its authorizations until it is finalized (RFC 8555,
-// section 7.1.6). Server.mu is held.
+// current returns the order's status now, which depends on its authorizations
+// until it is finalized (RFC 8555, section 7.1.6). Server.mu is held.
 func (o *order) current(now time.Time) string {
 	if o.status != pending && o.status != ready {
 		return o.status
@@ -174,10 +176,10 @@ func (o *order) current(now time.Time) string {
 // revoke revokes the certificate. Server.mu is held.
 func (c *certificate) revoke(now time.Time) {
 	c.revoked, c.revokedAt = true, now
-	c.window = RenewalWindow{} // what was set before does not hold any more
+	c.window = RenewalWindow{} // an earlier setting no longer applies
 }
 
-// hostsOf returns the names that the resource of a request is about.
+// hostsOf returns the names that the requested resource is about.
 func (s *Server) hostsOf(x *exchange) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,14 +2,16 @@ package acmetest
 
 import "sync"
 
-// tasks counts the goroutines and requests of a server, so that Close can wait for them.
+// tasks counts the goroutines and requests of a server, so that Close can wait
+// for them.
 type tasks struct {
-	mu     sync.Mutex // orders begin against close: a WaitGroup must not grow from zero while it is waited for
+	mu     sync.Mutex // orders begin before wait: a WaitGroup must not grow from zero during Wait
 	closed bool
 	wg     sync.WaitGroup
 }
 
-// begin counts one piece of work; false means that the server is closed and the work must not start.
+// begin counts one task; false means that the server is closed and the task
+// must not start.
 func (t *tasks) begin() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -23,7 +25,8 @@ func (t *tasks) begin() bool {
 // end is the counterpart of a begin that returned true.
 func (t *tasks) end() { t.wg.Done() }
 
-// Go runs f in a goroutine; false means that the server is closed and f does not run.
+// Go runs f in a goroutine; false means that the server is closed and f is not
+// run.
 func (t *tasks) Go(f func()) bool {
 	if !t.begin() {
 		return false
@@ -42,5 +45,5 @@ func (t *tasks) refuse() {
 	t.closed = true
 }
 
-// wait returns when all that began has ended. Call refuse first.
+// wait waits until all tasks have ended. Call refuse first.
 func (t *tasks) wait() { t.wg.Wait() }

@@ -5,21 +5,22 @@ import (
 	"slices"
 )
 
-// agreementURL is what the "instance" of userActionRequired names. Nothing is there: the visit is AgreeToTerms.
+// agreementURL is the "instance" of userActionRequired. There is no such page:
+// AgreeToTerms replaces visiting it.
 const agreementURL = "https://acmetest.invalid/agree"
 
-// ChangeTerms gives the CA other terms of service while it runs. Accounts that agreed to others, or to none, are refused
-// new orders with userActionRequired (RFC 8555, section 7.3.3) until AgreeToTerms. An empty URL means that there are no
-// terms any more.
+// ChangeTerms changes the terms of service while the CA runs. Accounts that
+// agreed to others, or to none, are refused new orders with userActionRequired
+// (RFC 8555, section 7.3.3) until AgreeToTerms. An empty URL removes the terms.
 func (s *Server) ChangeTerms(url string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state.terms = url
 }
 
-// AgreeToTerms is what a human does who is sent to the CA's website: the account with this URL agrees to the terms of
-// service as they are now. There is no way to do that over ACME. It panics if there is no such account, as a test cannot
-// go on then.
+// AgreeToTerms does what a human does on the CA's website: the account with
+// this URL agrees to the current terms of service. ACME has no request for
+// that. It panics if there is no such account.
 func (s *Server) AgreeToTerms(accountURL string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -36,7 +37,8 @@ func (s *Server) currentTerms() string {
 	return s.state.terms
 }
 
-// disagreement refuses an account that did not agree to the terms in force. s.mu is held.
+// disagreement returns a problem if the account has not agreed to the current
+// terms. s.mu is held.
 func (s *Server) disagreement(a *account) *Problem {
 	if s.state.terms == "" || a.terms == s.state.terms {
 		return nil

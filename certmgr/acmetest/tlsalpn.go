@@ -21,7 +21,8 @@ import (
 // protoTLSALPN is the ALPN protocol of a tls-alpn-01 validation.
 const protoTLSALPN = "acme-tls/1"
 
-// validateTLSALPN01 makes a TLS handshake with the host and checks the certificate (RFC 8737, section 3).
+// validateTLSALPN01 makes a TLS handshake with the host and checks the
+// certificate (RFC 8737, section 3).
 func (s *Server) validateTLSALPN01(ctx context.Context, host, keyAuthorization string) *Problem {
 	target, problem := s.names.lookup(host)
 	if problem != nil {
@@ -33,7 +34,8 @@ func (s *Server) validateTLSALPN01(ctx context.Context, host, keyAuthorization s
 		return connectionProblem(err, what)
 	}
 	defer func() { _ = conn.Close() }()
-	// The raw connection is closed and not the TLS one: that would wait for somebody to read its alert.
+	// The raw connection is closed, not the TLS one: that would block until its
+	// alert is read.
 	client := tls.Client(conn, &tls.Config{
 		ServerName:         validationServerName(host),
 		NextProtos:         []string{protoTLSALPN},
@@ -54,8 +56,9 @@ func (s *Server) validateTLSALPN01(ctx context.Context, host, keyAuthorization s
 	return nil
 }
 
-// validationServerName returns the SNI for a name: an IP address is asked for by its name in reverse DNS, as SNI cannot
-// carry an address (RFC 8738, section 6).
+// validationServerName returns the SNI for a name. An IP address is represented
+// by its reverse DNS name, as SNI cannot carry an address (RFC 8738, section
+// 6).
 func validationServerName(host string) string {
 	addr, err := netip.ParseAddr(host)
 	if err != nil {
@@ -76,7 +79,8 @@ func validationServerName(host string) string {
 	return b.String() + "ip6.arpa"
 }
 
-// dialTLS connects to the TLS server of a target, in memory if it is a configuration.
+// dialTLS connects to the TLS server of a target, in memory if it has a
+// TLSConfig.
 func (s *Server) dialTLS(ctx context.Context, target Target) (net.Conn, error) {
 	if target.TLSConfig == nil {
 		return dialTarget(ctx, target.TLSAddr)
@@ -84,7 +88,7 @@ func (s *Server) dialTLS(ctx context.Context, target Target) (net.Conn, error) {
 	client, server := net.Pipe()
 	started := s.tasks.Go(func() {
 		defer func() { _ = server.Close() }()
-		// The other side sees how this ends.
+		// The other side sees the result.
 		_ = tls.Server(server, target.TLSConfig).HandshakeContext(ctx)
 	})
 	if !started {
@@ -104,7 +108,7 @@ func (t Target) tlsName() string {
 	}
 }
 
-// handshakeProblem tells a server that refused from one that is not there.
+// handshakeProblem distinguishes a server that refused from a missing one.
 func handshakeProblem(err error, what string) *Problem {
 	var record tls.RecordHeaderError
 	switch {
@@ -136,7 +140,7 @@ func checkALPNCertificate(chain []*x509.Certificate, host, keyAuthorization stri
 	return checkACMEIdentifier(leaf, want[:])
 }
 
-// checkOnlyName checks that the certificate is for one name and nothing else, of any kind.
+// checkOnlyName checks that the certificate has exactly one name, of any kind.
 func checkOnlyName(leaf *x509.Certificate, host string) error {
 	extension, err := onlyExtension(leaf, asn1.ObjectIdentifier{2, 5, 29, 17}, "subjectAltName")
 	if err != nil {
@@ -157,7 +161,7 @@ func checkOnlyName(leaf *x509.Certificate, host string) error {
 	return nil
 }
 
-// checkACMEIdentifier checks the extension acmeIdentifier.
+// checkACMEIdentifier checks the acmeIdentifier extension.
 func checkACMEIdentifier(leaf *x509.Certificate, want []byte) error {
 	extension, err := onlyExtension(leaf, asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 31}, "acmeIdentifier")
 	if err != nil {
@@ -176,7 +180,7 @@ func checkACMEIdentifier(leaf *x509.Certificate, want []byte) error {
 	return nil
 }
 
-// onlyExtension returns the extension of which there must be exactly one.
+// onlyExtension returns the extension with this id. There must be exactly one.
 func onlyExtension(leaf *x509.Certificate, id asn1.ObjectIdentifier, name string) (pkix.Extension, error) {
 	var found []pkix.Extension
 	for _, extension := range leaf.Extensions {

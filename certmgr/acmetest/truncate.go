@@ -2,12 +2,14 @@ package acmetest
 
 import "net/http"
 
-// Truncate handles requests as usual, but the connection breaks in the middle of the reply: the client gets its headers
-// and the first half of its body. A reply without a body does not arrive at all. In memory as over loopback, reading the
-// body ends with an error that wraps io.ErrUnexpectedEOF.
+// Truncate handles requests normally, but the connection breaks in the middle
+// of the reply: the client gets the headers and the first half of the body. A
+// reply without a body does not arrive at all. Reading the body ends with an
+// error that wraps io.ErrUnexpectedEOF, in memory as over loopback.
 //
-// It is for the client that does not know whether the CA did what it asked for. Unlike the other faults it acts after the
-// request was handled, so the nonce is used up, and an order that was asked for exists.
+// It simulates a client that does not know whether the CA has acted. Unlike
+// other faults it acts after the request was handled, so the nonce is used up
+// and a requested order exists.
 func (s *Server) Truncate(m Match) (lift func()) {
 	return s.faults.add(&fault{kind: faultTruncate, match: m})
 }
@@ -18,7 +20,7 @@ type truncatingWriter struct {
 	status int
 }
 
-// WriteHeader keeps the status until there is a body.
+// WriteHeader stores the status until there is a body.
 func (w *truncatingWriter) WriteHeader(status int) { w.status = status }
 
 // Write sends half of the body and does not return.

@@ -11,8 +11,8 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// TestReplyToAcceptedChallenge: the reply says "processing" and comes at once, or waits for the validation and says how
-// it ended.
+// TestReplyToAcceptedChallenge: the reply comes at once and says "processing",
+// or waits for the validation and tells its result.
 func TestReplyToAcceptedChallenge(t *testing.T) {
 	const takes = 3 * time.Second
 	for _, test := range []struct {
@@ -50,7 +50,7 @@ func TestReplyToAcceptedChallenge(t *testing.T) {
 				if got := time.Since(began); a.str("status") != test.status || got != test.after {
 					t.Errorf("%q after %v, want %q after %v", a.str("status"), got, test.status, test.after)
 				}
-				// A look at a challenge never waits.
+				// Reading a challenge never waits.
 				began = time.Now()
 				if c.get(u); time.Since(began) != 0 {
 					t.Errorf("a POST-as-GET took %v", time.Since(began))
@@ -60,7 +60,8 @@ func TestReplyToAcceptedChallenge(t *testing.T) {
 	}
 }
 
-// TestCloseEndsReplyThatWaitsForValidation: Close does not wait for a host that does not answer.
+// TestCloseEndsReplyThatWaitsForValidation: Close does not wait for a host that
+// does not answer.
 func TestCloseEndsReplyThatWaitsForValidation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := acmetest.NewUnstartedServer()

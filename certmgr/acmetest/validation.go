@@ -17,16 +17,17 @@ const (
 	dns01     = "dns-01"      // RFC 8555, section 8.4
 )
 
-// validationTimeout bounds one validation, as at Let's Encrypt.
+// validationTimeout is the time-out of one validation, as at Let's Encrypt.
 const validationTimeout = 10 * time.Second
 
-// validate carries out one validation, once, and records how it ended. It runs in a goroutine of its own.
+// validate performs one validation, once, and records the result. It runs in
+// its own goroutine.
 func (s *Server) validate(c *challenge, host, keyAuthorization string) {
 	ctx, cancel := context.WithTimeout(s.ctx, validationTimeout)
 	defer cancel()
 	problem := s.challengeProblem(ctx, c.typ, host, c.token, keyAuthorization)
 	if s.ctx.Err() != nil {
-		return // the server is closed: nobody asks any more
+		return // the server is closed
 	}
 	now := s.now()
 	defer s.changes.notify()
@@ -49,8 +50,8 @@ func (s *Server) validate(c *challenge, host, keyAuthorization string) {
 	}
 }
 
-// challengeProblem returns why a validation fails, or nil. The type and token of a challenge never change, so no lock
-// is needed.
+// challengeProblem returns why a validation fails, or nil. A challenge's type
+// and token never change, so no lock is needed.
 func (s *Server) challengeProblem(ctx context.Context, typ, host, token, keyAuthorization string) *Problem {
 	for _, f := range s.hosts.takeType(faultValidation, typ, host) {
 		problem := f.problem
@@ -66,7 +67,8 @@ func (s *Server) challengeProblem(ctx context.Context, typ, host, token, keyAuth
 	}
 }
 
-// dialTarget connects to the address of a target. An empty address refuses.
+// dialTarget connects to the address of a target. An empty address refuses
+// connections.
 func dialTarget(ctx context.Context, addr string) (net.Conn, error) {
 	if addr == "" {
 		return nil, syscall.ECONNREFUSED
@@ -75,7 +77,7 @@ func dialTarget(ctx context.Context, addr string) (net.Conn, error) {
 	return d.DialContext(ctx, "tcp", addr)
 }
 
-// connectionProblem describes a failure to connect or to read. What says where.
+// connectionProblem describes a failure to connect or to read. what says where.
 func connectionProblem(err error, what string) *Problem {
 	var timeout net.Error
 	switch {

@@ -23,7 +23,8 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// outcome accepts a challenge for host and returns the error that the CA shows for it, if any.
+// outcome accepts a challenge for host and returns the error that the CA shows
+// for it, if any.
 func (c *rawClient) outcome(host, typ string, prepare func(token string)) (problem, detail string) {
 	c.t.Helper()
 	_, o := c.order(host)
@@ -43,7 +44,7 @@ func (c *rawClient) outcome(host, typ string, prepare func(token string)) (probl
 	return strings.TrimPrefix(problem, "urn:ietf:params:acme:error:"), detail
 }
 
-// alpn describes a validation certificate; the zero value is a right one.
+// alpn describes a validation certificate; the zero value is correct.
 type alpn struct {
 	names       []string // nil: the host
 	email       string
@@ -147,7 +148,7 @@ func TestTLSALPN01(t *testing.T) {
 	}
 }
 
-// TestTargets has hosts that do not answer as they should.
+// TestTargets uses hosts that do not answer as they should.
 func TestTargets(t *testing.T) {
 	cert := func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		return alpn{}.certificate(t, "a.example.com", ""), nil
@@ -267,7 +268,8 @@ func TestResolve(t *testing.T) {
 	})
 }
 
-// TestErrorsOfXCrypto sees that x/crypto's client reads what a failed validation says.
+// TestErrorsOfXCrypto checks that x/crypto's client reads the error of a failed
+// validation.
 func TestErrorsOfXCrypto(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *acmetest.Server, r *responder) {
 		client := newACMEClient(t, s)

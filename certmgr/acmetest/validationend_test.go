@@ -8,8 +8,8 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// TestCloseWaitsForNetworkValidations: when Close has returned, nothing of a validation over a real socket is left, not
-// even for a moment.
+// TestCloseWaitsForNetworkValidations: after Close nothing of a validation over
+// a real socket is left, not even for a moment.
 func TestCloseWaitsForNetworkValidations(t *testing.T) {
 	for _, answer := range []string{"", "HTTP/1.1 200 OK\r\nContent-", "HTTP/1.1 200 OK\r\nContent-Length: 87\r\n\r\na"} {
 		for range 20 {

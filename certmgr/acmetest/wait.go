@@ -9,28 +9,31 @@ import (
 	"sync"
 )
 
-// waitLines is how many requests and failures the error of a wait that ended in vain shows.
+// waitLines is how many requests and failures the error of a failed wait shows.
 const waitLines = 5
 
-// WaitUntil returns nil as soon as condition returns true. It calls condition at once and then after whatever the CA has
-// seen or done: a request, a reply, a validation, a certificate. So a test needs no loop that sleeps:
+// WaitUntil returns nil as soon as condition returns true. It calls condition
+// at once and then after each event at the CA: a request, a reply, a
+// validation, a certificate. So tests need not sleep in a loop:
 //
 //	err := ca.WaitUntil(ctx, "a failed validation", func() bool {
 //		return slices.Contains(ca.Authorizations("www.example.com"), "invalid")
 //	})
 //
-// If the context ends or the server is closed before, it returns an error that wraps the context's cause or
-// http.ErrServerClosed, and names what was waited for and the last that the CA saw.
+// If the context ends or the server is closed first, the error wraps the
+// context's cause or http.ErrServerClosed, and says what it waited for and what
+// the CA saw last.
 //
-// Condition runs in the caller's goroutine and may call all methods of the server. What the mere passing of time changes,
-// such as the expiry of an order, is not noticed before something else happens. All waits work within a testing/synctest
-// bubble.
+// condition runs in the caller's goroutine and may call all methods of the
+// server. Changes due to time alone, such as the expiry of an order, are
+// noticed only at the next event. All waits work in a testing/synctest bubble.
 func (s *Server) WaitUntil(ctx context.Context, what string, condition func() bool) error {
 	return s.wait(ctx, "", func() string { return what }, condition)
 }
 
-// WaitCount returns nil as soon as n requests that fit m have come in since the start or ForgetRequests, those that ran
-// into a fault included. After and Count of m are ignored. Errors are as those of WaitUntil.
+// WaitCount returns nil as soon as n requests that fit m have arrived since the
+// start or ForgetRequests, including those that ran into a fault. After and
+// Count of m are ignored. Errors are like those of WaitUntil.
 func (s *Server) WaitCount(ctx context.Context, m Match, n int) error {
 	what := func() string {
 		endpoint, about := m.Endpoint, ""
@@ -48,8 +51,8 @@ func (s *Server) WaitCount(ctx context.Context, m Match, n int) error {
 	return s.wait(ctx, m.Host, what, func() bool { return s.countMatch(m) >= n })
 }
 
-// WaitIssued returns certificate number n, counted from 1, of those that IssuedFor returns for a name, as soon as there
-// is one. Errors are as those of WaitUntil.
+// WaitIssued returns certificate number n, from 1, of those that IssuedFor
+// returns for a name, as soon as it exists. Errors are like those of WaitUntil.
 func (s *Server) WaitIssued(ctx context.Context, host string, n int) (*x509.Certificate, error) {
 	n = max(n, 1)
 	var certs []*x509.Certificate
@@ -64,8 +67,9 @@ func (s *Server) WaitIssued(ctx context.Context, host string, n int) (*x509.Cert
 	return certs[n-1], nil
 }
 
-// WaitInFlight returns nil as soon as n or more requests are being handled, stalled ones included; with 0, as soon as
-// none is. Errors are as those of WaitUntil.
+// WaitInFlight returns nil as soon as n or more requests are being handled,
+// including stalled ones; with 0, as soon as none is. Errors are like those of
+// WaitUntil.
 func (s *Server) WaitInFlight(ctx context.Context, n int) error {
 	what := func() string { return fmt.Sprintf("%d requests being handled (%d are)", n, s.InFlight()) }
 	return s.wait(ctx, "", what, func() bool {
@@ -74,11 +78,12 @@ func (s *Server) WaitInFlight(ctx context.Context, n int) error {
 	})
 }
 
-// wait is WaitUntil for a name, which may be empty. What says what it waits for, when it has ended in vain.
+// wait is WaitUntil for a name, which may be empty. what describes the wait,
+// for the error.
 func (s *Server) wait(ctx context.Context, host string, what func() string, condition func() bool) error {
 	var cause error
 	for {
-		changed := s.changes.watch() // before the look, so that nothing is missed
+		changed := s.changes.watch() // before the check, so that no change is missed
 		if condition() {
 			return nil
 		}
@@ -88,14 +93,15 @@ func (s *Server) wait(ctx context.Context, host string, what func() string, cond
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			cause = context.Cause(ctx) // after one last look
+			cause = context.Cause(ctx) // after a last check
 		case <-s.ctx.Done():
 			cause = http.ErrServerClosed
 		}
 	}
 }
 
-// recently describes the last failures for a name (any, if it is empty) and the last requests, in one line.
+// recently describes, in one line, the last failures for a name (or all, if it
+// is empty) and the last requests.
 func (s *Server) recently(host string) string {
 	failures := s.failures(strings.ToLower(host))
 	lines := failures[max(0, len(failures)-waitLines):]
@@ -109,13 +115,14 @@ func (s *Server) recently(host string) string {
 	return "; " + strings.Join(lines, "; ")
 }
 
-// broadcast tells waiters that something has changed. The zero value is ready for use.
+// broadcast notifies waiters of a change. The zero value is ready for use.
 type broadcast struct {
 	mu sync.Mutex
-	ch chan struct{} // nil while nobody watches
+	ch chan struct{} // nil if there is no watcher
 }
 
-// watch returns a channel that the next notify closes. The waiter makes it, so that it belongs to the waiter's bubble.
+// watch returns a channel that the next notify closes. The waiter creates it,
+// so it belongs to the waiter's bubble.
 func (b *broadcast) watch() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -148,7 +148,8 @@ func TestWaitInFlightForNone(t *testing.T) {
 	})
 }
 
-// A wait that ends in vain says why, what it waited for and what the CA saw.
+// The error of a failed wait says why it ended, what it waited for and what the
+// CA saw.
 func TestWaitsInVain(t *testing.T) {
 	gone := errors.New("gone")
 	tests := []struct {
@@ -228,7 +229,7 @@ func TestWaitErrorsAreBounded(t *testing.T) {
 	})
 }
 
-// What happened counts, even if the context has ended, too.
+// An event counts even if the context has ended too.
 func TestWaitPrefersSuccess(t *testing.T) {
 	s := acmetest.NewMemoryServer()
 	defer s.Close()
@@ -266,7 +267,7 @@ func TestCountByAccountAndHost(t *testing.T) {
 	}
 }
 
-// The whole dump of a session with a bit of everything.
+// The full dump of a varied session.
 func TestDumpReadsWell(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := profiled("classic")

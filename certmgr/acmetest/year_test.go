@@ -19,7 +19,7 @@ import (
 
 func TestYearOfRenewals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ca := acmetest.NewMemoryServer() // inside of the bubble
+		ca := acmetest.NewMemoryServer() // inside the bubble
 		defer ca.Close()
 		manager := &certmgr.Manager{
 			Prompt: certmgr.AcceptTOS,
@@ -32,14 +32,14 @@ func TestYearOfRenewals(t *testing.T) {
 		for day := range 365 {
 			cert, err := manager.GetCertificate(&tls.ClientHelloInfo{ServerName: "www.example.com"})
 			if err != nil {
-				t.Fatalf("day %d: %v\n%v", day, err, ca) // prints what the CA was asked
+				t.Fatalf("day %d: %v\n%v", day, err, ca) // prints the log of requests
 			}
 			if left := time.Until(cert.Leaf.NotAfter); left < 28*24*time.Hour {
 				t.Fatalf("day %d: not renewed, %v left\n%v", day, left, ca)
 			}
 			time.Sleep(24 * time.Hour) // virtual
 		}
-		// 90 days each, renewed when 30 are left
+		// 90 days each, renewed with 30 days left
 		if n := len(ca.IssuedFor("www.example.com")); n != 7 {
 			t.Errorf("%d certificates in a year, want 7", n)
 		}

@@ -6,8 +6,8 @@ import (
 	"github.com/nostall/nostall/certmgr"
 )
 
-// stateChoices returns the links that filter by state. Each keeps the rest of the
-// query and begins at its first page.
+// stateChoices returns the links that filter by state. Each keeps the rest of
+// the query and goes to the first page.
 func stateChoices(r *report) []choiceView {
 	q := r.query
 	q.host, q.page = "", 1
@@ -40,7 +40,7 @@ func columns(q query) []column {
 		if q.sort == sort {
 			to.reverse = !q.reverse
 			c.Sort = "ascending"
-			// The natural order of these two is from high to low.
+			// The default order of these two is descending.
 			if q.reverse != (sort == sortRefused || sort == sortState) {
 				c.Sort = "descending"
 			}
@@ -58,7 +58,7 @@ func columns(q query) []column {
 	}
 }
 
-// found says which hosts the table holds.
+// found describes the rows of the table.
 func found(r *report) string {
 	all := len(r.snap.Hosts)
 	switch {
@@ -102,7 +102,7 @@ func pager(r *report) (links []pageLink) {
 	return links
 }
 
-// stateName returns a state as the page calls it.
+// stateName returns the page's name for a state.
 func stateName(s certmgr.HostState) string {
 	switch s {
 	case certmgr.StateValid:
@@ -119,7 +119,7 @@ func stateName(s certmgr.HostState) string {
 	return clean(string(s), maxText)
 }
 
-// stateClass returns the class that page.css and page.html know a state by.
+// stateClass returns the class of a state in page.css and page.html.
 func stateClass(s certmgr.HostState) string {
 	switch s {
 	case certmgr.StateBackoff:

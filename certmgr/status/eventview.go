@@ -9,9 +9,9 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// eventView is an event of the list.
+// eventView is an event as the page shows it.
 type eventView struct {
-	Key  string // tells events apart
+	Key  string // identifies the event
 	At   *moment
 	Kind string
 	Bad  bool
@@ -20,7 +20,8 @@ type eventView struct {
 	Text string
 }
 
-// maxEvent bounds the text of an event on the page, in bytes. Its JSON has all.
+// maxEvent is the longest text of an event on the page, in bytes. Its JSON is
+// not cut.
 const maxEvent = 400
 
 func newEventView(e audit.Event, now time.Time) eventView {
@@ -38,7 +39,7 @@ func newEventView(e audit.Event, now time.Time) eventView {
 	return v
 }
 
-// eventText returns what an event says besides its kind and host.
+// eventText returns an event's text without its kind and host.
 func eventText(e audit.Event, now time.Time) string {
 	var parts []string
 	add := func(format string, a ...any) { parts = append(parts, fmt.Sprintf(format, a...)) }
@@ -80,7 +81,7 @@ func eventText(e audit.Event, now time.Time) string {
 	return strings.Join(parts, " · ")
 }
 
-// causeOf leaves out of an issuance's error what the event says already.
+// causeOf returns an event's error without what the event already says.
 func causeOf(e audit.Event) string {
 	if f, ok := e.Err.(*certmgr.IssuanceError); ok && f.Err != nil {
 		return errorText(f.Err, maxEvent)

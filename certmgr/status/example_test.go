@@ -8,9 +8,9 @@ import (
 	"github.com/nostall/nostall/certmgr/status"
 )
 
-// The page is for those who run the server, so it has a port of its own that only
-// this machine reaches. Look at it over ssh, for example:
-// ssh -L 6060:localhost:6060 server, then http://localhost:6060/debug/certs/.
+// The page is for operators, so it has its own port, on loopback only. Open it
+// through ssh, for example: ssh -L 6060:localhost:6060 server, then
+// http://localhost:6060/debug/certs/.
 func ExampleHandler() {
 	m := &certmgr.Manager{
 		Prompt: certmgr.AcceptTOS,

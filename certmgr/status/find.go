@@ -9,7 +9,7 @@ import (
 	"github.com/nostall/nostall/certmgr"
 )
 
-// find returns the hosts that q's filter lets through, in their order.
+// find returns the hosts that match q's filter, in their order.
 func find(hosts []certmgr.HostStatus, q query) []*certmgr.HostStatus {
 	found := make([]*certmgr.HostStatus, 0, len(hosts))
 	for i := range hosts {
@@ -26,7 +26,7 @@ func find(hosts []certmgr.HostStatus, q query) []*certmgr.HostStatus {
 	return found
 }
 
-// arrange sorts hosts as q says, and those that are alike by name and key type.
+// arrange sorts hosts as q says, and equal ones by name and key type.
 func arrange(hosts []*certmgr.HostStatus, q query) {
 	compare := map[string]func(a, b *certmgr.HostStatus) int{
 		sortState:   func(a, b *certmgr.HostStatus) int { return cmp.Compare(severity(a), severity(b)) },
@@ -53,7 +53,7 @@ func arrange(hosts []*certmgr.HostStatus, q query) {
 	})
 }
 
-// missing has what lacks the time that the order goes by come last, either way.
+// missing sorts hosts without the time in question last, in either order.
 func missing(a, b *certmgr.HostStatus, sort string) int {
 	var of func(*certmgr.HostStatus) time.Time
 	switch sort {
@@ -73,7 +73,7 @@ func missing(a, b *certmgr.HostStatus, sort string) int {
 	return 0
 }
 
-// severity ranks hosts by what their visitors have of them, 0 is the worst.
+// severity ranks hosts by how badly they serve clients; 0 is the worst.
 func severity(h *certmgr.HostStatus) int {
 	switch h.State {
 	case certmgr.StateExpired:
@@ -90,5 +90,5 @@ func severity(h *certmgr.HostStatus) int {
 		}
 		return 5
 	}
-	return 0 // unknown here: somebody should look
+	return 0 // unknown state: needs attention
 }

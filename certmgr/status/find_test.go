@@ -12,7 +12,7 @@ import (
 	"github.com/nostall/nostall/certmgr"
 )
 
-// decoded is what these tests look at.
+// decoded is the part of the JSON that these tests inspect.
 type decoded struct {
 	Matched, Page, Pages, Limit int
 	Hosts                       []struct{ Host string }
@@ -131,7 +131,7 @@ func TestEventsOfOneHost(t *testing.T) {
 	}
 }
 
-// A link is parsed to the query that made it.
+// Parsing a link returns the query that made it.
 func TestLinksLeadToTheirQuery(t *testing.T) {
 	for _, q := range []query{
 		newQuery(),

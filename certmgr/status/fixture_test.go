@@ -12,7 +12,7 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// now is the moment of every Snapshot in these tests.
+// now is the time of every Snapshot in these tests.
 var now = time.Date(2026, 11, 20, 14, 32, 7, 0, time.UTC)
 
 const (
@@ -20,7 +20,7 @@ const (
 	day   = 24 * time.Hour
 )
 
-// still is a Source that always says the same.
+// still is a Source with constant data.
 type still struct {
 	snap certmgr.Snapshot
 	nums certmgr.Metrics
@@ -43,8 +43,8 @@ func failing(h certmgr.HostStatus, state certmgr.HostState, retry time.Duration,
 	return h
 }
 
-// everyState returns a host in each state, under names that say which, and what a
-// Manager knows besides.
+// everyState returns one host in each state, named after it, and the rest of a
+// Snapshot.
 func everyState() *still {
 	issuing := certmgr.HostStatus{Host: "issuing.example", KeyType: "ECDSA", State: certmgr.StateIssuing,
 		StateSince: now.Add(-4 * time.Second), Issuing: true, IssuingSince: now.Add(-4 * time.Second), Stage: audit.StageChallenge,
@@ -86,7 +86,7 @@ func everyState() *still {
 	return s
 }
 
-// many returns n valid hosts, of which one in a hundred backs off.
+// many returns n valid hosts, except that one in a hundred backs off.
 func many(n int) *still {
 	s := everyState()
 	s.snap.Hosts = nil
@@ -102,7 +102,7 @@ func many(n int) *still {
 	return s
 }
 
-// get asks a handler of s for a target, as a browser does.
+// get requests target from a handler of s, as a browser does.
 func get(t testing.TB, s Source, target string) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodGet, target, nil)

@@ -11,9 +11,9 @@ import (
 	"github.com/nostall/nostall/certmgr"
 )
 
-// A Source is where a Handler gets what it shows. *certmgr.Manager is one; another
-// may stand before it, to leave hosts out for example. Both methods are called once
-// for each request and must be safe for concurrent use.
+// A Source supplies what a Handler shows. *certmgr.Manager is one; a wrapper
+// can, for example, leave out hosts. Each method is called once per request and
+// must be safe for concurrent use.
 type Source interface {
 	Snapshot() certmgr.Snapshot
 	Metrics() certmgr.Metrics
@@ -21,9 +21,9 @@ type Source interface {
 
 var _ Source = (*certmgr.Manager)(nil)
 
-// Handler returns a handler that shows s, which must not be nil, as a page or as
-// JSON. It is safe for concurrent use and holds no lock while it writes. Do not
-// let strangers reach it: see the package's documentation.
+// Handler returns a handler that shows s, which must not be nil, as a page or
+// as JSON. It is safe for concurrent use and holds no lock while it writes. Do
+// not make it public: see the package documentation.
 func Handler(s Source) http.Handler { return &handler{source: s} }
 
 type handler struct{ source Source }
@@ -45,11 +45,12 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		q.format = formatJSON
 	}
 	rep := newReport(h.source.Snapshot(), h.source.Metrics(), q)
-	// The answer is complete before its first byte is sent, or it is an error.
+	// The response is complete before its first byte is sent, or it is an
+	// error.
 	var body bytes.Buffer
 	if q.format == formatJSON {
 		w.Header().Set("Content-Type", "application/json")
-		enc := json.NewEncoder(&body) // which escapes <, > and &
+		enc := json.NewEncoder(&body) // escapes <, > and &
 		enc.SetIndent("", "  ")
 		err = enc.Encode(rep.json())
 	} else {
@@ -62,22 +63,22 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
 	if r.Method == http.MethodGet {
-		body.WriteTo(w) // fails if the client is gone
+		body.WriteTo(w) // fails if the client has left
 	}
 }
 
-// setHeaders sets what holds for every answer, errors too.
+// setHeaders sets the headers of every response, including errors.
 func setHeaders(h http.Header) {
 	h.Set("Content-Security-Policy", contentPolicy)
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "no-referrer") // the address may hold a host's name
+	h.Set("Referrer-Policy", "no-referrer") // the URL may contain a host name
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Vary", "Accept")
 }
 
-// wantsJSON reports whether a client says that it prefers JSON to a page (RFC 9110,
-// section 12.5.1). Clients that take anything get the page.
+// wantsJSON reports whether the client prefers JSON to HTML (RFC 9110, section
+// 12.5.1). Clients that accept anything get HTML.
 func wantsJSON(accept []string) bool {
 	var page, json float64
 	for _, item := range strings.Split(strings.Join(accept, ","), ",") {

@@ -65,7 +65,7 @@ func TestEveryAnswerHasTheSecurityHeaders(t *testing.T) {
 	}
 }
 
-// What html/template makes of the style and the script must be what the policy allows.
+// The policy must allow the style and the script as html/template renders them.
 func TestPolicyAllowsTheStyleAndTheScriptOfThePage(t *testing.T) {
 	w := get(t, everyState(), "/")
 	for _, kind := range []string{"style", "script"} {
@@ -133,7 +133,7 @@ func TestQueriesAreBounded(t *testing.T) {
 	}
 }
 
-// Whatever a handler is mounted below, the page leads nowhere else.
+// Wherever the handler is mounted, all links of the page are relative.
 func TestLinksAreRelativeBelowAnyPrefix(t *testing.T) {
 	h := Handler(many(300))
 	mux := http.NewServeMux()

@@ -12,8 +12,8 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// hostile are texts that a stranger's SNI, a peer or a CA may hold. None may come
-// through as it is.
+// hostile are texts that SNI, a client or a CA may contain. None may appear
+// unchanged.
 var hostile = []string{
 	`<script>alert(1)</script>`,
 	`</style><script>alert(1)</script>`,
@@ -31,8 +31,8 @@ var hostile = []string{
 	strings.Repeat("<b>", 100_000),
 }
 
-// poison returns a Source that says a text wherever strangers, peers and CAs have a
-// say, and if all is set wherever there is a text at all.
+// poison returns a Source with a text wherever clients and CAs supply one, and
+// if all is set in every text.
 func poison(s string, all bool) *still {
 	p := everyState()
 	p.snap.CA, p.snap.CAUnavailable, p.snap.CAFailure = s, now.Add(day), errors.New(s)
@@ -70,7 +70,7 @@ func TestHostileTextIsEscaped(t *testing.T) {
 	names := regexp.MustCompile(`^</?[A-Za-z!]+`)
 	tags := func(page string) (list []string) {
 		for _, found := range tag.FindAllString(page, -1) {
-			// Names that cannot be are no links.
+			// Impossible names are not links.
 			if name := names.FindString(found); name != "<a" && name != "</a" {
 				list = append(list, name)
 			}

@@ -7,8 +7,7 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// The JSON form. The package's documentation describes it: what changes here
-// changes there.
+// The JSON form. Keep the package documentation in step.
 type (
 	reportJSON struct {
 		Time    time.Time     `json:"time,omitzero"`
@@ -170,8 +169,8 @@ func newHostJSON(h *certmgr.HostStatus) hostJSON {
 	return j
 }
 
-// utc returns t in UTC, or zero where JSON has no form for it: a CA may date a
-// certificate to the year 10000.
+// utc returns t in UTC, or the zero time if JSON cannot represent it: a CA may
+// date a certificate to the year 10000.
 func utc(t time.Time) time.Time {
 	if t = t.UTC(); t.Year() < 0 || t.Year() > 9999 {
 		return time.Time{}

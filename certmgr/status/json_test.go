@@ -36,7 +36,7 @@ func TestJSONIsStable(t *testing.T) {
 	}
 }
 
-// What a program iterates over is a list or an object, never null.
+// Members that a program iterates over are lists or objects, never null.
 func TestEmptyJSONHasNoNull(t *testing.T) {
 	s := &still{snap: certmgr.Snapshot{Time: now}, nums: certmgr.Metrics{
 		Handshakes: map[audit.Result]uint64{}, Failed: map[audit.Stage]uint64{}}}
@@ -47,7 +47,7 @@ func TestEmptyJSONHasNoNull(t *testing.T) {
 	}
 }
 
-// A CA may date a certificate to a year that JSON has no form for.
+// A CA may date a certificate to a year that JSON cannot represent.
 func TestTimesThatJSONCannotHoldAreLeftOut(t *testing.T) {
 	h := valid("a.example")
 	h.NotAfter = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)

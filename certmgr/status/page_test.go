@@ -11,7 +11,7 @@ import (
 	"github.com/nostall/nostall/certmgr"
 )
 
-// text returns what a piece of HTML says.
+// text returns the text of a piece of HTML.
 func text(markup string) string {
 	if _, body, found := strings.Cut(markup, "<body>"); found {
 		markup, _, _ = strings.Cut(body, "<script>")
@@ -103,7 +103,7 @@ func TestPageSumsUp(t *testing.T) {
 	}
 }
 
-// An outage that nothing has asked the CA since is not told as one of now.
+// An outage whose retry time is past is not shown as current.
 func TestOutageOfTheCAThatMayBeOver(t *testing.T) {
 	s := everyState()
 	s.snap.CAUnavailable, s.snap.CAFailure = now.Add(-20*day), errors.New("503: down")
@@ -160,7 +160,7 @@ func TestOneHostHasDetails(t *testing.T) {
 	}
 }
 
-// Columns say what they are sorted by in words that screen readers know.
+// Sorted columns carry the aria-sort values that screen readers know.
 func TestColumnsSayTheirOrder(t *testing.T) {
 	for query, want := range map[string]string{
 		"": `class="state" aria-sort="descending"`, "sort=-state": `class="state" aria-sort="ascending"`,

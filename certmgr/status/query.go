@@ -11,7 +11,7 @@ import (
 	"github.com/nostall/nostall/certmgr"
 )
 
-// query is what a request asks for.
+// query is a parsed request.
 type query struct {
 	text    string // part of the host's name
 	host    string // the host's name
@@ -29,21 +29,21 @@ const (
 
 	attention = "attention"
 
-	maxQuery     = 4096    // bytes of all parameters
+	maxQuery     = 4096    // bytes of all parameters together
 	maxName      = 253     // bytes of a host name (RFC 1035, section 2.3.4, less the length bytes)
-	maxPage      = 1 << 20 // far more than there are, and no overflow
+	maxPage      = 1 << 20 // large enough, without overflow
 	maxLimit     = 1000
 	defaultLimit = 100
 )
 
-// states returns the states in the order of sort=state, worst for visitors first.
+// states returns the states in the order of sort=state, worst first.
 func states() []certmgr.HostState {
 	return []certmgr.HostState{
 		certmgr.StateExpired, certmgr.StateBackoff, certmgr.StateFailed, certmgr.StateIssuing, certmgr.StateValid,
 	}
 }
 
-// The orders of hosts; the first one is the default.
+// The sort orders of hosts; the first is the default.
 const (
 	sortState   = "state"
 	sortHost    = "host"
@@ -56,8 +56,8 @@ func sorts() []string { return []string{sortState, sortHost, sortExpiry, sortNex
 
 func newQuery() query { return query{sort: sortState, page: 1, limit: defaultLimit} }
 
-// parseQuery reads the parameters. Parameters that are empty, as a form sends
-// them, and unknown ones do not count.
+// parseQuery parses the parameters. It ignores unknown ones and empty ones,
+// which a form sends.
 func parseQuery(raw string) (query, error) {
 	q := newQuery()
 	if len(raw) > maxQuery {
@@ -96,7 +96,8 @@ func parseQuery(raw string) (query, error) {
 	return q, err
 }
 
-// name returns a host name, or a part of one, as hosts are written in a Snapshot.
+// name returns a parameter that is a host name or a part of one, in the form of
+// a Snapshot.
 func name(values url.Values, key string) (string, error) {
 	v := strings.TrimSpace(values.Get(key))
 	if len(v) > maxName {
@@ -135,7 +136,7 @@ func number(values url.Values, key string, missing, most int) (int, error) {
 	return n, nil
 }
 
-// link returns the relative address of what q asks for.
+// link returns the relative URL of q.
 func (q query) link() string {
 	values := make(url.Values)
 	set := func(key, v, missing string) {
@@ -153,18 +154,18 @@ func (q query) link() string {
 	return "?" + values.Encode()
 }
 
-// hostLink returns the relative address of what is known of a host, or nothing if
-// it is not a name that parseQuery takes.
+// hostLink returns the relative URL of a host's own page, or "" if parseQuery
+// would refuse the name.
 func hostLink(host string) string {
 	q := newQuery()
 	q.host = host
 	if _, err := parseQuery(strings.TrimPrefix(q.link(), "?")); err != nil || strings.Contains(host, "*") {
-		return "" // the allowlist's wildcards have events, but are no hosts
+		return "" // wildcards of the allowlist have events but are not hosts
 	}
 	return q.link()
 }
 
-// order returns the parameter sort.
+// order returns the value of the sort parameter.
 func (q query) order() string {
 	if q.reverse {
 		return "-" + q.sort

@@ -7,27 +7,27 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// report is what a request gets, before it has a form.
+// report is the content of a response, before formatting.
 type report struct {
-	query   query // its page is one that there is
+	query   query // with an existing page
 	snap    certmgr.Snapshot
 	metrics certmgr.Metrics
 	counts  counts
 	matched int
 	pages   int
-	hosts   []*certmgr.HostStatus // those of the page
+	hosts   []*certmgr.HostStatus // on this page
 	events  []audit.Event         // oldest first
 }
 
-// counts is how all hosts stand. They are those of the Snapshot and not of the
-// Metrics, which are of another moment, so that they fit the hosts.
+// counts summarises all hosts. It is computed from the Snapshot, not from the
+// Metrics, which are taken at another time and might not match the hosts.
 type counts struct {
 	states     map[certmgr.HostState]int
 	attention  int
 	late       int // valid certificates whose renewal fails
 	backingOff int // hosts whose next attempt is not due yet
 	inFlight   int
-	soonest    *certmgr.HostStatus // the valid one that expires first, or nil
+	soonest    *certmgr.HostStatus // the first of the valid ones to expire, or nil
 }
 
 func newReport(snap certmgr.Snapshot, metrics certmgr.Metrics, q query) *report {
@@ -81,20 +81,20 @@ func count(snap certmgr.Snapshot) counts {
 // late reports whether a certificate is valid but could not be renewed.
 func late(h *certmgr.HostStatus) bool { return h.State == certmgr.StateValid && h.Failure != nil }
 
-// needsAttention reports whether somebody should look at a host. A first attempt
-// is no reason.
+// needsAttention reports whether an operator should look at a host. A first
+// attempt is no reason.
 func needsAttention(h *certmgr.HostStatus) bool {
 	return h.Failure != nil || h.State != certmgr.StateValid && h.State != certmgr.StateIssuing
 }
 
-// next returns when a host's certificate is renewed or tried for again. Zero: with
-// the next visitor.
+// next returns when a host's certificate is renewed or tried again. Zero means
+// with the next handshake.
 func next(h *certmgr.HostStatus) time.Time {
 	if h.Failure == nil || h.RetryAt.IsZero() {
 		return h.RenewAt
 	}
 	if h.State == certmgr.StateValid && h.RenewAt.After(h.RetryAt) {
-		return h.RenewAt // it was due and could not begin: the CA is out of service, say
+		return h.RenewAt // the retry was due but could not begin, for example because the CA is down
 	}
 	return h.RetryAt
 }

@@ -8,9 +8,9 @@ import (
 	"github.com/nostall/nostall/certmgr"
 )
 
-// row is a host of the table.
+// row is a row of the table of hosts.
 type row struct {
-	Key     string // tells rows apart
+	Key     string // identifies the row
 	Host    string
 	KeyType string
 	Link    string // to the host's own page
@@ -27,16 +27,16 @@ type row struct {
 	Why     string
 	WhyLink string
 
-	Refused string // empty: none
-	Asked   string // when the last visitor came; empty: none
+	Refused string // empty if none
+	Asked   string // when a client last asked; empty if never
 	Failure *failureView
-	Details []detail // on the host's own page
+	Details []detail // only on the host's own page
 }
 
 type flightView struct {
-	Since   *moment // nil: when the state began
+	Since   *moment // nil if it is when the state began
 	Stage   string
-	Waiting string // empty: nobody
+	Waiting string // empty if none
 	Renewal bool
 }
 
@@ -47,18 +47,18 @@ type failureView struct {
 	Retry               *moment
 }
 
-// detail is a fact of a host that its row has no room for.
+// detail is a fact shown only on the host's own page.
 type detail struct{ Name, Value string }
 
-// bar is a certificate's life from its first moment to its end, drawn 100 wide.
+// bar is a certificate's lifetime, drawn 100 units wide.
 type bar struct {
-	Gone  string // how much of it is over
-	Renew string // where its renewal is due, or empty
+	Gone  string // the part that is over
+	Renew string // when renewal is due, or empty
 	Class string
 }
 
-// longCause and shortCause bound the cause on a host's own page and in the table,
-// in bytes.
+// longCause and shortCause are the longest cause on a host's own page and in
+// the table, in bytes.
 const (
 	longCause  = maxText
 	shortCause = 280
@@ -85,7 +85,7 @@ func newRow(h *certmgr.HostStatus, now time.Time, alone bool) row {
 	}
 	if h.Issuing {
 		r.Flight = &flightView{Stage: clean(string(h.Stage), maxName), Renewal: h.State == certmgr.StateValid}
-		if !h.IssuingSince.Equal(h.StateSince) { // or the state has said it
+		if !h.IssuingSince.Equal(h.StateSince) { // otherwise the state already shows it
 			r.Flight.Since = newMoment(h.IssuingSince, now)
 		}
 		if h.Waiting > 0 {
@@ -99,7 +99,7 @@ func newRow(h *certmgr.HostStatus, now time.Time, alone bool) row {
 	return r
 }
 
-// asked says when the last visitor came, which is known to the hour.
+// asked says when a client last asked, to the hour.
 func asked(t, now time.Time) string {
 	switch {
 	case t.IsZero():
@@ -110,7 +110,7 @@ func asked(t, now time.Time) string {
 	return newMoment(t, now).Relative
 }
 
-// nextStep returns when something will be tried, and why then.
+// nextStep returns when the next attempt comes, and why.
 func nextStep(h *certmgr.HostStatus, now time.Time) (at *moment, why, link string) {
 	at = newMoment(next(h), now)
 	switch {

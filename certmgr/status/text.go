@@ -9,12 +9,12 @@ import (
 	"unicode/utf8"
 )
 
-// maxText bounds a text that comes from strangers or a CA, in bytes.
+// maxText is the longest text from clients or a CA, in bytes.
 const maxText = 1024
 
-// clean returns a text as one line of at most max bytes in which nothing is
-// invisible or turns the direction of writing. Escaping it for HTML or JSON is
-// another matter and done as well.
+// clean returns a text as one line of at most max bytes, without invisible
+// characters or changes of writing direction. It does not escape for HTML or
+// JSON.
 func clean(s string, max int) string {
 	if len(s) > 4*max {
 		s = s[:4*max]
@@ -37,7 +37,8 @@ func clean(s string, max int) string {
 	return s[:n] + cut
 }
 
-// errorText returns an error as one line. Joined errors are a line each.
+// errorText returns an error as one line. Joined errors are separated by
+// semicolons.
 func errorText(err error, max int) string {
 	if err == nil {
 		return ""
@@ -45,8 +46,8 @@ func errorText(err error, max int) string {
 	return clean(strings.ReplaceAll(fmt.Sprint(err), "\n", "; "), max)
 }
 
-// webLink returns an address that may become a link, or nothing: a CA could send
-// one that runs a script.
+// webLink returns a URL that is safe as a link, or "": a CA could send one that
+// runs a script.
 func webLink(s string) string {
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && u.Scheme != "http" {
@@ -57,9 +58,9 @@ func webLink(s string) string {
 
 // A moment is a time as the page shows it.
 type moment struct {
-	Machine  string // for the attribute datetime
+	Machine  string // for the datetime attribute
 	Relative string // "in 12 days"
-	Absolute string // the time of day, with the date if that is not today's, in UTC
+	Absolute string // in UTC: the time of day, today; otherwise with the date, or the date alone
 }
 
 func newMoment(t, now time.Time) *moment {
@@ -89,7 +90,8 @@ func absolute(t, now time.Time) string {
 	return t.Format(time.DateOnly)
 }
 
-// length returns a duration in one unit, the largest of which there are two.
+// length returns a duration in the largest unit of which there are at least
+// two.
 func length(d time.Duration) string {
 	const day, year = 24 * time.Hour, 365 * 24 * time.Hour
 	switch {
@@ -105,7 +107,7 @@ func length(d time.Duration) string {
 	return fmt.Sprintf("%d years", d/year)
 }
 
-// grouped returns a number with commas between the thousands.
+// grouped returns a number with thousands separators.
 func grouped[N int | uint64](n N) string {
 	s := fmt.Sprint(n)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {

@@ -10,8 +10,8 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// view is a report as page.html shows it: every text is made, so that the template
-// has nothing to decide but what to leave out.
+// view is a report in the form of page.html. All texts are ready, so the
+// template only decides what to leave out.
 type view struct {
 	Title   string
 	Verdict string // one sentence about all hosts
@@ -24,7 +24,7 @@ type view struct {
 	Query   queryView
 	Columns []column
 	Rows    []row
-	Found   string // how many hosts, and which of them are shown
+	Found   string // how many hosts match, and which are shown
 	Pager   []pageLink
 	Results []resultView
 	Failed  []resultView
@@ -35,12 +35,12 @@ type view struct {
 
 type caView struct {
 	Directory string
-	Retry     *moment // nil: it is in use
-	Due       bool    // Retry is over, and nothing has needed the CA since
+	Retry     *moment // nil if the CA is in use
+	Due       bool    // Retry is past, and nothing has needed the CA since
 	Error     string
 }
 
-// fact is a number of the summary. Of is the rest of the sentence.
+// fact is a number in the summary. Of completes the phrase.
 type fact struct {
 	Name, Value, Of, Link string
 	Bad                   bool
@@ -53,12 +53,12 @@ type choiceView struct {
 
 type queryView struct {
 	Text, Host, State, Order string
-	Limit                    int // 0: the default
+	Limit                    int // 0 means the default
 	Filtered                 bool
 }
 
-// column is a heading; Sort is aria-sort's value and empty for columns that cannot
-// be sorted by.
+// column is a heading. Sort is the value of aria-sort; it is empty if the
+// column cannot be sorted.
 type column struct{ Name, Link, Sort, Class string }
 
 type pageLink struct{ Name, Link, Rel string }
@@ -107,7 +107,7 @@ func newView(r *report) view {
 	return v
 }
 
-// verdict says how all hosts are in one sentence.
+// verdict sums up all hosts in one sentence.
 func verdict(c counts, hosts int) (text string, bad bool) {
 	valid := c.states[certmgr.StateValid]
 	switch {
@@ -148,7 +148,7 @@ func facts(r *report) []fact {
 	return list
 }
 
-// results returns how handshakes ended, those results that there are.
+// results returns the counts of handshakes by result, without zeros.
 func results(handshakes map[audit.Result]uint64) (list []resultView) {
 	var all uint64
 	for _, n := range handshakes {
@@ -162,7 +162,8 @@ func results(handshakes map[audit.Result]uint64) (list []resultView) {
 	return list
 }
 
-// failures returns at which stages issuances failed, in the order of the stages.
+// failures returns the counts of failed issuances by stage, in the order of the
+// stages.
 func failures(failed map[audit.Stage]uint64) (list []resultView) {
 	order := []audit.Stage{audit.StageQueue, audit.StageAccount, audit.StagePreflight, audit.StageOrder,
 		audit.StageAuthorization, audit.StageChallenge, audit.StageFinalize, audit.StageStore}

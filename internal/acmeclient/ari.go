@@ -16,40 +16,42 @@ import (
 	"golang.org/x/crypto/acme"
 )
 
-// RenewalInfo is when a CA suggests to renew a certificate (RFC 9773, section 4.2).
+// RenewalInfo is a CA's suggestion of when to renew a certificate (RFC 9773,
+// section 4.2).
 type RenewalInfo struct {
 	Start, End     time.Time     // the window; Start is before End
-	ExplanationURL string        // a page for humans; usually empty
-	RetryAfter     time.Duration // until asking again makes sense; 0 if the CA does not say
+	ExplanationURL string        // a page about the reason; usually empty
+	RetryAfter     time.Duration // the wait before asking again; 0 if the CA does not say
 }
 
-// ErrNoRenewalInfo is returned for a CA whose directory has no renewalInfo.
+// ErrNoRenewalInfo: the CA's directory has no renewalInfo.
 var ErrNoRenewalInfo = errors.New("the CA offers no renewal information")
 
-// errForgotten: Forget was called while the directory was fetched.
+// errForgotten: Forget was called while the directory was being fetched.
 var errForgotten = errors.New("the CA's directory is being fetched again")
 
-// maxExplanation bounds the URL of an explanation: it is kept for each certificate.
+// maxExplanation is the longest explanation URL that is kept, in bytes: one is
+// stored for each certificate.
 const maxExplanation = 1024
 
 // CertID returns the identifier of a certificate in renewal information and in
-// replaces: its authority key identifier and its serial number, as they are encoded
-// in it (RFC 9773, section 4.1). It is "" for one without an authority key
-// identifier, which no CA can name.
+// replaces: its authority key identifier and its serial number (RFC 9773,
+// section 4.1). It is "" if the certificate has no authority key identifier:
+// then the CA cannot be asked about it.
 func CertID(leaf *x509.Certificate) string {
 	if len(leaf.AuthorityKeyId) == 0 || leaf.SerialNumber == nil || leaf.SerialNumber.Sign() < 0 {
 		return ""
 	}
 	serial := leaf.SerialNumber.Bytes()
 	if leaf.SerialNumber.BitLen()%8 == 0 {
-		serial = append([]byte{0}, serial...) // DER: a first bit that is set would mean a negative number
+		serial = append([]byte{0}, serial...) // DER: a leading 1 bit would mean a negative number
 	}
 	return base64.RawURLEncoding.EncodeToString(leaf.AuthorityKeyId) + "." + base64.RawURLEncoding.EncodeToString(serial)
 }
 
 // RenewalInfo asks the CA when to renew the certificate with this CertID. The
 // request is not signed and needs no account. The error is ErrNoRenewalInfo, a
-// *RequestError, an *acme.Error, or says what is wrong with the answer.
+// *RequestError, an *acme.Error, or describes an invalid response.
 func (ca *CA) RenewalInfo(ctx context.Context, certID string) (RenewalInfo, error) {
 	if _, err := ca.Client(nil, "").Discover(ctx); err != nil {
 		return RenewalInfo{}, Cause(err)
@@ -88,7 +90,7 @@ func (ca *CA) RenewalInfo(ctx context.Context, certID string) (RenewalInfo, erro
 	return info, nil
 }
 
-// offersRenewalInfo reports whether the directory in memory has renewalInfo.
+// offersRenewalInfo reports whether the cached directory has renewalInfo.
 func (ca *CA) offersRenewalInfo() bool {
 	doc := ca.directory.current()
 	return doc != nil && doc.RenewalInfo != ""
@@ -109,8 +111,7 @@ func parseRenewalInfo(body []byte) (RenewalInfo, error) {
 	return RenewalInfo{Start: w.Start, End: w.End, ExplanationURL: explanation(doc.ExplanationURL)}, nil
 }
 
-// explanation returns the URL of a web page, or "" for anything else that a CA may
-// send to be shown to people.
+// explanation returns the URL if it is one of a web page, and otherwise "".
 func explanation(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil || len(raw) > maxExplanation || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
@@ -119,7 +120,7 @@ func explanation(raw string) string {
 	return u.String()
 }
 
-// problemOf returns the CA's refusal as x/crypto/acme would.
+// problemOf returns the CA's problem document as x/crypto/acme would.
 func problemOf(res *http.Response, body []byte) error {
 	e := &acme.Error{StatusCode: res.StatusCode, Header: res.Header}
 	var doc struct{ Type, Detail string }
@@ -132,8 +133,8 @@ func problemOf(res *http.Response, body []byte) error {
 	return BoundProblem(e)
 }
 
-// IsTemporary reports whether a failure may be over soon: no usable answer, a 5xx,
-// or a rate limit.
+// IsTemporary reports whether a failure may soon be over: no usable response, a
+// 5xx or a rate limit.
 func IsTemporary(err error) bool {
 	var failed *RequestError
 	if errors.As(err, &failed) || errors.Is(err, context.DeadlineExceeded) || err == errForgotten {

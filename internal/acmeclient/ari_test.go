@@ -43,8 +43,8 @@ func TestCertID(t *testing.T) {
 	}
 }
 
-// renewalCA is a CA in memory, which offers renewal information or not, and what
-// speaks to it.
+// renewalCA is a CA in memory, with or without renewal information, and its
+// clients.
 func renewalCA(t *testing.T, offered bool) (*acmetest.Server, *CA) {
 	t.Helper()
 	server := acmetest.NewUnstartedServer()

@@ -10,27 +10,27 @@ import (
 	"golang.org/x/crypto/acme"
 )
 
-// What outlives the request that an answer is for is bounded: errors are kept for
-// each host that failed, of which there may be 10,000, in queues of events and in
-// histories. An error's text is wrapped a few times, and repeated each time. All
-// that one attempt leaves behind is less than 16 KB.
+// Limits on what is kept of a CA's responses. Errors are kept for each failed
+// host, of which there may be 10,000, in event queues and in histories, and
+// wrapping repeats an error's text. One attempt leaves behind less than 16 KB.
 const (
-	maxHeader      = 4 << 10 // of an answer, as headerSize counts
-	maxHeaderValue = 1 << 10 // what is longer is left out
-	maxProblem     = 1280    // the texts of a problem
-	maxDetail      = 1 << 10 // of these; a *certmgr.IssuanceError shows no more
-	maxProblemText = 256     // each of the others
-	maxErrorText   = 1 << 10 // of an error that is not the CA's problem
+	maxHeader      = 4 << 10 // of a response, as headerSize counts
+	maxHeaderValue = 1 << 10 // longer values are dropped
+	maxProblem     = 1280    // all texts of a problem document
+	maxDetail      = 1 << 10 // its detail; a *certmgr.IssuanceError shows no more
+	maxProblemText = 256     // each of its other texts
+	maxErrorText   = 1 << 10 // of an error that is not a problem document
 	maxDisplayURL  = 1 << 10
 )
 
-// neededHeaders returns the fields that are read here and in x/crypto/acme, and then
-// those that tell who answered.
+// neededHeaders returns the fields that this package and x/crypto/acme read,
+// and then those that identify the server.
 func neededHeaders() []string {
 	return []string{retryAfterHeader, replayNonce, "Location", "Content-Type", "Date", "Age", "Link", "Server"}
 }
 
-// boundHeader returns a copy of a header, or of what is needed of a large one.
+// boundHeader returns a copy of a header. Of a large header it keeps only the
+// needed fields.
 func boundHeader(h http.Header) http.Header {
 	names := neededHeaders()
 	if headerSize(h) <= maxHeader {
@@ -58,13 +58,14 @@ func headerSize(h http.Header) int {
 	return size
 }
 
-// fieldSize counts as RFC 9113, section 6.5.2, does: with an overhead.
+// fieldSize is the size of a field in RFC 9113, section 6.5.2, with its
+// overhead.
 func fieldSize(name, value string) int { return len(name) + len(value) + 32 }
 
-// BoundProblem bounds the texts of a problem that nobody else sees yet, and returns
-// it. Subproblems that there is no room for are left out. It is for the problems in
-// answers which succeeded, as those of orders and challenges are; Cause does it for
-// the others.
+// BoundProblem truncates the texts of a problem in place, drops the subproblems
+// that do not fit, and returns it. The caller must be the only one to hold e.
+// Call it for problems in successful responses, such as those of orders and
+// challenges; Cause handles the others.
 func BoundProblem(e *acme.Error) *acme.Error {
 	room := maxProblem
 	take := func(s *string, max int) {
@@ -74,9 +75,9 @@ func BoundProblem(e *acme.Error) *acme.Error {
 	take(&e.ProblemType, maxProblemText)
 	take(&e.Detail, maxDetail)
 	take(&e.Instance, maxProblemText)
-	var kept []acme.Subproblem // a copy: a slice would hold the others
+	var kept []acme.Subproblem // a copy: a subslice would retain the others
 	for _, sub := range e.Subproblems {
-		if room -= 128; room <= 0 { // what it takes without a text
+		if room -= 128; room <= 0 { // its size without texts
 			break
 		}
 		take(&sub.Type, maxProblemText)
@@ -94,8 +95,9 @@ func BoundProblem(e *acme.Error) *acme.Error {
 	return e
 }
 
-// boundError bounds an error that may quote an answer. One whose text is too long
-// becomes that text's beginning: what it wraps would hold all of it.
+// boundError bounds an error that may quote a response. If its text is too
+// long, only the beginning of the text is kept: a wrapped error would retain
+// all of it.
 func boundError(err error) error {
 	if problem, ok := Problem(err); ok {
 		BoundProblem(problem)
@@ -110,8 +112,8 @@ func boundError(err error) error {
 	return err
 }
 
-// cut returns s, or its beginning and a mark, in at most max bytes that do not end
-// within a rune.
+// cut returns s, or its beginning and a mark, in at most max bytes. It does not
+// split a rune.
 func cut(s string, max int) string {
 	if len(s) <= max {
 		return s

@@ -29,7 +29,8 @@ func problemSize(p *acme.Error) int {
 	return n
 }
 
-// refusal returns how the CA's refusal of a request for the order looks to the caller.
+// refusal returns the CA's refusal of a request for the order, as the caller
+// sees it.
 func refusal(t *testing.T, h http.Header, body string) *acme.Error {
 	t.Helper()
 	var p *acme.Error
@@ -109,7 +110,7 @@ func TestLargeRefusalIsBoundedAndStaysAProblem(t *testing.T) {
 	})
 }
 
-// What CAs send, and somewhat more, is all there.
+// Everything that CAs normally send is kept, and somewhat more.
 func TestUsualRefusalIsLeftAsItIs(t *testing.T) {
 	header := http.Header{
 		"Retry-After": {"120"}, "X-Request-Id": {"4711"}, "Strict-Transport-Security": {"max-age=604800"},
@@ -151,7 +152,7 @@ func TestRefusalOfRenewalInfoIsBounded(t *testing.T) {
 	})
 }
 
-// Errors of net/http and x/crypto/acme quote what was sent.
+// Errors of net/http and x/crypto/acme quote the response.
 func TestErrorThatQuotesAnAnswerIsBounded(t *testing.T) {
 	long := strings.Repeat("é", 400_000)
 	for name, f := range map[string]func(s *site) *http.Client{
@@ -203,7 +204,7 @@ func TestErrorThatQuotesAnAnswerIsBounded(t *testing.T) {
 	}
 }
 
-// Answers of a size that makes sense are not touched.
+// Responses of normal size are not changed.
 func TestLongAnswersThatAreLegalWork(t *testing.T) {
 	location := "https://ca.example/order/" + strings.Repeat("x", 500)
 	for name, try := range map[string]func(t *testing.T, s *site) error{

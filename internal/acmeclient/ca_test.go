@@ -30,8 +30,8 @@ func TestAttemptsShareDirectoryAndNonces(t *testing.T) {
 	s.expect(t, acmetest.Order, 20)
 }
 
-// x/crypto/acme holds mutexes while it asks for the directory, a nonce or the account.
-// An attempt that hangs in one of them must not be felt by another.
+// x/crypto/acme holds mutexes while it asks for the directory, a nonce or the
+// account. An attempt that hangs in one of them must not affect another.
 func TestHungAttemptBlocksNoOther(t *testing.T) {
 	for _, endpoint := range []acmetest.Endpoint{acmetest.Directory, acmetest.NewNonce, acmetest.NewAccount, acmetest.Order} {
 		t.Run(string(endpoint), func(t *testing.T) {
@@ -103,8 +103,8 @@ func TestUsersClientIsHonouredAndNotChanged(t *testing.T) {
 	}
 }
 
-// The other tests run in memory; this one shows that a real server and net/http's own
-// transport fit.
+// The other tests run in memory; this one uses a real server and net/http's own
+// transport.
 func TestOverTLS(t *testing.T) {
 	s := newSiteAt(t, acmetest.NewServer())
 	user := *s.Client()
@@ -125,7 +125,7 @@ func TestOverTLS(t *testing.T) {
 	}
 }
 
-// A transport of the user's may hand out the same header again and again.
+// A user's transport may return the same header again and again.
 func TestConcurrentAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t)

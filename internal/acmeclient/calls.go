@@ -8,26 +8,26 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// maxStuck bounds the calls of the user's HTTP client that were given up, as its
-// transport ignores the end of a context, and have not returned yet.
+// maxStuck is the largest number of stuck calls: those that were given up but
+// have not returned, because the user's transport ignores contexts.
 const maxStuck = 64
 
-// calls keeps the books of calls of the user's HTTP client.
+// calls tracks the calls of the user's HTTP client.
 type calls struct {
 	pending flight.Pending // those that have not returned
 
 	mu    sync.Mutex // never held while a call runs
-	stuck int        // of pending: given up by exchange
+	stuck int        // those among pending that exchange gave up
 }
 
-// oneCall is one of them. Its fields are guarded by the mutex of calls.
+// oneCall is one call. The mutex of calls guards its fields.
 type oneCall struct {
 	calls    *calls
 	returned bool
 	givenUp  bool
 }
 
-// begin refuses once too many have not returned.
+// begin registers a call. It fails while too many calls are stuck.
 func (c *calls) begin() (*oneCall, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -38,7 +38,7 @@ func (c *calls) begin() (*oneCall, error) {
 	return &oneCall{calls: c}, nil
 }
 
-// end notes that the call returned.
+// end records that the call returned.
 func (o *oneCall) end() {
 	c := o.calls
 	c.mu.Lock()
@@ -50,7 +50,7 @@ func (o *oneCall) end() {
 	c.pending.Done()
 }
 
-// giveUp notes that nobody waits for the call any more.
+// giveUp records that no caller waits for the call any more.
 func (o *oneCall) giveUp() {
 	c := o.calls
 	c.mu.Lock()
@@ -61,8 +61,8 @@ func (o *oneCall) giveUp() {
 	}
 }
 
-// Wait returns when no call of the user's HTTP client is running, or when ctx has
-// ended an error that says how many are.
+// Wait waits until no call of the user's HTTP client is running. If ctx ends
+// first, the error says how many are.
 func (ca *CA) Wait(ctx context.Context) error {
 	if n := ca.calls.pending.Wait(ctx); n > 0 {
 		return fmt.Errorf("%d requests to %s ignored the end of their context: %w", n, ca.cfg.DirectoryURL, ctx.Err())

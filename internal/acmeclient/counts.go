@@ -7,34 +7,34 @@ import (
 	"sync"
 )
 
-// maxStatuses bounds the statuses that are counted one by one, for each endpoint.
-// CAs answer with a dozen or so; one that answers with all there are must not make
-// a metric of each.
+// maxStatuses is how many statuses are counted separately for each endpoint.
+// CAs use about a dozen; one that uses all of them must not create a metric for
+// each.
 const maxStatuses = 32
 
-// A Count says how many requests to an endpoint ended in one way.
+// A Count is the number of requests to an endpoint with one outcome.
 type Count struct {
 	Endpoint Endpoint // never EndpointNone
-	Status   int      // HTTP status of the answer; 0: there was none, or none with a status from 100 to 599
+	Status   int      // HTTP status of the response; 0 if there was none, or its status is not from 100 to 599
 	Requests uint64   // at least 1
 }
 
-// Counts returns what became of the requests that went to the network since New,
-// by endpoint and status, in that order. Each try counts once it has ended. Answers
-// from memory do not count. Redirects that were followed are one request, with the
-// status of the last answer. An answer whose body could not be read counts by its
-// status. Beyond 32 statuses of an endpoint the others count as the first one of
-// their class (RFC 9110, section 15): 418 as 400.
+// Counts returns the requests sent over the network since New, by endpoint and
+// status, sorted. Each retry counts, once it has ended; responses from memory
+// do not. Followed redirects are one request with the status of the last
+// response. A response whose body could not be read counts by its status.
+// Beyond 32 statuses of an endpoint, others count as the first of their class
+// (RFC 9110, section 15): 418 as 400.
 func (ca *CA) Counts() []Count { return ca.counts.all() }
 
-// counts counts requests. The zero value is empty. It is safe for concurrent use,
-// and bounded whatever the CA answers.
+// counts counts requests. The zero value is empty. It is safe for concurrent
+// use and of bounded size.
 type counts struct {
 	mu         sync.Mutex // never held across I/O
 	byEndpoint map[Endpoint]map[int]uint64
 }
 
-// add counts a request to e; res is nil if there was no answer.
+// add counts a request to e. res is nil if there was no response.
 func (c *counts) add(e Endpoint, res *http.Response) {
 	status := 0
 	if res != nil && res.StatusCode >= 100 && res.StatusCode <= 599 {

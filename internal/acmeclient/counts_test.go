@@ -61,7 +61,7 @@ func TestCountsLeaveOutAnswersFromMemory(t *testing.T) {
 	}
 }
 
-// A panic of the user's transport is a request that got no answer.
+// A panic of the user's transport counts as a request without a response.
 func TestCountsIncludeABrokenTransport(t *testing.T) {
 	s := newSite(t)
 	ca := s.ca(s.through(s.order, func(http.RoundTripper, *http.Request) (*http.Response, error) { panic("at the user's") }))
@@ -136,7 +136,7 @@ func TestCountsAreSafeForConcurrentUse(t *testing.T) {
 	}
 }
 
-// A call that nobody waits for any more was counted when it was given up.
+// A call that was given up has been counted then.
 func TestLateAnswerIsNotCountedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t)

@@ -12,16 +12,16 @@ import (
 
 const (
 	directoryTTL     = time.Hour
-	directoryRefresh = time.Minute // between two attempts to refresh an outdated copy
+	directoryRefresh = time.Minute // between attempts to refresh a stale copy
 )
 
-// directory is the CA's directory document in memory. The zero value is empty. It
-// is safe for concurrent use.
+// directory caches the CA's directory document. The zero value is empty. It is
+// safe for concurrent use.
 type directory struct {
 	mu        sync.Mutex // never held across I/O
 	doc       *document  // nil before the first fetch and after forget
-	refreshAt time.Time  // when doc is outdated and someone should fetch it again
-	forgotten int        // how often: a fetch begun before forget must not undo it
+	refreshAt time.Time  // when doc is stale and should be fetched again
+	forgotten int        // counts calls of forget: an earlier fetch must not undo it
 }
 
 // document is a parsed directory. It is immutable.
@@ -35,8 +35,8 @@ type document struct {
 	KeyChange   string `json:"keyChange"`
 	RenewalInfo string `json:"renewalInfo"`
 
-	// Not used here. What an acme.Client cannot decode must not be kept, or every
-	// attempt would fail until the copy is outdated.
+	// Not used here, but decoded: a document that an acme.Client cannot decode
+	// must not be cached, or every attempt would fail until it is stale.
 	Authz string `json:"newAuthz"`
 	Meta  struct {
 		Terms    string            `json:"termsOfService"`
@@ -47,9 +47,9 @@ type document struct {
 	} `json:"meta"`
 }
 
-// get returns the document, and whether the caller is the one to fetch it. A
-// caller that is shall pass generation to put. While one fetches an outdated
-// document again, and for a while after that failed, all others use the old one.
+// get returns the document, and whether the caller must fetch it and pass
+// generation to put. While one caller refreshes a stale document, and for a
+// while after that failed, the others use the stale one.
 func (d *directory) get(now time.Time) (doc *document, fetch bool, generation int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -71,7 +71,7 @@ func (d *directory) put(doc *document, generation int, now time.Time) {
 	}
 }
 
-// current returns the document, outdated or not, or nil.
+// current returns the document, stale or not, or nil.
 func (d *directory) current() *document {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -85,10 +85,10 @@ func (d *directory) forget() {
 	d.forgotten++
 }
 
-// getDirectory answers with the document in memory, or fetches it. Concurrent first
-// fetches each go to the network: they are as many as there are attempts, and none
-// depends on another's context. What the CA answers instead of a directory goes to
-// the acme.Client, which says what is wrong with it or, for a 5xx, tries again.
+// getDirectory returns the cached document, or fetches it. Concurrent first
+// fetches each go to the network: there are only as many as attempts, and none
+// depends on another's context. A response that is not a directory goes to the
+// acme.Client, which reports what is wrong with it or, for a 5xx, retries.
 func (t *transport) getDirectory(req *http.Request) (*http.Response, error) {
 	doc, fetch, generation := t.ca.directory.get(time.Now())
 	if !fetch {
@@ -109,8 +109,8 @@ func (t *transport) getDirectory(req *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-// parseDirectory returns the directory in an answer, whose body it leaves unread, or
-// nil. newOrder is what makes a JSON object the directory of an RFC 8555 CA.
+// parseDirectory returns the directory in a response, or nil. The body can
+// still be read afterwards. An RFC 8555 directory is recognised by newOrder.
 func parseDirectory(res *http.Response) *document {
 	if res == nil || res.StatusCode != http.StatusOK {
 		return nil
@@ -130,7 +130,7 @@ func fromDocument(req *http.Request, doc *document) *http.Response {
 	return fromMemory(req, h, doc.body)
 }
 
-// endpoint tells which resource of the directory a URL is.
+// endpoint returns which resource of the directory a URL is.
 func (t *transport) endpoint(u string) Endpoint {
 	doc := t.ca.directory.current()
 	if doc == nil {

@@ -49,7 +49,7 @@ func TestDirectoryIsRefreshedAndKeptOnFailure(t *testing.T) {
 	}
 }
 
-// One attempt waits for the refresh; the others need not.
+// One attempt waits for the refresh; the others do not.
 func TestRefreshOfDirectoryBlocksNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t)

@@ -14,18 +14,18 @@ import (
 	"golang.org/x/crypto/acme"
 )
 
-// RequestError is a request to the CA that got no usable answer: no connection, a
-// time-out, a body that is too large, a redirect that cannot be followed. A CA
-// that answers with a problem is an *acme.Error instead.
+// RequestError is a request to the CA without a usable response: no connection,
+// a time-out, a body that is too large, a redirect that cannot be followed. A
+// CA's problem document is an *acme.Error instead.
 type RequestError struct {
-	Method   string        // of HTTP
-	URL      string        // that was asked, without user, query and fragment
-	Endpoint Endpoint      // which resource of the CA the URL is
-	Timeout  time.Duration // the request's own time-out if that ended it, else 0
+	Method   string        // HTTP method
+	URL      string        // without user, query and fragment
+	Endpoint Endpoint      // the CA's resource at this URL
+	Timeout  time.Duration // the request's own time-out if that ended it, otherwise 0
 	Err      error         // the cause, never nil
 }
 
-// Error is one line that names the method and the URL.
+// Error returns one line that names the method and the URL.
 func (e *RequestError) Error() string {
 	if e.Timeout > 0 {
 		return fmt.Sprintf("%s: CA %s did not answer within %s", e.Method, e.URL, e.Timeout)
@@ -33,11 +33,12 @@ func (e *RequestError) Error() string {
 	return fmt.Sprintf("%s: CA %s: %v", e.Method, e.URL, e.Err)
 }
 
-// Unwrap returns the cause. It is context.DeadlineExceeded for the request's own
-// time-out; the Err of the caller's context tells whether the attempt ended too.
+// Unwrap returns the cause. It is context.DeadlineExceeded for the request's
+// own time-out; check the caller's context to learn whether the attempt ended
+// too.
 func (e *RequestError) Unwrap() error { return e.Err }
 
-// connection reports whether sending the same GET or HEAD again at once may help.
+// connection reports whether repeating the same GET or HEAD at once may help.
 func (e *RequestError) connection() bool {
 	var timeout net.Error
 	var tooLarge bodyLimitError
@@ -51,14 +52,14 @@ func (e *RequestError) connection() bool {
 	return true
 }
 
-// bodyLimitError is an answer longer than this number of bytes.
+// bodyLimitError is a response longer than this number of bytes.
 type bodyLimitError int64
 
 func (limit bodyLimitError) Error() string {
 	return fmt.Sprintf("the answer is larger than %d bytes: this may not be an ACME server, check the directory URL", int64(limit))
 }
 
-// redirectError is the answer to a POST that points elsewhere.
+// redirectError is a redirect in response to a POST.
 type redirectError struct {
 	status int
 	target string
@@ -73,7 +74,8 @@ func (e redirectError) Error() string {
 		e.status, target)
 }
 
-// displayURL is u without what may be secret: user, query and fragment.
+// displayURL returns u without its user, query and fragment, which may be
+// secret.
 func displayURL(u *url.URL) string {
 	plain := url.URL{
 		Scheme:  u.Scheme,
@@ -85,10 +87,10 @@ func displayURL(u *url.URL) string {
 	return cut(plain.String(), maxDisplayURL)
 }
 
-// Cause returns the *RequestError within err, or else err itself, bounded: what
-// x/crypto/acme returns holds as much of an answer as the CA sent. net/http wraps
-// each *RequestError in a *url.Error, which repeats the URL and shows its query. It
-// is to be called before others see err.
+// Cause returns the *RequestError within err, or else err itself, bounded:
+// errors of x/crypto/acme hold as much of a response as the CA sent. net/http
+// wraps each *RequestError in a *url.Error, which repeats the URL with its
+// query. Call Cause before anyone else sees err.
 func Cause(err error) error {
 	var failed *RequestError
 	if errors.As(err, &failed) {
@@ -97,7 +99,7 @@ func Cause(err error) error {
 	return boundError(err)
 }
 
-// Problem returns the CA's answer within err if that is what failed. It is
+// Problem returns the CA's problem document within err, if there is one. It is
 // errors.As for an *acme.Error.
 func Problem(err error) (*acme.Error, bool) {
 	var problem *acme.Error
@@ -105,17 +107,17 @@ func Problem(err error) (*acme.Error, bool) {
 	return problem, ok
 }
 
-// IsRateLimited reports whether the CA refused because of a rate limit: a 429 or a
-// problem of type rateLimited. The wait that it asks for, sane already, is found by
-// RetryAfter in the problem's Header.
+// IsRateLimited reports whether the CA refused because of a rate limit: a 429
+// or a problem of type rateLimited. RetryAfter reads the requested wait from
+// the problem's Header.
 func IsRateLimited(err error) bool {
 	problem, ok := Problem(err)
 	return ok && (problem.StatusCode == http.StatusTooManyRequests || kindOf(problem.ProblemType) == "ratelimited")
 }
 
-// kindOf returns which kind of problem a type names, by the same rule as
-// x/crypto/acme: what follows the last colon, in lower case. CAs differ in what is
-// before it. It is empty for what is no URI.
+// kindOf returns the kind of a problem type, by the same rule as x/crypto/acme:
+// what follows the last colon, in lower case. CAs differ in what precedes it.
+// It is empty if the type is not a URI.
 func kindOf(problemType string) string {
 	i := strings.LastIndexByte(problemType, ':')
 	if i < 0 {

@@ -11,20 +11,20 @@ import (
 	"time"
 )
 
-// maxRedirects is what net/http follows when nobody says otherwise.
+// maxRedirects is net/http's default.
 const maxRedirects = 10
 
-// reply is what came back for one request: an error, or an answer with its whole
-// body. res may be set beside err when the body could not be read.
+// reply is the outcome of one request: an error, or a response with its whole
+// body. Both are set if the body could not be read.
 type reply struct {
 	res  *http.Response
 	body []byte
 	err  error
 }
 
-// exchange sends one request and returns the answer with its body in memory, its
-// own header and a sane Retry-After. It returns when the request's time-out or
-// context ends, whether or not the user's client does.
+// exchange sends one request and returns the response with its body in memory,
+// its own header and a sane Retry-After. It returns when the request's time-out
+// or context ends, even if the user's client does not.
 func (t *transport) exchange(req *http.Request, e Endpoint) (*http.Response, error) {
 	ctx, cancel := context.WithTimeout(req.Context(), t.ca.cfg.RequestTimeout)
 	defer cancel()
@@ -39,7 +39,7 @@ func (t *transport) exchange(req *http.Request, e Endpoint) (*http.Response, err
 	trace := TraceOf(req.Context())
 	trace.sent()
 
-	done := make(chan reply, 1) // room for a reply that nobody waits for any more
+	done := make(chan reply, 1) // buffered: the caller may have left
 	go func() {
 		defer call.end()
 		t.send(out, done)
@@ -49,7 +49,7 @@ func (t *transport) exchange(req *http.Request, e Endpoint) (*http.Response, err
 	case r = <-done:
 	case <-ctx.Done():
 		r.err = ctx.Err()
-		select { // an answer that came just in time is still an answer
+		select { // a response that came just in time counts
 		case r = <-done:
 		default:
 			call.giveUp()
@@ -69,7 +69,7 @@ func (t *transport) exchange(req *http.Request, e Endpoint) (*http.Response, err
 	return r.res, nil
 }
 
-// outgoing copies req for a client that may still hold it when exchange has
+// outgoing copies req for a client that may still hold it after exchange has
 // returned. Request bodies are small and in memory already.
 func outgoing(ctx context.Context, req *http.Request) (*http.Request, error) {
 	out := req.Clone(ctx)
@@ -86,8 +86,8 @@ func outgoing(ctx context.Context, req *http.Request) (*http.Request, error) {
 	return out, nil
 }
 
-// send runs the user's client in a goroutine of its own, so it must contain what
-// the user's code may do to it: a panic here would end the process.
+// send runs the user's client in its own goroutine. It must contain panics,
+// which would end the process.
 func (t *transport) send(req *http.Request, done chan<- reply) {
 	r := reply{err: errors.New("the HTTP client ended its goroutine without an answer")}
 	defer func() {
@@ -99,8 +99,8 @@ func (t *transport) send(req *http.Request, done chan<- reply) {
 	r = t.fetch(req)
 }
 
-// fetch sends req through a copy of the user's client, made for each request so
-// that http.DefaultClient is looked up as late as net/http does it.
+// fetch sends req through a copy of the user's client. The copy is made for
+// each request, so http.DefaultClient is looked up as late as in net/http.
 func (t *transport) fetch(req *http.Request) reply {
 	client := http.DefaultClient
 	if t.ca.cfg.HTTPClient != nil {
@@ -120,9 +120,9 @@ func (t *transport) fetch(req *http.Request) reply {
 	return reply{res: res, body: body, err: boundError(err)}
 }
 
-// redirectPolicy asks the user's policy, or net/http's default, for GET and HEAD,
-// and stops at the redirect of a POST: following it would change the method or
-// send a signature that is valid for another URL.
+// redirectPolicy applies the user's policy, or net/http's default, to GET and
+// HEAD. It stops at the redirect of a POST: following it would change the
+// method or send a signature for another URL.
 func redirectPolicy(user func(*http.Request, []*http.Request) error) func(*http.Request, []*http.Request) error {
 	return func(req *http.Request, via []*http.Request) error {
 		switch {
@@ -137,8 +137,8 @@ func redirectPolicy(user func(*http.Request, []*http.Request) error) func(*http.
 	}
 }
 
-// readBody reads at most limit bytes, and not beyond the context's end even from a
-// body that ignores it between reads.
+// readBody reads at most limit bytes. It stops when the context ends, even if
+// the body ignores it between reads.
 func readBody(ctx context.Context, res *http.Response, limit int64) ([]byte, error) {
 	body, err := io.ReadAll(io.LimitReader(contextReader{ctx, res.Body}, limit+1))
 	if int64(len(body)) > limit {
@@ -162,8 +162,9 @@ func (r contextReader) Read(p []byte) (int, error) {
 	return r.r.Read(p)
 }
 
-// detached is a copy of the answer that shares nothing writable with the user's
-// client, with a bounded header, the body that was read and a sane Retry-After.
+// detached returns a copy of the response that shares nothing writable with the
+// user's client, with a bounded header, the body that was read and a sane
+// Retry-After.
 func (r reply) detached() *http.Response {
 	res := *r.res
 	res.Header = boundHeader(res.Header)
@@ -173,8 +174,8 @@ func (r reply) detached() *http.Response {
 	return &res
 }
 
-// failure turns what went wrong with req, sent under ctx, into an error that tells
-// the request's own time-out and the end of the attempt apart; nil if nothing did.
+// failure returns the error of req, which was sent under ctx, or nil. It
+// distinguishes the request's own time-out from the end of the attempt.
 func (t *transport) failure(ctx context.Context, req *http.Request, e Endpoint, r reply) *RequestError {
 	failed := &RequestError{Method: req.Method, URL: displayURL(req.URL), Endpoint: e, Err: r.err}
 	switch {

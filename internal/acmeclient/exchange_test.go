@@ -16,7 +16,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// readFunc is a body made of a function.
+// readFunc is a body from a function.
 type readFunc struct {
 	read   func([]byte) (int, error)
 	closed chan struct{} // closed by Close, if not nil
@@ -31,11 +31,11 @@ func (r readFunc) Close() error {
 	return nil
 }
 
-// transportFunc is what a transport of the user's does with some requests.
+// transportFunc is the behaviour of a user's transport for some requests.
 type transportFunc = func(next http.RoundTripper, req *http.Request) (*http.Response, error)
 
-// deaf sends a request whose context cannot end, calls wait, and only then returns
-// the reply.
+// deaf sends a request whose context cannot end, calls wait, and only then
+// returns the reply.
 func deaf(wait func()) transportFunc {
 	return func(next http.RoundTripper, req *http.Request) (*http.Response, error) {
 		res, err := next.RoundTrip(req.WithContext(context.WithoutCancel(req.Context())))
@@ -56,8 +56,8 @@ func withBody(body io.ReadCloser) transportFunc {
 	}
 }
 
-// hanging are the ways not to answer a request for the order, as clients of the user's;
-// those that ignore the context end with release.
+// hanging are user's clients that do not answer a request for the order. Those
+// that ignore the context end with release.
 func hanging(release chan struct{}) map[string]func(s *site) *http.Client {
 	through := func(f transportFunc) func(s *site) *http.Client {
 		return func(s *site) *http.Client { return s.through(s.order, f) }
@@ -130,8 +130,8 @@ func TestEndOfAttemptIsNotATimeout(t *testing.T) {
 	})
 }
 
-// The same for a request that does not go through an acme.Client, which hides what
-// the transport says.
+// The same for a request that bypasses acme.Client, which hides the transport's
+// error.
 func TestEndOfUnsignedCallIsNotATimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t)
@@ -193,8 +193,8 @@ func TestBodyLimit(t *testing.T) {
 	}
 }
 
-// A panic in a goroutine of ours would end the process, and a Goexit would leave
-// the attempt waiting.
+// An uncaught panic would end the process, and a Goexit would leave the attempt
+// waiting.
 func TestBrokenTransport(t *testing.T) {
 	tests := []struct {
 		name   string

@@ -9,19 +9,19 @@ import (
 	"golang.org/x/crypto/acme"
 )
 
-// NewOrder makes an order for ids with a client of a CA. If certID is not empty the
-// order says that it replaces the certificate with this CertID (RFC 9773, section
-// 5), provided that the CA's directory offers renewal information.
+// NewOrder places an order for ids. If certID is not empty, the order says that
+// it replaces the certificate with this CertID (RFC 9773, section 5), provided
+// that the CA's directory offers renewal information.
 //
-// That must not keep anything from being renewed. Where the CA refuses an order
-// that replaces something, and what it replaces may be why, the same order is made
-// without. After an answer 5xx the order is tried again, as everything is
-// (Pebble answers 500 for one certificate in 256); the second such answer makes the
-// further tries go without, so that it costs no more requests than any outage. The
-// CA may have made an order that it has not told of, and that is never known.
+// The replaces field must not prevent a renewal. If the CA refuses the order,
+// possibly because of the field, the same order is placed without it. After a
+// 5xx the order is retried as usual (Pebble answers 500 for one certificate in
+// 256). After a second 5xx the field is left out of further retries, so it
+// costs no more requests than any outage. The CA may have created an order that
+// it did not report, and nothing can find that out.
 //
-// without reports that the CA was asked to make the order without, so that later
-// ones for the same certificate had better go without at once.
+// without reports that an order was sent without the field. Later orders for
+// the same certificate should leave it out from the start.
 func NewOrder(ctx context.Context, client *acme.Client, ids []acme.AuthzID, certID string) (order *acme.Order, without bool, err error) {
 	if certID == "" {
 		order, err = client.AuthorizeOrder(ctx, ids)
@@ -39,15 +39,16 @@ func NewOrder(ctx context.Context, client *acme.Client, ids []acme.AuthzID, cert
 	return order, true, err
 }
 
-// refusesReplaces reports whether the outcome of an order that replaces a
-// certificate may be due to that. RFC 9773, section 5, names 409 alreadyReplaced,
-// and CAs have others for a certificate that is not this account's, or that they
-// do not know or understand.
+// refusesReplaces reports whether the outcome of an order with replaces may be
+// due to that field. RFC 9773, section 5, names 409 alreadyReplaced. CAs use
+// other problems for a certificate of another account, or one that they do not
+// know or understand.
 //
-// It is not due to that if the answer is about something else (the account, an
-// identifier, a limit), asks to wait, or is none.
+// It is not due to the field if the problem is about something else (the
+// account, an identifier, a limit), if the CA asks to wait, or if there is no
+// response.
 func refusesReplaces(order *acme.Order, err error) bool {
-	if err == nil { // an order that is over before it began leaves none open
+	if err == nil { // an order that is invalid from the start is not left open
 		return order.Status == acme.StatusInvalid && order.Error != nil && kindOf(order.Error.ProblemType) == "alreadyreplaced"
 	}
 	p, ok := Problem(err)
@@ -69,21 +70,21 @@ func refusesReplaces(order *acme.Order, err error) bool {
 	return p.StatusCode >= 400 && p.StatusCode <= 599
 }
 
-// otherKinds are the kinds of problems (RFC 8555, section 6.7) that
-// are about something else than what an order replaces.
+// otherKinds returns the kinds of problems (RFC 8555, section 6.7) that have
+// nothing to do with replaces.
 func otherKinds() []string {
 	return []string{
-		// the account and its requests
+		// about the account and its requests
 		"accountdoesnotexist", "externalaccountrequired", "useractionrequired", "unsupportedcontact", "invalidcontact",
 		"badpublickey", "badsignaturealgorithm", "badnonce",
-		// the identifiers, and what validating them met
+		// about the identifiers and their validation
 		"rejectedidentifier", "unsupportedidentifier", "caa", "dns", "dnssec", "connection", "tls", "incorrectresponse",
-		// the profile
+		// about the profile
 		"invalidprofile",
 	}
 }
 
-// namesIdentifier reports whether the problem is about single identifiers.
+// namesIdentifier reports whether the problem is about individual identifiers.
 func namesIdentifier(p *acme.Error) bool {
 	return slices.ContainsFunc(p.Subproblems, func(sub acme.Subproblem) bool { return sub.Identifier != nil })
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// Orders that replace something are signed by every kind of account key, also when
-// the CA refuses nonces.
+// Orders with replaces are signed with every kind of account key, also when the
+// CA refuses nonces.
 func TestNewOrderReplaces(t *testing.T) {
 	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
@@ -58,8 +58,8 @@ func TestNewOrderReplaces(t *testing.T) {
 	}
 }
 
-// A CA without renewal information hears nothing of it, and is not asked twice
-// because of it.
+// A CA without renewal information never sees the field and gets no second
+// request because of it.
 func TestReplacesIsNotSentToACAWithoutRenewalInfo(t *testing.T) {
 	server, ca := renewalCA(t, false)
 	leaf, client := issueFor(t, server, ca, newKey(t))
@@ -78,7 +78,7 @@ func TestReplacesIsNotSentToACAWithoutRenewalInfo(t *testing.T) {
 	}
 }
 
-// orderAnswer is what a CA answers to orders that replace a certificate.
+// orderAnswer is a CA's response to orders with replaces.
 type orderAnswer struct {
 	status     int // 0: drops the connection
 	problem    string
@@ -89,7 +89,8 @@ type orderAnswer struct {
 	early      bool   // before it acts: it makes no order
 }
 
-// give makes the CA answer so, after it has acted on the order if the answer is not early.
+// give makes the CA answer so, after it has acted on the order if the answer is
+// not early.
 func (a orderAnswer) give(server *acmetest.Server) {
 	if a.early {
 		m := acmetest.Match{Endpoint: acmetest.NewOrder, Count: a.times}
@@ -186,7 +187,7 @@ func TestWhenAnOrderIsMadeWithoutReplaces(t *testing.T) {
 				if got != tt.want || sent != tt.sent || got == dropped && !without || got == kept && without {
 					t.Errorf("got %s (%v), without %v, after %d orders; want %s after %d\n%v", got, err, without, sent, tt.want, tt.sent, server)
 				}
-				// What was made beside it is one order at most.
+				// At most one extra order was created.
 				if n := len(server.Orders()); got != failed && n > 3 {
 					t.Errorf("%d orders at the CA", n)
 				}
@@ -195,7 +196,7 @@ func TestWhenAnOrderIsMadeWithoutReplaces(t *testing.T) {
 	}
 }
 
-// Where the user wants no retries, the first 5xx is the last one.
+// If the user wants no retries, the first 5xx is final.
 func TestOrderWithoutReplacesIfTheUserWantsNoRetries(t *testing.T) {
 	server, _ := renewalCA(t, true)
 	ca := New(Config{DirectoryURL: server.URL, HTTPClient: server.Client(),
@@ -209,7 +210,7 @@ func TestOrderWithoutReplacesIfTheUserWantsNoRetries(t *testing.T) {
 	}
 }
 
-// An attempt that is over makes no other order.
+// An attempt that has ended places no second order.
 func TestNoOrderWithoutReplacesAfterTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server, ca := renewalCA(t, true)

@@ -8,12 +8,12 @@ import (
 
 const (
 	maxNonces   = 64
-	maxNonceAge = 5 * time.Minute // CAs may drop them at any time; an old one is likely to cost a badNonce
+	maxNonceAge = 5 * time.Minute // CAs may drop nonces at any time; an old one probably costs a badNonce
 	maxNonceLen = 512
 )
 
-// noncePool keeps nonces of earlier answers for any later request to the same CA.
-// The zero value is empty. It is safe for concurrent use.
+// noncePool keeps nonces from earlier responses for later requests to the same
+// CA. The zero value is empty. It is safe for concurrent use.
 type noncePool struct {
 	mu     sync.Mutex // never held across I/O
 	nonces []pooledNonce
@@ -24,8 +24,8 @@ type pooledNonce struct {
 	at    time.Time
 }
 
-// push keeps a nonce, and drops the oldest one when the pool is full. What cannot
-// be a nonce, or is in the pool already, is ignored: a nonce works once.
+// push adds a nonce, and drops the oldest one if the pool is full. It ignores
+// implausible nonces and duplicates: a nonce works once.
 func (p *noncePool) push(value string, now time.Time) {
 	if !plausibleNonce(value) {
 		return
@@ -41,7 +41,7 @@ func (p *noncePool) push(value string, now time.Time) {
 	p.nonces = append(p.nonces, pooledNonce{value, now})
 }
 
-// pop takes the youngest nonce. If even that one is too old, all are dropped.
+// pop takes the newest nonce. If even that one is too old, it drops all.
 func (p *noncePool) pop(now time.Time) (string, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -64,8 +64,8 @@ func (p *noncePool) clear() {
 	p.nonces = nil
 }
 
-// plausibleNonce is more lenient than RFC 8555, section 6.5.1, which asks for
-// base64url: what a CA hands out it will take back.
+// plausibleNonce is more lenient than RFC 8555, section 6.5.1, which requires
+// base64url: a CA will accept what it handed out.
 func plausibleNonce(v string) bool {
 	if v == "" || len(v) > maxNonceLen {
 		return false

@@ -19,25 +19,25 @@ import (
 	"sync/atomic"
 )
 
-// replaces is what the order that is made under a context replaces, and what came
-// of saying so. It belongs to one call of NewOrder.
+// replaces holds the replaces field of an order placed under a context, and its
+// outcome. It belongs to one call of NewOrder.
 type replaces struct {
 	certID string
-	key    crypto.Signer // of the account
+	key    crypto.Signer // the account key
 
-	sent    atomic.Bool  // to a CA that offers renewal information
-	failed  atomic.Int32 // answers 5xx to that
-	without atomic.Bool  // the order was sent without, as failed was too much
+	sent    atomic.Bool  // the field was sent to the CA
+	failed  atomic.Int32 // number of 5xx responses to that
+	without atomic.Bool  // the order was sent without the field after too many failures
 }
 
 type replacesKey struct{}
 
-// maxReplacesFailures is how many answers 5xx an order that replaces a certificate
-// gets before it is tried without. One may be the CA's bad moment.
+// maxReplacesFailures is how many 5xx responses an order with replaces may get
+// before the field is left out. One may be an accident.
 const maxReplacesFailures = 2
 
-// post sends a request for a new order: with the field while the CA bears it, and
-// as it is after that.
+// post sends a newOrder request, with the field unless the CA has failed too
+// often on it.
 func (r *replaces) post(t *transport, req *http.Request) (*http.Response, error) {
 	if !t.ca.offersRenewalInfo() {
 		return t.exchange(req, EndpointNewOrder)
@@ -58,9 +58,9 @@ func (r *replaces) post(t *transport, req *http.Request) (*http.Response, error)
 	return res, err
 }
 
-// withReplaces returns the request for a new order with the field that
-// golang.org/x/crypto/acme has no way to set (its OrderOption is sealed), signed
-// again under the same protected header.
+// withReplaces returns the newOrder request with the field added and signed
+// again under the same protected header. x/crypto/acme cannot set the field:
+// its OrderOption is sealed.
 func withReplaces(req *http.Request, r *replaces) (*http.Request, error) {
 	body, err := io.ReadAll(req.Body)
 	req.Body.Close()
@@ -76,7 +76,8 @@ func withReplaces(req *http.Request, r *replaces) (*http.Request, error) {
 	return out, nil
 }
 
-// flattenedJWS is RFC 7515, section 7.2.2.
+// flattenedJWS is a JWS in flattened JSON serialization (RFC 7515, section
+// 7.2.2).
 type flattenedJWS struct {
 	Protected string `json:"protected"`
 	Payload   string `json:"payload"`
@@ -117,7 +118,7 @@ func (r *replaces) sign(body []byte) ([]byte, error) {
 	return json.Marshal(jws)
 }
 
-// signJWS signs by one of the algorithms that x/crypto/acme uses (RFC 7518,
+// signJWS signs with one of the algorithms that x/crypto/acme uses (RFC 7518,
 // sections 3.3 and 3.4).
 func signJWS(key crypto.Signer, alg string, input []byte) ([]byte, error) {
 	hash, ok := map[string]crypto.Hash{
@@ -136,7 +137,7 @@ func signJWS(key crypto.Signer, alg string, input []byte) ([]byte, error) {
 	case *rsa.PublicKey:
 		return signature, nil
 	case *ecdsa.PublicKey:
-		// A crypto.Signer answers in ASN.1, a JWS wants both numbers side by side.
+		// A crypto.Signer returns ASN.1; a JWS concatenates the two numbers.
 		var rs struct{ R, S *big.Int }
 		if _, err := asn1.Unmarshal(signature, &rs); err != nil {
 			return nil, fmt.Errorf("the account key's signature cannot be read: %w", err)

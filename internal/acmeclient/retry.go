@@ -9,8 +9,8 @@ import (
 const (
 	retryStep         = 250 * time.Millisecond // the first wait after a 5xx; it doubles
 	maxServerRetries  = 3                      // after 5xx, for one call
-	maxGetRetries     = 2                      // the same, for the directory
-	maxObeyed         = 10 * time.Second       // a longer Retry-After ends the attempt
+	maxGetRetries     = 2                      // the same, for GET requests
+	maxObeyed         = 10 * time.Second       // a longer Retry-After ends the retries
 	maxNonceRetries   = 10                     // after badNonce, for one call
 	nonceRetryStep    = 10 * time.Millisecond
 	maxNonceRetryWait = 100 * time.Millisecond
@@ -18,18 +18,18 @@ const (
 	maxUserWait       = time.Minute
 )
 
-// retryBackoff is the RetryBackoff of every acme.Client, and of the transport's own
-// requests for nonces. It keeps retries few and short: the manager backs off by
-// host and by CA, over minutes, and knows more than one call does.
+// retryBackoff is the RetryBackoff of every acme.Client, and of the transport's
+// own requests for nonces. It keeps retries few and short: the manager backs
+// off by host and by CA, over minutes, and knows more than a single call.
 //
-// x/crypto/acme counts n over all the answers to one call, so a 5xx after several
-// badNonce answers may get fewer retries than after none.
+// x/crypto/acme counts n over all responses to one call, so a 5xx after several
+// badNonce errors may get fewer retries.
 func (ca *CA) retryBackoff(n int, r *http.Request, res *http.Response) time.Duration {
 	switch {
 	case res.StatusCode == http.StatusTooManyRequests:
-		return 0 // asking again is what the limit is about
+		return 0 // a retry would count against the limit
 	case res.StatusCode < 400:
-		return 0 // not an answer that ACME knows here; another one would be no better
+		return 0 // not valid in ACME here; a retry would not help
 	case ca.cfg.RetryBackoff != nil:
 		if n > maxUserRetries {
 			return 0
@@ -41,8 +41,9 @@ func (ca *CA) retryBackoff(n int, r *http.Request, res *http.Response) time.Dura
 	return serverErrorWait(n, r, res)
 }
 
-// badNonceWait is short, as the refusal brought a fresh nonce along, but not zero:
-// several machines behind one address may use up each other's luck.
+// badNonceWait is short, because the error response carries a fresh nonce. It
+// is not zero: several machines behind one address may use up each other's
+// nonces.
 func badNonceWait(n int) time.Duration {
 	if n > maxNonceRetries {
 		return 0
@@ -68,5 +69,6 @@ func serverErrorWait(n int, r *http.Request, res *http.Response) time.Duration {
 	return jitter(retryStep << max(n-1, 0))
 }
 
-// jitter is d and up to half of it more, so that callers do not return together.
+// jitter returns d plus up to half of it, so that callers do not return
+// together.
 func jitter(d time.Duration) time.Duration { return d + rand.N(d/2) }

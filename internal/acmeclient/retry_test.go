@@ -186,8 +186,8 @@ func TestUsersRetryBackoff(t *testing.T) {
 	}
 }
 
-// Whatever Retry-After a CA sends with an unfinished order, the polls of x/crypto/acme
-// stay at one a second at most. Unchecked, some of these make it poll without a pause.
+// Whatever Retry-After a CA sends with a pending order, x/crypto/acme polls at
+// most once a second. Unchecked, some of these make it poll without a pause.
 func TestPollingNeverSpins(t *testing.T) {
 	values := map[string]int{ // most polls in a minute
 		"": 61, "0": 61, "-1": 61, "-86400": 61, "soon": 61, "0.5": 61, "1.5": 61, "1": 61, "+3": 61,
@@ -200,7 +200,7 @@ func TestPollingNeverSpins(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSite(t)
 				h := http.Header{"Retry-After": {value}}
-				// They end at some point, or a failure of this test would never end.
+				// They end at some point, or a failing test would never end.
 				s.Respond(acmetest.Match{Endpoint: acmetest.Order, Count: 200}, 200, h, body)
 				s.Respond(acmetest.Match{Endpoint: acmetest.Authorization, Count: 200}, 200, h, body)
 				ca := s.ca(s.Client())
@@ -226,7 +226,7 @@ func TestPollingNeverSpins(t *testing.T) {
 	}
 }
 
-// The same with the CA's own orders instead of replies that were made up.
+// The same with the CA's own orders instead of made-up replies.
 func TestPollingOfARealOrderNeverSpins(t *testing.T) {
 	for value, most := range map[string]int{"-1": 61, "soon": 61, "30": 3, "86400": 1} {
 		synctest.Test(t, func(t *testing.T) {

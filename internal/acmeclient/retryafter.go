@@ -7,17 +7,17 @@ import (
 	"time"
 )
 
-// maxRetryAfter is the longest wait that a CA can ask for. ZeroSSL has asked for
-// a day while it was merely processing.
+// maxRetryAfter is the longest wait that a CA can ask for. ZeroSSL has asked
+// for a day while it was merely processing.
 const maxRetryAfter = 24 * time.Hour
 
 const retryAfterHeader = "Retry-After"
 
-// RetryAfter returns the wait that the Retry-After field of h asks for, in either
-// of its forms (RFC 9110, section 10.2.3): a number of seconds, or a date, which is
-// measured from now. It is a whole number of seconds, rounded up, from one second
-// to 24 hours; what is longer is cut. Without the field, and for a value that is
-// negative, zero, past or neither of the forms, it returns 0 and false.
+// RetryAfter returns the wait that the Retry-After field of h asks for, in
+// either form (RFC 9110, section 10.2.3): a number of seconds, or a date,
+// measured from now. It is rounded up to whole seconds, from one second to 24
+// hours; longer waits are cut. It returns 0 and false if the field is missing,
+// malformed, negative, zero or in the past.
 func RetryAfter(h http.Header, now time.Time) (time.Duration, bool) {
 	v := strings.Trim(h.Get(retryAfterHeader), " \t")
 	if v == "" {
@@ -54,8 +54,8 @@ func digits(v string) bool {
 	return true
 }
 
-// rewriteRetryAfter leaves one positive number of seconds in h, or no Retry-After
-// at all. x/crypto/acme polls without a pause on anything else.
+// rewriteRetryAfter replaces the field by one positive number of seconds, or
+// removes it. On anything else x/crypto/acme polls without a pause.
 func rewriteRetryAfter(h http.Header, now time.Time) {
 	d, ok := RetryAfter(h, now)
 	if !ok {

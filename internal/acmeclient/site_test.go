@@ -35,7 +35,8 @@ func newSite(t *testing.T) *site {
 	return newSiteAt(t, acmetest.NewMemoryServer())
 }
 
-// newSiteAt makes the account and the order, with a client that is not under test.
+// newSiteAt makes the account and the order, with a client that is not under
+// test.
 func newSiteAt(t *testing.T, server *acmetest.Server) *site {
 	t.Helper()
 	t.Cleanup(server.Close)
@@ -59,8 +60,8 @@ func newSiteAt(t *testing.T, server *acmetest.Server) *site {
 	return s
 }
 
-// expect checks how many requests to an endpoint, whatever their method, came in
-// since the site was made.
+// expect checks how many requests to an endpoint, of any method, came in since
+// the site was created.
 func (s *site) expect(t *testing.T, e acmetest.Endpoint, want int) {
 	t.Helper()
 	if got := s.Count(e) - s.before[e]; got != want {
@@ -71,7 +72,7 @@ func (s *site) expect(t *testing.T, e acmetest.Endpoint, want int) {
 // at matches all requests to an endpoint.
 func at(e acmetest.Endpoint) acmetest.Match { return acmetest.Match{Endpoint: e} }
 
-// ca returns what is under test, talking to the site by way of the user's client.
+// ca returns the CA under test, connected to the site by the user's client.
 func (s *site) ca(user *http.Client) *CA {
 	return New(Config{DirectoryURL: s.URL, HTTPClient: user})
 }
@@ -98,7 +99,7 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// through returns a client of the user's that sends requests for url through f, which
+// through returns a user's client that sends requests for url through f, which
 // gets the transport that reaches the CA, and all others straight to the CA.
 func (s *site) through(url string, f func(next http.RoundTripper, req *http.Request) (*http.Response, error)) *http.Client {
 	next := s.Client().Transport

@@ -6,21 +6,22 @@ import (
 	"time"
 )
 
-// Skew returns how far the CA's clock was ahead of the local one (Config.Now) in
-// the last answer that came from the network with a Date (RFC 9110, section
-// 6.6.1), and when that was; negative if it was behind. A Date has whole seconds
-// and is as old as the answer was under way. ok is false while there was none.
+// Skew returns how far the CA's clock was ahead of the local one (Config.Now),
+// negative if it was behind, and when that was measured. It is from the last
+// response from the network with a Date (RFC 9110, section 6.6.1), which has
+// whole seconds and is as old as the response took to arrive. ok is false if
+// there was none.
 //
-// Answers out of an HTTP cache, which have an Age, do not count. A Date without
-// sense (outside of the years 1970 to 9999) does not either.
+// Responses from an HTTP cache, which have an Age, do not count, nor does a
+// Date outside the years 1970 to 9999.
 func (ca *CA) Skew() (ahead time.Duration, at time.Time, ok bool) { return ca.skew.get() }
 
-// skew is what the last answer said about the clocks. The zero value is ready. It
-// is safe for concurrent use.
+// skew is the result of the last comparison of the clocks. The zero value is
+// ready. It is safe for concurrent use.
 type skew struct {
 	mu    sync.Mutex // never held across I/O
 	ahead time.Duration
-	at    time.Time // zero: there was no answer yet
+	at    time.Time // zero before the first response
 }
 
 func (s *skew) get() (ahead time.Duration, at time.Time, ok bool) {
@@ -29,7 +30,7 @@ func (s *skew) get() (ahead time.Duration, at time.Time, ok bool) {
 	return s.ahead, s.at, !s.at.IsZero()
 }
 
-// note records an answer that was received at now.
+// note records a response received at now.
 func (s *skew) note(h http.Header, now time.Time) {
 	date, err := http.ParseTime(h.Get("Date"))
 	if err != nil || date.Unix() < 0 || h.Get("Age") != "" {

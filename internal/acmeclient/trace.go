@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Endpoint is a resource of the CA, as far as failures of one must be told from
-// failures of another: the first three fail for every host alike.
+// Endpoint is a resource of the CA whose failures must be distinguished: those
+// of the first three affect every host.
 type Endpoint int
 
 // The endpoints. EndpointNone, the zero value, means that nothing failed.
@@ -24,7 +24,7 @@ const (
 	EndpointOther                // orders, authorizations, challenges, certificates, accounts
 )
 
-// String returns the name that the directory has for the endpoint.
+// String returns the endpoint's name in the directory.
 func (e Endpoint) String() string {
 	switch e {
 	case EndpointNone:
@@ -47,9 +47,9 @@ func (e Endpoint) String() string {
 	return "other"
 }
 
-// Trace records what the calls made under a context did on the network. The zero
-// value is ready for use. It is safe for concurrent use; where calls run side by
-// side, "last" is the one that ended last.
+// Trace records the network requests of the calls made under a context. The
+// zero value is ready for use. It is safe for concurrent use. For concurrent
+// calls, "last" means the last to end.
 type Trace struct {
 	mu         sync.Mutex // never held across I/O
 	requests   int
@@ -62,13 +62,13 @@ type Trace struct {
 
 type traceKey struct{}
 
-// WithTrace returns a context whose calls are recorded in t, and no longer in a
-// Trace that ctx carried before.
+// WithTrace returns a context whose calls are recorded in t, and no longer in
+// an earlier Trace of ctx.
 func WithTrace(ctx context.Context, t *Trace) context.Context {
 	return context.WithValue(ctx, traceKey{}, t)
 }
 
-// TraceOf returns the Trace of ctx, or a fresh one that nobody looks at.
+// TraceOf returns the Trace of ctx, or a new one that is not read.
 func TraceOf(ctx context.Context) *Trace {
 	if t, ok := ctx.Value(traceKey{}).(*Trace); ok && t != nil {
 		return t
@@ -76,57 +76,58 @@ func TraceOf(ctx context.Context) *Trace {
 	return new(Trace)
 }
 
-// Requests returns how many requests went to the network; answers from memory do
-// not count, retries do, redirects that were followed do not.
+// Requests returns how many requests went to the network. Retries count;
+// followed redirects and responses from memory do not.
 func (t *Trace) Requests() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.requests
 }
 
-// RetryAfter returns the wait that the answer to the last request asked for, from one
-// second to 24 hours, or 0 for none and while there is no answer.
+// RetryAfter returns the wait that the response to the last request asked for,
+// from one second to 24 hours. It is 0 if there was none or no response yet.
 func (t *Trace) RetryAfter() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.retryAfter
 }
 
-// Location returns the Location field of the answer to the last request, or "": the URL
-// of an account or order that was just made, or of the account that a 409 is about.
+// Location returns the Location field of the response to the last request, or
+// "": the URL of a new account or order, or of the account that a 409 is about.
 func (t *Trace) Location() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.location
 }
 
-// Failed returns the endpoint of the last request if that got no usable answer or a
-// status of 300 or more, or EndpointNone if it succeeded, so a failure that a retry
-// made good is not reported. Read it before other calls are made under the same
-// context, such as those that clean up.
+// Failed returns the endpoint of the last request if that got no usable
+// response or a status of 300 or more. It returns EndpointNone if that
+// succeeded, so a failure followed by a successful retry is not reported. Read
+// it before making other calls under the same context, such as clean-ups.
 func (t *Trace) Failed() Endpoint {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.failed
 }
 
-// FailedURL returns the URL of what Failed returns, without its query, or "".
+// FailedURL returns the URL of the request that Failed reports, without its
+// query, or "".
 func (t *Trace) FailedURL() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.failedURL
 }
 
-// Unanswered reports whether the CA may have acted upon a signed request without
-// saying so: there was no answer, or none of the CA's that tells, such as a 504. A
-// retry that succeeds, or is refused, does not change that.
+// Unanswered reports whether the CA may have acted on a signed request without
+// saying so: there was no response, or an inconclusive one such as a 504. A
+// later retry does not change that.
 func (t *Trace) Unanswered() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.unanswered
 }
 
-// posted notes what became of a signed request.
+// posted records the outcome of a signed request.
 func (t *Trace) posted(res *http.Response, err error) {
 	if err == nil && res.StatusCode < 500 {
 		return
@@ -140,10 +141,10 @@ func (t *Trace) sent() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.requests++
-	t.retryAfter, t.location = 0, "" // those of an earlier answer say nothing about this request
+	t.retryAfter, t.location = 0, "" // they belong to an earlier response
 }
 
-// received records the header of an answer, whose Retry-After is sane already.
+// received records the header of a response, whose Retry-After is already sane.
 func (t *Trace) received(e Endpoint, url string, res *http.Response) {
 	wait, _ := RetryAfter(res.Header, time.Now())
 	t.mu.Lock()

@@ -8,7 +8,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// What was sent and not answered stays so, whatever the answer to a retry is.
+// A request that was sent and not answered stays so, whatever a retry brings.
 func TestTraceTellsWhatTheCAMayHaveDone(t *testing.T) {
 	order := acmetest.Match{Endpoint: acmetest.NewOrder, Count: 1}
 	tests := []struct {

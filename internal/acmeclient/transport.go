@@ -14,7 +14,7 @@ import (
 
 const replayNonce = "Replay-Nonce"
 
-// transport is what every acme.Client of a CA sends through.
+// transport is the RoundTripper of every acme.Client of a CA.
 type transport struct {
 	ca           *CA
 	directoryURL string // canonical
@@ -22,13 +22,13 @@ type transport struct {
 
 var _ http.RoundTripper = (*transport)(nil)
 
-// RoundTrip answers from the CA's memory where it can and goes to the network
-// otherwise. Nonces in answers are kept back: an acme.Client would guard its own
-// ones with a mutex that it holds while it asks for more.
+// RoundTrip answers from the CA's memory where it can and otherwise uses the
+// network. It removes nonces from responses: an acme.Client would guard its own
+// with a mutex that it holds while it fetches more.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	switch {
 	case req.Method == http.MethodHead:
-		// x/crypto/acme sends HEAD for nonces only, to newNonce or, where the
+		// x/crypto/acme sends HEAD only for nonces, to newNonce or, if the
 		// directory lacks it, to another resource.
 		return t.newNonce(req)
 	case req.Method == http.MethodGet && req.URL.String() == t.directoryURL:
@@ -54,8 +54,8 @@ func (t *transport) post(req *http.Request, e Endpoint) (*http.Response, error) 
 	return t.keepNonce(res), err
 }
 
-// newNonce answers from the pool, or asks the CA. x/crypto/acme would not try
-// again after a 5xx, and one lost nonce must not end a whole attempt.
+// newNonce takes a nonce from the pool, or asks the CA. It retries a 5xx, which
+// x/crypto/acme would not: one lost nonce must not end a whole attempt.
 func (t *transport) newNonce(req *http.Request) (*http.Response, error) {
 	for n := 1; ; n++ {
 		if nonce, ok := t.ca.nonces.pop(time.Now()); ok {
@@ -73,8 +73,8 @@ func (t *transport) newNonce(req *http.Request) (*http.Response, error) {
 			}
 			return res, nil
 		}
-		// Were a nonce left here, the acme.Client would go on to post to a CA
-		// that has just asked to be left alone.
+		// With a nonce here, the acme.Client would go on to post to a CA that
+		// has just asked to be left alone.
 		res.Header.Del(replayNonce)
 		d := t.ca.retryBackoff(n, req, res)
 		if d <= 0 {
@@ -86,8 +86,8 @@ func (t *transport) newNonce(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// exchangeAgain is exchange for a request that may be sent twice: it does so once
-// after a failure of the connection. A time-out is not tried again, as the second
+// exchangeAgain is exchange for a request that may be sent twice. It retries
+// once after a connection failure, but not after a time-out, because a second
 // one would take just as long.
 func (t *transport) exchangeAgain(req *http.Request, e Endpoint) (*http.Response, error) {
 	res, err := t.exchange(req, e)
@@ -101,9 +101,9 @@ func (t *transport) exchangeAgain(req *http.Request, e Endpoint) (*http.Response
 	return t.exchange(req, e)
 }
 
-// keepNonce moves the nonce of an answer into the pool. A badNonce answer says
-// that the CA forgot its nonces (it was restarted, say), so the pool is emptied
-// before the fresh one is kept. A nil res stays nil.
+// keepNonce moves the nonce of a response into the pool. A badNonce response
+// means that the CA forgot its nonces (after a restart, for example), so the
+// pool is emptied first. A nil res stays nil.
 func (t *transport) keepNonce(res *http.Response) *http.Response {
 	if res == nil {
 		return nil
@@ -121,8 +121,8 @@ func isBadNonce(res *http.Response) bool {
 	return res.StatusCode >= 400 && res.StatusCode <= 499 && kindOf(problemType(res)) == "badnonce"
 }
 
-// problemType returns the type of the problem document that res holds, or nothing.
-// It leaves the body unread.
+// problemType returns the type of the problem document in res, or "". The body
+// can still be read afterwards.
 func problemType(res *http.Response) string {
 	b, err := io.ReadAll(res.Body)
 	res.Body = io.NopCloser(bytes.NewReader(b))
@@ -133,7 +133,7 @@ func problemType(res *http.Response) string {
 	return problem.Type
 }
 
-// fromMemory is a 200 that no CA was asked for.
+// fromMemory returns a 200 response made without a request to the CA.
 func fromMemory(req *http.Request, h http.Header, body []byte) *http.Response {
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	return &http.Response{
