@@ -15,14 +15,14 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files of the API anew")
 
-// A publicPackage is one that users import.
+// A publicPackage is a package that users import.
 type publicPackage struct {
 	pkg       string // its path below the module
-	ownModule bool   // it is no part of the core module, nor of its zip
-	planned   bool   // it may be missing yet
+	ownModule bool   // it is not part of the core module or its zip
+	planned   bool   // it may not exist yet
 }
 
-// public are all of them. What they export is a promise.
+// public returns all of them. Their exports are a promise.
 var public = []publicPackage{
 	{pkg: "certmgr"},
 	{pkg: "certmgr/acmetest"},
@@ -34,8 +34,8 @@ var public = []publicPackage{
 	{pkg: "certmgr/status"},
 }
 
-// Whatever users can name is in testdata/api, one line each, so that a change shows
-// in a review.
+// testdata/api lists everything that users can name, one line each, so that a
+// change shows in a review.
 func TestAPI(t *testing.T) {
 	for _, p := range public {
 		t.Run(p.pkg, func(t *testing.T) {
@@ -100,7 +100,7 @@ func compareAPI(t *testing.T, golden string, api []string) {
 	}
 }
 
-// Packages below certmgr can be imported by everybody, so each is on the list.
+// Users can import every package below certmgr, so each must be on the list.
 func TestAPIOfEachPublicPackageIsGuarded(t *testing.T) {
 	for _, p := range corePackages(t) {
 		listed := slices.ContainsFunc(public, func(row publicPackage) bool { return row.pkg == short(p.Path) })

@@ -15,7 +15,8 @@ import (
 	"github.com/nostall/nostall/internal/guard/shape"
 )
 
-// The document gives value and reason of each time-out, period and cap.
+// The document gives the value of and the reason for each time-out, period and
+// cap.
 func TestArchitectureListsConstants(t *testing.T) {
 	docTable{"constants", inCode(t, constantsOf), 1}.check(t)
 }
@@ -25,14 +26,14 @@ func TestArchitectureListsMutexes(t *testing.T) {
 	docTable{"mutexes", inCode(t, mutexesOf), 1}.check(t)
 }
 
-// The document says of each function that begins goroutines what they do, and who
-// ends them.
+// For each function that starts goroutines, the document says what they do and
+// what ends them.
 func TestArchitectureListsGoroutines(t *testing.T) {
 	docTable{"goroutines", inCode(t, goroutinesOf), 2}.check(t)
 }
 
-// inCode returns what find finds in the packages that users' programs are built
-// from.
+// inCode returns what find finds in the packages that are part of users'
+// programs.
 func inCode(t *testing.T, find func(*shape.Package) []entry) []entry {
 	t.Helper()
 	var all []entry
@@ -52,7 +53,7 @@ func inCode(t *testing.T, find func(*shape.Package) []entry) []entry {
 	return all
 }
 
-// names drops what is found twice, such as two goroutines of one function.
+// names removes duplicates, such as two goroutines of one function.
 func names(found []entry) []entry {
 	return slices.CompactFunc(found, func(a, b entry) bool { return a.name == b.name })
 }
@@ -75,10 +76,10 @@ func constantsOf(p *shape.Package) []entry {
 	return found
 }
 
-// otherCaps bound something without a name that says so.
+// otherCaps holds limits whose names do not say so.
 var otherCaps = []string{"breakerDomains", "longCause", "readers", "shortCause"}
 
-// isCap reports whether a number of this name bounds something.
+// isCap reports whether a number with this name is a limit.
 func isCap(name string) bool {
 	lower := strings.ToLower(name)
 	return strings.Contains(lower, "max") || strings.HasSuffix(lower, "burst") || strings.HasSuffix(lower, "limit") ||
@@ -95,7 +96,7 @@ func isNamed(t types.Type, pkg string, names ...string) bool {
 	return ok && n.Obj().Pkg() != nil && n.Obj().Pkg().Path() == pkg && slices.Contains(names, n.Obj().Name())
 }
 
-// plainDuration writes d as the document does: "6 h 44 min".
+// plainDuration formats d as the document does: "6 h 44 min".
 func plainDuration(d time.Duration) string {
 	var parts []string
 	for _, unit := range []struct {
@@ -110,7 +111,7 @@ func plainDuration(d time.Duration) string {
 	return cmp.Or(strings.Join(parts, " "), "0 s")
 }
 
-// thousands writes n with commas: "10,000".
+// thousands formats n with commas: "10,000".
 func thousands(n int64) string {
 	s := strconv.FormatInt(n, 10)
 	for i := len(s) - 3; i > 0; i -= 3 {
@@ -159,12 +160,13 @@ func mutexesOf(p *shape.Package) []entry {
 	return found
 }
 
-// beginners are functions and methods that begin a goroutine for what they are given:
-// those of flight.Tasks and sync.WaitGroup, of context and time, and of singleflight.
+// beginners lists functions and methods that start a goroutine for their
+// argument: those of flight.Tasks and sync.WaitGroup, of context and time, and
+// of singleflight.
 var beginners = []string{"Go", "AfterFunc", "DoChan"}
 
-// goroutinesOf returns the functions that begin goroutines, by a go statement or by
-// one of beginners.
+// goroutinesOf returns the functions that start goroutines, by a go statement
+// or by one of beginners.
 func goroutinesOf(p *shape.Package) []entry {
 	var found []entry
 	eachDecl(p, func(owner string, decl ast.Node) {
@@ -183,7 +185,7 @@ func goroutinesOf(p *shape.Package) []entry {
 	return found
 }
 
-// eachDecl calls visit for each function and each type or variable of the package
+// eachDecl calls visit for each function, type and variable of the package,
 // with its name: "tasks.Go".
 func eachDecl(p *shape.Package, visit func(name string, decl ast.Node)) {
 	for _, f := range p.Files {

@@ -9,7 +9,7 @@ import (
 	"github.com/nostall/nostall/internal/guard/shape"
 )
 
-// loadCore reads the packages of the core module once for all tests.
+// loadCore loads the packages of the core module once for all tests.
 var loadCore = sync.OnceValues(func() ([]*shape.Package, error) {
 	return shape.Load(context.Background(), filepath.Join("..", ".."), "./...")
 })
@@ -26,13 +26,13 @@ func corePackages(t *testing.T) []*shape.Package {
 	return packages
 }
 
-// A tolerated is something that breaks a rule, by its name without the path of
-// the module, and why it may.
+// A tolerated is an exception to a rule: a name, without the path of the
+// module, and the reason.
 type tolerated map[string]string
 
-// check compares what breaks a rule, with what to do about each, with what is
-// tolerated. What no longer breaks the rule has to leave the list, so that lists
-// only shrink by themselves.
+// check compares violations of a rule, with advice for each, with the tolerated
+// ones. An exception that no longer applies must leave the list, so lists only
+// shrink.
 func (tol tolerated) check(t *testing.T, list string, found map[string]string) {
 	t.Helper()
 	for _, name := range sortedKeys(found) {

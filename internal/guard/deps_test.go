@@ -14,10 +14,10 @@ import (
 // requirements are the only modules that the core module may require.
 var requirements = []string{"golang.org/x/crypto", "golang.org/x/net", "golang.org/x/sync"}
 
-// leastCrypto is the oldest version of x/crypto that the code was written for.
+// leastCrypto is the oldest supported version of x/crypto.
 var leastCrypto = [3]int{0, 58, 0}
 
-// goMod is the part of go mod edit -json that the tests here look at.
+// goMod is the part of the output of go mod edit -json that these tests use.
 type goMod struct {
 	Module  struct{ Path string }
 	Require []struct {
@@ -29,8 +29,8 @@ type goMod struct {
 
 func readGoMod(t *testing.T) goMod {
 	t.Helper()
-	// The go command does the parsing. Reading the file here as well makes it
-	// one of the files whose change makes a cached result of this test void.
+	// The go command parses the file. Reading it here too makes a cached result
+	// of this test depend on it.
 	if _, err := os.ReadFile(filepath.Join("..", "..", "go.mod")); err != nil {
 		t.Fatal(err)
 	}
@@ -52,9 +52,9 @@ func TestCoreRequiresThreeModules(t *testing.T) {
 		case !r.Indirect:
 			direct = append(direct, r.Path)
 		case !strings.HasPrefix(r.Path, "golang.org/x/"):
-			// The three modules themselves need others of golang.org/x: x/net/idna
-			// imports x/text, and go.mod has to list that too. Nothing from
-			// elsewhere can come in through them.
+			// The three modules themselves need others of golang.org/x:
+			// x/net/idna imports x/text, which go.mod must list too. Modules
+			// from elsewhere cannot come in through them.
 			t.Errorf("go.mod requires %s, indirectly: the core module depends on golang.org/x alone; "+
 				"what needs it belongs into a nested module", r.Path)
 		}
@@ -92,10 +92,10 @@ func TestCryptoIsRecentEnough(t *testing.T) {
 func TestCoreImportsOnlyStdAndX(t *testing.T) {
 	for _, platform := range platforms {
 		t.Run(platform, func(t *testing.T) {
-			culprits := make(map[string][]string) // what is imported, and by whom
+			culprits := make(map[string][]string) // import path to importers
 			for _, p := range listDeps(t, platform) {
 				if p.Standard {
-					continue // its vendored packages have paths of their own
+					continue // it vendors packages under other paths
 				}
 				for _, path := range p.Imports {
 					if foreign(path) {
@@ -111,9 +111,9 @@ func TestCoreImportsOnlyStdAndX(t *testing.T) {
 	}
 }
 
-// foreign reports whether path is neither of the standard library, nor of this
-// module, nor of golang.org/x. Import paths of the standard library, and they
-// alone, have no dot before the first slash.
+// foreign reports whether path is neither in the standard library, nor in this
+// module, nor in golang.org/x. Only import paths of the standard library have
+// no dot before the first slash.
 func foreign(path string) bool {
 	first, _, _ := strings.Cut(path, "/")
 	return strings.Contains(first, ".") && !in(path, module) && !strings.HasPrefix(path, "golang.org/x/")

@@ -11,11 +11,11 @@ import (
 	"testing"
 )
 
-// architecture is the document that the tables are in.
+// architecture is the document with the tables.
 var architecture = filepath.Join("..", "..", "docs", "architecture.md")
 
-// An entry is a row of a table in the document, as far as the code says what is in
-// it. What follows is written by hand.
+// An entry is the generated part of a row of a table in the document. The rest
+// of the row is written by hand.
 type entry struct {
 	name string // unique in its package
 	pkg  string
@@ -26,17 +26,17 @@ func (e entry) cells() string {
 	return "| " + strings.Join(append([]string{"`" + e.name + "`", "`" + e.pkg + "`"}, e.rest...), " | ") + " |"
 }
 
-// A docTable is a table that has a row for each of something in the code. It follows
-// the comment <!-- name --> and ends with an empty line.
+// A docTable is a table with a row for each entry of some kind in the code. It
+// follows the comment <!-- name --> and ends with an empty line.
 type docTable struct {
 	name    string
 	entries []entry
 	columns int // written by hand
 }
 
-// check compares the table in the document with the code. With -update it writes
-// the rows anew and keeps what was written by hand, also where something has moved
-// to another package.
+// check compares the table in the document with the code. With -update it
+// rewrites the rows and keeps the text written by hand, even if an entry has
+// moved to another package.
 func (d docTable) check(t *testing.T) {
 	t.Helper()
 	if *update {
@@ -67,7 +67,7 @@ func (d docTable) advice() string {
 	return "Run\n\tgo test ./internal/guard -run TestArchitecture -update\nand fill in what that leaves empty."
 }
 
-// written returns the cells of a row that were written by hand.
+// written returns the hand-written cells of a row.
 func (d docTable) written(row string, e entry) []string {
 	cells := make([]string, d.columns)
 	for i, c := range splitCells(strings.TrimPrefix(row, e.cells())) {
@@ -78,7 +78,7 @@ func (d docTable) written(row string, e entry) []string {
 	return cells
 }
 
-// splitCells returns the cells of a row, or of its end.
+// splitCells returns the cells of a row or of the end of one.
 func splitCells(row string) []string {
 	var cells []string
 	for c := range strings.SplitSeq(strings.Trim(strings.TrimSpace(row), "|"), "|") {
@@ -95,8 +95,8 @@ func find(rows []string, prefix string) (string, bool) {
 	return rows[i], true
 }
 
-// split returns the document up to the first row of the table, the rows, and the
-// rest.
+// split returns the document up to the first row of the table, the rows, and
+// the rest.
 func (d docTable) split(t *testing.T) (before string, rows []string, after string) {
 	t.Helper()
 	content, err := os.ReadFile(architecture)
@@ -129,8 +129,8 @@ func (d docTable) write(t *testing.T) {
 	}
 }
 
-// old returns what was written by hand about e, or about what had its name in
-// another package.
+// old returns the hand-written text about e, or about an entry of the same name
+// in another package.
 func (d docTable) old(rows []string, e entry) []string {
 	row, ok := find(rows, "| `"+e.name+"` | `"+e.pkg+"` |")
 	if !ok {
@@ -143,8 +143,8 @@ func (d docTable) old(rows []string, e entry) []string {
 	return cells[max(0, len(cells)-d.columns):]
 }
 
-// inProduction reports whether the tables are about the package: it is part of what
-// a program of a user is built from.
+// inProduction reports whether the tables cover the package: whether it is part
+// of users' programs.
 func inProduction(pkg string) bool {
 	for _, not := range []string{"certmgr/acmetest", "certmgr/cache/cachetest", "internal/cases", "internal/conformance", "internal/guard", "internal/sim"} {
 		if in(pkg, not) {
@@ -154,7 +154,7 @@ func inProduction(pkg string) bool {
 	return true
 }
 
-// The document says in a paragraph what each package is for.
+// The document describes each package in a paragraph.
 func TestArchitectureTellsOfEachPackage(t *testing.T) {
 	content, err := os.ReadFile(architecture)
 	if err != nil {

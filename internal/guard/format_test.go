@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// Every Go file of the repository, nested modules included, is as gofmt writes
-// it.
+// Every Go file of the repository, including nested modules, is formatted by
+// gofmt.
 func TestSourceIsFormatted(t *testing.T) {
 	for path, source := range goFiles(t) {
 		if formatted, err := format.Source(source); err != nil {
@@ -22,9 +22,9 @@ func TestSourceIsFormatted(t *testing.T) {
 	}
 }
 
-// goFiles returns the Go files of the repository, by path from the root. Because
-// this reads all of them, a change to any makes the cached results of this package
-// void: go test cannot know what the go command reads for the other tests here.
+// goFiles returns the Go files of the repository, by path from the root. It
+// reads all of them, so any change makes cached results of this package stale:
+// go test cannot know what the go command reads for the other tests.
 func goFiles(t *testing.T) map[string][]byte {
 	t.Helper()
 	root := os.DirFS(filepath.Join("..", ".."))
@@ -35,7 +35,7 @@ func goFiles(t *testing.T) map[string][]byte {
 		}
 		name := entry.Name()
 		if entry.IsDir() {
-			// As the go command does, and leaving out the repository's own data.
+			// Like the go command, and without the repository's own data.
 			if path != "." && (strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") || name == "testdata") {
 				return fs.SkipDir
 			}

@@ -15,21 +15,21 @@ import (
 // module is the path of the core module.
 const module = "github.com/nostall/nostall"
 
-// platforms are those whose dependencies are looked at. A file with a build
-// constraint could bring in a dependency on one of them alone.
+// platforms lists the platforms whose dependencies are checked. A file with a
+// build constraint could add a dependency on only one of them.
 var platforms = []string{"linux/amd64", "darwin/arm64", "windows/amd64"}
 
-// goPackage is the part of go list's answer that the tests here look at.
+// goPackage is the part of go list's output that these tests use.
 type goPackage struct {
 	ImportPath string
 	Standard   bool
 	Imports    []string // of the package, without its tests
-	Deps       []string // all that Imports leads to
+	Deps       []string // transitive imports
 	DepOnly    bool     // not named on the command line
 }
 
-// goCommand runs the go command for the core module alone, as a user's build
-// sees it: without the workspace, and without the right to change go.mod.
+// goCommand runs the go command on the core module alone, as a user's build
+// does: without the workspace, and without permission to change go.mod.
 func goCommand(t *testing.T, env []string, args ...string) []byte {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", args...)
@@ -47,9 +47,8 @@ func goCommand(t *testing.T, env []string, args ...string) []byte {
 	return out
 }
 
-// listDeps returns all packages of the core module and all that they import,
-// directly or not, when they are built for platform. Tests are left out: what
-// they import is in no user's program.
+// listDeps returns all packages of the core module and their transitive imports
+// for platform. Tests are excluded: their imports are in no user's program.
 func listDeps(t *testing.T, platform string) []goPackage {
 	t.Helper()
 	goos, goarch, _ := strings.Cut(platform, "/")
@@ -71,7 +70,7 @@ func listDeps(t *testing.T, platform string) []goPackage {
 	return packages
 }
 
-// in reports whether the package at path is the one at root or lies below it.
+// in reports whether path is root or below it.
 func in(path, root string) bool {
 	return path == root || strings.HasPrefix(path, root+"/")
 }

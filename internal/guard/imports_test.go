@@ -9,19 +9,20 @@ import (
 
 const certmgr = module + "/certmgr"
 
-// may says what a package may import besides the standard library.
+// may says what a package may import in addition to the standard library.
 type may struct {
 	pkg     string   // its path below the module
-	imports []string // paths below the module, or of golang.org/x from "x/" on
-	never   []string // packages of the standard library
+	imports []string // paths below the module, or below golang.org as "x/..."
+	never   []string // forbidden packages of the standard library
 	why     string
-	planned bool // the package may be missing, and need not import everything yet
+	planned bool // the package may not exist yet, or not import everything yet
 }
 
-// layers has a row for each package of the core module, its tests aside. Arrows
-// point down only: no package below internal imports certmgr itself, nor do those
-// that are of use without it. A new package gets a row and a new import an entry,
-// with the reason for it; what is no longer imported leaves its row.
+// layers has a row for each package of the core module, without its tests.
+// Imports point only downwards: no package below internal imports certmgr
+// itself, nor do packages that are useful without it. A new package gets a row
+// and a new import an entry, with its reason; an import that is gone leaves its
+// row.
 var layers = []may{
 	{
 		pkg: "certmgr",
@@ -215,7 +216,7 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// checkRowIsNeeded reports what a row allows to no purpose.
+// checkRowIsNeeded reports unused permissions of a row.
 func checkRowIsNeeded(t *testing.T, row may, imports map[string]map[string]bool, rows map[string]may) {
 	t.Helper()
 	if row.planned {
@@ -232,7 +233,8 @@ func checkRowIsNeeded(t *testing.T, row may, imports map[string]map[string]bool,
 	}
 }
 
-// short returns paths of the core module and of golang.org/x as layers has them.
+// short returns paths of the core module and of golang.org/x in the form of
+// layers.
 func short(path string) string {
 	if rest, ok := strings.CutPrefix(path, module+"/"); ok {
 		return rest
@@ -243,20 +245,20 @@ func short(path string) string {
 	return path
 }
 
-// isLayer reports whether a path, as short returns it, is something that layers
-// speaks of: a package of the core module or of golang.org/x.
+// isLayer reports whether a path, as returned by short, belongs in layers: a
+// package of the core module or of golang.org/x.
 func isLayer(path string) bool {
 	return in(path, "certmgr") || in(path, "internal") || in(path, "x")
 }
 
-// What a user's server is built from must hold no test code. Importing testing
-// alone adds flags to every program.
+// Users' servers must contain no test code. Importing testing alone adds flags
+// to every program.
 //
-// Three packages of test code are no _test.go files because tests of several
-// packages share them: cachetest, which users run as well; conformance, whose one
-// table runs against acmetest here and against Pebble in the nested module
-// internal/integration; and cases, whose table of known failures is that of several
-// packages. Nothing else may import them either.
+// Three packages of test code are not in _test.go files because several
+// packages' tests share them: cachetest, which users run too; conformance,
+// whose table runs against acmetest here and against Pebble in the nested
+// module internal/integration; and cases, whose table of known failures covers
+// several packages. Nothing else may import them either.
 func TestProductionCodeLeavesTestCodeOut(t *testing.T) {
 	testOnly := []string{
 		"testing", "net/http/httptest", certmgr + "/acmetest", certmgr + "/cache/cachetest", module + "/internal/conformance",

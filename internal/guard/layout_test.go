@@ -7,10 +7,10 @@ import (
 	"testing"
 )
 
-// graph is what each package imports. Imports make no circles.
+// graph maps each package to its imports. It has no cycles.
 type graph map[string][]string
 
-// groups returns the parts of g that do not hang together, each once.
+// groups returns the connected components of g.
 func (g graph) groups() []graph {
 	of := make(map[string]graph)
 	for _, pkg := range sortedKeys(g) {
@@ -40,12 +40,13 @@ func (g graph) groups() []graph {
 	return all
 }
 
-// reaches reports whether from leads to to by at least one import.
+// reaches reports whether a path of at least one import leads from from to to.
 func (g graph) reaches(from, to string) bool {
 	return slices.ContainsFunc(g[from], func(i string) bool { return i == to || g.reaches(i, to) })
 }
 
-// reduced returns g without the imports that follow from others.
+// reduced returns g without imports implied by others (its transitive
+// reduction).
 func (g graph) reduced() graph {
 	r := make(graph)
 	for pkg, imports := range g {
@@ -56,7 +57,7 @@ func (g graph) reduced() graph {
 	return r
 }
 
-// level is the length of the longest way down from pkg.
+// level is the length of the longest path down from pkg.
 func (g graph) level(pkg string) int {
 	level := 0
 	for _, i := range g[pkg] {
@@ -65,8 +66,8 @@ func (g graph) level(pkg string) int {
 	return level
 }
 
-// node is a package in the picture, or, without a name, the place where a wire
-// passes a level.
+// node is a package in the picture or, without a name, the point where a wire
+// crosses a level.
 type node struct {
 	pkg      string
 	level    int
@@ -75,10 +76,11 @@ type node struct {
 	up, down []*node
 }
 
-// wire is an import: the importing package, where it passes, the imported one.
+// wire is an import: the importing package, the points where it crosses levels,
+// the imported package.
 type wire []*node
 
-// drawing is a graph with a place for everything. levels[0] is the lowest.
+// drawing is a graph with positions. levels[0] is the lowest.
 type drawing struct {
 	levels [][]*node
 	wires  []wire
@@ -110,7 +112,7 @@ func (d *drawing) add(n *node) {
 	d.levels[n.level] = append(d.levels[n.level], n)
 }
 
-// connect makes a wire with a place on each level between.
+// connect creates a wire with a point on each level in between.
 func (d *drawing) connect(from, to *node) {
 	w := wire{from}
 	for level := from.level - 1; level > to.level; level-- {
@@ -126,8 +128,8 @@ func (d *drawing) connect(from, to *node) {
 	d.wires = append(d.wires, w)
 }
 
-// order sorts each level by the middle of its neighbours, down and up in turns, and
-// keeps the order with the fewest crossings.
+// order sorts each level by the mean position of its neighbours, down and up in
+// turn, and keeps the order with the fewest crossings.
 func (d *drawing) order() {
 	best, least := d.copyLevels(), d.crossings()
 	for sweep := range 24 {
@@ -177,7 +179,7 @@ func sortByNeighbours(level []*node, neighbours func(*node) []*node, at map[*nod
 	slices.SortStableFunc(level, func(a, b *node) int { return cmp.Compare(middle[a], middle[b]) })
 }
 
-// crossings counts the pairs of lines between neighbouring levels that cross.
+// crossings counts the crossing lines between neighbouring levels.
 func (d *drawing) crossings() int {
 	at, count := d.positions(), 0
 	for _, level := range d.levels {
@@ -196,7 +198,7 @@ func (d *drawing) crossings() int {
 	return count
 }
 
-// place gives every node its x, near the middle of its neighbours.
+// place sets the x of every node, near the mean of its neighbours.
 func (d *drawing) place() {
 	for _, level := range d.levels {
 		settle(level, func(*node) float64 { return 0 })
@@ -222,7 +224,7 @@ func (d *drawing) place() {
 	}
 }
 
-// wished is where n would like to be. Long wires like to be straight most of all.
+// wished is the preferred x of n. Straight long wires have priority.
 func wished(n *node) float64 {
 	sum, weights := 0.0, 0.0
 	for _, other := range slices.Concat(n.up, n.down) {
@@ -239,9 +241,9 @@ func wished(n *node) float64 {
 	return sum / weights
 }
 
-// settle places a level in its order, each node as near as it can be to where it
-// wishes to be. Neighbours that would overlap form a block, which is placed in the
-// middle of their wishes.
+// settle places a level in its order, each node as near as possible to its
+// preferred x. Neighbours that would overlap form a block, placed at the mean
+// of their preferences.
 func settle(level []*node, wish func(*node) float64) {
 	type block struct {
 		sum  float64 // of the wishes, each less the node's offset
@@ -269,7 +271,7 @@ func settle(level []*node, wish func(*node) float64) {
 	}
 }
 
-// apart is how far the middles of two neighbours are apart at least.
+// apart is the smallest distance of the centres of two neighbours.
 func apart(a, b *node) float64 {
 	gap := boxGap
 	if a.pkg == "" && b.pkg == "" {

@@ -6,13 +6,14 @@ import (
 	"testing"
 )
 
-// mostLines is how long a Go file may be, tests included.
+// mostLines is the longest that a Go file may be, including tests.
 const mostLines = 400
 
-// longFiles are those that may be longer, by path from the root, with why.
+// longFiles holds exceptions, by path from the root, with the reason.
 var longFiles = tolerated{}
 
-// Every Go file of the repository, nested modules included, can be read in one go.
+// Every Go file of the repository, including nested modules, is short enough to
+// read in one go.
 func TestFilesAreShort(t *testing.T) {
 	found := make(map[string]string)
 	for path, source := range goFiles(t) {

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// notOurs are names in code font in docs/architecture.md that the code does not
-// declare, with what they are.
+// notOurs holds names in code font in docs/architecture.md that the code does
+// not declare, with what they are.
 var notOurs = map[string]string{
 	"badNonce": "an error of RFC 8555",
 	"Goexit":   "of package runtime",
@@ -20,8 +20,8 @@ var notOurs = map[string]string{
 // quotedName is a name in code font: "gate.permit", "closeGrace".
 var quotedName = regexp.MustCompile("`([A-Za-z]\\w*(?:\\.\\w+)*)`")
 
-// What the document names in code font is in the code: a renamed function is renamed
-// there as well.
+// The code declares every name in code font in the document: whoever renames a
+// function must rename it there too.
 func TestArchitectureNamesWhatExists(t *testing.T) {
 	content, err := os.ReadFile(architecture)
 	if err != nil {

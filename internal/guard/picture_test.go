@@ -14,10 +14,10 @@ import (
 	"testing"
 )
 
-// picture is where the packages and their imports are drawn.
+// picture is the file with the picture of the packages and their imports.
 var picture = filepath.Join("..", "..", "docs", "architecture.svg")
 
-// The picture shows the packages of the core module and their imports as they are.
+// The picture shows the packages of the core module and their actual imports.
 func TestPictureOfPackages(t *testing.T) {
 	want := drawPackages(coreImports(t))
 	if *update {
@@ -37,8 +37,8 @@ func TestPictureOfPackages(t *testing.T) {
 	}
 }
 
-// coreImports returns the packages of the core module, by their paths in it, and
-// what each imports of the others, tests aside.
+// coreImports returns the packages of the core module, by path in it, and the
+// other core packages that each imports, without tests.
 func coreImports(t *testing.T) graph {
 	t.Helper()
 	g := make(graph)
@@ -67,7 +67,7 @@ const (
 	textLine  = 20.0
 )
 
-// drawPackages draws the largest group of packages that hang together, and the
+// drawPackages draws the largest connected component of packages, and the
 // others below it.
 func drawPackages(g graph) []byte {
 	groups := g.groups()
@@ -120,12 +120,13 @@ text { fill: #f0f6fc }
 <rect class="page" width="100%%" height="100%%"/>
 `
 
-// boxWidth is how wide the box of a package is.
+// boxWidth is the width of a package's box.
 func boxWidth(pkg string) float64 {
 	return max(92, 8.6*float64(len(path.Base(pkg)))+26, 6.2*float64(len(path.Dir(pkg))+1)+22)
 }
 
-// draw writes the lines and then the boxes, with the upper left corner at x and y.
+// draw writes the lines and then the boxes, with the upper left corner at x and
+// y.
 func (d *drawing) draw(b *bytes.Buffer, x, y float64) {
 	for _, w := range d.wires {
 		fmt.Fprintf(b, "<path class=\"line\" marker-end=\"url(#tip)\" d=\"%s\"/>\n", d.line(w, x, y))
@@ -139,7 +140,7 @@ func (d *drawing) draw(b *bytes.Buffer, x, y float64) {
 	}
 }
 
-// drawBox draws a package with its middle at x and its upper edge at y.
+// drawBox draws a package with its centre at x and its upper edge at y.
 func (n *node) drawBox(b *bytes.Buffer, x, y float64) {
 	class := "public"
 	if strings.HasPrefix(n.pkg, "internal") {
@@ -156,8 +157,8 @@ func (n *node) drawBox(b *bytes.Buffer, x, y float64) {
 	fmt.Fprintf(b, "<text class=\"name\" x=\"%.1f\" y=\"%.1f\">%s</text>\n", x, baseline, html.EscapeString(name))
 }
 
-// line is the way of a wire: from the lower edge of a box, past the levels between,
-// to the upper edge of another.
+// line is the path of a wire: from the lower edge of a box, across the levels
+// in between, to the upper edge of another.
 func (d *drawing) line(w wire, x, y float64) string {
 	var s strings.Builder
 	first := w[0]
@@ -179,8 +180,8 @@ func (d *drawing) line(w wire, x, y float64) string {
 	return s.String()
 }
 
-// port is where on the edge of n, from its middle, the wire to other begins or
-// ends: in the order of the neighbours, so that wires do not cross there.
+// port is the offset from n's centre at which the wire to other begins or ends.
+// Ports are in the order of the neighbours, so wires do not cross there.
 func (d *drawing) port(n, other *node, neighbours []*node) float64 {
 	sorted := slices.SortedFunc(slices.Values(neighbours), func(a, b *node) int { return cmp.Compare(a.x, b.x) })
 	i, k := float64(slices.Index(sorted, other)), float64(len(sorted))

@@ -19,7 +19,7 @@ const (
 	notRefactored     = "from before the rule, to be taken apart"
 )
 
-// cycles are the groups of types that lead to each other, with why they may.
+// cycles holds the tolerated groups of types that refer to each other.
 var cycles = tolerated{
 	"certmgr/acmetest: Server targetTransport":  "the transport asks the server that hands it out where a name leads",
 	"certmgr/acmetest: authorization challenge": "records of RFC 8555 that refer to each other",
@@ -29,8 +29,8 @@ var cycles = tolerated{
 	"internal/cases: T Table":                   "a test knows its table, as testing.T knows its parent",
 }
 
-// widths are the structs with methods that have more fields or methods than they
-// should, with why they may.
+// widths holds the tolerated structs with methods and too many fields or
+// methods.
 var widths = tolerated{
 	"certmgr/audit.Event":   "a record: each field is documented, and each kind of event says which it has",
 	"certmgr.Manager":       "public configuration, most of it autocert's",
@@ -43,18 +43,17 @@ var widths = tolerated{
 	"internal/conformance.Client": "a method for each thing that a case may send to a CA",
 }
 
-// parameters are the functions with more parameters than they should have, with
-// why they may.
+// parameters holds the tolerated functions with too many parameters.
 var parameters = tolerated{}
 
-// flags are the boolean parameters that calls pass true or false for, with why they
-// may.
+// flags holds the tolerated boolean parameters that get a literal true or
+// false.
 var flags = tolerated{
 	"(*certmgr.visits).add unlisted": notRefactored,
 	"(*certmgr.visits).get unlisted": notRefactored,
 }
 
-// A cycle of types, each with its methods, can only be understood and changed as a
+// A cycle of types, with their methods, can only be understood and changed as a
 // whole.
 func TestTypesDoNotLeadToEachOther(t *testing.T) {
 	found := make(map[string]string)
@@ -67,7 +66,7 @@ func TestTypesDoNotLeadToEachOther(t *testing.T) {
 	cycles.check(t, "cycles", found)
 }
 
-// leads writes who leads to whom.
+// leads formats which type refers to which.
 func leads(uses map[string][]string) string {
 	var parts []string
 	for _, from := range sortedKeys(uses) {
@@ -103,7 +102,7 @@ func TestFunctionsHaveFewParameters(t *testing.T) {
 	parameters.check(t, "parameters", found)
 }
 
-// At the call f(x, true) nobody sees what is true.
+// The call f(x, true) does not show what is true.
 func TestCallsPassNoLiteralBools(t *testing.T) {
 	found := make(map[string]string)
 	for _, f := range shape.Flags(corePackages(t)) {
@@ -117,7 +116,7 @@ func shortFunc(name string) string { return strings.ReplaceAll(name, module+"/",
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// A literal with many fields in a line can be compared neither with its struct nor
+// A literal with many fields on a line is hard to compare with its struct, and
 // with itself in a diff.
 func TestLiteralsHaveOneFieldALine(t *testing.T) {
 	for _, p := range corePackages(t) {

@@ -13,11 +13,13 @@ import (
 // testName is a test as a comment names it.
 var testName = regexp.MustCompile(`\bTest[A-Z]\w*`)
 
-// notTests are names in comments that look like those of tests, with what they are.
+// notTests are names in comments that look like those of tests, with what they
+// are.
 var notTests = tolerated{}
 
-// A test that a comment names exists: the list of the invariants of package certmgr
-// and of the tests that keep them, above all. Whoever renames a test renames it there.
+// A test that a comment names exists: the list of the invariants of package
+// certmgr and of the tests that keep them, above all. Whoever renames a test
+// renames it there.
 func TestCommentsNameTestsThatExist(t *testing.T) {
 	declared, named := make(map[string]bool), make(map[string]string)
 	for name, file := range parsedTests(t) {
@@ -47,8 +49,8 @@ func TestCommentsNameTestsThatExist(t *testing.T) {
 // silentTests are tests without an assertion, by directory and name, with why.
 var silentTests = tolerated{}
 
-// Each test can fail. One that only has to survive says so by an assertion about what
-// is left.
+// Each test can fail. One that only has to survive says so by an assertion
+// about what is left.
 func TestTestsCanFail(t *testing.T) {
 	found := make(map[string]string)
 	byDir := make(map[string][]*ast.FuncDecl)
@@ -92,10 +94,10 @@ func parsedTests(t *testing.T) map[string]*ast.File {
 	return files
 }
 
-// failingFunctions returns the names of those functions and methods that can make a
-// test fail, themselves or by what they call. It goes by names alone: of two methods
-// with one name both count. Exported methods do not count: they are those of caches
-// and transports, which production code calls.
+// failingFunctions returns the names of those functions and methods that can
+// make a test fail, themselves or by what they call. It goes by names alone: of
+// two methods with one name both count. Exported methods do not count: they are
+// those of caches and transports, which production code calls.
 func failingFunctions(functions []*ast.FuncDecl) map[string]bool {
 	failing, declared := make(map[string]bool), make(map[string]bool)
 	for _, f := range functions {
@@ -114,8 +116,9 @@ func failingFunctions(functions []*ast.FuncDecl) map[string]bool {
 	return failing
 }
 
-// callsOne reports whether body fails a test, calls one of the functions that do, or
-// hands its t to an exported function that the tests do not declare, which has the say.
+// callsOne reports whether body fails a test, calls one of the functions that
+// do, or hands its t to an exported function that the tests do not declare,
+// which has the say.
 func callsOne(body ast.Node, failing, declared map[string]bool) bool {
 	found := false
 	ast.Inspect(body, func(n ast.Node) bool {

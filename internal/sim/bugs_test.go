@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// bugs are mistakes that the simulation has to find: in the file, whose path begins
-// at the root, old is replaced by new.
+// bugs holds mistakes that the simulation must find: in file, a path from the
+// root, old is replaced by new.
 var bugs = []struct{ name, file, old, new string }{
 	{"a renewal that failed is not tried again", "certmgr/renewal.go",
 		"r.schedule.again(sub, cert, r.health.retryAt(sub), err)",
@@ -33,17 +33,17 @@ var bugs = []struct{ name, file, old, new string }{
 		"func(audit.Event) {}(i.event(audit.Event{\n\t\t\tKind:     audit.CertificateIssued,"},
 }
 
-// A change of the code can leave a bug without its place.
+// A change of the code can remove the place of a planted bug.
 func TestBugsHaveAPlace(t *testing.T) {
 	for _, bug := range bugs {
 		t.Run(bug.name, func(t *testing.T) { overlay(t, bug.file, bug.old, bug.new) })
 	}
 }
 
-// TestBugsAreFound shows that the simulation bites. Each bug is put into a copy
-// of one file, which the go command compiles in the place of
-// the real one (go help build, -overlay): nothing in the production code knows
-// of it. TestTenYears must report a violation with one of the seeds that CI runs.
+// TestBugsAreFound shows that the simulation finds bugs. Each bug is planted in
+// a copy of one file, which the go command compiles instead of the original (go
+// help build, -overlay): production code has no hooks for it. TestTenYears must
+// report a violation with one of the seeds that CI runs.
 func TestBugsAreFound(t *testing.T) {
 	if !*plantBugs {
 		t.Skip("takes a minute: run it with -sim.bugs, as CI does")
@@ -60,7 +60,7 @@ func TestBugsAreFound(t *testing.T) {
 	}
 }
 
-// overlay returns a file that tells the go command to use a changed copy.
+// overlay returns a file that makes the go command use a changed copy.
 func overlay(t *testing.T, file, old, changed string) string {
 	t.Helper()
 	real, err := filepath.Abs(filepath.Join("..", "..", filepath.FromSlash(file)))
@@ -90,8 +90,8 @@ func overlay(t *testing.T, file, old, changed string) string {
 	return list
 }
 
-// runWith runs the simulation with an overlay, one seed after the other until one
-// fails, and returns its output.
+// runWith runs the simulation with an overlay, one seed after the other until
+// one fails, and returns its output.
 func runWith(t *testing.T, overlay string) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "sim.test")

@@ -8,7 +8,7 @@ import (
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
-// cacheFault is how calls of a cache go wrong.
+// cacheFault is the way in which calls of a cache fail.
 type cacheFault int
 
 const (
@@ -19,7 +19,7 @@ const (
 
 var errDisk = errors.New("sim: the disk does not answer")
 
-// unreliable is a cache that fails or hangs while it is told to.
+// unreliable is a cache that fails or hangs on demand.
 type unreliable struct {
 	mu           sync.Mutex
 	inner        *cache.Memory
@@ -41,7 +41,7 @@ func (u *unreliable) clear() {
 	u.inner = new(cache.Memory)
 }
 
-// reach returns the cache behind, or the present trouble with it.
+// reach returns the underlying cache, or the current fault.
 func (u *unreliable) reach(ctx context.Context, write bool) (*cache.Memory, error) {
 	u.mu.Lock()
 	inner, fault := u.inner, u.reads

@@ -12,7 +12,7 @@ import (
 	"github.com/nostall/nostall/certmgr"
 )
 
-// visit is one handshake and how it ended.
+// visit is one handshake and its result.
 type visit struct {
 	host       *host
 	generation int
@@ -22,23 +22,23 @@ type visit struct {
 	err        error
 }
 
-// longest is how long a handshake may take: HandshakeWait, and the bound on
-// reading the cache before that.
+// longest is the longest allowed handshake: HandshakeWait, and the time-out of
+// the cache read before it.
 const longest = 10*time.Second + 5*time.Second
 
-// attempt is more than an issuance takes.
+// attempt is longer than any issuance.
 const attempt = 5 * time.Minute
 
-// check judges a visit.
+// check checks a visit.
 func (w *world) check(v visit) {
-	time.Sleep(time.Nanosecond) // in virtual time: the events of the visit have been delivered
+	time.Sleep(time.Nanosecond) // virtual: the visit's events are delivered meanwhile
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if v.took > longest {
 		w.violatedLocked(v.host, "the handshake took %v", v.took)
 	}
 	if v.generation != w.generation || v.host.since.After(v.begin) {
-		return // a restart, or the list changed meanwhile
+		return // a restart or a change of the list
 	}
 	switch {
 	case !v.host.allowed:
@@ -50,8 +50,7 @@ func (w *world) check(v visit) {
 	}
 }
 
-// checkNotAllowed: a host that is not on the list is refused.
-// w.mu is held.
+// checkNotAllowed: a host that is not on the list is refused. w.mu is held.
 func (w *world) checkNotAllowed(v visit) {
 	h := v.host
 	if !errors.Is(v.err, certmgr.ErrHostNotAllowed) {
@@ -59,30 +58,31 @@ func (w *world) checkNotAllowed(v visit) {
 	}
 }
 
-// checkRefused: nobody is refused while there is a certificate, or could be.
-// w.mu is held.
+// checkRefused: no handshake is refused while there is a certificate, or could
+// be one. w.mu is held.
 func (w *world) checkRefused(v visit) {
 	h := v.host
 	switch {
 	case h.served != nil && h.servedAt.Before(v.begin) && v.begin.Before(h.served.NotAfter):
 		w.violatedLocked(h, "refused although a certificate valid to %v is in memory: %v", h.served.NotAfter, v.err)
 	case len(h.trouble) > 0 || v.begin.Before(h.healthy):
-		// An issuance that waits for its slot has no event yet: the error tells.
+		// An issuance that waits for its slot has no event yet, but the error
+		// shows it.
 		if !errors.Is(v.err, certmgr.ErrInFlight) && !w.ledger.explains(h.name) {
 			w.violatedLocked(h, "no event tells why visitors get: %v", v.err)
 		}
 	case errors.Is(v.err, certmgr.ErrInFlight) && (time.Since(w.started) < attempt || w.ledger.issuing(h.name)):
-		// Another visitor began it, or Start did.
+		// Another handshake or Start began it.
 	default:
 		w.violatedLocked(h, "refused without need: %v", v.err)
 	}
 }
 
-// checkServed: what is served is right. w.mu is held.
+// checkServed: the served certificate is correct. w.mu is held.
 func (w *world) checkServed(v visit) {
 	h, leaf := v.host, v.cert.Leaf
 	truth := v.begin.Add(w.skew)
-	if serial := leaf.SerialNumber.String(); h.verified != serial { // it costs more than all the rest
+	if serial := leaf.SerialNumber.String(); h.verified != serial { // verify once: it is the most expensive check
 		_, err := leaf.Verify(x509.VerifyOptions{DNSName: h.name, Roots: w.ca.Roots(), Intermediates: pool(v.cert.Certificate[1:]),
 			CurrentTime: leaf.NotBefore.Add(time.Minute)})
 		if err != nil {
@@ -126,8 +126,8 @@ func pool(chain [][]byte) *x509.CertPool {
 	return p
 }
 
-// checkRequests looks at what the CA saw since the last time: for refusals that it
-// did not make because it was told to, and requests about hosts off the list.
+// checkRequests checks the CA's log since the last time for refusals that the
+// test did not request, and for requests about hosts off the list.
 func (w *world) checkRequests() {
 	byName := make(map[string]*host)
 	for _, h := range w.hosts {
@@ -147,8 +147,8 @@ func (w *world) checkRequests() {
 	}
 }
 
-// wasOffList reports whether the host had been off the list for longer than an
-// attempt at a time.
+// wasOffList reports whether the host was off the list at some time for longer
+// than an attempt.
 func (h *host) wasOffList(at time.Time) bool {
 	for _, off := range h.absences {
 		if at.After(off.from.Add(attempt)) && at.Before(off.to) {
@@ -164,11 +164,10 @@ func (w *world) violated(h *host, format string, args ...any) {
 	w.violatedLocked(h, format, args...)
 }
 
-// violationMark begins the line of a report that says how to see it again.
+// violationMark begins the line of a report that says how to reproduce it.
 const violationMark = "again: go test ./internal/sim -run TestTenYears "
 
-// violatedLocked reports what must not happen, and all that is needed to see it
-// again.
+// violatedLocked reports a violation and everything needed to reproduce it.
 func (w *world) violatedLocked(h *host, format string, args ...any) {
 	w.t.Helper()
 	w.violations++

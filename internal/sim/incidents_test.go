@@ -8,7 +8,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// incidentKind is what can happen.
+// incidentKind is a kind of incident.
 type incidentKind int
 
 const (
@@ -30,20 +30,21 @@ const (
 	massRevocation
 )
 
-// incidentPlan says how often a kind happens, and how long it lasts.
+// incidentPlan says how often a kind of incident happens, and how long it
+// lasts.
 type incidentPlan struct {
 	kind        incidentKind
 	name        string
 	every       time.Duration
-	least, most time.Duration // 0: it is over at once
-	// recovery is how long after its end visitors may still be refused: what the
-	// backoff may have come to. 0 means that it is no trouble at all.
+	least, most time.Duration // 0 if it is over at once
+	// recovery is how long after its end handshakes may still be refused: the
+	// longest possible backoff. 0 means that the incident causes no failures.
 	recovery time.Duration
 	oneHost  bool
 }
 
-// backoff is the longest wait that a host's backoff can have come to (a day and
-// its jitter), and an attempt; a Retry-After is cut to a day as well.
+// backoff is the longest possible backoff of a host (a day plus jitter) plus an
+// attempt; a Retry-After is cut to a day as well.
 const backoff = 27 * time.Hour
 
 var plans = []*incidentPlan{
@@ -65,24 +66,24 @@ var plans = []*incidentPlan{
 	{massRevocation, "mass revocation", 500 * day, 30 * time.Hour, 5 * day, 0, false},
 }
 
-// incident is one that happens.
+// incident is one incident.
 type incident struct {
 	*incidentPlan
 	host    int
-	variant int // which of several ways
+	variant int // one of several variants
 	lasts   time.Duration
 
 	begun     time.Time
 	undo      []func()
-	announced map[*host]*x509.Certificate // certificates that the CA is going to revoke
+	announced map[*host]*x509.Certificate // certificates that the CA will revoke
 }
 
-// affects reports whether the incident is trouble for a host.
+// affects reports whether the incident makes a host fail.
 func (i *incident) affects(w *world, h *host) bool {
 	return i.recovery > 0 && (!i.oneHost || w.hosts[i.host] == h)
 }
 
-// beginIncident makes it happen.
+// beginIncident starts an incident.
 func (w *world) beginIncident(i *incident) {
 	w.mu.Lock()
 	i.begun = time.Now()
@@ -119,7 +120,7 @@ func (w *world) beginIncident(i *incident) {
 	}
 }
 
-// endIncident ends it.
+// endIncident ends an incident.
 func (w *world) endIncident(i *incident) {
 	for _, undo := range i.undo {
 		undo()
@@ -153,7 +154,7 @@ func (w *world) endIncident(i *incident) {
 	}
 }
 
-// breakCA makes the CA misbehave in one of the ways of the incident's kind.
+// breakCA makes the CA fail in one of the ways of the incident's kind.
 func (w *world) breakCA(i *incident) (undo []func()) {
 	any := acmetest.Match{}
 	down := acmetest.Problem{Type: "serverInternal", Detail: "outage"}
@@ -235,7 +236,8 @@ func (w *world) addAgain(h *host) {
 	must(w.m.Hosts.Add(h.name))
 }
 
-// announceRevocation moves the windows of what is served into the past.
+// announceRevocation moves the renewal windows of the served certificates into
+// the past.
 func (w *world) announceRevocation(i *incident) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -250,8 +252,8 @@ func (w *world) announceRevocation(i *incident) {
 	}
 }
 
-// revoke does what was announced. Hosts that nothing kept from a new certificate
-// must have one by now.
+// revoke revokes the announced certificates. Hosts that could get a new
+// certificate must have one by now.
 func (w *world) revoke(i *incident) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

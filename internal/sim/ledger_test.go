@@ -10,14 +10,14 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// ledger keeps the books of one Manager's events.
+// ledger records one Manager's events.
 type ledger struct {
 	mu       sync.Mutex
 	seq      uint64
-	open     map[string]string    // host and key type to the attempt under way
-	begun    map[string]time.Time // host to its last attempt's beginning
+	open     map[string]string    // host and key type to the attempt in flight
+	begun    map[string]time.Time // host to the start of its last attempt
 	ends     map[string]map[int64]bool
-	failed   map[string]bool // hosts about which a failure was reported
+	failed   map[string]bool // hosts with a reported failure
 	caFailed bool
 	recent   map[string][]string
 	closed   bool
@@ -59,7 +59,7 @@ func (l *ledger) hook(_ context.Context, e audit.Event) {
 		l.begun[e.Host] = e.Time
 	case audit.CertificateIssued, audit.IssuanceFailed:
 		if e.Stage == audit.StageQueue {
-			break // it did not begin
+			break // it never began
 		}
 		if l.open[key] != e.Attempt {
 			l.wrongf("attempt %s for %s ended, which did not begin", e.Attempt, key)
@@ -82,21 +82,23 @@ func (l *ledger) wrongf(format string, args ...any) {
 	l.wrong = append(l.wrong, fmt.Sprintf(format, args...))
 }
 
-// has reports whether an event told of a host's certificate with this end.
+// has reports whether an event reported a host's certificate with this expiry.
 func (l *ledger) has(host string, end time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.ends[host][end.Unix()]
 }
 
-// explains reports whether an event told of a failure for the host or of the CA.
+// explains reports whether an event reported a failure of the host or of the
+// CA.
 func (l *ledger) explains(host string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.caFailed || l.failed[host] || time.Since(l.begun[host]) < attempt
 }
 
-// issuing reports whether an issuance for the host is under way or has just been.
+// issuing reports whether an issuance for the host is in flight or has just
+// ended.
 func (l *ledger) issuing(host string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -110,7 +112,7 @@ func (l *ledger) last(host string) string {
 	return "\n\t\t" + strings.Join(l.recent[host], "\n\t\t")
 }
 
-// close returns what was wrong, after the Manager has ended.
+// close returns the violations, after the Manager has ended.
 func (l *ledger) close() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

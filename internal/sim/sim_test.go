@@ -16,12 +16,12 @@ var (
 	plantBugs = flag.Bool("sim.bugs", false, "plant bugs, and see that they are found")
 )
 
-// TestTenYears lives through ten virtual years with each seed and checks all
-// the time that
+// TestTenYears simulates ten virtual years with each seed and checks all the
+// time that
 //
-//   - no handshake waits longer than its bound;
-//   - no visitor of an allowed host gets an expired, revoked or wrong
-//     certificate, nor is refused at a time when one could have been had;
+//   - no handshake waits longer than its limit;
+//   - no handshake for an allowed host gets an expired, revoked or wrong
+//     certificate, or is refused when a certificate could have been served;
 //   - no limit of the CA is exceeded, by its own count;
 //   - there is one order for a host at a time;
 //   - each change of state has its event, in order and without a gap;
@@ -29,7 +29,7 @@ var (
 //   - nothing is left at the end.
 func TestTenYears(t *testing.T) {
 	seeds, hosts := *seedCount, *hostCount
-	if raceEnabled { // everything takes ten times as long
+	if raceEnabled { // ten times slower
 		seeds, hosts = min(seeds, 1), min(hosts, 3)
 	}
 	for i := range seeds {

@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// moment is something that happens at an offset from the beginning.
+// moment is an action at an offset from the start.
 type moment struct {
 	at time.Duration
 	do func(w *world)
 }
 
-// timeline returns all that happens: visits, incidents, and what the years bring.
+// timeline returns all actions: handshakes, incidents, and long-term changes.
 func timeline(rng *rand.Rand, hosts int, span time.Duration) []moment {
 	var all []moment
 	add := func(at time.Duration, do func(w *world)) {
@@ -23,19 +23,19 @@ func timeline(rng *rand.Rand, hosts int, span time.Duration) []moment {
 	for i := range hosts {
 		every(rng, 36*time.Hour, span, func(at time.Duration) { add(at, func(w *world) { w.visit(w.hosts[i]) }) })
 	}
-	// Lifetimes shrink, as announced by Let's Encrypt.
+	// Lifetimes get shorter, as announced by Let's Encrypt.
 	add(span*5/10, func(w *world) { w.lifetime.Store(int64(45 * day)) })
 	add(span*85/100, func(w *world) { w.lifetime.Store(int64(160 * time.Hour)) })
 	for _, p := range plans {
 		every(rng, p.every, span, func(at time.Duration) {
 			i := &incident{incidentPlan: p, host: rng.IntN(hosts), variant: rng.IntN(1 << 16), lasts: p.duration(rng)}
-			// Nothing is left in the last month, so that the end can be checked.
+			// No incidents in the last month, so the end can be checked.
 			if at+i.lasts > span-30*day {
 				return
 			}
 			add(at, func(w *world) { w.beginIncident(i) })
 			add(at+i.lasts, func(w *world) { w.endIncident(i) })
-			// The moments in which it is felt, and those in which it should be over.
+			// Extra visits during the incident, and when it should be over.
 			for _, after := range []time.Duration{time.Second, time.Minute, time.Hour, i.lasts / 2, i.lasts + time.Second, i.lasts + time.Hour, i.lasts + 31*time.Hour} {
 				add(at+after, (*world).visitAll)
 			}
@@ -45,7 +45,7 @@ func timeline(rng *rand.Rand, hosts int, span time.Duration) []moment {
 	return all
 }
 
-// every calls f at random times, so often on average.
+// every calls f at random times, with this average interval.
 func every(rng *rand.Rand, mean, span time.Duration, f func(at time.Duration)) {
 	for at := wait(rng, mean); at < span; at += wait(rng, mean) {
 		f(at)
@@ -56,7 +56,7 @@ func wait(rng *rand.Rand, mean time.Duration) time.Duration {
 	return time.Duration(rng.ExpFloat64() * float64(mean))
 }
 
-// duration is random between the plan's bounds, in orders of magnitude.
+// duration returns a random duration within the plan's bounds, log-uniformly.
 func (p *incidentPlan) duration(rng *rand.Rand) time.Duration {
 	if p.most == 0 {
 		return 0

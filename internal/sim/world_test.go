@@ -25,7 +25,7 @@ const (
 	year = 365 * day
 )
 
-// world is one life of a Manager, its CA and its cache.
+// world is a simulation of a Manager, its CA and its cache.
 type world struct {
 	t     *testing.T
 	seed  uint64
@@ -39,39 +39,39 @@ type world struct {
 	lifetime atomic.Int64 // of new certificates
 	visits   sync.WaitGroup
 
-	// Changed by the main goroutine under mu, read by visits.
+	// Written by the main goroutine under mu, read by visits.
 	mu         sync.Mutex
 	m          *certmgr.Manager
-	generation int // of the Manager: restarts
+	generation int // number of restarts of the Manager
 	started    time.Time
 	skew       time.Duration
 	active     map[*incident]bool
 	ledger     *ledger   // of this Manager's events
-	ariHealthy time.Time // from when on the CA can be asked when to renew
-	accounts   int       // that the CA may have
-	requests   int       // that were looked at
+	ariHealthy time.Time // since when renewal information works
+	accounts   int       // number of accounts that the CA may have
+	requests   int       // number of requests checked
 	violations int
 }
 
-// host is a name and what is known about it. world.mu guards it.
+// host is a name and its known state. world.mu guards it.
 type host struct {
 	name     string
 	allowed  bool
 	since    time.Time         // of allowed
-	served   *x509.Certificate // what this Manager served last
+	served   *x509.Certificate // last served by this Manager
 	trouble  map[*incident]bool
-	healthy  time.Time // from when on, once no trouble is left, refusals are violations
+	healthy  time.Time // since when, without incidents, refusals are violations
 	revoked  map[string]time.Time
-	absences []span    // from the list
-	removals int       // incidents that keep it off the list
-	servedAt time.Time // since when served is known
-	verified string    // serial number of the last certificate that was verified
+	absences []span    // times off the list
+	removals int       // number of incidents that keep it off the list
+	servedAt time.Time // time of served
+	verified string    // serial number of the last verified certificate
 }
 
-// span is a time from one moment to another.
+// span is a time interval.
 type span struct{ from, to time.Time }
 
-// domains so that hosts are spread over several registered domains.
+// domains spreads hosts over several registered domains.
 func hostName(i int) string { return fmt.Sprintf("www%d.site%d.example", i, i%max(3, i/10)) }
 
 func newWorld(t *testing.T, seed uint64, hosts int, span time.Duration) *world {
@@ -79,9 +79,9 @@ func newWorld(t *testing.T, seed uint64, hosts int, span time.Duration) *world {
 		cache: &unreliable{inner: new(cache.Memory)}, active: make(map[*incident]bool), accounts: 1}
 	w.ca = acmetest.NewUnstartedServer()
 	w.ca.RateLimits = acmetest.LetsEncryptRateLimits()
-	w.ca.RateLimits.Requests = nil // no time passes between requests in a bubble
+	w.ca.RateLimits.Requests = nil // requests take no time in a bubble
 	w.ca.StartMemory()
-	w.ca.RetryAfter(acmetest.RenewalInfo, "43200") // each question costs the simulation time
+	w.ca.RetryAfter(acmetest.RenewalInfo, "43200") // each request slows the simulation down
 	w.lifetime.Store(int64(90 * day))
 	w.ca.EditCertificate("*", func(leaf *x509.Certificate) {
 		leaf.NotAfter = leaf.NotBefore.Add(time.Duration(w.lifetime.Load()) - time.Second)
@@ -94,7 +94,7 @@ func newWorld(t *testing.T, seed uint64, hosts int, span time.Duration) *world {
 	return w
 }
 
-// start makes a Manager with the cache and the hosts of now.
+// start creates a Manager with the cache and the current hosts.
 func (w *world) start() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -121,22 +121,22 @@ func (w *world) start() {
 	must(w.m.Start(context.Background()))
 }
 
-// point makes a host's name lead to the Manager, unless it has moved away.
+// point resolves a host's name to the Manager, unless it has moved away.
 func (w *world) point(h *host) {
 	for i := range h.trouble {
 		if i.kind == dnsMoved {
-			w.ca.Resolve(h.name, acmetest.Target{}) // somebody else's machine
+			w.ca.Resolve(h.name, acmetest.Target{}) // another machine
 			return
 		}
 	}
 	w.ca.Resolve(h.name, acmetest.Target{TLSConfig: w.m.TLSConfig()})
 }
 
-// restart ends the Manager and starts another one.
+// restart closes the Manager and starts a new one.
 func (w *world) restart() {
 	w.mu.Lock()
 	m, ledger := w.m, w.ledger
-	w.generation++ // visitors who are inside may get ErrClosed
+	w.generation++ // handshakes in progress may get ErrClosed
 	w.mu.Unlock()
 	if err := m.Close(); err != nil {
 		w.violated(nil, "Close: %v", err)
@@ -145,7 +145,7 @@ func (w *world) restart() {
 	w.start()
 }
 
-// settle checks the books of a Manager that has ended.
+// settle checks the ledger of a closed Manager.
 func (w *world) settle(l *ledger) {
 	synctest.Wait()
 	for _, v := range l.close() {
@@ -153,7 +153,7 @@ func (w *world) settle(l *ledger) {
 	}
 }
 
-// live goes through the whole span, from one moment to the next.
+// live runs the simulation, action by action.
 func (w *world) live() {
 	moments := timeline(w.rng, len(w.hosts), w.span)
 	slices.SortStableFunc(moments, func(a, b moment) int { return int(a.at - b.at) })
@@ -167,7 +167,7 @@ func (w *world) live() {
 	time.Sleep(time.Until(w.begin.Add(w.span)))
 }
 
-// end closes everything; a goroutine that is left makes the bubble fail.
+// end closes everything; a leaked goroutine makes the bubble fail.
 func (w *world) end() {
 	w.visits.Wait()
 	w.checkRequests()
@@ -192,7 +192,7 @@ func (w *world) visit(h *host) {
 	})
 }
 
-// visitAll has every host visited now.
+// visitAll makes one handshake for every host now.
 func (w *world) visitAll() {
 	for _, h := range w.hosts {
 		w.visit(h)

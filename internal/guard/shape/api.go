@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// API returns what users of the package see, one line for each constant, variable,
-// function, type, field and method, sorted. Names of parameters are left out: a
-// change of one breaks nobody.
+// API returns the package's API, one line for each constant, variable,
+// function, type, field and method, sorted. Names of parameters are left out:
+// changing one breaks no code.
 func (p *Package) API() []string {
 	a := &api{pkg: p.Types}
 	for _, name := range p.Exported() {
@@ -64,8 +64,8 @@ func (a *api) addType(obj *types.TypeName) {
 	a.addMethods(named)
 }
 
-// addFields adds the exported fields of a struct, with those that an embedded
-// struct of the package promotes without being exported itself.
+// addFields adds the exported fields of a struct, including those promoted from
+// an embedded unexported struct of the package.
 func (a *api) addFields(name string, s *types.Struct) {
 	for field := range s.Fields() {
 		switch {
@@ -100,8 +100,8 @@ func (a *api) addInterface(name string, t *types.Interface) {
 	}
 }
 
-// addMethods adds the exported methods of a type, promoted ones among them. One
-// that a value has as well has the value as its receiver.
+// addMethods adds the exported methods of a type, including promoted ones.
+// Methods of the value have the value as receiver.
 func (a *api) addMethods(named *types.Named) {
 	values := types.NewMethodSet(named)
 	for sel := range types.NewMethodSet(types.NewPointer(named)).Methods() {
@@ -117,7 +117,7 @@ func (a *api) addMethods(named *types.Named) {
 	}
 }
 
-// text writes a type, with the names of packages instead of their paths.
+// text formats a type with package names instead of paths.
 func (a *api) text(t types.Type) string {
 	if sig, ok := t.(*types.Signature); ok {
 		return "func" + a.signature(sig)
@@ -171,7 +171,7 @@ func (a *api) typeParams(list *types.TypeParamList) string {
 	return "[" + strings.Join(params, ", ") + "]"
 }
 
-// unnamed returns t without the names of parameters in those function types that
+// unnamed returns t without the parameter names of those function types that
 // its own text would show.
 func (a *api) unnamed(t types.Type) types.Type {
 	switch t := t.(type) {

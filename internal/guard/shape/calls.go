@@ -31,16 +31,16 @@ func (p *Package) Functions() []Function {
 	return all
 }
 
-// Flag is a parameter of type bool for which a call has true or false written out.
+// Flag is a bool parameter for which a call passes a literal true or false.
 type Flag struct {
 	Func  string // with the path of its package, and the receiver
 	Param string
 	Call  token.Position // the first such call
 }
 
-// Flags returns the parameters of functions of these packages, and of variables of
-// a function type, that calls in the packages pass true or false for: one for each
-// parameter, sorted.
+// Flags returns the bool parameters, of functions of these packages and of
+// variables of function type, for which calls in the packages pass true or
+// false: one for each parameter, sorted.
 func Flags(packages []*Package) []Flag {
 	own := make(map[string]bool)
 	for _, p := range packages {
@@ -78,8 +78,8 @@ func Flags(packages []*Package) []Flag {
 	return flags
 }
 
-// callee returns the function, method or variable that is called; nil for a
-// conversion, and for a function that has no name.
+// callee returns the function, method or variable called; nil for a conversion
+// and for a function without a name.
 func (p *Package) callee(call *ast.CallExpr) types.Object {
 	fun := ast.Unparen(call.Fun)
 	switch x := fun.(type) { // the type arguments of a generic function
@@ -97,7 +97,8 @@ func (p *Package) callee(call *ast.CallExpr) types.Object {
 	return nil
 }
 
-// origin returns the declared function or variable of which obj may be an instance.
+// origin returns the declared function or variable that obj may be an instance
+// of.
 func origin(obj types.Object) types.Object {
 	switch o := obj.(type) {
 	case *types.Func:
@@ -108,8 +109,8 @@ func origin(obj types.Object) types.Object {
 	return nil
 }
 
-// literalBools returns the names of the parameters for which the call has true or
-// false written out. A parameter without a name is "_".
+// literalBools returns the names of the parameters for which the call passes a
+// literal true or false. A parameter without a name is "_".
 func (p *Package) literalBools(call *ast.CallExpr, callee types.Object) []string {
 	sig, ok := callee.Type().Underlying().(*types.Signature)
 	if !ok {

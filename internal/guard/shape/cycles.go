@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// uses returns for each package-level type which others its declaration or its
+// uses returns, for each package-level type, the others that its declaration or
 // methods name.
 func (p *Package) uses() map[string]map[string]bool {
 	graph := make(map[string]map[string]bool)
@@ -30,8 +30,8 @@ func (p *Package) uses() map[string]map[string]bool {
 	return graph
 }
 
-// addUses notes the types of the package that node names, by themselves or by one
-// of their fields or methods.
+// addUses records the package's types that node names, directly or by a field
+// or method.
 func (p *Package) addUses(graph map[string]map[string]bool, from string, node ast.Node) {
 	if graph[from] == nil {
 		graph[from] = make(map[string]bool)
@@ -56,8 +56,8 @@ func (p *Package) addUses(graph map[string]map[string]bool, from string, node as
 	})
 }
 
-// named returns the name of a package-level type of the package, also behind a
-// pointer; "" for any other.
+// named returns the name of a package-level type of the package, dereferencing
+// a pointer; "" for any other type.
 func (p *Package) named(t types.Type) string {
 	if ptr, ok := types.Unalias(t).(*types.Pointer); ok {
 		t = ptr.Elem()
@@ -90,8 +90,8 @@ func receiver(d *ast.FuncDecl) string {
 	}
 }
 
-// Cycles returns the groups of types that all lead to each other, by their
-// declarations and methods, each sorted, the largest first.
+// Cycles returns the groups of types that all refer to each other, by their
+// declarations and methods. Each group is sorted, and the largest comes first.
 func (p *Package) Cycles() [][]string {
 	graph := p.uses()
 	// Tarjan's algorithm: strongly connected components.
@@ -135,7 +135,7 @@ func (p *Package) Cycles() [][]string {
 	return cycles
 }
 
-// Uses returns how each type of a group leads to others of it.
+// Uses returns how each type of a group refers to others in it.
 func (p *Package) Uses(group []string) map[string][]string {
 	graph := p.uses()
 	within := make(map[string][]string)

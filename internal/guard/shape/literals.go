@@ -13,8 +13,8 @@ type Literal struct {
 	Pos    token.Position
 }
 
-// CrowdedLiterals returns the literals of structs that give more than limit fields
-// by name and do not have each on a line of its own.
+// CrowdedLiterals returns the struct literals that set more than limit fields
+// by name and do not have each on its own line.
 func (p *Package) CrowdedLiterals(limit int) []Literal {
 	var all []Literal
 	for _, f := range p.Files {
@@ -34,21 +34,21 @@ func (p *Package) CrowdedLiterals(limit int) []Literal {
 	return all
 }
 
-// isStruct reports whether lit is that of a struct with its fields by name.
+// isStruct reports whether lit is a struct literal with field names.
 func (p *Package) isStruct(lit *ast.CompositeLit) bool {
 	if _, ok := lit.Elts[0].(*ast.KeyValueExpr); !ok {
 		return false
 	}
 	t := p.Info.Types[lit].Type.Underlying()
-	if ptr, ok := t.(*types.Pointer); ok { // of &T that is left out within another literal
+	if ptr, ok := t.(*types.Pointer); ok { // &T elided within another literal
 		t = ptr.Elem().Underlying()
 	}
 	_, ok := t.(*types.Struct)
 	return ok
 }
 
-// isCrowded reports whether a field of lit shares a line with another or with a
-// brace.
+// isCrowded reports whether a field of lit shares a line with another field or
+// a brace.
 func (p *Package) isCrowded(lit *ast.CompositeLit) bool {
 	last := p.line(lit.Lbrace)
 	for _, elt := range lit.Elts {

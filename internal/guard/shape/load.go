@@ -1,8 +1,8 @@
-// Package shape measures the structure of Go packages: which of their types lead
-// to which, how wide those are, how functions are called, and what users see.
+// Package shape measures the structure of Go packages: how types refer to each
+// other, how wide they are, how functions are called, and the API.
 //
-// It knows source code and types alone. What a project allows is for its callers
-// to say. It starts no goroutine.
+// It works on source code and types alone; its callers know the project's
+// rules. It starts no goroutine.
 package shape
 
 import (
@@ -33,10 +33,10 @@ type Package struct {
 	Types *types.Package
 	Info  *types.Info
 
-	tests int // how many of Files, the last ones, are tests
+	tests int // number of tests, at the end of Files
 }
 
-// listed is the part of go list's answer that is looked at.
+// listed is the part of go list's output that is used.
 type listed struct {
 	ImportPath, Dir, Export string
 	GoFiles, TestGoFiles    []string
@@ -44,8 +44,8 @@ type listed struct {
 	ForTest                 string // a variant of the package for tests
 }
 
-// Load reads the packages that the patterns name, without their tests, in the
-// order of their paths. It runs the go command, in dir.
+// Load loads the packages that match the patterns, without their tests, in the
+// order of their paths. It runs the go command in dir.
 func Load(ctx context.Context, dir string, patterns ...string) ([]*Package, error) {
 	list, exports, err := goList(ctx, dir, patterns...)
 	if err != nil {
@@ -67,8 +67,8 @@ func Load(ctx context.Context, dir string, patterns ...string) ([]*Package, erro
 	return packages, nil
 }
 
-// LoadWithTests reads the package with this import path together with those tests
-// that are part of it.
+// LoadWithTests loads the package with this import path together with its
+// internal tests.
 func LoadWithTests(ctx context.Context, dir, path string) (*Package, error) {
 	list, exports, err := goList(ctx, dir, "-test", path)
 	if err != nil {
@@ -87,7 +87,7 @@ func LoadWithTests(ctx context.Context, dir, path string) (*Package, error) {
 	return p, nil
 }
 
-// A reader reads packages, with the compiler's export data of what they import.
+// A reader loads packages, using the compiler's export data of their imports.
 type reader struct {
 	fset     *token.FileSet
 	importer types.Importer
@@ -136,8 +136,8 @@ func Check(path string, fset *token.FileSet, files []*ast.File, importer types.I
 	return p, err
 }
 
-// goList runs go list and returns the packages, and the files with the export data
-// of those and of all that they import.
+// goList runs go list and returns the packages, and the files with the export
+// data of them and all their imports.
 func goList(ctx context.Context, dir string, args ...string) ([]listed, map[string]string, error) {
 	var stderr bytes.Buffer
 	args = append([]string{"list", "-export", "-deps", "-json=ImportPath,Dir,Export,GoFiles,TestGoFiles,DepOnly,ForTest"}, args...)

@@ -6,14 +6,14 @@ import (
 	"slices"
 )
 
-// Width is how wide a struct with methods is.
+// Width is the width of a struct with methods.
 type Width struct {
 	Type    string
-	Fields  int // an embedded one is one
-	Methods int // its own, without those of embedded fields
+	Fields  int // an embedded field counts as one
+	Methods int // without promoted ones
 }
 
-// Widths returns the structs that have methods, sorted by name.
+// Widths returns the widths of structs that have methods, sorted by name.
 func (p *Package) Widths() []Width {
 	methods := make(map[string]int)
 	for _, f := range p.Files {
@@ -36,13 +36,13 @@ func (p *Package) Widths() []Width {
 	return all
 }
 
-// Exported returns the exported package-level names: the package's index, without
-// methods and fields.
+// Exported returns the exported package-level names: the package's index,
+// without methods and fields.
 func (p *Package) Exported() []string {
 	return slices.DeleteFunc(p.Types.Scope().Names(), func(name string) bool { return !ast.IsExported(name) })
 }
 
-// Lines returns the number of lines of the files, tests excluded.
+// Lines returns the number of lines of the files, without tests.
 func (p *Package) Lines() int {
 	n := 0
 	for _, f := range p.Files[:len(p.Files)-p.tests] {
@@ -51,8 +51,8 @@ func (p *Package) Lines() int {
 	return n
 }
 
-// WhiteBoxTests returns how many test files of the package name something that only
-// the package itself can see, and how many there are.
+// WhiteBoxTests returns how many test files of the package use unexported
+// names, and how many there are.
 func (p *Package) WhiteBoxTests() (using, all int) {
 	tests := p.Files[len(p.Files)-p.tests:]
 	isTest := make(map[string]bool)
@@ -79,8 +79,8 @@ func (p *Package) WhiteBoxTests() (using, all int) {
 	return using, len(tests)
 }
 
-// isShared reports whether obj is declared for the whole package: at its level, or
-// as a field or method.
+// isShared reports whether obj is visible in the whole package: declared at
+// package level, or a field or method.
 func isShared(pkg *types.Package, obj types.Object) bool {
 	if obj.Parent() == pkg.Scope() {
 		return true

@@ -119,7 +119,7 @@ func TestCrowdedLiterals(t *testing.T) {
 	}
 }
 
-// Load reads real packages, and LoadWithTests what their tests see.
+// Load loads real packages, and LoadWithTests includes their tests.
 func TestLoad(t *testing.T) {
 	packages, err := shape.Load(t.Context(), ".", ".", "../structure")
 	if err != nil {

@@ -11,8 +11,7 @@ import (
 	"github.com/nostall/nostall/internal/guard/shape"
 )
 
-// sources are packages that are checked one after the other. They can import those
-// before them, and nothing else.
+// sources are packages checked in sequence. They can import earlier ones only.
 type sources map[string]*types.Package
 
 func (s sources) Import(path string) (*types.Package, error) {
@@ -22,7 +21,7 @@ func (s sources) Import(path string) (*types.Package, error) {
 	return nil, fmt.Errorf("no package %s", path)
 }
 
-// check checks a package of one file, example.org/<name>.
+// check type-checks a package of one file, example.org/<name>.
 func (s sources) check(t *testing.T, source string) *shape.Package {
 	t.Helper()
 	fset := token.NewFileSet()

@@ -1,5 +1,5 @@
-// Command structure prints how large, wide and tangled packages are. Run it from
-// the root:
+// Command structure prints the size, width and coupling of packages. Run it
+// from the root:
 //
 //	go run ./internal/guard/structure ./certmgr/...
 package main
