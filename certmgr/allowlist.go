@@ -9,33 +9,33 @@ import (
 )
 
 // Allowlist is an explicit list of hosts: exact names, and wildcards of the
-// form "*.example.com", which stand for exactly one label. It can be changed
-// at any time and shared by several Managers; a change holds from the next
-// handshake on. A host that is taken off is not served any more, its renewal
-// ends, and so does an issuance that is in flight for it. Each entry that comes
-// or goes is an event of the Managers (audit.HostListed, audit.HostUnlisted).
+// form "*.example.com", which match exactly one label. It can be changed at any
+// time and shared by several Managers; a change takes effect with the next
+// handshake. A removed host is no longer served, its renewal ends, and so does
+// an issuance in flight for it. Each added or removed entry is an event of the
+// Managers (audit.HostListed, audit.HostUnlisted).
 //
-// What no public CA certifies cannot be an entry: IP addresses, single labels,
-// public suffixes ("co.uk") and wildcards right below them (CA/Browser Forum
-// Baseline Requirements, 3.2.2.6). As CAs do, this goes by the ICANN section of
-// the Public Suffix List: "github.io" and "*.github.io" can be entries, for those
-// who own such a domain.
+// Names that no public CA certifies cannot be entries: IP addresses, single
+// labels, public suffixes ("co.uk") and wildcards directly below them
+// (CA/Browser Forum Baseline Requirements, 3.2.2.6). Like CAs, the list uses
+// the ICANN section of the Public Suffix List: "github.io" and "*.github.io"
+// can be entries, for the owners of such a domain.
 //
-// A list may have a million entries: a lookup takes the same time as in a short
-// list, and a change of one entry copies a thousandth of it. Change many by one
-// call. The zero value is an empty list and ready to use. All methods are safe for
-// concurrent use; reading takes no lock. An Allowlist must not be copied.
+// A list may have a million entries: a lookup is as fast as in a short list,
+// and a change of one entry copies a thousandth of the list. Change many
+// entries by one call. The zero value is an empty list, ready to use. All
+// methods are safe for concurrent use; reads take no lock. An Allowlist must
+// not be copied.
 type Allowlist struct {
 	list hostList
 }
 
-// NewAllowlist returns a list of names. If any of them is invalid, the error
-// names each of those and why, the first 100 of them if they are more, and no
-// list is returned.
+// NewAllowlist returns a list of names. If any are invalid, it returns no list,
+// and an error that names each of them with the reason, up to 100.
 func NewAllowlist(names ...string) (*Allowlist, error) { return CollectAllowlist(slices.Values(names)) }
 
-// CollectAllowlist is NewAllowlist for names that come one by one, from a
-// database for example.
+// CollectAllowlist is NewAllowlist for names from an iterator, for example over
+// a database.
 func CollectAllowlist(names iter.Seq[string]) (*Allowlist, error) {
 	entries, err := parseEntries(names)
 	if err != nil {
@@ -46,8 +46,8 @@ func CollectAllowlist(names iter.Seq[string]) (*Allowlist, error) {
 	return a, nil
 }
 
-// MustAllowlist is like NewAllowlist but panics if a name is invalid. It is
-// for lists that are written in the program's text.
+// MustAllowlist is like NewAllowlist but panics if a name is invalid. It is for
+// lists in the program's source.
 func MustAllowlist(names ...string) *Allowlist {
 	a, err := NewAllowlist(names...)
 	if err != nil {
@@ -57,17 +57,17 @@ func MustAllowlist(names ...string) *Allowlist {
 }
 
 // Contains reports whether host, in any case and with or without a trailing
-// dot, is on the list or below one of its wildcards. A nil list is empty.
+// dot, is on the list or matches one of its wildcards. A nil list is empty.
 func (a *Allowlist) Contains(host string) bool {
 	host, err := normalizeHost(host)
 	return err == nil && a.hostList().match(host) != hosts.None
 }
 
-// All returns the entries in no particular order, as of the moment it is
-// called: exact names, then wildcards as they are written.
+// All returns the entries at the time of the call, in no particular order:
+// exact names, then wildcards as written.
 func (a *Allowlist) All() iter.Seq[string] { return a.hostList().all() }
 
-// hostList returns what a list that may be nil is made of, or nil.
+// hostList returns the list behind a, or nil if a is nil.
 func (a *Allowlist) hostList() *hostList {
 	if a == nil {
 		return nil
@@ -75,34 +75,33 @@ func (a *Allowlist) hostList() *hostList {
 	return &a.list
 }
 
-// Add puts names on the list. If any of them is invalid, the error names each
-// of those and why, the first 100 of them if they are more, and the list stays
-// as it was. Adding a host lets a failure of longer ago than 10 minutes no longer
-// hold it back.
+// Add adds names to the list. If any are invalid, the list does not change, and
+// the error names each of them with the reason, up to 100. Adding a host clears
+// its backoff if the last failure is more than 10 minutes old.
 func (a *Allowlist) Add(names ...string) error { return a.list.add(names, "") }
 
-// Remove takes names off the list; names that are not on it are ignored, and
-// so are invalid ones. It takes effect at once: hosts that nothing else allows are
-// not served any more, not renewed, and an issuance in flight for them ends
-// (audit.IssuanceCanceled) without counting as a failure. Where a Manager has a
-// HostPolicy it is asked, in the background, about each of them that is in memory
-// or in flight: only a refusal forgets the host and ends the issuance. Until the
-// policy has allowed the host its visitors get the policy's error.
+// Remove removes names from the list; unknown and invalid names are ignored. It
+// takes effect at once. Hosts that nothing else allows are no longer served or
+// renewed, and an issuance in flight for them ends (audit.IssuanceCanceled)
+// without counting as a failure. If a Manager has a HostPolicy, the policy is
+// asked in the background about each of them that is in memory or in flight:
+// only a refusal drops the host and ends the issuance. Until the policy has
+// allowed the host, its handshakes get the policy's error.
 func (a *Allowlist) Remove(names ...string) { a.list.remove(names, "") }
 
-// Replace puts names in the place of the whole list, in one step. If any of
-// them is invalid, the error names each of those and why, the first 100 of them if
-// they are more, and the list stays as it was.
+// Replace replaces the whole list in one step. If any names are invalid, the
+// list does not change, and the error names each of them with the reason, up to
+// 100.
 func (a *Allowlist) Replace(names ...string) error { return a.list.replaceNames(names, "") }
 
-// Because returns the methods that change the list, for changes whose events tell
-// reason: "customer 4711 left".
+// Because returns methods that change the list and give the events a reason,
+// such as "customer 4711 left".
 func (a *Allowlist) Because(reason string) AllowlistEdit {
 	return AllowlistEdit{&a.list, text.OneLine(reason, text.MaxError)}
 }
 
-// AllowlistEdit changes an Allowlist for a reason; see Allowlist.Because. It is safe
-// for concurrent use. The zero value is of no use.
+// AllowlistEdit changes an Allowlist for a reason; see Allowlist.Because. It is
+// safe for concurrent use. The zero value is not usable.
 type AllowlistEdit struct {
 	list   *hostList
 	reason string

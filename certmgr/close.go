@@ -12,18 +12,19 @@ import (
 // closeGrace is how long Close waits for callbacks whose context has ended.
 const closeGrace = 5 * time.Second
 
-// Close ends all background work: issuances, renewals, cache writes, and then
-// waits for their goroutines and for the events to be delivered. Certificates
-// in memory are served on; nothing new begins, and everything else returns
-// ErrClosed. Callbacks that ignore the end of their context are named in the
-// error after 5 s, and so is an Audit that does not return within 5 s more. Closing again waits for the first call and returns nil.
+// Close ends all background work (issuances, renewals, cache writes), waits for
+// its goroutines, and then for the delivery of events. Afterwards certificates
+// in memory are still served, nothing new begins, and all other calls return
+// ErrClosed. If callbacks ignore the end of their context, the error names them
+// after 5 s, and an Audit that does not return within 5 s more. Closing again
+// waits for the first call and returns nil.
 func (m *Manager) Close() error {
 	m.init()
 	s := m.engine
 	ctx, cancel := context.WithTimeout(context.Background(), closeGrace)
 	defer cancel()
 	if s.closing.Swap(true) {
-		select { // another Close is at it
+		select { // another Close is running
 		case <-s.closed:
 		case <-ctx.Done():
 		}

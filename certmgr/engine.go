@@ -13,8 +13,8 @@ import (
 )
 
 // engine holds the components behind a Manager, from its first use until Close.
-// Each has a lock of its own, if any, which is never held while anything blocks.
-// They know each other in one direction:
+// Each has its own lock, if any, which is never held while anything blocks.
+// They refer to each other in one direction only:
 //
 //	server, starter, operator, listWatch, report  what is asked of a Manager
 //	renewals                                      what is due
@@ -31,14 +31,14 @@ type engine struct {
 	report   *report
 	ca       *acmeclient.CA
 
-	callouts []*flight.Callouts // that Close waits for
-	unwatch  func()             // ends following the list
+	callouts []*flight.Callouts // those that Close waits for
+	unwatch  func()             // stops watching the list
 	closing  atomic.Bool
 	closed   chan struct{} // closed when Close is done
 }
 
-// Bounds on callbacks that run at the same time. Those that ignore their
-// context hold a place until they return.
+// Limits on concurrent callbacks. One that ignores its context holds its slot
+// until it returns.
 const (
 	maxReads      = 4096
 	maxTokenReads = 256
@@ -47,7 +47,7 @@ const (
 	maxPolicies   = 1024
 )
 
-// newEngine puts the components together, from the bottom up.
+// newEngine creates and connects the components, from the bottom up.
 func newEngine(m *Manager) *engine {
 	e := &engine{env: newEnv(m), unwatch: func() {}, closed: make(chan struct{})}
 	waiters := flight.NewWaiters(e.settings.maxWaiting, "MaxWaiting")
@@ -199,8 +199,8 @@ func (e *engine) newPolicy(w *flight.Waiters) *policy {
 	}
 }
 
-// newVisits returns what is known of visits, and keeps it in the Cache from the
-// first one on.
+// newVisits returns the visits, and keeps them in the Cache from the first one
+// on.
 func (e *engine) newVisits(s *store) *visits {
 	keeper := &visitStore{env: e.env, store: s}
 	keeper.visits = newVisits(e.settings.hosts, func() { e.tasks.Go(keeper.keepVisits) })
@@ -213,7 +213,7 @@ func (e *engine) newOrders(s *store, m *memory, w *flight.Waiters) *orders {
 		env:     e.env,
 		memory:  m,
 		answers: challenge.NewAnswers(answerStore{s}),
-		calls:   e.callout("issuance", math.MaxInt).WithGrace(attemptGrace), // MaxIssuing bounds them
+		calls:   e.callout("issuance", math.MaxInt).WithGrace(attemptGrace), // limited by MaxIssuing
 		ca: acmeclient.New(acmeclient.Config{
 			DirectoryURL: e.dir,
 			HTTPClient:   client.HTTPClient,
@@ -248,7 +248,7 @@ func (e *engine) newOrders(s *store, m *memory, w *flight.Waiters) *orders {
 	return o
 }
 
-// watch follows the changes of the allowlist, and of its file.
+// watch watches the allowlist and its file for changes.
 func (e *engine) watch(w *listWatch) {
 	hosts := e.settings.hosts
 	if hosts == nil {
@@ -261,7 +261,8 @@ func (e *engine) watch(w *listWatch) {
 	}
 }
 
-// callout makes the bounds for one kind of callback and has Close wait for it.
+// callout creates the Callouts for one kind of callback, which Close will wait
+// for.
 func (e *engine) callout(name string, limit int) *flight.Callouts {
 	c := flight.NewCallouts(name, limit)
 	e.callouts = append(e.callouts, c)

@@ -9,10 +9,10 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// env is what most components of an engine share. Nothing in it changes.
+// env is shared by most components of an engine. Nothing in it changes.
 type env struct {
 	settings *settings
-	now      func() time.Time // the wall clock: for what is stored, or compared with the CA or a certificate
+	now      func() time.Time // the wall clock: for times that are stored, or compared with the CA or a certificate
 	dir      string           // the CA's directory URL
 	tasks    *flight.Tasks
 	audit    *auditqueue.Queue

@@ -13,15 +13,15 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// ErrCacheMiss is what a Cache returns for a key that it does not hold. It is
-// the same value as autocert.ErrCacheMiss, so existing caches work unchanged.
-// A wrapped ErrCacheMiss is a miss too.
+// ErrCacheMiss is the error of a Cache for a key without an entry. It is the
+// same value as autocert.ErrCacheMiss, so existing caches work unchanged. A
+// wrapped ErrCacheMiss is a miss too.
 var ErrCacheMiss = autocert.ErrCacheMiss
 
-// The sentinels that the errors of this package wrap; compare with errors.Is.
+// Errors of this package wrap these sentinels; compare with errors.Is.
 var (
-	// ErrNoServerName: the ClientHello carries no server name (SNI). Nothing
-	// is looked up. Clients that connect by IP address cause it.
+	// ErrNoServerName: the ClientHello has no server name (SNI), usually
+	// because the client connects by IP address. Nothing is looked up.
 	ErrNoServerName = errors.New("certmgr: missing server name")
 
 	// ErrBadServerName: the server name is not a host name that a public CA
@@ -29,12 +29,12 @@ var (
 	ErrBadServerName = errors.New("certmgr: invalid server name")
 
 	// ErrHostNotAllowed: neither Manager.Hosts nor Manager.HostPolicy allows
-	// the host. An error that HostPolicy returns is passed on as it is and does
-	// not wrap this sentinel.
+	// the host. An error from HostPolicy is returned unchanged and does not
+	// wrap this sentinel.
 	ErrHostNotAllowed = errors.New("certmgr: host not allowed")
 
-	// ErrInFlight: a certificate for the host is being issued at this moment
-	// and the handshake did not wait for it (any longer).
+	// ErrInFlight: an issuance for the host is in flight, and the handshake did
+	// not wait for it, or no longer.
 	ErrInFlight = errors.New("certmgr: issuance in flight")
 
 	// ErrBackoff: an issuance for the host failed and the next attempt is not
@@ -42,60 +42,61 @@ var (
 	ErrBackoff = errors.New("certmgr: backing off")
 
 	// ErrCAUnavailable: the CA as a whole failed (directory, account, nonces,
-	// an account-wide rate limit, or failures for several domains), so that
-	// no host is tried until the CA's own backoff ends.
+	// an account-wide rate limit, or failures for several domains). No host is
+	// tried until the CA's own backoff ends.
 	ErrCAUnavailable = errors.New("certmgr: CA unavailable")
 
-	// ErrNoAccount: there is no account with the CA, for a reason that is not the
-	// CA's: the account key in the Cache is damaged or cannot be read or
+	// ErrNoAccount: there is no account with the CA, for a reason other than
+	// the CA: the account key in the Cache is damaged or cannot be read or
 	// written, or Manager.Prompt is missing. No host is tried for a while.
 	ErrNoAccount = errors.New("certmgr: no account")
 
-	// ErrBusy: a bound on waiting handshakes, callbacks or queued issuances
-	// was reached.
+	// ErrBusy: a limit on waiting handshakes, callbacks or queued issuances was
+	// reached.
 	ErrBusy = flight.ErrBusy
 
-	// ErrCache: the Cache could not be read (which is not a miss). Nothing is
-	// ordered while that lasts.
+	// ErrCache: the Cache could not be read (which is not a miss). Until it can
+	// be, no order is placed.
 	ErrCache = errors.New("certmgr: cache failed")
 
-	// ErrPolicy: HostPolicy gave no answer: it ran out of time or panicked, or it
-	// says so itself by an error that wraps this one.
-	// That refuses a host without a certificate and takes none out of service.
+	// ErrPolicy: HostPolicy did not decide: it timed out or panicked, or
+	// returned an error that wraps this one. Hosts without a certificate are
+	// then refused, and certificates in memory stay in service.
 	ErrPolicy = errors.New("certmgr: HostPolicy failed")
 
-	// ErrUnreachable: a preflight found that the host's name does not lead to this
-	// server (Manager.Preflight). The error also wraps a *PreflightError.
+	// ErrUnreachable: a preflight found that the host's name does not lead to
+	// this server (Manager.Preflight). The error also wraps a *PreflightError.
 	ErrUnreachable = errors.New("certmgr: name does not lead here")
 
 	// ErrClock: the local clock does not fit the dates of a certificate that
 	// the CA has just issued.
 	ErrClock = errors.New("certmgr: local clock is off")
 
-	// ErrClosed: the Manager was closed. Certificates in memory are still
-	// served, nothing new begins.
+	// ErrClosed: the Manager was closed. It still serves certificates in
+	// memory, but begins nothing new.
 	ErrClosed = flight.ErrClosed
 )
 
-// isAboutHost reports whether a failure at this stage says that the CA cannot find
-// the host here, which is the same for both key types.
+// isAboutHost reports whether a failure at this stage means that the CA cannot
+// reach the host here, which affects both key types.
 func isAboutHost(s audit.Stage) bool { return s == audit.StageChallenge || s == audit.StagePreflight }
 
 // IssuanceError says why the last issuance for a host failed. Get it with
-// errors.As. It wraps every cause, down to *acme.Error.
+// errors.As. It wraps all causes, down to *acme.Error.
 type IssuanceError struct {
 	Host     string      // normalised (A-label) host name
 	KeyType  string      // "ECDSA" or "RSA"
-	Stage    audit.Stage // where it failed
+	Stage    audit.Stage // the stage that failed
 	CA       string      // directory URL
-	Attempt  string      // identifier of the attempt, as in its audit events; empty if it was made elsewhere
-	Attempts int         // failures in a row, this one included
+	Attempt  string      // identifier of the attempt, as in its audit events; empty if another process made it
+	Attempts int         // consecutive failures, including this one
 	Time     time.Time   // when it failed
 	RetryAt  time.Time   // when the next attempt is due; zero if it is not scheduled
-	Err      error       // causes, joined over all challenges that were tried
+	Err      error       // causes, joined over all challenges tried
 }
 
-// Error is one line of bounded length that names host, stage, CA and cause.
+// Error returns one line of bounded length that names host, stage, CA and
+// cause.
 func (e *IssuanceError) Error() string {
 	if e == nil {
 		return "<nil>"
@@ -103,12 +104,12 @@ func (e *IssuanceError) Error() string {
 	return e.text(text.MaxError)
 }
 
-// text is Error within max bytes: what is cut short is the cause, and not when
-// the next attempt is due.
+// text is Error within max bytes. If it is too long, the cause is cut, not the
+// time of the next attempt.
 func (e *IssuanceError) text(max int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "certmgr: %s: %s failed", e.Host, e.Stage)
-	if e.Stage != audit.StagePreflight { // which asks no CA
+	if e.Stage != audit.StagePreflight { // it contacts no CA
 		b.WriteString(" at " + e.CA)
 	}
 	if e.Attempts > 1 {
@@ -130,8 +131,8 @@ func (e *IssuanceError) Unwrap() error {
 	return e.Err
 }
 
-// refusal is the error of a handshake that is turned away: a sentinel, the
-// host, what happened and what to do. Its text is made only when it is read.
+// refusal is the error of a refused handshake: a sentinel, the host, what
+// happened and what to do. Its text is built only when it is read.
 type refusal struct {
 	kind  error
 	host  string
@@ -155,7 +156,8 @@ func (r *refusal) Error() string {
 	if r.cause == nil {
 		return text.OneLine(b.String(), text.MaxError)
 	}
-	// An operator's reason for a change of the list can be long, and leaves room.
+	// A reason for a change of the list can be long, but leaves room for the
+	// cause.
 	head := text.OneLine(b.String(), text.MaxError/2) + ": "
 	if cause, ok := r.cause.(*IssuanceError); ok && cause != nil {
 		return head + cause.text(text.MaxError-len(head))

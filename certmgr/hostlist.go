@@ -10,32 +10,32 @@ import (
 	"github.com/nostall/nostall/internal/hosts"
 )
 
-// hostList is what an Allowlist is made of: entries, perhaps a file that they are read
-// from, and those who are told of changes. The zero value is empty. All methods are
-// safe for concurrent use; reading takes no lock, and a nil list is empty.
+// hostList implements Allowlist: entries, the file if they come from one, and
+// the watchers of changes. The zero value is empty. All methods are safe for
+// concurrent use; reads take no lock, and a nil list is empty.
 type hostList struct {
-	names atomic.Pointer[hosts.Set] // nil: empty
-	file  *hosts.File               // nil: made without a file
+	names atomic.Pointer[hosts.Set] // nil if empty
+	file  *hosts.File               // nil if there is no file
 
-	// changing serializes changes, so that the watchers are told of them in
-	// order. It is held while watchers run, which do not block, and never while
-	// a file is read.
+	// changing serializes changes, so that watchers see them in order. It is
+	// held while watchers run, which do not block, and never while a file is
+	// read.
 	changing sync.Mutex
 
 	mu       sync.Mutex // guards watchers
 	watchers map[*func(change)]struct{}
 }
 
-// change tells a watcher what has happened to the list. A wildcard is named as
-// it is written.
+// change describes a change of the list to its watchers. Wildcards are as
+// written.
 type change struct {
 	added, removed []string
-	again          []string // Add was called with them, and they were there
-	reason         string   // the caller's
+	again          []string // entries passed to Add that were already on the list
+	reason         string   // the caller's reason
 
-	reloaded bool // a file was read, the list has count entries
+	reloaded bool // a file was read and the list has count entries
 	count    int
-	rejected error // why a file was not taken over; nothing has changed
+	rejected error // why a file was rejected; nothing has changed
 }
 
 // match looks up a normalised host. It does not allocate.
@@ -46,8 +46,8 @@ func (l *hostList) match(host string) hosts.Match {
 	return l.names.Load().Match(host)
 }
 
-// holds is match for the hot path: it compares one number as long as neither
-// the list nor seen has changed.
+// holds is match for the hot path: as long as neither the list nor seen has
+// changed, it only compares a number.
 func (l *hostList) holds(host string, seen *atomic.Uint64) bool {
 	if l == nil {
 		return false
@@ -66,7 +66,7 @@ func (l *hostList) holds(host string, seen *atomic.Uint64) bool {
 	return true
 }
 
-// all returns the entries as of now: names, then wildcards.
+// all returns the current entries: names, then wildcards.
 func (l *hostList) all() iter.Seq[string] {
 	if l == nil {
 		return (*hosts.Set)(nil).All()
@@ -124,7 +124,7 @@ func parseEntries(names iter.Seq[string]) ([]string, error) {
 	return entries, listError(err)
 }
 
-// replace puts entries in the place of the whole list.
+// replace replaces the whole list.
 func (l *hostList) replace(entries []string, reason string) {
 	set := hosts.Collect(entries)
 	l.changing.Lock()
@@ -134,7 +134,7 @@ func (l *hostList) replace(entries []string, reason string) {
 	l.publish(set, c)
 }
 
-// publish makes set the list unless it is the same, and tells the watchers.
+// publish stores set as the list if it has changes, and notifies the watchers.
 // l.changing is held.
 func (l *hostList) publish(set *hosts.Set, c change) {
 	if len(c.added)+len(c.removed) > 0 {
@@ -148,8 +148,8 @@ func (l *hostList) publish(set *hosts.Set, c change) {
 	}
 }
 
-// watch has f told of what happens to the list until stop is called; f may run
-// once more while stop does. It must neither block nor change the list.
+// watch calls f for each change of the list until stop is called; f may run
+// once more during stop. f must neither block nor change the list.
 func (l *hostList) watch(f func(change)) (stop func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

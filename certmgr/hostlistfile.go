@@ -7,8 +7,8 @@ import (
 	"github.com/nostall/nostall/internal/hosts"
 )
 
-// reload reads the file and takes it over. If a state is given, in which the file
-// has been for a while, only if it is that.
+// reload reads the file and replaces the list by it. If stable is not nil, it
+// does so only if the file is still in that state.
 func (l *hostList) reload(ctx context.Context, stable *hosts.FileState) error {
 	f := l.file
 	l.changing.Lock()
@@ -36,7 +36,8 @@ func (l *hostList) reload(ctx context.Context, stable *hosts.FileState) error {
 	return nil
 }
 
-// reject tells the watchers of a bad reading, once for each state of the file.
+// reject notifies the watchers of a bad reading, once for each state of the
+// file.
 func (l *hostList) reject(r *hosts.Reading) {
 	l.changing.Lock()
 	defer l.changing.Unlock()
@@ -45,7 +46,7 @@ func (l *hostList) reject(r *hosts.Reading) {
 	}
 }
 
-// hangs is told that a look at the file does not come back.
+// hangs reports that looking at the file does not return.
 func (l *hostList) hangs(err error) {
 	l.changing.Lock()
 	r := l.file.Failed(err)
@@ -53,7 +54,7 @@ func (l *hostList) hangs(err error) {
 	l.reject(r)
 }
 
-// poll reads the file if it has changed and is likely to be complete.
+// poll reads the file if it has changed and is probably complete.
 func (l *hostList) poll(ctx context.Context) {
 	state := hosts.LookAt(l.file.Path())
 	l.changing.Lock()
@@ -64,8 +65,8 @@ func (l *hostList) poll(ctx context.Context) {
 	}
 }
 
-// invalidList is what package hosts has against a list or its file, as users of this
-// package see it.
+// invalidList is an error of package hosts about a list or its file, with the
+// text and sentinel of this package.
 type invalidList struct{ cause error }
 
 // listError returns err as an *invalidList, or nil.
@@ -80,7 +81,7 @@ func (e *invalidList) Error() string { return "certmgr: " + e.cause.Error() }
 
 func (e *invalidList) Unwrap() error { return e.cause }
 
-// Is reports whether target is ErrBadServerName and an entry is one.
+// Is reports whether target is ErrBadServerName and an entry is invalid.
 func (e *invalidList) Is(target error) bool {
 	var entry *hosts.EntryError
 	return target == ErrBadServerName && errors.As(e.cause, &entry)

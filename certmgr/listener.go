@@ -14,10 +14,10 @@ import (
 //
 //	log.Fatal(http.Serve(certmgr.NewListener("example.com"), handler))
 //
-// Using it means to accept Let's Encrypt's terms of service. Invalid domains
-// are ignored as by HostWhitelist. Without any domain no host is allowed,
-// unlike in autocert. Certificates are kept in the directory that autocert's
-// NewListener uses: "golang-autocert" below os.UserCacheDir.
+// By using it you accept Let's Encrypt's terms of service. Invalid domains are
+// ignored as by HostWhitelist. Without any domain no host is allowed, unlike in
+// autocert. Certificates are stored in the same directory as by autocert's
+// NewListener: "golang-autocert" below os.UserCacheDir.
 //
 // The listener enables HTTP/2 and TCP keep-alives. If it cannot listen, its
 // Accept returns the error.
@@ -36,23 +36,23 @@ func NewListener(domains ...string) net.Listener {
 }
 
 // Listener listens on port 443 of all interfaces and returns *tls.Conn
-// connections with m's certificates, before their handshakes. It enables
-// HTTP/2 and TCP keep-alives. If it cannot listen, its Accept returns the error.
+// connections with m's certificates, before their handshakes. It enables HTTP/2
+// and TCP keep-alives. If it cannot listen, its Accept returns the error.
 func (m *Manager) Listener() net.Listener {
 	ln := &listener{config: m.TLSConfig()}
 	ln.tcp, ln.err = net.Listen("tcp", ":443")
 	return ln
 }
 
-// listener is a TCP listener, or the reason why there is none.
+// listener is a TCP listener, or the error why there is none.
 type listener struct {
 	config *tls.Config
 	tcp    net.Listener
 	err    error
 }
 
-// keepAlive finds peers that are gone; it is net/http's old period, which
-// autocert's listeners have too.
+// keepAlive detects dead peers. It is net/http's old period, which autocert's
+// listeners use too.
 const keepAlive = 3 * time.Minute
 
 func (ln *listener) Accept() (net.Conn, error) {
@@ -87,7 +87,7 @@ func (ln *listener) Close() error {
 func listenerCacheDir() string {
 	base, err := os.UserCacheDir()
 	if err != nil {
-		base = "/.cache" // as autocert: better than none
+		base = "/.cache" // as in autocert: better than none
 	}
 	return filepath.Join(base, "golang-autocert")
 }

@@ -7,53 +7,53 @@ import (
 	"github.com/nostall/nostall/internal/account"
 )
 
-// Metrics is what a Manager has counted since it was made, and how it stands
-// now, in numbers alone: nothing in it grows with what strangers ask for.
-// Counters never go down.
+// Metrics holds a Manager's counters since it was created, and its current
+// gauges. Nothing in it grows with client input. Counters never decrease.
 type Metrics struct {
-	Time time.Time // when it was taken
+	Time time.Time // when the metrics were taken
 
-	Handshakes        map[audit.Result]uint64 // each result, those that did not occur included
+	Handshakes        map[audit.Result]uint64 // all results, including those that did not occur
 	Issued            uint64                  // certificates issued
-	Failed            map[audit.Stage]uint64  // issuances that failed, by the stage where they did; each stage
-	TimeToCertificate DurationHistogram       // from the start of an issuance to its certificate; those that succeeded
-	CARequests        []CARequestCount        // by endpoint and status, in that order
-	Events            map[audit.Kind]uint64   // events by their kind; each kind
+	Failed            map[audit.Stage]uint64  // failed issuances, by the stage where they failed; all stages
+	TimeToCertificate DurationHistogram       // from the start of a successful issuance to its certificate
+	CARequests        []CARequestCount        // sorted by endpoint and status
+	Events            map[audit.Kind]uint64   // events by kind; all kinds
 	EventsDropped     uint64                  // events lost because Manager.Audit is too slow
 
-	Hosts         map[HostState]int // hosts and key types by their state; each state
-	InFlight      int               // issuances in flight: those that hold a slot and those that wait for one
-	Queued        int               // of these, the ones that wait for a slot
-	IssuingLimit  int               // how many may hold a slot: Manager.MaxIssuing
-	Waiting       int               // handshakes that wait
-	WaitingLimit  int               // how many may: Manager.MaxWaiting
-	BackingOff    int               // hosts whose next attempt is not due yet, those with a valid certificate included
+	Hosts         map[HostState]int // hosts and key types by state; all states
+	InFlight      int               // issuances in flight, both holding and waiting for a slot
+	Queued        int               // those among them that wait for a slot
+	IssuingLimit  int               // the limit of slots: Manager.MaxIssuing
+	Waiting       int               // handshakes waiting
+	WaitingLimit  int               // the limit of Waiting: Manager.MaxWaiting
+	BackingOff    int               // hosts whose next attempt is not due yet, including those with a valid certificate
 	RenewalsLate  int               // valid certificates whose renewal fails
-	SoonestExpiry time.Time         // of the certificates in memory that are valid; zero: there are none
-	CAUnavailable time.Time         // the CA is not tried before; zero: it is in use
-	NoAccount     bool              // the CA is not tried because there is no account, for a reason that is not the CA's
+	SoonestExpiry time.Time         // of the valid certificates in memory; zero if there are none
+	CAUnavailable time.Time         // the CA is not tried before this; zero if it is in use
+	NoAccount     bool              // the CA is not tried because there is no account, for a reason other than the CA
 }
 
 // CARequestCount counts requests to the CA.
 type CARequestCount struct {
-	// Endpoint is the resource as the directory names it (RFC 8555, section 9.7.5): "directory",
-	// "newNonce", "newAccount", "newOrder", "revokeCert", "keyChange", "renewalInfo"; "other" for
-	// orders, authorizations, challenges, certificates and the account itself.
+	// Endpoint is the resource's name in the directory (RFC 8555, section
+	// 9.7.5): "directory", "newNonce", "newAccount", "newOrder", "revokeCert",
+	// "keyChange", "renewalInfo"; "other" for orders, authorizations,
+	// challenges, certificates and the account itself.
 	Endpoint string
-	Status   int // HTTP status; 0: no reply came
+	Status   int // HTTP status; 0 if there was no reply
 	Count    uint64
 }
 
-// DurationHistogram counts durations in classes. Counts[i] is how many were at most
-// Bounds[i] and more than the bound before; the last of Counts, which has one
-// more element than Bounds, counts the rest.
+// DurationHistogram counts durations in buckets. Counts[i] is the number of
+// durations greater than Bounds[i-1] and at most Bounds[i]. Counts has one more
+// element than Bounds, for the rest.
 type DurationHistogram struct {
 	Bounds []time.Duration
 	Counts []uint64
-	Sum    time.Duration // of all durations
+	Sum    time.Duration // sum of all durations
 }
 
-// Count returns how many durations there were.
+// Count returns the number of durations.
 func (h DurationHistogram) Count() uint64 {
 	var n uint64
 	for _, c := range h.Counts {
@@ -62,8 +62,8 @@ func (h DurationHistogram) Count() uint64 {
 	return n
 }
 
-// Metrics returns the numbers. It looks at each host once: some milliseconds for
-// 10,000.
+// Metrics returns the current metrics. It visits each host once: some
+// milliseconds for 10,000.
 func (m *Manager) Metrics() Metrics {
 	m.init()
 	s := m.engine.report

@@ -12,7 +12,8 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// operator does what an operator wants done at once.
+// operator implements the immediate operations: Obtain, Renew, Revoke and the
+// like.
 type operator struct {
 	*env
 	gate     *gate
@@ -25,10 +26,10 @@ type operator struct {
 	revokes  *flight.Flight[string, struct{}]
 }
 
-// Obtain has a certificate for host in memory before it returns: from memory,
-// from the Cache, or issued now, whatever backoff says. It joins an issuance
-// that is in flight. It ends early with ctx, the issuance does not. The errors
-// are those of GetCertificate and *IssuanceError.
+// Obtain returns once a certificate for host is in memory, loading or issuing
+// one if necessary and ignoring backoff. It joins an issuance in flight. If ctx
+// ends first, Obtain returns early; the issuance continues. The errors are
+// those of GetCertificate and *IssuanceError.
 func (m *Manager) Obtain(ctx context.Context, host string) error {
 	s, host, g, err := m.operate(ctx, host)
 	if err != nil {
@@ -45,10 +46,10 @@ func (m *Manager) Obtain(ctx context.Context, host string) error {
 	return s.issueNow(ctx, hostSubject(host, bundle.ECDSA, s.dir), g, "Obtain")
 }
 
-// Renew issues a certificate for host now, whatever backoff says, for each key
-// type that is in memory, or an ECDSA one. Until it succeeds the present one
-// is served. It joins an issuance that is in flight. It ends early with ctx,
-// the issuance does not. The errors are those of GetCertificate and
+// Renew issues a certificate for host now, ignoring backoff, for each key type
+// in memory, or for ECDSA if there is none. Until it succeeds the current one
+// is served. It joins an issuance in flight. If ctx ends first, Renew returns
+// early; the issuance continues. The errors are those of GetCertificate and
 // *IssuanceError, joined.
 func (m *Manager) Renew(ctx context.Context, host string) error {
 	s, host, g, err := m.operate(ctx, host)
@@ -71,7 +72,7 @@ func (m *Manager) Renew(ctx context.Context, host string) error {
 	return errors.Join(errs...)
 }
 
-// operate is what the operator's calls have in common.
+// operate is the common part of the operations.
 func (m *Manager) operate(ctx context.Context, name string) (*operator, string, grant, error) {
 	s, host, err := m.operateOn(name)
 	if err != nil {
@@ -94,14 +95,14 @@ func (m *Manager) operateOn(name string) (*operator, string, error) {
 	return m.engine.operator, host, nil
 }
 
-// operatorError is why something that an operator wanted done was not, or not all
-// of it. It wraps the causes.
+// operatorError says why an operation failed, entirely or in part. It wraps the
+// causes.
 type operatorError struct {
 	what   string
 	causes []error
 }
 
-// Error is one line of bounded length.
+// Error returns one line of bounded length.
 func (e *operatorError) Error() string {
 	var texts []string
 	for _, cause := range e.causes {
@@ -123,7 +124,7 @@ func (s *operator) operatorError(what string, causes ...error) error {
 	return &operatorError{what, causes}
 }
 
-// goesOn makes the error of an operator who left say that the work did not end.
+// goesOn makes the error of a caller that left say that the work continues.
 func goesOn(err error) error {
 	if left, ok := err.(*flight.Left); ok {
 		return fmt.Errorf("it goes on: %w", left.Cause)

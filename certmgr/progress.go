@@ -9,7 +9,7 @@ import (
 	"github.com/nostall/nostall/internal/auditqueue"
 )
 
-// progress tells how far each Start is that is under way.
+// progress tracks each running Start.
 type progress struct {
 	audit *auditqueue.Queue
 
@@ -17,15 +17,15 @@ type progress struct {
 	starts map[*startProgress]bool
 }
 
-// startProgress is that of one Start. progress.mu guards it.
+// startProgress is the progress of one Start. progress.mu guards it.
 type startProgress struct {
 	missing map[string]bool // hosts without a certificate
 	total   int
-	news    chan struct{} // capacity 1: something was found since the last event
+	news    chan struct{} // capacity 1: there was progress since the last event
 	done    chan struct{} // closed when nothing is missing
 }
 
-// progressEvery is the least time between two events about a Start that goes on.
+// progressEvery is the shortest time between two events about a running Start.
 const progressEvery = 10 * time.Second
 
 func (p *progress) begin(hosts []string) *startProgress {
@@ -63,7 +63,7 @@ func (p *progress) wants(host string) bool {
 	return false
 }
 
-// have notes that a host has a certificate in memory, or is not wanted any more.
+// have records that a host has a certificate in memory, or is no longer wanted.
 func (p *progress) have(host string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -84,13 +84,13 @@ func (p *progress) have(host string) {
 	}
 }
 
-// watch reports from time to time how far a Start is, and returns when nothing is
-// missing or ctx ends.
+// watch reports the progress of a Start from time to time. It returns when
+// nothing is missing or ctx ends.
 func (p *progress) watch(ctx context.Context, sp *startProgress) {
 	timer := time.NewTimer(progressEvery)
 	defer timer.Stop()
 	for {
-		select { // no timer runs while there is nothing to tell
+		select { // no timer runs while there is nothing to report
 		case <-sp.news:
 			timer.Reset(progressEvery)
 		case <-sp.done:
@@ -109,7 +109,7 @@ func (p *progress) watch(ctx context.Context, sp *startProgress) {
 	}
 }
 
-// report tells how far a Start is now.
+// report reports the progress of a Start now.
 func (p *progress) report(sp *startProgress) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -15,18 +15,18 @@ import (
 	"github.com/nostall/nostall/internal/pace"
 )
 
-// settings are the fields of a Manager as they were at its first use, with
-// defaults applied: a duration or number that is off is zero here. Components hold
-// settings and not the Manager, so that none of them can reach the others by it.
-// Nothing changes but what http01 points to.
+// settings holds the fields of a Manager as of its first use, with defaults
+// applied; a duration or number that is off is zero here. Components hold
+// settings rather than the Manager, so they cannot reach each other through it.
+// Only the target of http01 changes.
 type settings struct {
 	prompt                 func(tosURL string) bool
-	cache                  Cache       // nil: there is none
-	client                 acme.Client // its key, HTTP client, directory, user agent and pace of retries
-	hosts                  *hostList   // nil: it holds nothing
-	hostPolicy             HostPolicy  // nil: there is none
+	cache                  Cache       // nil if there is none
+	client                 acme.Client // key, HTTP client, directory, user agent and retry backoff
+	hosts                  *hostList   // nil if empty
+	hostPolicy             HostPolicy  // nil if there is none
 	policyTTL              time.Duration
-	renewBefore            time.Duration // 0: by the lifetime
+	renewBefore            time.Duration // 0 means by the lifetime
 	email                  string
 	extraExtensions        []pkix.Extension
 	externalAccountBinding *acme.ExternalAccountBinding
@@ -34,9 +34,9 @@ type settings struct {
 	inFlightWait           time.Duration
 	maxWaiting             int
 	maxIssuing             int
-	backoff                []time.Duration // empty: the default
+	backoff                []time.Duration // empty means the default
 	preflight              PreflightMode
-	preflightResolver      Resolver // nil: net.DefaultResolver
+	preflightResolver      Resolver // nil means net.DefaultResolver
 	preflightDial          func(ctx context.Context, network, addr string) (net.Conn, error)
 	keepKey                bool
 	startPace              time.Duration
@@ -69,7 +69,7 @@ func newSettings(m *Manager) *settings {
 	if m.MaxIssuing < 0 {
 		set.maxIssuing = math.MaxInt
 	}
-	if c := m.Client; c != nil { // what is used of it; it is never changed
+	if c := m.Client; c != nil { // copy only the fields in use
 		set.client = acme.Client{
 			Key:          c.Key,
 			HTTPClient:   c.HTTPClient,
@@ -91,7 +91,7 @@ func orDefault[T int | time.Duration](v, def T) T {
 	return max(v, 0)
 }
 
-// backoffFor returns the wait after the given number of failures in a row.
+// backoffFor returns the wait after the given number of consecutive failures.
 func (set *settings) backoffFor(failures int) time.Duration {
 	return pace.Backoff(set.backoff, failures)
 }
@@ -107,7 +107,7 @@ func (set *settings) listed(host string) standing {
 	return notAllowed
 }
 
-// decider names what refuses a host that Hosts does not hold.
+// decider names what decides about hosts that are not in Hosts.
 func (set *settings) decider() string {
 	if set.hostPolicy != nil {
 		return "HostPolicy"

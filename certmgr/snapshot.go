@@ -10,7 +10,7 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// A HostState says how a host stands with one of its key types.
+// A HostState is the state of a host for one of its key types.
 type HostState string
 
 // The states of a host.
@@ -19,34 +19,34 @@ const (
 	StateIssuing HostState = "issuing"     // no valid certificate; one is being issued
 	StateBackoff HostState = "backing off" // no valid certificate; the next attempt is due at RetryAt
 	StateExpired HostState = "expired"     // the certificate in memory expired and none is being issued
-	StateFailed  HostState = "failed"      // no certificate; the next visitor begins an attempt
+	StateFailed  HostState = "failed"      // no certificate; the next handshake begins an attempt
 )
 
-// HostStatus is what a Manager knows of a host and key type.
+// HostStatus is the state of a host and key type, as known to a Manager.
 type HostStatus struct {
 	Host           string
-	KeyType        string // "ECDSA" or "RSA"; empty if a failure holds for both
+	KeyType        string // "ECDSA" or "RSA"; empty if a failure affects both
 	State          HostState
 	NotBefore      time.Time // of the certificate in memory
 	NotAfter       time.Time
-	RenewAt        time.Time    // when its renewal is due
-	RenewalCause   RenewalCause // what decided that
-	StateSince     time.Time    // since when it has its State, as far as this Manager knows
-	ExplanationURL string       // the CA's page about why it wants a certificate renewed, or empty
+	RenewAt        time.Time    // when renewal is due
+	RenewalCause   RenewalCause // what decided RenewAt
+	StateSince     time.Time    // when State began, as far as this Manager knows
+	ExplanationURL string       // the CA's page on why to renew, or empty
 
-	Issuing      bool        // an issuance is in flight, for renewal too
-	IssuingSince time.Time   // since when
-	Stage        audit.Stage // how far it is
-	Waiting      int         // handshakes that wait for it
+	Issuing      bool        // an issuance is in flight, possibly a renewal
+	IssuingSince time.Time   // when it began
+	Stage        audit.Stage // its current stage
+	Waiting      int         // handshakes waiting for it
 
 	Failure *IssuanceError // the last failure, or nil; do not change it
-	RetryAt time.Time      // when the next attempt is due after it
+	RetryAt time.Time      // when the next attempt is due after Failure
 
 	Refused       uint64    // handshakes refused for this host (both key types) since the start
-	LastRequested time.Time // the last visitor of this host, to the hour; zero: none since the start
+	LastRequested time.Time // when a client last asked for this host, to the hour; zero if not since the start
 }
 
-// RenewalCause says what decided when a certificate is renewed.
+// RenewalCause says what decided the time of a renewal.
 type RenewalCause string
 
 // The values of RenewalCause.
@@ -56,23 +56,23 @@ const (
 	RenewalCauseRetry    RenewalCause = "retry"               // the last attempt failed or could not begin
 )
 
-// Snapshot is the state of a Manager at one moment.
+// Snapshot is the state of a Manager at one time.
 type Snapshot struct {
 	Time           time.Time
 	CA             string        // directory URL
-	CAUnavailable  time.Time     // the CA is not tried before; zero: it is in use
-	CAFailure      error         // why
+	CAUnavailable  time.Time     // the CA is not tried before this; zero if it is in use
+	CAFailure      error         // why it is unavailable
 	Hosts          []HostStatus  // by host and key type
-	Issuing        int           // issuances that hold a slot
-	Queued         int           // issuances that wait for one
-	Waiting        int           // handshakes that wait
+	Issuing        int           // issuances holding a slot
+	Queued         int           // issuances waiting for a slot
+	Waiting        int           // handshakes waiting
 	Refused        uint64        // handshakes refused since the start
-	RecentFailures []audit.Event // the last ones, oldest first
-	RecentEvents   []audit.Event // the last ones of all kinds but start_progress, oldest first
+	RecentFailures []audit.Event // the most recent, oldest first
+	RecentEvents   []audit.Event // the most recent of all kinds except start_progress, oldest first
 	Closed         bool
 }
 
-// report tells how things stand. It changes nothing.
+// report implements Snapshot, Metrics and StaleHosts. It changes nothing.
 type report struct {
 	*env
 	health     *health
@@ -85,7 +85,8 @@ type report struct {
 }
 
 // Snapshot returns the state of all hosts that are in memory, in flight or
-// failed. The parts are consistent in themselves and taken one after the other.
+// failed. Its parts are consistent in themselves, but taken one after the
+// other.
 func (m *Manager) Snapshot() Snapshot {
 	m.init()
 	s := m.engine.report
@@ -103,8 +104,8 @@ func (m *Manager) Snapshot() Snapshot {
 
 type statusKey struct{ host, keyType string }
 
-// hostStatuses returns how each host stands, in no particular order, and how many
-// valid certificates there are whose renewal fails.
+// hostStatuses returns the state of each host, unsorted, and the number of
+// valid certificates whose renewal fails.
 func (s *report) hostStatuses(now time.Time) (list []HostStatus, late int) {
 	byKey := make(map[statusKey]*HostStatus)
 	status := func(host, keyType string) *HostStatus {

@@ -8,24 +8,24 @@ import (
 	"time"
 )
 
-// A StaleHost is an entry of Manager.Hosts that looks as if it should be taken
-// off the list.
+// A StaleHost is an entry of Manager.Hosts that should perhaps be removed from
+// the list.
 type StaleHost struct {
-	Entry         string         // as it is on the list: a host, or a wildcard
-	Reason        string         // why it looks like that, in words
-	WatchedSince  time.Time      // since when the entry is watched
-	LastRequested time.Time      // the last visitor, to the hour; to the day from before the last start; zero: none
-	LastValidated time.Time      // when the CA last found the host here; zero: never
+	Entry         string         // as on the list: a host or a wildcard
+	Reason        string         // why it is stale, in words
+	WatchedSince  time.Time      // when watching the entry began
+	LastRequested time.Time      // when a client last asked, to the hour, or to the day if before the last start; zero if never
+	LastValidated time.Time      // when the CA last validated the host here; zero if never
 	Failure       *IssuanceError // the last failure, or nil; do not change it
 }
 
-// StaleHosts returns the entries of Hosts that nobody asked for in the last d, or for
-// which the CA could not find this server in the last d although it was tried,
-// by their names. Entries that are watched for less than d are not among them.
+// StaleHosts returns the entries of Hosts, sorted, that no client asked for in
+// the last d, or for which the CA could not reach this server in the last d
+// although it tried. Entries watched for less than d are not included.
 //
-// What was seen is kept in the Cache, so that a restart does not begin anew, for
-// lists of up to 20,000 entries; entries beyond are watched from their first
-// visitor on. A zero or negative d means 30 days.
+// The data is kept in the Cache across restarts, for lists of up to 20,000
+// entries; further entries are watched from their first handshake. A zero or
+// negative d means 30 days.
 func (m *Manager) StaleHosts(d time.Duration) []StaleHost {
 	m.init()
 	s := m.engine.report
@@ -49,8 +49,8 @@ func (m *Manager) StaleHosts(d time.Duration) []StaleHost {
 	return stale
 }
 
-// stale judges one entry; nothing that happened before a time counts. rec is its
-// last failure, if there is one.
+// stale checks one entry and ignores everything before a time. rec is the
+// entry's last failure, if any.
 func (s *report) stale(entry string, rec *failure, before time.Time) (StaleHost, bool) {
 	seen, ok := s.visits.sightings(entry)
 	if !ok {

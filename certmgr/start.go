@@ -11,7 +11,7 @@ import (
 	"github.com/nostall/nostall/internal/bundle"
 )
 
-// starter brings what is on the list into memory.
+// starter implements Start: it brings the hosts on the list into memory.
 type starter struct {
 	*env
 	gate     *gate
@@ -23,13 +23,14 @@ type starter struct {
 	visits   *visits
 }
 
-// Start loads every exact name in Hosts from the Cache, or has a certificate
-// issued for it, in the background; it does not block. audit.StartProgress tells how far
-// it is. Thousands of new hosts are issued for at the pace of StartPace, and
-// visitors' hosts first; names that are put on the list later have theirs issued
-// for their first visitor, or by another Start. Failures are retried by the backoff for as long as the
-// host is allowed. When ctx ends what Start began ends; handshakes and renewals
-// go on until Close. It returns ErrClosed after Close.
+// Start loads every exact name in Hosts from the Cache, or issues a certificate
+// for it, in the background; it does not block. audit.StartProgress reports its
+// progress. StartPace limits the rate for thousands of new hosts; hosts that
+// clients are asking for go first. Names added to the list later get their
+// certificates at their first handshake, or by another Start. Failures are
+// retried by the backoff for as long as the host is allowed. When ctx ends, so
+// does the work that Start began; handshakes and renewals continue until Close.
+// It returns ErrClosed after Close.
 func (m *Manager) Start(ctx context.Context) error {
 	m.init()
 	s := m.engine.starter
@@ -43,14 +44,14 @@ func (m *Manager) Start(ctx context.Context) error {
 		}
 	}
 	slices.Sort(hosts)
-	s.visits.began() // hosts that nobody asks for are watched too
+	s.visits.began() // watch hosts that no client asks for, too
 	if !s.tasks.Go(func(tasksCtx context.Context) { s.start(ctx, tasksCtx, hosts) }) {
 		return ErrClosed
 	}
 	return nil
 }
 
-// start brings hosts into memory, and returns when all are or one of the
+// start brings hosts into memory. It returns when all are, or when one of the
 // contexts ends.
 func (s *starter) start(ctx, tasksCtx context.Context, hosts []string) {
 	tasksCtx, cancel := context.WithCancel(tasksCtx)
@@ -58,7 +59,7 @@ func (s *starter) start(ctx, tasksCtx context.Context, hosts []string) {
 	defer context.AfterFunc(ctx, cancel)()
 	p := s.progress.begin(hosts)
 	defer s.progress.end(p)
-	// What is in the cache does not wait for what is to be issued.
+	// Load everything that is in the cache before issuing the rest.
 	var mu sync.Mutex
 	var missing []string
 	eachHost(tasksCtx, hosts, func(host string) {
@@ -75,13 +76,13 @@ func (s *starter) start(ctx, tasksCtx context.Context, hosts []string) {
 			s.schedule.first(hostSubject(host, bundle.ECDSA, s.dir))
 		}
 	}
-	s.progress.watch(tasksCtx, p) // what is not wanted any more is dropped when its turn comes
+	s.progress.watch(tasksCtx, p) // hosts no longer wanted are dropped when their turn comes
 }
 
-// readers is how many hosts Start reads from the cache at the same time.
+// readers is how many hosts Start reads from the cache concurrently.
 const readers = 64
 
-// eachHost calls f for each of hosts, for some at the same time, until ctx ends.
+// eachHost calls f for each of hosts, some concurrently, until ctx ends.
 func eachHost(ctx context.Context, hosts []string, f func(host string)) {
 	queue := make(chan string)
 	var wg sync.WaitGroup
@@ -107,7 +108,7 @@ func eachHost(ctx context.Context, hosts []string, f func(host string)) {
 func (s *starter) preload(ctx context.Context, host string) (missing bool) {
 	d := s.gate.permit(ctx, host)
 	if d.is != audit.Allowed {
-		s.progress.have(host) // taken off the list since
+		s.progress.have(host) // removed from the list since
 		return false
 	}
 	var err error
