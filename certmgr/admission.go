@@ -58,10 +58,10 @@ func (is *issuer) lock(ctx context.Context, sub subject) (unlock func(), err err
 type priority uint8
 
 const (
-	urgentRenewal priority = iota // less than 1/6 of the lifetime is left
-	withVisitor                   // a host that somebody vouched for, with a handshake waiting
-	openVisitor                   // a host whose name may be a stranger's choice
-	background                    // renewal in time, Start
+	urgentRenewal    priority = iota // less than 1/6 of the lifetime is left
+	withVisitor                      // a host that is trusted, with a handshake waiting
+	untrustedVisitor                 // an untrusted host, likewise
+	background                       // renewal in time, Start
 
 	priorities = 4
 )
@@ -70,8 +70,8 @@ const (
 func (is *issuer) admit(ctx context.Context, i *issuance) (release func(), err error) {
 	req := i.req
 	i.enter(audit.StageQueue)
-	// Those that failed before, or that nobody vouched for, are suspects.
-	suspect := is.health.failures.last(req.sub) != nil || req.grant.standing == open
+	// Those that failed before, and the untrusted, are suspects.
+	suspect := is.health.failures.last(req.sub) != nil || req.grant.trust == untrusted
 	wait, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	is.health.recallBreaker(wait)

@@ -265,7 +265,7 @@ func TestPolicyThatHangsOrPanicsIsBounded(t *testing.T) {
 	}
 }
 
-// Below one registered domain, names that nobody vouched for are paced.
+// Below one registered domain, untrusted names are paced.
 func TestStrangersNamesArePaced(t *testing.T) {
 	policyWorld(t, AllowAnyHost, func(t *testing.T, w *world) {
 		w.m.Hosts = MustAllowlist()
@@ -312,14 +312,14 @@ func TestStrangersFillNothing(t *testing.T) {
 			wg.Go(func() { w.get(fmt.Sprintf("www.stranger%d.com", i)) })
 		}
 		wg.Wait()
-		if snap := w.m.Snapshot(); snap.Issuing > 8 || snap.Issuing+snap.Queued > maxStrangers {
+		if snap := w.m.Snapshot(); snap.Issuing > 8 || snap.Issuing+snap.Queued > maxUntrusted {
 			t.Errorf("strangers hold %d of 16 slots and %d places in the queue", snap.Issuing, snap.Queued)
 		}
 		f := newFailures()
 		now := time.Now()
 		for i := range 2 * maxFailures {
 			sub := hostSubject(fmt.Sprintf("www.stranger%d.com", i), bundle.ECDSA, "ca")
-			f.put(sub, &failure{standing: open, err: &IssuanceError{RetryAt: now.Add(time.Hour)}}, now)
+			f.put(sub, &failure{trust: untrusted, err: &IssuanceError{RetryAt: now.Add(time.Hour)}}, now)
 		}
 		if f.records.Len() > maxFailures {
 			t.Errorf("%d failure records", f.records.Len())

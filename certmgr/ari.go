@@ -23,11 +23,11 @@ func (r *renewals) ask(ctx context.Context, sub subject) {
 	switch {
 	case cert == nil:
 		return
-	case !cert.usable(now), r.memory.isRefused(sub.host()) && r.settings.listed(sub.host()) == notAllowed:
+	case !cert.usable(now), r.memory.isRefused(sub.host()) && r.settings.trustOf(sub.host()) == notAllowed:
 		r.schedule.askAt(cert, now.Add(pace.Jitter(renewal.AskEvery))) // the clock may be wrong, the policy may change its mind
 		return
 	}
-	if r.settings.listed(sub.host()) == notAllowed && !r.memory.isVetted(sub.host()) {
+	if r.settings.trustOf(sub.host()) == notAllowed && !r.memory.isAllowedByPolicy(sub.host()) {
 		if _, ok := r.permitted(ctx, sub.host()); !ok {
 			return // it was on the list, and the policy does not know it
 		}

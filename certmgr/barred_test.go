@@ -84,14 +84,14 @@ func TestMemoryTakesNoBarredCertificate(t *testing.T) {
 		return c
 	}
 	revoked, sound := cert(), cert()
-	m.issued(revoked, grant{}, now)
+	m.publish(revoked, grant{}, now)
 	if removed, news := m.bar(revoked, false); removed != revoked || !news {
 		t.Errorf("bar returned %v, %v", removed, news)
 	}
-	if m.loaded(revoked, grant{}, now) != nil || m.issued(revoked, grant{}, now) || m.current(sub) != nil {
+	if m.adopt(revoked, grant{}, now) != nil || m.publish(revoked, grant{}, now) || m.current(sub) != nil {
 		t.Error("memory took a revoked certificate")
 	}
-	if m.loaded(sound, grant{}, now) != sound {
+	if m.adopt(sound, grant{}, now) != sound {
 		t.Error("memory refused another one")
 	}
 	if removed, news := m.bar(revoked, false); removed != nil || news {
@@ -99,7 +99,7 @@ func TestMemoryTakesNoBarredCertificate(t *testing.T) {
 	}
 	m.bar(sound, true)
 	renewed := newCertificate(sub, sound.key, sound.chain, &x509.Certificate{Raw: []byte{1}, RawSubjectPublicKeyInfo: sound.leaf.RawSubjectPublicKeyInfo})
-	if m.issued(renewed, grant{}, now) {
+	if m.publish(renewed, grant{}, now) {
 		t.Error("memory took a certificate with a compromised key")
 	}
 }

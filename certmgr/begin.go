@@ -99,30 +99,31 @@ func (is *issuer) begin(req issueRequest, check func() error) (issueTicket, erro
 	})
 }
 
-// count keeps the books of issuances in flight whose hosts a stranger may have
-// chosen.
+// count counts an issuance in flight whose host the list does not hold by its exact
+// name.
 func (is *issuer) count(g grant, n int32) {
-	if g.standing == open {
-		is.open.strangers.Add(n)
+	if g.trust == untrusted {
+		is.unlisted.untrusted.Add(n)
 	}
 	if g.unlisted() {
-		is.open.unlisted.Add(n)
+		is.unlisted.all.Add(n)
 	}
 }
 
-// Bounds on the issuances in flight, queued ones included: for hosts that
-// nobody vouched for, and for all that Hosts does not hold by their exact
-// names, since a user's policy may allow everything too.
+// Bounds on the issuances in flight, queued ones included: for untrusted hosts,
+// and for all that Hosts does not hold by their exact names, since a user's policy
+// may allow everything too.
 const (
-	maxStrangers = 256
+	maxUntrusted = 256
 	maxUnlisted  = 1024
 )
 
-// openHosts keeps the books of hosts that strangers may have chosen.
-type openHosts struct {
-	pacer     *pacer       // of new names
-	strangers atomic.Int32 // issuances in flight for hosts that nobody vouched for
-	unlisted  atomic.Int32 // the same for all that Hosts does not hold by their exact names
+// unlistedHosts bounds what is issued for hosts that Hosts does not hold by their exact
+// names.
+type unlistedHosts struct {
+	pacer     *pacer       // of new untrusted names
+	untrusted atomic.Int32 // issuances in flight for untrusted hosts
+	all       atomic.Int32 // the same for all unlisted hosts
 }
 
 // mayIssue returns why nothing may be issued for req now, or nil. It is asked
@@ -138,22 +139,22 @@ func (is *issuer) mayIssue(req issueRequest) error {
 	if is.memory.current(req.sub) != nil {
 		return nil // strangers cannot keep a host that is established from its renewal
 	}
-	if req.grant.unlisted() && is.open.unlisted.Load() >= maxUnlisted {
+	if req.grant.unlisted() && is.unlisted.all.Load() >= maxUnlisted {
 		return &refusal{kind: ErrBusy, host: req.sub.host(), text: "too many hosts that are not on the list by name wait for issuance"}
 	}
-	if req.grant.standing != open {
+	if req.grant.trust != untrusted {
 		return nil
 	}
-	return is.mayIssueForStranger(req.sub, now)
+	return is.mayIssueUntrusted(req.sub, now)
 }
 
-func (is *issuer) mayIssueForStranger(sub subject, now time.Time) error {
+func (is *issuer) mayIssueUntrusted(sub subject, now time.Time) error {
 	host := sub.host()
-	if is.open.strangers.Load() >= maxStrangers {
+	if is.unlisted.untrusted.Load() >= maxUntrusted {
 		return &refusal{kind: ErrBusy, host: host, text: "too many hosts that are not on the list by name wait for issuance"}
 	}
 	if is.health.failures.last(sub) == nil { // a new name
-		if next, ok := is.open.pacer.take(host, now); !ok {
+		if next, ok := is.unlisted.pacer.take(host, now); !ok {
 			return &caRefusal{refusal{kind: ErrBusy, host: host, text: fmt.Sprintf("%d new names below %s were issued for lately, the next one is due %s; "+
 				"names on Manager.Hosts without a wildcard are not paced", pace.DomainBurst, hosts.RegisteredDomain(host), text.Stamp(next))}, next}
 		}

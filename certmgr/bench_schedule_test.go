@@ -31,7 +31,7 @@ func BenchmarkScheduler(b *testing.B) {
 				before := heapInUse()
 				begin := time.Now()
 				for _, c := range certs {
-					r.loaded(c)
+					r.planLoaded(c)
 				}
 				add += time.Since(begin)
 				bytes += heapInUse() - before

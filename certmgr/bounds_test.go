@@ -42,12 +42,12 @@ func TestStrangersInFlightAreBounded(t *testing.T) {
 
 // A host that makes way in memory for another is out of everything.
 func TestStrangersInMemoryAreBounded(t *testing.T) {
-	if newMemory().maxOpen > 100_000 {
-		t.Errorf("memory holds %d hosts that nobody vouched for", newMemory().maxOpen)
+	if newMemory().maxUntrusted > 100_000 {
+		t.Errorf("memory holds %d untrusted hosts", newMemory().maxUntrusted)
 	}
 	policyWorld(t, AllowAnyHost, func(t *testing.T, w *world) {
 		w.m.init()
-		w.m.engine.report.memory.maxOpen = 10
+		w.m.engine.report.memory.maxUntrusted = 10
 		for i := range 30 {
 			w.mustGet(fmt.Sprintf("www.stranger%d.com", i))
 		}

@@ -17,8 +17,8 @@ type afterIssued struct {
 	then func()
 }
 
-func (k afterIssued) issued(c *certificate) {
-	k.keeper.issued(c)
+func (k afterIssued) scheduleIssued(c *certificate) {
+	k.keeper.scheduleIssued(c)
 	k.then()
 }
 

@@ -16,8 +16,8 @@ type decision struct {
 
 // allow decides for a host. policyYes is when HostPolicy allowed it; zero if it is
 // the list that does.
-func allow(st standing, policyYes time.Time) decision {
-	return decision{is: audit.Allowed, grant: grant{standing: st, policyYes: policyYes}}
+func allow(t trust, policyYes time.Time) decision {
+	return decision{is: audit.Allowed, grant: grant{trust: t, policyYes: policyYes}}
 }
 
 // refuse decides against a host.

@@ -40,11 +40,11 @@ type engine struct {
 // Limits on concurrent callbacks. One that ignores its context holds its slot
 // until it returns.
 const (
-	maxReads      = 4096
-	maxTokenReads = 256
-	maxOpenReads  = 1024
-	maxWrites     = 1024
-	maxPolicies   = 1024
+	maxReads          = 4096
+	maxTokenReads     = 256
+	maxUntrustedReads = 1024
+	maxWrites         = 1024
+	maxPolicies       = 1024
 )
 
 // newEngine creates and connects the components, from the bottom up.
@@ -96,7 +96,7 @@ func newEngine(m *Manager) *engine {
 		locker:    new(processLock),
 		issuances: newIssuances(),
 		issues:    flight.New[subject, *certificate](e.tasks, waiters, subject.key),
-		open:      openHosts{pacer: newPacer()},
+		unlisted:  unlistedHosts{pacer: newPacer()},
 	}
 	loader := &loader{
 		env:    e.env,
@@ -178,15 +178,15 @@ func newEngine(m *Manager) *engine {
 
 func (e *engine) newStore(w *flight.Waiters) *store {
 	return &store{
-		settings: e.settings,
-		audit:    e.audit,
-		reports:  e.reports,
-		tasks:    e.tasks,
-		reads:    e.callout("Cache.Get", maxReads).FailFast(cacheTimeout),
-		tokens:   e.callout("Cache.Get", maxTokenReads).FailFast(cacheTimeout),
-		others:   e.callout("Cache.Get", maxOpenReads).FailFast(cacheTimeout),
-		writes:   e.callout("Cache.Put or Delete", maxWrites),
-		flight:   flight.Named[[]byte](e.tasks, w),
+		settings:  e.settings,
+		audit:     e.audit,
+		reports:   e.reports,
+		tasks:     e.tasks,
+		reads:     e.callout("Cache.Get", maxReads).FailFast(cacheTimeout),
+		tokens:    e.callout("Cache.Get", maxTokenReads).FailFast(cacheTimeout),
+		untrusted: e.callout("Cache.Get", maxUntrustedReads).FailFast(cacheTimeout),
+		writes:    e.callout("Cache.Put or Delete", maxWrites),
+		flight:    flight.Named[[]byte](e.tasks, w),
 	}
 }
 
@@ -195,7 +195,7 @@ func (e *engine) newPolicy(w *flight.Waiters) *policy {
 		settings: e.settings,
 		reports:  e.reports,
 		calls:    e.callout("HostPolicy", maxPolicies).FailFast(policyTimeout),
-		flight:   flight.Named[standing](e.tasks, w),
+		flight:   flight.Named[trust](e.tasks, w),
 	}
 }
 

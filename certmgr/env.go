@@ -26,6 +26,6 @@ func newEnv(m *Manager) *env {
 		e.now = time.Now
 	}
 	e.audit = &auditqueue.Queue{Hook: func() func(context.Context, audit.Event) { return m.Audit }, Now: e.now}
-	e.reports = &coalescer{audit: e.audit, listed: func(host string) bool { return set.listed(host) == vetted }}
+	e.reports = &coalescer{audit: e.audit, listed: func(host string) bool { return set.trustOf(host) == listed }}
 	return e
 }

@@ -19,7 +19,7 @@ type failure struct {
 	err      *IssuanceError
 	account  string
 	machine  string
-	standing standing
+	trust    trust
 	since    time.Time // the first failure in the row
 	lastRead time.Time // when the cache was last read again for a visitor
 	foreign  bool      // read from the Cache: another process, or before a restart
@@ -129,12 +129,12 @@ func (f *failures) uses(key string) bool {
 }
 
 // worth ranks what makes room first: a record that holds nothing back any more, then
-// that of a host which nobody vouched for, then any.
+// that of an untrusted host, then any.
 func (rec *failure) worth(now time.Time) int {
 	switch {
 	case !now.Before(rec.err.RetryAt):
 		return 0
-	case rec.standing == open:
+	case rec.trust == untrusted:
 		return 1
 	}
 	return 2

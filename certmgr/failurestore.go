@@ -15,7 +15,7 @@ import (
 func (h *health) saveFailure(ctx context.Context, sub subject, rec *failure) {
 	// Anyone can have a policy that allows every host fail for names of their
 	// own, without end: those are remembered in memory alone, which has a cap.
-	if h.settings.cache == nil || rec.standing == open && h.settings.listed(sub.host()) == notAllowed {
+	if h.settings.cache == nil || rec.trust == untrusted && h.settings.trustOf(sub.host()) == notAllowed {
 		return
 	}
 	key, record := newFailureRecord(sub, rec)
@@ -54,7 +54,7 @@ func (h *health) recall(ctx context.Context, sub subject, g grant) error {
 		return err
 	}
 	now := h.now()
-	saved.standing, saved.lastRead = g.standing, now
+	saved.trust, saved.lastRead = g.trust, now
 	h.remember(sub, saved)
 	if now.Before(saved.err.RetryAt) {
 		h.audit.Emit(audit.Event{

@@ -18,20 +18,20 @@ type gate struct {
 
 // permit decides whether host may be served.
 func (gt *gate) permit(ctx context.Context, host string) decision {
-	if st := gt.settings.listed(host); st != notAllowed {
+	if st := gt.settings.trustOf(host); st != notAllowed {
 		return allow(st, time.Time{})
 	}
 	d := gt.policy.ask(ctx, host)
 	if d.is != audit.Allowed {
 		if gt.settings.hostPolicy != nil { // it took its time, and the host may have come onto the list
-			if st := gt.settings.listed(host); st != notAllowed {
+			if st := gt.settings.trustOf(host); st != notAllowed {
 				return allow(st, time.Time{})
 			}
 		}
 		return d
 	}
 	now := gt.now()
-	if gt.memory.allowed(host, now) {
+	if gt.memory.markAllowed(host, now) {
 		gt.audit.Emit(audit.Event{
 			Kind:     audit.HostRestored,
 			Host:     host,
@@ -40,7 +40,7 @@ func (gt *gate) permit(ctx context.Context, host string) decision {
 			Reason:   "allowed again",
 		})
 	}
-	return allow(d.grant.standing, now)
+	return allow(d.grant.trust, now)
 }
 
 // allowed is permit for challenges, which only want to know. What keeps the policy
@@ -93,7 +93,7 @@ const askAgain = 10 * time.Second
 // Where a policy does, it is asked again in each handshake, and before renewal,
 // which drops the host.
 func (gt *gate) refuseHost(host string, why error) {
-	if gt.memory.refused(host) {
+	if gt.memory.markRefused(host) {
 		gt.audit.Emit(audit.Event{
 			Kind:     audit.HostDropped,
 			Host:     host,
@@ -111,7 +111,7 @@ func (gt *gate) offList(ctx context.Context, host string) *refusal {
 	if why, ok := context.Cause(ctx).(*refusal); ok && why.kind == ErrHostNotAllowed {
 		return why
 	}
-	if gt.settings.hostPolicy != nil || gt.settings.listed(host) != notAllowed {
+	if gt.settings.hostPolicy != nil || gt.settings.trustOf(host) != notAllowed {
 		return nil
 	}
 	return takenOff(host, "", nil)

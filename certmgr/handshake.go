@@ -65,7 +65,7 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 		}
 		s.handshakes.count(resServed)
 		if seen := entry.visited.Load(); !recently(seen, now.Unix()) && entry.visited.CompareAndSwap(seen, now.Unix()) {
-			s.visits.asked(host, grant{standing: entry.standing}, now)
+			s.visits.noteAsked(host, grant{trust: entry.trust}, now)
 		}
 		return hot.copy(), nil
 	}
@@ -83,7 +83,7 @@ func (s *server) refuse(host string, err error, hello *tls.ClientHelloInfo, now 
 	r := resultOf(err)
 	s.handshakes.refuse(r, host, err, hello, now)
 	if r.ofAllowedHost() {
-		s.visits.refused(host)
+		s.visits.noteRefused(host)
 	}
 }
 
@@ -100,8 +100,8 @@ func (s *server) answerChallenge(hello *tls.ClientHelloInfo, host string) (*tls.
 
 // seekPreferred loads the key type that clients prefer, if the cache has it:
 // the first visitor of all may have been one who needed the other.
-func (s *server) seekPreferred(host string, want wanted, e *hostEntry) {
-	g := grant{standing: e.standing}
+func (s *server) seekPreferred(host string, want keyTypePrefs, e *hostEntry) {
+	g := grant{trust: e.trust}
 	s.tasks.Go(func(ctx context.Context) {
 		s.loader.read(ctx, hostSubject(host, want.first, s.dir), g, quietly)
 	})
@@ -116,7 +116,7 @@ func contextOf(hello *tls.ClientHelloInfo) context.Context {
 
 // serve is what a handshake goes through that memory alone cannot answer:
 // policy, load, failure, issue.
-func (s *server) serve(hello *tls.ClientHelloInfo, host string, want wanted, entry *hostEntry) (*certificate, error) {
+func (s *server) serve(hello *tls.ClientHelloInfo, host string, want keyTypePrefs, entry *hostEntry) (*certificate, error) {
 	ctx := contextOf(hello)
 	var held *certificate // whose host has yet to be allowed
 	if entry != nil {
@@ -145,12 +145,12 @@ func (s *server) serve(hello *tls.ClientHelloInfo, host string, want wanted, ent
 		return nil, d.err
 	}
 	g := d.grant
-	s.visits.asked(host, g, s.now())
+	s.visits.noteAsked(host, g, s.now())
 	if held != nil {
 		return held, nil
 	}
 	sub := hostSubject(host, want.first, s.dir)
-	if cert, err := s.known(ctx, sub, want, g); cert != nil || err != nil {
+	if cert, done, err := s.answerWithoutIssuing(ctx, sub, want, g); done {
 		return cert, err
 	}
 	cert, err := s.loader.load(ctx, host, want, g)
@@ -187,25 +187,27 @@ func withHost(err error, host string) error {
 	return err
 }
 
-// known answers for a host that the cache has no certificate for as far as
-// this process knows: it is in flight, backing off, or the CA is.
-func (s *server) known(ctx context.Context, sub subject, want wanted, g grant) (*certificate, error) {
+// answerWithoutIssuing answers for a host that the cache has no certificate for as far
+// as this process knows, if nothing may be issued: it is in flight, backing off, or the
+// CA is. done is false if there is no such answer.
+func (s *server) answerWithoutIssuing(ctx context.Context, sub subject, want keyTypePrefs, g grant) (cert *certificate, done bool, err error) {
 	if call := s.issuer.issues.Running(sub); call != nil {
 		if issuanceOf(call).mayReread(s.now()) {
 			s.rereadInBackground(sub, want, g)
 		}
-		return s.join(ctx, sub, call)
+		cert, err = s.join(ctx, sub, call)
+		return cert, true, err
 	}
 	if rec := s.health.failures.active(sub, s.now()); rec != nil {
 		if s.health.failures.mayRead(rec, s.now()) {
 			s.rereadInBackground(sub, want, g)
 		}
-		return nil, backingOff(rec)
+		return nil, true, backingOff(rec)
 	}
 	if s.loader.missedLately(sub) {
-		return nil, s.health.breaker.check(sub.host())
+		err = s.health.breaker.check(sub.host())
 	}
-	return nil, nil
+	return nil, err != nil, err
 }
 
 func backingOff(rec *failure) error {
@@ -214,7 +216,7 @@ func backingOff(rec *failure) error {
 
 // rereadInBackground looks for a certificate that another machine may have
 // written meanwhile.
-func (s *server) rereadInBackground(sub subject, want wanted, g grant) {
+func (s *server) rereadInBackground(sub subject, want keyTypePrefs, g grant) {
 	s.tasks.Go(func(ctx context.Context) {
 		for _, kt := range want.types() {
 			if cert, _ := s.loader.read(ctx, hostSubject(sub.host(), kt, s.dir), g, quietly); cert != nil {

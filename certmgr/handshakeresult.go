@@ -7,7 +7,7 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// result is a audit.Result as an index.
+// result is an audit.Result as an index.
 type result uint8
 
 const (

@@ -36,17 +36,18 @@ type issuer struct {
 	locker    locker
 	issuances *issuances                            // counted
 	issues    *flight.Flight[subject, *certificate] // in flight, by subject
-	open      openHosts
+	unlisted  unlistedHosts
 }
 
 // keeper is told what happens to certificates and hosts, by those who issue and
 // load them. It must not block.
 type keeper interface {
-	// issued and loaded schedule the renewal of a certificate in memory.
-	issued(cert *certificate)
-	loaded(cert *certificate)
-	// reached notes that the CA validated a host here.
-	reached(host string, g grant)
+	// scheduleIssued and scheduleLoaded schedule the renewal of a certificate in memory
+	// that was just issued, or read from the Cache.
+	scheduleIssued(cert *certificate)
+	scheduleLoaded(cert *certificate)
+	// noteReached notes that the CA validated a host here.
+	noteReached(host string, g grant)
 	// drop takes a host out of service, of memory and of renewal, unless it is on the
 	// list. why may be nil.
 	drop(host string, why error)
@@ -143,7 +144,7 @@ func (is *issuer) newFailure(i *issuance, e *IssuanceError) *failure {
 	return &failure{
 		err:      e,
 		machine:  is.health.machine,
-		standing: i.req.grant.standing,
+		trust:    i.req.grant.trust,
 		since:    e.Time,
 		lastRead: e.Time,
 	}
@@ -177,10 +178,10 @@ func (is *issuer) succeed(i *issuance, out outcome) {
 	cert, req := out.cert, i.req
 	i.enter(audit.StageStore)
 	known := is.health.failures.forget(req.sub)
-	if is.memory.issued(cert, req.grant, is.now()) {
-		is.keeper.issued(cert)
+	if is.memory.publish(cert, req.grant, is.now()) {
+		is.keeper.scheduleIssued(cert)
 	}
-	is.keeper.reached(i.host(), req.grant)
+	is.keeper.noteReached(i.host(), req.grant)
 	if out.err == nil { // else it is told by fail: the certificate cannot be served
 		is.issuances.succeeded(time.Since(i.requestedAt))
 		is.audit.Emit(i.event(audit.Event{

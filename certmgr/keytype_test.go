@@ -12,16 +12,16 @@ import (
 )
 
 var (
-	onlyECDSA = wanted{first: bundle.ECDSA}
-	onlyRSA   = wanted{first: bundle.RSA}
-	bothTypes = wanted{first: bundle.ECDSA, other: true}
+	onlyECDSA = keyTypePrefs{first: bundle.ECDSA}
+	onlyRSA   = keyTypePrefs{first: bundle.RSA}
+	bothTypes = keyTypePrefs{first: bundle.ECDSA, other: true}
 )
 
 // keyTypeHellos are hellos and the certificates that they can work with.
 var keyTypeHellos = []struct {
 	name  string
 	hello tls.ClientHelloInfo
-	want  wanted
+	want  keyTypePrefs
 }{
 	{"bare", tls.ClientHelloInfo{}, bothTypes},
 	{"TLS 1.3 alone", tls.ClientHelloInfo{

@@ -14,7 +14,7 @@ func (errHave) Error() string { return "certmgr: certificate in memory" }
 
 // lead begins an issuance, or joins the one that somebody else began since,
 // and waits HandshakeWait for it.
-func (s *server) lead(ctx context.Context, sub subject, want wanted, g grant, who asker) (*certificate, error) {
+func (s *server) lead(ctx context.Context, sub subject, want keyTypePrefs, g grant, who asker) (*certificate, error) {
 	req := issueRequest{
 		sub:      sub,
 		grant:    g,
@@ -22,8 +22,8 @@ func (s *server) lead(ctx context.Context, sub subject, want wanted, g grant, wh
 		asker:    who,
 		priority: withVisitor,
 	}
-	if g.standing == open {
-		req.priority = openVisitor
+	if g.trust == untrusted {
+		req.priority = untrustedVisitor
 	}
 	call, err := s.issuer.begin(req, func() error {
 		if cert := s.memory.get(sub.host(), want, s.now()); cert != nil {

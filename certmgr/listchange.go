@@ -74,7 +74,7 @@ func (w *listWatch) endUnlisted(c change) {
 	if w.settings.hostPolicy == nil {
 		w.issuer.issues.Cancel(func(sub subject) error {
 			host := sub.host()
-			if w.settings.listed(host) != notAllowed {
+			if w.settings.trustOf(host) != notAllowed {
 				return nil
 			}
 			return takenOff(host, c.reason, nil)
@@ -111,30 +111,30 @@ func (w *listWatch) askAgainAbout(ctx context.Context, host, reason string) {
 }
 
 // affected returns the hosts that entries allowed, that Hosts does not hold any
-// more, and that there is something of: a certificate in memory, an issuance in
-// flight, a failure.
+// more, and that there is something of.
 func (w *listWatch) affected(entries []string) []string {
 	var named, wildcards []string
 	for _, entry := range entries {
 		if strings.HasPrefix(entry, "*") {
 			wildcards = append(wildcards, entry)
-		} else if w.deals(entry) {
+		} else if w.hasStateFor(entry) {
 			named = append(named, entry)
 		}
 	}
 	if len(wildcards) > 0 {
 		below := hosts.Collect(wildcards)
-		for _, host := range w.dealings() {
+		for _, host := range w.hostsWithState() {
 			if below.Match(host) != hosts.None {
 				named = append(named, host)
 			}
 		}
 	}
-	return slices.DeleteFunc(named, func(host string) bool { return w.settings.listed(host) != notAllowed })
+	return slices.DeleteFunc(named, func(host string) bool { return w.settings.trustOf(host) != notAllowed })
 }
 
-// deals reports whether there is something of host.
-func (w *listWatch) deals(host string) bool {
+// hasStateFor reports whether there is something of host: a certificate in memory, an
+// issuance in flight, a failure.
+func (w *listWatch) hasStateFor(host string) bool {
 	if len(w.memory.certificates(host)) > 0 {
 		return true
 	}
@@ -147,8 +147,8 @@ func (w *listWatch) deals(host string) bool {
 	return false
 }
 
-// dealings returns all hosts that there is something of.
-func (w *listWatch) dealings() []string {
+// hostsWithState returns all hosts that hasStateFor reports.
+func (w *listWatch) hostsWithState() []string {
 	var hosts []string
 	for _, c := range w.memory.all() {
 		hosts = append(hosts, c.subject.host())

@@ -99,7 +99,7 @@ func comesBackAtTheEndOfItsIssuance(t *testing.T) (inTime bool) {
 		go func() { _, err := w.get(host); done <- err }()
 		time.Sleep(300 * time.Millisecond)
 		synctest.Wait()
-		if w.m.engine.report.memory.get(host, wanted{}, time.Now()) == nil {
+		if w.m.engine.report.memory.get(host, keyTypePrefs{}, time.Now()) == nil {
 			t.Fatal("not at the store stage")
 		}
 		w.m.Hosts.Remove(host)

@@ -45,7 +45,7 @@ const (
 // anew. Those who come while it is under way get its outcome.
 type cacheRead struct {
 	host string
-	want wanted
+	want keyTypePrefs
 }
 
 func (r cacheRead) String() string {
@@ -58,7 +58,7 @@ func (r cacheRead) String() string {
 // load returns a certificate for host that the client can use. The error is
 // ErrCacheMiss, or wraps ErrCache. With a miss, what the Cache knows of failures
 // for the preferred key type is in memory as well.
-func (l *loader) load(ctx context.Context, host string, want wanted, g grant) (*certificate, error) {
+func (l *loader) load(ctx context.Context, host string, want keyTypePrefs, g grant) (*certificate, error) {
 	call, err := l.flight.Start(cacheRead{host, want}, func(ctx context.Context) (*certificate, error) {
 		for _, kt := range want.types() {
 			cert, err := l.read(ctx, hostSubject(host, kt, l.dir), g, loud)
@@ -99,8 +99,8 @@ func (l *loader) missedLately(sub subject) bool {
 // it into memory. An entry that cannot be served is a miss. It is for tasks.
 func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (*certificate, error) {
 	reads := l.store.reads
-	if g.standing == open {
-		reads = l.store.others
+	if g.trust == untrusted {
+		reads = l.store.untrusted
 	}
 	data, err := l.store.getInTask(ctx, reads, sub.cacheKey())
 	if err != nil {
@@ -125,7 +125,7 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 	if have := l.memory.current(sub); have != nil && have.leaf.Equal(cert.leaf) {
 		return have, nil
 	}
-	switch kept := l.memory.loaded(cert, g, l.now()); kept {
+	switch kept := l.memory.adopt(cert, g, l.now()); kept {
 	case cert:
 	case nil:
 		return nil, ErrCacheMiss // revoked a moment ago
@@ -139,7 +139,7 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 	if cert.dates().ByAge(l.settings.renewBefore).After(l.now()) {
 		l.health.failures.forget(sub) // else the failure is that of its renewal
 	}
-	l.keeper.loaded(cert)
+	l.keeper.scheduleLoaded(cert)
 	e := certEvent(audit.CertificateLoaded, cert)
 	e.Decision, e.Rule = audit.Allowed, g.rule(sub.host())
 	l.audit.Emit(e)

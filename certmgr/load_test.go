@@ -49,7 +49,7 @@ func TestReadOfAnEntryIsSharedWhoeverReadsIt(t *testing.T) {
 			}
 		})
 		wg.Go(func() {
-			if _, err := loader.read(t.Context(), sub, grant{standing: vetted}, quietly); err != nil {
+			if _, err := loader.read(t.Context(), sub, grant{trust: listed}, quietly); err != nil {
 				t.Errorf("a read in the background got %v", err)
 			}
 		})

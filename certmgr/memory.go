@@ -93,7 +93,7 @@ func (c *served) usable(now time.Time) bool {
 // memory holds the certificates that are served. Its lock is never held while
 // anything blocks.
 type memory struct {
-	maxOpen int // hosts in memory beyond which one that nobody vouched for makes way for another
+	maxUntrusted int // hosts in memory beyond which an untrusted one makes way for another
 
 	mu     sync.RWMutex
 	hosts  map[string]*hostEntry
@@ -113,8 +113,8 @@ type hostEntry struct {
 	yes    atomic.Int64
 	served [bundle.KeyTypes]served // copies of certs; expires is 0 where there is none
 
-	certs    [bundle.KeyTypes]*certificate
-	standing standing // when the certificates came into memory
+	certs [bundle.KeyTypes]*certificate
+	trust trust // of when the certificates came into memory
 
 	// asked is when HostPolicy was last asked again in the background.
 	asked atomic.Int64
@@ -132,21 +132,21 @@ type hostEntry struct {
 	sought atomic.Bool
 }
 
-// grant is why a host may be served: its standing, and when HostPolicy allowed
-// it if that is the reason.
+// grant is why a host may be served: the trust that is put in it, and when HostPolicy
+// allowed it if that is the reason.
 type grant struct {
-	standing  standing
+	trust     trust
 	policyYes time.Time
 }
 
 // rule names what allowed the host, for events.
 func (g grant) rule(host string) string {
 	switch {
-	case !g.policyYes.IsZero() && g.standing == open:
+	case !g.policyYes.IsZero() && g.trust == untrusted:
 		return "AllowAnyHost"
-	case !g.policyYes.IsZero():
+	case g.trust == byPolicy:
 		return "HostPolicy"
-	case g.standing == open:
+	case g.trust == untrusted:
 		_, parent, _ := strings.Cut(host, ".")
 		return "Hosts: *." + parent
 	}
@@ -155,21 +155,21 @@ func (g grant) rule(host string) string {
 
 // unlisted reports whether the host is allowed by something else than its exact
 // name on the allowlist.
-func (g grant) unlisted() bool { return g.standing == open || !g.policyYes.IsZero() }
+func (g grant) unlisted() bool { return g.trust != listed }
 
-// maxOpenHosts bounds the hosts in memory whose names nobody vouched for.
-const maxOpenHosts = 100_000
+// maxUntrustedHosts bounds the untrusted hosts in memory.
+const maxUntrustedHosts = 100_000
 
 func newMemory() *memory {
 	return &memory{
-		maxOpen: maxOpenHosts,
-		hosts:   make(map[string]*hostEntry),
-		barred:  capped.Map[fingerprint, time.Time]{Max: maxBarred},
+		maxUntrusted: maxUntrustedHosts,
+		hosts:        make(map[string]*hostEntry),
+		barred:       capped.Map[fingerprint, time.Time]{Max: maxBarred},
 	}
 }
 
 // hot returns what to serve for host to a client, or nil.
-func (m *memory) hot(host string, want wanted, now time.Time) (*served, *hostEntry) {
+func (m *memory) hot(host string, want keyTypePrefs, now time.Time) (*served, *hostEntry) {
 	m.mu.RLock()
 	e := m.hosts[host]
 	m.mu.RUnlock()
@@ -188,7 +188,7 @@ func (m *memory) hot(host string, want wanted, now time.Time) (*served, *hostEnt
 }
 
 // get returns a certificate for host that the client can use, or nil.
-func (m *memory) get(host string, want wanted, now time.Time) *certificate {
+func (m *memory) get(host string, want keyTypePrefs, now time.Time) *certificate {
 	m.mu.RLock()
 	e := m.hosts[host]
 	m.mu.RUnlock()
@@ -199,7 +199,7 @@ func (m *memory) get(host string, want wanted, now time.Time) *certificate {
 }
 
 // usable returns a certificate that the client can use, or nil.
-func (e *hostEntry) usable(want wanted, now time.Time) *certificate {
+func (e *hostEntry) usable(want keyTypePrefs, now time.Time) *certificate {
 	for _, kt := range want.types() {
 		if c := e.certs[kt]; c != nil && c.usable(now) {
 			return c
@@ -208,9 +208,9 @@ func (e *hostEntry) usable(want wanted, now time.Time) *certificate {
 	return nil
 }
 
-// issued publishes a certificate that was just issued, unless its key was revoked
+// publish brings a certificate into service that was just issued, unless its key was revoked
 // meanwhile, and reports whether it did.
-func (m *memory) issued(c *certificate, g grant, now time.Time) bool {
+func (m *memory) publish(c *certificate, g grant, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.bars(c.leaf) {
@@ -220,11 +220,11 @@ func (m *memory) issued(c *certificate, g grant, now time.Time) bool {
 	return true
 }
 
-// loaded publishes a certificate from the cache, unless memory holds one that
-// was issued later and is valid, and returns the one that it holds then.
+// adopt brings a certificate from the cache into service, unless memory holds one
+// that was issued later and is valid, and returns the one that it holds then.
 // (Issued, and not ends: lifetimes shrink over the years.) It returns nil for one
 // that was revoked.
-func (m *memory) loaded(c *certificate, g grant, now time.Time) *certificate {
+func (m *memory) adopt(c *certificate, g grant, now time.Time) *certificate {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.bars(c.leaf) {
@@ -245,7 +245,7 @@ func (m *memory) put(c *certificate, g grant, now time.Time) {
 	host := c.subject.host()
 	old := m.hosts[host]
 	e := old.clone()
-	e.standing = g.standing
+	e.trust = g.trust
 	if !g.policyYes.IsZero() {
 		e.yes.Store(g.policyYes.UnixNano())
 		e.refused.Store(false)
@@ -255,7 +255,7 @@ func (m *memory) put(c *certificate, g grant, now time.Time) {
 	}
 	e.certs[c.subject.keyType] = c
 	e.served[c.subject.keyType] = c.served
-	if old == nil && g.standing == open && len(m.hosts) >= m.maxOpen {
+	if old == nil && g.trust == untrusted && len(m.hosts) >= m.maxUntrusted {
 		m.evict()
 	}
 	m.hosts[host] = e
@@ -265,7 +265,7 @@ func (m *memory) put(c *certificate, g grant, now time.Time) {
 func (old *hostEntry) clone() *hostEntry {
 	e := new(hostEntry)
 	if old != nil {
-		e.standing, e.certs, e.served, e.since = old.standing, old.certs, old.served, old.since
+		e.trust, e.certs, e.served, e.since = old.trust, old.certs, old.served, old.since
 		e.visited.Store(old.visited.Load())
 		e.yes.Store(old.yes.Load())
 		e.asked.Store(old.asked.Load())
@@ -274,12 +274,12 @@ func (old *hostEntry) clone() *hostEntry {
 	return e
 }
 
-// evict drops a host that nobody vouched for, if there is one among a few: any,
+// evict drops an untrusted host, if there is one among a few: any,
 // since the order of a map is random, and the cache still has it.
 func (m *memory) evict() {
 	seen := 0
 	for host, e := range m.hosts {
-		if e.standing == open {
+		if e.trust == untrusted {
 			delete(m.hosts, host)
 			return
 		}
@@ -289,9 +289,9 @@ func (m *memory) evict() {
 	}
 }
 
-// allowed notes that HostPolicy allowed a host, and reports whether that is news
+// markAllowed notes that HostPolicy allowed a host, and reports whether that is news
 // for one in memory.
-func (m *memory) allowed(host string, at time.Time) bool {
+func (m *memory) markAllowed(host string, at time.Time) bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	e := m.hosts[host]
@@ -302,10 +302,10 @@ func (m *memory) allowed(host string, at time.Time) bool {
 	return e.refused.Swap(false)
 }
 
-// refused notes that HostPolicy refused a host, and reports whether that is
+// markRefused notes that HostPolicy refused a host, and reports whether that is
 // news. The certificate is kept: a policy may change its mind, and a new one
 // costs an order.
-func (m *memory) refused(host string) bool {
+func (m *memory) markRefused(host string) bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	e := m.hosts[host]
@@ -316,8 +316,8 @@ func (m *memory) refused(host string) bool {
 	return !e.refused.Swap(true)
 }
 
-// isVetted reports whether HostPolicy's last answer about a host was a yes.
-func (m *memory) isVetted(host string) bool {
+// isAllowedByPolicy reports whether HostPolicy's last answer about a host was a yes.
+func (m *memory) isAllowedByPolicy(host string) bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	e := m.hosts[host]

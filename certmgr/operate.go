@@ -35,7 +35,7 @@ func (m *Manager) Obtain(ctx context.Context, host string) error {
 	if err != nil {
 		return err
 	}
-	want := wanted{first: bundle.ECDSA, other: true}
+	want := keyTypePrefs{first: bundle.ECDSA, other: true}
 	if cert := s.memory.get(host, want, s.now()); cert != nil {
 		return nil
 	}

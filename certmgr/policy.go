@@ -40,7 +40,7 @@ type HostPolicy = autocert.HostPolicy
 // issuance slots.
 func AllowAnyHost(ctx context.Context, _ string) error {
 	if v, ok := ctx.Value(verdictKey{}).(*verdict); ok {
-		v.open = true
+		v.untrusted = true
 	}
 	return nil
 }
@@ -49,7 +49,7 @@ func AllowAnyHost(ctx context.Context, _ string) error {
 // than an error can. It is carried by the context, so that AllowAnyHost is
 // recognised inside a policy that calls it too.
 type verdict struct {
-	open bool // nobody vouched for the host: a stranger's name
+	untrusted bool // it allows any name
 }
 
 type verdictKey struct{}
@@ -57,19 +57,26 @@ type verdictKey struct{}
 // policyTimeout bounds one call of HostPolicy.
 const policyTimeout = 5 * time.Second
 
-// standing is why a host may be served.
-type standing uint8
+// trust is how much it says for a host that it is allowed, and so how much may be spent
+// on it. A stranger who points a name here can have it be untrusted, and a policy that
+// means well may allow more than its author thought. So untrusted hosts are paced, have a
+// bound of their own wherever they could fill something (issuances, cache reads, memory),
+// come after others and are the first to make room, and their failures are remembered in
+// memory alone. Hosts that are allowed byPolicy have bounds of their own on issuances in
+// flight and on visits. A host that is listed is one of as many as the list has.
+type trust uint8
 
 const (
-	notAllowed standing = iota
-	open                // allowed by a wildcard or AllowAnyHost: its name may be a stranger's choice
-	vetted              // on the list by its exact name, or HostPolicy vouched for it
+	notAllowed trust = iota
+	untrusted        // a wildcard or AllowAnyHost allows it
+	byPolicy         // HostPolicy vouches for it
+	listed           // Hosts holds its exact name
 )
 
 // policy asks HostPolicy.
 type policy struct {
 	settings *settings
-	flight   *flight.Flight[string, standing]
+	flight   *flight.Flight[string, trust]
 	calls    *flight.Callouts
 	reports  *coalescer
 }
@@ -114,9 +121,9 @@ func (p *policy) ask(ctx context.Context, host string) decision {
 		if err := decide(ctx, host); err != nil {
 			return refuse(err)
 		}
-		return allow(vetted, time.Time{})
+		return allow(byPolicy, time.Time{})
 	}
-	call, err := p.flight.Start(host, func(ctx context.Context) (standing, error) {
+	call, err := p.flight.Start(host, func(ctx context.Context) (trust, error) {
 		return p.call(ctx, host, decide)
 	})
 	if err != nil {
@@ -133,7 +140,7 @@ func (p *policy) ask(ctx context.Context, host string) decision {
 	}
 }
 
-func (p *policy) call(ctx context.Context, host string, decide HostPolicy) (standing, error) {
+func (p *policy) call(ctx context.Context, host string, decide HostPolicy) (trust, error) {
 	ctx, cancel := context.WithTimeout(ctx, policyTimeout)
 	defer cancel()
 	type answer struct {
@@ -155,10 +162,10 @@ func (p *policy) call(ctx context.Context, host string, decide HostPolicy) (stan
 		return notAllowed, a.err
 	case a.err != nil:
 		return notAllowed, policyRefusal{a.err}
-	case a.verdict.open:
-		return open, nil
+	case a.verdict.untrusted:
+		return untrusted, nil
 	}
-	return vetted, nil
+	return byPolicy, nil
 }
 
 // noAnswer says why a policy gave none.

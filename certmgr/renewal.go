@@ -110,7 +110,7 @@ func (r *renewals) permitted(ctx context.Context, host string) (grant, bool) {
 		return grant{}, false
 	case audit.Undecided:
 		r.gate.policy.report(host, d.err)
-		return grant{standing: vetted}, !errors.Is(d.err, ErrClosed)
+		return grant{trust: byPolicy}, !errors.Is(d.err, ErrClosed)
 	}
 	return d.grant, true
 }

@@ -52,7 +52,7 @@ func TestLaterCertificateIsServed(t *testing.T) {
 				have, now := w.mustGet("a.example.com").Leaf, time.Now()
 				w.cache.Cache.Put(t.Context(), "a.example.com", testBundle(t, "a.example.com", now.Add(tt.from), now.Add(tt.to)))
 				s := w.m.engine.server
-				s.loader.read(t.Context(), hostSubject("a.example.com", bundle.ECDSA, s.dir), grant{standing: vetted}, quietly)
+				s.loader.read(t.Context(), hostSubject("a.example.com", bundle.ECDSA, s.dir), grant{trust: listed}, quietly)
 				if loaded := !w.mustGet("a.example.com").Leaf.Equal(have); loaded != tt.loaded {
 					t.Errorf("the one from the Cache is served: %v, want %v", loaded, tt.loaded)
 				}

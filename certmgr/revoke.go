@@ -193,7 +193,7 @@ func (s *operator) takeOut(cert *certificate, compromised bool) (other *certific
 	s.schedule.drop(cert.subject)
 	removed, news := s.memory.bar(cert, compromised)
 	if c := s.memory.current(cert.subject); c != nil {
-		s.schedule.loaded(c)
+		s.schedule.planLoaded(c)
 	}
 	if removed != nil && !removed.leaf.Equal(cert.leaf) {
 		other = removed

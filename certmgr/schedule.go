@@ -111,16 +111,16 @@ func newSchedule(e *env, m *memory, p *progress, sp *startPace) *schedule {
 	return r
 }
 
-// issued schedules a certificate that has just been issued.
-func (r *schedule) issued(c *certificate) {
+// planIssued schedules a certificate that has just been issued.
+func (r *schedule) planIssued(c *certificate) {
 	now := r.now()
 	p := planFor(c, r.settings.renewBefore)
 	p.IssuedAt(now, c.dates())
 	r.begin(c, p, now)
 }
 
-// loaded schedules a certificate that was in the cache; it may be due at once.
-func (r *schedule) loaded(c *certificate) {
+// planLoaded schedules a certificate that was in the cache; it may be due at once.
+func (r *schedule) planLoaded(c *certificate) {
 	r.begin(c, planFor(c, r.settings.renewBefore), r.now())
 }
 

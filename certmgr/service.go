@@ -15,21 +15,21 @@ type service struct {
 
 var _ keeper = (*service)(nil)
 
-func (s *service) issued(c *certificate) {
-	s.schedule.issued(c)
+func (s *service) scheduleIssued(c *certificate) {
+	s.schedule.planIssued(c)
 	s.progress.have(c.subject.host())
 }
 
-func (s *service) loaded(c *certificate) {
-	s.schedule.loaded(c)
+func (s *service) scheduleLoaded(c *certificate) {
+	s.schedule.planLoaded(c)
 	s.progress.have(c.subject.host())
 }
 
-func (s *service) reached(host string, g grant) { s.visits.reached(host, g, s.now()) }
+func (s *service) noteReached(host string, g grant) { s.visits.noteReached(host, g, s.now()) }
 
 // drop implements keeper.
 func (s *service) drop(host string, why error) {
-	if s.settings.listed(host) != notAllowed {
+	if s.settings.trustOf(host) != notAllowed {
 		return
 	}
 	s.failures.forgetHost(host)

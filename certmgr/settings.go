@@ -96,13 +96,13 @@ func (set *settings) backoffFor(failures int) time.Duration {
 	return pace.Backoff(set.backoff, failures)
 }
 
-// listed returns the standing that the allowlist alone gives to a host.
-func (set *settings) listed(host string) standing {
+// trustOf returns the trust that the allowlist alone puts in a host.
+func (set *settings) trustOf(host string) trust {
 	switch set.hosts.match(host) {
 	case hosts.Exact:
-		return vetted
+		return listed
 	case hosts.Wildcard:
-		return open
+		return untrusted
 	}
 	return notAllowed
 }

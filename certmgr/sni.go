@@ -32,25 +32,25 @@ func refuseName(name string, err error) error {
 	return &refusal{kind: ErrBadServerName, host: bad.Name, text: bad.Why, cause: bad.Err}
 }
 
-// wanted is what a ClientHello can work with: the key type to issue, and
+// keyTypePrefs is what a ClientHello can work with: the key type to issue, and
 // whether a certificate of the other type would do.
-type wanted struct {
+type keyTypePrefs struct {
 	first bundle.KeyType
 	other bool
 }
 
 // types returns the acceptable key types, the preferred one first.
-func (w wanted) types() []bundle.KeyType {
-	if !w.other {
-		return []bundle.KeyType{w.first}
+func (p keyTypePrefs) types() []bundle.KeyType {
+	if !p.other {
+		return []bundle.KeyType{p.first}
 	}
-	return []bundle.KeyType{w.first, 1 - w.first}
+	return []bundle.KeyType{p.first, 1 - p.first}
 }
 
 // keyTypesFor decides by what the client can verify. Signature schemes are
 // what counts; cipher suites name a key type up to TLS 1.2 only, and a hello
 // without any (TLS 1.3 only, or made by hand to warm up) supports both.
-func keyTypesFor(hello *tls.ClientHelloInfo) wanted {
+func keyTypesFor(hello *tls.ClientHelloInfo) keyTypePrefs {
 	rsa := supportsSchemes(hello, isRSAScheme)
 	var ecdsa bool
 	if offersTLS13(hello) {
@@ -65,9 +65,9 @@ func keyTypesFor(hello *tls.ClientHelloInfo) wanted {
 		rsa = rsa && offersSuite(hello, isRSASuite)
 	}
 	if !ecdsa {
-		return wanted{first: bundle.RSA}
+		return keyTypePrefs{first: bundle.RSA}
 	}
-	return wanted{first: bundle.ECDSA, other: rsa}
+	return keyTypePrefs{first: bundle.ECDSA, other: rsa}
 }
 
 func offersTLS13(hello *tls.ClientHelloInfo) bool {

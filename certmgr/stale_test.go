@@ -121,12 +121,12 @@ func TestVisitsSurviveABadCache(t *testing.T) {
 func TestVisitsAreBounded(t *testing.T) {
 	v, now := newVisits(nil, func() {}), time.Now()
 	for i := range 2 * maxVisits {
-		v.asked(fmt.Sprintf("www.stranger%d.com", i), grant{standing: open, policyYes: now}, now)
+		v.noteAsked(fmt.Sprintf("www.stranger%d.com", i), grant{trust: untrusted, policyYes: now}, now)
 	}
 	if len(v.hosts) != maxVisits {
 		t.Errorf("%d hosts of strangers", len(v.hosts))
 	}
-	v.asked("listed.example.com", grant{standing: vetted}, now)
+	v.noteAsked("listed.example.com", grant{trust: listed}, now)
 	if asked, _ := v.of("listed.example.com"); asked.IsZero() {
 		t.Error("strangers took the place of a host on the list")
 	}
@@ -143,10 +143,10 @@ func TestStrangersHideNoVisitorOfAWildcard(t *testing.T) {
 		w.m.init()
 		s := w.m.engine.report
 		for i := range maxVisits {
-			s.visits.asked(fmt.Sprintf("s%d.example.org", i), grant{standing: open}, s.now())
+			s.visits.noteAsked(fmt.Sprintf("s%d.example.org", i), grant{trust: untrusted}, s.now())
 		}
 		time.Sleep(40 * day)
-		s.visits.asked("www.example.org", grant{standing: open}, s.now())
+		s.visits.noteAsked("www.example.org", grant{trust: untrusted}, s.now())
 		for _, h := range w.m.StaleHosts(30 * day) {
 			if h.Entry == "*.example.org" {
 				t.Errorf("a visitor a moment ago: %+v", h)

@@ -112,9 +112,9 @@ func (s *starter) preload(ctx context.Context, host string) (missing bool) {
 		return false
 	}
 	var err error
-	cert := s.memory.get(host, wanted{first: bundle.ECDSA, other: true}, s.now())
+	cert := s.memory.get(host, keyTypePrefs{first: bundle.ECDSA, other: true}, s.now())
 	if cert == nil {
-		cert, err = s.loader.load(ctx, host, wanted{first: bundle.ECDSA, other: true}, d.grant)
+		cert, err = s.loader.load(ctx, host, keyTypePrefs{first: bundle.ECDSA, other: true}, d.grant)
 	}
 	switch {
 	case cert != nil:

@@ -20,15 +20,15 @@ const cacheTimeout = 5 * time.Second
 // store is the Cache behind bounds: a call that hangs, panics or fails costs
 // its own caller at most cacheTimeout and nobody else anything.
 type store struct {
-	settings *settings
-	audit    *auditqueue.Queue
-	reports  *coalescer
-	tasks    *flight.Tasks
-	reads    *flight.Callouts
-	tokens   *flight.Callouts // reads of challenge answers
-	others   *flight.Callouts // reads for hosts that nobody vouched for
-	writes   *flight.Callouts
-	flight   *flight.Flight[string, []byte] // of reads, by key
+	settings  *settings
+	audit     *auditqueue.Queue
+	reports   *coalescer
+	tasks     *flight.Tasks
+	reads     *flight.Callouts
+	tokens    *flight.Callouts // reads of challenge answers
+	untrusted *flight.Callouts // reads for untrusted hosts
+	writes    *flight.Callouts
+	flight    *flight.Flight[string, []byte] // of reads, by key
 
 	mu     sync.Mutex
 	failed capped.Map[string, failedRead] // of the last second, or before

@@ -58,7 +58,7 @@ func strangersWorld(t *cases.T, policy HostPolicy, most int, f func(t *cases.T, 
 		defer w.close()
 		w.m.Hosts, w.m.HostPolicy = nil, policy
 		w.m.init()
-		w.m.engine.report.memory.maxOpen = most
+		w.m.engine.report.memory.maxUntrusted = most
 		f(t, w)
 	})
 }
@@ -120,7 +120,7 @@ func TestStrangersKeepNobodyFromRenewal(t *testing.T) {
 		n := 0
 		for range 80 {
 			time.Sleep(30 * time.Second)
-			for w.m.engine.operator.issuer.open.strangers.Load() < maxStrangers {
+			for w.m.engine.operator.issuer.unlisted.untrusted.Load() < maxUntrusted {
 				w.get(fmt.Sprintf("www.stranger%d.com", n))
 				n++
 			}

@@ -92,7 +92,7 @@ func TestNothingIsLeftAfterEverythingAtOnce(t *testing.T) {
 				t.Errorf("waiting %d", s.Waiting)
 			}
 			w.m.Close()
-			if n := w.m.engine.operator.issuer.open.strangers.Load(); n != 0 && !s.Closed {
+			if n := w.m.engine.operator.issuer.unlisted.untrusted.Load(); n != 0 && !s.Closed {
 				t.Errorf("strangers %d", n)
 			}
 			time.Sleep(time.Minute)

@@ -54,8 +54,8 @@ func newVisits(list *hostList, began func()) *visits {
 	return &visits{hosts: make(map[string]*visit), list: list, began: sync.OnceFunc(began)}
 }
 
-// asked notes a visitor of an allowed host.
-func (v *visits) asked(host string, g grant, now time.Time) {
+// noteAsked notes a visitor of an allowed host.
+func (v *visits) noteAsked(host string, g grant, now time.Time) {
 	if known := v.get(host, g.unlisted(), now); known != nil {
 		if recently(known.asked.Load(), now.Unix()) {
 			return
@@ -71,8 +71,8 @@ func (v *visits) asked(host string, g grant, now time.Time) {
 	}
 }
 
-// reached notes that the CA validated a host here.
-func (v *visits) reached(host string, g grant, now time.Time) {
+// noteReached notes that the CA validated a host here.
+func (v *visits) noteReached(host string, g grant, now time.Time) {
 	if known := v.get(host, g.unlisted(), now); known != nil {
 		known.reached.Store(now.Unix())
 	}
@@ -130,8 +130,8 @@ func (v *visits) watch(entries iter.Seq[string], now time.Time) {
 // v.mu is held.
 func (v *visits) isFull() bool { return len(v.hosts)-v.unlisted >= maxWatched }
 
-// refused notes that a visitor of a host was refused, if the host is known.
-func (v *visits) refused(host string) {
+// noteRefused notes that a visitor of a host was refused, if the host is known.
+func (v *visits) noteRefused(host string) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	if known := v.hosts[host]; known != nil {
