@@ -19,27 +19,27 @@ type Account struct {
 	URL acme.KeyID
 }
 
-// Config is what a Registrar is made of. Key, Email, Binding, Prompt and Store may be
+// Config configures a Registrar. Key, Email, Binding, Prompt and Store may be
 // zero.
 type Config struct {
 	CA        *acmeclient.CA
 	Directory string                       // the CA's directory URL, for errors and events
-	Key       crypto.Signer                // the user's account key; nil: one is made and kept in Store
-	Email     string                       // the account's contact; "": whatever it is, it stays
+	Key       crypto.Signer                // the user's account key; nil means that one is generated and kept in Store
+	Email     string                       // the account's contact; "" leaves it unchanged
 	Binding   *acme.ExternalAccountBinding // for CAs that require one
 	Prompt    func(tosURL string) bool     // accepts the terms of service
-	Store     Store                        // shared with other machines; nil: keys are kept in memory
+	Store     Store                        // shared with other machines; nil means that keys are kept in memory
 	Emit      func(audit.Event)            // must not block
 	Tasks     *flight.Tasks
 	Waiters   *flight.Waiters
 
-	// Callout makes the bounds for one kind of callback. Whoever closes Tasks waits
-	// for these callbacks as well.
+	// Callout creates the Callouts for one kind of callback. The owner of Tasks
+	// waits for these callbacks too.
 	Callout func(name string, limit int) *flight.Callouts
 }
 
-// Registrar registers one account with a CA, once for all who ask, and keeps and changes
-// its key. It is safe for concurrent use.
+// Registrar registers one account with a CA, once for all callers, and stores
+// and changes its key. It is safe for concurrent use.
 type Registrar struct {
 	*base
 	userKey       crypto.Signer // or nil
@@ -51,11 +51,11 @@ type Registrar struct {
 	changes       *flight.Callouts
 }
 
-// registerTimeout bounds one try to have an account.
+// registerTimeout is the time-out of one try to get an account.
 const registerTimeout = 2 * time.Minute
 
-// New returns a Registrar that has no account yet. Its goroutines are those of
-// cfg.Tasks and of the callbacks that cfg.Callout made the bounds for.
+// New returns a Registrar that has no account yet. It starts goroutines only
+// through cfg.Tasks and the Callouts from cfg.Callout.
 func New(cfg Config) *Registrar {
 	b := &base{
 		ca:    cfg.CA,
@@ -89,9 +89,9 @@ func New(cfg Config) *Registrar {
 	}
 }
 
-// Get returns the account, registering it if need be. If ctx ends first it returns a
-// *flight.Left, and the registration goes on for the next caller. The error is one
-// that IsUnavailable knows if the CA is not to blame.
+// Get returns the account, registering it if necessary. If ctx ends first it
+// returns a *flight.Left, and the registration continues for the next caller.
+// IsUnavailable reports whether the error is not the CA's fault.
 func (r *Registrar) Get(ctx context.Context) (*Account, error) {
 	if acc := r.known.current(); acc != nil {
 		return acc, nil
@@ -102,7 +102,7 @@ func (r *Registrar) Get(ctx context.Context) (*Account, error) {
 		}
 		ctx, cancel := flight.Within(ctx, registerTimeout, "no account")
 		defer cancel()
-		// The user's key and RetryBackoff take part.
+		// It calls the user's key and RetryBackoff.
 		return flight.CallOut(ctx, r.registrations, r.dir, func(ctx context.Context) (*Account, error) {
 			release, err := r.turn.take(ctx)
 			if err != nil {
@@ -118,18 +118,19 @@ func (r *Registrar) Get(ctx context.Context) (*Account, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Attempts wait here, not handshakes: their number is bounded.
+	// Only attempts wait here, not handshakes, and their number is limited.
 	return call.Await(ctx)
 }
 
-// Forget drops an account that the CA no longer knows, so that the next call of Get
-// registers again.
+// Forget drops an account that the CA no longer knows, so that the next call of
+// Get registers again.
 func (r *Registrar) Forget(acc *Account) { r.known.forget(acc) }
 
-// Outdated reports whether a request signed by acc failed with err because the CA
-// knows the account by another key: this process changed it meanwhile, or another
-// machine did and the Store has the new key, or the CA made a change whose outcome
-// was unknown. The next call of Get returns the account with that key.
+// Outdated reports whether a request signed by acc failed with err because the
+// CA knows the account by another key: this process changed it meanwhile, or
+// another machine did and the Store has the new key, or the CA made a change
+// whose outcome was unknown. The next call of Get returns the account with that
+// key.
 func (r *Registrar) Outdated(ctx context.Context, acc *Account, trace *acmeclient.Trace, err error) bool {
 	if acmeclient.IsRateLimited(err) || ctx.Err() != nil {
 		return false
@@ -144,14 +145,15 @@ func (r *Registrar) Outdated(ctx context.Context, acc *Account, trace *acmeclien
 		}
 		r.Forget(acc)
 	}
-	// A host that the CA refuses in the same words does not get a second order.
+	// If the account is unchanged, the refusal is about the host: no second
+	// order is placed.
 	now, err := r.Get(ctx)
 	return err != nil || now.URL != acc.URL || !sameKey(now.Key, acc.Key)
 }
 
-// ChangeKey replaces the account's key (RFC 8555, section 7.3.5). Calls at the same
-// time share one change. If ctx ends first it returns a *flight.Left, and the change
-// goes on. A key that is the user's is not changed.
+// ChangeKey replaces the account's key (RFC 8555, section 7.3.5). Concurrent
+// calls share one change. If ctx ends first it returns a *flight.Left, and the
+// change continues. The user's own key is never changed.
 func (r *Registrar) ChangeKey(ctx context.Context) error {
 	if r.userKey != nil {
 		return errors.New("it comes from Manager.Client: " +

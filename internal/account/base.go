@@ -13,7 +13,7 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// base is what the parts of a Registrar share.
+// base is shared by the parts of a Registrar.
 type base struct {
 	ca    *acmeclient.CA
 	dir   string
@@ -23,7 +23,7 @@ type base struct {
 	known *known
 }
 
-// tell makes an event about the account.
+// tell emits an event about the account.
 func (b *base) tell(e audit.Event) {
 	e.CA, e.Stage = b.dir, audit.StageAccount
 	b.emit(e)
@@ -41,12 +41,13 @@ func (b *base) discover(ctx context.Context, client *acme.Client) (acme.Director
 	return dir, nil
 }
 
-// turn is held by one at a time, who may block meanwhile.
+// turn is a mutex that may be held across blocking calls.
 type turn chan struct{}
 
 func newTurn() turn { return make(turn, 1) }
 
-// take waits for the turn until ctx ends. release must be called once.
+// take waits for the turn until ctx ends. If err is nil, release must be called
+// once.
 func (t turn) take(ctx context.Context) (release func(), err error) {
 	release = func() { <-t }
 	select {
@@ -62,13 +63,13 @@ func (t turn) take(ctx context.Context) (release func(), err error) {
 	}
 }
 
-// known is what this process knows of the account, whatever the Store holds.
+// known is what this process knows about the account, independent of the Store.
 type known struct {
 	mu       sync.Mutex
-	account  *Account      // in use; nil: none
-	state    savedState    // of its key
-	last     crypto.Signer // its key, or that of the account in use before
-	changing keyChange     // the last one that may still be made
+	account  *Account      // in use, or nil
+	state    savedState    // whether its key is saved
+	last     crypto.Signer // its key, or that of the previous account
+	changing keyChange     // the last change that the CA may still make
 }
 
 func (k *known) current() *Account {
@@ -77,7 +78,8 @@ func (k *known) current() *Account {
 	return k.account
 }
 
-// isSaved reports whether acc is in use and its key in its place.
+// isSaved reports whether acc is in use and its key is saved as the current
+// one.
 func (k *known) isSaved(acc *Account) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -99,8 +101,8 @@ func (k *known) forget(acc *Account) {
 	}
 }
 
-// noteChange notes a change of the key that the CA is about to be asked for, or, if c
-// is zero, that it will not be made.
+// noteChange records a change of the key before the CA is asked for it. The
+// zero c records that it will not be made.
 func (k *known) noteChange(c keyChange) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

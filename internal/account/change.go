@@ -11,12 +11,13 @@ import (
 	"github.com/nostall/nostall/internal/bundle"
 )
 
-// changeKeyTimeout bounds a change of the key, up to the CA's answer.
+// changeKeyTimeout is the time-out of a change of the key, up to the CA's
+// response.
 const changeKeyTimeout = 2 * time.Minute
 
-// changer changes the account's key. At each moment the store holds the key that
-// the CA knows, or will know, in one of two entries; see settler for the rules by
-// which a key is given up.
+// changer changes the account's key. At all times the store holds the key that
+// the CA knows, or will know, in one of two entries; see settler for the rules
+// on giving up a key.
 type changer struct {
 	*base
 	keys         *keyStore
@@ -27,7 +28,7 @@ type changer struct {
 // keyChange is a change of the account's key whose outcome may be unknown.
 type keyChange struct{ from, to crypto.Signer }
 
-// change has the CA change the key and returns the account with the new one.
+// change changes the key at the CA and returns the account with the new one.
 func (c *changer) change(ctx context.Context) (*Account, error) {
 	release, err := c.turn.take(ctx)
 	if err != nil {
@@ -66,7 +67,7 @@ func (c *changer) change(ctx context.Context) (*Account, error) {
 		c.keys.deleteNext(ctx, next)
 		return nil, fmt.Errorf("the account keeps its key: %w", cause)
 	case !errors.Is(err, errUnknownKey):
-		c.known.forget(acc) // the next one who needs the account finds out by both entries
+		c.known.forget(acc) // the next caller settles it from both entries
 	}
 	if cause == nil {
 		cause = errors.New("the CA answered that it did")
@@ -74,8 +75,8 @@ func (c *changer) change(ctx context.Context) (*Account, error) {
 	return nil, fmt.Errorf("whether the CA changed it is not known yet: %w; %w; both keys are kept, and the next change asks for the same one", cause, err)
 }
 
-// upToDate returns the account with the key that both store and CA have now, and the
-// new key of an earlier change whose outcome is unknown, or nil.
+// upToDate returns the account with the key that store and CA agree on, and the
+// new key of an earlier change with an unknown outcome, or nil.
 func (c *changer) upToDate(ctx context.Context) (*Account, crypto.Signer, error) {
 	keys, err := c.readAll(ctx)
 	if err != nil {
@@ -86,7 +87,7 @@ func (c *changer) upToDate(ctx context.Context) (*Account, crypto.Signer, error)
 		if acc, err = c.registration.register(ctx); err != nil {
 			return nil, nil, err
 		}
-		if !c.known.isSaved(acc) { // the entry of the next key is all there is of this one
+		if !c.known.isSaved(acc) { // this key exists only in the entry of the next key
 			if err := c.saver.save(ctx, acc.Key); err != nil {
 				return nil, nil, err
 			}
@@ -105,7 +106,7 @@ func (c *changer) upToDate(ctx context.Context) (*Account, crypto.Signer, error)
 	return acc, keys.next[0], nil
 }
 
-// readAll returns the keys, or an error if one of them cannot be used.
+// readAll returns the keys, or an error if one of them is unusable.
 func (c *changer) readAll(ctx context.Context) (savedKeys, error) {
 	keys, err := c.keys.read(ctx)
 	if err == nil {
@@ -114,9 +115,9 @@ func (c *changer) readAll(ctx context.Context) (savedKeys, error) {
 	return keys, err
 }
 
-// announce writes the new key to the entry of the next key: next, if the outcome of
-// its change is unknown, or else one that it makes. It fails if another machine wrote
-// there meanwhile.
+// announce writes the new key to the entry of the next key: next, if the
+// outcome of its change is unknown, or else a new one. It fails if another
+// machine wrote there meanwhile.
 func (c *changer) announce(ctx context.Context, acc *Account, next crypto.Signer) (crypto.Signer, error) {
 	if next == nil {
 		var err error
@@ -140,9 +141,10 @@ func (c *changer) announce(ctx context.Context, acc *Account, next crypto.Signer
 
 var errUnknownKey = errors.New("it does not know the new key")
 
-// lookUpChanged returns the account with its new key if the CA names it by that key,
-// whatever the answer to the change was: it may have been lost, or another's. The
-// error is errUnknownKey if the CA has no account with the new key.
+// lookUpChanged returns the account with its new key if the CA knows the
+// account by that key. The reply to the change does not matter: it may have
+// been lost, or may not be the CA's. The error is errUnknownKey if the CA has
+// no account with the new key.
 func (c *changer) lookUpChanged(ctx context.Context, acc *Account, key crypto.Signer) (*Account, error) {
 	url, err := c.lookUp(ctx, key)
 	switch {
@@ -153,7 +155,7 @@ func (c *changer) lookUpChanged(ctx context.Context, acc *Account, key crypto.Si
 	case url == acc.URL:
 		return &Account{key, url}, nil
 	}
-	// The CA has two URLs of one account, or two accounts.
+	// The CA has two URLs for one account, or two accounts.
 	old, err := c.lookUp(ctx, acc.Key)
 	if err == nil && old != "" {
 		err = fmt.Errorf("the CA knows the new key as that of another account, %s", url)

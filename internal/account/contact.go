@@ -14,22 +14,23 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// contactTimeout bounds looking at the account's contact and changing it.
+// contactTimeout is the time-out for reading the account's contact and changing
+// it.
 const contactTimeout = time.Minute
 
-// contact makes an address the contact of an account that was registered before.
+// contact updates the contact of an existing account.
 type contact struct {
 	*base
 	email   string
 	calls   *flight.Callouts
-	updated bool // the contact was looked at; the turn is held for it
+	updated bool // the contact was checked; guarded by the turn
 }
 
-// update does its work in the background, once in a process: CAs that do not show
-// contacts are told each time, and no issuance depends on it.
+// update updates the contact in the background, once in a process: some CAs do
+// not show contacts and get an update each time. No issuance depends on it.
 func (c *contact) update() {
 	c.tasks.Go(func(ctx context.Context) {
-		release, err := c.turn.take(ctx) // or the key could change meanwhile
+		release, err := c.turn.take(ctx) // so that the key does not change meanwhile
 		if err != nil {
 			return // closed
 		}
@@ -43,8 +44,8 @@ func (c *contact) update() {
 	})
 }
 
-// updateOf changes the contact of acc if need be, and makes an event of the outcome.
-// The turn is held.
+// updateOf changes the contact of acc if necessary, and emits an event of the
+// outcome. The turn is held.
 func (c *contact) updateOf(ctx context.Context, acc *Account) {
 	ctx, cancel := context.WithTimeout(ctx, contactTimeout)
 	defer cancel()
@@ -63,7 +64,7 @@ func (c *contact) updateOf(ctx context.Context, acc *Account) {
 	}
 }
 
-// change reports whether the account had another contact.
+// change sets the contact, and reports whether it was different.
 func (c *contact) change(ctx context.Context, client *acme.Client) (changed bool, err error) {
 	acc, err := client.GetReg(ctx, "")
 	if err != nil {

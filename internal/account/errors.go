@@ -13,23 +13,23 @@ import (
 
 const acmeProblem = "urn:ietf:params:acme:error:"
 
-// unavailable marks the cause of a missing account that is not the CA's fault: the key,
-// the store, the terms of service.
+// unavailable marks the cause of a missing account that is not the CA's fault:
+// the key, the store, the terms of service.
 type unavailable struct{ err error }
 
 func (e unavailable) Error() string { return e.err.Error() }
 func (e unavailable) Unwrap() error { return e.err }
 
-// IsUnavailable reports whether err says that there is no account for a reason that is
-// not the CA's fault: its key cannot be read or saved, or nobody accepted the terms of
-// service. The CA was not asked in vain, and others may well use it.
+// IsUnavailable reports whether err says that there is no account for a reason
+// that is not the CA's fault: its key cannot be read or saved, or the terms of
+// service were not accepted. Other users' accounts at the CA may work.
 func IsUnavailable(err error) bool {
 	_, ok := errors.AsType[unavailable](err)
 	return ok
 }
 
-// IsGone reports whether the CA refused a request with err because it does not know
-// the account that signed it, or no longer knows it.
+// IsGone reports whether the CA refused a request with err because it does not
+// know the account that signed it, or no longer does.
 func IsGone(err error) bool {
 	e, ok := errors.AsType[*acme.Error](err)
 	return ok && e.ProblemType == acmeProblem+"accountDoesNotExist"
@@ -43,8 +43,8 @@ func alreadyExists(err error) bool {
 	return ok && e.StatusCode == http.StatusConflict
 }
 
-// refusesSigner reports whether a request may have been refused for its
-// signature: CAs say so in different ways.
+// refusesSigner reports whether a request may have been refused because of its
+// signature, for which CAs use different problem types.
 func refusesSigner(err error) bool {
 	problems := text.Problems(err)
 	if len(problems) == 0 {
@@ -57,10 +57,11 @@ func refusesSigner(err error) bool {
 	return false
 }
 
-// refusedForGood reports whether a change of the key that failed with err was not
-// made and never will be: nothing that was sent for it is without an answer, and the
-// answer is the CA's own. Proxies refuse in other words, and may have let the request
-// through. A problem that asks for another try, such as a rate limit, says nothing.
+// refusedForGood reports whether a change of the key that failed with err was
+// not made and never will be: every request for it got a reply, and the last
+// reply is the CA's own refusal. Proxies refuse in other words, and may have
+// passed the request on. A problem that asks for a retry, such as a rate limit,
+// proves nothing.
 func refusedForGood(trace *acmeclient.Trace, err error) bool {
 	problem, ok := acmeclient.Problem(err)
 	if !ok || trace.Unanswered() || !isRefusal(err) {
@@ -70,8 +71,8 @@ func refusedForGood(trace *acmeclient.Trace, err error) bool {
 	return ok && kind != "badNonce" && kind != "rateLimited" && kind != "serverInternal"
 }
 
-// isRefusal reports whether err is an answer by which a CA refuses the request, and
-// not the client or the moment, and by which nothing in between refuses it.
+// isRefusal reports whether err is a CA's refusal of this request, rather than
+// a temporary condition or the reply of a proxy.
 func isRefusal(err error) bool {
 	problem, ok := acmeclient.Problem(err)
 	if !ok || acmeclient.IsRateLimited(err) {

@@ -5,27 +5,28 @@ import (
 	"slices"
 )
 
-// savedState says whether the account's key is in its place in the store.
+// savedState says whether the account's key is saved as the current one in the
+// store.
 type savedState bool
 
 const (
 	saved   savedState = true
-	unsaved savedState = false // it is in the entry of the next key only
+	unsaved savedState = false // it is only in the entry of the next key
 )
 
-// savedKeys are the account's keys: those in the store, and those in memory that the
-// store should have.
+// savedKeys holds the account's keys: those in the store, and those in memory
+// that the store should have.
 type savedKeys struct {
-	current crypto.Signer   // nil: there is none
-	lost    bool            // current is in memory alone: its entry is gone
-	isNew   bool            // current was made just now: no CA knows it
-	next    []crypto.Signer // of changes that have not ended; other keys than current
-	nextErr error           // why the entry of the next key cannot be used
+	current crypto.Signer   // nil if there is none
+	lost    bool            // current is only in memory: its entry is gone
+	isNew   bool            // current was just generated: no CA knows it
+	next    []crypto.Signer // new keys of unfinished changes, without current
+	nextErr error           // why the entry of the next key is unusable
 }
 
 func (k savedKeys) isEmpty() bool { return k.current == nil && len(k.next) == 0 && k.nextErr == nil }
 
-// isOnly reports whether key is the account's, and no change is under way.
+// isOnly reports whether key is the account's, and no change is in progress.
 func (k savedKeys) isOnly(key crypto.Signer) bool {
 	return sameKey(k.current, key) && len(k.next) == 0 && k.nextErr == nil
 }
@@ -34,8 +35,8 @@ func (k savedKeys) equal(other savedKeys) bool {
 	return sameKey(k.current, other.current) && slices.EqualFunc(k.next, other.next, sameKey)
 }
 
-// add adds a next key, unless it is nil or known. One that is current already is left
-// over from a change that has ended.
+// add adds a next key, unless it is nil or known. A next key equal to current
+// is left over from a finished change.
 func (k *savedKeys) add(next crypto.Signer) {
 	if next == nil || sameKey(next, k.current) || slices.ContainsFunc(k.next, func(o crypto.Signer) bool { return sameKey(o, next) }) {
 		return

@@ -12,7 +12,7 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// registration finds the account at the CA or makes one.
+// registration finds the account at the CA or registers it.
 type registration struct {
 	*base
 	settler *settler
@@ -24,7 +24,7 @@ type registration struct {
 	prompts *flight.Callouts
 }
 
-// register puts an account in use and returns it. The turn is held.
+// register finds or registers the account and returns it. The turn is held.
 func (r *registration) register(ctx context.Context) (*Account, error) {
 	acc, state, err := r.settler.find(ctx)
 	if err != nil {
@@ -59,7 +59,7 @@ func (r *registration) register(ctx context.Context) (*Account, error) {
 	return acc, nil
 }
 
-// askTerms asks Prompt before x/crypto/acme would do so under a lock.
+// askTerms calls Prompt, because x/crypto/acme would do so under a lock.
 func (r *registration) askTerms(ctx context.Context, terms string) (agreed bool, err error) {
 	if terms == "" {
 		return false, nil
@@ -70,7 +70,7 @@ func (r *registration) askTerms(ctx context.Context, terms string) (agreed bool,
 	return flight.CallOut(ctx, r.prompts, terms, func(context.Context) (bool, error) { return r.prompt(terms), nil })
 }
 
-// enroll registers client's key, or reports that it is registered.
+// enroll registers client's key, or reports that it is already registered.
 func (r *registration) enroll(ctx context.Context, client *acme.Client, agreed bool) (exists bool, err error) {
 	req := &acme.Account{ExternalAccountBinding: r.binding}
 	if r.email != "" {
@@ -94,8 +94,8 @@ func (r *registration) hint(dir acme.Directory, agreed bool) string {
 	return ""
 }
 
-// named returns client's account. A CA that answers 409 for a registered key has not
-// told the account's URL.
+// named returns client's account. A CA that replies 409 for a registered key
+// has not told the account's URL.
 func (r *registration) named(ctx context.Context, client *acme.Client) (*Account, error) {
 	acc := &Account{client.Key, client.KID}
 	if acc.URL != "" {

@@ -8,14 +8,14 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// saver puts a key that the CA knows in its place in the store: it takes the entry
-// of the old key, and then the entry of the next key is deleted.
+// saver saves a key that the CA knows as the current one: it overwrites the
+// entry of the old key, and then deletes the entry of the next key.
 type saver struct {
 	*base
 	keys *keyStore
 }
 
-// save does so once. The end of ctx does not cut it short.
+// save does so once, even if ctx ends.
 func (s *saver) save(ctx context.Context, key crypto.Signer) error {
 	ctx = context.WithoutCancel(ctx)
 	err := s.keys.put(ctx, currentEntry, key)
@@ -25,8 +25,8 @@ func (s *saver) save(ctx context.Context, key crypto.Signer) error {
 	return err
 }
 
-// saveOrLater saves acc's key now or, if that fails, in the background until it
-// succeeds or another account is in use. The turn is held.
+// saveOrLater saves acc's key now. If that fails, it retries in the background
+// until it succeeds or another account is in use. The turn is held.
 func (s *saver) saveOrLater(ctx context.Context, acc *Account) {
 	if s.save(ctx, acc.Key) == nil {
 		s.known.publish(acc, saved)
@@ -37,7 +37,7 @@ func (s *saver) saveOrLater(ctx context.Context, acc *Account) {
 	})
 }
 
-// saveAgain reports whether there is nothing left to save.
+// saveAgain retries and reports whether nothing is left to save.
 func (s *saver) saveAgain(ctx context.Context, acc *Account) bool {
 	release, err := s.turn.take(ctx)
 	if err != nil {

@@ -16,24 +16,24 @@ import (
 
 // settler finds out by which key the CA knows the account.
 //
-// Two keys are in question after a change of the key that did not end, or has not
-// ended yet. A CA may make the change long after a gateway has given up on the
-// request, so that a CA that does not know the new key may know it a moment later,
-// and may then know it alone. These are the rules by which a key is given up:
+// After a change of the key that failed or has not ended, it may be either of
+// two keys. A CA may make the change long after a gateway has given up on the
+// request. So a CA that does not know the new key may know it a moment later,
+// and then know no other. These are the rules on giving up a key:
 //
-//   - The change was made if the CA names the account by the new key. Only then does
-//     the new key take the entry of the old one: a 200 may come from a portal.
-//   - It was not made, and never will be, if the CA does not know the new key, each
-//     request was refused by an ACME problem with a status of 4xx, and the key was
-//     made for these requests. Only then is the entry of the new key deleted.
-//   - In all other cases the outcome is unknown, and both entries stay. Whoever needs
-//     the account uses the key that the CA knows, and looks again once that key is
-//     refused. The next change asks for the same new key: whichever of the requests
-//     gets through is right.
-//   - The CA is asked about the old key first: a change is atomic, so that it knows
-//     one of the two. If it knows neither, the account is gone, or one of the answers
-//     was out of date. So it is asked twice, and then the new key is registered: if
-//     the account is there after all, that finds it.
+//   - The change was made if the CA names the account by the new key. Only then
+//     does the new key replace the old one's entry: a 200 may come from a portal.
+//   - It was not made, and never will be, if the CA does not know the new key, all
+//     requests were refused with an ACME problem and a status of 4xx, and the key
+//     was generated for these requests. Only then is the new key's entry deleted.
+//   - Otherwise the outcome is unknown, and both entries stay. The account is used
+//     with the key that the CA knows, and looked up again when that key is
+//     refused. The next change asks for the same new key: whichever of the
+//     requests succeeds is right.
+//   - The CA is asked about the old key first: a change is atomic, so it knows one
+//     of the two. If it knows neither, the account is gone, or one of the replies
+//     was out of date. So it is asked twice, and then the new key is registered:
+//     if the account exists after all, that finds it.
 type settler struct {
 	*base
 	userKey crypto.Signer // or nil
@@ -41,18 +41,19 @@ type settler struct {
 }
 
 const (
-	// settlePause lies between the two times that the CA is asked about keys of
-	// which it knows none.
+	// settlePause is the wait before the CA is asked again about keys if it
+	// knows none of them.
 	settlePause = 5 * time.Second
 
-	maxKeyReads = 3 // of the store, while other machines change what is there
+	maxKeyReads = 3 // reads of the store while other machines change it
 
-	lookUpTimeout = time.Minute // asking the CA about one key
+	lookUpTimeout = time.Minute // for one lookup at the CA
 )
 
-// find returns the user's key, or the store's, or makes one if the store has none. The
-// account's URL is set if the CA is known to have the account. A key that cannot be
-// read is an error: a new key would be a new account, and the old one would be lost.
+// find returns the user's key, or the store's, or generates one if the store
+// has none. The account's URL is set if the CA is known to have the account. A
+// key that cannot be read is an error: a new key would mean a new account, and
+// the old one would be lost.
 func (s *settler) find(ctx context.Context) (*Account, savedState, error) {
 	if s.userKey != nil {
 		return &Account{Key: s.userKey}, saved, nil
@@ -69,8 +70,8 @@ func (s *settler) find(ctx context.Context) (*Account, savedState, error) {
 		if err != nil || acc.URL != "" {
 			return acc, state, err
 		}
-		// A key that the CA does not know is about to be registered, unless another
-		// machine has replaced it.
+		// The key is about to be registered, unless another machine has
+		// replaced it.
 		now, err := s.keys.read(ctx)
 		if err != nil {
 			return nil, saved, unavailable{err}
@@ -82,8 +83,8 @@ func (s *settler) find(ctx context.Context) (*Account, savedState, error) {
 	return nil, saved, unavailable{fmt.Errorf("account key: other machines changed it in the cache %d times meanwhile", maxKeyReads)}
 }
 
-// readOrMake returns the keys, of which there is one at least. The current key is in
-// the store then.
+// readOrMake returns the keys, generating one if there is none. The current key
+// is then in the store.
 func (s *settler) readOrMake(ctx context.Context) (savedKeys, error) {
 	keys, err := s.keys.read(ctx)
 	switch {
@@ -97,11 +98,11 @@ func (s *settler) readOrMake(ctx context.Context) (savedKeys, error) {
 	return keys, err
 }
 
-// settle finds out by which of the keys the CA knows the account. The entry of a next
-// key that the CA does not know may belong to a change that another machine is about
-// to ask for, and stays.
+// settle finds out by which of the keys the CA knows the account. It keeps the
+// entry of a next key that the CA does not know: another machine may be about
+// to ask for that change.
 //
-// Without a URL, the account is one that can be registered with the key.
+// An account without a URL can be registered with its key.
 func (s *settler) settle(ctx context.Context, keys savedKeys) (*Account, savedState, error) {
 	for pause := settlePause; ; pause = 0 {
 		acc, err := s.byCurrent(ctx, keys)
@@ -123,7 +124,8 @@ func (s *settler) settle(ctx context.Context, keys savedKeys) (*Account, savedSt
 	}
 }
 
-// byCurrent returns the account of the current key, or nil if the CA does not know it.
+// byCurrent returns the account of the current key, or nil if the CA does not
+// know the key.
 func (s *settler) byCurrent(ctx context.Context, keys savedKeys) (*Account, error) {
 	if keys.current == nil {
 		return nil, nil
@@ -158,8 +160,8 @@ func (s *settler) byNext(ctx context.Context, keys savedKeys) (*Account, error) 
 	return nil, nil
 }
 
-// lookUp returns the URL of the account with this key, or "" if the CA says explicitly
-// that there is none.
+// lookUp returns the URL of the account with this key, or "" if the CA says
+// explicitly that there is none.
 func (b *base) lookUp(ctx context.Context, key crypto.Signer) (acme.KeyID, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookUpTimeout)
 	defer cancel()
@@ -176,7 +178,8 @@ func (b *base) lookUp(ctx context.Context, key crypto.Signer) (acme.KeyID, error
 	return acme.KeyID(acc.URI), nil
 }
 
-// tellChanged makes the event of a changed key. more ends its reason.
+// tellChanged emits the event of a changed key. more is appended to the URL in
+// its reason.
 func (b *base) tellChanged(acc *Account, more string) {
 	reason := string(acc.URL) + more
 	if thumbprint, err := acme.JWKThumbprint(acc.Key.Public()); err == nil {

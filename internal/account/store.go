@@ -13,19 +13,19 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// autocert's names for the entry of the account key, and one for the key that is to
-// take its place. The second one is from autocert's early versions; it is read and
-// never written.
+// currentEntry and legacyEntry are autocert's names for the entry of the
+// account key, the second from its early versions; it is read and never
+// written. nextEntry is for the new key of a change.
 const (
 	currentEntry = "acme_account+key"
 	legacyEntry  = "acme_account.key"
 	nextEntry    = "acme_account+key+next"
 )
 
-// Store holds the entries of keys. Each call takes a bounded time. It is safe for
+// Store stores the entries of keys. Its calls have a time-out. It is safe for
 // concurrent use.
 type Store interface {
-	// Get returns an entry, which the caller does not change. The error is
+	// Get returns an entry, which the caller must not change. The error is
 	// ErrNoEntry if there is none.
 	Get(ctx context.Context, name string) ([]byte, error)
 
@@ -33,7 +33,7 @@ type Store interface {
 	Delete(ctx context.Context, name string) error
 }
 
-// ErrNoEntry is returned by Store.Get for an entry that does not exist.
+// ErrNoEntry is the error of Store.Get for an entry that does not exist.
 var ErrNoEntry = errors.New("no such entry")
 
 // keyStore reads and writes the entries of the account's keys.
@@ -43,7 +43,7 @@ type keyStore struct {
 	known   *known
 }
 
-// newKeyStore returns the keys in entries, or, if that is nil, in memory.
+// newKeyStore returns the keys in entries, or in memory if that is nil.
 func newKeyStore(entries Store, known *known) *keyStore {
 	if entries == nil {
 		return &keyStore{entries: new(memoryStore), known: known}
@@ -51,8 +51,8 @@ func newKeyStore(entries Store, known *known) *keyStore {
 	return &keyStore{entries: entries, shared: true, known: known}
 }
 
-// read returns the account's keys. An entry of the next key that is damaged or cannot
-// be read does no harm while the CA knows the other key.
+// read returns the account's keys. If the entry of the next key is damaged or
+// unreadable, that does no harm while the CA knows the other key.
 func (s *keyStore) read(ctx context.Context) (savedKeys, error) {
 	var keys savedKeys
 	var err error
@@ -70,8 +70,9 @@ func (s *keyStore) read(ctx context.Context) (savedKeys, error) {
 	return keys, nil
 }
 
-// complete adds next, which is the entry of the next key or nil, and what the store
-// does not have. Caches evict and operators clear them: what is in memory still counts.
+// complete adds next, the content of the entry of the next key or nil, and keys
+// that are missing in the store. Caches evict entries and operators clear them:
+// keys in memory still count.
 func (k *known) complete(keys *savedKeys, next crypto.Signer) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -87,21 +88,22 @@ func (k *known) complete(keys *savedKeys, next crypto.Signer) {
 	}
 }
 
-// Between writing the first key and taking it to be the only one, see first.
+// The pause between writing the first key and taking it as the only one, see
+// first.
 const (
 	minKeyPause = 200 * time.Millisecond
 	maxKeyPause = 2 * time.Second
 )
 
-// first makes a key. If another machine did so at the same time, it returns what the
-// store holds.
+// first generates a key. If another machine did so at the same time, it returns
+// the keys in the store.
 func (s *keyStore) first(ctx context.Context) (savedKeys, error) {
 	key, err := bundle.GenerateKey(bundle.ECDSA)
 	if err != nil {
 		return savedKeys{}, fmt.Errorf("account key: %w", err)
 	}
 	// An account whose key is lost at the next start counts against the CA's
-	// limit of new accounts, so nothing is registered before it is safe.
+	// limit of new accounts, so nothing is registered before the key is saved.
 	began := time.Now()
 	if err := s.put(ctx, currentEntry, key); err != nil {
 		return savedKeys{}, err
@@ -109,7 +111,7 @@ func (s *keyStore) first(ctx context.Context) (savedKeys, error) {
 	if !s.shared {
 		return savedKeys{current: key, isNew: true}, nil
 	}
-	// Another machine's write, which began before it could see this one, takes about
+	// Another machine's write, begun before it could see this one, takes about
 	// as long.
 	if err := flight.Sleep(ctx, min(minKeyPause+2*time.Since(began), maxKeyPause)); err != nil {
 		return savedKeys{}, err
@@ -152,16 +154,16 @@ func (s *keyStore) put(ctx context.Context, name string, key crypto.Signer) erro
 	return nil
 }
 
-// deleteNext deletes the entry of the next key if it is key's: another machine may
-// have its own there. It may fail: the CA is asked about what is left.
+// deleteNext deletes the entry of the next key if it holds key: another machine
+// may have written its own. It may fail, since a leftover is settled with the
+// CA.
 func (s *keyStore) deleteNext(ctx context.Context, key crypto.Signer) {
 	if next, err := s.get(ctx, nextEntry); err == nil && next != nil && sameKey(next, key) {
 		s.entries.Delete(ctx, nextEntry)
 	}
 }
 
-// memoryStore holds entries for as long as the process lives. The zero value is
-// empty.
+// memoryStore stores entries in memory. The zero value is empty.
 type memoryStore struct {
 	mu   sync.Mutex
 	data map[string][]byte

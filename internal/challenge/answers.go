@@ -15,14 +15,16 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// Store is the Cache, as far as answers need it. It reports its own failures.
+// Store is the part of the Cache that answers need. It reports its own
+// failures.
 type Store interface {
 	Put(ctx context.Context, key string, data []byte) error
 	Delete(ctx context.Context, key string) error
 }
 
-// Answers holds the answers that are live in this process. The Cache holds them too,
-// for another machine that the CA may reach instead. It is safe for concurrent use.
+// Answers holds the responses to pending challenges in this process. The Cache
+// holds them too, since the CA may reach another machine instead. It is safe
+// for concurrent use.
 type Answers struct {
 	store Store
 
@@ -30,19 +32,19 @@ type Answers struct {
 	live map[string]*Answer // by the Cache's key
 }
 
-// NewAnswers returns an Answers that holds nothing yet.
+// NewAnswers returns an empty Answers.
 func NewAnswers(store Store) *Answers {
 	return &Answers{store: store, live: make(map[string]*Answer)}
 }
 
-// Answer is an answer that the CA can fetch until it is removed from this process
-// and deleted from the Cache.
+// Answer is the response to one challenge. The CA can fetch it until it is
+// removed from this process and deleted from the Cache.
 type Answer struct {
 	typ  string
 	host string
 	cert *tls.Certificate // tls-alpn-01
 	body []byte           // http-01
-	seen atomic.Int32     // requests for it, answered here
+	seen atomic.Int32     // number of requests answered here
 
 	stored bool
 
@@ -50,9 +52,9 @@ type Answer struct {
 	forget func(context.Context)
 }
 
-// Present makes the answer to a challenge available, here at once and then in the
-// Cache. It is no failure that the Cache cannot be written: the CA may well reach
-// this machine. The caller must call Remove and then Forget.
+// Present makes the response to a challenge available, here at once and then in
+// the Cache. A failure to write the Cache is not an error: the CA may well
+// reach this machine. The caller must call Remove and then Forget.
 func (a *Answers) Present(ctx context.Context, client *acme.Client, chal *acme.Challenge, host string) (*Answer, error) {
 	switch chal.Type {
 	case TLSALPN01:
@@ -94,7 +96,7 @@ func (a *Answers) presentHTTP01(ctx context.Context, client *acme.Client, chal *
 	return answer, nil
 }
 
-// add makes an answer live under the key that the Cache has it under as well.
+// add makes an answer available under key, which is also its key in the Cache.
 func (a *Answers) add(ctx context.Context, key string, data []byte, answer *Answer) {
 	a.mu.Lock()
 	a.live[key] = answer
@@ -116,8 +118,9 @@ func (a *Answers) get(key string) *Answer {
 	return a.live[key]
 }
 
-// Certificate returns a copy of the certificate that answers a tls-alpn-01 challenge
-// for host and counts the request, or nil if none is live here.
+// Certificate returns a copy of the certificate that answers a tls-alpn-01
+// challenge for host and counts the request. It returns nil if no challenge is
+// pending here.
 func (a *Answers) Certificate(host string) *tls.Certificate {
 	answer := a.get(TLSALPN01Key(host))
 	if answer == nil {
@@ -127,8 +130,9 @@ func (a *Answers) Certificate(host string) *tls.Certificate {
 	return &tls.Certificate{Certificate: slices.Clip(answer.cert.Certificate), PrivateKey: answer.cert.PrivateKey}
 }
 
-// KeyAuthorization returns the body that answers an http-01 challenge for host and
-// counts the request, or nil if none is live here. The body must not be changed.
+// KeyAuthorization returns the body that answers an http-01 challenge for host
+// and counts the request. It returns nil if no challenge is pending here. The
+// body must not be changed.
 func (a *Answers) KeyAuthorization(host, token string) []byte {
 	answer := a.get(HTTP01Key(token))
 	if answer == nil || answer.host != host {
@@ -138,8 +142,8 @@ func (a *Answers) KeyAuthorization(host, token string) []byte {
 	return answer.body
 }
 
-// Proof returns what proves to the CA that the name leads here: the certificate in
-// DER (tls-alpn-01), or the key authorization (http-01). It must not be changed.
+// Proof returns the expected response: the certificate in DER (tls-alpn-01) or
+// the key authorization (http-01). It must not be changed.
 func (a *Answer) Proof() []byte {
 	if a.cert != nil {
 		return a.cert.Certificate[0]
@@ -147,18 +151,19 @@ func (a *Answer) Proof() []byte {
 	return a.body
 }
 
-// Stored reports whether the Cache has taken the answer. If not, no other machine
-// can give it.
+// Stored reports whether the Cache has accepted the answer. If not, other
+// machines cannot serve it.
 func (a *Answer) Stored() bool { return a.stored }
 
-// Remove takes the answer out of this process. A later answer to the same challenge
-// stays.
+// Remove removes the answer from this process. A later answer to the same
+// challenge stays.
 func (a *Answer) Remove() { a.remove() }
 
 // Forget deletes the answer from the Cache.
 func (a *Answer) Forget(ctx context.Context) { a.forget(ctx) }
 
-// Sighting says what it means that the CA's request was seen here, or was not.
+// Sighting says in words whether the CA's request arrived here, and what to
+// check if it did not.
 func (a *Answer) Sighting() string {
 	n := a.seen.Load()
 	switch {

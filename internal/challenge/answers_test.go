@@ -31,7 +31,7 @@ func (e *entries) Delete(_ context.Context, key string) error {
 	return e.err
 }
 
-// present makes the answer to a challenge available, with an account of its own.
+// present makes the response to a challenge available, with a new account key.
 func present(t *testing.T, answers *Answers, typ, token, host string) *Answer {
 	t.Helper()
 	answer, err := answers.Present(t.Context(), newClient(t), &acme.Challenge{Type: typ, Token: token}, host)

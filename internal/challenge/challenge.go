@@ -1,36 +1,38 @@
-// Package challenge makes the answers to ACME challenges, tls-alpn-01 (RFC 8737) and
-// http-01 (RFC 8555, section 8.3), keeps those that are live in this process, and
-// remembers which challenge type works for a host.
+// Package challenge creates the responses to ACME challenges, tls-alpn-01 (RFC
+// 8737) and http-01 (RFC 8555, section 8.3), holds those for pending
+// challenges, and remembers which challenge type works for a host.
 //
-// It may know keys, certificates and the key authorizations of acme.Client, and it
-// writes to the Cache by Store. It does not know who may ask for an answer, nor how
-// the request arrives: its callers serve the requests. It starts no goroutine.
+// It may know keys, certificates and the key authorizations of acme.Client, and
+// writes to the Cache through Store. It does not know who may request an
+// answer, nor how the request arrives: its callers serve the requests. It
+// starts no goroutine.
 package challenge
 
-// The challenge types that can be answered (RFC 8737, section 3; RFC 8555, section
-// 8.3).
+// The supported challenge types (RFC 8737, section 3; RFC 8555, section 8.3).
 const (
 	TLSALPN01 = "tls-alpn-01"
 	HTTP01    = "http-01"
 )
 
-// Path is where http-01 answers are, followed by the token (RFC 8555, section 8.3).
+// Path is the path of http-01 requests, followed by the token (RFC 8555,
+// section 8.3).
 const Path = "/.well-known/acme-challenge/"
 
-// TLSALPN01Key returns the Cache's key for the tls-alpn-01 answer of a host, which
-// is autocert's.
+// TLSALPN01Key returns the key in the Cache for the tls-alpn-01 answer of a
+// host. It is autocert's.
 func TLSALPN01Key(host string) string { return host + "+token" }
 
-// HTTP01Key returns the Cache's key for the http-01 answer to a token, which is
-// autocert's.
+// HTTP01Key returns the key in the Cache for the http-01 answer to a token. It
+// is autocert's.
 func HTTP01Key(token string) string { return token + "+http-01" }
 
-// MaxToken bounds a token, so that the key of its answer fits into the name of a
-// file. CAs use some 43 bytes (128 bits at least, RFC 8555, section 8.3).
+// MaxToken is the longest token, in bytes, so that the key of its answer fits
+// into a file name. CAs use some 43 bytes (at least 128 bits, RFC 8555, section
+// 8.3).
 const MaxToken = 200
 
-// IsToken reports whether s is what RFC 8555 allows as a token: base64url. That
-// also keeps it from leaving its place in a cache of files.
+// IsToken reports whether s is a valid token: base64url (RFC 8555, section
+// 8.3). That also makes it safe as a file name.
 func IsToken(s string) bool {
 	if s == "" || len(s) > MaxToken {
 		return false

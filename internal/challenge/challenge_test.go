@@ -15,7 +15,8 @@ func TestKeysAreAutocerts(t *testing.T) {
 	}
 }
 
-// The longest token makes a key that every common file system takes as a name.
+// The key of the longest token is a valid file name on every common file
+// system.
 func TestLongestTokenIsAFileName(t *testing.T) {
 	token := strings.Repeat("a", MaxToken)
 	if n := len(HTTP01Key(token)); n > 255 || !IsToken(token) || IsToken(token+"a") {

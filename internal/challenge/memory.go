@@ -7,23 +7,22 @@ import (
 	"github.com/nostall/nostall/internal/capped"
 )
 
-// Memory chooses which challenge types an attempt tries. A host's first attempt may
-// try them all. Later ones begin with the type that last worked and try that alone,
-// so that a failure counts once against the CA's limits.
+// Memory chooses the challenge types that an attempt tries. A host's first
+// attempt may try them all. Later ones try only one, beginning with the type
+// that last worked, so that a failure counts once against the CA's limits.
 //
-// The zero value is ready, and Memory is safe for concurrent use.
+// The zero value is ready. Memory is safe for concurrent use.
 type Memory struct {
 	mu     sync.Mutex
 	worked capped.Map[string, string] // by host
 }
 
-// maxWorked bounds the memory. For a host without an entry the first type is tried
-// first.
+// maxWorked is the largest number of hosts remembered. Other hosts start with
+// the first type.
 const maxWorked = 100_000
 
-// Pick returns the types to try for a host, in order, of those that are usable. An
-// attempt after failures, which are counted in a row, tries one type, and another one
-// each time.
+// Pick returns the types among usable to try for a host, in order. After
+// consecutive failures an attempt tries a single type, another one each time.
 func (m *Memory) Pick(host string, usable []string, failures int) []string {
 	m.mu.Lock()
 	worked, _ := m.worked.Get(host)
@@ -39,7 +38,7 @@ func (m *Memory) Pick(host string, usable []string, failures int) []string {
 	return types[i : i+1]
 }
 
-// Note remembers the type of a challenge that the CA validated for a host. It is
+// Note records the type of a challenge that the CA validated for a host. typ is
 // empty if the CA reused an authorization.
 func (m *Memory) Note(host, typ string) {
 	if typ == "" {

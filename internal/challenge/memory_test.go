@@ -41,7 +41,7 @@ func TestPick(t *testing.T) {
 	}
 }
 
-// An authorization that the CA reused says nothing about challenge types.
+// A reused authorization says nothing about challenge types.
 func TestReusedAuthorizationIsNotNoted(t *testing.T) {
 	var m Memory
 	m.Note("a.example.com", HTTP01)

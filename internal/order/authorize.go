@@ -15,8 +15,8 @@ import (
 )
 
 // authorize satisfies the pending authorizations of an order with the first of
-// types that they offer. typ is set if a challenge of that type was failed by
-// the CA, or passed.
+// types that each offers. typ is set if the CA decided a challenge of that
+// type, either way.
 func (c *conversation) authorize(ctx context.Context, order *acme.Order, types []string) (typ string, err error) {
 	for _, url := range order.AuthzURLs {
 		c.req.Stage(audit.StageAuthorization)
@@ -57,7 +57,7 @@ func http01Hint(types []string) string {
 	return " (http-01 is used when port 80 is served by Manager.HTTPHandler)"
 }
 
-// maxOffers is how many of the challenges that the CA offers an error names.
+// maxOffers is how many of the offered challenge types an error names.
 const maxOffers = 8
 
 func challengeTypes(z *acme.Authorization) []string {
@@ -80,8 +80,8 @@ func pickChallenge(z *acme.Authorization, types []string) *acme.Challenge {
 	return nil
 }
 
-// solve answers one challenge and waits for the CA's verdict. failed tells a
-// verdict from trouble on the way to it.
+// solve answers one challenge and waits for the CA's decision. failed is true
+// if the CA decided against it, and false for errors before a decision.
 func (c *conversation) solve(ctx context.Context, chal *acme.Challenge, authzURL string) (failed bool, err error) {
 	answer, err := c.req.Present(ctx, c.client, chal, c.req.Host)
 	if err != nil {
@@ -112,8 +112,8 @@ func (c *conversation) solve(ctx context.Context, chal *acme.Challenge, authzURL
 	return true, fmt.Errorf("%w (%s)", err, answer.Sighting())
 }
 
-// authorizationFailed returns the CA's reasons. chal is the challenge that was
-// tried, if any: its error is the reason, the others were not tried.
+// authorizationFailed returns the CA's reasons. If chal, the challenge that was
+// tried, is not nil, only its error counts.
 func authorizationFailed(z *acme.Authorization, chal *acme.Challenge) error {
 	var causes []error
 	for _, c := range z.Challenges {
@@ -127,9 +127,10 @@ func authorizationFailed(z *acme.Authorization, chal *acme.Challenge) error {
 	return fmt.Errorf("authorization is %s: %w", brief(z.Status), errors.Join(causes...))
 }
 
-// maxReasons is how many of the CA's reasons for a failed authorization are kept. It
-// fails by its first challenge, as a rule (RFC 8555, section 7.1.6).
+// maxReasons is how many of the CA's reasons for a failed authorization are
+// kept. An authorization usually fails by its first challenge (RFC 8555,
+// section 7.1.6).
 const maxReasons = 2
 
-// brief bounds a word of the CA's that goes into an error.
+// brief bounds a word from the CA for use in an error.
 func brief(word string) string { return text.OneLine(word, 64) }

@@ -22,8 +22,8 @@ import (
 
 const host = "a.example.com"
 
-// site is a server for host, an account with a CA that reaches it, and what is seen of
-// conversations.
+// site is a server for host, an account with a CA that reaches it, and what
+// conversations reported.
 type site struct {
 	t       *testing.T
 	ca      *acmetest.Server
@@ -35,7 +35,7 @@ type site struct {
 	cleanup Cleanup
 }
 
-// at runs f in a bubble. configure changes the CA before it is started.
+// at runs f in a bubble. configure changes the CA before it starts.
 func at(t *testing.T, f func(t *testing.T, s *site), configure ...func(*acmetest.Server)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -88,7 +88,7 @@ func (s *site) Delete(_ context.Context, key string) error {
 	return nil
 }
 
-// request returns one for host that tries tls-alpn-01 first.
+// request returns a Request for host that tries tls-alpn-01 first.
 func (s *site) request() Request {
 	return Request{
 		Host:    host,
@@ -105,14 +105,14 @@ func (s *site) request() Request {
 	}
 }
 
-// run is Run within the time of an attempt.
+// run is Run with the time-out of an attempt.
 func (s *site) run(req Request) (Result, error) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), 3*time.Minute)
 	defer cancel()
 	return Run(ctx, s.client, req)
 }
 
-// must is run where there is to be a certificate for the key that the result has.
+// must is run that must return a certificate for the key in the result.
 func (s *site) must(req Request) Result {
 	s.t.Helper()
 	res, err := s.run(req)
@@ -129,5 +129,5 @@ func (s *site) must(req Request) Result {
 	return res
 }
 
-// orders returns how many the CA has.
+// orders returns the number of orders at the CA.
 func (s *site) orders() int { return len(s.ca.Orders()) }

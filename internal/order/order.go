@@ -19,64 +19,65 @@ import (
 	"github.com/nostall/nostall/internal/challenge"
 )
 
-// Request is what a conversation is to come to, and what it needs for that. Its
-// functions are called by the goroutine of Run. Those without a comment on it must not
-// be nil.
+// Request describes a conversation. The goroutine of Run calls its functions.
+// Functions must not be nil.
 type Request struct {
 	Host     string
 	KeyType  bundle.KeyType
 	Extra    []pkix.Extension // for the certificate request
-	Replaces string           // CertID of the certificate that is renewed, or ""
+	Replaces string           // CertID of the certificate to be renewed, or ""
 
-	// Unfinished is what the account's last conversation for the host and key type
-	// did not finish, or nil.
+	// Unfinished is the order that the account's last conversation for the host
+	// and key type did not finish, or nil.
 	Unfinished *Unfinished
 
-	// Key returns the key to use, or nil for a new one. It is asked as late as can be.
+	// Key returns the key to use, or nil for a new one. It is called as late as
+	// possible.
 	Key func() crypto.Signer
 
-	// Before is called once, before the first order, and not if an unfinished one
-	// can be gone on with. It returns the challenge types to try, in this order. With
-	// an error no order is made.
+	// Before is called once, before the first order, and not if an unfinished
+	// order is resumed. It returns the challenge types to try, in order. If it
+	// returns an error, no order is placed.
 	Before func(ctx context.Context) (types []string, err error)
 
-	// Present makes the answer to a challenge available.
+	// Present makes the response to a challenge available.
 	Present func(ctx context.Context, client *acme.Client, chal *acme.Challenge, host string) (*challenge.Answer, error)
 
-	Stage func(audit.Stage) // is told of each stage as it begins
-	Event func(audit.Event) // gets events with neither host nor CA
+	Stage func(audit.Stage) // called at the beginning of each stage
+	Event func(audit.Event) // called with events that lack host and CA
 	Now   func() time.Time  // the wall clock
 
-	// Cleanup gets what is to be done when the conversation is over.
+	// Cleanup receives what to do after the conversation.
 	Cleanup *Cleanup
 }
 
-// Result is what a conversation came to. If it failed there is no certificate, and the
-// other fields are set as far as it came.
+// Result is the result of a conversation. If it failed there is no certificate,
+// and the other fields are set as far as it got.
 type Result struct {
 	Key      crypto.Signer
-	Chain    [][]byte // DER, the certificate first
+	Chain    [][]byte // DER, leaf first
 	Leaf     *x509.Certificate
 	OrderURL string // of the last order
-	Worked   string // type of the challenge that the CA found fulfilled, if one was needed
-	Refuted  bool   // it failed, and the CA found a challenge not fulfilled
+	Worked   string // type of the challenge that the CA validated, if one was needed
+	Refuted  bool   // it failed because validation of a challenge failed
 
-	// Unfinished is for the account's next Request for the host and key type, or nil.
+	// Unfinished is for the account's next Request for the host and key type,
+	// or nil.
 	Unfinished *Unfinished
 }
 
-// conversation is one under way.
+// conversation is one run of Run.
 type conversation struct {
 	req      Request
 	client   *acme.Client
-	replaces string // "" as soon as the CA cannot bear to hear it
+	replaces string // "" once the CA has failed on it
 	res      Result
 }
 
-// Run orders, proves control, finalizes and downloads, with the client of an account.
-// It ends with ctx, whose acmeclient.Trace records its requests. Code of the user's
-// that the client calls may panic: Request.Cleanup has what is left then as well.
-// Errors wrap the CA's *acme.Error, if it gave one.
+// Run orders, proves control, finalizes and downloads, with the client of an
+// account. It ends with ctx, whose acmeclient.Trace records its requests. User
+// code that the client calls may panic; Request.Cleanup is complete even then.
+// Errors wrap the CA's *acme.Error, if there is one.
 func Run(ctx context.Context, client *acme.Client, req Request) (Result, error) {
 	ctx = acmeclient.WithTrace(ctx, acmeclient.TraceOf(ctx))
 	c := &conversation{req: req, client: client, replaces: req.Replaces, res: Result{Unfinished: req.Unfinished}}
@@ -85,7 +86,7 @@ func Run(ctx context.Context, client *acme.Client, req Request) (Result, error) 
 	return c.res, err
 }
 
-// run has a certificate issued that fits.
+// run gets a certificate and checks it.
 func (c *conversation) run(ctx context.Context) error {
 	key, chain, err := c.certify(ctx)
 	if err != nil {
@@ -103,8 +104,8 @@ func (c *conversation) run(ctx context.Context) error {
 	return nil
 }
 
-// certify returns a chain of the CA for a key: from the order that an earlier
-// conversation did not finish, or else from a new one.
+// certify returns a key and its chain, from the order that an earlier
+// conversation did not finish, or from a new one.
 func (c *conversation) certify(ctx context.Context) (crypto.Signer, [][]byte, error) {
 	if o := c.req.Unfinished; o != nil {
 		if chain, err := c.resume(ctx, o); err != errAbandoned {
@@ -136,13 +137,13 @@ func (c *conversation) certify(ctx context.Context) (crypto.Signer, [][]byte, er
 	return key, chain, err
 }
 
-// maxAuthorizations bounds those of an order; one name needs one (RFC 8555,
-// section 7.1.3).
+// maxAuthorizations is the largest number of authorizations in an order; one
+// name needs one (RFC 8555, section 7.1.3).
 const maxAuthorizations = 4
 
 // authorizedOrder returns an order that can be finalized. A challenge that
 // fails makes its authorization invalid and with it the order (RFC 8555,
-// section 7.1.6), so each type that is tried after that has an order of its own.
+// section 7.1.6), so the next type needs a new order.
 func (c *conversation) authorizedOrder(ctx context.Context, types []string) (*acme.Order, error) {
 	types = slices.Clone(types)
 	var causes []error
@@ -169,7 +170,7 @@ func (c *conversation) authorizedOrder(ctx context.Context, types []string) (*ac
 			return order, nil
 		}
 		causes = append(causes, err)
-		// Only another challenge type can do better at once.
+		// Only another challenge type can succeed now.
 		types = slices.DeleteFunc(types, func(t string) bool { return t == typ })
 		if typ == "" || len(types) == 0 || ctx.Err() != nil {
 			return nil, errors.Join(causes...)
@@ -177,8 +178,8 @@ func (c *conversation) authorizedOrder(ctx context.Context, types []string) (*ac
 	}
 }
 
-// newOrder makes an order, which says what it replaces: that spares it the CA's
-// rate limits. If the CA cannot bear to hear it, it hears no more of it.
+// newOrder places an order with replaces, which exempts it from the CA's rate
+// limits. Once the CA has failed on the field, it is left out.
 func (c *conversation) newOrder(ctx context.Context) (*acme.Order, error) {
 	order, without, err := acmeclient.NewOrder(ctx, c.client, acme.DomainIDs(c.req.Host), c.replaces)
 	if without {
@@ -194,8 +195,8 @@ func orderFailed(o *acme.Order) error {
 	return fmt.Errorf("order %s is %q and the CA gives no reason", o.URI, brief(o.Status))
 }
 
-// csr returns the certificate request. A common name is what autocert asks for; it
-// cannot be longer than 64 characters (RFC 5280, appendix A.1), the host name can.
+// csr returns the certificate request. Like autocert's it has a common name,
+// unless the host exceeds the limit of 64 characters (RFC 5280, appendix A.1).
 func (c *conversation) csr(key crypto.Signer) ([]byte, error) {
 	tmpl := &x509.CertificateRequest{DNSNames: []string{c.req.Host}, ExtraExtensions: c.req.Extra}
 	if len(c.req.Host) <= 64 {
@@ -208,7 +209,8 @@ func (c *conversation) csr(key crypto.Signer) ([]byte, error) {
 func (c *conversation) finalize(ctx context.Context, order *acme.Order, csr []byte) ([][]byte, error) {
 	status, err := acmeclient.PostCSR(ctx, c.client, order, csr)
 	if e, ok := errors.AsType[*acme.Error](err); ok && e.ProblemType == "urn:ietf:params:acme:error:orderNotReady" {
-		// The order's state lags behind its authorizations' (RFC 8555, 7.4).
+		// The order's status may lag behind its authorizations (RFC 8555,
+		// section 7.4).
 		if order, err = c.pollOrder(ctx, order.URI, pollFirst, acme.StatusPending); err == nil && order.Status == acme.StatusReady {
 			status, err = acmeclient.PostCSR(ctx, c.client, order, csr)
 		} else if err == nil {
@@ -221,8 +223,8 @@ func (c *conversation) finalize(ctx context.Context, order *acme.Order, csr []by
 		}
 		return nil, err
 	}
-	// Many CAs are done with it by now; the answer does not name the
-	// certificate's URL, the order does.
+	// Many CAs have issued by now, but the reply does not name the
+	// certificate's URL; the order does.
 	first := pollFirst
 	if status == acme.StatusValid {
 		first = 0

@@ -46,7 +46,7 @@ func TestOrderThatIsAuthorizedNeedsNoChallenge(t *testing.T) {
 	}, reuse)
 }
 
-// What a failed conversation came to.
+// The results of failed conversations.
 func TestOrderFails(t *testing.T) {
 	failed := acmetest.Problem{Type: "connection", Detail: "nobody there"}
 	only := func(typ string) func(*Request) {
@@ -184,7 +184,7 @@ func TestOrderFails(t *testing.T) {
 	}
 }
 
-// A challenge that fails costs its order. The next type is tried with a new one.
+// A failed challenge costs its order. The next type is tried with a new one.
 func TestNextChallengeTypeIsTried(t *testing.T) {
 	at(t, func(t *testing.T, s *site) {
 		s.ca.FailValidation(host, challenge.TLSALPN01, acmetest.Problem{Type: "connection"})
@@ -214,7 +214,7 @@ func TestKeyThatIsToStay(t *testing.T) {
 	})
 }
 
-// A CA that cannot bear to hear what an order replaces hears no more of it.
+// After a CA has failed on replaces, the field is left out.
 func TestOrdersOfAConversationReplaceOnce(t *testing.T) {
 	at(t, func(t *testing.T, s *site) {
 		req := s.request()
@@ -233,8 +233,8 @@ func TestOrdersOfAConversationReplaceOnce(t *testing.T) {
 	})
 }
 
-// The user's code may panic within a conversation. What is left behind is known all the
-// same.
+// User code may panic within a conversation. The clean-up is complete even
+// then.
 func TestCleanupSurvivesAPanic(t *testing.T) {
 	at(t, func(t *testing.T, s *site) {
 		req := s.request()

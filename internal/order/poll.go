@@ -24,7 +24,7 @@ func (c *conversation) pollAuthorization(ctx context.Context, url string) (*acme
 	})
 }
 
-// pollOrder fetches an order until its status is none of those that pass.
+// pollOrder fetches an order until its status is not one of passing.
 func (c *conversation) pollOrder(ctx context.Context, url string, first time.Duration, passing ...string) (*acme.Order, error) {
 	return poll(ctx, first, func(ctx context.Context) (*acme.Order, bool, error) {
 		o, err := c.client.GetOrder(ctx, url)
@@ -35,17 +35,18 @@ func (c *conversation) pollOrder(ctx context.Context, url string, first time.Dur
 	})
 }
 
-// Polling starts quickly, because many CAs are done at once, and grows.
+// Polling starts with short waits, because many CAs are done at once, and slows
+// down.
 const (
 	pollFirst    = 100 * time.Millisecond
 	pollMost     = 10 * time.Second
-	pollMaxFails = 4 // replies in a row that could not be read
+	pollMaxFails = 4 // consecutive failures
 )
 
-// poll fetches until done. The waits grow from first, and a Retry-After that
-// asks for more is obeyed as far as pollMost; with first 0 the result is there
-// already, and Retry-After is not about it. Replies that make no sense are borne
-// with a few times; a refusal of the CA is not.
+// poll calls fetch until done. The waits grow from first, and a longer
+// Retry-After is obeyed up to pollMost; with first 0 the result exists already,
+// and Retry-After does not apply. A few unusable replies are tolerated, but not
+// a refusal of the CA.
 func poll[T any](ctx context.Context, first time.Duration, fetch func(context.Context) (T, bool, error)) (T, error) {
 	var zero T
 	trace := acmeclient.TraceOf(ctx)

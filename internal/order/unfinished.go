@@ -13,19 +13,18 @@ import (
 	"github.com/nostall/nostall/internal/acmeclient"
 )
 
-// Unfinished is an order whose certificate request the CA has, but whose
-// certificate did not arrive: it is stuck in processing, or the download failed.
-// The next conversation goes on with it. A new order each time would be a new
-// certificate each time, and those are few: 5 for the same names in 7 days at
-// Let's Encrypt.
+// Unfinished is an order that was finalized but whose certificate did not
+// arrive: it is stuck in processing, or the download failed. The next
+// conversation resumes it. A new order each time would mean a new certificate
+// each time, and Let's Encrypt allows only 5 for the same names in 7 days.
 type Unfinished struct {
 	URL     string
 	Key     crypto.Signer // of the certificate
-	Account acme.KeyID    // whose order it is: no other can go on with it
+	Account acme.KeyID    // owner of the order: no other account can resume it
 	Since   time.Time     // when the certificate was requested, by the wall clock
 }
 
-// errAbandoned: nothing can come of an unfinished order any more.
+// errAbandoned: an unfinished order can no longer be finished.
 var errAbandoned = errors.New("certmgr: the order cannot be finished")
 
 // resume returns the chain of an unfinished order.
@@ -40,14 +39,14 @@ func (c *conversation) resume(ctx context.Context, o *Unfinished) ([][]byte, err
 		err = errAbandoned
 	}
 	if e, ok := acmeclient.Problem(err); err == errAbandoned || ok && e.StatusCode < http.StatusInternalServerError && !acmeclient.IsRateLimited(err) {
-		c.res.Unfinished = nil // the CA does not know it any more
+		c.res.Unfinished = nil // the CA no longer knows it
 		return nil, errAbandoned
 	}
 	return chain, acmeclient.Cause(err)
 }
 
-// mayBeFinal reports whether the CA may have taken a certificate request although
-// the answer was a failure.
+// mayBeFinal reports whether the CA may have accepted a certificate request
+// despite the failed reply.
 func mayBeFinal(err error) bool {
 	e, ok := acmeclient.Problem(err)
 	return !ok || e.StatusCode >= http.StatusInternalServerError
