@@ -13,6 +13,7 @@ import (
 
 	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/challenge"
+	"github.com/nostall/nostall/internal/probe"
 )
 
 // answerStore is the Cache for answers to challenges.
@@ -38,7 +39,7 @@ func (s *settings) challengeTypes() []string {
 // the same way.
 func isChallenge(hello *tls.ClientHelloInfo) bool {
 	protos := hello.SupportedProtos
-	return len(protos) == 1 && protos[0] == acme.ALPNProto || isPreflight(protos)
+	return len(protos) == 1 && protos[0] == acme.ALPNProto || probe.IsHello(protos)
 }
 
 // challengeCertificate answers a tls-alpn-01 handshake: from memory for a host
@@ -93,7 +94,7 @@ func (m *Manager) HTTPHandler(fallback http.Handler) http.Handler {
 		m.init()
 		body, status, err := m.engine.server.httpToken(r.Context(), r.Host, token)
 		if err != nil {
-			http.Error(w, toStrangers(status), status) // err is for the operator
+			http.Error(w, challenge.RefusalText(status), status) // err is for the operator
 			return
 		}
 		w.Header().Set("Content-Type", "application/octet-stream") // RFC 8555, 8.3

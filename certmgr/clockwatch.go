@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/text"
 )
 
 const (
@@ -36,14 +37,5 @@ func (o *orders) watchClock() {
 	if !ok || o.clockOff.Swap(isOff(skew)) || !isOff(skew) {
 		return
 	}
-	o.audit.Emit(audit.Event{Kind: audit.ClockOff, CA: o.dir, Err: &refusal{kind: ErrClock, text: clockText(skew) + "; set it"}})
-}
-
-// clockText says how far the local clock is off.
-func clockText(skew time.Duration) string {
-	side := "behind"
-	if skew < 0 {
-		side = "ahead of"
-	}
-	return "the local clock is " + skew.Abs().Round(time.Minute).String() + " " + side + " the CA's"
+	o.audit.Emit(audit.Event{Kind: audit.ClockOff, CA: o.dir, Err: &refusal{kind: ErrClock, text: text.Skew(skew) + "; set it"}})
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/certmgr/preflight"
 )
 
 // A clock that is off is told once, until it is right again, whatever Preflight is.
@@ -45,14 +46,14 @@ func TestClockThatIsOffIsToldOnce(t *testing.T) {
 // What a preflight finds says so too, as long as the CA's answer is fresh.
 func TestPreflightTellsOfTheClock(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		n := w.preflight(PreflightEnforce)
+		n := w.preflight(preflight.Enforce)
 		n.name("a.example.com")
 		w.ca.SetClockSkew(time.Hour)
 		_, err := w.get("a.example.com")
 		if err == nil || !strings.Contains(err.Error(), "take it off the list; the local clock is 1h0m0s behind the CA's") {
 			t.Errorf("got %v", err)
 		}
-		if found, _ := errors.AsType[*PreflightError](err); found == nil || found.ClockSkew.Round(time.Second) != time.Hour { // a Date has whole seconds
+		if found, _ := errors.AsType[*preflight.Error](err); found == nil || found.ClockSkew.Round(time.Second) != time.Hour { // a Date has whole seconds
 			t.Errorf("got %+v", found)
 		}
 		if errors.Is(err, ErrClock) {

@@ -45,6 +45,8 @@ const (
 	maxUntrustedReads = 1024
 	maxWrites         = 1024
 	maxPolicies       = 1024
+	maxLookups        = 256 // PreflightResolver
+	maxDials          = 1024
 )
 
 // newEngine creates and connects the components, from the bottom up.
@@ -222,13 +224,7 @@ func (e *engine) newOrders(s *store, m *memory, w *flight.Waiters) *orders {
 			Now:          e.now,
 		}),
 	}
-	o.preflight = &preflight{
-		settings: e.settings,
-		answers:  o.answers,
-		skew:     o.skew,
-		lookups:  e.callout("PreflightResolver", maxLookups).FailFast(lookupTimeout),
-		dials:    e.callout("PreflightDial", maxDials).FailFast(probeTimeout),
-	}
+	o.checker = e.newChecker(o)
 	accounts := account.Config{
 		CA:        o.ca,
 		Directory: e.dir,

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/crypto/acme/autocert"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/certmgr/preflight"
 	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/text"
 )
@@ -65,8 +66,8 @@ var (
 	ErrPolicy = errors.New("certmgr: HostPolicy failed")
 
 	// ErrUnreachable: a preflight found that the host's name does not lead to
-	// this server (Manager.Preflight). The error also wraps a *PreflightError.
-	ErrUnreachable = errors.New("certmgr: name does not lead here")
+	// this server (Manager.Preflight). The error also wraps a *preflight.Error.
+	ErrUnreachable = preflight.ErrUnreachable
 
 	// ErrClock: the local clock does not fit the dates of a certificate that
 	// the CA has just issued.

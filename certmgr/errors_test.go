@@ -16,6 +16,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/certmgr/preflight"
 	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/text"
 )
@@ -50,18 +51,18 @@ func TestErrorTextsNeverPanic(t *testing.T) {
 	long := strings.Repeat("r", 5000)
 	issuance := &IssuanceError{Host: "a.example.com", Err: errors.New(long), RetryAt: time.Now()}
 	causes := map[string]error{
-		"none": nil, "zero": new(IssuanceError), "nil pointer": (*IssuanceError)(nil), "long": issuance, "preflight": new(PreflightError),
-		"nil preflight": (*PreflightError)(nil), "nil problem": (*acme.Error)(nil), "panics": new(rudeError), "joined": errors.Join(new(rudeError), issuance),
-		"findings": &PreflightError{Host: long, Addrs: make([]netip.Addr, 20), Findings: make([]PreflightFinding, 20), ClockSkew: -1 << 63},
-		"addrs":    &PreflightError{Undecided: true, Err: new(rudeError)},
+		"none": nil, "zero": new(IssuanceError), "nil pointer": (*IssuanceError)(nil), "long": issuance, "preflight": new(preflight.Error),
+		"nil preflight": (*preflight.Error)(nil), "nil problem": (*acme.Error)(nil), "panics": new(rudeError), "joined": errors.Join(new(rudeError), issuance),
+		"findings": &preflight.Error{Host: long, Addrs: make([]netip.Addr, 20), Findings: make([]preflight.Finding, 20), ClockSkew: -1 << 63},
+		"addrs":    &preflight.Error{Undecided: true, Err: new(rudeError)},
 	}
 	for name, cause := range causes {
 		t.Run(name, func(t *testing.T) {
 			errs := []error{
 				&IssuanceError{Err: cause}, &IssuanceError{Host: long, CA: long, Attempts: math.MaxInt, RetryAt: time.Now(), Err: cause},
 				&refusal{kind: ErrBackoff, cause: cause}, &refusal{kind: ErrBackoff, host: long, text: long, since: time.Now(), cause: cause},
-				&operatorError{what: long, causes: []error{cause}}, &diagnosis{cause, new(PreflightError)},
-				&diagnosis{errors.New(long), &PreflightError{Host: long}},
+				&operatorError{what: long, causes: []error{cause}}, &diagnosis{cause, new(preflight.Error)},
+				&diagnosis{errors.New(long), &preflight.Error{Host: long}},
 			}
 			for _, err := range errs {
 				if line := err.Error(); len(line) > text.MaxError || strings.Contains(line, "\n") {
@@ -79,8 +80,8 @@ func TestErrorTextsNeverPanic(t *testing.T) {
 			newFailureRecord(hostSubject("a.example.com", bundle.ECDSA, "ca"), &failure{err: &IssuanceError{Err: cause}})
 		})
 	}
-	for _, line := range []string{(*IssuanceError)(nil).Error(), (*PreflightError)(nil).Error(), new(PreflightError).Error(), audit.Event{}.String(),
-		PreflightMode(99).String(), audit.Event{}.LogValue().String()} {
+	for _, line := range []string{(*IssuanceError)(nil).Error(), (*preflight.Error)(nil).Error(), new(preflight.Error).Error(), audit.Event{}.String(),
+		preflight.Mode(99).String(), audit.Event{}.LogValue().String()} {
 		if line == "" {
 			t.Error("a zero value has no text")
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/preflight"
 )
 
 // movedAway stands for the DNS: every name leads to another machine.
@@ -33,7 +34,7 @@ func Example_preflight() {
 		Prompt:            certmgr.AcceptTOS,
 		Hosts:             certmgr.MustAllowlist("www.example.com"),
 		Client:            &acme.Client{DirectoryURL: ca.URL, HTTPClient: ca.Client()},
-		Preflight:         certmgr.PreflightEnforce,
+		Preflight:         preflight.Enforce,
 		PreflightResolver: movedAway{}, // nil means net.DefaultResolver
 		PreflightDial:     refuse,      // nil means a net.Dialer
 	}
@@ -41,7 +42,7 @@ func Example_preflight() {
 
 	err := m.Obtain(context.Background(), "www.example.com")
 	fmt.Println("unreachable:", errors.Is(err, certmgr.ErrUnreachable), "orders:", ca.Count(acmetest.NewOrder))
-	var found *certmgr.PreflightError
+	var found *preflight.Error
 	if errors.As(err, &found) {
 		for _, f := range found.Findings {
 			fmt.Println(f.Addr, f.Challenge, f.Err)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
+	"github.com/nostall/nostall/certmgr/preflight"
 )
 
 // DefaultACMEDirectory is Let's Encrypt's production directory, used if
@@ -134,13 +135,13 @@ type Manager struct {
 	// an order. It does what the CA will do: resolve the name and ask each
 	// address for the response to a challenge with a random token. It takes at
 	// most 5 s, while the issuance holds its slot. The zero value,
-	// PreflightOff, makes no connection.
-	Preflight PreflightMode
+	// preflight.Off, makes no connection.
+	Preflight preflight.Mode
 
 	// PreflightResolver resolves names for Preflight only. It should see what
 	// the CA sees: not a hosts file, not an internal zone. Nil means
 	// net.DefaultResolver. It may be called concurrently.
-	PreflightResolver Resolver
+	PreflightResolver preflight.Resolver
 
 	// PreflightDial makes the connections of Preflight only: network is "tcp",
 	// address an IP address with port 443 or 80. Nil means a net.Dialer. Set it

@@ -11,12 +11,14 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/certmgr/preflight"
 	"github.com/nostall/nostall/internal/account"
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/challenge"
 	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/order"
+	"github.com/nostall/nostall/internal/probe"
 	"github.com/nostall/nostall/internal/renewal"
 	"github.com/nostall/nostall/internal/text"
 )
@@ -28,7 +30,7 @@ type orders struct {
 	accounts   *account.Registrar
 	memory     *memory
 	answers    *challenge.Answers
-	preflight  *preflight
+	checker    *probe.Checker
 	calls      *flight.Callouts // attempts, which run the user's code too
 	lastWorked challenge.Memory
 	unfinished unfinishedOrders
@@ -42,8 +44,9 @@ type conversation struct {
 	types     []string // challenge types to try, in this order
 	replaces  string   // CertID of the certificate that is renewed
 	emit      func(audit.Event)
-	preflight *preflight // nil: off
-	checked   bool       // by the preflight
+	preflight preflight.Mode
+	checker   *probe.Checker
+	checked   bool // by the preflight
 	cleanup   order.Cleanup
 }
 
@@ -53,15 +56,14 @@ func (o *orders) newConversation(i *issuance) *conversation {
 		failures = i.last.err.Attempts
 	}
 	c := &conversation{
-		issuance: i,
-		types:    o.lastWorked.Pick(i.host(), o.settings.challengeTypes(), failures),
-		emit:     func(e audit.Event) { o.audit.Emit(i.event(e)) },
+		issuance:  i,
+		types:     o.lastWorked.Pick(i.host(), o.settings.challengeTypes(), failures),
+		emit:      func(e audit.Event) { o.audit.Emit(i.event(e)) },
+		preflight: o.settings.preflight,
+		checker:   o.checker,
 	}
 	if cert := o.memory.current(i.req.sub); cert != nil && cert.usable(o.now()) && mayReplace(i.last) {
 		c.replaces = acmeclient.CertID(cert.leaf)
-	}
-	if o.settings.preflight != PreflightOff {
-		c.preflight = o.preflight
 	}
 	return c
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"golang.org/x/crypto/acme/autocert"
@@ -184,20 +183,5 @@ func isUndecided(err error) bool {
 	if errors.Is(err, ErrPolicy) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return true
 	}
-	return isTimeout(err)
-}
-
-// isTimeout reports whether any error in the tree of err is a timeout; errors.As
-// would stop at the first one that knows.
-func isTimeout(err error) bool {
-	if t, ok := err.(interface{ Timeout() bool }); ok && t.Timeout() {
-		return true
-	}
-	switch e := err.(type) {
-	case interface{ Unwrap() error }:
-		return isTimeout(e.Unwrap())
-	case interface{ Unwrap() []error }:
-		return slices.ContainsFunc(e.Unwrap(), isTimeout)
-	}
-	return false
+	return flight.IsTimeout(err)
 }

@@ -1,12 +1,9 @@
 package certmgr
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -16,9 +13,11 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/certmgr/preflight"
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/challenge"
+	"github.com/nostall/nostall/internal/probe"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -38,7 +37,7 @@ func TestPreflightThatCannotTellHoldsNothingBack(t *testing.T) {
 		}, "server misbehaving; so whether the name leads here is not known", 0},
 		{"resolver hangs", func(n *internet) {
 			n.lookup = func(context.Context, string) ([]netip.Addr, error) { <-hang; return nil, nil }
-		}, "deadline exceeded", lookupTimeout},
+		}, "deadline exceeded", probe.LookupTimeout},
 		{"resolver panics", func(n *internet) {
 			n.lookup = func(context.Context, string) ([]netip.Addr, error) { panic("boom") }
 		}, `PreflightResolver for "a.example.com": callback panicked: boom;`, 0},
@@ -69,7 +68,7 @@ func TestPreflightThatCannotTellHoldsNothingBack(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
 				hang = make(chan struct{})
 				defer close(hang)
-				n := w.preflight(PreflightEnforce)
+				n := w.preflight(preflight.Enforce)
 				tt.set(n)
 				start := time.Now()
 				w.mustGet("a.example.com")
@@ -97,7 +96,7 @@ func dialFails(text string) func(context.Context, string) (net.Conn, error) {
 // What a CA says at length does not push the finding out of the error.
 func TestDiagnosisIsNotCutOff(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		n := w.preflight(PreflightReport)
+		n := w.preflight(preflight.Report)
 		w.m.HTTPHandler(nil)
 		n.name("a.example.com", "192.0.2.7")
 		for _, typ := range []string{challenge.TLSALPN01, challenge.HTTP01} {
@@ -125,7 +124,7 @@ func (panickyConn) Close() error                { return nil }
 // No more addresses are asked than the bound, and each once.
 func TestPreflightIsBounded(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		n := w.preflight(PreflightEnforce)
+		n := w.preflight(preflight.Enforce)
 		w.m.HTTPHandler(nil)
 		var many []string
 		for i := range 100 {
@@ -135,10 +134,10 @@ func TestPreflightIsBounded(t *testing.T) {
 		n.dialed = blackhole
 		start := time.Now()
 		_, err := w.get("a.example.com")
-		if d := time.Since(start); d > preflightTimeout {
+		if d := time.Since(start); d > probe.Timeout {
 			t.Errorf("took %v", d)
 		}
-		if _, dials := n.used(); dials != 2*maxProbedAddrs {
+		if _, dials := n.used(); dials != 2*probe.MaxAsked {
 			t.Errorf("%d connections", dials)
 		}
 		if err == nil || !strings.Contains(err.Error(), "more") || len(err.Error()) > text.MaxError {
@@ -150,17 +149,17 @@ func TestPreflightIsBounded(t *testing.T) {
 // The parts of a check have bounds of their own, and share one.
 func TestPreflightIsBoundedAsAWhole(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		n := w.preflight(PreflightReport)
+		n := w.preflight(preflight.Report)
 		n.lookup = func(context.Context, string) ([]netip.Addr, error) {
-			time.Sleep(lookupTimeout - time.Millisecond)
+			time.Sleep(probe.LookupTimeout - time.Millisecond)
 			return addrs("192.0.2.1"), nil
 		}
 		n.dialed = blackhole
 		w.cache.put(func(ctx context.Context, key string) error { <-ctx.Done(); return ctx.Err() })
 		w.m.init()
 		start := time.Now()
-		found := w.m.engine.operator.issuer.orders.preflight.check(t.Context(), "a.example.com", func(func(context.Context)) {})
-		if d := time.Since(start); d != preflightTimeout {
+		found := w.check()
+		if d := time.Since(start); d != probe.Timeout {
 			t.Errorf("took %v: %v", d, found)
 		}
 		if !errors.Is(found, ErrUnreachable) {
@@ -172,7 +171,7 @@ func TestPreflightIsBoundedAsAWhole(t *testing.T) {
 // An attempt that begins anew, with another account key, is not checked again.
 func TestPreflightOnceInAnAttempt(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		n := w.preflight(PreflightReport)
+		n := w.preflight(preflight.Report)
 		w.m.init()
 		sub := hostSubject("a.example.com", bundle.ECDSA, w.m.engine.dir)
 		c := w.m.engine.operator.issuer.orders.newConversation(newIssuance(issueRequest{sub: sub}))
@@ -187,30 +186,15 @@ func TestPreflightOnceInAnAttempt(t *testing.T) {
 	})
 }
 
-// The text is bounded, and what to do is not what is cut off.
-func TestPreflightErrorIsBounded(t *testing.T) {
-	e := &PreflightError{Host: strings.Repeat("a.", 120) + "example.com", ClockSkew: time.Hour}
-	for i := range 64 {
-		addr := netip.MustParseAddr(fmt.Sprintf("2001:db8:ffff:ffff:ffff:ffff:ffff:%x", 0xf000+i))
-		e.Addrs = append(e.Addrs, addr)
-		e.Findings = append(e.Findings, PreflightFinding{Addr: netip.AddrPortFrom(addr, 443), Challenge: challenge.TLSALPN01, Answer: strings.Repeat("x", i)})
-	}
-	e.judge()
-	text := e.Error()
-	if len(text) > maxPreflightText || !strings.HasSuffix(text, "point the name here, or take it off the list; the local clock is 1h0m0s behind the CA's") {
-		t.Errorf("%d bytes: %s", len(text), text)
-	}
-}
-
 // What a Dial of the user's says is escaped and bounded in the finding, too.
 func TestPreflightFindingIsEscaped(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		n := w.preflight(PreflightReport)
+		n := w.preflight(preflight.Report)
 		n.dialed = func(context.Context, string) (net.Conn, error) {
 			return nil, errors.New("\x1b[2J" + strings.Repeat("x", 10_000))
 		}
 		w.m.init()
-		f := w.m.engine.operator.issuer.orders.preflight.check(t.Context(), "a.example.com", func(func(context.Context)) {}).Findings
+		f := w.check().Findings
 		if len(f) != 1 || !strings.HasPrefix(f[0].Answer, `\x1b[2Jxx`) || len(f[0].Answer) != maxAnswerText {
 			t.Errorf("%+v", f)
 		}
@@ -226,75 +210,16 @@ func TestPreflightFailureIsNotTheCAs(t *testing.T) {
 		if _, err := ca.Client(nil, "").Discover(ctx); err != nil || trace.Requests() == 0 {
 			t.Fatal(err)
 		}
-		if what := troubleOf(trace, audit.StagePreflight, "a.example.com", &PreflightError{Host: "a.example.com"}); what != troubleNone {
+		if what := troubleOf(trace, audit.StagePreflight, "a.example.com", &preflight.Error{Host: "a.example.com"}); what != troubleNone {
 			t.Errorf("got %v", what)
 		}
 	})
 }
 
-// The system's resolver is asked for the name alone, and not below the domains
-// of a search list.
-func TestPreflightLooksTheNameItselfUp(t *testing.T) {
-	m := &Manager{PreflightResolver: &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
-		return nil, errors.New("no network")
-	}}}
-	m.init()
-	defer m.Close()
-	_, err := m.engine.operator.issuer.orders.preflight.lookup(t.Context(), "a.example.com")
-	if e, ok := errors.AsType[*net.DNSError](err); !ok || e.Name != "a.example.com." {
-		t.Errorf("got %v", err)
-	}
-}
-
-// A resolver that has no answer about IPv4 does not become a name without
-// addresses because there is none for IPv6.
-func TestPreflightTellsFailedLookupsFromMissingNames(t *testing.T) {
-	const servfail, typeA, typeAAAA = 2, 1, 28
-	for fails, want := range map[uint16]bool{typeA: false, typeAAAA: false, 0: true} {
-		m := &Manager{PreflightResolver: &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
-			client, server := net.Pipe()
-			go serveDNS(server, func(qtype uint16) (rcode byte) {
-				if qtype == fails {
-					return servfail
-				}
-				return 0 // no such address
-			})
-			return client, nil
-		}}}
-		m.init()
-		for range 20 { // which answer comes first is chance
-			_, err := m.engine.operator.issuer.orders.preflight.lookup(t.Context(), "a.example.com")
-			if isNotFound(err) != want || err == nil {
-				t.Errorf("type %d fails: %v", fails, err)
-			}
-		}
-		m.Close()
-	}
-}
-
-// serveDNS answers one question (RFC 1035, sections 4.1 and 4.2.2) with a code and
-// no address.
-func serveDNS(conn net.Conn, rcode func(qtype uint16) byte) {
-	defer conn.Close()
-	var length [2]byte
-	if _, err := io.ReadFull(conn, length[:]); err != nil {
-		return
-	}
-	msg := make([]byte, binary.BigEndian.Uint16(length[:]))
-	if _, err := io.ReadFull(conn, msg); err != nil {
-		return
-	}
-	end := 12 + bytes.IndexByte(msg[12:], 0) + 1 // of the name
-	msg = msg[:end+4]
-	msg[2], msg[3] = 0x81, 0x80|rcode(binary.BigEndian.Uint16(msg[end:]))
-	copy(msg[6:12], make([]byte, 6)) // no records
-	conn.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(msg))), msg...))
-}
-
 // Close ends a preflight, whose answers are forgotten.
 func TestCloseEndsAPreflight(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		n := w.preflight(PreflightEnforce)
+		n := w.preflight(preflight.Enforce)
 		n.listen("192.0.2.1:443", serveSilence)
 		done := make(chan error, 1)
 		go func() {
@@ -320,13 +245,13 @@ func TestCloseEndsAPreflight(t *testing.T) {
 // not called again for the same address.
 func TestPreflightOutlivesAHungDial(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		n := w.preflight(PreflightReport)
+		n := w.preflight(preflight.Report)
 		hang := make(chan struct{})
 		defer close(hang)
 		n.dialed = func(context.Context, string) (net.Conn, error) { <-hang; return nil, errors.New("late") }
 		start := time.Now()
 		w.mustGet("a.example.com")
-		if d := time.Since(start); d > preflightTimeout {
+		if d := time.Since(start); d > probe.Timeout {
 			t.Errorf("took %v", d)
 		}
 		if err := w.m.Renew(t.Context(), "a.example.com"); err != nil {
@@ -344,7 +269,7 @@ func TestPreflightOutlivesAHungDial(t *testing.T) {
 // A cache that hangs takes its own bound and no more from the check.
 func TestPreflightOutlivesAHungCache(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.preflight(PreflightEnforce)
+		w.preflight(preflight.Enforce)
 		w.cache.put(func(ctx context.Context, key string) error {
 			if strings.HasSuffix(key, "+token") {
 				<-ctx.Done()
@@ -354,8 +279,8 @@ func TestPreflightOutlivesAHungCache(t *testing.T) {
 		})
 		w.m.init()
 		start := time.Now()
-		w.m.engine.operator.issuer.orders.preflight.check(t.Context(), "a.example.com", func(func(context.Context)) {})
-		if d := time.Since(start); d > presentTimeout+time.Second {
+		w.check()
+		if d := time.Since(start); d > probe.PresentTimeout+time.Second {
 			t.Errorf("took %v", d)
 		}
 	})

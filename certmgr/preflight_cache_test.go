@@ -9,15 +9,17 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/certmgr/preflight"
 	"github.com/nostall/nostall/internal/challenge"
+	"github.com/nostall/nostall/internal/probe"
 )
 
 // Another machine of the fleet cannot have an answer that the Cache did not take.
 func TestPreflightDoesNotBlameTheNameForTheCache(t *testing.T) {
 	for _, heeds := range []bool{true, false} {
 		inBubble(t, func(t *testing.T, w *world) {
-			w.preflightOfTwo(PreflightEnforce, func(ctx context.Context) error {
-				_, err := slow(2*presentTimeout, heeds)(ctx) // slow, but in time for a challenge
+			w.preflightOfTwo(preflight.Enforce, func(ctx context.Context) error {
+				_, err := slow(2*probe.PresentTimeout, heeds)(ctx) // slow, but in time for a challenge
 				return err
 			})
 			w.mustGet("a.example.com")
@@ -33,8 +35,8 @@ func TestPreflightDoesNotBlameTheNameForTheCache(t *testing.T) {
 // preflight's, which has the same key: it is neither refused nor overwritten.
 func TestPreflightDoesNotKeepTheAnswerOutOfTheCache(t *testing.T) {
 	for _, heeds := range []bool{true, false} {
-		for _, mode := range []PreflightMode{PreflightOff, PreflightReport, PreflightEnforce} {
-			for _, takes := range []time.Duration{presentTimeout, 3 * presentTimeout / 2, 2 * presentTimeout} {
+		for _, mode := range []preflight.Mode{preflight.Off, preflight.Report, preflight.Enforce} {
+			for _, takes := range []time.Duration{probe.PresentTimeout, 3 * probe.PresentTimeout / 2, 2 * probe.PresentTimeout} {
 				inBubble(t, func(t *testing.T, w *world) {
 					w.preflightOfTwo(mode, func(ctx context.Context) error {
 						_, err := slow(takes, heeds)(ctx)
@@ -58,7 +60,7 @@ func TestPreflightDoesNotKeepTheAnswerOutOfTheCache(t *testing.T) {
 
 // preflightOfTwo turns the preflight on for a machine whose host leads to another
 // one with the same Cache. put is what writing a challenge's answer takes.
-func (w *world) preflightOfTwo(mode PreflightMode, put func(context.Context) error) {
+func (w *world) preflightOfTwo(mode preflight.Mode, put func(context.Context) error) {
 	other := w.manager()
 	w.t.Cleanup(func() { other.Close() })
 	n := w.preflight(mode)

@@ -9,6 +9,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
+	"github.com/nostall/nostall/certmgr/preflight"
 	"io"
 	"math/big"
 	"net"
@@ -44,7 +46,7 @@ func addrs(texts ...string) []netip.Addr {
 
 // preflight turns the preflight of w's Manager on: a.example.com leads to it at
 // 192.0.2.1, and port 443 is served by its TLSConfig.
-func (w *world) preflight(mode PreflightMode) *internet {
+func (w *world) preflight(mode preflight.Mode) *internet {
 	n := &internet{names: map[string][]netip.Addr{"a.example.com": addrs("192.0.2.1")}, ports: make(map[string]func(net.Conn))}
 	w.t.Cleanup(n.served.Wait)
 	w.usePreflight(n, mode)
@@ -52,8 +54,26 @@ func (w *world) preflight(mode PreflightMode) *internet {
 	return n
 }
 
-func (w *world) usePreflight(n *internet, mode PreflightMode) {
+func (w *world) usePreflight(n *internet, mode preflight.Mode) {
 	w.m.Preflight, w.m.PreflightResolver, w.m.PreflightDial = mode, n, n.dial
+}
+
+// The bounds of the texts of a *preflight.Error and of a Finding's Answer, in bytes.
+const (
+	maxPreflightText = 512
+	maxAnswerText    = 300
+)
+
+// check makes a preflight of a.example.com, and no more.
+func (w *world) check() *preflight.Error {
+	w.t.Helper()
+	w.m.init()
+	r := w.m.engine.operator.issuer.orders.checker.Check(w.t.Context(), "a.example.com", func(func(context.Context)) {})
+	found, ok := errors.AsType[*preflight.Error](r.Err)
+	if !ok {
+		w.t.Fatalf("got %v", r.Err)
+	}
+	return found
 }
 
 func (n *internet) listen(address string, serve func(net.Conn)) {

@@ -1,8 +1,6 @@
 package certmgr
 
 import (
-	"bytes"
-	"context"
 	"errors"
 	"io"
 	"net"
@@ -13,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/certmgr/preflight"
 	"github.com/nostall/nostall/internal/challenge"
 	"github.com/nostall/nostall/internal/text"
 )
@@ -99,12 +98,12 @@ func TestPreflightByHTTP(t *testing.T) {
 	for _, tt := range httpCases {
 		t.Run(tt.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
-				n := w.preflight(PreflightReport)
+				n := w.preflight(preflight.Report)
 				n.listen("192.0.2.1:443", nil)
 				tt.set(t, w, n, w.m.HTTPHandler(nil))
 				w.m.init()
-				found := w.m.engine.operator.issuer.orders.preflight.check(t.Context(), "a.example.com", func(func(context.Context)) {})
-				i := slices.IndexFunc(found.Findings, func(f PreflightFinding) bool { return f.Challenge == challenge.HTTP01 })
+				found := w.check()
+				i := slices.IndexFunc(found.Findings, func(f preflight.Finding) bool { return f.Challenge == challenge.HTTP01 })
 				if i < 0 || found.Findings[i].OK != (tt.want == "") {
 					t.Fatalf("found %+v", found.Findings)
 				}
@@ -134,7 +133,7 @@ func TestPreflightByHTTP(t *testing.T) {
 // A redirect to https finds what a CA finds: a host without a certificate.
 func TestPreflightByHTTPSWithoutACertificate(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		n := w.preflight(PreflightReport)
+		n := w.preflight(preflight.Report)
 		w.m.HTTPHandler(nil)
 		n.listen("192.0.2.1:80", serveHTTP(redirect("https://a.example.com/")))
 		w.mustGet("a.example.com")
@@ -149,7 +148,7 @@ func TestPreflightByHTTPSWithoutACertificate(t *testing.T) {
 // What a peer's certificate says is escaped and bounded.
 func TestPreflightEscapesACertificate(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		n := w.preflight(PreflightReport)
+		n := w.preflight(preflight.Report)
 		names := []string{"\x1b[31m\n" + strings.Repeat("a", 1000), "b.example", "c.example"}
 		for range 500 {
 			names = append(names, "x.example")
@@ -157,7 +156,7 @@ func TestPreflightEscapesACertificate(t *testing.T) {
 		n.listen("192.0.2.1:443", serveTLS(otherServer(t, nil, names...), nil))
 		w.m.init()
 		start := time.Now()
-		line := w.m.engine.operator.issuer.orders.preflight.check(t.Context(), "a.example.com", func(func(context.Context)) {}).Error()
+		line := w.check().Error()
 		if strings.ContainsAny(line, "\x1b\n") || len(line) > maxPreflightText || !strings.Contains(line, `\x1b[31m\n`) {
 			t.Errorf("%q", line)
 		}
@@ -168,28 +167,6 @@ func TestPreflightEscapesACertificate(t *testing.T) {
 			t.Errorf("took %v", time.Since(start))
 		}
 	})
-}
-
-// endless is a connection that never ends, nor heeds a deadline.
-type endless struct {
-	wire
-	n *int
-}
-
-func (e endless) Read(p []byte) (int, error) {
-	if *e.n += len(p); *e.n > 1<<20 {
-		return 0, io.EOF
-	}
-	return copy(p, bytes.Repeat([]byte("HTTP/1.1 200"), len(p))), nil
-}
-
-func TestPreflightReadsABoundedPart(t *testing.T) {
-	n := 0
-	c := connector{addr: addrs("192.0.2.1")[0], dial: func(context.Context, string, string) (net.Conn, error) { return endless{n: &n}, nil }}
-	r := probeHTTP(t.Context(), c, "a.example.com", &probe{typ: challenge.HTTP01, token: "token", want: []byte("answer")})
-	if r.outcome != probeWrong || n > 2*maxPreflightReply {
-		t.Errorf("%+v after %d bytes", r, n)
-	}
 }
 
 // The same over real sockets, with net/http's own server, and a Dial that leads

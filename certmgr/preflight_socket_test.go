@@ -14,6 +14,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
+	"github.com/nostall/nostall/certmgr/preflight"
 )
 
 // socketWorld is a CA over a listener, and a way to the ports 80 and 443 that are
@@ -66,7 +67,7 @@ func (w *socketWorld) obtain(t *testing.T, leads bool) error {
 		Prompt: AcceptTOS, Cache: new(cache.Memory), Hosts: MustAllowlist("a.example.com"),
 		Client:    &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: w.ca.Client()},
 		Audit:     func(context.Context, audit.Event) {},
-		Preflight: PreflightEnforce, PreflightResolver: w, PreflightDial: w.dial,
+		Preflight: preflight.Enforce, PreflightResolver: w, PreflightDial: w.dial,
 	}
 	defer m.Close()
 	httpAddr := w.serve(t, m.HTTPHandler(nil), nil)

@@ -13,12 +13,14 @@ import (
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/certmgr/preflight"
+	"github.com/nostall/nostall/internal/probe"
 	"github.com/nostall/nostall/internal/text"
 )
 
 func TestPreflightIsOffByDefault(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		n := w.preflight(PreflightOff)
+		n := w.preflight(preflight.Off)
 		w.mustGet("a.example.com")
 		w.ca.Resolve("b.example.com", acmetest.Target{})
 		if _, err := w.get("b.example.com"); errors.Is(err, ErrUnreachable) {
@@ -35,7 +37,7 @@ func TestPreflightIsOffByDefault(t *testing.T) {
 func TestPreflightPasses(t *testing.T) {
 	for _, useHTTP := range []bool{false, true} {
 		inBubble(t, func(t *testing.T, w *world) {
-			n := w.preflight(PreflightEnforce)
+			n := w.preflight(preflight.Enforce)
 			n.name("a.example.com", "2001:db8::1", "::ffff:192.0.2.1")
 			n.listen("[2001:db8::1]:443", serveTLS(w.m.TLSConfig(), nil))
 			if useHTTP {
@@ -90,9 +92,9 @@ var preflightCases = []preflightCase{
 	{"nothing listens", func(_ *testing.T, _ *world, n *internet) { n.name("a.example.com", "192.0.2.7", "10.0.0.7") },
 		[]string{"leads to 192.0.2.7, 10.0.0.7 (private): port 443 of 192.0.2.7, port 443 of 10.0.0.7: connection refused. This server did not get the request"}, "", 0},
 	{"nothing answers", func(_ *testing.T, _ *world, n *internet) { n.dialed = blackhole },
-		[]string{"port 443 of 192.0.2.1: no answer (timeout)"}, "", probeTimeout},
+		[]string{"port 443 of 192.0.2.1: no answer (timeout)"}, "", probe.AskTimeout},
 	{"silence", func(_ *testing.T, _ *world, n *internet) { n.listen("192.0.2.1:443", serveSilence) },
-		[]string{"port 443 of 192.0.2.1: accepts the connection and says nothing (timeout)"}, "", probeTimeout},
+		[]string{"port 443 of 192.0.2.1: accepts the connection and says nothing (timeout)"}, "", probe.AskTimeout},
 	{"closes", func(_ *testing.T, _ *world, n *internet) { n.listen("192.0.2.1:443", func(net.Conn) {}) },
 		[]string{"192.0.2.1: closes the connection in the TLS handshake"}, "", 0},
 	{"no TLS", func(_ *testing.T, _ *world, n *internet) {
@@ -138,7 +140,7 @@ func TestPreflightEnforces(t *testing.T) {
 	for _, tt := range preflightCases {
 		t.Run(tt.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
-				n := w.preflight(PreflightEnforce)
+				n := w.preflight(preflight.Enforce)
 				tt.set(t, w, n)
 				start := time.Now()
 				_, err := w.get("a.example.com")
@@ -176,7 +178,7 @@ func TestPreflightReports(t *testing.T) {
 	for _, tt := range preflightCases {
 		t.Run(tt.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
-				tt.set(t, w, w.preflight(PreflightReport))
+				tt.set(t, w, w.preflight(preflight.Report))
 				w.mustGet("a.example.com")
 				w.wantOrders("a.example.com", 1)
 				events := w.events.of(audit.HostUnreachable)
@@ -210,7 +212,7 @@ func checkPreflightText(t *testing.T, err error, tt preflightCase) {
 // One right address is enough; what the others do is told.
 func TestPreflightTellsOfAddressesThatLeadElsewhere(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		n := w.preflight(PreflightEnforce)
+		n := w.preflight(preflight.Enforce)
 		n.name("a.example.com", "2001:db8::7", "192.0.2.1")
 		w.mustGet("a.example.com")
 		events := w.events.of(audit.HostUnreachable)
@@ -227,7 +229,7 @@ func TestPreflightTellsOfAddressesThatLeadElsewhere(t *testing.T) {
 // A machine without IPv6 is no news.
 func TestPreflightIgnoresAddressesWithoutARoute(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		n := w.preflight(PreflightReport)
+		n := w.preflight(preflight.Report)
 		n.name("a.example.com", "2001:db8::7", "192.0.2.1")
 		dial := w.m.PreflightDial
 		w.m.PreflightDial = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -245,13 +247,13 @@ func TestPreflightIgnoresAddressesWithoutARoute(t *testing.T) {
 
 // The challenge type that works is tried first, also where another one is due.
 func TestPreflightChoosesTheChallenge(t *testing.T) {
-	for _, mode := range []PreflightMode{PreflightReport, PreflightEnforce} {
+	for _, mode := range []preflight.Mode{preflight.Report, preflight.Enforce} {
 		inBubble(t, func(t *testing.T, w *world) {
 			n := w.preflight(mode)
 			handler := w.m.HTTPHandler(nil)
 			n.name("a.example.com", "192.0.2.7")
 			w.ca.Resolve("a.example.com", acmetest.Target{HTTPHandler: handler})
-			if mode == PreflightEnforce { // the first attempt fails, the second would try http-01 alone
+			if mode == preflight.Enforce { // the first attempt fails, the second would try http-01 alone
 				w.get("a.example.com")
 				w.wantOrders("a.example.com", 0)
 				n.name("a.example.com", "192.0.2.8")
@@ -270,10 +272,10 @@ func TestPreflightChoosesTheChallenge(t *testing.T) {
 	}
 }
 
-// With PreflightEnforce no order is spent on a challenge type that will not work,
+// With preflight.Enforce no order is spent on a challenge type that will not work,
 // also where the other one fails.
 func TestPreflightSparesTheOtherChallenge(t *testing.T) {
-	for mode, orders := range map[PreflightMode]int{PreflightReport: 2, PreflightEnforce: 1} {
+	for mode, orders := range map[preflight.Mode]int{preflight.Report: 2, preflight.Enforce: 1} {
 		inBubble(t, func(t *testing.T, w *world) {
 			n := w.preflight(mode)
 			n.listen("192.0.2.1:443", nil)
@@ -289,7 +291,7 @@ func TestPreflightSparesTheOtherChallenge(t *testing.T) {
 // it: renewal goes on.
 func TestPreflightDoesNotKeepAChallengeFromTheCA(t *testing.T) {
 	elsewhere := serveHTTP(redirect("http://www.example.com/")) // which the CA follows, in earnest
-	for mode, port80 := range map[PreflightMode]func(net.Conn){PreflightReport: nil, PreflightEnforce: elsewhere} {
+	for mode, port80 := range map[preflight.Mode]func(net.Conn){preflight.Report: nil, preflight.Enforce: elsewhere} {
 		inBubble(t, func(t *testing.T, w *world) {
 			n := w.preflight(mode) // port 443 leads here, for this machine
 			n.listen("192.0.2.1:80", port80)
@@ -320,7 +322,7 @@ func TestFailedChallengeIsDiagnosed(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
-				n := w.preflight(PreflightReport)
+				n := w.preflight(preflight.Report)
 				w.ca.Resolve("a.example.com", acmetest.Target{})
 				tt.set(w, n)
 				_, err := w.get("a.example.com")
@@ -331,7 +333,7 @@ func TestFailedChallengeIsDiagnosed(t *testing.T) {
 				if !strings.Contains(err.Error(), tt.want) || errors.Is(err, ErrUnreachable) != tt.is {
 					t.Errorf("%v\ndoes not say %q", err, tt.want)
 				}
-				if found, ok := errors.AsType[*PreflightError](err); !ok || found.Host != "a.example.com" || len(found.Addrs) == 0 {
+				if found, ok := errors.AsType[*preflight.Error](err); !ok || found.Host != "a.example.com" || len(found.Addrs) == 0 {
 					t.Errorf("got %v", found)
 				}
 				if lookups, _ := n.used(); lookups != 2 {
@@ -346,7 +348,7 @@ func TestFailedChallengeIsDiagnosed(t *testing.T) {
 // A failure that is not the CA's verdict on a challenge is not diagnosed.
 func TestOtherFailuresAreNotDiagnosed(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		n := w.preflight(PreflightReport)
+		n := w.preflight(preflight.Report)
 		w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, http.StatusBadRequest, nil, acmetest.Problem{Type: "rejectedIdentifier", Detail: "no"})
 		w.get("a.example.com")
 		if lookups, _ := n.used(); lookups != 1 {
@@ -362,7 +364,7 @@ func TestPreflightPassesThroughAFleet(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			other := w.manager()
 			defer other.Close()
-			n := w.preflight(PreflightEnforce)
+			n := w.preflight(preflight.Enforce)
 			n.listen("192.0.2.1:443", serveTLS(&tls.Config{GetCertificate: other.GetCertificate, NextProtos: protos}, nil))
 			_, err := w.get("a.example.com")
 			if slices.Contains(protos, "acme-tls/1") {
@@ -382,7 +384,7 @@ func TestPreflightPassesThroughAFleet(t *testing.T) {
 // A failed preflight is about the host: its other key type is held back as well.
 func TestPreflightFailureIsOfBothKeyTypes(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		n := w.preflight(PreflightEnforce)
+		n := w.preflight(preflight.Enforce)
 		n.name("a.example.com", "192.0.2.7")
 		w.get("a.example.com")
 		_, err := w.m.GetCertificate(&tls.ClientHelloInfo{ServerName: "a.example.com", CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256},

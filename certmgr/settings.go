@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr/preflight"
 	"github.com/nostall/nostall/internal/hosts"
 	"github.com/nostall/nostall/internal/pace"
 )
@@ -35,8 +36,8 @@ type settings struct {
 	maxWaiting             int
 	maxIssuing             int
 	backoff                []time.Duration // empty means the default
-	preflight              PreflightMode
-	preflightResolver      Resolver // nil means net.DefaultResolver
+	preflight              preflight.Mode
+	preflightResolver      preflight.Resolver // nil means net.DefaultResolver
 	preflightDial          func(ctx context.Context, network, addr string) (net.Conn, error)
 	keepKey                bool
 	startPace              time.Duration

@@ -18,6 +18,7 @@ import (
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
+	"github.com/nostall/nostall/certmgr/preflight"
 	"github.com/nostall/nostall/certmgr/prommetrics"
 	"github.com/nostall/nostall/certmgr/status"
 )
@@ -46,7 +47,7 @@ func (w *world) startSite() (*site, error) {
 			audit.JSON(s.json),
 		),
 		// Enforce would spare the CA the order. Report shows that the CA says the same.
-		Preflight:         certmgr.PreflightReport,
+		Preflight:         preflight.Report,
 		PreflightResolver: w,
 		PreflightDial:     w.dial,
 	}

@@ -61,7 +61,7 @@ func (w *world) leadHere(addr string) {
 	w.ca.Resolve(goodHost, acmetest.Target{TLSAddr: addr})
 }
 
-// LookupNetIP is DNS: it makes a world a certmgr.Resolver.
+// LookupNetIP is DNS: it makes a world a preflight.Resolver.
 func (w *world) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
 	switch host {
 	case goodHost:

@@ -2,7 +2,7 @@ package cases
 
 // knownFailure is a case that fails as things are.
 type knownFailure struct {
-	pkg  string // the package whose tests hold the case: "cases", "certmgr", "integration"
+	pkg  string // the package whose tests hold the case: "cases", "certmgr", "integration", "probe"
 	name string // as given to Run, with the names of subtests: "B03/ready"
 	why  string // what is wrong with the product, in a line
 }
@@ -138,17 +138,17 @@ func knownFailures() []knownFailure {
 		{"certmgr", "H10/AllowAnyHost, renewals", "a host that made way in memory stays in the schedule of renewals"},
 		{"certmgr", "H10/policy that says yes, memory", "hosts that a policy allows have no cap"},
 		{"certmgr", "H10/policy that says yes, renewals", "hosts that a policy allows have no cap"},
-		{"certmgr", "H21/0.1.2.3", "a preflight asks an address that no CA does"},
-		{"certmgr", "H21/100.100.100.200", "a preflight asks an address that no CA does"},
-		{"certmgr", "H21/168.63.129.16", "a preflight asks an address that no CA does"},
-		{"certmgr", "H21/192.0.0.192", "a preflight asks an address that no CA does"},
-		{"certmgr", "H21/2002:7f00:1::", "a preflight asks an address that no CA does"},
-		{"certmgr", "H21/240.0.0.1", "a preflight asks an address that no CA does"},
-		{"certmgr", "H21/255.255.255.255", "a preflight asks an address that no CA does"},
-		{"certmgr", "H21/64:ff9b::7f00:1", "a preflight asks an address that no CA does"},
-		{"certmgr", "H21/64:ff9b::a9fe:a9fe", "a preflight asks an address that no CA does"},
-		{"certmgr", "H21/::127.0.0.1", "a preflight asks an address that no CA does"},
-		{"certmgr", "H21/fd00:ec2::254", "a preflight asks an address that no CA does"},
+		{"probe", "H21/0.1.2.3", "a preflight asks an address that no CA does"},
+		{"probe", "H21/100.100.100.200", "a preflight asks an address that no CA does"},
+		{"probe", "H21/168.63.129.16", "a preflight asks an address that no CA does"},
+		{"probe", "H21/192.0.0.192", "a preflight asks an address that no CA does"},
+		{"probe", "H21/2002:7f00:1::", "a preflight asks an address that no CA does"},
+		{"probe", "H21/240.0.0.1", "a preflight asks an address that no CA does"},
+		{"probe", "H21/255.255.255.255", "a preflight asks an address that no CA does"},
+		{"probe", "H21/64:ff9b::7f00:1", "a preflight asks an address that no CA does"},
+		{"probe", "H21/64:ff9b::a9fe:a9fe", "a preflight asks an address that no CA does"},
+		{"probe", "H21/::127.0.0.1", "a preflight asks an address that no CA does"},
+		{"probe", "H21/fd00:ec2::254", "a preflight asks an address that no CA does"},
 		{"integration", "B24/HTTP/3", "a session is resumed although its host was removed"},
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/preflight"
 )
 
 // oneAddress is a resolver.
@@ -60,13 +61,13 @@ func slowPuts(d time.Duration, heeds bool) *hookedCache {
 // which finds the answer there.
 func TestPreflightLeavesTheCacheToTheChallenge(t *testing.T) {
 	for name, tt := range map[string]struct {
-		mode  certmgr.PreflightMode
+		mode  preflight.Mode
 		heeds bool
 	}{
-		"no preflight":               {certmgr.PreflightOff, false},
-		"cache that ignores context": {certmgr.PreflightReport, false},
-		"cache that heeds context":   {certmgr.PreflightReport, true},
-		"enforced":                   {certmgr.PreflightEnforce, false},
+		"no preflight":               {preflight.Off, false},
+		"cache that ignores context": {preflight.Report, false},
+		"cache that heeds context":   {preflight.Report, true},
+		"enforced":                   {preflight.Enforce, false},
 	} {
 		table.Run(t, "H03/"+name, func(t *T) {
 			for range 5 {

@@ -20,7 +20,7 @@ type Table struct {
 	seen map[string]bool // the known failures that ran
 }
 
-// For returns the table of a package: "cases", "certmgr" or "integration".
+// For returns the table of a package: "cases", "certmgr", "integration" or "probe".
 func For(pkg string) *Table {
 	tb := &Table{why: make(map[string]string), seen: make(map[string]bool)}
 	for _, k := range knownFailures() {

@@ -3,6 +3,8 @@ package flight
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nostall/nostall/internal/text"
@@ -66,3 +68,33 @@ func (e *Left) Error() string {
 
 // Unwrap returns why the context ended.
 func (e *Left) Unwrap() error { return e.Cause }
+
+// Brief returns the innermost cause of an error, in one line, or what a callback
+// did wrong. What comes from a peer is escaped by the caller.
+func Brief(err error) string {
+	if death, ok := errors.AsType[*Death](err); ok {
+		return death.Brief()
+	}
+	if !errors.Is(err, ErrPanic) && !errors.Is(err, ErrBusy) {
+		for cause := errors.Unwrap(err); cause != nil; cause = errors.Unwrap(cause) {
+			err = cause
+		}
+	}
+	line, _, _ := strings.Cut(text.Of(err), "\n")
+	return line
+}
+
+// IsTimeout reports whether any error in the tree of err is a timeout; errors.As
+// would stop at the first one that knows.
+func IsTimeout(err error) bool {
+	if t, ok := err.(interface{ Timeout() bool }); ok && t.Timeout() {
+		return true
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		return IsTimeout(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		return slices.ContainsFunc(e.Unwrap(), IsTimeout)
+	}
+	return false
+}

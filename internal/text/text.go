@@ -65,6 +65,15 @@ func OneLine(s string, limit int) string {
 // Stamp returns t in UTC, to the second (RFC 3339).
 func Stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
+// Skew says how far the local clock is off, if the CA's is ahead of it by so much.
+func Skew(ahead time.Duration) string {
+	side := "behind"
+	if ahead < 0 {
+		side = "ahead of"
+	}
+	return "the local clock is " + ahead.Abs().Round(time.Minute).String() + " " + side + " the CA's"
+}
+
 // Problems returns all of the CA's problem documents in the tree of err.
 // errors.As would find only the first, which belongs to a challenge if an order
 // failed too.

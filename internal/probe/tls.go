@@ -1,4 +1,4 @@
-package certmgr
+package probe
 
 import (
 	"bytes"
@@ -11,42 +11,43 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/text"
 )
 
-// preflightProto is the last protocol of a preflight's second hello. A server
+// helloProto is the last protocol of a check's second hello. A server
 // that picks one of the others because its NextProtos lacks "acme-tls/1" still
 // lets GetCertificate see it, and a Manager answers it as it answers a CA. It is
 // not random: what proves something is the certificate, which nobody else has.
-const preflightProto = "nostall-preflight/1"
+const helloProto = "nostall-preflight/1"
 
-// isPreflight reports whether a hello's protocols are those of a preflight's second
-// one.
-func isPreflight(protos []string) bool { return len(protos) == 3 && protos[2] == preflightProto }
+// IsHello reports whether a hello's protocols are those of a check's second one, which
+// is to be answered in the way of a CA's.
+func IsHello(protos []string) bool { return len(protos) == 3 && protos[2] == helloProto }
 
-// probeTLS makes a CA's tls-alpn-01 handshake (RFC 8737, section 3).
-func probeTLS(ctx context.Context, c connector, host string, p *probe) probeResult {
+// askTLS makes a CA's tls-alpn-01 handshake (RFC 8737, section 3).
+func askTLS(ctx context.Context, c connector, host string, p *probe) reply {
 	state, err := handshakeAs(ctx, c, p.port, host, acme.ALPNProto)
 	if err == nil && isLeaf(state, p.want) && state.NegotiatedProtocol == acme.ALPNProto {
-		return probeResult{outcome: probeRight}
+		return reply{outcome: right}
 	}
-	if err != nil && (isTimeout(err) || !isSpoken(err)) {
+	if err != nil && (flight.IsTimeout(err) || !isSpoken(err)) {
 		return connectFailed(err)
 	}
 	// Something is there that is no answer to a CA. Who is it?
 	other, err2 := state, err
 	if err != nil || !isLeaf(state, p.want) {
-		other, err2 = handshakeAs(ctx, c, p.port, host, "h2", "http/1.1", preflightProto)
+		other, err2 = handshakeAs(ctx, c, p.port, host, "h2", "http/1.1", helloProto)
 	}
 	switch {
 	case err2 == nil && isLeaf(other, p.want):
-		return probeResult{text: noALPNText, err: err, ours: true}
+		return reply{text: noALPNText, err: err, ours: true}
 	case err == nil:
-		return probeResult{text: "answers with " + describeLeaf(state) + notNegotiated(state)}
+		return reply{text: "answers with " + describeLeaf(state) + notNegotiated(state)}
 	case err2 == nil && len(other.PeerCertificates) > 0:
-		return probeResult{err: err, text: tlsFailure(err) + ", and without acme-tls/1 " + describeLeaf(other)}
+		return reply{err: err, text: tlsFailure(err) + ", and without acme-tls/1 " + describeLeaf(other)}
 	}
-	return probeResult{err: err, text: tlsFailure(err)}
+	return reply{err: err, text: tlsFailure(err)}
 }
 
 const noALPNText = `is answered by this Manager, but tls.Config.NextProtos of that server lacks "acme-tls/1": ` +
@@ -133,7 +134,7 @@ func tlsFailure(err error) string {
 	if isClosed(err) {
 		return "closes the connection in the TLS handshake"
 	}
-	text := briefly(err)
+	text := flight.Brief(err)
 	if alert, ok := strings.CutPrefix(text, "tls: "); ok {
 		return fmt.Sprintf("TLS fails with %q", alert)
 	}

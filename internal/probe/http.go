@@ -1,4 +1,4 @@
-package certmgr
+package probe
 
 import (
 	"bufio"
@@ -13,59 +13,60 @@ import (
 	"strings"
 
 	"github.com/nostall/nostall/internal/challenge"
+	"github.com/nostall/nostall/internal/hosts"
 	"github.com/nostall/nostall/internal/text"
 )
 
 const (
-	maxPreflightRedirects = 5
-	maxPreflightReply     = 32 << 10 // head and body, in bytes
-	maxServerText         = 32
-	maxOwnText            = 96
+	maxRedirects  = 5
+	maxReply      = 32 << 10 // head and body, in bytes
+	maxServerText = 32
+	maxOwnText    = 96
 )
 
-// probeHTTP fetches an http-01 answer as a CA does (RFC 8555, section 8.3): it
+// askHTTP fetches an http-01 answer as a CA does (RFC 8555, section 8.3): it
 // follows redirects to the standard ports. Those that lead to other hosts it does
 // not follow: the name's owner is not to choose what this machine asks for.
-func probeHTTP(ctx context.Context, c connector, host string, p *probe) probeResult {
+func askHTTP(ctx context.Context, c connector, host string, p *probe) reply {
 	at := &url.URL{Scheme: "http", Host: host, Path: challenge.Path + p.token}
-	for range maxPreflightRedirects + 1 {
+	for range maxRedirects + 1 {
 		r, location := fetchAnswer(ctx, c, host, at, p.want)
 		if location == "" {
 			return r
 		}
 		next, err := at.Parse(location)
 		if err != nil {
-			return probeResult{text: "redirects to what is no URL", err: err}
+			return reply{text: "redirects to what is no URL", err: err}
 		}
 		if r, ok := refuseRedirect(host, next); ok {
 			return r
 		}
 		at = next
 	}
-	return probeResult{text: "redirects without end"}
+	return reply{text: "redirects without end"}
 }
 
 // refuseRedirect returns why a redirect is not followed.
-func refuseRedirect(host string, to *url.URL) (probeResult, bool) {
+func refuseRedirect(host string, to *url.URL) (reply, bool) {
 	text := fmt.Sprintf("redirects to %q", text.OneLine(to.Redacted(), maxOwnText))
 	switch port := to.Port(); {
 	case to.Scheme == "http" && (port == "" || port == "80"), to.Scheme == "https" && (port == "" || port == "443"):
 	default:
-		return probeResult{text: text + ", CAs follow http on port 80 and https on port 443 only"}, true
+		return reply{text: text + ", CAs follow http on port 80 and https on port 443 only"}, true
 	}
-	name, err := normalizeHost(to.Hostname())
+	name, err := hosts.Normalize(to.Hostname())
 	switch {
 	case err != nil:
-		return probeResult{text: text, err: err}, true
+		return reply{text: text, err: err}, true
 	case name != host:
-		return probeResult{outcome: probeUnknown, text: text + ", not followed"}, true // the CA does
+		return reply{outcome: unknown, text: text + ", not followed"}, true // the CA does
 	}
-	return probeResult{}, false
+	return reply{}, false
 }
 
 // fetchAnswer makes one request, on a connection of its own, and judges the
 // answer. location is set if that is a redirect.
-func fetchAnswer(ctx context.Context, c connector, host string, at *url.URL, want []byte) (r probeResult, location string) {
+func fetchAnswer(ctx context.Context, c connector, host string, at *url.URL, want []byte) (r reply, location string) {
 	port := uint16(80)
 	if at.Scheme == "https" {
 		port = 443
@@ -78,7 +79,7 @@ func fetchAnswer(ctx context.Context, c connector, host string, at *url.URL, wan
 	if at.Scheme == "https" {
 		client := tls.Client(conn, &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}) // as CAs do
 		if err := client.Handshake(); err != nil {
-			return probeResult{text: "redirects to https, where " + tlsFailure(err), err: err}, ""
+			return reply{text: "redirects to https, where " + tlsFailure(err), err: err}, ""
 		}
 		conn = client
 	}
@@ -91,13 +92,13 @@ func fetchAnswer(ctx context.Context, c connector, host string, at *url.URL, wan
 		return r, ""
 	}
 	if to := res.Header.Get("Location"); to != "" && res.StatusCode >= 300 && res.StatusCode <= 399 {
-		return probeResult{}, to
+		return reply{}, to
 	}
 	body, err := io.ReadAll(io.LimitReader(res.Body, int64(len(want))+maxOwnText))
 	if res.StatusCode == http.StatusOK && err == nil && bytes.Equal(bytes.TrimRight(body, " \t\r\n"), want) {
-		return probeResult{outcome: probeRight}, ""
+		return reply{outcome: right}, ""
 	}
-	return probeResult{text: describeReply(res, body), err: err}, ""
+	return reply{text: describeReply(res, body), err: err}, ""
 }
 
 // exchangeHTTP sends a request and reads the head of the answer.
@@ -114,7 +115,7 @@ func exchangeHTTP(ctx context.Context, conn net.Conn, host string, at *url.URL) 
 	if err := req.Write(conn); err != nil {
 		return nil, err
 	}
-	reader := bufio.NewReader(io.LimitReader(conn, maxPreflightReply))
+	reader := bufio.NewReader(io.LimitReader(conn, maxReply))
 	for {
 		res, err := http.ReadResponse(reader, req)
 		if err != nil {
@@ -140,4 +141,12 @@ func describeReply(res *http.Response, body []byte) string {
 		said += ": " + text.OneLine(string(line), maxOwnText) + hintFor(string(line))
 	}
 	return said
+}
+
+// hintFor says what it may mean that a Manager gave such a text.
+func hintFor(text string) string {
+	if text == challenge.TextNotAllowed {
+		return " (is the Host changed on the way, by a proxy?)"
+	}
+	return ""
 }

@@ -1,0 +1,66 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/nostall/nostall/internal/flight"
+)
+
+// lookup returns the addresses of host, each once.
+func (c *Checker) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(ctx, LookupTimeout)
+	defer cancel()
+	addrs, err := flight.CallOut(ctx, c.conf.Lookups, host, func(ctx context.Context) ([]netip.Addr, error) {
+		resolver := c.conf.Resolver
+		if resolver == nil {
+			resolver = net.DefaultResolver
+		}
+		if r, ok := resolver.(*net.Resolver); ok {
+			return lookupBy(ctx, r, host+".") // or it would try the search list too
+		}
+		return resolver.LookupNetIP(ctx, "ip", host)
+	})
+	if err != nil {
+		return nil, err
+	}
+	var unique []netip.Addr
+	for _, addr := range addrs[:min(len(addrs), maxAddrs)] {
+		if addr = addr.Unmap(); addr.IsValid() && !slices.Contains(unique, addr) {
+			unique = append(unique, addr)
+		}
+	}
+	return unique, nil
+}
+
+// lookupBy returns the addresses of name. If a net.Resolver has none, its error is
+// the one that came first: that there is no IPv6 address, say, while the IPv4 one
+// could not be looked up. So each kind is asked for by itself then.
+func lookupBy(ctx context.Context, r *net.Resolver, name string) ([]netip.Addr, error) {
+	all, err := r.LookupNetIP(ctx, "ip", name)
+	if !isNotFound(err) {
+		return all, err
+	}
+	for _, network := range []string{"ip4", "ip6"} {
+		addrs, failed := r.LookupNetIP(ctx, network, name)
+		all = append(all, addrs...)
+		if failed != nil && !isNotFound(failed) {
+			err = failed
+		}
+	}
+	if len(all) > 0 {
+		err = nil
+	}
+	return all, err
+}
+
+// maxAddrs bounds what is kept of a resolver's answer.
+const maxAddrs = 64
+
+func isNotFound(err error) bool {
+	e, ok := errors.AsType[*net.DNSError](err)
+	return ok && e.IsNotFound
+}
