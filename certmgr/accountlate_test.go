@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/text"
 )
@@ -63,6 +64,11 @@ func (g *gateway) RoundTrip(r *http.Request) (*http.Response, error) {
 func answer(r *http.Request, status int, contentType, body string) *http.Response {
 	return &http.Response{StatusCode: status, Status: fmt.Sprint(status, " ", http.StatusText(status)), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{"Content-Type": {contentType}}, Body: io.NopCloser(strings.NewReader(body)), Request: r}
+}
+
+// problemJSON is a problem document of the CA's.
+func problemJSON(kind string) string {
+	return `{"type":"urn:ietf:params:acme:error:` + kind + `","detail":"no"}`
 }
 
 // behindGateway puts a gateway in front of the world's CA, for a Manager with an account.
@@ -260,5 +266,19 @@ func TestCloseDuringAKeyChangeThatIsMadeLate(t *testing.T) {
 		w.mustGet("c.example.com")
 		w.account()
 		w.wantSettled()
+	})
+}
+
+// While a change is open a host that the CA refuses, in words that might be about the
+// key, has one order and not two.
+func TestRefusedHostHasOneOrderWhileAChangeIsOpen(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		g := w.behindGateway(time.Hour)
+		defer g.pending.Wait()
+		w.wantOpen()
+		w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Host: "b.example.com"}, http.StatusForbidden, nil, acmetest.Problem{Type: "unauthorized"})
+		w.get("b.example.com")
+		w.wantOrders("b.example.com", 1)
+		w.mustGet("c.example.com")
 	})
 }
