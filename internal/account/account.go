@@ -19,6 +19,11 @@ type Account struct {
 	URL acme.KeyID
 }
 
+// is reports whether the accounts, of which a may be nil, have the same URL and key.
+func (a *Account) is(other *Account) bool {
+	return a != nil && a.URL == other.URL && sameKey(a.Key, other.Key)
+}
+
 // Config configures a Registrar. Key, Email, Binding, Prompt and Store may be
 // zero.
 type Config struct {
@@ -135,7 +140,7 @@ func (r *Registrar) Outdated(ctx context.Context, acc *Account, trace *acmeclien
 	if acmeclient.IsRateLimited(err) || ctx.Err() != nil {
 		return false
 	}
-	if r.known.current() == acc {
+	if used := r.known.current(); used.is(acc) {
 		if r.userKey != nil || trace.Failed() == acmeclient.EndpointNone || !refusesSigner(err) {
 			return false
 		}
@@ -143,12 +148,12 @@ func (r *Registrar) Outdated(ctx context.Context, acc *Account, trace *acmeclien
 		if err != nil || keys.isOnly(acc.Key) {
 			return false
 		}
-		r.Forget(acc)
+		r.Forget(used)
 	}
 	// If the account is unchanged, the refusal is about the host: no second
 	// order is placed.
 	now, err := r.Get(ctx)
-	return err != nil || now.URL != acc.URL || !sameKey(now.Key, acc.Key)
+	return err != nil || !now.is(acc)
 }
 
 // ChangeKey replaces the account's key (RFC 8555, section 7.3.5). Concurrent

@@ -10,8 +10,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/crypto/acme"
+
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/flight"
 )
 
@@ -156,6 +159,43 @@ func TestAccountThatIsGoneIsRegisteredAgain(t *testing.T) {
 		if n := len(s.events.of(audit.AccountReady)); n != 2 {
 			t.Errorf("%d events of an account that is ready, want 2", n)
 		}
+	})
+}
+
+// The account was looked up again, with the same key, after the request was signed, and
+// the CA's answer to the change is still under way when it refuses the request.
+func TestRequestIsOutdatedBeforeTheChangeIsKnown(t *testing.T) {
+	atSite(t, func(t *testing.T, s *site) {
+		base := s.ca.Client().Transport
+		made, arrive := make(chan struct{}), make(chan struct{})
+		s.restartThrough(roundTripper(func(r *http.Request) (*http.Response, error) {
+			res, err := base.RoundTrip(r)
+			if r.URL.Path == "/key-change" {
+				close(made)
+				<-arrive
+			}
+			return res, err
+		}))
+		s.mustUse()
+		acc, err := s.m.Get(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.m.Forget(acc)
+		s.mustUse()
+		var wg sync.WaitGroup
+		wg.Go(s.mustChange)
+		<-made
+		wg.Go(func() {
+			trace := new(acmeclient.Trace)
+			_, err := s.m.client(acc).AuthorizeOrder(acmeclient.WithTrace(t.Context(), trace), acme.DomainIDs("a.example.com"))
+			if err == nil || !s.m.Outdated(t.Context(), acc, trace, err) {
+				t.Errorf("the request is not outdated: %v", err)
+			}
+		})
+		synctest.Wait()
+		close(arrive)
+		wg.Wait()
 	})
 }
 
