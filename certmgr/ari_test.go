@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 )
@@ -201,7 +202,7 @@ func TestOpenBreakerHoldsQuestionsBack(t *testing.T) {
 		w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Count: 1}, http.StatusTooManyRequests, http.Header{"Retry-After": {"86400"}},
 			acmetest.Problem{Type: "rateLimited", Detail: "too many new orders (300) from this account in the last 3h0m0s"})
 		w.get("b.example.com")
-		if err := w.wantErr("c.example.com", ErrBackoff); !errors.Is(err, ErrCAUnavailable) {
+		if err := w.wantErr("c.example.com", certmgr.ErrBackoff); !errors.Is(err, certmgr.ErrCAUnavailable) {
 			t.Fatalf("the CA counts as available: %v", err)
 		}
 		time.Sleep(20 * time.Hour)

@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 )
@@ -96,7 +97,7 @@ func TestPanickingLogHandlerIsSurvived(t *testing.T) {
 // Each issuance that began has one outcome, the local clock's fault included.
 func TestEachIssuanceHasOneOutcome(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.m.clock = func() time.Time { return time.Now().Add(365 * day) }
+		certmgr.SetClock(w.m, func() time.Time { return time.Now().Add(365 * day) })
 		w.get("a.example.com")
 		var got []string
 		w.events.of(audit.IssuanceStarted)

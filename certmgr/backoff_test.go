@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"crypto/tls"
@@ -11,22 +11,22 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/challenge"
-	"github.com/nostall/nostall/internal/flight"
 )
 
 func TestBackoffTellsTheReason(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "wrong\nmachine\x1b[31m"})
 		_, first := w.get("a.example.com")
-		var issue *IssuanceError
+		var issue *certmgr.IssuanceError
 		if !errors.As(first, &issue) {
 			t.Fatalf("the first visitor got %v, want an *IssuanceError", first)
 		}
 		time.Sleep(30 * time.Second)
-		err := w.wantErr("a.example.com", ErrBackoff)
+		err := w.wantErr("a.example.com", certmgr.ErrBackoff)
 		var problem *acme.Error
 		if !errors.As(err, &issue) || !errors.As(err, &problem) {
 			t.Fatalf("%v does not wrap *IssuanceError and *acme.Error", err)
@@ -57,7 +57,7 @@ func TestBackoffSchedule(t *testing.T) {
 		want = append(want, 24*time.Hour, 24*time.Hour)
 		for i, d := range want {
 			_, err := w.get("a.example.com")
-			issue, ok := errors.AsType[*IssuanceError](err)
+			issue, ok := errors.AsType[*certmgr.IssuanceError](err)
 			if !ok || issue.Attempts != i+1 {
 				t.Fatalf("attempt %d: %v", i+1, err)
 			}
@@ -66,7 +66,7 @@ func TestBackoffSchedule(t *testing.T) {
 				t.Errorf("after failure %d the next attempt is due in %v, want %v and 10%% of jitter", i+1, wait, d)
 			}
 			time.Sleep(wait - time.Millisecond)
-			w.wantErr("a.example.com", ErrBackoff)
+			w.wantErr("a.example.com", certmgr.ErrBackoff)
 			time.Sleep(time.Millisecond)
 		}
 		w.wantOrders("a.example.com", len(want))
@@ -79,7 +79,7 @@ func TestRetryAfterWinsIfLater(t *testing.T) {
 		w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Host: "a.example.com"}, http.StatusTooManyRequests, header,
 			acmetest.Problem{Type: "rateLimited", Detail: "too many failed authorizations (5) for \"a.example.com\""})
 		_, err := w.get("a.example.com")
-		issue, ok := errors.AsType[*IssuanceError](err)
+		issue, ok := errors.AsType[*certmgr.IssuanceError](err)
 		if !ok || time.Until(issue.RetryAt) != 2*time.Hour {
 			t.Fatalf("got %v; want the next attempt in 2 hours", err)
 		}
@@ -93,14 +93,14 @@ func TestFailureEndsWithSuccess(t *testing.T) {
 		lift := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "connection", Detail: "refused"})
 		w.get("a.example.com")
 		lift()
-		w.wantErr("a.example.com", ErrBackoff)
+		w.wantErr("a.example.com", certmgr.ErrBackoff)
 		time.Sleep(66 * time.Second)
 		w.mustGet("a.example.com")
 		synctest.Wait()
-		if st := w.m.Snapshot().Hosts; len(st) != 1 || st[0].Failure != nil || st[0].State != StateValid {
+		if st := w.m.Snapshot().Hosts; len(st) != 1 || st[0].Failure != nil || st[0].State != certmgr.StateValid {
 			t.Errorf("after a success the snapshot says %+v", st)
 		}
-		if _, err := w.cache.Get(t.Context(), "a.example.com+failure"); !errors.Is(err, ErrCacheMiss) {
+		if _, err := w.cache.Get(t.Context(), "a.example.com+failure"); !errors.Is(err, certmgr.ErrCacheMiss) {
 			t.Errorf("the failure's record is still in the cache: %v", err)
 		}
 	})
@@ -111,7 +111,7 @@ func TestObtainOverridesBackoff(t *testing.T) {
 		lift := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "connection", Detail: "refused"})
 		w.get("a.example.com")
 		lift()
-		w.wantErr("a.example.com", ErrBackoff)
+		w.wantErr("a.example.com", certmgr.ErrBackoff)
 		if err := w.m.Obtain(t.Context(), "A.example.com."); err != nil {
 			t.Fatalf("Obtain: %v", err)
 		}
@@ -132,7 +132,7 @@ func TestAddShortensNoOtherHostsBackoff(t *testing.T) {
 			time.Sleep(11*time.Minute + 30*time.Second)
 		}
 		n := w.orders("a.example.com")
-		w.wantErr("a.example.com", ErrBackoff)
+		w.wantErr("a.example.com", certmgr.ErrBackoff)
 		w.m.Hosts.Add("new-customer.example.org")
 		w.get("a.example.com")
 		w.wantOrders("a.example.com", n)
@@ -153,7 +153,7 @@ func TestRetryAfterOfTheSecondOrderCounts(t *testing.T) {
 				acmetest.Problem{Type: "rateLimited", Detail: `too many failed authorizations for "a.example.com"`})
 		}()
 		_, err := w.get("a.example.com")
-		e, ok := errors.AsType[*IssuanceError](err)
+		e, ok := errors.AsType[*certmgr.IssuanceError](err)
 		if !ok {
 			t.Fatal(err)
 		}
@@ -188,12 +188,10 @@ func TestQueueTimeoutKeepsRetryAfter(t *testing.T) {
 		w.get("a.example.com")
 		lift()
 		n := w.orders("a.example.com")
-		release, err := w.m.engine.operator.issuer.slots.Acquire(t.Context(), flight.Claim{Priority: int(withVisitor)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer release()
-		if err := w.m.Obtain(t.Context(), "a.example.com"); !errors.Is(err, ErrBusy) {
+		w.ca.StuckProcessing("b.example.com")
+		go w.get("b.example.com") // has the slot for as long as an attempt may take
+		synctest.Wait()
+		if err := w.m.Obtain(t.Context(), "a.example.com"); !errors.Is(err, certmgr.ErrBusy) {
 			t.Errorf("Obtain = %v, want ErrBusy", err)
 		}
 		time.Sleep(10 * time.Minute)

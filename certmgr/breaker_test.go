@@ -1,11 +1,13 @@
-package certmgr
+package certmgr_test
 
 import (
 	"errors"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 )
@@ -34,13 +36,13 @@ func TestCAThatFailsIsBackedOffOnce(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
 				lift := tt.fault(w)
 				_, err := w.get("a.example.com")
-				if _, ok := errors.AsType[*IssuanceError](err); !ok {
+				if _, ok := errors.AsType[*certmgr.IssuanceError](err); !ok {
 					t.Fatalf("the first visitor got %v", err)
 				}
 				n := w.ca.Count(acmetest.Any)
 				for _, host := range []string{"a.example.com", "b.example.com", "c.example.com"} {
-					err := w.wantErr(host, ErrCAUnavailable)
-					if !errors.Is(err, ErrBackoff) {
+					err := w.wantErr(host, certmgr.ErrCAUnavailable)
+					if !errors.Is(err, certmgr.ErrBackoff) {
 						t.Errorf("%v does not wrap ErrBackoff", err)
 					}
 				}
@@ -70,7 +72,7 @@ func TestOutageCostsNoCacheReads(t *testing.T) {
 		w.get("a.example.com")
 		w.cache.reads()
 		for range 100 {
-			w.wantErr("a.example.com", ErrCAUnavailable)
+			w.wantErr("a.example.com", certmgr.ErrCAUnavailable)
 		}
 		if reads := w.cache.reads(); len(reads) != 0 {
 			t.Errorf("%d cache reads", len(reads))
@@ -84,13 +86,13 @@ func TestBreakerCountsRegisteredDomains(t *testing.T) {
 		w.ca.Status(acmetest.Match{Endpoint: acmetest.Finalize}, http.StatusInternalServerError, nil, acmetest.Problem{Type: "serverInternal", Detail: "down"})
 		for _, host := range []string{"a.example.org", "b.example.org", "a.example.com", "b.example.com"} {
 			_, err := w.get(host) // two registered domains
-			if _, ok := errors.AsType[*IssuanceError](err); !ok || errors.Is(err, ErrCAUnavailable) {
+			if _, ok := errors.AsType[*certmgr.IssuanceError](err); !ok || errors.Is(err, certmgr.ErrCAUnavailable) {
 				t.Fatalf("%s: %v", host, err)
 			}
 		}
 		w.get("a.example.net") // the third
-		w.wantErr("x.example.edu", ErrCAUnavailable)
-		w.wantErr("a.example.com", ErrBackoff)
+		w.wantErr("x.example.edu", certmgr.ErrCAUnavailable)
+		w.wantErr("a.example.com", certmgr.ErrBackoff)
 	})
 }
 
@@ -100,7 +102,7 @@ func TestRateLimitOfOneHostIsItsOwn(t *testing.T) {
 		w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Host: "a.example.com"}, http.StatusTooManyRequests, nil,
 			acmetest.Problem{Type: "rateLimited", Detail: `too many certificates (5) already issued for "a.example.com" by this account`})
 		w.get("a.example.com")
-		w.wantErr("a.example.com", ErrBackoff)
+		w.wantErr("a.example.com", certmgr.ErrBackoff)
 		w.mustGet("b.example.com")
 	})
 }
@@ -110,6 +112,7 @@ func TestCallsUnderWayDoNotLengthenAnOutage(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.HandshakeWait = -1
 		hosts := []string{"a.example.com", "b.example.com", "c.example.com", "d.example.com"}
+		w.m.Hosts.Add("d2.example.com")
 		w.m.Obtain(t.Context(), "d.example.com")
 		for i, host := range hosts[:3] {
 			m := acmetest.Match{Endpoint: acmetest.NewOrder, Host: host}
@@ -119,14 +122,17 @@ func TestCallsUnderWayDoNotLengthenAnOutage(t *testing.T) {
 			w.get(host)
 		}
 		time.Sleep(5 * time.Second)
-		first := w.m.engine.report.health.breaker
-		until, failures, _ := first.state()
-		if failures != 1 {
-			t.Fatalf("%d failures of the CA after the first answer, want 1", failures)
+		const once = "(failure 1 in a row)"
+		until := w.m.Snapshot().CAUnavailable
+		if err := w.wantErr("d2.example.com", certmgr.ErrCAUnavailable); until.IsZero() || !strings.Contains(err.Error(), once) {
+			t.Fatalf("after the first answer: %v, want one failure", err)
 		}
 		time.Sleep(30 * time.Second)
-		if later, n, _ := first.state(); n != 1 || !later.Equal(until) {
-			t.Errorf("the other answers made it %d failures, and moved the next attempt by %v", n, later.Sub(until))
+		if err := w.wantErr("d2.example.com", certmgr.ErrCAUnavailable); !strings.Contains(err.Error(), once) {
+			t.Errorf("the other answers count as more: %v", err)
+		}
+		if later := w.m.Snapshot().CAUnavailable; !later.Equal(until) {
+			t.Errorf("the other answers moved the next attempt by %v", later.Sub(until))
 		}
 		if e := w.events.of(audit.CAUnavailable); len(e) != 1 {
 			t.Errorf("%d events, want 1: %v", len(e), e)
@@ -139,10 +145,9 @@ func TestCanceledProbeLeavesTheBreakerToOthers(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.Directory}, 503, nil, acmetest.Problem{})
 		w.get("a.example.com")
-		w.wantErr("b.example.com", ErrCAUnavailable)
+		w.wantErr("b.example.com", certmgr.ErrCAUnavailable)
 		lift()
-		until, _, _ := w.m.engine.report.health.breaker.state()
-		time.Sleep(time.Until(until) + time.Second)
+		time.Sleep(time.Until(w.m.Snapshot().CAUnavailable) + time.Second)
 		stall := w.ca.Stall(acmetest.Match{})
 		outcome := make(chan error, 1)
 		go func() { _, err := w.get("c.example.com"); outcome <- err }()
@@ -162,7 +167,7 @@ func TestProbeLimitedByItsHostClosesTheBreaker(t *testing.T) {
 		lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewNonce}, 503, nil, acmetest.Problem{Type: "serverInternal"})
 		lift2 := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, 429, nil, acmetest.Problem{Type: "rateLimited", Detail: "too many new orders from this account"})
 		w.get("b.example.com") // breaker opens
-		w.wantErr("c.example.com", ErrCAUnavailable)
+		w.wantErr("c.example.com", certmgr.ErrCAUnavailable)
 		lift()
 		lift2() // the CA is well again
 		w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Host: "a.example.com"}, 429, http.Header{"Retry-After": {"86400"}},

@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"bytes"
@@ -53,11 +53,11 @@ func selfSigned(host string, key crypto.Signer, left time.Duration) []byte {
 	return der
 }
 
-// entryFor returns a cache entry with a certificate for sub that is valid for
-// left from now.
-func entryFor(sub subject, left time.Duration) []byte {
-	key := testKeys()[sub.keyType]
-	return mustEncode(key, selfSigned(sub.host(), key, left))
+// entryFor returns a cache entry with a certificate for host that is valid for left
+// from now.
+func entryFor(host string, kt bundle.KeyType, left time.Duration) []byte {
+	key := testKeys()[kt]
+	return mustEncode(key, selfSigned(host, key, left))
 }
 
 func mustEncode(key crypto.Signer, chain ...[]byte) []byte {
@@ -121,18 +121,24 @@ func TestBundleBytesAreAutocerts(t *testing.T) {
 
 // TestBundleWithPKCS8: users convert keys with openssl.
 func TestBundleWithPKCS8(t *testing.T) {
-	for kt, key := range testKeys() {
-		der, err := x509.MarshalPKCS8PrivateKey(key)
-		if err != nil {
-			t.Fatal(err)
+	inBubble(t, func(t *testing.T, w *world) {
+		for kt, key := range testKeys() {
+			der, err := x509.MarshalPKCS8PrivateKey(key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			data := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+			data = append(data, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: selfSigned("a.example.com", key, undue)})...)
+			if bundle.KeyType(kt) == bundle.RSA {
+				w.keep("a.example.com+rsa", data)
+				w.mustGetRSA()
+			} else {
+				w.keep("a.example.com", data)
+				w.mustGet("a.example.com")
+			}
 		}
-		data := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-		data = append(data, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: selfSigned("example.com", key, undue)})...)
-		sub := hostSubject("example.com", bundle.KeyType(kt), DefaultACMEDirectory)
-		if _, err := certificateFromBundle(sub, data, time.Now()); err != nil {
-			t.Errorf("%v: %v", bundle.KeyType(kt), err)
-		}
-	}
+		w.wantOrders("a.example.com", 0)
+	})
 }
 
 // TestBadEntriesAreMisses: whatever is wrong with an entry, the host gets a

@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
@@ -44,7 +45,7 @@ func TestUnreadableCacheNeverOrders(t *testing.T) {
 				var wg sync.WaitGroup
 				for range 20 {
 					wg.Go(func() {
-						if _, err := w.get("a.example.com"); !errors.Is(err, ErrCache) || !strings.Contains(err.Error(), "a.example.com") {
+						if _, err := w.get("a.example.com"); !errors.Is(err, certmgr.ErrCache) || !strings.Contains(err.Error(), "a.example.com") {
 							t.Errorf("got %v, want ErrCache and the host", err)
 						}
 					})
@@ -75,7 +76,7 @@ func TestStuckReadIsNotWaitedForAgain(t *testing.T) {
 		w.cache.get(func(context.Context, string) error { w.cache.hang(); return nil })
 		w.get("a.example.com")
 		w.cache.reads()
-		w.wantErr("a.example.com", ErrCache)
+		w.wantErr("a.example.com", certmgr.ErrCache)
 		if reads := w.cache.reads(); len(reads) != 0 {
 			t.Errorf("a second read began behind a stuck one: %q", reads)
 		}
@@ -183,7 +184,7 @@ func TestDamagedAccountKeyIsAnErrorAndStays(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.cache.Cache.Put(t.Context(), accountCacheKey, []byte(damaged))
 			_, err := w.get("a.example.com")
-			issue, ok := errors.AsType[*IssuanceError](err)
+			issue, ok := errors.AsType[*certmgr.IssuanceError](err)
 			if !ok || issue.Stage != audit.StageAccount || !strings.Contains(err.Error(), "damaged") {
 				t.Errorf("got %v, want an account error that says what is damaged", err)
 			}
@@ -195,7 +196,7 @@ func TestDamagedAccountKeyIsAnErrorAndStays(t *testing.T) {
 				t.Errorf("%d requests for accounts or orders with a damaged key", n)
 			}
 			_, err = w.get("b.example.com")
-			if e := w.events.of(audit.CAUnavailable); errors.Is(err, ErrCAUnavailable) || len(e) > 0 {
+			if e := w.events.of(audit.CAUnavailable); errors.Is(err, certmgr.ErrCAUnavailable) || len(e) > 0 {
 				t.Errorf("the CA is blamed for it: %v, %v", err, e)
 			}
 		})
@@ -237,7 +238,7 @@ func TestAccountKeyThatCannotBeSavedIsNotUsed(t *testing.T) {
 		if _, err := w.get("a.example.com"); !errors.Is(err, errDisk) {
 			t.Errorf("got %v, want the cache's error", err)
 		}
-		w.wantErr("b.example.com", ErrNoAccount)
+		w.wantErr("b.example.com", certmgr.ErrNoAccount)
 		if n := w.ca.Count(acmetest.NewAccount); n != 0 {
 			t.Errorf("%d registrations with a key that is not saved", n)
 		}
@@ -269,6 +270,32 @@ func TestFailingCacheFloodsNoLog(t *testing.T) {
 		}
 		if n := len(w.events.of(audit.CacheReadFailed)); n > 10 {
 			t.Errorf("%d events, %d reads for 1000 handshakes in an instant", n, len(w.cache.reads()))
+		}
+	})
+}
+
+// A write whose time ended while it waited was not made: what needs it is tried again.
+func TestWriteThatWaitedInVainIsTriedAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.mustGet("b.example.com")
+		hung := false
+		w.cache.put(func(_ context.Context, key string) error {
+			if key == "a.example.com" && !hung {
+				hung = true
+				w.cache.hang()
+				return errDisk
+			}
+			return nil
+		})
+		w.mustGet("a.example.com")
+		time.Sleep(time.Minute) // the tries of that time wait in vain
+		if _, err := w.cache.Cache.Get(t.Context(), "a.example.com"); err == nil {
+			t.Fatal("a second write was made beside the one that hangs")
+		}
+		w.cache.release()
+		time.Sleep(10 * time.Minute)
+		if _, err := w.cache.Cache.Get(t.Context(), "a.example.com"); err != nil {
+			t.Errorf("the certificate was not written when the cache worked again: %v", err)
 		}
 	})
 }

@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/bundle"
@@ -38,7 +39,7 @@ func wantCanceled(t *testing.T, outcome <-chan error) error {
 	synctest.Wait()
 	select {
 	case err := <-outcome:
-		if !errors.Is(err, ErrHostNotAllowed) {
+		if !errors.Is(err, certmgr.ErrHostNotAllowed) {
 			t.Fatalf("the visitor that waited got %v, want ErrHostNotAllowed", err)
 		}
 		return err
@@ -52,7 +53,8 @@ func wantCanceled(t *testing.T, outcome <-chan error) error {
 func (w *world) wantNoTrouble() {
 	w.t.Helper()
 	snap := w.m.Snapshot()
-	if snap.CAFailure != nil || len(snap.RecentFailures) != 0 || w.m.engine.report.health.failures.count.Load() != 0 {
+	failed := slices.ContainsFunc(snap.Hosts, func(h certmgr.HostStatus) bool { return h.Failure != nil })
+	if snap.CAFailure != nil || len(snap.RecentFailures) != 0 || failed {
 		w.t.Errorf("a canceled issuance counts as a failure: %v, %v", snap.CAFailure, snap.RecentFailures)
 	}
 	for key, n := range w.m.Metrics().Failed {
@@ -106,7 +108,7 @@ func TestRemoveEndsAnIssuanceInFlight(t *testing.T) {
 				if snap := w.m.Snapshot(); len(snap.Hosts) != 0 || snap.Issuing != 0 {
 					t.Errorf("left behind: %+v", snap.Hosts)
 				}
-				w.wantErr(host, ErrHostNotAllowed)
+				w.wantErr(host, certmgr.ErrHostNotAllowed)
 			})
 		})
 	}
@@ -114,10 +116,10 @@ func TestRemoveEndsAnIssuanceInFlight(t *testing.T) {
 
 // A wildcard and Replace take hosts off as well; what is still allowed goes on.
 func TestEveryRemovalEndsIssuances(t *testing.T) {
-	removals := map[string]func(*Allowlist){
-		"wildcard": func(a *Allowlist) { a.Remove("*.example.org") },
-		"replace":  func(a *Allowlist) { a.Replace("kept.example.org", "a.example.com") },
-		"all":      func(a *Allowlist) { a.Remove("www.example.org", "*.example.org", "nobody.example.com") },
+	removals := map[string]func(*certmgr.Allowlist){
+		"wildcard": func(a *certmgr.Allowlist) { a.Remove("*.example.org") },
+		"replace":  func(a *certmgr.Allowlist) { a.Replace("kept.example.org", "a.example.com") },
+		"all":      func(a *certmgr.Allowlist) { a.Remove("www.example.org", "*.example.org", "nobody.example.com") },
 	}
 	for name, remove := range removals {
 		t.Run(name, func(t *testing.T) {
@@ -202,7 +204,7 @@ func TestCanceledIssuanceThatHangsKeepsNobody(t *testing.T) {
 		go func() { fresh <- w.m.Obtain(t.Context(), "a.example.com") }()
 		time.Sleep(attemptGrace)
 		wantCanceled(t, done)
-		w.wantErr("a.example.com", ErrInFlight) // the new one is on the books
+		w.wantErr("a.example.com", certmgr.ErrInFlight) // the new one is on the books
 		w.wantOrders("a.example.com", 0)
 		key.slow.Store(false)
 		close(key.release)
@@ -231,12 +233,12 @@ func (s *slowSigner) Sign(r io.Reader, digest []byte, opts crypto.SignerOpts) ([
 func TestPolicyDecidesAboutRemovedHosts(t *testing.T) {
 	no := errors.New("not a customer")
 	cases := map[string]struct {
-		policy   HostPolicy
+		policy   certmgr.HostPolicy
 		canceled bool
 	}{
 		"yes":       {func(context.Context, string) error { return nil }, false},
 		"no":        {func(context.Context, string) error { return no }, true},
-		"undecided": {func(context.Context, string) error { return fmt.Errorf("%w: database", ErrPolicy) }, false},
+		"undecided": {func(context.Context, string) error { return fmt.Errorf("%w: database", certmgr.ErrPolicy) }, false},
 		"hangs":     {func(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }, false},
 		"panics":    {func(context.Context, string) error { panic("boom") }, false},
 	}
@@ -268,7 +270,7 @@ func TestPolicyDecidesAboutRemovedHosts(t *testing.T) {
 				if n := asked.Load(); n != 2 { // of c there is nothing
 					t.Errorf("the policy was asked %d times, want once for each host in memory or in flight", n)
 				}
-				held := len(w.m.engine.report.memory.certificates("b.example.com")) > 0
+				held := certmgr.InMemory(w.m, "b.example.com") > 0
 				if held == test.canceled {
 					t.Errorf("b is in memory: %v", held)
 				}

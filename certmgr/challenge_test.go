@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/challenge"
@@ -87,7 +88,7 @@ func TestAnotherMachineAnswersTheChallenge(t *testing.T) {
 					if !strings.HasSuffix(key, "+token") && !strings.HasSuffix(key, "+http-01") {
 						continue
 					}
-					if _, err := w.cache.Cache.Get(t.Context(), key); !errors.Is(err, ErrCacheMiss) {
+					if _, err := w.cache.Cache.Get(t.Context(), key); !errors.Is(err, certmgr.ErrCacheMiss) {
 						t.Errorf("the answer under %q was left behind", key)
 					}
 				}
@@ -103,7 +104,7 @@ func TestPendingAuthorizationsAreDeactivated(t *testing.T) {
 		w.m.HandshakeWait = 4 * time.Minute
 		w.ca.Stall(acmetest.Match{Endpoint: acmetest.Challenge, Host: "a.example.com"})
 		_, err := w.get("a.example.com")
-		if _, ok := errors.AsType[*IssuanceError](err); !ok {
+		if _, ok := errors.AsType[*certmgr.IssuanceError](err); !ok {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
@@ -170,7 +171,7 @@ func TestTokensUseUpNoReadsOfOthers(t *testing.T) {
 		})
 		h := w.m.HTTPHandler(nil)
 		var wg sync.WaitGroup
-		for i := range maxReads + 10 {
+		for i := range 4096 + 10 {
 			wg.Go(func() {
 				r, _ := http.NewRequest("GET", fmt.Sprintf("http://a.example.com/.well-known/acme-challenge/tok%d", i), nil)
 				h.ServeHTTP(nopWriter{}, r)

@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"errors"
@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 )
@@ -20,12 +21,12 @@ func TestWrongClockIsNamedAndOrdersNothingAgain(t *testing.T) {
 				var wrong atomic.Int64
 				wrong.Store(int64(off))
 				clock := func() time.Time { return time.Now().Add(time.Duration(wrong.Load())) }
-				w.m.clock = clock
+				certmgr.SetClock(w.m, clock)
 				_, err := w.get("a.example.com")
 				if off < 0 && err != nil {
 					t.Errorf("behind, it can be served: %v", err)
 				}
-				if off > 0 && !errors.Is(err, ErrClock) {
+				if off > 0 && !errors.Is(err, certmgr.ErrClock) {
 					t.Errorf("got %v, want ErrClock", err)
 				}
 				if e := w.events.of(audit.ClockOff); len(e) != 1 {
@@ -38,7 +39,7 @@ func TestWrongClockIsNamedAndOrdersNothingAgain(t *testing.T) {
 				w.wantOrders("a.example.com", 1)
 				w.m.Close()
 				w.m = w.manager()
-				w.m.clock = clock
+				certmgr.SetClock(w.m, clock)
 				w.reach()
 				time.Sleep(time.Hour)
 				w.get("a.example.com")
@@ -58,7 +59,7 @@ func TestWrongClockIsNamedAndOrdersNothingAgain(t *testing.T) {
 // right time.
 func TestClockOffIsForgottenByHealthyMachines(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.m.clock = func() time.Time { return time.Now().Add(365 * day) }
+		certmgr.SetClock(w.m, func() time.Time { return time.Now().Add(365 * day) })
 		_, err := w.get("a.example.com")
 		t.Log(err)
 		time.Sleep(time.Second)
@@ -74,7 +75,7 @@ func TestClockOffIsForgottenByHealthyMachines(t *testing.T) {
 // and again.
 func TestClockNearlyALifetimeAheadOrdersLittle(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.m.clock = func() time.Time { return time.Now().Add(89 * day) }
+		certmgr.SetClock(w.m, func() time.Time { return time.Now().Add(89 * day) })
 		w.get("a.example.com")
 		time.Sleep(7 * day)
 		if n := w.orders("a.example.com"); n > 5 {
@@ -89,7 +90,7 @@ func TestClockThatWasAheadHoldsNothingBack(t *testing.T) {
 		t.Run(ahead.String(), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
 				var skew atomic.Int64
-				w.m.clock = func() time.Time { return time.Now().Add(time.Duration(skew.Load())) }
+				certmgr.SetClock(w.m, func() time.Time { return time.Now().Add(time.Duration(skew.Load())) })
 				first := w.mustGet("a.example.com")
 				time.Sleep(50 * day)
 				skew.Store(int64(ahead))
@@ -120,7 +121,7 @@ func TestClockThatWasAheadHoldsNothingBack(t *testing.T) {
 func TestQuestionsGoOnAfterAClockThatWasAhead(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		var skew atomic.Int64
-		w.m.clock = func() time.Time { return time.Now().Add(time.Duration(skew.Load())) }
+		certmgr.SetClock(w.m, func() time.Time { return time.Now().Add(time.Duration(skew.Load())) })
 		w.mustGet("a.example.com")
 		time.Sleep(10 * day)
 		lift := w.ca.Drop(acmetest.Match{Endpoint: acmetest.NewOrder})

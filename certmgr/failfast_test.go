@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/internal/flight"
 )
@@ -27,7 +28,7 @@ func TestOneOf2000HandshakesWaits(t *testing.T) {
 			wg.Go(func() {
 				defer blocked.Add(-1)
 				// ErrBusy: more than half of MaxWaiting asked in the moment of the cache read.
-				if _, err := w.get("a.example.com"); errors.Is(err, ErrInFlight) || errors.Is(err, ErrBusy) {
+				if _, err := w.get("a.example.com"); errors.Is(err, certmgr.ErrInFlight) || errors.Is(err, certmgr.ErrBusy) {
 					inFlight.Add(1)
 				}
 			})
@@ -48,7 +49,7 @@ func TestOneOf2000HandshakesWaits(t *testing.T) {
 		if n := inFlight.Load(); n != 2000 {
 			t.Errorf("%d handshakes were refused, want 2000", n)
 		}
-		w.wantErr("a.example.com", ErrInFlight)
+		w.wantErr("a.example.com", certmgr.ErrInFlight)
 		w.wantOrders("a.example.com", 1)
 	})
 }
@@ -58,9 +59,9 @@ func TestInFlightErrorSaysSinceWhenAndHowFar(t *testing.T) {
 		w.m.HandshakeWait = -1
 		w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})
 		start := time.Now()
-		w.wantErr("a.example.com", ErrInFlight)
+		w.wantErr("a.example.com", certmgr.ErrInFlight)
 		time.Sleep(7 * time.Second)
-		err := w.wantErr("a.example.com", ErrInFlight)
+		err := w.wantErr("a.example.com", certmgr.ErrInFlight)
 		for _, part := range []string{"a.example.com", "order", start.UTC().Format(time.RFC3339)} {
 			if !strings.Contains(err.Error(), part) {
 				t.Errorf("%q does not say %q", err, part)
@@ -142,7 +143,7 @@ func TestCertificateThatTurnsUpInTheCacheIsFound(t *testing.T) {
 		w.cache.get(func(ctx context.Context, key string) error { return flight.Sleep(ctx, time.Second) })
 		time.Sleep(10 * time.Second)
 		for range 100 { // one of them has the cache read, in the background
-			w.wantErr("a.example.com", ErrBackoff)
+			w.wantErr("a.example.com", certmgr.ErrBackoff)
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()

@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"encoding/json"
@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 )
@@ -22,7 +23,7 @@ func TestCrashLoopLeavesTheCAAlone(t *testing.T) {
 		for range 9 { // for 9 minutes, a restart each minute
 			time.Sleep(time.Second)
 			w.restart()
-			err := w.wantErr("a.example.com", ErrBackoff)
+			err := w.wantErr("a.example.com", certmgr.ErrBackoff)
 			problem, ok := errors.AsType[*acme.Error](err)
 			if !ok || problem.ProblemType != "urn:ietf:params:acme:error:unauthorized" || !strings.Contains(err.Error(), "no such machine") {
 				t.Fatalf("after a restart the reason is gone: %v", err)
@@ -73,9 +74,8 @@ func TestCrashLoopWithFailingRenewalLeavesTheCAAlone(t *testing.T) {
 // does one's own after a restart or Hosts.Add.
 func TestForeignFailureHoldsBackForTenMinutes(t *testing.T) {
 	late := func(w *world) {
-		record := failureRecord{Host: "a.example.com", Stage: audit.StageChallenge, CA: w.ca.URL, Attempts: 30, Machine: "other",
-			Time: time.Now(), RetryAt: time.Now().Add(24 * time.Hour), Cause: "firewalled"}
-		data, err := json.Marshal(record)
+		data, err := json.Marshal(map[string]any{"host": "a.example.com", "stage": "challenge", "ca": w.ca.URL, "attempts": 30,
+			"machine": "other", "time": time.Now(), "retryAt": time.Now().Add(24 * time.Hour), "cause": "firewalled"})
 		if err != nil {
 			w.t.Fatal(err)
 		}
@@ -85,7 +85,7 @@ func TestForeignFailureHoldsBackForTenMinutes(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			late(w)
 			time.Sleep(time.Minute)
-			if err := w.wantErr("a.example.com", ErrBackoff); !strings.Contains(err.Error(), "firewalled (seen by other)") {
+			if err := w.wantErr("a.example.com", certmgr.ErrBackoff); !strings.Contains(err.Error(), "firewalled (seen by other)") {
 				t.Errorf("%q does not say whose failure it is", err)
 			}
 			time.Sleep(9 * time.Minute)
@@ -99,7 +99,7 @@ func TestForeignFailureHoldsBackForTenMinutes(t *testing.T) {
 			w.get("a.example.com")
 			lift()
 			time.Sleep(time.Hour)
-			w.wantErr("a.example.com", ErrBackoff)
+			w.wantErr("a.example.com", certmgr.ErrBackoff)
 			w.m.Hosts.Add("a.example.com")
 			w.mustGet("a.example.com")
 		})
@@ -114,7 +114,7 @@ func TestRestoredBackoffIsReported(t *testing.T) {
 		time.Sleep(time.Second)
 		w.restart()
 		n := len(w.events.events)
-		w.wantErr("a.example.com", ErrBackoff)
+		w.wantErr("a.example.com", certmgr.ErrBackoff)
 		synctest.Wait()
 		for _, e := range w.events.events[n:] {
 			if e.Kind != audit.HandshakesRefused && e.Kind != audit.ManagerClosed {

@@ -1,8 +1,10 @@
-package certmgr
+package certmgr_test
 
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"log/slog"
 	"net"
@@ -14,6 +16,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
@@ -51,7 +54,7 @@ type world struct {
 	t      *testing.T
 	ca     *acmetest.Server
 	cache  *faultyCache
-	m      *Manager
+	m      *certmgr.Manager
 	events *recorder
 }
 
@@ -86,11 +89,11 @@ func (w *world) close() {
 
 // manager returns a new Manager with the same CA and cache: a restart, or
 // another machine.
-func (w *world) manager() *Manager {
-	return &Manager{
-		Prompt: AcceptTOS,
+func (w *world) manager() *certmgr.Manager {
+	return &certmgr.Manager{
+		Prompt: certmgr.AcceptTOS,
 		Cache:  w.cache,
-		Hosts:  MustAllowlist("a.example.com", "b.example.com", "c.example.com", "d.example.com"),
+		Hosts:  certmgr.MustAllowlist("a.example.com", "b.example.com", "c.example.com", "d.example.com"),
 		Client: &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: w.ca.Client()},
 		Audit:  w.events.hook,
 	}
@@ -125,7 +128,7 @@ func (w *world) mustGet(host string) *tls.Certificate {
 	if err := cert.Leaf.VerifyHostname(host); err != nil {
 		w.t.Fatalf("GetCertificate(%q) returned a foreign certificate: %v", host, err)
 	}
-	if now := w.m.engine.now(); now.After(cert.Leaf.NotAfter) {
+	if now := certmgr.Now(w.m); now.After(cert.Leaf.NotAfter) {
 		w.t.Fatalf("GetCertificate(%q) returned a certificate that expired %v ago", host, now.Sub(cert.Leaf.NotAfter))
 	}
 	return cert
@@ -148,6 +151,9 @@ func (w *world) wantErr(host string, sentinel error) error {
 	}
 	return err
 }
+
+// serialOf is a serial number as tools print it.
+func serialOf(leaf *x509.Certificate) string { return hex.EncodeToString(leaf.SerialNumber.Bytes()) }
 
 // orders returns how many orders the CA got for host.
 func (w *world) orders(host string) int { return w.ca.CountHost(acmetest.NewOrder, host) }
@@ -313,8 +319,26 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
+// What the documentation says, written out: a test that compares with the constant of
+// the code passes whatever that is.
+const (
+	cacheTimeout   = 5 * time.Second
+	policyTimeout  = 5 * time.Second
+	policyTTL      = time.Minute
+	attemptTimeout = 3 * time.Minute
+	attemptGrace   = time.Second // for an attempt that ignores its end
+	revokeTimeout  = 2 * time.Minute
+	closeGrace     = 5 * time.Second
+	failedFor      = time.Second      // a read of the cache that failed is not made again for so long
+	coalesceFor    = time.Minute      // events of one kind are one for so long
+	maxTimer       = 10 * time.Minute // after which the clock is looked at
+
+	accountCacheKey = "acme_account+key"
+	visitsKey       = "certmgr+visits"
+)
+
 // policyWorld is a bubble whose hosts are allowed by policy alone.
-func policyWorld(t *testing.T, policy HostPolicy, f func(t *testing.T, w *world)) {
+func policyWorld(t *testing.T, policy certmgr.HostPolicy, f func(t *testing.T, w *world)) {
 	t.Helper()
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.Hosts = nil

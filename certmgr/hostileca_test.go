@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/bundle"
@@ -73,7 +74,7 @@ func TestHostileRepliesAreBounded(t *testing.T) {
 				if d := time.Since(begin); d > attemptTimeout+time.Second {
 					t.Errorf("the attempt took %v", d)
 				}
-				issue, ok := errors.AsType[*IssuanceError](err)
+				issue, ok := errors.AsType[*certmgr.IssuanceError](err)
 				if !ok || issue.Stage != tt.stage {
 					t.Errorf("got %v, want an *IssuanceError at stage %q", err, tt.stage)
 				}
@@ -173,7 +174,7 @@ func TestOrderWithManyAuthorizationsIsRefused(t *testing.T) {
 		c.Transport = manyAuthz{c.Transport}
 		w.m.Client = &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: &c}
 		_, err := w.get("a.example.com")
-		if issue, ok := errors.AsType[*IssuanceError](err); !ok || issue.Stage != audit.StageOrder {
+		if issue, ok := errors.AsType[*certmgr.IssuanceError](err); !ok || issue.Stage != audit.StageOrder {
 			t.Errorf("got %v, want an *IssuanceError at stage %q", err, audit.StageOrder)
 		}
 		if n := w.ca.Count(acmetest.Authorization); n != 0 {

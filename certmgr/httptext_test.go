@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/challenge"
 )
@@ -31,7 +32,7 @@ func TestStrangersLearnNothingByHTTP(t *testing.T) {
 		{"refused by the policy", func(w *world) { w.m.HostPolicy = func(context.Context, string) error { return fails } },
 			"www.example.org", 403, "host not allowed", ""},
 		{"a policy that cannot decide", func(w *world) {
-			w.m.HostPolicy = func(context.Context, string) error { return errors.Join(ErrPolicy, fails) }
+			w.m.HostPolicy = func(context.Context, string) error { return errors.Join(certmgr.ErrPolicy, fails) }
 		}, "www.example.org", 403, "host not allowed", audit.PolicyFailed},
 		{"a policy that panics", func(w *world) { w.m.HostPolicy = func(context.Context, string) error { panic(fails) } },
 			"www.example.org", 403, "host not allowed", audit.PolicyFailed},

@@ -1,7 +1,7 @@
-package certmgr
+package certmgr_test
 
 import (
-	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -41,7 +41,7 @@ func TestKeepKeyKeepsTheKeyOverRenewals(t *testing.T) {
 }
 
 func TestKeyOfARevokedCertificateIsNotKept(t *testing.T) {
-	for _, reason := range []acme.CRLReasonCode{acme.CRLReasonKeyCompromise, acme.CRLReasonSuperseded} {
+	for name, reason := range map[string]acme.CRLReasonCode{"keyCompromise": acme.CRLReasonKeyCompromise, "superseded": acme.CRLReasonSuperseded} {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.m.KeepKey = true
 			old := w.mustGet("a.example.com")
@@ -49,11 +49,11 @@ func TestKeyOfARevokedCertificateIsNotKept(t *testing.T) {
 			time.Sleep(2 * time.Second)
 			now := w.mustGet("a.example.com")
 			if keysEqual(old, now) {
-				t.Errorf("%s: the key was kept", reasonName(reason))
+				t.Errorf("%s: the key was kept", name)
 			}
 			time.Sleep(100 * day)
 			if !keysEqual(now, w.mustGet("a.example.com")) {
-				t.Errorf("%s: the new key was not kept", reasonName(reason))
+				t.Errorf("%s: the new key was not kept", name)
 			}
 		})
 	}
@@ -68,8 +68,8 @@ func TestKeyThatIsCompromisedDuringItsRenewalIsNotServed(t *testing.T) {
 		lift := w.ca.Stall(acmetest.Match{Endpoint: acmetest.Finalize})
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			if err := w.m.Renew(t.Context(), "a.example.com"); !errors.Is(err, errRevoked) {
-				t.Errorf("Renew: %v, want errRevoked", err)
+			if err := w.m.Renew(t.Context(), "a.example.com"); err == nil || !strings.Contains(err.Error(), "revoked") {
+				t.Errorf("Renew: %v, want one that says revoked", err)
 			}
 		})
 		time.Sleep(time.Second) // the renewal has chosen its key

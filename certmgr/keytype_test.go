@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"crypto/tls"
@@ -10,6 +10,13 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/internal/bundle"
 )
+
+// keyTypePrefs are the type of key that a client gets if there is a certificate of each, and
+// whether the other one will do.
+type keyTypePrefs struct {
+	first bundle.KeyType
+	other bool
+}
 
 var (
 	onlyECDSA = keyTypePrefs{first: bundle.ECDSA}
@@ -80,12 +87,24 @@ var keyTypeHellos = []struct {
 	{"nothing that can be verified", tls.ClientHelloInfo{SignatureSchemes: []tls.SignatureScheme{tls.Ed25519}}, onlyRSA},
 }
 
+// Of a certificate of each type a client gets the one that it can work with, and of two
+// that it can ECDSA.
 func TestKeyTypeFollowsTheClientHello(t *testing.T) {
 	for _, test := range keyTypeHellos {
 		t.Run(test.name, func(t *testing.T) {
-			if got := keyTypesFor(&test.hello); got != test.want {
-				t.Errorf("got %v, want %v", got.types(), test.want.types())
-			}
+			inBubble(t, func(t *testing.T, w *world) {
+				w.keep("a.example.com", entryFor("a.example.com", bundle.ECDSA, undue))
+				w.keep("a.example.com+rsa", entryFor("a.example.com", bundle.RSA, undue))
+				hello := test.hello
+				hello.ServerName = "a.example.com"
+				cert, err := w.m.GetCertificate(&hello)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, _ := bundle.TypeOf(cert.Leaf); got != test.want.first {
+					t.Errorf("got %v, want %v", got, test.want.first)
+				}
+			})
 		})
 	}
 }
@@ -97,8 +116,8 @@ func TestCachedCertificateOfTheOtherType(t *testing.T) {
 		for _, test := range keyTypeHellos {
 			t.Run(cached.String()+" in the cache/"+test.name, func(t *testing.T) {
 				inBubble(t, func(t *testing.T, w *world) {
-					sub := hostSubject("a.example.com", cached, w.ca.URL)
-					w.keep(sub.cacheKey(), entryFor(sub, undue))
+					key := map[bundle.KeyType]string{bundle.ECDSA: "a.example.com", bundle.RSA: "a.example.com+rsa"}[cached]
+					w.keep(key, entryFor("a.example.com", cached, undue))
 					fits := test.want.first == cached || test.want.other
 					want, orders := test.want.first, 1
 					if fits {

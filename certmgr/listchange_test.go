@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/flight"
@@ -26,7 +27,7 @@ func TestHostThatComesBackGetsAFreshIssuance(t *testing.T) {
 		go func() { fresh <- w.m.Obtain(t.Context(), "a.example.com") }()
 		wantCanceled(t, old)
 		time.Sleep(time.Second)
-		w.wantErr("a.example.com", ErrInFlight)
+		w.wantErr("a.example.com", certmgr.ErrInFlight)
 		w.wantOrders("a.example.com", 1)
 		if err := <-fresh; err != nil {
 			t.Fatal(err)
@@ -64,7 +65,7 @@ func TestHostThatComesBackWhileThePolicyIsAskedStays(t *testing.T) {
 		if dropped := w.events.of(audit.HostDropped); len(dropped) != 0 {
 			t.Errorf("dropped although on the list: %v", dropped)
 		}
-		if len(w.m.engine.report.memory.certificates("a.example.com")) == 0 {
+		if certmgr.InMemory(w.m, "a.example.com") == 0 {
 			t.Error("a host that is on the list is not in memory, and so not renewed")
 		}
 	})
@@ -99,7 +100,7 @@ func comesBackAtTheEndOfItsIssuance(t *testing.T) (inTime bool) {
 		go func() { _, err := w.get(host); done <- err }()
 		time.Sleep(300 * time.Millisecond)
 		synctest.Wait()
-		if w.m.engine.report.memory.get(host, keyTypePrefs{}, time.Now()) == nil {
+		if certmgr.InMemory(w.m, host) == 0 {
 			t.Fatal("not at the store stage")
 		}
 		w.m.Hosts.Remove(host)

@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
@@ -25,7 +26,7 @@ func TestNoHandshakeTakesLongerThanDocumented(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
 				const almost = cacheTimeout + 99*time.Millisecond // of the grace, of 100 ms
 				w.m.HostPolicy = func(context.Context, string) error { time.Sleep(almost); return nil }
-				w.cache.get(func(context.Context, string) error { time.Sleep(almost); return ErrCacheMiss })
+				w.cache.get(func(context.Context, string) error { time.Sleep(almost); return certmgr.ErrCacheMiss })
 				w.ca.Stall(acmetest.Match{Endpoint: acmetest.Directory})
 				start := time.Now()
 				_, err := w.m.GetCertificate(&tls.ClientHelloInfo{ServerName: "z.example.com", SignatureSchemes: tt.schemes})

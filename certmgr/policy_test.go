@@ -1,10 +1,9 @@
-package certmgr
+package certmgr_test
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"runtime"
@@ -14,47 +13,16 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/flight"
 )
-
-// lateError is an error of the user's that says whether it is a timeout.
-type lateError bool
-
-func (e lateError) Error() string { return "late" }
-func (e lateError) Timeout() bool { return bool(e) }
 
 // brokenError panics in whatever asks it.
 type brokenError struct{}
 
 func (*brokenError) Error() string { return "broken" }
 func (*brokenError) Timeout() bool { panic("boom") }
-
-// What says that a policy could not decide, and what is a refusal.
-func TestWhatIsUndecided(t *testing.T) {
-	for _, err := range []error{
-		ErrPolicy, context.DeadlineExceeded, context.Canceled, os.ErrDeadlineExceeded, lateError(true),
-		fmt.Errorf("database: %w", ErrPolicy),
-		fmt.Errorf("database: %w", lateError(true)),
-		&net.OpError{Op: "dial", Net: "tcp", Err: os.ErrDeadlineExceeded},
-		&net.DNSError{Err: "i/o timeout", IsTimeout: true},
-		errors.Join(errors.New("first"), &net.OpError{Op: "read", Err: errors.New("reset")}, lateError(true)),
-		fmt.Errorf("%w after %w", errors.New("refused"), context.DeadlineExceeded),
-	} {
-		if !isUndecided(err) {
-			t.Errorf("%v counts as a refusal", err)
-		}
-	}
-	for _, err := range []error{
-		errors.New("not a customer"), ErrHostNotAllowed, fs.ErrNotExist, lateError(false),
-		&net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")},
-		errors.Join(errors.New("no"), lateError(false)),
-	} {
-		if isUndecided(err) {
-			t.Errorf("%v counts as no decision", err)
-		}
-	}
-}
 
 // An undecided policy takes no valid certificate out of service or from renewal,
 // begins nothing for others, and its error reaches them as it is; a refusal ends
@@ -68,7 +36,7 @@ func TestUndecidedPolicyChangesNothing(t *testing.T) {
 		return nil
 	}
 	for name, undecided := range map[string]error{
-		"ErrPolicy": fmt.Errorf("%w: database is down", ErrPolicy),
+		"ErrPolicy": fmt.Errorf("%w: database is down", certmgr.ErrPolicy),
 		"net":       &net.OpError{Op: "dial", Net: "tcp", Err: os.ErrDeadlineExceeded},
 		"canceled":  fmt.Errorf("pool: %w", context.Canceled),
 	} {
@@ -98,7 +66,7 @@ func TestUndecidedPolicyChangesNothing(t *testing.T) {
 
 				no := errors.New("not a customer")
 				answer.Store(&no)
-				time.Sleep(w.m.engine.settings.policyTTL + time.Second)
+				time.Sleep(policyTTL + time.Second)
 				w.get("a.example.com") // is served and has the policy asked
 				synctest.Wait()
 				if _, err := w.get("a.example.com"); err != no {
@@ -115,7 +83,7 @@ func TestUndecidedPolicyChangesNothing(t *testing.T) {
 // The methods of a policy's error are the user's code: they may panic.
 func TestPolicyErrorThatPanics(t *testing.T) {
 	policyWorld(t, func(context.Context, string) error { return &brokenError{} }, func(t *testing.T, w *world) {
-		if _, err := w.get("a.example.com"); !errors.Is(err, ErrPolicy) {
+		if _, err := w.get("a.example.com"); !errors.Is(err, certmgr.ErrPolicy) {
 			t.Errorf("got %v, want ErrPolicy", err)
 		}
 	})
@@ -146,7 +114,7 @@ func TestPolicyFailureServesNoRefusedHost(t *testing.T) {
 		if w.m.Close(); t.Failed() {
 			return
 		}
-		if _, err := w.get("a.example.com"); !errors.Is(err, ErrClosed) {
+		if _, err := w.get("a.example.com"); !errors.Is(err, certmgr.ErrClosed) {
 			t.Errorf("got %v after Close, want ErrClosed", err)
 		}
 	})
@@ -168,10 +136,10 @@ func TestPolicyIsAskedAgainAfterTheClockWentBack(t *testing.T) {
 			policyWorld(t, policy, func(t *testing.T, w *world) {
 				var ahead atomic.Int64
 				ahead.Store(int64(day))
-				w.m.clock = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+				certmgr.SetClock(w.m, func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) })
 				w.mustGet("a.example.com")
 				if askedBefore {
-					time.Sleep(2 * w.m.engine.settings.policyTTL)
+					time.Sleep(2 * policyTTL)
 					w.mustGet("a.example.com")
 					synctest.Wait()
 				}
@@ -244,7 +212,7 @@ func TestPolicyFailureSaysWhatHappened(t *testing.T) {
 	const timeout = "no answer within 5s"
 	tests := []struct {
 		name   string
-		policy HostPolicy
+		policy certmgr.HostPolicy
 		want   string
 	}{
 		{"panic", func(context.Context, string) error { panic("boom") }, "callback panicked: boom"},
@@ -266,7 +234,7 @@ func TestPolicyFailureSaysWhatHappened(t *testing.T) {
 				if tt.name == "hangs still" {
 					_, err = w.get("a.example.com")
 				}
-				if !errors.Is(err, ErrPolicy) || !strings.Contains(err.Error(), tt.want) || tt.want != timeout && strings.Contains(err.Error(), timeout) {
+				if !errors.Is(err, certmgr.ErrPolicy) || !strings.Contains(err.Error(), tt.want) || tt.want != timeout && strings.Contains(err.Error(), timeout) {
 					t.Errorf("got %v, want %q", err, tt.want)
 				}
 			})
@@ -281,11 +249,52 @@ func TestPolicyCutShortByClose(t *testing.T) {
 		defer close(release)
 		w.m.HostPolicy = func(context.Context, string) error { <-release; return nil }
 		time.AfterFunc(time.Second, func() { w.m.Close() })
-		if _, err := w.get("a.example.com"); !errors.Is(err, ErrClosed) || errors.Is(err, ErrPolicy) {
+		if _, err := w.get("a.example.com"); !errors.Is(err, certmgr.ErrClosed) || errors.Is(err, certmgr.ErrPolicy) {
 			t.Errorf("got %v, want ErrClosed", err)
 		}
 		if e := w.events.of(audit.PolicyFailed); len(e) != 0 {
 			t.Errorf("events: %v", e)
 		}
 	})
+}
+
+// A policy that ran out of its time is asked anew by the next visitor, once it has
+// returned. While it hangs nobody waits for it again.
+func TestPolicyThatTimedOutIsAskedAgain(t *testing.T) {
+	for name, heeds := range map[string]bool{"heeds its context": true, "ignores it": false} {
+		t.Run(name, func(t *testing.T) {
+			var calls, running atomic.Int32
+			policy := func(ctx context.Context, host string) error {
+				if running.Add(1) != 1 {
+					t.Error("two calls at the same time")
+				}
+				defer running.Add(-1)
+				if calls.Add(1) > 1 {
+					return nil
+				}
+				if !heeds {
+					ctx = context.WithoutCancel(ctx)
+				}
+				return flight.Sleep(ctx, 6*time.Second)
+			}
+			policyWorld(t, policy, func(t *testing.T, w *world) {
+				start := time.Now()
+				w.get("a.example.com")
+				if d := time.Since(start); d > policyTimeout+flight.Grace {
+					t.Errorf("the first visitor waited %v", d)
+				}
+				if !heeds {
+					err := w.wantErr("a.example.com", certmgr.ErrPolicy)
+					if !errors.Is(err, certmgr.ErrBusy) || !strings.Contains(err.Error(), "has not returned since") {
+						t.Errorf("got %v", err)
+					}
+					time.Sleep(time.Second)
+				}
+				w.mustGet("a.example.com")
+				if n := calls.Load(); n != 2 {
+					t.Errorf("%d calls", n)
+				}
+			})
+		})
+	}
 }

@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 )
@@ -60,8 +61,8 @@ func TestValidCertificateIsServedThroughAnOutage(t *testing.T) {
 			t.Error("failing renewals were not reported")
 		}
 		time.Sleep(2 * day)
-		err := w.wantErr("a.example.com", ErrBackoff) // never an expired one
-		if !errors.Is(err, ErrCAUnavailable) {
+		err := w.wantErr("a.example.com", certmgr.ErrBackoff) // never an expired one
+		if !errors.Is(err, certmgr.ErrCAUnavailable) {
 			t.Errorf("%v does not say that it is the CA's outage", err)
 		}
 		expired := w.events.of(audit.CertificateExpired)

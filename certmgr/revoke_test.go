@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"crypto/tls"
@@ -12,15 +12,14 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-var rsaHello = &tls.ClientHelloInfo{ServerName: "a.example.com", SignatureSchemes: []tls.SignatureScheme{tls.PSSWithSHA256}}
-
 func (w *world) mustGetRSA() *tls.Certificate {
 	w.t.Helper()
-	cert, err := w.m.GetCertificate(rsaHello)
+	cert, err := w.m.GetCertificate(rsaHello("a.example.com"))
 	if err != nil || cert.Leaf.PublicKeyAlgorithm != x509.RSA {
 		w.t.Fatalf("GetCertificate for RSA: %v", err)
 	}
@@ -77,14 +76,16 @@ func (w *world) wantRevoked(certs ...*tls.Certificate) {
 }
 
 func TestRevokedCertificateIsReplacedAtOnce(t *testing.T) {
-	for _, reason := range []acme.CRLReasonCode{acme.CRLReasonUnspecified, acme.CRLReasonKeyCompromise, acme.CRLReasonSuperseded} {
-		t.Run(reasonName(reason), func(t *testing.T) {
+	for name, reason := range map[string]acme.CRLReasonCode{
+		"unspecified": acme.CRLReasonUnspecified, "keyCompromise": acme.CRLReasonKeyCompromise, "superseded": acme.CRLReasonSuperseded,
+	} {
+		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
 				old := w.mustGet("a.example.com")
 				b := w.mustGet("b.example.com")
 				w.mustRevoke("A.Example.com.", reason)
 				w.wantRevoked(old)
-				if e := w.events.of(audit.CertificateRevoked)[0]; !strings.Contains(e.Reason, reasonName(reason)) || !strings.Contains(e.Reason, byAccount) {
+				if e := w.events.of(audit.CertificateRevoked)[0]; !strings.Contains(e.Reason, name) || !strings.Contains(e.Reason, "the account") {
 					t.Errorf("the event does not tell the reason and who signed: %v", e)
 				}
 				time.Sleep(2 * time.Second)
@@ -127,7 +128,7 @@ func TestRevokeReadsTheCache(t *testing.T) {
 			w.restart()
 			w.mustRevoke("a.example.com", acme.CRLReasonCessationOfOperation)
 			w.wantRevoked(old)
-			if _, err := w.cache.Get(t.Context(), key); !errors.Is(err, ErrCacheMiss) {
+			if _, err := w.cache.Get(t.Context(), key); !errors.Is(err, certmgr.ErrCacheMiss) {
 				t.Errorf("the entry %q is still there: %v", key, err)
 			}
 		})
@@ -143,7 +144,7 @@ func TestRevokeOfAHostThatIsNotAllowedAnyMore(t *testing.T) {
 		w.wantRevoked(old)
 		time.Sleep(100 * day)
 		w.wantOrders("a.example.com", 1)
-		if _, err := w.cache.Get(t.Context(), "a.example.com"); !errors.Is(err, ErrCacheMiss) {
+		if _, err := w.cache.Get(t.Context(), "a.example.com"); !errors.Is(err, certmgr.ErrCacheMiss) {
 			t.Errorf("the entry is still there: %v", err)
 		}
 	})

@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"context"
@@ -12,9 +12,9 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
-	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -60,8 +60,8 @@ func TestRevocationThatFailsForOneKeyType(t *testing.T) {
 			t.Errorf("Revoke: %v, want the CA's problem", err)
 		}
 		w.wantRevoked(rs)
-		if certs := w.m.engine.report.memory.certificates("a.example.com"); len(certs) != 1 || !certs[0].leaf.Equal(ec.Leaf) {
-			t.Errorf("%d certificates in memory, want the one that is not revoked", len(certs))
+		if n := certmgr.InMemory(w.m, "a.example.com"); n != 1 {
+			t.Errorf("%d certificates in memory, want the one that is not revoked", n)
 		}
 		if !w.mustGet("a.example.com").Leaf.Equal(ec.Leaf) {
 			t.Error("the certificate that is not revoked is not served")
@@ -76,10 +76,10 @@ func TestReplacementOfARevokedCertificateIsTriedAgain(t *testing.T) {
 		lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, http.StatusServiceUnavailable, nil, acmetest.Problem{Type: "serverInternal"})
 		w.mustRevoke("a.example.com", acme.CRLReasonSuperseded)
 		time.Sleep(20 * time.Second)
-		w.wantErr("a.example.com", ErrBackoff)
+		w.wantErr("a.example.com", certmgr.ErrBackoff)
 		lift()
 		time.Sleep(time.Hour)
-		if w.m.engine.report.memory.current(hostSubject("a.example.com", bundle.ECDSA, w.ca.URL)) == nil {
+		if certmgr.InMemory(w.m, "a.example.com") == 0 {
 			t.Error("nobody issued a new certificate after the first failure")
 		}
 	})
@@ -91,16 +91,16 @@ func TestFailedDeleteIsReportedAndTriedAgain(t *testing.T) {
 		old := w.mustGet("a.example.com")
 		c.delete(func(context.Context, string) error { return errDisk })
 		err := w.m.Revoke(t.Context(), "a.example.com", acme.CRLReasonCessationOfOperation)
-		if !errors.Is(err, ErrCache) || !errors.Is(err, errDisk) || !strings.Contains(err.Error(), "is revoked") {
+		if !errors.Is(err, certmgr.ErrCache) || !errors.Is(err, errDisk) || !strings.Contains(err.Error(), "is revoked") {
 			t.Fatalf("Revoke: %v, want the cache's error, and that it is revoked all the same", err)
 		}
 		w.wantRevoked(old)
-		if w.m.engine.report.memory.certificates("a.example.com") != nil {
+		if certmgr.InMemory(w.m, "a.example.com") != 0 {
 			t.Error("the certificate is still in memory")
 		}
 		c.delete(nil)
 		time.Sleep(time.Minute)
-		if _, err := c.Get(t.Context(), "a.example.com"); !errors.Is(err, ErrCacheMiss) {
+		if _, err := c.Get(t.Context(), "a.example.com"); !errors.Is(err, certmgr.ErrCacheMiss) {
 			t.Errorf("the delete was not tried again: %v", err)
 		}
 		if n := len(w.events.of(audit.CacheWriteRecovered)); n != 1 {
@@ -149,7 +149,7 @@ func TestRevocationSignedByTheCertificatesKey(t *testing.T) {
 				tt.spoil(w)
 				w.mustRevoke("a.example.com", acme.CRLReasonCessationOfOperation)
 				w.wantRevoked(old)
-				if e := w.events.of(audit.CertificateRevoked)[0]; !strings.Contains(e.Reason, byOwnKey) {
+				if e := w.events.of(audit.CertificateRevoked)[0]; !strings.Contains(e.Reason, "the certificate's key") {
 					t.Errorf("the event does not say who signed: %v", e)
 				}
 			})
@@ -179,8 +179,8 @@ func TestFailedRevocationKeepsTheCertificate(t *testing.T) {
 			w.mustGet("a.example.com")
 			w.ca.Status(acmetest.Match{Endpoint: acmetest.NewAccount}, http.StatusServiceUnavailable, nil, acmetest.Problem{Type: "serverInternal"})
 		}, problem: "serverInternal", within: 10 * time.Second},
-		{name: "no certificate", host: "b.example.com", is: ErrCacheMiss},
-		{name: "no host name", host: "", is: ErrNoServerName},
+		{name: "no certificate", host: "b.example.com", is: certmgr.ErrCacheMiss},
+		{name: "no host name", host: "", is: certmgr.ErrNoServerName},
 		{name: "unreadable cache", host: "b.example.com", spoil: func(w *world) {
 			w.cache.get(func(context.Context, string) error { return errDisk })
 		}, is: errDisk},
@@ -196,7 +196,7 @@ func TestFailedRevocationKeepsTheCertificate(t *testing.T) {
 					tt.spoil(w)
 				}
 				host := tt.host
-				if host == "" && tt.is != ErrNoServerName {
+				if host == "" && tt.is != certmgr.ErrNoServerName {
 					host = "a.example.com"
 				}
 				start := time.Now()
@@ -241,10 +241,10 @@ func TestRevokeAfterClose(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("a.example.com")
 		w.m.Close()
-		if err := w.m.Revoke(t.Context(), "a.example.com", acme.CRLReasonSuperseded); !errors.Is(err, ErrClosed) {
+		if err := w.m.Revoke(t.Context(), "a.example.com", acme.CRLReasonSuperseded); !errors.Is(err, certmgr.ErrClosed) {
 			t.Errorf("Revoke: %v, want ErrClosed", err)
 		}
-		if err := w.m.RollAccountKey(t.Context()); !errors.Is(err, ErrClosed) {
+		if err := w.m.RollAccountKey(t.Context()); !errors.Is(err, certmgr.ErrClosed) {
 			t.Errorf("RollAccountKey: %v, want ErrClosed", err)
 		}
 	})
@@ -257,7 +257,7 @@ func TestCloseEndsARevocation(t *testing.T) {
 		w.ca.Stall(acmetest.Match{Endpoint: acmetest.RevokeCert})
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			if err := w.m.Revoke(t.Context(), "a.example.com", acme.CRLReasonSuperseded); !errors.Is(err, ErrClosed) {
+			if err := w.m.Revoke(t.Context(), "a.example.com", acme.CRLReasonSuperseded); !errors.Is(err, certmgr.ErrClosed) {
 				t.Errorf("Revoke: %v, want ErrClosed", err)
 			}
 		})

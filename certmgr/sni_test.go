@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"crypto/tls"
@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
@@ -15,18 +16,18 @@ func TestRefusedServerNamesSayWhy(t *testing.T) {
 		kind error
 		text string
 	}{
-		"": {ErrNoServerName, "certmgr: missing server name: the client sent no SNI; connect by host name, " +
+		"": {certmgr.ErrNoServerName, "certmgr: missing server name: the client sent no SNI; connect by host name, " +
 			"or serve such clients from tls.Config.Certificates"},
-		".":               {ErrBadServerName, "certmgr: invalid server name: a single label"},
-		"localhost":       {ErrBadServerName, "certmgr: invalid server name: localhost: a single label"},
-		"192.0.2.1.":      {ErrBadServerName, "certmgr: invalid server name: 192.0.2.1: an IP address"},
-		"a\n\x00.b":       {ErrBadServerName, `certmgr: invalid server name: a\n\x00.b: not a valid host name: idna: disallowed rune U+000A`},
-		"xn--a.example":   {ErrBadServerName, "certmgr: invalid server name: xn--a.example: not a valid host name: idna: invalid label \"\\u0080\""},
-		"a..example.com.": {ErrBadServerName, "certmgr: invalid server name: a..example.com: not a valid host name"},
-		strings.Repeat("a", 2000): {ErrBadServerName,
+		".":               {certmgr.ErrBadServerName, "certmgr: invalid server name: a single label"},
+		"localhost":       {certmgr.ErrBadServerName, "certmgr: invalid server name: localhost: a single label"},
+		"192.0.2.1.":      {certmgr.ErrBadServerName, "certmgr: invalid server name: 192.0.2.1: an IP address"},
+		"a\n\x00.b":       {certmgr.ErrBadServerName, `certmgr: invalid server name: a\n\x00.b: not a valid host name: idna: disallowed rune U+000A`},
+		"xn--a.example":   {certmgr.ErrBadServerName, "certmgr: invalid server name: xn--a.example: not a valid host name: idna: invalid label \"\\u0080\""},
+		"a..example.com.": {certmgr.ErrBadServerName, "certmgr: invalid server name: a..example.com: not a valid host name"},
+		strings.Repeat("a", 2000): {certmgr.ErrBadServerName,
 			"certmgr: invalid server name: " + strings.Repeat("a", 250) + "...: too long for a host name (2000 bytes)"},
 	} {
-		_, err := new(Manager).GetCertificate(&tls.ClientHelloInfo{ServerName: name})
+		_, err := new(certmgr.Manager).GetCertificate(&tls.ClientHelloInfo{ServerName: name})
 		if !errors.Is(err, test.kind) || err.Error() != test.text {
 			t.Errorf("%.20q: error\n%v\nwant\n%s", name, err, test.text)
 		}
@@ -37,7 +38,7 @@ func TestRefusedServerNamesSayWhy(t *testing.T) {
 // normal form, whatever the client sends.
 func TestNamesAreTheSameEverywhere(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.m.Hosts = MustAllowlist("Bücher.example.")
+		w.m.Hosts = certmgr.MustAllowlist("Bücher.example.")
 		for _, name := range []string{"BÜCHER.example", "xn--bcher-kva.example.", "bücher.example", "XN--BCHER-KVA.EXAMPLE"} {
 			cert, err := w.get(name)
 			if err != nil || cert.Leaf.VerifyHostname("xn--bcher-kva.example") != nil {

@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/pace"
@@ -30,7 +31,7 @@ func TestStartIsPaced(t *testing.T) {
 		for i := range 8 {
 			hosts = append(hosts, newHosts(fmt.Sprintf("d%d.example", i), 20)...)
 		}
-		w.m.Hosts = MustAllowlist(hosts...)
+		w.m.Hosts = certmgr.MustAllowlist(hosts...)
 		begin := time.Now()
 		if err := w.m.Start(t.Context()); err != nil {
 			t.Fatal(err)
@@ -82,7 +83,7 @@ func wantAtMost(t *testing.T, orders []acmetest.PlacedOrder, most int, window ti
 func TestNegativeStartPaceIssuesAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		hosts := newHosts("big.example", 200)
-		w.m.Hosts = MustAllowlist(hosts...)
+		w.m.Hosts = certmgr.MustAllowlist(hosts...)
 		w.m.StartPace = -1
 		w.m.Start(t.Context())
 		time.Sleep(time.Minute)
@@ -97,7 +98,7 @@ func TestNegativeStartPaceIssuesAtOnce(t *testing.T) {
 func TestStartGoesOnAfterFailures(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		hosts := newHosts("big.example", 30)
-		w.m.Hosts = MustAllowlist(hosts...)
+		w.m.Hosts = certmgr.MustAllowlist(hosts...)
 		for _, host := range hosts[:10] {
 			w.ca.FailValidation(host, "", acmetest.Problem{Type: "dns", Detail: "no such host"})
 		}
@@ -127,7 +128,7 @@ func TestStartGoesOnAfterFailures(t *testing.T) {
 
 func TestStartEndsWithItsContextWhilePaced(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.m.Hosts = MustAllowlist(newHosts("big.example", 60)...)
+		w.m.Hosts = certmgr.MustAllowlist(newHosts("big.example", 60)...)
 		ctx, cancel := context.WithCancel(t.Context())
 		w.m.Start(ctx)
 		time.Sleep(time.Hour)
@@ -164,7 +165,7 @@ func TestStartLoadsAndIssues(t *testing.T) {
 		w.wantOrders("d.example.com", 2) // tried again without a visitor
 		w.mustGet("d.example.com")
 		w.m.Close()
-		if err := w.m.Start(t.Context()); !errors.Is(err, ErrClosed) {
+		if err := w.m.Start(t.Context()); !errors.Is(err, certmgr.ErrClosed) {
 			t.Errorf("Start after Close: %v", err)
 		}
 	})
@@ -295,7 +296,7 @@ func TestStartEndsWhenAFailingHostIsRemoved(t *testing.T) {
 func TestEndedStartsDoNotPushOthersBack(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		hosts := newHosts("big.example", 60)
-		w.m.Hosts = MustAllowlist(hosts...)
+		w.m.Hosts = certmgr.MustAllowlist(hosts...)
 		for range 5 { // a reload each minute
 			ctx, cancel := context.WithCancel(t.Context())
 			w.m.Start(ctx)

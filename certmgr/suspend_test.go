@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/cases"
@@ -123,7 +124,7 @@ func suspendCase(t *cases.T, f func(t *cases.T, w *world, clock *sleeper)) {
 	t.Bubble(func(t *cases.T) {
 		w, clock := newWorld(t.T), new(sleeper)
 		defer w.close()
-		w.m.clock = clock.now
+		certmgr.SetClock(w.m, clock.now)
 		f(t, w, clock)
 	})
 }
@@ -224,7 +225,7 @@ func TestPaceOfStartAfterSuspend(t *testing.T) {
 func TestMachineThatSleptRenewsWhatIsDue(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		var skew atomic.Int64
-		w.m.clock = func() time.Time { return time.Now().Add(time.Duration(skew.Load())) }
+		certmgr.SetClock(w.m, func() time.Time { return time.Now().Add(time.Duration(skew.Load())) })
 		cert := w.mustGet("a.example.com")
 		time.Sleep(55 * day)
 		skew.Store(int64(7 * day)) // the bubble's timers do not know of that

@@ -3,24 +3,13 @@ package certmgr
 import (
 	"context"
 	"errors"
-	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/flight"
 )
-
-// slow returns a callback that takes d, or until its context ends if it heeds it.
-func slow(d time.Duration, heeds bool) func(context.Context) (int, error) {
-	return func(ctx context.Context) (int, error) {
-		if !heeds {
-			ctx = context.WithoutCancel(ctx)
-		}
-		return 1, flight.Sleep(ctx, d)
-	}
-}
 
 // Close waits for a write that waits for one that was given up.
 func TestCloseWaitsForSuccessors(t *testing.T) {
@@ -86,67 +75,17 @@ func TestAbandonedWriteIsNotTheLast(t *testing.T) {
 	}
 }
 
-// A write whose time ended while it waited was not made: what needs it is tried again.
-func TestWriteThatWaitedInVainIsTriedAgain(t *testing.T) {
+// A certificate that the CA has issued is written even if the Manager is closed
+// meanwhile.
+func TestCertificateIsWrittenWhenCloseComesFirst(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.mustGet("b.example.com")
-		hung := false
-		w.cache.put(func(_ context.Context, key string) error {
-			if key == "a.example.com" && !hung {
-				hung = true
-				w.cache.hang()
-				return errDisk
-			}
-			return nil
-		})
 		w.mustGet("a.example.com")
-		time.Sleep(time.Minute) // the tries of that time wait in vain
-		if _, err := w.cache.Cache.Get(t.Context(), "a.example.com"); err == nil {
-			t.Fatal("a second write was made beside the one that hangs")
-		}
-		w.cache.release()
-		time.Sleep(10 * time.Minute)
-		if _, err := w.cache.Cache.Get(t.Context(), "a.example.com"); err != nil {
-			t.Errorf("the certificate was not written when the cache worked again: %v", err)
+		s := w.m.engine.operator
+		cert := s.memory.current(hostSubject("a.example.com", bundle.ECDSA, s.dir))
+		w.m.Close()
+		s.store.putCertificate(cert, []byte("the entry"), func() bool { return true })
+		if data, err := w.cache.Cache.Get(t.Context(), "a.example.com"); string(data) != "the entry" {
+			t.Errorf("lost: %v", err)
 		}
 	})
-}
-
-// A policy that ran out of its time is asked anew by the next visitor, once it has
-// returned. While it hangs nobody waits for it again.
-func TestPolicyThatTimedOutIsAskedAgain(t *testing.T) {
-	for name, heeds := range map[string]bool{"heeds its context": true, "ignores it": false} {
-		t.Run(name, func(t *testing.T) {
-			var calls, running atomic.Int32
-			policy := func(ctx context.Context, host string) error {
-				if running.Add(1) != 1 {
-					t.Error("two calls at the same time")
-				}
-				defer running.Add(-1)
-				if calls.Add(1) > 1 {
-					return nil
-				}
-				_, err := slow(6*time.Second, heeds)(ctx)
-				return err
-			}
-			policyWorld(t, policy, func(t *testing.T, w *world) {
-				start := time.Now()
-				w.get("a.example.com")
-				if d := time.Since(start); d > policyTimeout+flight.Grace {
-					t.Errorf("the first visitor waited %v", d)
-				}
-				if !heeds {
-					err := w.wantErr("a.example.com", ErrPolicy)
-					if !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "has not returned since") {
-						t.Errorf("got %v", err)
-					}
-					time.Sleep(time.Second)
-				}
-				w.mustGet("a.example.com")
-				if n := calls.Load(); n != 2 {
-					t.Errorf("%d calls", n)
-				}
-			})
-		})
-	}
 }
