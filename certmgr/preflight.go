@@ -11,8 +11,8 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// newChecker returns what makes preflights. A check runs within an attempt, which
-// holds the host's lock: no real challenge of the host is live in this process.
+// newChecker returns the Checker for preflights. A check runs during an attempt,
+// which holds the host's lock: no challenge of an order is pending in this process.
 func (e *engine) newChecker(o *orders) *probe.Checker {
 	return probe.New(probe.Config{
 		Resolver: e.settings.preflightResolver,
@@ -30,8 +30,8 @@ func (e *engine) newChecker(o *orders) *probe.Checker {
 	})
 }
 
-// precheck is the preflight before an order. It puts the challenge types that
-// will work first, and returns an error if no order is to be made.
+// precheck runs the preflight before an order. It moves the challenge types that
+// work to the front, and returns an error if no order is to be placed.
 func (c *conversation) precheck(ctx context.Context) error {
 	if c.preflight == preflight.Off || c.checked {
 		return nil
@@ -70,8 +70,8 @@ func (c *conversation) precheck(ctx context.Context) error {
 	return nil
 }
 
-// diagnose joins what a preflight finds to the error of an attempt whose
-// challenge the CA failed.
+// diagnose joins the result of a preflight to the error of an attempt that failed
+// at a challenge.
 func (c *conversation) diagnose(ctx context.Context, err error) error {
 	if c.preflight == preflight.Off || ctx.Err() != nil {
 		return err
@@ -83,8 +83,9 @@ func (c *conversation) diagnose(ctx context.Context, err error) error {
 	return &diagnosis{err, found.Err}
 }
 
-// diagnosis is an attempt's error and what a preflight found after it. If it is too
-// long, the CA's reasons are cut, whose length the CA chooses, and not the finding.
+// diagnosis is an attempt's error and the result of the preflight after it. If it is
+// too long, the CA's reasons are cut, whose length the CA chooses, and not the
+// result.
 type diagnosis struct {
 	err   error
 	found error

@@ -16,33 +16,33 @@ import (
 // and ErrUnreachable if no address can answer a challenge.
 type Error struct {
 	Host      string        // normalised host name
-	Addrs     []netip.Addr  // what it resolves to, in the resolver's order; the first 8 were asked
+	Addrs     []netip.Addr  // its addresses, in the resolver's order; the first 8 were probed
 	Findings  []Finding     // by address and challenge type
-	Reachable bool          // at least one address gave a right answer: nothing is held back
-	Undecided bool          // the check was inconclusive: nothing is held back
-	ClockSkew time.Duration // how far the CA's clock is ahead of the local one, if that is more than 5 minutes either way; else 0
-	Err       error         // why the name could not be looked up or the check not be made, or nil
+	Reachable bool          // at least one address gave the right response: issuance proceeds
+	Undecided bool          // the check was inconclusive: issuance proceeds
+	ClockSkew time.Duration // how far the CA's clock is ahead of the local one (negative: behind), if more than 5 minutes; else 0
+	Err       error         // why the lookup or the check failed, or nil
 }
 
-// Finding is what one port of one address did with one challenge.
+// Finding is the result for one port of one address and one challenge.
 type Finding struct {
 	Addr      netip.AddrPort
 	Challenge string // "tls-alpn-01" or "http-01"
-	OK        bool   // it gave the right answer
-	Answer    string // what it did instead, in words; escaped, 300 bytes at most
-	Err       error  // the cause, if there is one
+	OK        bool   // it gave the right response
+	Answer    string // what it did instead, in words; escaped, at most 300 bytes
+	Err       error  // the cause, or nil
 
-	NoRoute    bool // this machine cannot ask the address, which says nothing about the name
-	ThisServer bool // a Manager with the same Cache answered, but not as a CA needs it
+	NoRoute    bool // this machine cannot reach the address, which says nothing about the name
+	ThisServer bool // a Manager with the same Cache answered, but not as a CA requires
 }
 
 const (
 	maxText   = 512 // of an Error, in bytes
-	maxListed = 8   // addresses in the text: those that were asked
+	maxListed = 8   // addresses in the text: those that were probed
 )
 
-// Error is one line of at most 512 bytes. If it is too long, what answered is cut,
-// and not what to do.
+// Error returns one line of at most 512 bytes. If it is too long, the description of
+// the responses is cut, not the advice.
 func (e *Error) Error() string {
 	if e == nil {
 		return "<nil>"
@@ -83,13 +83,12 @@ func (e *Error) Unwrap() []error {
 	return causes
 }
 
-// leadsHere reports whether the name leads here by each address that this machine
-// can ask.
+// leadsHere reports whether every address that this machine can reach leads here.
 func (e *Error) leadsHere() bool {
 	return e.Reachable && allOf(e.Findings, func(f Finding) bool { return f.OK || f.NoRoute })
 }
 
-// where lists the addresses.
+// where lists the addresses that were probed.
 func (e *Error) where() string {
 	var texts []string
 	for _, addr := range e.Addrs[:min(len(e.Addrs), maxListed)] {
@@ -106,7 +105,7 @@ func (e *Error) where() string {
 	return all
 }
 
-// clauses says what answered wrongly, each answer once.
+// clauses describes the wrong responses, each once.
 func (e *Error) clauses() []string {
 	var answers []string
 	places := make(map[string][]string)

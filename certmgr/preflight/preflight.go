@@ -1,5 +1,6 @@
-// Package preflight names what Manager.Preflight can be set to and what it finds:
-// whether a host's name leads to this server, before an order is spent on it.
+// Package preflight has the vocabulary of Manager.Preflight, which checks whether a
+// host's name leads to this server before placing an order: its modes and what it
+// finds.
 package preflight
 
 import (
@@ -9,23 +10,23 @@ import (
 	"net/netip"
 )
 
-// A Mode says what becomes of a host whose name does not lead to this server.
+// A Mode says what happens to a host whose name does not lead to this server.
 type Mode uint8
 
 const (
-	// Off checks nothing and makes no connection. It is the zero value.
+	// Off makes no check and no connection. It is the zero value.
 	Off Mode = iota
 
-	// Report checks before each order and goes on whatever it finds, which is the
-	// event audit.HostUnreachable. After the CA has failed a challenge it checks
-	// again, and joins the finding to the *certmgr.IssuanceError.
+	// Report checks before each order and proceeds whatever the result, which the
+	// event audit.HostUnreachable reports. After a failed challenge it checks again
+	// and joins the result to the *certmgr.IssuanceError.
 	Report
 
-	// Enforce makes no order for a name that does not lead here: the issuance fails
+	// Enforce places no order for a name that does not lead here: the issuance fails
 	// at audit.StagePreflight with ErrUnreachable, and Manager.Backoff says when the
-	// next one is due. If the check is inconclusive (the name cannot be looked up,
-	// say), issuance proceeds. It is for servers that reach themselves by their
-	// public addresses: some networks do not let them.
+	// next one is due. If the check is inconclusive (DNS fails, for example),
+	// issuance proceeds. It requires that the server can reach its own public
+	// addresses, which some networks prevent.
 	Enforce
 )
 
@@ -40,16 +41,16 @@ func (m Mode) String() string {
 	return "report"
 }
 
-// A Resolver looks up the addresses of a name. *net.Resolver is one. network is
-// "ip". A name that does not exist is a *net.DNSError with IsNotFound, or no address
-// and no error; any other error means that the answer is unknown. It must be safe
-// for concurrent use.
+// A Resolver looks up the addresses of a name; *net.Resolver implements it. network
+// is "ip". For a name that does not exist it returns a *net.DNSError with
+// IsNotFound, or neither an address nor an error. Any other error means that the
+// answer is unknown. It must be safe for concurrent use.
 type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
 var _ Resolver = (*net.Resolver)(nil)
 
-// ErrUnreachable: the host's name does not lead to this server. It is the same value
-// as certmgr.ErrUnreachable.
+// ErrUnreachable means that the host's name does not lead to this server. It is the
+// same value as certmgr.ErrUnreachable.
 var ErrUnreachable = errors.New("certmgr: name does not lead here")

@@ -2,8 +2,8 @@ package challenge
 
 import "net/http"
 
-// What an http-01 request without an answer is told. It may be anybody's, so that
-// nothing of the inside is in it: not the error of a cache or a policy, nor the host.
+// The responses to http-01 requests that have no answer. Anybody may send such a
+// request, so they reveal nothing internal: no error of a cache or policy, no host.
 const (
 	TextNotAllowed = "certmgr: host not allowed"
 
@@ -11,7 +11,7 @@ const (
 	textNotNow   = "certmgr: http-01 challenges cannot be answered at the moment"
 )
 
-// RefusalText returns the text for a status.
+// RefusalText returns the response body for a status.
 func RefusalText(status int) string {
 	switch status {
 	case http.StatusForbidden:

@@ -17,26 +17,26 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// probe is a challenge of a check, whose answer is live.
+// probe is one challenge of a check.
 type probe struct {
 	typ    string
 	token  string
 	port   uint16
 	answer *challenge.Answer
-	want   []byte // its proof
+	want   []byte // the expected response
 	run    func(ctx context.Context, c connector, host string, p *probe) reply
 }
 
-// reply is what one address did with a probe.
+// reply is the reply of one address to a probe.
 type reply struct {
 	outcome outcome
-	text    string // what answered
-	err     error  // the cause, if there is one
-	ours    bool   // a Manager answered, and something is in its way
+	text    string // describes what answered
+	err     error  // the cause, or nil
+	ours    bool   // a Manager with the same Cache answered, but not as a CA requires
 }
 
-// present makes the answers to one challenge of each usable type available, with
-// a token and an account key that exist for that alone.
+// present makes the response to one challenge of each usable type available. Token
+// and account key are used for nothing else.
 func (c *Checker) present(ctx context.Context, host string, later func(func(context.Context))) ([]*probe, error) {
 	ctx, cancel := context.WithTimeout(ctx, PresentTimeout)
 	defer cancel()
@@ -70,7 +70,7 @@ func newProbe(typ string) *probe {
 	return p
 }
 
-// ask sends every probe to every address, all at the same time.
+// ask sends every probe to every address, concurrently.
 func (c *Checker) ask(ctx context.Context, host string, addrs []netip.Addr, probes []*probe) []finding {
 	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
 	defer cancel()
@@ -84,7 +84,7 @@ func (c *Checker) ask(ctx context.Context, host string, addrs []netip.Addr, prob
 	return findings
 }
 
-// finding returns what the reply of an address comes to.
+// finding returns the finding for the reply of an address.
 func (p *probe) finding(addr netip.Addr, r reply) finding {
 	return finding{
 		Finding: preflight.Finding{
@@ -100,7 +100,7 @@ func (p *probe) finding(addr netip.Addr, r reply) finding {
 	}
 }
 
-// maxAnswerText bounds the text of one answer, in bytes.
+// maxAnswerText is the maximum length of preflight.Finding.Answer, in bytes.
 const maxAnswerText = 300
 
 func (c *Checker) askOne(ctx context.Context, host string, addr netip.Addr, p *probe) reply {
@@ -122,10 +122,11 @@ func (c *Checker) askOne(ctx context.Context, host string, addr netip.Addr, p *p
 	return r
 }
 
-// unaskable keeps probes away from addresses that no CA asks either: a name's
-// owner chooses its addresses, and must not have this machine speak to itself or
-// to what is reached by its links alone (RFC 3927, a cloud's metadata service). A
-// loopback address says little about the name: hosts files have such.
+// unaskable reports whether an address must not be probed, and the reply to record
+// for it. A name's owner chooses its addresses, and must not make this machine
+// connect to itself or to link-local services (RFC 3927; a cloud's metadata
+// service, for example), which a CA does not probe either. A loopback address says
+// little about the name: it often comes from a hosts file.
 func unaskable(addr netip.Addr) (reply, bool) {
 	switch {
 	case addr.IsLoopback():

@@ -20,14 +20,14 @@ type connector struct {
 	addr netip.Addr
 }
 
-// errNotConnected marks an error as one of connecting.
+// errNotConnected marks an error as a failure to connect.
 type errNotConnected struct{ error }
 
 func (e errNotConnected) Unwrap() error { return e.error }
 
-// connect returns a connection whose reads and writes end with ctx. end closes
-// it, and has to be called. Dial and connection are the user's code: what they
-// panic with in the caller's goroutine ends in the callout.
+// connect returns a connection whose reads and writes end with ctx. The caller
+// must call end, which closes it. Dial and connection are the user's code: the
+// callout recovers their panics in the caller's goroutine.
 func (c connector) connect(ctx context.Context, port uint16) (conn net.Conn, end func(), err error) {
 	dial := c.dial
 	if dial == nil {
@@ -53,8 +53,7 @@ func (c connector) connect(ctx context.Context, port uint16) (conn net.Conn, end
 	}, nil
 }
 
-// connectFailed says what an error means that came before any answer, or instead
-// of one.
+// connectFailed returns the reply for an error that occurred before any response.
 func connectFailed(err error) reply {
 	r := reply{err: err, text: flight.Brief(err)}
 	_, connecting := errors.AsType[errNotConnected](err)
@@ -71,22 +70,20 @@ func connectFailed(err error) reply {
 	case isClosed(err):
 		r.text = "closes the connection without an answer"
 	case connecting && !isRefused(err):
-		r.outcome = unknown // this machine's trouble or PreflightDial's: too many open files, say
+		r.outcome = unknown // a local failure or PreflightDial's: too many open files, for example
 	}
 	return r
 }
 
-// isNoRoute reports whether a machine cannot send to an address at all, as one
-// without IPv6, or a container in which it is switched off. The errno differs
-// between systems, and package syscall does not have it on all; what they all say
-// is in its text.
+// isNoRoute reports whether this machine cannot send to an address at all, such as
+// one without IPv6. The errno differs between systems, and package syscall lacks it
+// on some, so the text decides.
 func isNoRoute(err error) bool {
 	return saysOneOf(err, "network is unreachable", "unreachable network", "assign requested address",
 		"requested address is not valid", "address family not supported", "incompatible with the requested protocol")
 }
 
-// isRefused reports whether it was the network or the other side that did not let
-// a connection come about.
+// isRefused reports whether the network or the peer refused the connection.
 func isRefused(err error) bool {
 	return saysOneOf(err, "refused", "no route to host", "unreachable host", "host is down")
 }

@@ -24,9 +24,9 @@ const (
 	maxOwnText    = 96
 )
 
-// askHTTP fetches an http-01 answer as a CA does (RFC 8555, section 8.3): it
-// follows redirects to the standard ports. Those that lead to other hosts it does
-// not follow: the name's owner is not to choose what this machine asks for.
+// askHTTP fetches an http-01 response as a CA does (RFC 8555, section 8.3): it
+// follows redirects to the standard ports, but not to other hosts, since the name's
+// owner must not choose where this machine connects.
 func askHTTP(ctx context.Context, c connector, host string, p *probe) reply {
 	at := &url.URL{Scheme: "http", Host: host, Path: challenge.Path + p.token}
 	for range maxRedirects + 1 {
@@ -46,7 +46,8 @@ func askHTTP(ctx context.Context, c connector, host string, p *probe) reply {
 	return reply{text: "redirects without end"}
 }
 
-// refuseRedirect returns why a redirect is not followed.
+// refuseRedirect reports whether a redirect is not followed, and the reply to
+// record.
 func refuseRedirect(host string, to *url.URL) (reply, bool) {
 	text := fmt.Sprintf("redirects to %q", text.OneLine(to.Redacted(), maxOwnText))
 	switch port := to.Port(); {
@@ -64,8 +65,8 @@ func refuseRedirect(host string, to *url.URL) (reply, bool) {
 	return reply{}, false
 }
 
-// fetchAnswer makes one request, on a connection of its own, and judges the
-// answer. location is set if that is a redirect.
+// fetchAnswer makes one request, on a new connection, and evaluates the response.
+// location is set if that is a redirect.
 func fetchAnswer(ctx context.Context, c connector, host string, at *url.URL, want []byte) (r reply, location string) {
 	port := uint16(80)
 	if at.Scheme == "https" {
@@ -86,7 +87,7 @@ func fetchAnswer(ctx context.Context, c connector, host string, at *url.URL, wan
 	res, err := exchangeHTTP(ctx, conn, host, at)
 	if err != nil {
 		r = connectFailed(err)
-		if strings.Contains(err.Error(), "malformed ") { // net/http's and net/textproto's word for it
+		if strings.Contains(err.Error(), "malformed ") { // as net/http and net/textproto say
 			r.text = "does not speak HTTP"
 		}
 		return r, ""
@@ -101,7 +102,7 @@ func fetchAnswer(ctx context.Context, c connector, host string, at *url.URL, wan
 	return reply{text: describeReply(res, body), err: err}, ""
 }
 
-// exchangeHTTP sends a request and reads the head of the answer.
+// exchangeHTTP sends a request and reads the response's status line and header.
 func exchangeHTTP(ctx context.Context, conn net.Conn, host string, at *url.URL) (*http.Response, error) {
 	req := (&http.Request{
 		Method:     http.MethodGet,
@@ -127,8 +128,8 @@ func exchangeHTTP(ctx context.Context, conn net.Conn, host string, at *url.URL) 
 	}
 }
 
-// describeReply says what answered. The text of an HTTPHandler tells that a Manager
-// did.
+// describeReply describes a response. A Manager's HTTPHandler is recognised by its
+// text.
 func describeReply(res *http.Response, body []byte) string {
 	said := fmt.Sprintf("status %d", res.StatusCode)
 	if res.StatusCode == http.StatusOK {
@@ -143,7 +144,7 @@ func describeReply(res *http.Response, body []byte) string {
 	return said
 }
 
-// hintFor says what it may mean that a Manager gave such a text.
+// hintFor returns a possible cause of a Manager's refusal.
 func hintFor(text string) string {
 	if text == challenge.TextNotAllowed {
 		return " (is the Host changed on the way, by a proxy?)"

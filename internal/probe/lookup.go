@@ -10,7 +10,7 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// lookup returns the addresses of host, each once.
+// lookup returns the addresses of host, without duplicates.
 func (c *Checker) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, LookupTimeout)
 	defer cancel()
@@ -36,9 +36,10 @@ func (c *Checker) lookup(ctx context.Context, host string) ([]netip.Addr, error)
 	return unique, nil
 }
 
-// lookupBy returns the addresses of name. If a net.Resolver has none, its error is
-// the one that came first: that there is no IPv6 address, say, while the IPv4 one
-// could not be looked up. So each kind is asked for by itself then.
+// lookupBy returns the addresses of name. If a net.Resolver finds none, it returns
+// the error that came first: that there is no IPv6 address, for example, while the
+// lookup of the IPv4 one failed. In that case lookupBy asks for each family
+// separately.
 func lookupBy(ctx context.Context, r *net.Resolver, name string) ([]netip.Addr, error) {
 	all, err := r.LookupNetIP(ctx, "ip", name)
 	if !isNotFound(err) {
@@ -57,7 +58,7 @@ func lookupBy(ctx context.Context, r *net.Resolver, name string) ([]netip.Addr, 
 	return all, err
 }
 
-// maxAddrs bounds what is kept of a resolver's answer.
+// maxAddrs is the number of addresses kept from a resolver's answer.
 const maxAddrs = 64
 
 func isNotFound(err error) bool {

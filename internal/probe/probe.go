@@ -1,11 +1,12 @@
-// Package probe finds out whether a name leads to this server, or to one that shares
-// its Cache, by doing what the CA will do: it looks the name up and asks each address
-// for the answers to challenges of its own.
+// Package probe checks whether a name leads to this server, or to one that shares
+// its Cache. It does what the CA will do: it resolves the name and requests from
+// each address the response to a challenge.
 //
-// It may know the vocabulary of certmgr/preflight, live answers to challenges, and
-// the bounds on callbacks. It knows no orders, events or accounts: its caller decides
-// what becomes of a finding. The goroutines of a check end with Check, but for
-// callbacks that ignore their context; whoever made the Callouts ends these.
+// It may know the vocabulary of certmgr/preflight, pending challenges, and the
+// limits on callbacks. It knows no orders, events or accounts: its caller decides
+// what follows from a result. The goroutines of a check end before Check returns,
+// except callbacks that ignore their context; those belong to the owner of the
+// Callouts.
 package probe
 
 import (
@@ -18,16 +19,16 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// The bounds of one check. Its parts follow one another, so that one which hangs
-// leaves time for the rest.
+// The limits of one check. Its steps have time-outs of their own, so that one that
+// hangs leaves time for the rest.
 const (
 	Timeout        = 5 * time.Second // in all
 	LookupTimeout  = 2 * time.Second // the name's addresses
 	PresentTimeout = time.Second     // writing the answers to the Cache
-	AskTimeout     = 3 * time.Second // each address, and all of them: they are asked at the same time
+	AskTimeout     = 3 * time.Second // all addresses, which are probed concurrently
 
-	// MaxAsked is how many of a name's addresses are asked. A preflight.Error lists
-	// as many.
+	// MaxAsked is the number of a name's addresses that are probed. A
+	// preflight.Error lists as many.
 	MaxAsked = 8
 )
 
@@ -36,19 +37,19 @@ type Config struct {
 	Resolver preflight.Resolver // nil: net.DefaultResolver
 	Dial     Dial               // nil: a net.Dialer
 
-	Lookups *flight.Callouts // calls of Resolver
-	Dials   *flight.Callouts // calls of Dial, and what its connections do
+	Lookups *flight.Callouts // limits calls of Resolver
+	Dials   *flight.Callouts // limits calls of Dial, including the use of its connections
 
-	Answers *challenge.Answers   // where the answers of a check are live
-	Types   func() []string      // the challenge types that can be answered
-	Skew    func() time.Duration // how far the CA's clock is ahead, if that is worth telling; else 0
+	Answers *challenge.Answers   // gets the answers to a check's challenges
+	Types   func() []string      // returns the usable challenge types
+	Skew    func() time.Duration // returns how far the CA's clock is ahead, or 0 if that is unknown or harmless
 }
 
 // Dial connects to an address, as net.Dialer.DialContext does.
 type Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
-// Checker makes checks. It is safe for concurrent use, but one check at a time for a
-// host, which must have no live challenge of its own.
+// Checker checks names. It is safe for concurrent use for different hosts. While a
+// host is checked, none of its challenges may be pending in this process.
 type Checker struct {
 	conf Config
 }
@@ -56,9 +57,9 @@ type Checker struct {
 // New returns a Checker.
 func New(conf Config) *Checker { return &Checker{conf} }
 
-// Check asks every address that the host's name leads to for the answers to
-// challenges with a random token. What removes them from the Cache is handed to
-// later.
+// Check requests from every address of the host the response to challenges with
+// random tokens. It passes the functions that delete the responses from the Cache
+// to later.
 func (c *Checker) Check(ctx context.Context, host string, later func(func(context.Context))) Result {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
@@ -80,7 +81,7 @@ func (c *Checker) Check(ctx context.Context, host string, later func(func(contex
 	return conclude(e, c.ask(ctx, host, e.Addrs[:min(len(e.Addrs), MaxAsked)], probes))
 }
 
-// finding is a preflight.Finding and what it says about the name.
+// finding is a preflight.Finding with its outcome.
 type finding struct {
 	preflight.Finding
 	outcome outcome
@@ -90,8 +91,8 @@ type finding struct {
 type outcome uint8
 
 const (
-	wrong   outcome = iota // the CA would not get the answer there
+	wrong   outcome = iota // the CA would not get the response there
 	right                  // it would
-	noRoute                // this machine cannot ask that address
-	unknown                // the probe itself went wrong, or leads to where it does not follow
+	noRoute                // this machine cannot reach the address
+	unknown                // the probe itself failed, or met a redirect that it does not follow
 )

@@ -7,10 +7,10 @@ import (
 	"github.com/nostall/nostall/internal/challenge"
 )
 
-// Result is what a check found.
+// Result is the result of a check.
 type Result struct {
 	Verdict Verdict
-	Err     error // a *preflight.Error, whatever the verdict
+	Err     error // always a *preflight.Error, for every verdict
 
 	findings []finding
 }
@@ -22,11 +22,12 @@ const (
 	Undecided Verdict = iota // the check was inconclusive
 	Elsewhere                // no address can answer a challenge
 	InPart                   // at least one can
-	Here                     // each that this machine can ask
+	Here                     // all that this machine can reach can
 )
 
-// conclude returns the result for what was found. Nothing is refused on the word of a
-// probe that failed by itself, or of a machine that lacks the route.
+// conclude adds the findings to e and returns the result. A probe that failed by
+// itself, or an address without a route, is no reason to hold a name to lead
+// elsewhere.
 func conclude(e *preflight.Error, findings []finding) Result {
 	isWrong, isUnknown := false, false
 	for _, f := range findings {
@@ -54,17 +55,18 @@ func resultOf(e *preflight.Error, findings []finding) Result {
 	return r
 }
 
-// Types returns the challenge types to try: of those that are due the ones that work
-// come first. If none of these works, one that does comes before them.
+// Types returns the challenge types to try: those of due that work, then the rest
+// of due. If none of due works but another type does, that type comes first.
 func (r Result) Types(due []string) []string {
 	return r.order(due, func(string) bool { return true })
 }
 
-// TypesThatMayWork is Types without those that are known not to work, if one works.
+// TypesThatMayWork is Types without those known not to work. If no type works, it
+// returns due.
 func (r Result) TypesThatMayWork(due []string) []string { return r.order(due, r.mayWork) }
 
-// order returns the challenge types to try: those that work, and then the rest of
-// what is due, as far as keep reports true. Without one that works it is what is due.
+// order returns the types that work, then those of the rest for which keep returns
+// true. If no type works, it returns due.
 func (r Result) order(due []string, keep func(typ string) bool) []string {
 	var work []string
 	for _, typ := range []string{challenge.TLSALPN01, challenge.HTTP01} {
@@ -90,8 +92,8 @@ func (r Result) order(due []string, keep func(typ string) bool) []string {
 	return append(first, rest...)
 }
 
-// mayWork reports whether the CA may see by a challenge type what this machine does
-// not.
+// mayWork reports whether a challenge type may work for the CA although it did not
+// for this machine.
 func (r Result) mayWork(typ string) bool {
 	return slices.ContainsFunc(r.findings, func(f finding) bool {
 		return f.Challenge == typ && f.outcome == unknown

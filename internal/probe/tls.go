@@ -15,14 +15,14 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// helloProto is the last protocol of a check's second hello. A server
-// that picks one of the others because its NextProtos lacks "acme-tls/1" still
-// lets GetCertificate see it, and a Manager answers it as it answers a CA. It is
-// not random: what proves something is the certificate, which nobody else has.
+// helloProto is the last protocol of a check's second ClientHello. A server whose
+// NextProtos lacks "acme-tls/1" negotiates one of the others, but GetCertificate
+// still sees helloProto, and a Manager answers as it answers a CA. It need not be
+// random: the proof is the certificate, which nobody else has.
 const helloProto = "nostall-preflight/1"
 
-// IsHello reports whether a hello's protocols are those of a check's second one, which
-// is to be answered in the way of a CA's.
+// IsHello reports whether a ClientHello's protocols are those of a check's second
+// one, which a Manager answers as it answers a CA's.
 func IsHello(protos []string) bool { return len(protos) == 3 && protos[2] == helloProto }
 
 // askTLS makes a CA's tls-alpn-01 handshake (RFC 8737, section 3).
@@ -34,7 +34,7 @@ func askTLS(ctx context.Context, c connector, host string, p *probe) reply {
 	if err != nil && (flight.IsTimeout(err) || !isSpoken(err)) {
 		return connectFailed(err)
 	}
-	// Something is there that is no answer to a CA. Who is it?
+	// This is not the expected response. Find out who answered.
 	other, err2 := state, err
 	if err != nil || !isLeaf(state, p.want) {
 		other, err2 = handshakeAs(ctx, c, p.port, host, "h2", "http/1.1", helloProto)
@@ -53,7 +53,7 @@ func askTLS(ctx context.Context, c connector, host string, p *probe) reply {
 const noALPNText = `is answered by this Manager, but tls.Config.NextProtos of that server lacks "acme-tls/1": ` +
 	`add it (Manager.TLSConfig has it), or serve port 80 by Manager.HTTPHandler`
 
-// errSpoken marks an error as one of a handshake that a server took part in.
+// errSpoken marks the error of a handshake that a server took part in.
 type errSpoken struct{ error }
 
 func (e errSpoken) Unwrap() error { return e.error }
@@ -63,8 +63,8 @@ func isSpoken(err error) bool {
 	return ok
 }
 
-// handshakeAs makes one handshake on a connection of its own. Nothing is
-// verified: there may be no certificate yet, and nothing is sent or believed.
+// handshakeAs makes one handshake on a new connection. It verifies nothing: there
+// may be no certificate yet, and nothing is sent or trusted.
 func handshakeAs(ctx context.Context, c connector, port uint16, host string, protos ...string) (tls.ConnectionState, error) {
 	conn, end, err := c.connect(ctx, port)
 	if err != nil {
@@ -90,8 +90,8 @@ func notNegotiated(state tls.ConnectionState) string {
 	return " and no acme-tls/1"
 }
 
-// describeLeaf says for whom the peer's certificate is. What it says is a
-// stranger's choice: the caller's text is escaped and bounded.
+// describeLeaf names the hosts of the peer's certificate. The peer chooses this
+// text: it is escaped and bounded.
 func describeLeaf(state tls.ConnectionState) string {
 	if len(state.PeerCertificates) == 0 {
 		return "no certificate"
@@ -126,7 +126,7 @@ func namesOf(leaf *x509.Certificate) []string {
 	return names
 }
 
-// tlsFailure says how a handshake failed that the server took part in.
+// tlsFailure describes the failure of a handshake that the server took part in.
 func tlsFailure(err error) string {
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return "does not speak TLS"

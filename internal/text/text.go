@@ -65,7 +65,8 @@ func OneLine(s string, limit int) string {
 // Stamp returns t in UTC, to the second (RFC 3339).
 func Stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// Skew says how far the local clock is off, if the CA's is ahead of it by so much.
+// Skew says how far the local clock is off if the CA's clock is ahead of it by
+// ahead.
 func Skew(ahead time.Duration) string {
 	side := "behind"
 	if ahead < 0 {
