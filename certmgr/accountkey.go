@@ -7,23 +7,25 @@ import (
 	"github.com/nostall/nostall/internal/account"
 )
 
-// RollAccountKey replaces the key of the account with the CA (RFC 8555, section 7.3.5).
-// The account, its URL and its rights stay the same. RollAccountKey returns when the CA
-// uses the new key. If ctx ends first it returns early; the change continues. Calls at
-// the same time share one change.
+// RollAccountKey replaces the key of the account with the CA (RFC 8555, section
+// 7.3.5). The account, its URL and its rights stay the same. RollAccountKey
+// returns when the CA uses the new key. If ctx ends first, it returns early;
+// the change continues. Concurrent calls share one change.
 //
-// The new key is in the Cache under "acme_account+key+next" before the CA is asked, and
-// under "acme_account+key" afterwards. A crash or a lost response is harmless: with both
-// entries present, the CA is asked which key it knows. Issuances that are under way
-// continue with the new key, and so do other machines that share the Cache once the CA
-// has refused them the old one. Call RollAccountKey on one of them at a time.
+// The new key is in the Cache under "acme_account+key+next" before the CA is
+// asked, and under "acme_account+key" afterwards. A crash or a lost response is
+// harmless: with both entries present, the CA is asked which key it knows.
+// Issuances in flight continue with the new key, and so do other machines that
+// share the Cache once the CA has refused them the old one. Call RollAccountKey
+// on one machine at a time.
 //
-// A CA may make the change long after its response was lost. If the outcome is unknown,
-// RollAccountKey returns an error, both keys stay in the Cache, and the CA is asked again
-// when it refuses the key in use. Call RollAccountKey again: it asks for the same new key.
+// A CA may make the change long after its response was lost. If the outcome is
+// unknown, RollAccountKey returns an error, both keys stay in the Cache, and
+// the CA is asked again when it refuses the key in use. Call RollAccountKey
+// again: it asks for the same new key.
 //
-// A key that comes from Manager.Client is not changed: that is an error. Without a Cache
-// the key is in memory alone, as before.
+// A key from Manager.Client is not changed; RollAccountKey then returns an
+// error. Without a Cache the key is only in memory, as before.
 func (m *Manager) RollAccountKey(ctx context.Context) error {
 	m.init()
 	s := m.engine.operator

@@ -12,12 +12,13 @@ import (
 // (SubjectPublicKeyInfo).
 type fingerprint [sha256.Size]byte
 
-// maxBarred bounds what is remembered of revocations.
+// maxBarred is the largest number of revocations remembered.
 const maxBarred = 100_000
 
-// bar makes memory never take a certificate again, nor another one with its key if
-// that is compromised, and removes it, or the other one, which it returns. news is
-// false if the certificate was barred before.
+// bar bars a certificate from memory for ever, and all others with its key if
+// that is compromised. It returns the certificate that it removed, which may be
+// another one with that key. news is false if the certificate was barred
+// before.
 func (m *memory) bar(c *certificate, compromised bool) (removed *certificate, news bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -43,10 +44,11 @@ func (m *memory) bar(c *certificate, compromised bool) (removed *certificate, ne
 	return removed, !known
 }
 
-// remember notes what is barred. What ends soonest makes room for it. m.mu is held.
+// remember adds a fingerprint. If there is no room, the one of a few that
+// expires soonest is evicted. m.mu is held.
 func (m *memory) remember(id fingerprint, until time.Time) { m.barred.Put(id, until, time.Time.Before) }
 
-// bars reports whether a certificate must not be served any more. m.mu is held.
+// bars reports whether a certificate must not be served. m.mu is held.
 func (m *memory) bars(leaf *x509.Certificate) bool {
 	if m.barred.Len() == 0 {
 		return false // the usual case

@@ -13,32 +13,33 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// breaker backs off once for a CA that fails as a whole, in the place of every
-// host for itself. When its time is over one issuance is let through as a
-// probe, and its outcome decides for all.
+// breaker is a circuit breaker for a CA that fails as a whole, so that not
+// every host backs off for itself. When its wait is over it lets one issuance
+// through as a probe, whose outcome decides for all.
 type breaker struct {
 	ca    string
 	audit *auditqueue.Queue
 	now   func() time.Time
 
 	mu       sync.Mutex
-	failures int // in a row; 0 means closed: the CA is used
+	failures int // consecutive; 0 means closed: the CA is used
 	until    time.Time
 	cause    error
 	probing  bool
-	recent   map[string]time.Time // by registered domain: when the CA failed for it
+	recent   map[string]time.Time // last failure of the CA by registered domain
 }
 
 const (
-	breakerDomains = 3           // that many registered domains ...
-	breakerWindow  = time.Minute // ... within this time are the CA's own failure
+	breakerDomains = 3           // failures for this many registered domains ...
+	breakerWindow  = time.Minute // ... within this time are blamed on the CA
 )
 
 func newBreaker(ca string, a *auditqueue.Queue, now func() time.Time) *breaker {
 	return &breaker{ca: ca, audit: a, now: now, recent: make(map[string]time.Time)}
 }
 
-// clockWentBack has a probe made soon: until is by a clock that was ahead.
+// clockWentBack makes a probe due soon: until was set by a clock that was
+// ahead.
 func (b *breaker) clockWentBack(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -47,7 +48,7 @@ func (b *breaker) clockWentBack(now time.Time) {
 	}
 }
 
-// allow returns an error while the CA is backed off or probed. If probe is
+// allow returns an error while the CA backs off or is being probed. If probe is
 // true, the caller is the probe and must call done.
 func (b *breaker) allow(host string) (probe bool, err error) {
 	b.mu.Lock()
@@ -89,9 +90,9 @@ type caRefusal struct {
 
 func (r *caRefusal) Unwrap() []error { return append(r.refusal.Unwrap(), ErrBackoff) }
 
-// done reports an attempt's end. retryAfter is what the CA asked for, or zero.
-// It returns whether the failure is the CA's as a whole, and not to be counted
-// against the host.
+// done records the end of an attempt. retryAfter is the wait that the CA asked
+// for, or zero. It returns true if the failure is the CA's as a whole and must
+// not count against the host.
 func (b *breaker) done(host string, probe bool, what trouble, cause error, retryAfter time.Duration) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -119,7 +120,7 @@ func (b *breaker) done(host string, probe bool, what trouble, cause error, retry
 
 func (b *breaker) openLocked(host string, probe bool, cause error, wait time.Duration, now time.Time) {
 	if b.failures > 0 && !probe && now.Before(b.until) {
-		return // one of those that were under way when it opened
+		return // it was in flight when the breaker opened
 	}
 	b.failures++
 	b.cause = cause
@@ -152,8 +153,8 @@ func (b *breaker) closeLocked(host string) {
 	b.audit.Emit(audit.Event{Kind: kind, CA: b.ca, Host: host})
 }
 
-// restore opens the breaker by what another process, or this one before a
-// restart, knew.
+// restore opens the breaker with the state saved by another process, or by this
+// host before a restart.
 func (b *breaker) restore(failures int, until time.Time, cause error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -171,7 +172,7 @@ func (b *breaker) restore(failures int, until time.Time, cause error) {
 	})
 }
 
-// failedFor notes a failure of the CA for a domain, and reports whether it is
+// failedFor records a failure of the CA for a domain, and reports whether it is
 // one of many.
 func (b *breaker) failedFor(domain string, now time.Time) bool {
 	for d, t := range b.recent {
@@ -183,7 +184,8 @@ func (b *breaker) failedFor(domain string, now time.Time) bool {
 	return len(b.recent) >= breakerDomains
 }
 
-// state returns until when the CA is backed off (zero: it is used) and why.
+// state returns until when the CA backs off (zero if it is in use), the number
+// of failures and their cause.
 func (b *breaker) state() (until time.Time, failures int, cause error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

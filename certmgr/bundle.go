@@ -7,13 +7,13 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// expiredEntry is why a bundle that is sound otherwise is not used.
+// expiredEntry is the error of a bundle that is valid but expired.
 type expiredEntry struct{ notAfter time.Time }
 
 func (e expiredEntry) Error() string { return "certificate expired at " + text.Stamp(e.notAfter) }
 
 // certificateFromBundle returns the certificate of a cache entry if it can be
-// served now. Any error means that the entry is as good as none.
+// served now. On any error the entry counts as missing.
 func certificateFromBundle(sub subject, data []byte, now time.Time) (*certificate, error) {
 	key, chain, err := bundle.Decode(data)
 	if err != nil {

@@ -2,8 +2,8 @@ package certmgr
 
 import "github.com/nostall/nostall/certmgr/audit"
 
-// takenOff is why an issuance ends whose host is not allowed any more: reason is
-// that of the change, policy is HostPolicy's refusal.
+// takenOff is the error of an issuance whose host is no longer allowed: reason
+// is that of the change, policy is HostPolicy's refusal.
 func takenOff(host, reason string, policy error) *refusal {
 	text := "taken off the list during its issuance"
 	if reason != "" {
@@ -12,8 +12,8 @@ func takenOff(host, reason string, policy error) *refusal {
 	return &refusal{kind: ErrHostNotAllowed, host: host, text: text, cause: policy}
 }
 
-// canceled ends an issuance that is not wanted any more, and returns what those get
-// who wait for it. It is no failure: nothing is held back by it.
+// canceled ends an issuance that is no longer wanted, and returns the error for
+// its waiters. It does not count as a failure.
 func (is *issuer) canceled(i *issuance, out outcome, why *refusal) error {
 	e := audit.Event{
 		Kind:     audit.IssuanceCanceled,
@@ -28,7 +28,7 @@ func (is *issuer) canceled(i *issuance, out outcome, why *refusal) error {
 		e.Duration = is.now().Sub(i.began)
 	}
 	if c := out.cert; c != nil {
-		// It was paid for: the host may be back before it expires.
+		// Keep it: the host may be allowed again before it expires.
 		is.store.putCertificate(c, out.data, func() bool { return false })
 		e.Serial, e.NotAfter = serialOf(c.leaf), c.notAfter
 		e.Reason += "; its certificate is in the Cache and not served"

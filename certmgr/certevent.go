@@ -19,7 +19,8 @@ func certEvent(kind audit.Kind, c *certificate) audit.Event {
 	}
 }
 
-// serialOf returns a certificate's serial number as tools print it.
+// serialOf returns a certificate's serial number in hexadecimal, as tools print
+// it.
 func serialOf(leaf *x509.Certificate) string {
 	if leaf.SerialNumber == nil {
 		return ""

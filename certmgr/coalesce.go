@@ -10,15 +10,14 @@ import (
 	"github.com/nostall/nostall/internal/challenge"
 )
 
-// coalescer makes events of failures that may come for any number of names, which
-// strangers can choose: of each group of them one event a minute, with the number
-// of failures since the last one. Each key of a host that is on the allowlist by
-// its exact name is a group of its own, as long as there are not too many, and so
-// is each of the Manager's own entries; all other names share one group, and all
-// tokens of http-01 another.
+// coalescer coalesces events of failures for names, which clients can choose:
+// one event a minute for each group, with the number of failures since the last
+// one. Each key of a host that is on the allowlist by its exact name is a
+// group, as long as there are not too many, and so is each of the Manager's own
+// entries. All other names share one group, and all http-01 tokens another.
 type coalescer struct {
 	audit  *auditqueue.Queue
-	listed func(host string) bool // by its exact name
+	listed func(host string) bool // whether Hosts has the host's exact name
 
 	mu     sync.Mutex
 	groups map[failureGroup]*failureTally
@@ -36,22 +35,22 @@ const (
 )
 
 type failureTally struct {
-	at    time.Time   // of the last event
+	at    time.Time   // time of the last event
 	count int         // failures since then
-	last  audit.Event // the last one of them
+	last  audit.Event // the last of them
 }
 
 const (
-	// coalesceFor is the least time between two events of a group.
+	// coalesceFor is the shortest time between two events of a group.
 	coalesceFor = time.Minute
 
-	// maxFailureGroups bounds the groups: a cache that is out of order makes no
-	// event for each of a million listed hosts.
+	// maxFailureGroups is the largest number of groups: a broken cache must not
+	// cause an event for each of a million listed hosts.
 	maxFailureGroups = 256
 )
 
-// report makes an event of a failure, or counts it for the next one of its group.
-// key is the cache key or the host that it is about.
+// report emits an event of a failure, or counts it for the next event of its
+// group. key is the cache key or the host concerned.
 func (c *coalescer) report(key string, e audit.Event) {
 	group := failureGroup{e.Kind, c.groupOf(key)}
 	now := time.Now()
@@ -76,8 +75,9 @@ func (c *coalescer) groupOf(key string) string {
 	return key
 }
 
-// tally returns a group's tally. If there are too many groups, those whose minute is
-// over make room; if that is not enough, the listed hosts share one. c.mu is held.
+// tally returns a group's tally. If there are too many groups, those whose
+// minute is over are removed; if that is not enough, the listed hosts share
+// one. c.mu is held.
 func (c *coalescer) tally(group failureGroup, now time.Time) *failureTally {
 	if t := c.groups[group]; t != nil {
 		return t
@@ -104,7 +104,7 @@ func (c *coalescer) tally(group failureGroup, now time.Time) *failureTally {
 	return t
 }
 
-// emit makes an event of what was counted, if anything. c.mu is held.
+// emit emits an event of the counted failures, if any. c.mu is held.
 func (c *coalescer) emit(t *failureTally, now time.Time) {
 	if t.count == 0 {
 		return
@@ -115,7 +115,7 @@ func (c *coalescer) emit(t *failureTally, now time.Time) {
 	t.at, t.count, t.last = now, 0, audit.Event{}
 }
 
-// reportAll makes events of what was counted since the last ones.
+// reportAll emits events of all failures counted since the last ones.
 func (c *coalescer) reportAll() {
 	now := time.Now()
 	c.mu.Lock()

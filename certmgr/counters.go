@@ -14,8 +14,8 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// counter counts what happens on many cores at once: each adds to one of
-// several cells, so that handshakes do not wait for each other's cache line.
+// counter is a counter for many cores: each addition picks one of several
+// cells, so that handshakes do not contend for a cache line.
 type counter struct {
 	cells [counterCells]struct {
 		n atomic.Uint64
@@ -35,30 +35,30 @@ func (c *counter) load() uint64 {
 	return n
 }
 
-// handshakes counts how handshakes end, without a lock, and reports those that
-// were refused: one event a minute for each result, whatever scanners do.
+// handshakes counts handshakes by result, without a lock, and reports refused
+// ones: one event a minute for each result, whatever scanners do.
 type handshakes struct {
 	settings *settings
 	audit    *auditqueue.Queue
 	results  [resultCount]struct {
 		total counter
-		since atomic.Int64  // the last event, in Unix nanoseconds; 0: there was none
-		told  atomic.Uint64 // of total, in events
+		since atomic.Int64  // time of the last event, in Unix nanoseconds; 0 if none
+		told  atomic.Uint64 // the part of total reported in events
 	}
 }
 
-// refusedEvery is the least time between two events of one result.
+// refusedEvery is the shortest time between two events of one result.
 const refusedEvery = time.Minute
 
 func (h *handshakes) count(r result) { h.results[r].total.add() }
 
-// refuse counts a handshake that was turned away at now.
+// refuse counts a handshake refused at now.
 func (h *handshakes) refuse(r result, host string, err error, hello *tls.ClientHelloInfo, now time.Time) {
 	c := &h.results[r]
 	c.total.add()
 	last, t := c.since.Load(), now.UnixNano()
-	// A handshake that began before the one that reported is no news either; a
-	// clock that was set back by more is.
+	// now may lie before the last event, for a handshake that began earlier.
+	// Further back means that the clock was set back: report then.
 	if since := t - last; last != 0 && since > -int64(refusedEvery) && since < int64(refusedEvery) {
 		return
 	}
@@ -67,7 +67,7 @@ func (h *handshakes) refuse(r result, host string, err error, hello *tls.ClientH
 	}
 }
 
-// report makes an event of the refusals since the last one, with an example.
+// report emits an event of the refusals since the last one, with an example.
 func (h *handshakes) report(r result, e audit.Event) {
 	c := &h.results[r]
 	total := c.total.load()
@@ -80,14 +80,14 @@ func (h *handshakes) report(r result, e audit.Event) {
 	h.audit.Emit(e)
 }
 
-// reportAll reports what was refused since the last events.
+// reportAll reports the refusals since the last events.
 func (h *handshakes) reportAll() {
 	for r := resNoServerName; r < resultCount; r++ {
 		h.report(r, audit.Event{})
 	}
 }
 
-// all returns how many handshakes ended how.
+// all returns the number of handshakes by result.
 func (h *handshakes) all() map[audit.Result]uint64 {
 	all := make(map[audit.Result]uint64, resultCount)
 	for i, name := range audit.Results() {
@@ -104,13 +104,13 @@ func (h *handshakes) refused() uint64 {
 	return n
 }
 
-// asker is who asked: fields of events.
+// asker describes the client in fields of events.
 type asker struct{ remoteAddr, sni, alpn string }
 
-// maxAsked bounds what an event repeats of a ClientHello.
+// maxAsked is the longest text of a ClientHello in an event.
 const maxAsked = 300
 
-// askerOf returns what is worth knowing of a hello, in bounded strings of its own.
+// askerOf returns the client of a hello, in bounded copies of its strings.
 func askerOf(hello *tls.ClientHelloInfo) asker {
 	a := asker{sni: text.OneLine(hello.ServerName, maxAsked)}
 	var alpn strings.Builder
@@ -132,13 +132,13 @@ func askerOf(hello *tls.ClientHelloInfo) asker {
 	return a
 }
 
-// event returns e with who asked.
+// event returns e with the client's fields.
 func (a asker) event(e audit.Event) audit.Event {
 	e.RemoteAddr, e.SNI, e.ALPN = a.remoteAddr, a.sni, a.alpn
 	return e
 }
 
-// issuances counts what became of them.
+// issuances counts issuances by outcome.
 type issuances struct {
 	mu     sync.Mutex
 	issued uint64

@@ -8,17 +8,17 @@ import (
 	"github.com/nostall/nostall/internal/pace"
 )
 
-// health knows what does not work: the failures of hosts and of the CA as a whole,
-// in memory and in the Cache.
+// health tracks what does not work: the failures of hosts and of the CA as a
+// whole, in memory and in the Cache.
 type health struct {
 	*env
 	failures *failures
 	breaker  *breaker
 	store    *store
-	machine  string // what records are signed with
+	machine  string // this machine's name in records
 
-	breakerRead  atomic.Bool  // the Cache's record of the breaker
-	breakerSaved atomic.Int64 // until when that says, in Unix nanoseconds; 0: there is none
+	breakerRead  atomic.Bool  // the breaker's record in the Cache was read
+	breakerSaved atomic.Int64 // the time in that record, in Unix nanoseconds; 0 if there is none
 }
 
 // retryAt returns when sub may be tried again in the background.
@@ -34,7 +34,7 @@ func (h *health) retryAt(sub subject) time.Time {
 	return retry
 }
 
-// machineName is what failure records are signed with.
+// machineName returns the name of this machine for failure records.
 func machineName() string {
 	name, err := os.Hostname()
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// reportLateness reports what is due to be said about a certificate whose
-// renewal fails: each mark once, and of several that passed the last one.
+// reportLateness reports a certificate whose renewal keeps failing: each mark
+// once, and if several have passed, only the last.
 func (r *renewals) reportLateness(cert *certificate, now time.Time) {
 	if cert == nil || !r.schedule.passMarks(cert, now) {
 		return
@@ -37,8 +37,7 @@ func (r *schedule) lastCause(cert *certificate) error {
 	return nil
 }
 
-// passMarks notes the marks that have been reached, and reports whether there
-// is one that was not reported yet.
+// passMarks records the marks reached, and reports whether any is new.
 func (r *schedule) passMarks(cert *certificate, now time.Time) (news bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -6,17 +6,17 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// locker is the lock under which an issuance takes place. A fleet needs one
-// that its machines share.
+// locker is the lock under which an issuance runs. A fleet needs one shared by
+// its machines.
 type locker interface {
-	// lock waits until no other issuance for sub's identifiers is under way.
+	// lock waits until no other issuance for sub's identifiers is in flight.
 	lock(ctx context.Context, sub subject) (unlock func(), err error)
 }
 
-// processLock is the lock of one process. The flight sees to one issuance for
-// a subject; here those of a host's two key types are kept apart, because a CA
-// that asks for a tls-alpn-01 answer names the host alone (RFC 8737, section 3),
-// so that there can be one at a time.
+// processLock is the lock of one process. The flight allows one issuance for a
+// subject; this lock also separates those of a host's two key types. A CA's
+// tls-alpn-01 handshake names only the host (RFC 8737, section 3), so only one
+// such challenge can be pending.
 type processLock struct{ keys flight.KeyLock }
 
 var _ locker = (*processLock)(nil)

@@ -9,12 +9,11 @@ import (
 	"github.com/nostall/nostall/internal/pace"
 )
 
-// maxPaced bounds the registered domains that are paced.
+// maxPaced is the largest number of registered domains that are paced.
 const maxPaced = 10_000
 
-// pacer bounds the new names below one registered domain that are issued for
-// without anybody having vouched for them: those under wildcards and under
-// AllowAnyHost.
+// pacer limits the new names for each registered domain that clients may have
+// chosen: those under wildcards and under AllowAnyHost.
 type pacer struct {
 	mu    sync.Mutex
 	lanes capped.Map[string, *pace.Lane] // by registered domain
@@ -24,8 +23,8 @@ func newPacer() *pacer {
 	return &pacer{lanes: capped.Map[string, *pace.Lane]{Max: maxPaced}}
 }
 
-// take spends one new name of the host's registered domain, or returns when
-// the next one is due.
+// take spends one new name of the host's registered domain, or returns when the
+// next one is due.
 func (p *pacer) take(host string, now time.Time) (next time.Time, ok bool) {
 	domain := hosts.RegisteredDomain(host)
 	p.mu.Lock()
@@ -38,23 +37,23 @@ func (p *pacer) take(host string, now time.Time) (next time.Time, ok bool) {
 	return l.Take(now, pace.PerDomain())
 }
 
-// emptySooner reports whether a lane is sooner as good as a new one than another.
+// emptySooner reports whether lane a is as good as new sooner than lane b.
 func emptySooner(a, b *pace.Lane) bool { return a.EmptyAt().Before(b.EmptyAt()) }
 
 // startPace keeps first issuances in the background within Let's Encrypt's
-// limits. Visitors do not wait for it.
+// limits. Handshakes do not wait for it.
 type startPace struct {
-	every time.Duration // between two orders; 0: no pace
+	every time.Duration // time between two orders; 0 means no pacing
 
 	mu      sync.Mutex
 	account pace.Lane
 	domains map[string]*pace.Lane
-	pruneAt int // so many domains
+	pruneAt int // the number of domains at which to prune
 }
 
-// pacing is how far a first issuance has come with its reservations: each is
-// made when the one before is used, since what waits for its domain must not
-// hold a place among the account's orders.
+// pacing is the state of a first issuance's reservations. Each is made when the
+// previous one is used: an issuance that waits for its domain must not occupy a
+// place among the account's orders.
 type pacing uint8
 
 const (
@@ -63,7 +62,7 @@ const (
 	paceAccount        // and for the account: nothing more to wait for
 )
 
-// next makes the next reservation for host and returns what it is and when.
+// next makes the next reservation for host and returns its kind and time.
 func (p *startPace) next(host string, have pacing, now time.Time) (pacing, time.Time) {
 	if p.every == 0 {
 		return paceAccount, now
@@ -85,8 +84,8 @@ func (p *startPace) next(host string, have pacing, now time.Time) (pacing, time.
 	return paceDomain, l.Reserve(now, pace.PerDomain())
 }
 
-// prune forgets the domains whose lanes are empty. Those of names on the list
-// are bounded by it.
+// prune removes the domains whose lanes are empty. The allowlist limits the
+// number of domains.
 func (p *startPace) prune(now time.Time) {
 	if p.domains == nil {
 		p.domains = make(map[string]*pace.Lane)
@@ -99,7 +98,7 @@ func (p *startPace) prune(now time.Time) {
 	p.pruneAt = max(maxPaced, 2*len(p.domains))
 }
 
-// clockWentBack forgets all reservations; who has one makes it anew.
+// clockWentBack drops all reservations; their holders reserve again.
 func (p *startPace) clockWentBack(time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

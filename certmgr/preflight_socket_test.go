@@ -17,8 +17,8 @@ import (
 	"github.com/nostall/nostall/certmgr/preflight"
 )
 
-// socketWorld is a CA over a listener, and a way to the ports 80 and 443 that are
-// others here.
+// socketWorld is a CA over a listener, and a way to the ports 80 and 443 that
+// are others here.
 type socketWorld struct {
 	ca    *acmetest.Server
 	ports map[string]string // address with a standard port -> one of the test
@@ -59,8 +59,8 @@ func (w *socketWorld) serve(t *testing.T, h http.Handler, config *tls.Config) (a
 	return l.Addr().String()
 }
 
-// obtain has a certificate issued by a new Manager, whose ports the name leads to
-// or not.
+// obtain has a certificate issued by a new Manager, whose ports the name leads
+// to or not.
 func (w *socketWorld) obtain(t *testing.T, leads bool) error {
 	t.Helper()
 	m := &Manager{

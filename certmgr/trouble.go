@@ -14,25 +14,26 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// trouble is what an attempt's failure says about the CA. Later ones weigh more.
+// trouble is what a failed attempt says about the CA. Later values are more
+// severe.
 type trouble uint8
 
 const (
-	troubleNone  trouble = iota // nothing: the CA was not reached, and is not why
-	troubleHost                 // it works, the failure is the host's own
-	troubleLimit                // it works, and limits this host
+	troubleNone  trouble = iota // nothing: the CA was not contacted and is not to blame
+	troubleHost                 // it works; the failure is the host's
+	troubleLimit                // it works, and rate-limits this host
 	troubleOwn                  // the CA failed for this host: 5xx, no answer
-	troubleCA                   // the CA, or the account with it, is out of service for all
-	troubleLocal                // there is no account for any host, for a reason that is not the CA's
+	troubleCA                   // the CA, or the account with it, fails for all hosts
+	troubleLocal                // there is no account, for a reason other than the CA
 )
 
-// troubleOf says what an attempt's failure at a stage means for the CA.
+// troubleOf says what a failure at a stage means for the CA.
 func troubleOf(trace *acmeclient.Trace, stage audit.Stage, host string, err error) trouble {
 	switch {
 	case err == nil:
 		return troubleHost
 	case stage == audit.StagePreflight:
-		return troubleNone // the CA was not asked
+		return troubleNone // the CA was not contacted
 	case stage == audit.StageAccount && account.IsUnavailable(err):
 		return troubleLocal
 	case stage == audit.StageAccount || trace.Failed() == acmeclient.EndpointDirectory || trace.Failed() == acmeclient.EndpointNewNonce:
@@ -42,7 +43,7 @@ func troubleOf(trace *acmeclient.Trace, stage audit.Stage, host string, err erro
 	}
 	problems := text.Problems(err)
 	if len(problems) == 0 && trace.Failed() != acmeclient.EndpointNone {
-		return troubleOwn // no reply, or none that could be read
+		return troubleOwn // no reply, or an unusable one
 	}
 	worst := troubleHost
 	for _, p := range problems {
@@ -70,7 +71,8 @@ func isAccountWide(e *acme.Error, host string) bool {
 	return strings.Contains(text, "account") && !strings.Contains(text, host) && !strings.Contains(text, hosts.RegisteredDomain(host))
 }
 
-// maxRetryAfter is the most that a CA's Retry-After can hold a host back.
+// maxRetryAfter is the longest that a CA's Retry-After can make a host back
+// off.
 const maxRetryAfter = 24 * time.Hour
 
 // retryAfter returns the longest wait that the CA asked for in err; the

@@ -11,21 +11,21 @@ import (
 )
 
 const (
-	// unfinishedFor is how long an order is gone on with. One that is still
-	// processing after that will not end well.
+	// unfinishedFor is how long an order can be resumed. One that is still
+	// processing after that will not succeed.
 	unfinishedFor = 24 * time.Hour
 
 	maxUnfinished = 1_000
 )
 
-// unfinishedOrders holds by subject the orders that conversations did not finish. The
-// zero value is ready.
+// unfinishedOrders holds, by subject, the orders that conversations did not
+// finish. The zero value is ready.
 type unfinishedOrders struct {
 	mu     sync.Mutex
 	orders capped.Map[subject, *order.Unfinished]
 }
 
-// take removes and returns what is left of an earlier attempt, or nil.
+// take removes and returns the unfinished order of an earlier attempt, or nil.
 func (u *unfinishedOrders) take(sub subject, account acme.KeyID, now time.Time) *order.Unfinished {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -37,8 +37,8 @@ func (u *unfinishedOrders) take(sub subject, account acme.KeyID, now time.Time) 
 	return o
 }
 
-// put keeps an order for the next attempt. When there are too many any one is
-// forgotten: it costs an order more.
+// put keeps an order for the next attempt. If there are too many, an arbitrary
+// one is evicted, at the cost of one more order.
 func (u *unfinishedOrders) put(sub subject, o *order.Unfinished) {
 	if o == nil {
 		return

@@ -13,17 +13,17 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// visitsKey is where the Cache keeps what visits knows of the list's entries, so
-// that a restart does not begin to count the days anew. Machines that share a
-// Cache merge what they know; what one overwrites it writes again.
+// visitsKey is the key in the Cache for the visits of the list's entries, so
+// that a restart does not reset them. Machines that share a Cache merge their
+// data; what one overwrites, the other writes again.
 const visitsKey = "certmgr+visits"
 
 const (
-	firstVisitsSave = time.Minute // for processes that do not live long
+	firstVisitsSave = time.Minute // for short-lived processes
 	visitsSaveEvery = time.Hour
 )
 
-// visitRecord is the entry's JSON form. Times are in UTC and whole days.
+// visitRecord is the JSON form. Times are in UTC and whole days.
 type visitRecord struct {
 	Hosts map[string]sightings `json:"hosts"`
 }
@@ -38,21 +38,21 @@ func (r visitRecord) covers(other visitRecord) bool {
 	return true
 }
 
-// visitStore keeps what visits knows in the Cache.
+// visitStore stores visits in the Cache.
 type visitStore struct {
 	*env
 	visits *visits
 	store  *store
 }
 
-// keepVisits keeps visits and the Cache in step until the Manager is closed.
+// keepVisits synchronises visits and the Cache until the Manager is closed.
 func (s *visitStore) keepVisits(ctx context.Context) {
 	if s.settings.hosts == nil {
 		return
 	}
 	saved := ""
 	for wait := firstVisitsSave; ; wait = visitsSaveEvery {
-		if found, err := s.recallVisits(ctx); err == nil { // else it is written another time
+		if found, err := s.recallVisits(ctx); err == nil { // otherwise write it next time
 			rec := s.visitRecord()
 			data, err := json.Marshal(rec)
 			if err == nil && (string(data) != saved || !found.covers(rec)) && s.store.put(ctx, visitsKey, data) == nil {
@@ -65,9 +65,9 @@ func (s *visitStore) keepVisits(ctx context.Context) {
 	}
 }
 
-// recallVisits brings what is known of the list's entries up to date with the list
-// and the Cache, and returns what the Cache has. An error was reported by store; a
-// damaged record counts as none.
+// recallVisits updates visits from the list and the Cache, and returns the
+// Cache's record. An error has been reported by store; a damaged record counts
+// as missing.
 func (s *visitStore) recallVisits(ctx context.Context) (visitRecord, error) {
 	s.visits.followClock(s.now())
 	s.visits.watch(s.settings.hosts.all(), s.now())
@@ -87,9 +87,9 @@ func (s *visitStore) recallVisits(ctx context.Context) (visitRecord, error) {
 	return rec, nil
 }
 
-// followClock repairs what was written down by a clock that has been set since.
-// One that was put forward made the time seem long for which entries are watched:
-// they are watched from now on, whatever the Cache says.
+// followClock corrects times recorded before the wall clock was set. If the
+// clock was put forward, entries would seem to have been watched for too long:
+// they are then watched anew, whatever the Cache says.
 func (v *visits) followClock(now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -112,11 +112,11 @@ func (v *visits) followClock(now time.Time) {
 	}
 }
 
-// maxClockStep is how far a clock may be put forward without that. A machine that
-// slept looks like one whose clock was.
+// maxClockStep is how far the clock may be put forward without that. A
+// suspended machine looks the same.
 const maxClockStep = 24 * time.Hour
 
-// mergeVisits takes over what the record knows of entries that are on the list.
+// mergeVisits merges the record's data on entries that are on the list.
 func (s *visitStore) mergeVisits(rec visitRecord) {
 	v, now := s.visits, s.now()
 	v.mu.Lock()
@@ -138,7 +138,7 @@ func (s *visitStore) mergeVisits(rec visitRecord) {
 	}
 }
 
-// visitRecord returns what is to be saved.
+// visitRecord returns the data to save.
 func (s *visitStore) visitRecord() visitRecord {
 	rec := visitRecord{Hosts: make(map[string]sightings)}
 	for entry := range s.settings.hosts.all() {
@@ -152,7 +152,8 @@ func (s *visitStore) visitRecord() visitRecord {
 	return rec
 }
 
-// dayOf drops the time of day: the record changes once a day and not each hour.
+// dayOf drops the time of day, so that the record changes once a day and not
+// every hour.
 func dayOf(t time.Time) time.Time {
 	if t.IsZero() {
 		return t
@@ -160,8 +161,8 @@ func dayOf(t time.Time) time.Time {
 	return t.UTC().Truncate(24 * time.Hour)
 }
 
-// changed follows a change of the list: what is added is watched from now on,
-// whatever was known of it once, and what is removed is forgotten, with the hosts
+// changed applies a change of the list: added entries are watched from now,
+// whatever was known before, and removed ones are forgotten, with the hosts
 // below a wildcard.
 func (v *visits) changed(c change, now time.Time) {
 	v.forgetEntries(c.removed)
@@ -173,7 +174,7 @@ func (v *visits) changed(c change, now time.Time) {
 		}
 		known := v.add(entry, false, now)
 		known.since, known.fresh = now.Unix(), true
-		if known.unlisted { // something else allowed it before
+		if known.unlisted { // it was allowed by a wildcard or policy before
 			known.unlisted = false
 			v.unlisted--
 		}
