@@ -12,11 +12,12 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// askTimeout bounds one question, with the directory that it may need first.
+// askTimeout is the time-out of one question, including the directory if it is
+// needed first.
 const askTimeout = 2 * time.Minute
 
-// ask asks the CA when to renew a certificate, and plans accordingly. Nobody
-// asks about one that is not in service any more, or has expired.
+// ask asks the CA when to renew a certificate, and plans accordingly. It does
+// not ask about expired certificates or those no longer in service.
 func (r *renewals) ask(ctx context.Context, sub subject) {
 	now := r.now()
 	cert := r.memory.current(sub)
@@ -38,7 +39,7 @@ func (r *renewals) ask(ctx context.Context, sub subject) {
 	}
 	in, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	// The user's HTTPClient and RetryBackoff take part.
+	// It calls the user's HTTPClient and RetryBackoff.
 	info, err := flight.CallOut(in, r.issuer.orders.calls, "renewal information for "+sub.String(), func(ctx context.Context) (acmeclient.RenewalInfo, error) {
 		return r.issuer.orders.ca.RenewalInfo(ctx, acmeclient.CertID(cert.leaf))
 	})
@@ -48,7 +49,7 @@ func (r *renewals) ask(ctx context.Context, sub subject) {
 	r.schedule.answered(cert, info, err)
 }
 
-// answered takes over the answer about a certificate, unless that was replaced
+// answered applies the answer about a certificate, unless that was replaced
 // meanwhile.
 func (r *schedule) answered(cert *certificate, info acmeclient.RenewalInfo, err error) {
 	now := r.now()
@@ -66,7 +67,7 @@ func (r *schedule) answered(cert *certificate, info acmeclient.RenewalInfo, err 
 		wait = it.plan.Unanswered(err, retryAfter(err))
 	}
 	r.setAsk(it, now.Add(wait))
-	// A renewal that is being tried, or tried again, follows its own backoff.
+	// A renewal in progress or being retried follows its own backoff.
 	if it.renew.IsSet() && it.kind == agendaRenew {
 		r.setRenew(it, agendaRenew, it.plan.Due())
 	}

@@ -16,21 +16,21 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// issuance is one that is in flight, from its start to its outcome.
+// issuance is an issuance in flight, from its start to its outcome.
 type issuance struct {
-	id          string // ties its events together
+	id          string // identifies it in events
 	req         issueRequest
-	requestedAt time.Time         // before any queue, by the monotonic clock
-	trace       *acmeclient.Trace // of its requests to the CA
+	requestedAt time.Time         // before any queue; used as a monotonic time
+	trace       *acmeclient.Trace // its requests to the CA
 
-	// Others may look at these meanwhile.
-	stage  atomic.Pointer[audit.Stage] // nil: it waits for its slot
-	reread atomic.Int64                // when a visitor last had the cache read, in Unix nanoseconds
+	// Other goroutines may read these.
+	stage  atomic.Pointer[audit.Stage] // nil while it waits for its slot
+	reread atomic.Int64                // when a handshake last triggered a cache read, in Unix nanoseconds
 
-	// Those are its own goroutine's.
-	last  *failure  // of the issuance before, or nil
-	probe bool      // the breaker's: whether the CA works again
-	began time.Time // when it got its slot, by the wall clock; zero before that
+	// Only its own goroutine uses these.
+	last  *failure  // of the previous issuance, or nil
+	probe bool      // it is the breaker's probe of whether the CA works again
+	began time.Time // when it got its slot, by the wall clock; zero before
 }
 
 func newIssuance(req issueRequest) *issuance {
@@ -48,12 +48,12 @@ type (
 	issueTicket = flight.Ticket[subject, *certificate]
 )
 
-// issuanceOf returns what is in flight by a call.
+// issuanceOf returns the issuance of a call.
 func issuanceOf(c *issueCall) *issuance { return c.About.(*issuance) }
 
 func (i *issuance) host() string { return i.req.sub.host() }
 
-// event fills in whose event e is.
+// event sets the fields of e that identify the issuance.
 func (i *issuance) event(e audit.Event) audit.Event {
 	sub := i.req.sub
 	e.Host, e.KeyType, e.Attempt, e.CA = sub.host(), sub.keyType.String(), i.id, sub.ca
@@ -69,8 +69,8 @@ func (i *issuance) getStage() audit.Stage {
 	return audit.StageQueue
 }
 
-// mayReread reports whether a visitor may have the cache read again while the
-// issuance is in flight, and counts it as done.
+// mayReread reports whether a handshake may trigger another cache read while
+// the issuance is in flight, and records that it does.
 func (i *issuance) mayReread(now time.Time) bool {
 	last := i.reread.Load()
 	since := now.UnixNano() - last
@@ -80,8 +80,8 @@ func (i *issuance) mayReread(now time.Time) bool {
 	return (since < 0 || since >= int64(rereadEvery)) && i.reread.CompareAndSwap(last, now.UnixNano())
 }
 
-// begin starts an issuance unless one is in flight or check objects; check
-// runs atomically with the decision and must not block.
+// begin starts an issuance unless one is in flight or check returns an error.
+// check runs atomically with the decision and must not block.
 func (is *issuer) begin(req issueRequest, check func() error) (issueTicket, error) {
 	i := newIssuance(req)
 	count := func() error {
@@ -99,8 +99,8 @@ func (is *issuer) begin(req issueRequest, check func() error) (issueTicket, erro
 	})
 }
 
-// count counts an issuance in flight whose host the list does not hold by its exact
-// name.
+// count adds n to the counts of issuances in flight for hosts that are not on
+// the list by their exact names.
 func (is *issuer) count(g grant, n int32) {
 	if g.trust == untrusted {
 		is.unlisted.untrusted.Add(n)
@@ -110,15 +110,15 @@ func (is *issuer) count(g grant, n int32) {
 	}
 }
 
-// Bounds on the issuances in flight, queued ones included: for untrusted hosts,
-// and for all that Hosts does not hold by their exact names, since a user's policy
-// may allow everything too.
+// Limits on issuances in flight, including queued ones: for untrusted hosts,
+// and for all hosts that are not in Hosts by their exact names, since a user's
+// policy may allow everything too.
 const (
 	maxUntrusted = 256
 	maxUnlisted  = 1024
 )
 
-// unlistedHosts bounds what is issued for hosts that Hosts does not hold by their exact
+// unlistedHosts limits issuances for hosts that are not in Hosts by their exact
 // names.
 type unlistedHosts struct {
 	pacer     *pacer       // of new untrusted names
@@ -126,8 +126,8 @@ type unlistedHosts struct {
 	all       atomic.Int32 // the same for all unlisted hosts
 }
 
-// mayIssue returns why nothing may be issued for req now, or nil. It is asked
-// last, when nothing else speaks against it: a stranger's name spends a token.
+// mayIssue returns why nothing may be issued for req now, or nil. Call it last,
+// since an untrusted name uses up a token.
 func (is *issuer) mayIssue(req issueRequest) error {
 	now := is.now()
 	if rec := is.health.failures.active(req.sub, now); rec != nil {
@@ -137,7 +137,7 @@ func (is *issuer) mayIssue(req issueRequest) error {
 		return err
 	}
 	if is.memory.current(req.sub) != nil {
-		return nil // strangers cannot keep a host that is established from its renewal
+		return nil // the limits must not prevent renewals
 	}
 	if req.grant.unlisted() && is.unlisted.all.Load() >= maxUnlisted {
 		return &refusal{kind: ErrBusy, host: req.sub.host(), text: "too many hosts that are not on the list by name wait for issuance"}

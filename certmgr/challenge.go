@@ -16,7 +16,7 @@ import (
 	"github.com/nostall/nostall/internal/probe"
 )
 
-// answerStore is the Cache for answers to challenges.
+// answerStore is the Cache as the store of answers to challenges.
 type answerStore struct{ store *store }
 
 func (s answerStore) Put(ctx context.Context, key string, data []byte) error {
@@ -25,8 +25,8 @@ func (s answerStore) Put(ctx context.Context, key string, data []byte) error {
 
 func (s answerStore) Delete(ctx context.Context, key string) error { return s.store.delete(ctx, key) }
 
-// challengeTypes returns the types of challenges that can be answered, the one to
-// prefer first.
+// challengeTypes returns the challenge types that can be answered, in order of
+// preference.
 func (s *settings) challengeTypes() []string {
 	if s.http01.Load() {
 		return []string{challenge.TLSALPN01, challenge.HTTP01}
@@ -34,8 +34,8 @@ func (s *settings) challengeTypes() []string {
 	return []string{challenge.TLSALPN01}
 }
 
-// isChallenge reports whether a hello is a CA's: tls-alpn-01 asks for its
-// protocol alone (RFC 8737, section 3). A preflight's second hello is answered in
+// isChallenge reports whether a hello is a CA's: tls-alpn-01 offers only its
+// own protocol (RFC 8737, section 3). A preflight's second hello is answered in
 // the same way.
 func isChallenge(hello *tls.ClientHelloInfo) bool {
 	protos := hello.SupportedProtos
@@ -43,8 +43,8 @@ func isChallenge(hello *tls.ClientHelloInfo) bool {
 }
 
 // challengeCertificate answers a tls-alpn-01 handshake: from memory for a host
-// with a live challenge, else for an allowed host from the Cache, where another
-// machine may have put the answer.
+// with a pending challenge, and otherwise, for an allowed host, from the Cache,
+// where another machine may have put the answer.
 func (s *server) challengeCertificate(ctx context.Context, host string) (*tls.Certificate, error) {
 	if cert := s.answers.Certificate(host); cert != nil {
 		return cert, nil
@@ -63,8 +63,8 @@ func (s *server) challengeCertificate(ctx context.Context, host string) (*tls.Ce
 	return &tls.Certificate{Certificate: chain, PrivateKey: key}, nil
 }
 
-// token reads a challenge's answer from the Cache; CAs ask from several places
-// at once, which share one read.
+// token reads the answer to a challenge from the Cache; CAs ask from several
+// places at once, and these requests share one read.
 func (s *server) token(ctx context.Context, key string) ([]byte, error) {
 	call, err := s.store.fetch(s.store.tokens, key)
 	if err != nil {
@@ -74,8 +74,8 @@ func (s *server) token(ctx context.Context, key string) ([]byte, error) {
 }
 
 // HTTPHandler returns a handler for port 80 that answers http-01 challenges and
-// passes all other requests to fallback. From then on the Manager uses http-01
-// beside tls-alpn-01.
+// passes all other requests to fallback. The Manager then uses http-01 in
+// addition to tls-alpn-01.
 //
 // A nil fallback redirects GET and HEAD requests to https on port 443 with
 // status 302, and answers others with 400. The fallback serves unencrypted
@@ -94,7 +94,7 @@ func (m *Manager) HTTPHandler(fallback http.Handler) http.Handler {
 		m.init()
 		body, status, err := m.engine.server.httpToken(r.Context(), r.Host, token)
 		if err != nil {
-			http.Error(w, challenge.RefusalText(status), status) // err is for the operator
+			http.Error(w, challenge.RefusalText(status), status) // err is for the operator only
 			return
 		}
 		w.Header().Set("Content-Type", "application/octet-stream") // RFC 8555, 8.3
@@ -102,10 +102,11 @@ func (m *Manager) HTTPHandler(fallback http.Handler) http.Handler {
 	})
 }
 
-// httpTimeout bounds an http-01 request: policy and cache have their own.
+// httpTimeout is the time-out of an http-01 request: those of policy and cache.
 const httpTimeout = policyTimeout + cacheTimeout
 
-// httpToken returns the answer to an http-01 request, or an HTTP status.
+// httpToken returns the response to an http-01 request, or an error and its
+// HTTP status.
 func (s *server) httpToken(ctx context.Context, hostport, token string) ([]byte, int, error) {
 	ctx, cancel := context.WithTimeout(ctx, httpTimeout)
 	defer cancel()

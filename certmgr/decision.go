@@ -6,22 +6,23 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// decision is what allowlist and policy say of a host. Callers look at is, and at
-// nothing else to learn it.
+// decision is the result of allowlist and policy for a host. Callers look only
+// at is to learn it.
 type decision struct {
 	is    audit.Decision
-	grant grant // of one that is audit.Allowed
-	err   error // why it is not
+	grant grant // if is is audit.Allowed
+	err   error // why it is not allowed
 }
 
-// allow decides for a host. policyYes is when HostPolicy allowed it; zero if it is
-// the list that does.
+// allow allows a host. policyYes is when HostPolicy allowed it, or zero if the
+// list does.
 func allow(t trust, policyYes time.Time) decision {
 	return decision{is: audit.Allowed, grant: grant{trust: t, policyYes: policyYes}}
 }
 
-// refuse decides against a host.
+// refuse refuses a host.
 func refuse(why error) decision { return decision{is: audit.Refused, err: why} }
 
-// undecided is for a policy that could not decide, or was not waited for.
+// undecided is the decision if the policy could not decide, or the caller did
+// not wait for it.
 func undecided(why error) decision { return decision{is: audit.Undecided, err: why} }

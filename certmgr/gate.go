@@ -7,7 +7,7 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// gate decides who is let in: which hosts are served, and certificates issued for.
+// gate decides which hosts are allowed: served, and issued certificates for.
 // Hosts comes first, then HostPolicy.
 type gate struct {
 	*env
@@ -23,7 +23,7 @@ func (gt *gate) permit(ctx context.Context, host string) decision {
 	}
 	d := gt.policy.ask(ctx, host)
 	if d.is != audit.Allowed {
-		if gt.settings.hostPolicy != nil { // it took its time, and the host may have come onto the list
+		if gt.settings.hostPolicy != nil { // the host may have been added to the list meanwhile
 			if st := gt.settings.trustOf(host); st != notAllowed {
 				return allow(st, time.Time{})
 			}
@@ -43,8 +43,9 @@ func (gt *gate) permit(ctx context.Context, host string) decision {
 	return allow(d.grant.trust, now)
 }
 
-// allowed is permit for challenges, which only want to know. What keeps the policy
-// from deciding is told to the operator: who asks by http-01 is told nothing of it.
+// allowed is permit for challenges, which need only the error. If the policy
+// cannot decide, the operator gets an event; the client of an http-01 request
+// does not learn why.
 func (gt *gate) allowed(ctx context.Context, host string) error {
 	if gt.tasks.IsClosed() {
 		return &refusal{kind: ErrClosed, host: host}
@@ -56,9 +57,9 @@ func (gt *gate) allowed(ctx context.Context, host string) error {
 	return d.err
 }
 
-// policyHolds reports whether an earlier yes of HostPolicy still serves a host
-// in memory. One that is older than PolicyTTL does, and has the policy asked
-// again in the background.
+// policyHolds reports whether an earlier approval of HostPolicy still covers a
+// host in memory. If it is older than PolicyTTL it still does, and the policy
+// is asked again in the background.
 func (gt *gate) policyHolds(host string, e *hostEntry, now time.Time) bool {
 	ttl := gt.settings.policyTTL
 	yes := e.yes.Load()
@@ -86,12 +87,12 @@ func (gt *gate) policyHolds(host string, e *hostEntry, now time.Time) bool {
 	return true
 }
 
-// askAgain is the least time between two questions to a policy that fails.
+// askAgain is the shortest time between two calls of a policy that fails.
 const askAgain = 10 * time.Second
 
-// refuseHost takes a host out of service that allowlist and policy refuse.
-// Where a policy does, it is asked again in each handshake, and before renewal,
-// which drops the host.
+// refuseHost takes a host out of service that allowlist and policy refuse. If
+// it is a policy that refuses, it is asked again in each handshake, and before
+// renewal, which drops the host.
 func (gt *gate) refuseHost(host string, why error) {
 	if gt.memory.markRefused(host) {
 		gt.audit.Emit(audit.Event{
@@ -105,8 +106,9 @@ func (gt *gate) refuseHost(host string, why error) {
 	}
 }
 
-// offList returns why the host of an issuance under ctx is not allowed any more, or
-// nil. HostPolicy is asked elsewhere, and ends ctx if it refuses.
+// offList returns why the host of an issuance under ctx is no longer allowed,
+// or nil. It does not call HostPolicy: if a policy refuses the host, ctx ends
+// with that cause.
 func (gt *gate) offList(ctx context.Context, host string) *refusal {
 	if why, ok := context.Cause(ctx).(*refusal); ok && why.kind == ErrHostNotAllowed {
 		return why

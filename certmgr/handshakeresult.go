@@ -31,8 +31,8 @@ const (
 	resultCount
 )
 
-// decision says what was decided about a handshake with this result, and what
-// decided it: a field of the Manager, as a rule.
+// decision returns the decision on a handshake with this result, and what
+// decided it: usually a field of the Manager.
 func (r result) decision(set *settings) (audit.Decision, string) {
 	switch r {
 	case resNoServerName, resBadServerName:
@@ -68,7 +68,7 @@ func (r result) ofAllowedHost() bool {
 	return true
 }
 
-// resultOfSentinel goes by the sentinel that a refusal is of.
+// resultOfSentinel returns the result for a refusal's sentinel.
 func resultOfSentinel(kind error) result {
 	switch kind {
 	case ErrNoServerName:
@@ -97,8 +97,8 @@ func resultOfSentinel(kind error) result {
 	return resBusy
 }
 
-// resultOf returns what a refused handshake counts as. Scanners make it run
-// often: what they cause is told by its type alone.
+// resultOf returns the result of a refused handshake. Scanners make it run
+// often, so the errors that they cause are recognised by type alone.
 func resultOf(err error) result {
 	switch e := err.(type) {
 	case *refusal:
@@ -114,7 +114,7 @@ func resultOf(err error) result {
 	}
 	switch {
 	case errors.Is(err, ErrCacheMiss):
-		return resNoChallenge // for a visitor it leads to an issuance
+		return resNoChallenge // other handshakes would begin an issuance
 	case errors.Is(err, ErrClosed):
 		return resClosed
 	case errors.Is(err, ErrCache):

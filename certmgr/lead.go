@@ -7,13 +7,13 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// errHave stops an issuance before it begins: there is a certificate already.
+// errHave cancels an issuance before it begins: there is a certificate already.
 type errHave struct{ cert *certificate }
 
 func (errHave) Error() string { return "certmgr: certificate in memory" }
 
-// lead begins an issuance, or joins the one that somebody else began since,
-// and waits HandshakeWait for it.
+// lead begins an issuance, or joins one that began since, and waits
+// HandshakeWait for it.
 func (s *server) lead(ctx context.Context, sub subject, want keyTypePrefs, g grant, who asker) (*certificate, error) {
 	req := issueRequest{
 		sub:      sub,

@@ -13,7 +13,7 @@ import (
 	"github.com/nostall/nostall/internal/hosts"
 )
 
-// listWatch follows the changes of the allowlist.
+// listWatch applies changes of the allowlist.
 type listWatch struct {
 	*env
 	gate     *gate
@@ -25,7 +25,7 @@ type listWatch struct {
 	visits   *visits
 }
 
-// hostsChanged is told of what happens to the allowlist. It does not block.
+// hostsChanged is called for each change of the allowlist. It does not block.
 func (w *listWatch) hostsChanged(c change) {
 	if w.tasks.IsClosed() {
 		return
@@ -49,10 +49,11 @@ func (w *listWatch) hostsChanged(c change) {
 	}
 }
 
-// maxEntryEvents is how many entries of a change have an event each.
+// maxEntryEvents is the largest change that gets an event for each entry.
 const maxEntryEvents = 100
 
-// reportEntries makes an event of each entry, or of all of them if they are many.
+// reportEntries emits an event for each entry, or one for all if there are
+// many.
 func (w *listWatch) reportEntries(e audit.Event, entries []string) {
 	if n := len(entries); n > maxEntryEvents {
 		e.Host, e.Count = entries[0], n
@@ -65,11 +66,12 @@ func (w *listWatch) reportEntries(e audit.Event, entries []string) {
 	}
 }
 
-// endUnlisted ends what goes on for hosts that an entry allowed and that nothing else
-// does. What is in flight ends before it returns, unless HostPolicy is to be asked.
+// endUnlisted ends issuances and service for the hosts of removed entries that
+// nothing else allows. Issuances in flight end before it returns, unless
+// HostPolicy must be asked.
 func (w *listWatch) endUnlisted(c change) {
 	for _, name := range c.removed {
-		w.progress.have(name) // no Start waits for it any more
+		w.progress.have(name) // no longer wanted by a Start
 	}
 	if w.settings.hostPolicy == nil {
 		w.issuer.issues.Cancel(func(sub subject) error {
@@ -92,7 +94,7 @@ func (w *listWatch) endUnlisted(c change) {
 	})
 }
 
-// askAgainAbout asks HostPolicy about a host that was taken off the list.
+// askAgainAbout asks HostPolicy about a host that was removed from the list.
 func (w *listWatch) askAgainAbout(ctx context.Context, host, reason string) {
 	switch d := w.gate.permit(ctx, host); d.is {
 	case audit.Refused:
@@ -110,8 +112,8 @@ func (w *listWatch) askAgainAbout(ctx context.Context, host, reason string) {
 	}
 }
 
-// affected returns the hosts that entries allowed, that Hosts does not hold any
-// more, and that there is something of.
+// affected returns the hosts that entries allowed, that Hosts no longer allows,
+// and for which there is any state.
 func (w *listWatch) affected(entries []string) []string {
 	var named, wildcards []string
 	for _, entry := range entries {
@@ -132,8 +134,8 @@ func (w *listWatch) affected(entries []string) []string {
 	return slices.DeleteFunc(named, func(host string) bool { return w.settings.trustOf(host) != notAllowed })
 }
 
-// hasStateFor reports whether there is something of host: a certificate in memory, an
-// issuance in flight, a failure.
+// hasStateFor reports whether there is any state for host: a certificate in
+// memory, an issuance in flight, a failure.
 func (w *listWatch) hasStateFor(host string) bool {
 	if len(w.memory.certificates(host)) > 0 {
 		return true
@@ -147,7 +149,7 @@ func (w *listWatch) hasStateFor(host string) bool {
 	return false
 }
 
-// hostsWithState returns all hosts that hasStateFor reports.
+// hostsWithState returns all hosts for which hasStateFor is true.
 func (w *listWatch) hostsWithState() []string {
 	var hosts []string
 	for _, c := range w.memory.all() {
@@ -159,11 +161,12 @@ func (w *listWatch) hostsWithState() []string {
 	return slices.Compact(hosts)
 }
 
-// fileTimeout bounds one look at the allowlist's file, and its reading.
+// fileTimeout is the time-out of one look at the allowlist's file, including
+// its reading.
 const fileTimeout = time.Minute
 
-// watchHostsFile has the allowlist's file read when it changes, until ctx ends. A
-// file system that hangs costs a goroutine and holds up nothing.
+// watchHostsFile reads the allowlist's file when it changes, until ctx ends. A
+// file system that hangs costs a goroutine and delays nothing else.
 func (w *listWatch) watchHostsFile(ctx context.Context, looks *flight.Callouts) {
 	ticker := time.NewTicker(hosts.PollEvery)
 	defer ticker.Stop()

@@ -11,9 +11,9 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// loader brings certificates from the Cache into memory. Visitors of a host
-// who come while it is read share that read: it is short and bounded, and
-// without it a restart with a warm cache would refuse them.
+// loader loads certificates from the Cache into memory. Concurrent handshakes
+// for a host share a read: it is short and bounded, and without it a restart
+// with a warm cache would refuse them.
 type loader struct {
 	*env
 	gate   *gate
@@ -24,14 +24,14 @@ type loader struct {
 	flight *flight.Flight[cacheRead, *certificate]
 
 	mu     sync.Mutex
-	misses capped.Map[subject, time.Time] // of the last seconds, or before
+	misses capped.Map[subject, time.Time] // recent misses, some of them outdated
 }
 
-// maxMisses bounds what is remembered of misses.
+// maxMisses is the largest number of misses remembered.
 const maxMisses = 10_000
 
-// loud or quietly: an entry that is no good is reported once, when a visitor
-// first meets it, and not each time that it is looked at again.
+// loud or quietly: an unusable entry is reported when a handshake first finds
+// it, and not each time it is read again.
 type loudness bool
 
 const (
@@ -39,10 +39,10 @@ const (
 	quietly loudness = false
 )
 
-// cacheRead is what visitors of a host share: the way through its entries as a whole,
-// and not each entry by itself. A visitor who leaves after 3 s would not get through two
-// certificates and a record that take 1.5 s each, nor would the next one, who began
-// anew. Those who come while it is under way get its outcome.
+// cacheRead identifies a shared read: of all of a host's entries, not of each
+// entry. A client that leaves after 3 s would not get through two certificates
+// and a record that take 1.5 s each, nor would the next one, who would start
+// anew. Handshakes that arrive meanwhile get the read's outcome.
 type cacheRead struct {
 	host string
 	want keyTypePrefs
@@ -56,8 +56,8 @@ func (r cacheRead) String() string {
 }
 
 // load returns a certificate for host that the client can use. The error is
-// ErrCacheMiss, or wraps ErrCache. With a miss, what the Cache knows of failures
-// for the preferred key type is in memory as well.
+// ErrCacheMiss, or wraps ErrCache. After a miss, the Cache's record of failures
+// for the preferred key type is in memory too.
 func (l *loader) load(ctx context.Context, host string, want keyTypePrefs, g grant) (*certificate, error) {
 	call, err := l.flight.Start(cacheRead{host, want}, func(ctx context.Context) (*certificate, error) {
 		for _, kt := range want.types() {
@@ -74,7 +74,8 @@ func (l *loader) load(ctx context.Context, host string, want keyTypePrefs, g gra
 	return call.Wait(ctx)
 }
 
-// miss notes that there is no certificate for sub, and reads why.
+// miss records that there is no certificate for sub, and reads the record of
+// failures.
 func (l *loader) miss(ctx context.Context, sub subject, g grant) error {
 	if err := l.health.recall(ctx, sub, g); err != nil {
 		return err
@@ -86,7 +87,7 @@ func (l *loader) miss(ctx context.Context, sub subject, g grant) error {
 	return ErrCacheMiss
 }
 
-// missedLately reports whether a read for sub found nothing a moment ago.
+// missedLately reports whether a recent read for sub was a miss.
 func (l *loader) missedLately(sub subject) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -95,8 +96,8 @@ func (l *loader) missedLately(sub subject) bool {
 	return ok && since >= 0 && since < rereadEvery
 }
 
-// read returns the certificate in the Cache for one subject after it has put
-// it into memory. An entry that cannot be served is a miss. It is for tasks.
+// read loads the certificate in the Cache for one subject into memory and
+// returns it. An entry that cannot be served is a miss. Call it in tasks only.
 func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (*certificate, error) {
 	reads := l.store.reads
 	if g.trust == untrusted {
@@ -133,11 +134,11 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 		return kept, nil
 	}
 	if gone := l.gate.offList(ctx, sub.host()); gone != nil {
-		l.keeper.drop(sub.host(), gone) // taken off while it was read
+		l.keeper.drop(sub.host(), gone) // removed from the list during the read
 		return nil, gone
 	}
 	if cert.dates().ByAge(l.settings.renewBefore).After(l.now()) {
-		l.health.failures.forget(sub) // else the failure is that of its renewal
+		l.health.failures.forget(sub) // otherwise the failure is that of its renewal
 	}
 	l.keeper.scheduleLoaded(cert)
 	e := certEvent(audit.CertificateLoaded, cert)

@@ -12,30 +12,29 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// HostPolicy decides whether a Manager may respond for a host: nil allows it.
-// It is autocert's type, so that policies work with both packages.
+// HostPolicy decides whether a Manager may serve a host: nil allows it. It is
+// autocert's type, so policies work with both packages.
 //
 // A policy is called with a normalised host and a context that ends after 5
-// seconds. It may block, and is never called twice at the same time for the
-// same host.
+// seconds. It may block, and is never called concurrently for the same host.
 //
-// An error is a refusal: within Manager.PolicyTTL the host is not served any
-// more. But the policy could not decide if it did not return in time, panicked, or
-// if its error wraps one of these:
+// An error is a refusal: within Manager.PolicyTTL the host is no longer served.
+// But the policy counts as undecided if it does not return in time, panics, or
+// returns an error that wraps one of these:
 //
-//   - ErrPolicy, for policies that want to say so;
+//   - ErrPolicy, for policies that report it explicitly;
 //   - context.DeadlineExceeded or context.Canceled;
-//   - an error whose Timeout method returns true, as those of package net do and
+//   - an error whose Timeout method returns true, such as those of package net and
 //     os.ErrDeadlineExceeded.
 //
-// That takes no valid certificate out of service or from renewal, and has none
-// issued for a host without one. A policy that asks a database wraps each error
-// that is not the answer: fmt.Errorf("%w: %w", certmgr.ErrPolicy, err).
+// In that case valid certificates stay in service and are renewed, but none is
+// issued for a host without one. A policy that asks a database should wrap each
+// error that is not an answer: fmt.Errorf("%w: %w", certmgr.ErrPolicy, err).
 type HostPolicy = autocert.HostPolicy
 
-// AllowAnyHost is a HostPolicy that allows every host. Anyone who points a
-// name at the server can then have certificates issued: below each registered
-// domain new names are paced, and such hosts never hold more than half of the
+// AllowAnyHost is a HostPolicy that allows every host. Anyone who points a name
+// at the server can then cause issuances. New names are therefore paced for
+// each registered domain, and such hosts never hold more than half of the
 // issuance slots.
 func AllowAnyHost(ctx context.Context, _ string) error {
 	if v, ok := ctx.Value(verdictKey{}).(*verdict); ok {
@@ -44,35 +43,35 @@ func AllowAnyHost(ctx context.Context, _ string) error {
 	return nil
 }
 
-// verdict lets a policy of this package tell the Manager that calls it more
-// than an error can. It is carried by the context, so that AllowAnyHost is
-// recognised inside a policy that calls it too.
+// verdict lets a policy of this package tell the calling Manager more than an
+// error can. The context carries it, so AllowAnyHost is recognised even inside
+// a policy that calls it.
 type verdict struct {
-	untrusted bool // it allows any name
+	untrusted bool // the policy allows any name
 }
 
 type verdictKey struct{}
 
-// policyTimeout bounds one call of HostPolicy.
+// policyTimeout is the time-out of one call of HostPolicy.
 const policyTimeout = 5 * time.Second
 
-// trust is how much it says for a host that it is allowed, and so how much may be spent
-// on it. A stranger who points a name here can have it be untrusted, and a policy that
-// means well may allow more than its author thought. So untrusted hosts are paced, have a
-// bound of their own wherever they could fill something (issuances, cache reads, memory),
-// come after others and are the first to make room, and their failures are remembered in
-// memory alone. Hosts that are allowed byPolicy have bounds of their own on issuances in
-// flight and on visits. A host that is listed is one of as many as the list has.
+// trust is why a host is allowed, and so how much may be spent on it. Any
+// client can cause work for untrusted hosts by pointing a name here, and a
+// policy may allow more than its author intended. So untrusted hosts are paced,
+// have separate limits wherever they could exhaust something (issuances, cache
+// reads, memory), come after others and are evicted first; their failures are
+// remembered only in memory. Hosts allowed byPolicy have limits on issuances in
+// flight and on visits. The list itself limits the number of listed hosts.
 type trust uint8
 
 const (
 	notAllowed trust = iota
 	untrusted        // a wildcard or AllowAnyHost allows it
-	byPolicy         // HostPolicy vouches for it
+	byPolicy         // HostPolicy allows it
 	listed           // Hosts holds its exact name
 )
 
-// policy asks HostPolicy.
+// policy calls HostPolicy.
 type policy struct {
 	settings *settings
 	flight   *flight.Flight[string, trust]
@@ -80,11 +79,11 @@ type policy struct {
 	reports  *coalescer
 }
 
-// report makes an event of a policy that could not decide. It fails for every host
-// alike as a rule.
+// report emits an event of a policy that could not decide, which usually
+// affects every host.
 func (p *policy) report(host string, err error) {
 	if _, left := err.(*flight.Left); left {
-		return // the visitor's doing
+		return // the client left
 	}
 	if errors.Is(err, ErrClosed) {
 		return
@@ -99,13 +98,13 @@ func (p *policy) report(host string, err error) {
 	})
 }
 
-// policyRefusal marks a policy's own error as a refusal, inside this file.
+// policyRefusal marks a policy's own error as a refusal, within this file.
 type policyRefusal struct{ err error }
 
 func (p policyRefusal) Error() string { return p.err.Error() }
 
-// ask returns what HostPolicy decides. The error of a refusal is HostPolicy's own,
-// unchanged.
+// ask returns HostPolicy's decision. The error of a refusal is HostPolicy's
+// own, unchanged.
 func (p *policy) ask(ctx context.Context, host string) decision {
 	decide := p.settings.hostPolicy
 	if decide == nil {
@@ -144,13 +143,13 @@ func (p *policy) call(ctx context.Context, host string, decide HostPolicy) (trus
 	defer cancel()
 	type answer struct {
 		verdict   *verdict
-		err       error // the policy's own
+		err       error // the policy's own error
 		undecided bool
 	}
 	a, err := flight.CallOut(ctx, p.calls, host, func(ctx context.Context) (answer, error) {
 		v := new(verdict)
 		err := decide(context.WithValue(ctx, verdictKey{}, v), host)
-		return answer{v, err, err != nil && isUndecided(err)}, nil // an error's methods are the user's code too
+		return answer{v, err, err != nil && isUndecided(err)}, nil // an error's methods are user code too
 	})
 	switch {
 	case errors.Is(err, context.Canceled) && context.Cause(ctx) == ErrClosed:
@@ -167,7 +166,7 @@ func (p *policy) call(ctx context.Context, host string, decide HostPolicy) (trus
 	return byPolicy, nil
 }
 
-// noAnswer says why a policy gave none.
+// noAnswer says why a policy gave no answer.
 func noAnswer(err error) string {
 	switch {
 	case errors.Is(err, flight.ErrPanic):

@@ -8,7 +8,8 @@ import (
 	"github.com/nostall/nostall/internal/pace"
 )
 
-// renewals does what is due: it renews certificates, and asks the CA when to.
+// renewals does what is due: it renews certificates, and asks the CA when to
+// renew.
 type renewals struct {
 	*env
 	gate     *gate
@@ -23,8 +24,8 @@ type renewals struct {
 
 var _ worker = (*renewals)(nil)
 
-// renew renews one subject's certificate, or has a first one issued where Start
-// failed to, or says when to try again.
+// renew renews one subject's certificate, or issues a first one for Start, or
+// reschedules it.
 func (r *renewals) renew(ctx context.Context, sub subject) {
 	cert := r.memory.current(sub)
 	if cert == nil && !r.schedule.isWanted(sub) {
@@ -47,7 +48,7 @@ func (r *renewals) renew(ctx context.Context, sub subject) {
 	}
 	newer, err := r.loader.read(ctx, sub, g, quietly)
 	if newer != nil && (cert == nil || newer.notBefore.After(cert.notBefore)) {
-		return // another machine's; scheduled as it was loaded
+		return // another machine's, scheduled when it was loaded
 	}
 	r.reportLateness(cert, now)
 	if err == nil || errors.Is(err, ErrCacheMiss) {
@@ -67,8 +68,8 @@ func (r *renewals) renew(ctx context.Context, sub subject) {
 	}
 }
 
-// issue has the certificate issued unless somebody else did meanwhile. Success
-// schedules the next renewal itself.
+// issue issues the certificate unless it was replaced meanwhile. Success
+// schedules the next renewal.
 func (r *renewals) issue(ctx context.Context, sub subject, cert *certificate, g grant, urgent bool) error {
 	req := issueRequest{sub: sub, grant: g, priority: background}
 	req.reason, req.explanation = r.schedule.reason(sub)
@@ -97,11 +98,11 @@ func (r *renewals) issue(ctx context.Context, sub subject, cert *certificate, g 
 	return err
 }
 
-// errRenewed: somebody else renewed the certificate meanwhile.
+// errRenewed: the certificate was renewed meanwhile.
 var errRenewed = errors.New("certmgr: renewed already")
 
-// permitted asks allowlist and policy again. A refusal ends the host's
-// service; a policy that cannot decide changes nothing.
+// permitted asks allowlist and policy again. A refusal ends the host's service;
+// a policy that cannot decide changes nothing.
 func (r *renewals) permitted(ctx context.Context, host string) (grant, bool) {
 	d := r.gate.permit(ctx, host)
 	switch d.is {

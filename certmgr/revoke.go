@@ -19,26 +19,27 @@ import (
 	"github.com/nostall/nostall/internal/hosts"
 )
 
-// Revoke has the CA revoke the certificate of host for each key type: the one in
-// memory or, where there is none, in the Cache. Host need not be allowed any
-// more. Reason is one that the CA accepts, as acme.CRLReasonKeyCompromise or
-// acme.CRLReasonSuperseded; one that was revoked before is no error.
+// Revoke revokes the certificate of host for each key type: the one in memory
+// or, if there is none, in the Cache. The host need not be allowed any more.
+// reason must be one that the CA accepts, such as acme.CRLReasonKeyCompromise
+// or acme.CRLReasonSuperseded; revoking an already revoked certificate is not
+// an error.
 //
-// A certificate that is revoked leaves memory, Cache and renewal, and this process
-// never serves it again, whatever the Cache says. If the host is allowed a new one
-// is issued in the background at once, whatever backoff says, or taken from the
-// Cache if another machine has renewed it. Not so for
-// acme.CRLReasonCessationOfOperation: take the host off Hosts as well, or its next
-// visitor has a certificate issued. Other machines serve the revoked certificate
-// until they renew it, or Revoke is called there too.
+// A revoked certificate leaves memory, Cache and renewal, and this process
+// never serves it again, whatever the Cache holds. If the host is allowed, a
+// new one is issued at once in the background, ignoring backoff, or loaded from
+// the Cache if another machine has renewed it. The exception is
+// acme.CRLReasonCessationOfOperation: remove the host from Hosts as well, or
+// its next handshake begins an issuance. Other machines serve the revoked
+// certificate until they renew it, or Revoke is called there too.
 //
 // The account signs the request. If the CA does not let it, or there is no
-// account, the certificate's own key does; Let's Encrypt takes that for
+// account, the certificate's own key signs; Let's Encrypt treats that as
 // CRLReasonKeyCompromise.
 //
-// Revoke ends early with ctx, the revocation does not. Without a certificate the
-// error wraps ErrCacheMiss. While there is an error that names the CA the
-// certificate is served on; call Revoke again.
+// If ctx ends first, Revoke returns early; the revocation continues. Without a
+// certificate the error wraps ErrCacheMiss. If the error names the CA, the
+// certificate is still served; call Revoke again.
 func (m *Manager) Revoke(ctx context.Context, host string, reason acme.CRLReasonCode) error {
 	s, host, err := m.operateOn(host)
 	if err != nil {
@@ -58,7 +59,7 @@ func (m *Manager) Revoke(ctx context.Context, host string, reason acme.CRLReason
 	return err
 }
 
-// revokeTimeout bounds the conversation with the CA about one certificate.
+// revokeTimeout is the time-out of revoking one certificate at the CA.
 const revokeTimeout = 2 * time.Minute
 
 // errNoCertificate: there is nothing to revoke.
@@ -79,7 +80,7 @@ func (s *operator) revoke(ctx context.Context, host string, reason acme.CRLReaso
 	return errs
 }
 
-// revocable returns the certificates of host that a visitor could get.
+// revocable returns the certificates of host that could be served.
 func (s *operator) revocable(ctx context.Context, host string) (certs []*certificate, errs []error) {
 	for kt := range bundle.KeyType(bundle.KeyTypes) {
 		sub := hostSubject(host, kt, s.dir)
@@ -105,8 +106,9 @@ func (s *operator) revocable(ctx context.Context, host string) (certs []*certifi
 	return certs, errs
 }
 
-// revokeOne revokes a certificate and takes it out of service. more is what else
-// has to be revoked: a renewal that kept a compromised key and came in between.
+// revokeOne revokes a certificate and takes it out of service. more holds a
+// further certificate to revoke: a renewal that kept a compromised key and came
+// in between.
 func (s *operator) revokeOne(ctx context.Context, cert *certificate, reason acme.CRLReasonCode) (more []*certificate, err error) {
 	sub := cert.subject
 	what := fmt.Sprintf("%s certificate %x", sub.keyType, cert.leaf.SerialNumber)
@@ -127,7 +129,7 @@ func (s *operator) revokeOne(ctx context.Context, cert *certificate, reason acme
 		e.Reason = fmt.Sprintf("%s, signed by %s", reasonName(reason), by)
 		s.audit.Emit(e)
 	}
-	// Close does not cut this short: a restart would find the certificate.
+	// Close does not interrupt this: a restart would find the certificate.
 	if err = s.deleteRevoked(context.WithoutCancel(ctx), cert); err != nil {
 		s.deleteLater(cert)
 		err = fmt.Errorf("%s is revoked and out of service here, but still in the Cache: %w", what, err)
@@ -144,7 +146,8 @@ const (
 	byOwnKey  = "the certificate's key"
 )
 
-// revokeAtCA has the CA revoke a certificate, and returns who signed the request.
+// revokeAtCA revokes a certificate at the CA, and returns who signed the
+// request.
 func (s *operator) revokeAtCA(ctx context.Context, cert *certificate, reason acme.CRLReasonCode) (by string, err error) {
 	err = s.revokeByAccount(ctx, cert, reason)
 	if err == nil {
@@ -175,8 +178,8 @@ func (s *operator) revokeByAccount(ctx context.Context, cert *certificate, reaso
 	}
 }
 
-// mayNotRevoke reports whether the certificate's own key could do better than the
-// account, or than none.
+// mayNotRevoke reports whether the account cannot revoke the certificate, so
+// that the certificate's own key should try.
 func mayNotRevoke(err error) bool {
 	if account.IsUnavailable(err) || account.IsGone(err) {
 		return true
@@ -185,11 +188,12 @@ func mayNotRevoke(err error) bool {
 	return ok && (e.StatusCode == http.StatusUnauthorized || e.StatusCode == http.StatusForbidden)
 }
 
-// takeOut ends the service and the renewal of a revoked certificate, for good. It
-// returns what memory had in its place with the same, compromised key, if it had,
-// and whether the revocation is news.
+// takeOut ends the service and the renewal of a revoked certificate, for good.
+// It returns a certificate with the same, compromised key that was in memory in
+// its place, if any, and whether the revocation is new.
 func (s *operator) takeOut(cert *certificate, compromised bool) (other *certificate, news bool) {
-	// In this order: what is issued in between is on the schedule at the end.
+	// In this order, a certificate issued in between is on the schedule in the
+	// end.
 	s.schedule.drop(cert.subject)
 	removed, news := s.memory.bar(cert, compromised)
 	if c := s.memory.current(cert.subject); c != nil {
@@ -201,19 +205,19 @@ func (s *operator) takeOut(cert *certificate, compromised bool) (other *certific
 	return other, news
 }
 
-// replaceRevoked sees to a certificate in the place of a revoked one if the host is
-// still allowed. What fails is tried again as after a failed Start.
+// replaceRevoked replaces a revoked certificate if the host is still allowed. A
+// failure is retried as after a failed Start.
 func (s *operator) replaceRevoked(ctx context.Context, sub subject) {
 	d := s.gate.permit(ctx, sub.host())
 	if d.is != audit.Allowed {
-		return // its next visitor has the policy asked again
+		return // the next handshake asks the policy again
 	}
 	g := d.grant
 	_, err := s.loader.read(ctx, sub, g, quietly)
 	if errors.Is(err, ErrCacheMiss) {
 		err = s.issueAgain(ctx, sub, g)
 	}
-	if errors.Is(err, errRevoked) { // one that was under way had the compromised key
+	if errors.Is(err, errRevoked) { // an issuance in flight had the compromised key
 		err = s.issueAgain(ctx, sub, g)
 	}
 	if err != nil && err != errRenewed && ctx.Err() == nil && s.settings.hosts.match(sub.host()) == hosts.Exact {
@@ -247,10 +251,10 @@ func (s *operator) issueAgain(ctx context.Context, sub subject, g grant) error {
 	return nil
 }
 
-// errRevoked is why a certificate that is sound otherwise is not used.
+// errRevoked is the error of a certificate that is valid but revoked.
 var errRevoked = errors.New("the certificate, or its key, was revoked by Manager.Revoke")
 
-// withdrawn revokes a certificate whose key was revoked while it was issued.
+// withdrawn revokes a certificate whose key was revoked during its issuance.
 func withdrawn(ctx context.Context, client *acme.Client, leaf *x509.Certificate) error {
 	if err := client.RevokeCert(ctx, nil, leaf.Raw, acme.CRLReasonKeyCompromise); err != nil {
 		return fmt.Errorf("%w; the CA does not revoke it: %w", errRevoked, acmeclient.Cause(err))
@@ -258,8 +262,8 @@ func withdrawn(ctx context.Context, client *acme.Client, leaf *x509.Certificate)
 	return errRevoked
 }
 
-// deleteRevoked deletes a certificate's entry from the Cache, unless it holds
-// another one by now.
+// deleteRevoked deletes a certificate's entry from the Cache, unless the entry
+// holds another one by now.
 func (s *operator) deleteRevoked(ctx context.Context, cert *certificate) error {
 	return s.store.deleteIf(ctx, cert.subject.cacheKey(), func(data []byte) bool {
 		_, chain, err := bundle.Decode(data)
@@ -267,7 +271,7 @@ func (s *operator) deleteRevoked(ctx context.Context, cert *certificate) error {
 	})
 }
 
-// deleteLater is deleteRevoked in the background, until it succeeds.
+// deleteLater retries deleteRevoked in the background until it succeeds.
 func (s *operator) deleteLater(cert *certificate) {
 	s.tasks.Go(func(ctx context.Context) {
 		flight.Retry(ctx, func(ctx context.Context) (done bool) {

@@ -2,8 +2,8 @@ package certmgr
 
 import "github.com/nostall/nostall/certmgr/audit"
 
-// service keeps the books of the hosts that are in service, for those who issue
-// and load certificates: it is their keeper.
+// service implements keeper: it tracks the hosts in service for the components
+// that issue and load certificates.
 type service struct {
 	*env
 	memory   *memory

@@ -9,8 +9,8 @@ import (
 	"github.com/nostall/nostall/internal/hosts"
 )
 
-// normalizeHost returns the one form of a host name that everything in this
-// package uses; see hosts.Normalize. The error wraps ErrNoServerName or
+// normalizeHost returns the normal form of a host name, which everything in
+// this package uses; see hosts.Normalize. The error wraps ErrNoServerName or
 // ErrBadServerName.
 func normalizeHost(name string) (string, error) {
 	host, err := hosts.Normalize(name)
@@ -32,8 +32,8 @@ func refuseName(name string, err error) error {
 	return &refusal{kind: ErrBadServerName, host: bad.Name, text: bad.Why, cause: bad.Err}
 }
 
-// keyTypePrefs is what a ClientHello can work with: the key type to issue, and
-// whether a certificate of the other type would do.
+// keyTypePrefs is what a client supports: the key type to issue, and whether a
+// certificate of the other type would do.
 type keyTypePrefs struct {
 	first bundle.KeyType
 	other bool
@@ -47,17 +47,17 @@ func (p keyTypePrefs) types() []bundle.KeyType {
 	return []bundle.KeyType{p.first, 1 - p.first}
 }
 
-// keyTypesFor decides by what the client can verify. Signature schemes are
-// what counts; cipher suites name a key type up to TLS 1.2 only, and a hello
-// without any (TLS 1.3 only, or made by hand to warm up) supports both.
+// keyTypesFor returns the key types that the client can verify. Signature
+// schemes decide; cipher suites name a key type only up to TLS 1.2, and a hello
+// without any (TLS 1.3 only, or hand-made for a warm-up) supports both.
 func keyTypesFor(hello *tls.ClientHelloInfo) keyTypePrefs {
 	rsa := supportsSchemes(hello, isRSAScheme)
 	var ecdsa bool
 	if offersTLS13(hello) {
-		// A scheme of TLS 1.3 names the curve too (RFC 8446, 4.2.3).
+		// A TLS 1.3 scheme includes the curve (RFC 8446, section 4.2.3).
 		ecdsa = supportsSchemes(hello, func(s tls.SignatureScheme) bool { return s == tls.ECDSAWithP256AndSHA256 })
 		if slices.ContainsFunc(hello.CipherSuites, isRSASuite) {
-			// It offers TLS 1.2 as well, which may be all that the server does.
+			// It offers TLS 1.2 too, which may be the server's only version.
 			ecdsa = ecdsa && slices.ContainsFunc(hello.CipherSuites, isECDSASuite)
 		}
 	} else {
@@ -74,7 +74,8 @@ func offersTLS13(hello *tls.ClientHelloInfo) bool {
 	if len(hello.SupportedVersions) > 0 {
 		return slices.Contains(hello.SupportedVersions, tls.VersionTLS13)
 	}
-	// A hello made by hand may carry suites alone: those of TLS 1.3 name it.
+	// A hand-made hello may have only suites; those of TLS 1.3 reveal the
+	// version.
 	return slices.ContainsFunc(hello.CipherSuites, func(id uint16) bool { return id>>8 == 0x13 })
 }
 
@@ -99,8 +100,8 @@ func isRSAScheme(s tls.SignatureScheme) bool {
 	return false
 }
 
-// offersP256 matters up to TLS 1.2, where the supported groups bind the
-// certificate's curve as well (RFC 8422, 5.1.1).
+// offersP256 matters up to TLS 1.2, where the supported groups also restrict
+// the certificate's curve (RFC 8422, section 5.1.1).
 func offersP256(hello *tls.ClientHelloInfo) bool {
 	return hello.SupportedCurves == nil || slices.Contains(hello.SupportedCurves, tls.CurveP256)
 }

@@ -14,11 +14,11 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// cacheTimeout bounds one call of the Cache.
+// cacheTimeout is the time-out of one call of the Cache.
 const cacheTimeout = 5 * time.Second
 
-// store is the Cache behind bounds: a call that hangs, panics or fails costs
-// its own caller at most cacheTimeout and nobody else anything.
+// store is the Cache with time-outs and limits: a call that hangs, panics or
+// fails delays its own caller by at most cacheTimeout, and no other.
 type store struct {
 	settings  *settings
 	audit     *auditqueue.Queue
@@ -28,14 +28,14 @@ type store struct {
 	tokens    *flight.Callouts // reads of challenge answers
 	untrusted *flight.Callouts // reads for untrusted hosts
 	writes    *flight.Callouts
-	flight    *flight.Flight[string, []byte] // of reads, by key
+	flight    *flight.Flight[string, []byte] // reads, by key
 
 	mu     sync.Mutex
-	failed capped.Map[string, failedRead] // of the last second, or before
+	failed capped.Map[string, failedRead] // recent failures, some of them outdated
 }
 
-// failedRead is remembered for a moment, so that a cache that fails at once is
-// not asked, and an event not made, for each handshake.
+// failedRead is remembered for a moment, so that a cache that fails at once
+// does not cause a call and an event for each handshake.
 type failedRead struct {
 	err error
 	at  time.Time
@@ -46,9 +46,9 @@ const (
 	maxFailedReads = 1_000
 )
 
-// get returns an entry; those who ask at the same time share one read. The
-// error is ErrCacheMiss itself, or wraps ErrCache. The entry is shared: it must
-// not be changed.
+// get returns an entry; concurrent calls share one read. The error is
+// ErrCacheMiss itself, or wraps ErrCache. The entry is shared and must not be
+// changed.
 func (s *store) get(ctx context.Context, key string) ([]byte, error) {
 	call, err := s.fetch(s.reads, key)
 	if err != nil {
@@ -57,9 +57,10 @@ func (s *store) get(ctx context.Context, key string) ([]byte, error) {
 	return call.Await(ctx)
 }
 
-// getInTask is get for tasks, which need no goroutine for it but their own: they have
-// nobody who may leave before the read ends, within cacheTimeout. reads is the bound of
-// one kind of callers, so that strangers cannot use up that of the others.
+// getInTask is get for tasks. They need no extra goroutine, because no caller
+// can leave before the read ends, within cacheTimeout. reads is the limit for
+// one kind of callers, so that untrusted hosts cannot use up that of the
+// others.
 func (s *store) getInTask(ctx context.Context, reads *flight.Callouts, key string) ([]byte, error) {
 	if err := s.failedLately(key); err != nil {
 		return nil, err
@@ -67,7 +68,7 @@ func (s *store) getInTask(ctx context.Context, reads *flight.Callouts, key strin
 	return s.flight.Do(ctx, key, func(ctx context.Context) ([]byte, error) { return s.read(ctx, reads, key) })
 }
 
-// fetch begins a read in the background, or joins the one that is under way.
+// fetch begins a read in the background, or joins the one in flight.
 func (s *store) fetch(reads *flight.Callouts, key string) (flight.Ticket[string, []byte], error) {
 	if err := s.failedLately(key); err != nil {
 		return flight.Ticket[string, []byte]{}, err
@@ -112,10 +113,10 @@ func (s *store) read(ctx context.Context, reads *flight.Callouts, key string) ([
 	return nil, err
 }
 
-// put writes an entry. The error wraps ErrCache; if it wraps ErrBusy too, the write
-// was not made and the entry is what it was. Writes that must not be lost
-// are made under a context that Close does not end; cacheTimeout bounds them,
-// and Close waits.
+// put writes an entry. The error wraps ErrCache; if it also wraps ErrBusy, the
+// write was not made and the entry is unchanged. Writes that must not be lost
+// use a context that Close does not end; cacheTimeout limits them, and Close
+// waits.
 func (s *store) put(ctx context.Context, key string, data []byte) error {
 	return s.write(ctx, key, "writing", func(ctx context.Context, c Cache) error { return c.Put(ctx, key, data) })
 }
@@ -131,8 +132,8 @@ func (s *store) write(ctx context.Context, key, what string, f func(context.Cont
 	}
 	ctx, cancel := context.WithTimeout(ctx, cacheTimeout)
 	defer cancel()
-	// One at a time for a key and in their order, or a delete could come before the
-	// put it is about.
+	// One at a time for a key and in order: a delete must not overtake the put
+	// before it.
 	_, err := flight.CallOut(ctx, s.writes, key, func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx, c) })
 	if err == nil {
 		return nil
@@ -142,13 +143,15 @@ func (s *store) write(ctx context.Context, key, what string, f func(context.Cont
 	return err
 }
 
-// putCertificate writes a certificate's entry, and goes on in the background
-// if that takes long or fails, until it succeeds or current says that the entry is obsolete.
+// putCertificate writes a certificate's entry. If that takes long or fails, it
+// continues in the background until it succeeds or current says that the entry
+// is obsolete.
 func (s *store) putCertificate(c *certificate, data []byte, current func() bool) {
 	key := c.subject.cacheKey()
 	tried := make(chan struct{})
 	ok := s.tasks.Go(func(ctx context.Context) {
-		// Close does not cut this short: what the CA has issued must not be lost.
+		// Close does not interrupt this: an issued certificate must not be
+		// lost.
 		err := s.put(context.WithoutCancel(ctx), key, data)
 		close(tried)
 		if err == nil {
@@ -176,8 +179,8 @@ func (s *store) putCertificate(c *certificate, data []byte, current func() bool)
 }
 
 // patience is how long an issuance, and with it the handshake that began it,
-// waits for its certificate to be written: as a rule who is served finds it in
-// the cache.
+// waits for its certificate to be written: the cache then usually has it before
+// a client does.
 const patience = time.Second
 
 // hostOfKey returns the host that a cache key belongs to, if it has one.
@@ -189,8 +192,8 @@ func hostOfKey(key string) string {
 	return host
 }
 
-// deleteIf deletes an entry that is what is says. This process writes nothing
-// under key in between.
+// deleteIf deletes an entry if is reports true for it. This process does not
+// write to key in between.
 func (s *store) deleteIf(ctx context.Context, key string, is func(data []byte) bool) error {
 	c := s.settings.cache
 	if c == nil {
@@ -198,7 +201,7 @@ func (s *store) deleteIf(ctx context.Context, key string, is func(data []byte) b
 	}
 	ctx, cancel := context.WithTimeout(ctx, cacheTimeout)
 	defer cancel()
-	// A read that others share may have begun before the last write.
+	// Do not join a shared read, which may have begun before the last write.
 	_, err := flight.CallOut(ctx, s.writes, key, func(ctx context.Context) (struct{}, error) {
 		data, err := c.Get(ctx, key)
 		if err == nil && is(data) {

@@ -69,8 +69,8 @@ func (e *Left) Error() string {
 // Unwrap returns why the context ended.
 func (e *Left) Unwrap() error { return e.Cause }
 
-// Brief returns the innermost cause of an error, in one line, or what a callback
-// did wrong. What comes from a peer is escaped by the caller.
+// Brief returns the innermost cause of an error as one line, or how a callback
+// failed. The caller escapes texts from peers.
 func Brief(err error) string {
 	if death, ok := errors.AsType[*Death](err); ok {
 		return death.Brief()
@@ -84,8 +84,8 @@ func Brief(err error) string {
 	return line
 }
 
-// IsTimeout reports whether any error in the tree of err is a timeout; errors.As
-// would stop at the first one that knows.
+// IsTimeout reports whether any error in the tree of err is a time-out;
+// errors.As would stop at the first error that has the method.
 func IsTimeout(err error) bool {
 	if t, ok := err.(interface{ Timeout() bool }); ok && t.Timeout() {
 		return true

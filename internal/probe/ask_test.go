@@ -13,9 +13,9 @@ var table = cases.For("probe")
 
 func TestMain(m *testing.M) { os.Exit(table.Main(m)) }
 
-// H21 (hostile review): a preflight asks no address that a CA would not, such as a
-// cloud's metadata service, in whatever way it is written. A name's owner chooses its
-// addresses.
+// H21 (hostile review): a preflight asks no address that a CA would not, such
+// as a cloud's metadata service, in whatever way it is written. A name's owner
+// chooses its addresses.
 func TestNoInnerAddressIsAsked(t *testing.T) {
 	for _, tt := range []struct {
 		addr  string

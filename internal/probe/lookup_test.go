@@ -53,8 +53,8 @@ func TestFailedLookupsAreToldFromMissingNames(t *testing.T) {
 	}
 }
 
-// serveDNS answers one question (RFC 1035, sections 4.1 and 4.2.2) with a code and
-// no address.
+// serveDNS answers one question (RFC 1035, sections 4.1 and 4.2.2) with a code
+// and no address.
 func serveDNS(conn net.Conn, rcode func(qtype uint16) byte) {
 	defer conn.Close()
 	var length [2]byte
