@@ -11,8 +11,9 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// newChecker returns the Checker for preflights. A check runs during an attempt,
-// which holds the host's lock: no challenge of an order is pending in this process.
+// newChecker returns the Checker for preflights. A check runs during an
+// attempt, which holds the host's lock: no challenge of an order is pending in
+// this process.
 func (e *engine) newChecker(o *orders) *probe.Checker {
 	return probe.New(probe.Config{
 		Resolver: e.settings.preflightResolver,
@@ -30,8 +31,8 @@ func (e *engine) newChecker(o *orders) *probe.Checker {
 	})
 }
 
-// precheck runs the preflight before an order. It moves the challenge types that
-// work to the front, and returns an error if no order is to be placed.
+// precheck runs the preflight before an order. It moves the challenge types
+// that work to the front, and returns an error if no order is to be placed.
 func (c *conversation) precheck(ctx context.Context) error {
 	if c.preflight == preflight.Off || c.checked {
 		return nil
@@ -70,8 +71,8 @@ func (c *conversation) precheck(ctx context.Context) error {
 	return nil
 }
 
-// diagnose joins the result of a preflight to the error of an attempt that failed
-// at a challenge.
+// diagnose joins the result of a preflight to the error of an attempt that
+// failed at a challenge.
 func (c *conversation) diagnose(ctx context.Context, err error) error {
 	if c.preflight == preflight.Off || ctx.Err() != nil {
 		return err
@@ -83,9 +84,9 @@ func (c *conversation) diagnose(ctx context.Context, err error) error {
 	return &diagnosis{err, found.Err}
 }
 
-// diagnosis is an attempt's error and the result of the preflight after it. If it is
-// too long, the CA's reasons are cut, whose length the CA chooses, and not the
-// result.
+// diagnosis is an attempt's error and the result of the preflight after it. If
+// it is too long, the CA's reasons are cut, whose length the CA chooses, and
+// not the result.
 type diagnosis struct {
 	err   error
 	found error

@@ -11,9 +11,9 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// Error says where a name leads and what answered there. Get it with errors.As, from
-// a *certmgr.IssuanceError or the Err of audit.HostUnreachable. It wraps the causes,
-// and ErrUnreachable if no address can answer a challenge.
+// Error says where a name leads and what answered there. Get it with errors.As,
+// from a *certmgr.IssuanceError or the Err of audit.HostUnreachable. It wraps
+// the causes, and ErrUnreachable if no address can answer a challenge.
 type Error struct {
 	Host      string        // normalised host name
 	Addrs     []netip.Addr  // its addresses, in the resolver's order; the first 8 were probed
@@ -41,8 +41,8 @@ const (
 	maxListed = 8   // addresses in the text: those that were probed
 )
 
-// Error returns one line of at most 512 bytes. If it is too long, the description of
-// the responses is cut, not the advice.
+// Error returns one line of at most 512 bytes. If it is too long, the
+// description of the responses is cut, not the advice.
 func (e *Error) Error() string {
 	if e == nil {
 		return "<nil>"
@@ -83,7 +83,8 @@ func (e *Error) Unwrap() []error {
 	return causes
 }
 
-// leadsHere reports whether every address that this machine can reach leads here.
+// leadsHere reports whether every address that this machine can reach leads
+// here.
 func (e *Error) leadsHere() bool {
 	return e.Reachable && allOf(e.Findings, func(f Finding) bool { return f.OK || f.NoRoute })
 }

@@ -19,7 +19,8 @@ type Account struct {
 	URL acme.KeyID
 }
 
-// is reports whether the accounts, of which a may be nil, have the same URL and key.
+// is reports whether the accounts, of which a may be nil, have the same URL and
+// key.
 func (a *Account) is(other *Account) bool {
 	return a != nil && a.URL == other.URL && sameKey(a.Key, other.Key)
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// Whoever asks, and whatever happens to the key meanwhile: there is one account, and
-// each request is signed by a key that the CA knows.
+// Whoever asks, and whatever happens to the key meanwhile: there is one
+// account, and each request is signed by a key that the CA knows.
 func TestUsesAndChangesAtTheSameTimeKeepOneAccount(t *testing.T) {
 	atSite(t, func(t *testing.T, s *site) {
 		set := s.setup()
@@ -139,7 +139,8 @@ func TestKeyOfAutocertsEarlyVersionsIsUsed(t *testing.T) {
 	})
 }
 
-// The account is gone for good: the next caller registers again, with the same key.
+// The account is gone for good: the next caller registers again, with the same
+// key.
 func TestAccountThatIsGoneIsRegisteredAgain(t *testing.T) {
 	atSite(t, func(t *testing.T, s *site) {
 		s.mustUse()
@@ -162,8 +163,9 @@ func TestAccountThatIsGoneIsRegisteredAgain(t *testing.T) {
 	})
 }
 
-// The account was looked up again, with the same key, after the request was signed, and
-// the CA's answer to the change is still under way when it refuses the request.
+// The account was looked up again, with the same key, after the request was
+// signed, and the CA's answer to the change is still under way when it refuses
+// the request.
 func TestRequestIsOutdatedBeforeTheChangeIsKnown(t *testing.T) {
 	atSite(t, func(t *testing.T, s *site) {
 		base := s.ca.Client().Transport

@@ -19,7 +19,8 @@ import (
 )
 
 // crash ends a process at one of its steps, each of which changes something: a
-// write of the store or a request to the CA. What comes after it comes to nothing.
+// write of the store or a request to the CA. What comes after it comes to
+// nothing.
 type crash struct {
 	mu    sync.Mutex
 	steps []string // so far
@@ -51,7 +52,8 @@ func (c *crash) step(name string, f func() error) error {
 	return err
 }
 
-// crashStore has a crash at its writes, and at its reads once the process is dead.
+// crashStore has a crash at its writes, and at its reads once the process is
+// dead.
 type crashStore struct {
 	Store
 	*crash
@@ -149,8 +151,8 @@ func TestKeyChangeSurvivesACrash(t *testing.T) {
 	}
 }
 
-// The same for a process that goes on, with and without a store: what the CA did is
-// found out, and each write is tried again.
+// The same for a process that goes on, with and without a store: what the CA
+// did is found out, and each write is tried again.
 func TestKeyChangeSurvivesALostAnswer(t *testing.T) {
 	for _, stored := range []bool{true, false} {
 		for _, step := range changeSteps {
@@ -183,7 +185,8 @@ func TestKeyChangeSurvivesALostAnswer(t *testing.T) {
 	}
 }
 
-// Neither an answer nor a look at the account: it is found out when there is one.
+// Neither an answer nor a look at the account: it is found out when there is
+// one.
 func TestKeyChangeThatIsNotKnownToHaveHappened(t *testing.T) {
 	for _, stored := range []bool{true, false} {
 		for _, after := range []bool{true, false} {
@@ -235,8 +238,9 @@ func TestKeyChangeWithAClearedStore(t *testing.T) {
 	}
 }
 
-// An entry of the next key that is damaged is never overwritten. It is in the way
-// of a change, and of an account that the CA does not know by the other key.
+// An entry of the next key that is damaged is never overwritten. It is in the
+// way of a change, and of an account that the CA does not know by the other
+// key.
 func TestDamagedNextKeyIsAnErrorAndStays(t *testing.T) {
 	atSite(t, func(t *testing.T, s *site) {
 		s.mustUse()
@@ -283,8 +287,8 @@ func TestUnreadableNextKeyMakesNoNewAccount(t *testing.T) {
 	})
 }
 
-// A next key that the CA does not know may be one that another machine is about to
-// tell it of: the entry stays.
+// A next key that the CA does not know may be one that another machine is about
+// to tell it of: the entry stays.
 func TestNextKeyThatTheCADoesNotKnowStays(t *testing.T) {
 	atSite(t, func(t *testing.T, s *site) {
 		s.mustUse()
@@ -299,7 +303,8 @@ func TestNextKeyThatTheCADoesNotKnowStays(t *testing.T) {
 	})
 }
 
-// The CA's accounts are gone, and so is everything that either key was good for.
+// The CA's accounts are gone, and so is everything that either key was good
+// for.
 func TestAccountThatTheCAForgotDuringAChangeIsMadeAnew(t *testing.T) {
 	atSite(t, func(t *testing.T, s *site) {
 		s.mustUse()

@@ -29,8 +29,8 @@ func plainReply(status int, contentType, body string) reply {
 
 func lost(*http.Request) *http.Response { return nil }
 
-// Only the CA's own refusal of every request ends a change; whatever the answer is,
-// no key is lost that the CA knows or may know.
+// Only the CA's own refusal of every request ends a change; whatever the answer
+// is, no key is lost that the CA knows or may know.
 func TestWhatEndsAKeyChange(t *testing.T) {
 	const html = "text/html"
 	tests := []struct {
@@ -103,8 +103,8 @@ func TestWhatEndsAKeyChange(t *testing.T) {
 	}
 }
 
-// While the outcome of a change is unknown this process remembers both keys, whatever
-// becomes of the store.
+// While the outcome of a change is unknown this process remembers both keys,
+// whatever becomes of the store.
 func TestKeysOfAnOpenChangeOutliveTheStore(t *testing.T) {
 	tests := []struct {
 		name  string
@@ -209,8 +209,8 @@ func TestNextKeyOfAnotherMachineStays(t *testing.T) {
 	})
 }
 
-// onlyLookUps calls f for requests that look up an account, in turn; where f returns
-// nil the CA answers.
+// onlyLookUps calls f for requests that look up an account, in turn; where f
+// returns nil the CA answers.
 func onlyLookUps(base http.RoundTripper, f func(n int, r *http.Request) *http.Response) http.RoundTripper {
 	var n atomic.Int32
 	return roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -239,7 +239,8 @@ func onlyLookUps(base http.RoundTripper, f func(n int, r *http.Request) *http.Re
 	})
 }
 
-// noAccount answers the first look-ups, up to last, by saying that there is no account.
+// noAccount answers the first look-ups, up to last, by saying that there is no
+// account.
 func noAccount(first, last int) func(n int, r *http.Request) *http.Response {
 	return func(n int, r *http.Request) *http.Response {
 		if n < first || n > last {
@@ -254,7 +255,8 @@ func always(f reply) func(n int, r *http.Request) *http.Response {
 	return func(_ int, r *http.Request) *http.Response { return f(r) }
 }
 
-// Answers to the look-up that are no answer, or are out of date, make no account.
+// Answers to the look-up that are no answer, or are out of date, make no
+// account.
 func TestAnswersToTheLookUpMakeNoSecondAccount(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -306,7 +308,8 @@ func TestKeysThatTheCADoesNotKnowAreAskedAboutTwice(t *testing.T) {
 	})
 }
 
-// A CA that cannot look up accounts still has the one of a key that is registered.
+// A CA that cannot look up accounts still has the one of a key that is
+// registered.
 func TestCAThatDoesNotLookUpAccounts(t *testing.T) {
 	atSite(t, func(t *testing.T, s *site) {
 		s.mustUse()
@@ -317,7 +320,8 @@ func TestCAThatDoesNotLookUpAccounts(t *testing.T) {
 	})
 }
 
-// slowEntries take a while, so that machines that start at the same time overlap.
+// slowEntries take a while, so that machines that start at the same time
+// overlap.
 type slowEntries struct{ entries }
 
 func (e *slowEntries) Get(ctx context.Context, name string) ([]byte, error) {
@@ -347,7 +351,8 @@ func TestMachinesThatStartTogetherHaveOneAccount(t *testing.T) {
 	})
 }
 
-// A machine that has read the key, and registers, while another one replaces it.
+// A machine that has read the key, and registers, while another one replaces
+// it.
 func TestKeyThatIsReplacedWhileItRegistersMakesNoSecondAccount(t *testing.T) {
 	for _, changes := range []int{1, 2} {
 		atSite(t, func(t *testing.T, s *site) {

@@ -126,8 +126,8 @@ func (s *site) restartThrough(rt http.RoundTripper) {
 	s.restart(set)
 }
 
-// use signs a request as the account, as an issuance does: once, and once more if the
-// account has another key by now.
+// use signs a request as the account, as an issuance does: once, and once more
+// if the account has another key by now.
 func (m *machine) use(ctx context.Context) error {
 	for again := false; ; again = true {
 		acc, err := m.Get(ctx)
@@ -167,8 +167,8 @@ func (s *site) account() acmetest.Account {
 	return accounts[0]
 }
 
-// wantChanged checks that the account is still the one that it was, with another key
-// or with the same one.
+// wantChanged checks that the account is still the one that it was, with
+// another key or with the same one.
 func (s *site) wantChanged(old acmetest.Account, changed bool) {
 	s.t.Helper()
 	if now := s.account(); now.URL != old.URL || (now.Thumbprint != old.Thumbprint) != changed {
@@ -176,8 +176,8 @@ func (s *site) wantChanged(old acmetest.Account, changed bool) {
 	}
 }
 
-// wantSettled checks that the store has the account's key in its place and nothing
-// else.
+// wantSettled checks that the store has the account's key in its place and
+// nothing else.
 func (s *site) wantSettled() {
 	s.t.Helper()
 	acc := s.account()
@@ -231,7 +231,8 @@ func encoded(t *testing.T, key crypto.Signer) []byte {
 	return buf.Bytes()
 }
 
-// entries is a Store in memory that heeds its contexts. onGet and onPut are asked first.
+// entries is a Store in memory that heeds its contexts. onGet and onPut are
+// asked first.
 type entries struct {
 	memoryStore
 	hooks        sync.Mutex
@@ -274,7 +275,8 @@ func (e *entries) Put(ctx context.Context, name string, data []byte) error {
 	return e.set(name, data)
 }
 
-// data returns an entry, or nil if there is none. Like set and clear it asks nobody.
+// data returns an entry, or nil if there is none. Like set and clear it asks
+// nobody.
 func (e *entries) data(name string) []byte {
 	data, _ := e.memoryStore.Get(context.Background(), name)
 	return data

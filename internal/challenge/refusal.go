@@ -2,8 +2,9 @@ package challenge
 
 import "net/http"
 
-// The responses to http-01 requests that have no answer. Anybody may send such a
-// request, so they reveal nothing internal: no error of a cache or policy, no host.
+// The responses to http-01 requests that have no answer. Anybody may send such
+// a request, so they reveal nothing internal: no error of a cache or policy, no
+// host.
 const (
 	TextNotAllowed = "certmgr: host not allowed"
 

@@ -35,8 +35,8 @@ type reply struct {
 	ours    bool   // a Manager with the same Cache answered, but not as a CA requires
 }
 
-// present makes the response to one challenge of each usable type available. Token
-// and account key are used for nothing else.
+// present makes the response to one challenge of each usable type available.
+// Token and account key are used for nothing else.
 func (c *Checker) present(ctx context.Context, host string, later func(func(context.Context))) ([]*probe, error) {
 	ctx, cancel := context.WithTimeout(ctx, PresentTimeout)
 	defer cancel()
@@ -122,11 +122,11 @@ func (c *Checker) askOne(ctx context.Context, host string, addr netip.Addr, p *p
 	return r
 }
 
-// unaskable reports whether an address must not be probed, and the reply to record
-// for it. A name's owner chooses its addresses, and must not make this machine
-// connect to itself or to link-local services (RFC 3927; a cloud's metadata
-// service, for example), which a CA does not probe either. A loopback address says
-// little about the name: it often comes from a hosts file.
+// unaskable reports whether an address must not be probed, and the reply to
+// record for it. A name's owner chooses its addresses, and must not make this
+// machine connect to itself or to link-local services (RFC 3927; a cloud's
+// metadata service, for example), which a CA does not probe either. A loopback
+// address says little about the name: it often comes from a hosts file.
 func unaskable(addr netip.Addr) (reply, bool) {
 	switch {
 	case addr.IsLoopback():

@@ -53,7 +53,8 @@ func (c connector) connect(ctx context.Context, port uint16) (conn net.Conn, end
 	}, nil
 }
 
-// connectFailed returns the reply for an error that occurred before any response.
+// connectFailed returns the reply for an error that occurred before any
+// response.
 func connectFailed(err error) reply {
 	r := reply{err: err, text: flight.Brief(err)}
 	_, connecting := errors.AsType[errNotConnected](err)
@@ -75,9 +76,9 @@ func connectFailed(err error) reply {
 	return r
 }
 
-// isNoRoute reports whether this machine cannot send to an address at all, such as
-// one without IPv6. The errno differs between systems, and package syscall lacks it
-// on some, so the text decides.
+// isNoRoute reports whether this machine cannot send to an address at all, such
+// as one without IPv6. The errno differs between systems, and package syscall
+// lacks it on some, so the text decides.
 func isNoRoute(err error) bool {
 	return saysOneOf(err, "network is unreachable", "unreachable network", "assign requested address",
 		"requested address is not valid", "address family not supported", "incompatible with the requested protocol")

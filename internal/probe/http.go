@@ -25,8 +25,8 @@ const (
 )
 
 // askHTTP fetches an http-01 response as a CA does (RFC 8555, section 8.3): it
-// follows redirects to the standard ports, but not to other hosts, since the name's
-// owner must not choose where this machine connects.
+// follows redirects to the standard ports, but not to other hosts, since the
+// name's owner must not choose where this machine connects.
 func askHTTP(ctx context.Context, c connector, host string, p *probe) reply {
 	at := &url.URL{Scheme: "http", Host: host, Path: challenge.Path + p.token}
 	for range maxRedirects + 1 {
@@ -65,8 +65,8 @@ func refuseRedirect(host string, to *url.URL) (reply, bool) {
 	return reply{}, false
 }
 
-// fetchAnswer makes one request, on a new connection, and evaluates the response.
-// location is set if that is a redirect.
+// fetchAnswer makes one request, on a new connection, and evaluates the
+// response. location is set if that is a redirect.
 func fetchAnswer(ctx context.Context, c connector, host string, at *url.URL, want []byte) (r reply, location string) {
 	port := uint16(80)
 	if at.Scheme == "https" {
@@ -128,8 +128,8 @@ func exchangeHTTP(ctx context.Context, conn net.Conn, host string, at *url.URL) 
 	}
 }
 
-// describeReply describes a response. A Manager's HTTPHandler is recognised by its
-// text.
+// describeReply describes a response. A Manager's HTTPHandler is recognised by
+// its text.
 func describeReply(res *http.Response, body []byte) string {
 	said := fmt.Sprintf("status %d", res.StatusCode)
 	if res.StatusCode == http.StatusOK {

@@ -36,10 +36,10 @@ func (c *Checker) lookup(ctx context.Context, host string) ([]netip.Addr, error)
 	return unique, nil
 }
 
-// lookupBy returns the addresses of name. If a net.Resolver finds none, it returns
-// the error that came first: that there is no IPv6 address, for example, while the
-// lookup of the IPv4 one failed. In that case lookupBy asks for each family
-// separately.
+// lookupBy returns the addresses of name. If a net.Resolver finds none, it
+// returns the error that came first: that there is no IPv6 address, for
+// example, while the lookup of the IPv4 one failed. In that case lookupBy asks
+// for each family separately.
 func lookupBy(ctx context.Context, r *net.Resolver, name string) ([]netip.Addr, error) {
 	all, err := r.LookupNetIP(ctx, "ip", name)
 	if !isNotFound(err) {

@@ -1,12 +1,12 @@
-// Package probe checks whether a name leads to this server, or to one that shares
-// its Cache. It does what the CA will do: it resolves the name and requests from
-// each address the response to a challenge.
+// Package probe checks whether a name leads to this server, or to one that
+// shares its Cache. It does what the CA will do: it resolves the name and
+// requests from each address the response to a challenge.
 //
 // It may know the vocabulary of certmgr/preflight, pending challenges, and the
-// limits on callbacks. It knows no orders, events or accounts: its caller decides
-// what follows from a result. The goroutines of a check end before Check returns,
-// except callbacks that ignore their context; those belong to the owner of the
-// Callouts.
+// limits on callbacks. It knows no orders, events or accounts: its caller
+// decides what follows from a result. The goroutines of a check end before
+// Check returns, except callbacks that ignore their context; those belong to
+// the owner of the Callouts.
 package probe
 
 import (
@@ -19,8 +19,8 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// The limits of one check. Its steps have time-outs of their own, so that one that
-// hangs leaves time for the rest.
+// The limits of one check. Its steps have time-outs of their own, so that one
+// that hangs leaves time for the rest.
 const (
 	Timeout        = 5 * time.Second // in all
 	LookupTimeout  = 2 * time.Second // the name's addresses
@@ -48,8 +48,9 @@ type Config struct {
 // Dial connects to an address, as net.Dialer.DialContext does.
 type Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
-// Checker checks names. It is safe for concurrent use for different hosts. While a
-// host is checked, none of its challenges may be pending in this process.
+// Checker checks names. It is safe for concurrent use for different hosts.
+// While a host is checked, none of its challenges may be pending in this
+// process.
 type Checker struct {
 	conf Config
 }
@@ -58,8 +59,8 @@ type Checker struct {
 func New(conf Config) *Checker { return &Checker{conf} }
 
 // Check requests from every address of the host the response to challenges with
-// random tokens. It passes the functions that delete the responses from the Cache
-// to later.
+// random tokens. It passes the functions that delete the responses from the
+// Cache to later.
 func (c *Checker) Check(ctx context.Context, host string, later func(func(context.Context))) Result {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()

@@ -25,8 +25,8 @@ const (
 	Here                     // all that this machine can reach can
 )
 
-// conclude adds the findings to e and returns the result. A probe that failed by
-// itself, or an address without a route, is no reason to hold a name to lead
+// conclude adds the findings to e and returns the result. A probe that failed
+// by itself, or an address without a route, is no reason to hold a name to lead
 // elsewhere.
 func conclude(e *preflight.Error, findings []finding) Result {
 	isWrong, isUnknown := false, false
@@ -55,18 +55,19 @@ func resultOf(e *preflight.Error, findings []finding) Result {
 	return r
 }
 
-// Types returns the challenge types to try: those of due that work, then the rest
-// of due. If none of due works but another type does, that type comes first.
+// Types returns the challenge types to try: those of due that work, then the
+// rest of due. If none of due works but another type does, that type comes
+// first.
 func (r Result) Types(due []string) []string {
 	return r.order(due, func(string) bool { return true })
 }
 
-// TypesThatMayWork is Types without those known not to work. If no type works, it
-// returns due.
+// TypesThatMayWork is Types without those known not to work. If no type works,
+// it returns due.
 func (r Result) TypesThatMayWork(due []string) []string { return r.order(due, r.mayWork) }
 
-// order returns the types that work, then those of the rest for which keep returns
-// true. If no type works, it returns due.
+// order returns the types that work, then those of the rest for which keep
+// returns true. If no type works, it returns due.
 func (r Result) order(due []string, keep func(typ string) bool) []string {
 	var work []string
 	for _, typ := range []string{challenge.TLSALPN01, challenge.HTTP01} {
@@ -92,8 +93,8 @@ func (r Result) order(due []string, keep func(typ string) bool) []string {
 	return append(first, rest...)
 }
 
-// mayWork reports whether a challenge type may work for the CA although it did not
-// for this machine.
+// mayWork reports whether a challenge type may work for the CA although it did
+// not for this machine.
 func (r Result) mayWork(typ string) bool {
 	return slices.ContainsFunc(r.findings, func(f finding) bool {
 		return f.Challenge == typ && f.outcome == unknown

@@ -15,14 +15,15 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// helloProto is the last protocol of a check's second ClientHello. A server whose
-// NextProtos lacks "acme-tls/1" negotiates one of the others, but GetCertificate
-// still sees helloProto, and a Manager answers as it answers a CA. It need not be
-// random: the proof is the certificate, which nobody else has.
+// helloProto is the last protocol of a check's second ClientHello. A server
+// whose NextProtos lacks "acme-tls/1" negotiates one of the others, but
+// GetCertificate still sees helloProto, and a Manager answers as it answers a
+// CA. It need not be random: the proof is the certificate, which nobody else
+// has.
 const helloProto = "nostall-preflight/1"
 
-// IsHello reports whether a ClientHello's protocols are those of a check's second
-// one, which a Manager answers as it answers a CA's.
+// IsHello reports whether a ClientHello's protocols are those of a check's
+// second one, which a Manager answers as it answers a CA's.
 func IsHello(protos []string) bool { return len(protos) == 3 && protos[2] == helloProto }
 
 // askTLS makes a CA's tls-alpn-01 handshake (RFC 8737, section 3).
@@ -63,8 +64,8 @@ func isSpoken(err error) bool {
 	return ok
 }
 
-// handshakeAs makes one handshake on a new connection. It verifies nothing: there
-// may be no certificate yet, and nothing is sent or trusted.
+// handshakeAs makes one handshake on a new connection. It verifies nothing:
+// there may be no certificate yet, and nothing is sent or trusted.
 func handshakeAs(ctx context.Context, c connector, port uint16, host string, protos ...string) (tls.ConnectionState, error) {
 	conn, end, err := c.connect(ctx, port)
 	if err != nil {
