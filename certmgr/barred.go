@@ -3,6 +3,7 @@ package certmgr
 import (
 	"crypto/sha256"
 	"crypto/x509"
+	"errors"
 	"time"
 
 	"github.com/nostall/nostall/internal/bundle"
@@ -65,3 +66,6 @@ func (m *memory) isBarred(leaf *x509.Certificate) bool {
 	defer m.mu.RUnlock()
 	return m.bars(leaf)
 }
+
+// errRevoked is the error of a certificate that is valid but revoked.
+var errRevoked = errors.New("the certificate, or its key, was revoked by Manager.Revoke")

@@ -107,7 +107,7 @@ func (b *breaker) done(host string, probe bool, what trouble, cause error, retry
 	case what == troubleNone, what == troubleHost:
 		return false
 	case what == troubleCA, what == troubleLocal:
-		b.openLocked(host, probe, cause, max(pace.Jitter(pace.CABackoff(b.failures+1)), min(retryAfter, maxRetryAfter)), now)
+		b.openLocked(host, probe, cause, max(pace.Jitter(pace.CABackoff(b.failures+1)), retryAfter), now)
 		return true
 	}
 	// A failed probe counts against its host too, so that another one is next.

@@ -4,11 +4,14 @@ import (
 	"cmp"
 	"context"
 	"crypto"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/preflight"
@@ -268,4 +271,12 @@ func (o *orders) keptKey(sub subject) crypto.Signer {
 		return cert.key
 	}
 	return nil
+}
+
+// withdrawn revokes a certificate whose key was revoked during its issuance.
+func withdrawn(ctx context.Context, client *acme.Client, leaf *x509.Certificate) error {
+	if err := client.RevokeCert(ctx, nil, leaf.Raw, acme.CRLReasonKeyCompromise); err != nil {
+		return fmt.Errorf("%w; the CA does not revoke it: %w", errRevoked, acmeclient.Cause(err))
+	}
+	return errRevoked
 }

@@ -3,7 +3,6 @@ package certmgr
 import (
 	"bytes"
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -249,17 +248,6 @@ func (s *operator) issueAgain(ctx context.Context, sub subject, g grant) error {
 		return errRevoked
 	}
 	return nil
-}
-
-// errRevoked is the error of a certificate that is valid but revoked.
-var errRevoked = errors.New("the certificate, or its key, was revoked by Manager.Revoke")
-
-// withdrawn revokes a certificate whose key was revoked during its issuance.
-func withdrawn(ctx context.Context, client *acme.Client, leaf *x509.Certificate) error {
-	if err := client.RevokeCert(ctx, nil, leaf.Raw, acme.CRLReasonKeyCompromise); err != nil {
-		return fmt.Errorf("%w; the CA does not revoke it: %w", errRevoked, acmeclient.Cause(err))
-	}
-	return errRevoked
 }
 
 // deleteRevoked deletes a certificate's entry from the Cache, unless the entry

@@ -71,12 +71,8 @@ func isAccountWide(e *acme.Error, host string) bool {
 	return strings.Contains(text, "account") && !strings.Contains(text, host) && !strings.Contains(text, hosts.RegisteredDomain(host))
 }
 
-// maxRetryAfter is the longest that a CA's Retry-After can make a host back
-// off.
-const maxRetryAfter = 24 * time.Hour
-
-// retryAfter returns the longest wait that the CA asked for in err; the
-// transport has made the header sane.
+// retryAfter returns the longest wait that the CA asked for in err, which
+// acmeclient has bounded, or zero.
 func retryAfter(err error) time.Duration {
 	var longest time.Duration
 	for _, p := range text.Problems(err) {
@@ -85,5 +81,5 @@ func retryAfter(err error) time.Duration {
 			longest = max(longest, d)
 		}
 	}
-	return min(longest, maxRetryAfter)
+	return longest
 }
