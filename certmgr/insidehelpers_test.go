@@ -141,3 +141,6 @@ func (w *world) wantNoTrouble() {
 
 // table knows the cases that are known to fail.
 var table = cases.For("certmgr")
+
+// CaseTable is the same one, for the tests from outside.
+var CaseTable = table
