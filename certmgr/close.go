@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
@@ -37,7 +38,7 @@ func (m *Manager) Close() error {
 	if err := s.tasks.Wait(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("certmgr: close: background work has not ended: %w", err))
 	}
-	for _, c := range s.callouts {
+	for _, c := range slices.Backward(s.callouts) {
 		errs = append(errs, c.Wait(ctx))
 	}
 	errs = append(errs, s.ca.Wait(ctx))

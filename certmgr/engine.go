@@ -31,7 +31,7 @@ type engine struct {
 	report   *report
 	ca       *acmeclient.CA
 
-	callouts []*flight.Callouts // those that Close waits for
+	callouts []*flight.Callouts // those that Close waits for; later ones use earlier ones
 	unwatch  func()             // stops watching the list
 	closing  atomic.Bool
 	closed   chan struct{} // closed when Close is done
@@ -215,7 +215,6 @@ func (e *engine) newOrders(s *store, m *memory, w *flight.Waiters) *orders {
 		env:     e.env,
 		memory:  m,
 		answers: challenge.NewAnswers(answerStore{s}),
-		calls:   e.callout("issuance", math.MaxInt).WithGrace(attemptGrace), // limited by MaxIssuing
 		ca: acmeclient.New(acmeclient.Config{
 			DirectoryURL: e.dir,
 			HTTPClient:   client.HTTPClient,
@@ -241,6 +240,7 @@ func (e *engine) newOrders(s *store, m *memory, w *flight.Waiters) *orders {
 		accounts.Store = accountEntries{s}
 	}
 	o.accounts = account.New(accounts)
+	o.calls = e.callout("issuance", math.MaxInt).WithGrace(attemptGrace) // limited by MaxIssuing
 	return o
 }
 

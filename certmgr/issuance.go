@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
@@ -64,16 +63,8 @@ func (is *issuer) issue(ctx context.Context, i *issuance) (*certificate, error) 
 		unlock()
 		return nil, is.notBegun(ctx, i, err)
 	}
-	// The next one for the host begins when this one has left nothing behind
-	// and its outcome is known.
-	var held atomic.Int32
-	held.Store(2)
-	let := func() {
-		if held.Add(-1) == 0 {
-			unlock()
-		}
-	}
-	defer let()
+	concluded := make(chan struct{})
+	defer close(concluded)
 	i.last = is.health.failures.last(i.req.sub)
 	i.began = is.now()
 	is.audit.Emit(i.event(i.req.asker.event(audit.Event{
@@ -84,7 +75,15 @@ func (is *issuer) issue(ctx context.Context, i *issuance) (*certificate, error) 
 		Reason:         i.req.reason,
 		ExplanationURL: i.req.explanation,
 	})))
-	out := is.orders.attempt(ctx, i, let)
+	out, begun := is.orders.attempt(ctx, i, func() {
+		// The next one for the host begins when this one has left nothing behind
+		// and its outcome is known.
+		<-concluded
+		unlock()
+	})
+	if !begun {
+		defer unlock()
+	}
 	release()
 	return is.conclude(ctx, i, out)
 }

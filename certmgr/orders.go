@@ -112,29 +112,29 @@ func (out outcome) cause() error {
 
 // attempt holds the conversation with the CA, within attemptTimeout. The
 // user's code takes part in it (Client.Key, RetryBackoff, HTTPClient), so that
-// it is a callback that may panic or ignore its context. let is called when
-// nothing of the attempt is left, which can be later.
-func (o *orders) attempt(ctx context.Context, i *issuance, let func()) outcome {
+// it is a callback that may panic or ignore its context. Its goroutine calls then when
+// nothing of the attempt is left, which can be later; it does not if the attempt was not
+// begun.
+func (o *orders) attempt(ctx context.Context, i *issuance, then func()) (out outcome, begun bool) {
 	ctx, cancel := flight.Within(ctx, attemptTimeout, "no certificate")
 	defer cancel()
 	ctx = acmeclient.WithTrace(ctx, i.trace)
 	c := o.newConversation(i)
-	out, err := flight.CallOut(ctx, o.calls, i.req.sub.String(), func(ctx context.Context) (outcome, error) {
-		defer o.cleanUp(c, let)
+	out, err := flight.CallOutThen(ctx, o.calls, i.req.sub.String(), func(ctx context.Context) (outcome, error) {
 		out := o.converse(ctx, c)
 		out.stage = i.getStage()
 		return out, nil
+	}, func() {
+		defer then()
+		o.cleanUp(c)
 	})
-	if errors.Is(err, ErrBusy) {
-		let() // it did not begin
-	}
 	if err != nil { // c may still be in use
 		out = outcome{stage: i.getStage(), err: err}
 	}
 	if out.err != nil && ctx.Err() != nil {
 		out.err = fmt.Errorf("%w%s: %w", context.Cause(ctx), lastURL(i.trace), out.err)
 	}
-	return out
+	return out, !errors.Is(err, ErrBusy)
 }
 
 func lastURL(t *acmeclient.Trace) string {
@@ -217,25 +217,17 @@ func (o *orders) request(c *conversation, acc *account.Account) order.Request {
 // cleanUp leaves nothing behind at the CA and in the Cache, detached from the
 // attempt, whose time may be over. The next issuance for the host waits for
 // that, as it uses the same keys of the Cache.
-func (o *orders) cleanUp(c *conversation, let func()) {
-	forget := func() { c.cleanup.Forget(context.Background()) } // bounded by cacheTimeout; Close waits
-	ok := o.tasks.Go(func(ctx context.Context) {
-		defer let()
-		forget()
-		if !c.cleanup.HasPending() {
-			return
-		}
-		ctx, cancel := context.WithTimeout(ctx, deactivateTimeout)
-		defer cancel()
-		flight.CallOut(ctx, o.calls, "deactivation "+c.id, func(ctx context.Context) (struct{}, error) {
-			c.cleanup.Deactivate(ctx)
-			return struct{}{}, nil
-		})
-	})
-	if !ok { // closed; this goroutine is one that Close waits for
-		forget()
-		let()
+func (o *orders) cleanUp(c *conversation) {
+	c.cleanup.Forget(context.Background()) // bounded by cacheTimeout; Close waits
+	if !c.cleanup.HasPending() || o.tasks.IsClosed() {
+		return
 	}
+	ctx, cancel := context.WithTimeout(o.tasks.Context(), deactivateTimeout)
+	defer cancel()
+	flight.CallOut(ctx, o.calls, "deactivation "+c.id, func(ctx context.Context) (struct{}, error) {
+		c.cleanup.Deactivate(ctx)
+		return struct{}{}, nil
+	})
 }
 
 // checkDates returns an error if the local clock cannot serve what the CA issued. Dates

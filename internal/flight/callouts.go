@@ -84,6 +84,14 @@ type calloutResult[T any] struct {
 // ctx ends. ctx should have a deadline. If f was not called, the error wraps
 // ErrBusy.
 func CallOut[T any](ctx context.Context, c *Callouts, key string, f func(context.Context) (T, error)) (T, error) {
+	return CallOutThen(ctx, c, key, f, nil)
+}
+
+// CallOutThen is CallOut, and calls then when f has ended, however that was, in the
+// goroutine of f. The caller has the outcome by then, and key stays taken: neither the
+// next one for it nor Wait finds it free before then returns. If f was not called, then
+// is not called either. It must not panic.
+func CallOutThen[T any](ctx context.Context, c *Callouts, key string, f func(context.Context) (T, error), then func()) (T, error) {
 	var zero T
 	if err := c.begin(ctx, key); err != nil {
 		return zero, err
@@ -96,8 +104,14 @@ func CallOut[T any](ctx context.Context, c *Callouts, key string, f func(context
 			if !returned {
 				res.err = c.died(key, recover())
 			}
-			c.end(key)
+			if then == nil {
+				c.end(key) // first, so that the caller finds key free
+				done <- res
+				return
+			}
+			defer c.end(key)
 			done <- res
+			then()
 		}()
 		res.val, res.err = f(ctx)
 		returned = true

@@ -218,3 +218,70 @@ func TestSuccessorsAreBounded(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+// The caller has the outcome before what follows it begins, and key and Wait have it
+// after that has ended.
+func TestWhatFollowsACallKeepsItsKey(t *testing.T) {
+	for name, f := range map[string]func(context.Context) (int, error){
+		"returns": quick,
+		"panics":  func(context.Context) (int, error) { panic("boom") },
+		"exits":   func(context.Context) (int, error) { runtime.Goexit(); return 0, nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := NewCallouts("callback", 2)
+				start := time.Now()
+				told := make(chan struct{})
+				_, err := CallOutThen(t.Context(), c, "key", f, func() {
+					<-told // what the caller does with the outcome
+					time.Sleep(time.Minute)
+				})
+				if (err != nil) != (name != "returns") || time.Since(start) != 0 {
+					t.Errorf("the caller got %v after %v", err, time.Since(start))
+				}
+				close(told)
+				if _, err := CallOut(t.Context(), c, "key", quick); err != nil || time.Since(start) != time.Minute {
+					t.Errorf("the next call got %v after %v", err, time.Since(start))
+				}
+				if err := c.Wait(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+func TestCallThatIsRefusedIsFollowedByNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := NewCallouts("callback", 2)
+		then := func() { t.Error("called") }
+		go CallOut(t.Context(), c, "key", slow(time.Minute, false))
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := CallOutThen(ctx, c, "key", quick, then); !errors.Is(err, ErrBusy) {
+			t.Errorf("got %v", err)
+		}
+		if err := c.Wait(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Wait waits for what follows a call whose caller has left, too, and names its key.
+func TestWaitNamesWhatFollowsACall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := NewCallouts("callback", 2)
+		if _, err := CallOutThen(t.Context(), c, "key", quick, func() { time.Sleep(time.Hour) }); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := c.Wait(ctx); err == nil || !strings.Contains(err.Error(), `"key"`) {
+			t.Errorf("got %v", err)
+		}
+		if err := c.Wait(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
