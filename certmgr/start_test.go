@@ -107,7 +107,8 @@ func TestStartGoesOnAfterFailures(t *testing.T) {
 		if n := len(w.ca.Issued()); n != 20 {
 			t.Errorf("%d certificates, want those of all 20 hosts that work", n)
 		}
-		if n := w.orders(hosts[0]); n < 20 || n > 35 {
+		// The last turn comes after 34 hours: hosts have it in no order.
+		if n := w.orders(hosts[0]); n < 14 || n > 35 {
 			t.Errorf("%d orders in 2 days for a host that fails, want those of its backoff", n)
 		}
 		progress := w.events.of(audit.StartProgress)
