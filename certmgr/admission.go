@@ -74,7 +74,7 @@ func (is *issuer) admit(ctx context.Context, i *issuance) (release func(), err e
 	suspect := is.health.failures.last(req.sub) != nil || req.grant.trust == untrusted
 	wait, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	is.health.recallBreaker(wait)
+	is.health.breakerStore.restore(wait)
 	release, err = is.slots.Acquire(wait, flight.Claim{Priority: int(req.priority), Suspect: suspect && !req.override})
 	if err != nil {
 		return nil, &refusal{kind: ErrBusy, host: i.host(), cause: err}

@@ -58,13 +58,7 @@ func newEngine(m *Manager) *engine {
 	store := e.newStore(waiters)
 	visits := e.newVisits(store)
 	gate := &gate{env: e.env, policy: e.newPolicy(waiters), memory: memory, failures: failures}
-	health := &health{
-		env:      e.env,
-		failures: failures,
-		breaker:  newBreaker(e.dir, e.audit, e.now),
-		store:    store,
-		machine:  machineName(),
-	}
+	health := newHealth(e.env, failures, store)
 
 	progress := &progress{audit: e.audit}
 	startPace := &startPace{every: e.settings.startPace}

@@ -6,12 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/crypto/acme"
-
-	"github.com/nostall/nostall/certmgr/audit"
-	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/capped"
-	"github.com/nostall/nostall/internal/text"
 )
 
 // failure is what is remembered of the last failed issuance for a host.
@@ -24,22 +19,6 @@ type failure struct {
 	lastRead time.Time // when the cache was last read again for a visitor
 	foreign  bool      // read from the Cache: another process, or before a restart
 	clockOff bool      // the certificate is there, but the local clock calls it expired
-}
-
-// failureKey is a host and a key type; a failed validation says the same for
-// both of a host's key types.
-type failureKey struct {
-	host string
-	rsa  bool
-	any  bool
-}
-
-// cacheKey returns where the record is kept in the Cache.
-func (k failureKey) cacheKey() string {
-	if k.rsa {
-		return k.host + "+rsa+failure"
-	}
-	return k.host + "+failure"
 }
 
 // failures remembers what failed, why, and when it may be tried again.
@@ -89,26 +68,20 @@ func (f *failures) last(sub subject) *failure {
 
 // find returns the record for sub that holds it back longer. f.mu is held.
 func (f *failures) find(sub subject) *failure {
-	host := sub.host()
-	both, _ := f.records.Get(failureKey{host: host, any: true})
-	own, _ := f.records.Get(failureKey{host: host, rsa: sub.keyType == bundle.RSA})
+	own, _ := f.records.Get(failureKey{sub.host(), ownScope(sub)})
+	both, _ := f.records.Get(failureKey{sub.host(), scopeHost})
 	if own == nil || both != nil && both.err.RetryAt.After(own.err.RetryAt) {
 		return both
 	}
 	return own
 }
 
-// put remembers a failure: of the host if validation is what failed, else of
-// the subject.
-//
-// It returns what it dropped to make room, and whether it dropped anything.
+// put remembers a failure of sub's. It returns what it dropped to make room, and
+// whether it dropped anything.
 func (f *failures) put(sub subject, rec *failure, now time.Time) (evicted failureKey, dropped bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	key := failureKey{host: sub.host(), rsa: sub.keyType == bundle.RSA}
-	if isAboutHost(rec.err.Stage) {
-		key = failureKey{host: sub.host(), any: true}
-	}
+	key := failureKeyOf(sub, rec.err.Stage)
 	evicted, dropped = f.records.Put(key, rec, func(a, b *failure) bool { return a.worth(now) < b.worth(now) })
 	f.counted()
 	return evicted, dropped
@@ -120,7 +93,8 @@ func (f *failures) uses(key string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	host, _, _ := strings.Cut(key, "+")
-	for _, k := range []failureKey{{host: host, any: true}, {host: host}, {host: host, rsa: true}} {
+	for sc := range scopes {
+		k := failureKey{host, sc}
 		if _, ok := f.records.Get(k); ok && k.cacheKey() == key {
 			return true
 		}
@@ -147,8 +121,8 @@ func (f *failures) forget(sub subject) bool {
 	defer f.mu.Unlock()
 	defer f.counted()
 	known := f.find(sub) != nil
-	f.records.Delete(failureKey{host: sub.host(), any: true})
-	f.records.Delete(failureKey{host: sub.host(), rsa: sub.keyType == bundle.RSA})
+	f.records.Delete(failureKey{sub.host(), ownScope(sub)})
+	f.records.Delete(failureKey{sub.host(), scopeHost})
 	return known
 }
 
@@ -160,9 +134,9 @@ func (f *failures) forgetHost(host string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	defer f.counted()
-	f.records.Delete(failureKey{host: host, any: true})
-	f.records.Delete(failureKey{host: host})
-	f.records.Delete(failureKey{host: host, rsa: true})
+	for sc := range scopes {
+		f.records.Delete(failureKey{host, sc})
+	}
 }
 
 // shorten lets what is known of the hosts that match hold them back no longer
@@ -212,7 +186,7 @@ func (f *failures) all(yield func(host string, rec *failure, both bool)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for key, rec := range f.records.All() {
-		yield(key.host, rec, key.any)
+		yield(key.host, rec, key.scope == scopeHost)
 	}
 }
 
@@ -229,120 +203,3 @@ func later(a, b time.Time) time.Time {
 	}
 	return a
 }
-
-// failureRecord is the JSON form of a failure in the Cache, under the host's
-// key and "+failure". A crash loop finds it and leaves the CA alone.
-type failureRecord struct {
-	Host     string      `json:"host"`
-	KeyType  string      `json:"keyType,omitempty"` // empty: both
-	Stage    audit.Stage `json:"stage"`
-	CA       string      `json:"ca"`
-	Account  string      `json:"account,omitempty"`
-	Machine  string      `json:"machine,omitempty"`
-	Attempt  string      `json:"attempt,omitempty"`
-	Attempts int         `json:"attempts"`
-	Time     time.Time   `json:"time"`
-	RetryAt  time.Time   `json:"retryAt"`
-	Cause    string      `json:"cause"`
-	Problem  string      `json:"problem,omitempty"` // ACME problem type
-	Status   int         `json:"status,omitempty"`
-	ClockOff bool        `json:"clockOff,omitempty"`
-}
-
-// failureCacheKeys returns the keys to read for sub; the first one, or for a
-// validation failure the last one, is where its own failure is written.
-func failureCacheKeys(sub subject) []string {
-	if sub.keyType == bundle.RSA {
-		return []string{sub.host() + "+rsa+failure", sub.host() + "+failure"}
-	}
-	return []string{sub.host() + "+failure"}
-}
-
-func newFailureRecord(sub subject, f *failure) (key string, rec failureRecord) {
-	keys := failureCacheKeys(sub)
-	key = keys[0]
-	e := f.err
-	rec = failureRecord{
-		Host:     e.Host,
-		KeyType:  e.KeyType,
-		Stage:    e.Stage,
-		CA:       e.CA,
-		Account:  f.account,
-		Machine:  f.machine,
-		Attempt:  e.Attempt,
-		Attempts: e.Attempts,
-		Time:     e.Time.UTC(),
-		RetryAt:  e.RetryAt.UTC(),
-		Cause:    text.OneLine(text.Of(e.Err), text.MaxError),
-		ClockOff: f.clockOff,
-	}
-	if isAboutHost(e.Stage) {
-		key, rec.KeyType = keys[len(keys)-1], ""
-	}
-	if problems := text.Problems(e.Err); len(problems) > 0 {
-		p := problems[len(problems)-1] // what ended the attempt
-		rec.Problem, rec.Status = p.ProblemType, p.StatusCode
-	}
-	return key, rec
-}
-
-// failure returns what the record tells about sub now, or nil if it is about
-// something else or holds nothing back any more.
-func (r failureRecord) failure(sub subject, machine string, now time.Time) *failure {
-	if r.Host != sub.host() || r.CA != sub.ca || r.KeyType != "" && r.KeyType != sub.keyType.String() {
-		return nil
-	}
-	failed := earlier(r.Time, now) // by a clock that may be ahead
-	retry := r.RetryAt
-	switch {
-	case !r.ClockOff:
-		retry = earlier(retry, failed.Add(maxForeign))
-	case r.Machine != machine || r.Time.After(now):
-		return nil // a clock that is off is about its own machine, until it is set
-	}
-	if !now.Before(retry) && now.Sub(failed) > 48*time.Hour {
-		return nil // too old to count
-	}
-	retry = now.Add(retry.Sub(now)) // so that a clock that jumps does not move it
-	return &failure{
-		err: &IssuanceError{
-			Host:     r.Host,
-			KeyType:  sub.keyType.String(),
-			Stage:    r.Stage,
-			CA:       r.CA,
-			Attempt:  r.Attempt,
-			Attempts: max(1, min(r.Attempts, 1000)),
-			Time:     failed,
-			RetryAt:  retry,
-			Err:      r.cause(),
-		},
-		account:  r.Account,
-		machine:  r.Machine,
-		since:    failed,
-		foreign:  true,
-		clockOff: r.ClockOff,
-	}
-}
-
-func (r failureRecord) cause() error {
-	where := ""
-	if r.Machine != "" {
-		where = " (seen by " + text.OneLine(r.Machine, 100) + ")"
-	}
-	e := &recordedError{text: text.OneLine(r.Cause, text.MaxError) + where}
-	if r.Problem != "" || r.Status != 0 {
-		e.cause = &acme.Error{StatusCode: r.Status, ProblemType: r.Problem, Detail: text.OneLine(r.Cause, text.MaxError)}
-	} else if r.Stage == audit.StagePreflight {
-		e.cause = ErrUnreachable
-	}
-	return e
-}
-
-// recordedError is a cause that was read from the Cache.
-type recordedError struct {
-	text  string
-	cause error
-}
-
-func (e *recordedError) Error() string { return e.text }
-func (e *recordedError) Unwrap() error { return e.cause }

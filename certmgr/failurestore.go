@@ -6,8 +6,6 @@ import (
 	"errors"
 
 	"github.com/nostall/nostall/certmgr/audit"
-	"github.com/nostall/nostall/internal/account"
-	"github.com/nostall/nostall/internal/text"
 )
 
 // saveFailure writes a failure's record to the Cache, where a restart and
@@ -95,65 +93,4 @@ func (h *health) savedFailure(ctx context.Context, sub subject) (*failure, error
 		}
 	}
 	return found, nil
-}
-
-// breakerCacheKey is where the breaker's state is kept for a restart and for
-// other machines, as a failureRecord without a host.
-const breakerCacheKey = "acme_ca+failure"
-
-// rememberBreaker writes the breaker's state if it is open, and deletes it once
-// it is closed again.
-func (h *health) rememberBreaker() {
-	until, failures, cause := h.breaker.state()
-	switch {
-	case account.IsUnavailable(cause): // no CA was asked in vain
-	case cause != nil:
-		if h.breakerSaved.Swap(until.UnixNano()) == until.UnixNano() {
-			return
-		}
-		rec := failureRecord{
-			CA:       h.dir,
-			Machine:  h.machine,
-			Attempts: failures,
-			Time:     h.now().UTC(),
-			RetryAt:  until.UTC(),
-			Cause:    text.OneLine(text.Of(cause), text.MaxError),
-		}
-		if problems := text.Problems(cause); len(problems) > 0 {
-			rec.Problem, rec.Status = problems[0].ProblemType, problems[0].StatusCode
-		}
-		data, err := json.Marshal(rec)
-		if err != nil {
-			return
-		}
-		h.tasks.Go(func(ctx context.Context) { h.store.put(context.WithoutCancel(ctx), breakerCacheKey, data) })
-	case h.breakerSaved.Swap(0) != 0:
-		h.tasks.Go(func(ctx context.Context) { h.store.delete(context.WithoutCancel(ctx), breakerCacheKey) })
-	}
-}
-
-// recallBreaker reads once what the Cache knows of the CA's failures. Like
-// every record of another process it holds back for maxForeign at most.
-func (h *health) recallBreaker(ctx context.Context) {
-	if h.breakerRead.Load() {
-		return
-	}
-	data, err := h.store.get(ctx, breakerCacheKey)
-	if err != nil && !errors.Is(err, ErrCacheMiss) {
-		return // the account key will not be readable either
-	}
-	if h.breakerRead.Swap(true) || err != nil {
-		return
-	}
-	var rec failureRecord
-	if json.Unmarshal(data, &rec) != nil || rec.CA != h.dir {
-		return
-	}
-	now := h.now()
-	until := earlier(rec.RetryAt, earlier(rec.Time, now).Add(maxForeign))
-	if until.After(now) {
-		until = now.Add(min(until.Sub(now), maxForeign)) // so that a clock that jumps does not move it
-		h.breakerSaved.Store(until.UnixNano())
-		h.breaker.restore(rec.Attempts, until, rec.cause())
-	}
 }

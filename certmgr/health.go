@@ -2,7 +2,6 @@ package certmgr
 
 import (
 	"os"
-	"sync/atomic"
 	"time"
 
 	"github.com/nostall/nostall/internal/pace"
@@ -12,13 +11,29 @@ import (
 // whole, in memory and in the Cache.
 type health struct {
 	*env
-	failures *failures
-	breaker  *breaker
-	store    *store
-	machine  string // this machine's name in records
+	failures     *failures
+	breaker      *breaker
+	breakerStore *breakerStore
+	store        *store
+	machine      string // this machine's name in records
+}
 
-	breakerRead  atomic.Bool  // the breaker's record in the Cache was read
-	breakerSaved atomic.Int64 // the time in that record, in Unix nanoseconds; 0 if there is none
+func newHealth(e *env, f *failures, s *store) *health {
+	machine := machineName()
+	b := newBreaker(e.dir, e.audit, e.now)
+	return &health{
+		env:      e,
+		failures: f,
+		breaker:  b,
+		breakerStore: &breakerStore{
+			env:     e,
+			breaker: b,
+			store:   s,
+			machine: machine,
+		},
+		store:   s,
+		machine: machine,
+	}
 }
 
 // retryAt returns when sub may be tried again in the background.

@@ -98,7 +98,7 @@ func (is *issuer) conclude(ctx context.Context, i *issuance, out outcome) (*cert
 		what = troubleNone // it was cut short
 	}
 	whole := is.health.breaker.done(i.host(), i.probe, what, cause, retryAfter(cause))
-	is.health.rememberBreaker()
+	is.health.breakerStore.save()
 	is.orders.watchClock()
 	if gone != nil {
 		return nil, is.canceled(i, out, gone)

@@ -1,0 +1,83 @@
+package certmgr
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync/atomic"
+
+	"github.com/nostall/nostall/internal/account"
+	"github.com/nostall/nostall/internal/text"
+)
+
+// breakerCacheKey is where the breaker's state is kept for a restart and for
+// other machines, as a failureRecord without a host.
+const breakerCacheKey = "acme_ca+failure"
+
+// breakerStore keeps the breaker's state in the Cache.
+type breakerStore struct {
+	*env
+	breaker *breaker
+	store   *store
+	machine string // what the record is signed with
+
+	read  atomic.Bool  // the record was read
+	saved atomic.Int64 // until when it says that the CA is not used, in Unix nanoseconds; 0: there is none
+}
+
+// save writes the breaker's state if it is open, and deletes it once it is closed
+// again. It does not wait for that.
+func (b *breakerStore) save() {
+	until, failures, cause := b.breaker.state()
+	switch {
+	case account.IsUnavailable(cause): // no CA was asked in vain
+	case cause != nil:
+		if b.saved.Swap(until.UnixNano()) == until.UnixNano() {
+			return
+		}
+		rec := failureRecord{
+			CA:       b.dir,
+			Machine:  b.machine,
+			Attempts: failures,
+			Time:     b.now().UTC(),
+			RetryAt:  until.UTC(),
+			Cause:    text.OneLine(text.Of(cause), text.MaxError),
+		}
+		if problems := text.Problems(cause); len(problems) > 0 {
+			rec.Problem, rec.Status = problems[0].ProblemType, problems[0].StatusCode
+		}
+		data, err := json.Marshal(rec)
+		if err != nil {
+			return
+		}
+		b.tasks.Go(func(ctx context.Context) { b.store.put(context.WithoutCancel(ctx), breakerCacheKey, data) })
+	case b.saved.Swap(0) != 0:
+		b.tasks.Go(func(ctx context.Context) { b.store.delete(context.WithoutCancel(ctx), breakerCacheKey) })
+	}
+}
+
+// restore reads once what the Cache knows of the CA's failures. Like every record
+// of another process it holds back for maxForeign at most.
+func (b *breakerStore) restore(ctx context.Context) {
+	if b.read.Load() {
+		return
+	}
+	data, err := b.store.get(ctx, breakerCacheKey)
+	if err != nil && !errors.Is(err, ErrCacheMiss) {
+		return // the account key will not be readable either
+	}
+	if b.read.Swap(true) || err != nil {
+		return
+	}
+	var rec failureRecord
+	if json.Unmarshal(data, &rec) != nil || rec.CA != b.dir {
+		return
+	}
+	now := b.now()
+	until := earlier(rec.RetryAt, earlier(rec.Time, now).Add(maxForeign))
+	if until.After(now) {
+		until = now.Add(min(until.Sub(now), maxForeign)) // so that a clock that jumps does not move it
+		b.saved.Store(until.UnixNano())
+		b.breaker.restore(rec.Attempts, until, rec.cause())
+	}
+}

@@ -1,0 +1,118 @@
+package certmgr
+
+import (
+	"time"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/text"
+)
+
+// failureRecord is the JSON form of a failure in the Cache, under the host's
+// key and "+failure". A crash loop finds it and leaves the CA alone.
+type failureRecord struct {
+	Host     string      `json:"host"`
+	KeyType  string      `json:"keyType,omitempty"` // empty: both
+	Stage    audit.Stage `json:"stage"`
+	CA       string      `json:"ca"`
+	Account  string      `json:"account,omitempty"`
+	Machine  string      `json:"machine,omitempty"`
+	Attempt  string      `json:"attempt,omitempty"`
+	Attempts int         `json:"attempts"`
+	Time     time.Time   `json:"time"`
+	RetryAt  time.Time   `json:"retryAt"`
+	Cause    string      `json:"cause"`
+	Problem  string      `json:"problem,omitempty"` // ACME problem type
+	Status   int         `json:"status,omitempty"`
+	ClockOff bool        `json:"clockOff,omitempty"`
+}
+
+// newFailureRecord returns what the Cache is to know of a failure of sub's, and the
+// key for it.
+func newFailureRecord(sub subject, f *failure) (key string, rec failureRecord) {
+	e := f.err
+	at := failureKeyOf(sub, e.Stage)
+	rec = failureRecord{
+		Host:     e.Host,
+		Stage:    e.Stage,
+		CA:       e.CA,
+		Account:  f.account,
+		Machine:  f.machine,
+		Attempt:  e.Attempt,
+		Attempts: e.Attempts,
+		Time:     e.Time.UTC(),
+		RetryAt:  e.RetryAt.UTC(),
+		Cause:    text.OneLine(text.Of(e.Err), text.MaxError),
+		ClockOff: f.clockOff,
+	}
+	if at.scope != scopeHost {
+		rec.KeyType = e.KeyType
+	}
+	if problems := text.Problems(e.Err); len(problems) > 0 {
+		p := problems[len(problems)-1] // what ended the attempt
+		rec.Problem, rec.Status = p.ProblemType, p.StatusCode
+	}
+	return at.cacheKey(), rec
+}
+
+// failure returns what the record tells about sub now, or nil if it is about
+// something else or holds nothing back any more.
+func (r failureRecord) failure(sub subject, machine string, now time.Time) *failure {
+	if r.Host != sub.host() || r.CA != sub.ca || r.KeyType != "" && r.KeyType != sub.keyType.String() {
+		return nil
+	}
+	failed := earlier(r.Time, now) // by a clock that may be ahead
+	retry := r.RetryAt
+	switch {
+	case !r.ClockOff:
+		retry = earlier(retry, failed.Add(maxForeign))
+	case r.Machine != machine || r.Time.After(now):
+		return nil // a clock that is off is about its own machine, until it is set
+	}
+	if !now.Before(retry) && now.Sub(failed) > 48*time.Hour {
+		return nil // too old to count
+	}
+	retry = now.Add(retry.Sub(now)) // so that a clock that jumps does not move it
+	return &failure{
+		err: &IssuanceError{
+			Host:     r.Host,
+			KeyType:  sub.keyType.String(),
+			Stage:    r.Stage,
+			CA:       r.CA,
+			Attempt:  r.Attempt,
+			Attempts: max(1, min(r.Attempts, 1000)),
+			Time:     failed,
+			RetryAt:  retry,
+			Err:      r.cause(),
+		},
+		account:  r.Account,
+		machine:  r.Machine,
+		since:    failed,
+		foreign:  true,
+		clockOff: r.ClockOff,
+	}
+}
+
+func (r failureRecord) cause() error {
+	where := ""
+	if r.Machine != "" {
+		where = " (seen by " + text.OneLine(r.Machine, 100) + ")"
+	}
+	e := &recordedError{text: text.OneLine(r.Cause, text.MaxError) + where}
+	if r.Problem != "" || r.Status != 0 {
+		e.cause = &acme.Error{StatusCode: r.Status, ProblemType: r.Problem, Detail: text.OneLine(r.Cause, text.MaxError)}
+	} else if r.Stage == audit.StagePreflight {
+		e.cause = ErrUnreachable
+	}
+	return e
+}
+
+// recordedError is a cause that was read from the Cache.
+type recordedError struct {
+	text  string
+	cause error
+}
+
+func (e *recordedError) Error() string { return e.text }
+func (e *recordedError) Unwrap() error { return e.cause }
