@@ -105,7 +105,7 @@ func TestVisitsSurviveABadCache(t *testing.T) {
 		w.mustGet("a.example.com")
 		s := &visitStore{env: w.m.engine.env, visits: w.m.engine.report.visits}
 		s.visits.watch(w.m.Hosts.All(), s.now())
-		s.mergeVisits(record)
+		s.visits.merge(record.Hosts, s.now())
 		if seen, _ := s.visits.sightings("a.example.com"); seen.Since.After(time.Now()) {
 			t.Error("a record of a clock that was ahead counts")
 		}

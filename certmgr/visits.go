@@ -21,8 +21,8 @@ type visits struct {
 	list     *hostList
 	began    func() // called once, at the first visit
 
-	// What followClock saw last: the clock in Unix seconds, and when by the clock
-	// that nobody sets.
+	// What followClock saw last: the wall clock in Unix seconds, and when by the
+	// monotonic clock.
 	clock  int64
 	looked time.Time
 }
@@ -56,7 +56,7 @@ func newVisits(list *hostList, began func()) *visits {
 
 // noteAsked notes a visitor of an allowed host.
 func (v *visits) noteAsked(host string, g grant, now time.Time) {
-	if known := v.get(host, g.unlisted(), now); known != nil {
+	if known := v.get(host, g.trust, now); known != nil {
 		if recently(known.asked.Load(), now.Unix()) {
 			return
 		}
@@ -65,7 +65,7 @@ func (v *visits) noteAsked(host string, g grant, now time.Time) {
 	// Strangers may have used up the bound: the entry is told all the same.
 	if v.list.match(host) == hosts.Wildcard {
 		_, parent, _ := strings.Cut(host, ".")
-		if entry := v.get("*."+parent, false, now); entry != nil && !recently(entry.asked.Load(), now.Unix()) {
+		if entry := v.get("*."+parent, listed, now); entry != nil && !recently(entry.asked.Load(), now.Unix()) {
 			entry.asked.Store(now.Unix())
 		}
 	}
@@ -73,7 +73,7 @@ func (v *visits) noteAsked(host string, g grant, now time.Time) {
 
 // noteReached notes that the CA validated a host here.
 func (v *visits) noteReached(host string, g grant, now time.Time) {
-	if known := v.get(host, g.unlisted(), now); known != nil {
+	if known := v.get(host, g.trust, now); known != nil {
 		known.reached.Store(now.Unix())
 	}
 }
@@ -85,7 +85,7 @@ func recently(t, now int64) bool {
 }
 
 // get returns the host's record, a new one if need be, or nil if there are too many.
-func (v *visits) get(host string, unlisted bool, now time.Time) *visit {
+func (v *visits) get(host string, t trust, now time.Time) *visit {
 	v.mu.RLock()
 	known := v.hosts[host]
 	v.mu.RUnlock()
@@ -95,14 +95,15 @@ func (v *visits) get(host string, unlisted bool, now time.Time) *visit {
 	v.began()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.add(host, unlisted, now)
+	return v.add(host, t, now)
 }
 
 // add is get with v.mu held.
-func (v *visits) add(host string, unlisted bool, now time.Time) *visit {
+func (v *visits) add(host string, t trust, now time.Time) *visit {
 	if known := v.hosts[host]; known != nil {
 		return known
 	}
+	unlisted := t != listed
 	if unlisted {
 		if v.unlisted >= maxVisits {
 			return nil
@@ -122,7 +123,7 @@ func (v *visits) watch(entries iter.Seq[string], now time.Time) {
 		if v.isFull() {
 			return
 		}
-		v.add(entry, false, now)
+		v.add(entry, listed, now)
 	}
 }
 
@@ -170,6 +171,27 @@ func (v *visits) sightings(entry string) (s sightings, ok bool) {
 		return sightings{}, false
 	}
 	return sightings{fromUnix(known.since), fromUnix(known.asked.Load()), fromUnix(known.reached.Load())}, true
+}
+
+// merge merges what others have seen of entries that are on the list.
+func (v *visits) merge(others map[string]sightings, now time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for entry, seen := range others {
+		known := v.hosts[entry]
+		if known == nil {
+			continue // not on the list
+		}
+		if t := seen.Since.Unix(); !seen.Since.IsZero() && t < known.since && !known.fresh {
+			known.since = t
+		}
+		if t := seen.Asked.Unix(); !seen.Asked.After(now) && t > known.asked.Load() {
+			known.asked.Store(t)
+		}
+		if t := seen.Reached.Unix(); !seen.Reached.After(now) && t > known.reached.Load() {
+			known.reached.Store(t)
+		}
+	}
 }
 
 // sightings is when an entry of the list was first watched, and last asked for

@@ -1,0 +1,77 @@
+package certmgr
+
+import (
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// changed applies a change of the list: added entries are watched from now,
+// whatever was known before, and removed ones are forgotten, with the hosts
+// below a wildcard.
+func (v *visits) changed(c change, now time.Time) {
+	v.forgetEntries(c.removed)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, entry := range c.added {
+		if v.isFull() {
+			return
+		}
+		known := v.add(entry, listed, now)
+		known.since, known.fresh = now.Unix(), true
+		if known.unlisted { // it was allowed by a wildcard or policy before
+			known.unlisted = false
+			v.unlisted--
+		}
+	}
+}
+
+func (v *visits) forgetEntries(entries []string) {
+	parents := make(map[string]bool)
+	for _, entry := range entries {
+		v.forget(entry)
+		if parent, ok := strings.CutPrefix(entry, "*."); ok {
+			parents[parent] = true
+		}
+	}
+	if len(parents) == 0 {
+		return
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for host, known := range v.hosts {
+		if _, parent, _ := strings.Cut(host, "."); known.unlisted && parents[parent] {
+			delete(v.hosts, host)
+			v.unlisted--
+		}
+	}
+}
+
+// followClock corrects times recorded before the wall clock was set. If the
+// clock was put forward, entries would seem to have been watched for too long:
+// they are then watched anew, whatever the Cache says.
+func (v *visits) followClock(now time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	t, jumped := now.Unix(), false
+	if !v.looked.IsZero() {
+		ran := int64(time.Since(v.looked) / time.Second)
+		jumped = t-v.clock-ran > int64(maxClockStep/time.Second)
+	}
+	v.clock, v.looked = t, time.Now()
+	for _, known := range v.hosts {
+		if jumped {
+			known.since, known.fresh = t, true
+		}
+		known.since = min(known.since, t)
+		for _, seen := range []*atomic.Int64{&known.asked, &known.reached} {
+			if seen.Load() > t {
+				seen.Store(t)
+			}
+		}
+	}
+}
+
+// maxClockStep is how far the clock may be put forward without that. A
+// suspended machine looks the same.
+const maxClockStep = 24 * time.Hour
