@@ -1,10 +1,52 @@
 package certmgr
 
 import (
+	"strings"
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
 )
+
+// trust is why a host is allowed, and so how much may be spent on it. Any
+// client can cause work for untrusted hosts by pointing a name here, and a
+// policy may allow more than its author intended. So untrusted hosts are paced,
+// have separate limits wherever they could exhaust something (issuances, cache
+// reads, memory), come after others and are evicted first; their failures are
+// remembered only in memory. Hosts allowed byPolicy have limits on issuances in
+// flight and on visits. The list itself limits the number of listed hosts.
+type trust uint8
+
+const (
+	notAllowed trust = iota
+	untrusted        // a wildcard or AllowAnyHost allows it
+	byPolicy         // HostPolicy allows it
+	listed           // Hosts holds its exact name
+)
+
+// grant is why a host may be served: the trust that is put in it, and when HostPolicy
+// allowed it if that is the reason.
+type grant struct {
+	trust     trust
+	policyYes time.Time
+}
+
+// rule names what allowed the host, for events.
+func (g grant) rule(host string) string {
+	switch {
+	case !g.policyYes.IsZero() && g.trust == untrusted:
+		return "AllowAnyHost"
+	case g.trust == byPolicy:
+		return "HostPolicy"
+	case g.trust == untrusted:
+		_, parent, _ := strings.Cut(host, ".")
+		return "Hosts: *." + parent
+	}
+	return "Hosts: " + host
+}
+
+// unlisted reports whether the host is allowed by something else than its exact
+// name on the allowlist.
+func (g grant) unlisted() bool { return g.trust != listed }
 
 // decision is the result of allowlist and policy for a host. Callers look only
 // at is to learn it.

@@ -12,11 +12,20 @@ import (
 // env is shared by most components of an engine. Nothing in it changes.
 type env struct {
 	settings *settings
-	now      func() time.Time // the wall clock: for times that are stored, or compared with the CA or a certificate
-	dir      string           // the CA's directory URL
-	tasks    *flight.Tasks
-	audit    *auditqueue.Queue
-	reports  *coalescer
+
+	// now is the wall clock: for times that are stored, shown, or compared with those of
+	// the CA, of a certificate or of another process. It can be set, also back, and who
+	// keeps one of its times for later has to cope with that (engine.go lists who
+	// follows a clock that was set back). How long something takes or may take goes by
+	// the monotonic clock, which nobody sets and which means nothing outside of this
+	// process: time.Now with time.Since, timers, contexts. No time of the one is
+	// compared with a time of the other.
+	now func() time.Time
+
+	dir     string // the CA's directory URL
+	tasks   *flight.Tasks
+	audit   *auditqueue.Queue
+	reports *coalescer
 }
 
 func newEnv(m *Manager) *env {

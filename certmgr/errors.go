@@ -105,9 +105,9 @@ func (e *IssuanceError) Error() string {
 	return e.text(text.MaxError)
 }
 
-// text is Error within max bytes. If it is too long, the cause is cut, not the
+// text is Error within limit bytes. If it is too long, the cause is cut, not the
 // time of the next attempt.
-func (e *IssuanceError) text(max int) string {
+func (e *IssuanceError) text(limit int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "certmgr: %s: %s failed", e.Host, e.Stage)
 	if e.Stage != audit.StagePreflight { // it contacts no CA
@@ -121,7 +121,7 @@ func (e *IssuanceError) text(max int) string {
 	if !e.RetryAt.IsZero() {
 		retry = "; next attempt " + text.Stamp(e.RetryAt)
 	}
-	return text.WithTail(b.String(), retry, max)
+	return text.WithTail(b.String(), retry, limit)
 }
 
 // Unwrap returns the joined causes.

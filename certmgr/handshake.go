@@ -60,11 +60,11 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	now := s.now()
 	hot, entry := s.memory.hot(host, want, now)
 	if hot != nil && (s.settings.hosts.holds(host, &entry.listed) || s.gate.policyHolds(host, entry, now)) {
-		if hot != &entry.served[want.first] && !entry.sought.Load() && !entry.sought.Swap(true) {
+		if hot.keyType != want.first && entry.takeSeek() {
 			s.seekPreferred(host, want, entry)
 		}
 		s.handshakes.count(resServed)
-		if seen := entry.visited.Load(); !recently(seen, now.Unix()) && entry.visited.CompareAndSwap(seen, now.Unix()) {
+		if entry.takeVisit(now) {
 			s.visits.noteAsked(host, grant{trust: entry.trust}, now)
 		}
 		return hot.copy(), nil

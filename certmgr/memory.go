@@ -1,94 +1,13 @@
 package certmgr
 
 import (
-	"crypto"
-	"crypto/tls"
-	"crypto/x509"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/capped"
-	"github.com/nostall/nostall/internal/renewal"
 )
-
-// subject is what a certificate is kept under: its identifiers, its key type
-// and the CA's directory. It is comparable. A host leads to its subjects; in
-// this version each subject has one DNS identifier, the host itself.
-type subject struct {
-	identifiers string // sorted and comma-joined, as "dns:example.com"
-	keyType     bundle.KeyType
-	ca          string
-}
-
-func hostSubject(host string, kt bundle.KeyType, ca string) subject {
-	return subject{identifiers: dnsPrefix + host, keyType: kt, ca: ca}
-}
-
-const dnsPrefix = "dns:"
-
-// host returns the host that leads to the subject.
-func (s subject) host() string { return s.identifiers[len(dnsPrefix):] }
-
-// key tells subjects apart. It is not for reading.
-func (s subject) key() string { return s.identifiers + " " + s.keyType.String() + " " + s.ca }
-
-// String is for errors. It names no CA: they do that where it matters.
-func (s subject) String() string { return s.host() + " (" + s.keyType.String() + ")" }
-
-// cacheKey returns autocert's key for the subject's certificate.
-func (s subject) cacheKey() string {
-	if s.keyType == bundle.RSA {
-		return s.host() + "+rsa"
-	}
-	return s.host()
-}
-
-// served is what the hot path reads of a certificate: it fits a cache line, and
-// hostEntry holds a copy.
-type served struct {
-	chain   [][]byte // capped, see copy
-	key     crypto.Signer
-	leaf    *x509.Certificate
-	expires int64 // notAfter in Unix seconds, which is as exact as it gets
-}
-
-// certificate is a certificate in memory; immutable.
-type certificate struct {
-	served
-	notAfter  time.Time
-	notBefore time.Time
-	subject   subject
-}
-
-func newCertificate(sub subject, key crypto.Signer, chain [][]byte, leaf *x509.Certificate) *certificate {
-	return &certificate{
-		served:    served{chain[:len(chain):len(chain)], key, leaf, leaf.NotAfter.Unix()},
-		notAfter:  leaf.NotAfter,
-		notBefore: leaf.NotBefore,
-		subject:   sub,
-	}
-}
-
-func (c *certificate) dates() renewal.Dates {
-	return renewal.Dates{NotBefore: c.notBefore, NotAfter: c.notAfter}
-}
-
-// copy returns what a caller of GetCertificate owns: programs append to the
-// chain, and the cap makes that leave ours alone.
-func (c *served) copy() *tls.Certificate {
-	return &tls.Certificate{Certificate: c.chain, PrivateKey: c.key, Leaf: c.leaf}
-}
-
-// usable reports whether the certificate can be served. One that is not valid
-// yet can: the CA dates it, so it is the local clock that is behind, and
-// clients go by their own.
-func (c *served) usable(now time.Time) bool {
-	s := now.Unix()
-	return s < c.expires || s == c.expires && now.Nanosecond() == 0
-}
 
 // memory holds the certificates that are served. Its lock is never held while
 // anything blocks.
@@ -132,31 +51,6 @@ type hostEntry struct {
 	sought atomic.Bool
 }
 
-// grant is why a host may be served: the trust that is put in it, and when HostPolicy
-// allowed it if that is the reason.
-type grant struct {
-	trust     trust
-	policyYes time.Time
-}
-
-// rule names what allowed the host, for events.
-func (g grant) rule(host string) string {
-	switch {
-	case !g.policyYes.IsZero() && g.trust == untrusted:
-		return "AllowAnyHost"
-	case g.trust == byPolicy:
-		return "HostPolicy"
-	case g.trust == untrusted:
-		_, parent, _ := strings.Cut(host, ".")
-		return "Hosts: *." + parent
-	}
-	return "Hosts: " + host
-}
-
-// unlisted reports whether the host is allowed by something else than its exact
-// name on the allowlist.
-func (g grant) unlisted() bool { return g.trust != listed }
-
 // maxUntrustedHosts bounds the untrusted hosts in memory.
 const maxUntrustedHosts = 100_000
 
@@ -187,6 +81,16 @@ func (m *memory) hot(host string, want keyTypePrefs, now time.Time) (*served, *h
 	return nil, e
 }
 
+// takeSeek reports, once, that the cache is to be asked for the key type that clients
+// prefer.
+func (e *hostEntry) takeSeek() bool { return !e.sought.Load() && !e.sought.Swap(true) }
+
+// takeVisit reports, once in visitEvery, that a visitor is to be noted in visits.
+func (e *hostEntry) takeVisit(now time.Time) bool {
+	seen, t := e.visited.Load(), now.Unix()
+	return !recently(seen, t) && e.visited.CompareAndSwap(seen, t)
+}
+
 // get returns a certificate for host that the client can use, or nil.
 func (m *memory) get(host string, want keyTypePrefs, now time.Time) *certificate {
 	m.mu.RLock()
@@ -208,8 +112,8 @@ func (e *hostEntry) usable(want keyTypePrefs, now time.Time) *certificate {
 	return nil
 }
 
-// publish brings a certificate into service that was just issued, unless its key was revoked
-// meanwhile, and reports whether it did.
+// publish brings a certificate into service that was just issued, unless its key was
+// revoked meanwhile, and reports whether it did.
 func (m *memory) publish(c *certificate, g grant, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -1,6 +1,8 @@
 package certmgr
 
 import (
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
@@ -108,4 +110,55 @@ func (m *Manager) Metrics() Metrics {
 
 func hostStates() []HostState {
 	return []HostState{StateValid, StateIssuing, StateBackoff, StateExpired, StateFailed}
+}
+
+// issuances counts issuances by outcome.
+type issuances struct {
+	mu     sync.Mutex
+	issued uint64
+	failed map[audit.Stage]uint64
+	took   DurationHistogram
+}
+
+func newIssuances() *issuances {
+	i := &issuances{failed: make(map[audit.Stage]uint64)}
+	i.took.Bounds = []time.Duration{
+		250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second,
+		20 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute,
+	}
+	i.took.Counts = make([]uint64, len(i.took.Bounds)+1)
+	return i
+}
+
+func (i *issuances) succeeded(took time.Duration) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.issued++
+	i.took.add(took)
+}
+
+func (i *issuances) failedAt(s audit.Stage) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.failed[s]++
+}
+
+func (h *DurationHistogram) add(d time.Duration) {
+	n := 0
+	for n < len(h.Bounds) && d > h.Bounds[n] {
+		n++
+	}
+	h.Counts[n]++
+	h.Sum += max(d, 0)
+}
+
+// read copies the counts into v.
+func (i *issuances) read(v *Metrics) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	v.Issued = i.issued
+	for _, stage := range audit.Stages() {
+		v.Failed[stage] = i.failed[stage]
+	}
+	v.TimeToCertificate = DurationHistogram{Bounds: slices.Clone(i.took.Bounds), Counts: slices.Clone(i.took.Counts), Sum: i.took.Sum}
 }

@@ -55,22 +55,6 @@ type verdictKey struct{}
 // policyTimeout is the time-out of one call of HostPolicy.
 const policyTimeout = 5 * time.Second
 
-// trust is why a host is allowed, and so how much may be spent on it. Any
-// client can cause work for untrusted hosts by pointing a name here, and a
-// policy may allow more than its author intended. So untrusted hosts are paced,
-// have separate limits wherever they could exhaust something (issuances, cache
-// reads, memory), come after others and are evicted first; their failures are
-// remembered only in memory. Hosts allowed byPolicy have limits on issuances in
-// flight and on visits. The list itself limits the number of listed hosts.
-type trust uint8
-
-const (
-	notAllowed trust = iota
-	untrusted        // a wildcard or AllowAnyHost allows it
-	byPolicy         // HostPolicy allows it
-	listed           // Hosts holds its exact name
-)
-
 // policy calls HostPolicy.
 type policy struct {
 	settings *settings

@@ -12,12 +12,12 @@ import (
 // maxText is the longest text from clients or a CA, in bytes.
 const maxText = 1024
 
-// clean returns a text as one line of at most max bytes, without invisible
+// clean returns a text as one line of at most limit bytes, without invisible
 // characters or changes of writing direction. It does not escape for HTML or
 // JSON.
-func clean(s string, max int) string {
-	if len(s) > 4*max {
-		s = s[:4*max]
+func clean(s string, limit int) string {
+	if len(s) > 4*limit {
+		s = s[:4*limit]
 	}
 	for _, r := range s {
 		if !strconv.IsPrint(r) || r == utf8.RuneError {
@@ -26,11 +26,11 @@ func clean(s string, max int) string {
 			break
 		}
 	}
-	if len(s) <= max {
+	if len(s) <= limit {
 		return s
 	}
 	const cut = "…"
-	n := max - len(cut)
+	n := limit - len(cut)
 	for n > 0 && !utf8.RuneStart(s[n]) {
 		n--
 	}
@@ -39,11 +39,11 @@ func clean(s string, max int) string {
 
 // errorText returns an error as one line. Joined errors are separated by
 // semicolons.
-func errorText(err error, max int) string {
+func errorText(err error, limit int) string {
 	if err == nil {
 		return ""
 	}
-	return clean(strings.ReplaceAll(fmt.Sprint(err), "\n", "; "), max)
+	return clean(strings.ReplaceAll(fmt.Sprint(err), "\n", "; "), limit)
 }
 
 // webLink returns a URL that is safe as a link, or "": a CA could send one that

@@ -68,8 +68,8 @@ func fieldSize(name, value string) int { return len(name) + len(value) + 32 }
 // challenges; Cause handles the others.
 func BoundProblem(e *acme.Error) *acme.Error {
 	room := maxProblem
-	take := func(s *string, max int) {
-		*s = cut(*s, min(max, room))
+	take := func(s *string, limit int) {
+		*s = cut(*s, min(limit, room))
 		room -= len(*s)
 	}
 	take(&e.ProblemType, maxProblemText)
@@ -112,14 +112,14 @@ func boundError(err error) error {
 	return err
 }
 
-// cut returns s, or its beginning and a mark, in at most max bytes. It does not
+// cut returns s, or its beginning and a mark, in at most limit bytes. It does not
 // split a rune.
-func cut(s string, max int) string {
-	if len(s) <= max {
+func cut(s string, limit int) string {
+	if len(s) <= limit {
 		return s
 	}
 	const mark = "... (cut short)"
-	n := max - len(mark)
+	n := limit - len(mark)
 	if n <= 0 {
 		return ""
 	}

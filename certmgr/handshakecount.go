@@ -3,15 +3,11 @@ package certmgr
 import (
 	"crypto/tls"
 	"math/rand/v2"
-	"slices"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/auditqueue"
-	"github.com/nostall/nostall/internal/text"
 )
 
 // counter is a counter for many cores: each addition picks one of several
@@ -102,89 +98,4 @@ func (h *handshakes) refused() uint64 {
 		n += h.results[r].total.load()
 	}
 	return n
-}
-
-// asker describes the client in fields of events.
-type asker struct{ remoteAddr, sni, alpn string }
-
-// maxAsked is the longest text of a ClientHello in an event.
-const maxAsked = 300
-
-// askerOf returns the client of a hello, in bounded copies of its strings.
-func askerOf(hello *tls.ClientHelloInfo) asker {
-	a := asker{sni: text.OneLine(hello.ServerName, maxAsked)}
-	var alpn strings.Builder
-	for i, p := range hello.SupportedProtos {
-		if alpn.Len() > maxAsked {
-			break
-		}
-		if i > 0 {
-			alpn.WriteByte(',')
-		}
-		alpn.WriteString(p)
-	}
-	a.alpn = text.OneLine(alpn.String(), maxAsked)
-	if hello.Conn != nil {
-		if addr := hello.Conn.RemoteAddr(); addr != nil {
-			a.remoteAddr = text.OneLine(addr.String(), maxAsked)
-		}
-	}
-	return a
-}
-
-// event returns e with the client's fields.
-func (a asker) event(e audit.Event) audit.Event {
-	e.RemoteAddr, e.SNI, e.ALPN = a.remoteAddr, a.sni, a.alpn
-	return e
-}
-
-// issuances counts issuances by outcome.
-type issuances struct {
-	mu     sync.Mutex
-	issued uint64
-	failed map[audit.Stage]uint64
-	took   DurationHistogram
-}
-
-func newIssuances() *issuances {
-	i := &issuances{failed: make(map[audit.Stage]uint64)}
-	i.took.Bounds = []time.Duration{
-		250 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second,
-		20 * time.Second, 30 * time.Second, time.Minute, 2 * time.Minute, 5 * time.Minute,
-	}
-	i.took.Counts = make([]uint64, len(i.took.Bounds)+1)
-	return i
-}
-
-func (i *issuances) succeeded(took time.Duration) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.issued++
-	i.took.add(took)
-}
-
-func (i *issuances) failedAt(s audit.Stage) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.failed[s]++
-}
-
-func (h *DurationHistogram) add(d time.Duration) {
-	n := 0
-	for n < len(h.Bounds) && d > h.Bounds[n] {
-		n++
-	}
-	h.Counts[n]++
-	h.Sum += max(d, 0)
-}
-
-// read copies the counts into v.
-func (i *issuances) read(v *Metrics) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	v.Issued = i.issued
-	for _, stage := range audit.Stages() {
-		v.Failed[stage] = i.failed[stage]
-	}
-	v.TimeToCertificate = DurationHistogram{Bounds: slices.Clone(i.took.Bounds), Counts: slices.Clone(i.took.Counts), Sum: i.took.Sum}
 }

@@ -1,0 +1,94 @@
+package certmgr
+
+import (
+	"crypto"
+	"crypto/tls"
+	"crypto/x509"
+	"time"
+
+	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/renewal"
+)
+
+// subject is what a certificate is kept under: its identifiers, its key type
+// and the CA's directory. It is comparable. A host leads to its subjects; in
+// this version each subject has one DNS identifier, the host itself.
+type subject struct {
+	identifiers string // sorted and comma-joined, as "dns:example.com"
+	keyType     bundle.KeyType
+	ca          string
+}
+
+func hostSubject(host string, kt bundle.KeyType, ca string) subject {
+	return subject{identifiers: dnsPrefix + host, keyType: kt, ca: ca}
+}
+
+const dnsPrefix = "dns:"
+
+// host returns the host that leads to the subject.
+func (s subject) host() string { return s.identifiers[len(dnsPrefix):] }
+
+// key tells subjects apart. It is not for reading.
+func (s subject) key() string { return s.identifiers + " " + s.keyType.String() + " " + s.ca }
+
+// String is for errors. It names no CA: they do that where it matters.
+func (s subject) String() string { return s.host() + " (" + s.keyType.String() + ")" }
+
+// cacheKey returns autocert's key for the subject's certificate.
+func (s subject) cacheKey() string {
+	if s.keyType == bundle.RSA {
+		return s.host() + "+rsa"
+	}
+	return s.host()
+}
+
+// served is what the hot path reads of a certificate: it fits a cache line, and
+// hostEntry holds a copy.
+type served struct {
+	chain   [][]byte // capped, see copy
+	key     crypto.Signer
+	leaf    *x509.Certificate
+	expires int64 // notAfter in Unix seconds, which is as exact as it gets
+	keyType bundle.KeyType
+}
+
+// certificate is a certificate in memory; immutable.
+type certificate struct {
+	served
+	notAfter  time.Time
+	notBefore time.Time
+	subject   subject
+}
+
+func newCertificate(sub subject, key crypto.Signer, chain [][]byte, leaf *x509.Certificate) *certificate {
+	return &certificate{
+		served: served{
+			chain:   chain[:len(chain):len(chain)],
+			key:     key,
+			leaf:    leaf,
+			expires: leaf.NotAfter.Unix(),
+			keyType: sub.keyType,
+		},
+		notAfter:  leaf.NotAfter,
+		notBefore: leaf.NotBefore,
+		subject:   sub,
+	}
+}
+
+func (c *certificate) dates() renewal.Dates {
+	return renewal.Dates{NotBefore: c.notBefore, NotAfter: c.notAfter}
+}
+
+// copy returns what a caller of GetCertificate owns: programs append to the
+// chain, and the cap makes that leave ours alone.
+func (c *served) copy() *tls.Certificate {
+	return &tls.Certificate{Certificate: c.chain, PrivateKey: c.key, Leaf: c.leaf}
+}
+
+// usable reports whether the certificate can be served. One that is not valid
+// yet can: the CA dates it, so it is the local clock that is behind, and
+// clients go by their own.
+func (c *served) usable(now time.Time) bool {
+	s := now.Unix()
+	return s < c.expires || s == c.expires && now.Nanosecond() == 0
+}
