@@ -17,7 +17,7 @@ import (
 // They refer to each other in one direction only:
 //
 //	server, starter, operator, listWatch, report  what is asked of a Manager
-//	renewals                                      what is due
+//	dispatcher, renewals                          what is due, and doing it
 //	loader, issuer                                where certificates come from
 //	service, schedule                             what becomes of those in service
 //	orders                                        the conversation with the CA
@@ -63,12 +63,6 @@ func newEngine(m *Manager) *engine {
 	progress := &progress{audit: e.audit}
 	startPace := &startPace{every: e.settings.startPace}
 	schedule := newSchedule(e.env, memory, progress, startPace)
-	schedule.onClockBack = []func(time.Time){
-		health.breaker.clockWentBack,
-		failures.clockWentBack,
-		startPace.clockWentBack,
-		visits.followClock,
-	}
 	service := &service{
 		env:      e.env,
 		memory:   memory,
@@ -103,7 +97,7 @@ func newEngine(m *Manager) *engine {
 		keeper: service,
 		flight: flight.New[cacheRead, *certificate](e.tasks, waiters, cacheRead.String),
 	}
-	schedule.worker = &renewals{
+	renewals := &renewals{
 		env:      e.env,
 		gate:     gate,
 		health:   health,
@@ -114,6 +108,21 @@ func newEngine(m *Manager) *engine {
 		progress: progress,
 		schedule: schedule,
 	}
+	dispatcher := &dispatcher{
+		now:      e.now,
+		tasks:    e.tasks,
+		schedule: schedule,
+		worker:   renewals,
+		woken:    make(chan struct{}, 1),
+		onClockBack: []func(time.Time){
+			health.breaker.clockWentBack,
+			failures.clockWentBack,
+			startPace.clockWentBack,
+			visits.followClock,
+			schedule.clockWentBack,
+		},
+	}
+	schedule.changed = dispatcher.wake
 
 	handshakes := &handshakes{settings: e.settings, audit: e.audit}
 	e.server = &server{

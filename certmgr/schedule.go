@@ -1,7 +1,6 @@
 package certmgr
 
 import (
-	"context"
 	"sync"
 	"time"
 
@@ -12,29 +11,18 @@ import (
 )
 
 // schedule knows when each certificate in memory is due and when the CA is to be
-// asked about it. One goroutine looks after all of them and hands what is due to a
-// bounded number of workers. It holds subjects and no certificates: what is due is
-// looked up again when its time has come.
+// asked about it. It holds subjects and no certificates: what is due is looked up
+// again when its time has come. A dispatcher has it done.
 type schedule struct {
 	*env
-	memory      *memory
-	progress    *progress
-	startPace   *startPace
-	worker      worker                // set before anything is scheduled
-	onClockBack []func(now time.Time) // who else follows a clock that was ahead; set before anything is scheduled
+	memory    *memory
+	progress  *progress
+	startPace *startPace
+	changed   func() // called for each new appointment, with mu held; set before there is one
 
 	mu      sync.Mutex
 	items   map[subject]*renewalItem
 	agendas agendas
-	running bool
-	wake    chan struct{} // capacity 1
-}
-
-// worker does what is due. A renewal that makes no new appointment is looked at
-// again by itself.
-type worker interface {
-	renew(ctx context.Context, sub subject)
-	ask(ctx context.Context, sub subject)
 }
 
 // renewalItem is one subject. schedule.mu guards it.
@@ -87,10 +75,6 @@ const (
 	// maxAsking bounds the questions about renewal that are open at the CA.
 	maxAsking = 16
 
-	// maxTimer makes the scheduler look at the clock now and then: timers do
-	// not follow a clock that jumps, nor a machine that slept.
-	maxTimer = 10 * time.Minute
-
 	// retryRenewal is the wait after a renewal that could not begin: the
 	// cache cannot be read, or no slot became free.
 	retryRenewal = 5 * time.Minute
@@ -103,7 +87,7 @@ func newSchedule(e *env, m *memory, p *progress, sp *startPace) *schedule {
 		progress:  p,
 		startPace: sp,
 		items:     make(map[subject]*renewalItem),
-		wake:      make(chan struct{}, 1),
+		changed:   func() {},
 	}
 	r.agendas[agendaRenew].Limit = maxRenewing
 	r.agendas[agendaRetry].Limit = maxRenewing / 2
@@ -212,24 +196,13 @@ func (r *schedule) item(sub subject) *renewalItem {
 // setRenew makes or moves the appointment for a renewal. r.mu is held.
 func (r *schedule) setRenew(it *renewalItem, kind agendaKind, t time.Time) {
 	r.agendas.setRenew(it, kind, t)
-	r.start()
+	r.changed()
 }
 
 // setAsk makes or moves the appointment for a question. r.mu is held.
 func (r *schedule) setAsk(it *renewalItem, t time.Time) {
 	r.agendas[agendaAsk].Set(&it.ask, t)
-	r.start()
-}
-
-// start has the scheduler look at its agendas. r.mu is held.
-func (r *schedule) start() {
-	if !r.running {
-		r.running = r.tasks.Go(r.run)
-	}
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
+	r.changed()
 }
 
 // describe fills in when sub is due and what decided that, for Snapshot. late
@@ -272,33 +245,9 @@ func (r *schedule) dropUnplanned(sub subject) {
 	}
 }
 
-// run sends what is due on its way, until ctx ends.
-func (r *schedule) run(ctx context.Context) {
-	timer := time.NewTimer(maxTimer)
-	defer timer.Stop()
-	last := r.now().UnixNano()
-	for {
-		now := r.now()
-		if now.UnixNano() < last-int64(time.Minute) {
-			r.clockWentBack(now)
-		}
-		last = now.UnixNano()
-		timer.Reset(r.dispatch(now))
-		select {
-		case <-timer.C:
-		case <-r.wake:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
 // clockWentBack plans anew what a clock planned that was ahead: its appointments
 // may be days or years away, and nobody would look at them before.
 func (r *schedule) clockWentBack(now time.Time) {
-	for _, follow := range r.onClockBack {
-		follow(now)
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for sub, it := range r.items {
@@ -318,44 +267,37 @@ func (r *schedule) clockWentBack(now time.Time) {
 	}
 }
 
-// dispatch starts a worker for all that is due as far as there are any, and
-// returns how long the rest waits.
-func (r *schedule) dispatch(now time.Time) (wait time.Duration) {
+// due has begin called for all that is due, as far as the limits of its kinds let it,
+// until begin reports false. It returns how long the rest waits. begin must not block.
+func (r *schedule) due(now time.Time, begin func(agendaKind, *renewalItem) bool) (wait time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	wait = maxTimer
-	for kind := range r.agendas {
+	for kind := range agendaKind(agendaKinds) {
 		for {
 			it, left, ok := r.agendas[kind].Next(now)
 			if !ok {
 				wait = min(wait, left)
 				break
 			}
-			if !r.tasks.Go(func(ctx context.Context) { r.work(ctx, agendaKind(kind), it) }) {
-				return maxTimer // closed
+			if !begin(kind, it) {
+				return maxTimer
 			}
 		}
 	}
 	return wait
 }
 
-// work keeps one appointment and frees its worker. One that made no new
-// appointment, whatever went wrong, is looked at again: nothing is forgotten.
-func (r *schedule) work(ctx context.Context, kind agendaKind, it *renewalItem) {
-	defer func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.agendas[kind].Done()
-		if kind != agendaAsk && !it.renew.IsSet() && r.items[it.sub] == it {
-			r.setRenew(it, agendaRetry, r.now().Add(retryRenewal))
-		}
-		r.start()
-	}()
-	if kind == agendaAsk {
-		r.worker.ask(ctx, it.sub)
-		return
+// done ends the work on what was due. If it made no new appointment,
+// whatever went wrong, it is looked at again: nothing is forgotten.
+func (r *schedule) done(kind agendaKind, it *renewalItem) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.agendas[kind].Done()
+	if kind != agendaAsk && !it.renew.IsSet() && r.items[it.sub] == it {
+		r.setRenew(it, agendaRetry, r.now().Add(retryRenewal))
 	}
-	r.worker.renew(ctx, it.sub)
+	r.changed()
 }
 
 // reason returns why sub is renewed now, and the CA's page about it.

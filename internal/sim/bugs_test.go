@@ -16,7 +16,7 @@ var bugs = []struct{ name, file, old, new string }{
 	{"a renewal that failed is not tried again", "certmgr/renewal.go",
 		"r.schedule.again(sub, cert, r.health.retryAt(sub), err)",
 		"r.schedule.at(sub, r.now().AddDate(50, 0, 0))"},
-	{"an expired certificate is served", "certmgr/memory.go",
+	{"an expired certificate is served", "certmgr/certificate.go",
 		"return s < c.expires ||",
 		"return s > 0 ||"},
 	{"a cache that cannot be read counts as empty", "certmgr/store.go",
