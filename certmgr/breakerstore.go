@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/nostall/nostall/internal/account"
+	"github.com/nostall/nostall/internal/pace"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -74,7 +75,7 @@ func (b *breakerStore) restore(ctx context.Context) {
 		return
 	}
 	now := b.now()
-	until := earlier(rec.RetryAt, earlier(rec.Time, now).Add(maxForeign))
+	until := pace.Earlier(rec.RetryAt, pace.Earlier(rec.Time, now).Add(maxForeign))
 	if until.After(now) {
 		until = now.Add(min(until.Sub(now), maxForeign)) // so that a clock that jumps does not move it
 		b.saved.Store(until.UnixNano())

@@ -189,17 +189,3 @@ func (f *failures) all(yield func(host string, rec *failure, both bool)) {
 		yield(key.host, rec, key.scope == scopeHost)
 	}
 }
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
-
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
-}

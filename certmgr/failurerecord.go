@@ -6,6 +6,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/pace"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -62,11 +63,11 @@ func (r failureRecord) failure(sub subject, machine string, now time.Time) *fail
 	if r.Host != sub.host() || r.CA != sub.ca || r.KeyType != "" && r.KeyType != sub.keyType.String() {
 		return nil
 	}
-	failed := earlier(r.Time, now) // by a clock that may be ahead
+	failed := pace.Earlier(r.Time, now) // by a clock that may be ahead
 	retry := r.RetryAt
 	switch {
 	case !r.ClockOff:
-		retry = earlier(retry, failed.Add(maxForeign))
+		retry = pace.Earlier(retry, failed.Add(maxForeign))
 	case r.Machine != machine || r.Time.After(now):
 		return nil // a clock that is off is about its own machine, until it is set
 	}

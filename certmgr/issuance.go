@@ -8,6 +8,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/flight"
+	"github.com/nostall/nostall/internal/pace"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -239,14 +240,14 @@ func (is *issuer) fail(i *issuance, out outcome) error {
 		e.Attempts += i.last.err.Attempts
 	}
 	e.RetryAt = e.Time.Add(is.settings.backoffFor(e.Attempts))
-	e.RetryAt = later(e.RetryAt, e.Time.Add(retryAfter(out.err)))
+	e.RetryAt = pace.Later(e.RetryAt, e.Time.Add(retryAfter(out.err)))
 	rec := is.newFailure(i, e)
 	if errors.Is(out.err, ErrClock) {
 		rec.clockOff = true
 		// The next one would look the same: wait for the clock, or for most
 		// of the lifetime that the certificate really has.
 		if cert := is.memory.current(i.req.sub); cert != nil {
-			e.RetryAt = later(e.RetryAt, e.Time.Add(cert.notAfter.Sub(cert.notBefore)/2))
+			e.RetryAt = pace.Later(e.RetryAt, e.Time.Add(cert.notAfter.Sub(cert.notBefore)/2))
 		}
 	}
 	if i.last != nil {

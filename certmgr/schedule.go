@@ -259,7 +259,7 @@ func (r *schedule) clockWentBack(now time.Time) {
 		switch {
 		case !it.renew.IsSet(): // being looked at
 		case cert == nil || it.kind == agendaRetry:
-			r.setRenew(it, it.kind, earlier(it.renew.At(), now.Add(pace.Jitter(retryRenewal))))
+			r.setRenew(it, it.kind, pace.Earlier(it.renew.At(), now.Add(pace.Jitter(retryRenewal))))
 		default:
 			it.plan.ClockWentBack(now, cert.dates())
 			r.setRenew(it, agendaRenew, it.plan.Due())
@@ -322,7 +322,7 @@ func (r *schedule) again(sub subject, cert *certificate, t time.Time, cause erro
 	it := r.item(sub)
 	if cert != nil {
 		if mark, ok := it.late.Failed(cert.notAfter, cause, r.now()); ok {
-			t = earlier(t, mark)
+			t = pace.Earlier(t, mark)
 		}
 	}
 	r.setRenew(it, agendaRetry, t)

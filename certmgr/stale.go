@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/nostall/nostall/internal/pace"
 )
 
 // A StaleHost is an entry of Manager.Hosts that should perhaps be removed from
@@ -58,17 +60,17 @@ func (s *report) stale(entry string, rec *failure, before time.Time) (StaleHost,
 	}
 	h := StaleHost{Entry: entry, WatchedSince: seen.Since, LastRequested: seen.Asked, LastValidated: seen.Reached}
 	for _, c := range s.memory.certificates(entry) {
-		h.LastValidated = later(h.LastValidated, c.notBefore)
+		h.LastValidated = pace.Later(h.LastValidated, c.notBefore)
 	}
 	var reasons []string
 	if rec != nil {
 		h.Failure = rec.err
-		if later(h.LastValidated, seen.Since).Before(before) {
+		if pace.Later(h.LastValidated, seen.Since).Before(before) {
 			reasons = append(reasons, fmt.Sprintf("no certificate could be had for it %s; the last attempt failed at stage %q",
 				sinceWords(h.LastValidated, "since it was issued one on ", "since it is watched"), rec.err.Stage))
 		}
 	}
-	if later(h.LastRequested, seen.Since).Before(before) {
+	if pace.Later(h.LastRequested, seen.Since).Before(before) {
 		reasons = append(reasons, "nobody asked for it "+sinceWords(h.LastRequested, "since ", "since it is watched"))
 	}
 	h.Reason = strings.Join(reasons, "; ")

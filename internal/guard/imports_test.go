@@ -162,7 +162,7 @@ var layers = []may{
 	},
 	{
 		pkg:     "internal/renewal",
-		imports: []string{"internal/acmeclient", "internal/text"},
+		imports: []string{"internal/acmeclient", "internal/pace", "internal/text"},
 		never:   []string{"context", "net/http", "os", "sync"},
 		why:     "when to renew, with times as parameters: no I/O, lock or goroutine",
 	},

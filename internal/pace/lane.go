@@ -63,14 +63,7 @@ func (l *Lane) next(now time.Time, limit Limit) time.Time {
 		l.empty = l.empty.Add(now.Sub(l.last))
 	}
 	l.last = now
-	return later(now, l.empty.Add(-time.Duration(limit.Burst-1)*limit.Every))
+	return Later(now, l.empty.Add(-time.Duration(limit.Burst-1)*limit.Every))
 }
 
-func (l *Lane) take(at time.Time, limit Limit) { l.empty = later(l.empty, at).Add(limit.Every) }
-
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
-}
+func (l *Lane) take(at time.Time, limit Limit) { l.empty = Later(l.empty, at).Add(limit.Every) }

@@ -3,6 +3,8 @@ package renewal
 import (
 	"math/rand/v2"
 	"time"
+
+	"github.com/nostall/nostall/internal/pace"
 )
 
 // Dates is the validity period of a certificate, as dated by the CA.
@@ -62,21 +64,7 @@ func (d Dates) IsUrgent(now time.Time) bool { return d.NotAfter.Sub(now) <= d.Li
 func (d Dates) notDueBefore(now time.Time) time.Time {
 	left := d.NotAfter.Sub(now)
 	if d.IsAged(now) {
-		return later(now.Add(max(MinInterval, left*9/10)), d.AgedUntil(now))
+		return pace.Later(now.Add(max(MinInterval, left*9/10)), d.AgedUntil(now))
 	}
 	return now.Add(max(MinInterval, left/3))
-}
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
-}
-
-func later(a, b time.Time) time.Time {
-	if b.After(a) {
-		return b
-	}
-	return a
 }

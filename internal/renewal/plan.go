@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/pace"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -65,19 +66,19 @@ func (p *Plan) Explanation() string { return p.window.explanation }
 // Due returns when to renew the certificate: in the CA's window, or by its age
 // if there is none. While the CA does not answer, the earlier of both counts.
 func (p *Plan) Due() time.Time {
-	byAge := later(p.byAge, p.earliest)
+	byAge := pace.Later(p.byAge, p.earliest)
 	w := p.window
 	if w.picked.IsZero() {
 		return byAge
 	}
 	if p.failed > 0 {
-		return earlier(w.due(), byAge)
+		return pace.Earlier(w.due(), byAge)
 	}
 	return w.due()
 }
 
 // due returns the picked time, within the limits.
-func (w window) due() time.Time { return later(earlier(w.picked, w.latest), w.earliest) }
+func (w window) due() time.Time { return pace.Later(pace.Earlier(w.picked, w.latest), w.earliest) }
 
 // BySuggestion reports whether the CA's suggestion decides when to renew.
 func (p *Plan) BySuggestion() bool {

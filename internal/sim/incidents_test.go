@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/internal/pace"
 )
 
 // incidentKind is a kind of incident.
@@ -130,7 +131,7 @@ func (w *world) endIncident(i *incident) {
 	for _, h := range w.hosts {
 		if i.affects(w, h) {
 			delete(h.trouble, i)
-			h.healthy = later(h.healthy, time.Now().Add(i.recovery))
+			h.healthy = pace.Later(h.healthy, time.Now().Add(i.recovery))
 		}
 	}
 	w.mu.Unlock()
@@ -267,11 +268,4 @@ func (w *world) revoke(i *incident) {
 			h.revoked[leaf.SerialNumber.String()] = time.Now()
 		}
 	}
-}
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }
