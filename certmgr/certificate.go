@@ -4,10 +4,13 @@ import (
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"time"
 
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/renewal"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // subject is what a certificate is kept under: its identifiers, its key type
@@ -75,6 +78,28 @@ func newCertificate(sub subject, key crypto.Signer, chain [][]byte, leaf *x509.C
 	}
 }
 
+// certificateFromBundle returns the certificate of a cache entry if it can be
+// served now. On any error the entry counts as missing.
+func certificateFromBundle(sub subject, data []byte, now time.Time) (*certificate, error) {
+	key, chain, err := bundle.Decode(data)
+	if err != nil {
+		return nil, err
+	}
+	leaf, err := bundle.Check(sub.host(), sub.keyType, key, chain)
+	if err != nil {
+		return nil, err
+	}
+	if now.After(leaf.NotAfter) {
+		return nil, expiredEntry{leaf.NotAfter}
+	}
+	return newCertificate(sub, key, chain, leaf), nil
+}
+
+// expiredEntry is the error of a bundle that is valid but expired.
+type expiredEntry struct{ notAfter time.Time }
+
+func (e expiredEntry) Error() string { return "certificate expired at " + text.Stamp(e.notAfter) }
+
 func (c *certificate) dates() renewal.Dates {
 	return renewal.Dates{NotBefore: c.notBefore, NotAfter: c.notAfter}
 }
@@ -91,4 +116,25 @@ func (c *served) copy() *tls.Certificate {
 func (c *served) usable(now time.Time) bool {
 	s := now.Unix()
 	return s < c.expires || s == c.expires && now.Nanosecond() == 0
+}
+
+// certEvent returns an event about a certificate.
+func certEvent(kind audit.Kind, c *certificate) audit.Event {
+	return audit.Event{
+		Kind:     kind,
+		Host:     c.subject.host(),
+		KeyType:  c.subject.keyType.String(),
+		CA:       c.subject.ca,
+		Serial:   serialOf(c.leaf),
+		NotAfter: c.notAfter,
+	}
+}
+
+// serialOf returns a certificate's serial number in hexadecimal, as tools print
+// it.
+func serialOf(leaf *x509.Certificate) string {
+	if leaf.SerialNumber == nil {
+		return ""
+	}
+	return hex.EncodeToString(leaf.SerialNumber.Bytes())
 }
