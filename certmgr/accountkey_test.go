@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/bundle"
@@ -33,7 +34,7 @@ const (
 func (w *world) keyIn(name string) string {
 	w.t.Helper()
 	data, err := w.cache.Cache.Get(w.t.Context(), name)
-	if errors.Is(err, ErrCacheMiss) {
+	if errors.Is(err, certmgr.ErrCacheMiss) {
 		return ""
 	}
 	if err != nil {
@@ -126,7 +127,7 @@ func TestKeyChangeWithACacheThatCannotBeWritten(t *testing.T) {
 			})
 		}
 		fail(nextAccountCacheKey)
-		if err := w.m.RollAccountKey(t.Context()); !errors.Is(err, errDisk) || !errors.Is(err, ErrCache) {
+		if err := w.m.RollAccountKey(t.Context()); !errors.Is(err, errDisk) || !errors.Is(err, certmgr.ErrCache) {
 			t.Errorf("RollAccountKey: %v, want the cache's error", err)
 		}
 		if n := w.ca.Count(acmetest.KeyChange); n != 0 || w.account().Thumbprint != old.Thumbprint {
@@ -309,11 +310,15 @@ func TestKeyChangeShowsNoKey(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("a.example.com")
 		w.mustRoll()
-		acc, err := w.m.engine.operator.issuer.orders.accounts.Get(t.Context())
+		data, err := w.cache.Get(t.Context(), accountCacheKey)
 		if err != nil {
 			t.Fatal(err)
 		}
-		secret, err := acc.Key.(*ecdsa.PrivateKey).Bytes()
+		key, _, err := bundle.DecodeKey(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		secret, err := key.(*ecdsa.PrivateKey).Bytes()
 		if err != nil {
 			t.Fatal(err)
 		}

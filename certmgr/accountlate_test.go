@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"bytes"

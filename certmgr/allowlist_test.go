@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"crypto/tls"
@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/challenge"
@@ -21,87 +22,37 @@ import (
 // What package hosts refuses is told as this package does, by sentinel and by text.
 func TestInvalidEntriesAreBadServerNames(t *testing.T) {
 	const want = `certmgr: 2 invalid allowlist entries: "co.uk": a public suffix, which no CA certifies; "localhost": a single label`
-	_, err := NewAllowlist("a.example.com", "co.uk", "localhost")
-	if !errors.Is(err, ErrBadServerName) || err.Error() != want {
+	_, err := certmgr.NewAllowlist("a.example.com", "co.uk", "localhost")
+	if !errors.Is(err, certmgr.ErrBadServerName) || err.Error() != want {
 		t.Errorf("NewAllowlist: error\n%v\nwant\n%s", err, want)
 	}
-	a := MustAllowlist("a.example.com")
+	a := certmgr.MustAllowlist("a.example.com")
 	for what, err := range map[string]error{
 		"Add":     a.Add("co.uk", "localhost"),
 		"Replace": a.Because("x").Replace("co.uk", "localhost"),
 	} {
-		if !errors.Is(err, ErrBadServerName) || err.Error() != want {
+		if !errors.Is(err, certmgr.ErrBadServerName) || err.Error() != want {
 			t.Errorf("%s: error\n%v\nwant\n%s", what, err, want)
 		}
 	}
 	path := writeHosts(t, "co.uk\n")
-	_, err = OpenAllowlist(path)
-	if !errors.Is(err, ErrBadServerName) || err.Error() != fmt.Sprintf(`certmgr: invalid allowlist entry: %s:1: "co.uk": a public suffix, which no CA certifies`, path) {
+	_, err = certmgr.OpenAllowlist(path)
+	if !errors.Is(err, certmgr.ErrBadServerName) || err.Error() != fmt.Sprintf(`certmgr: invalid allowlist entry: %s:1: "co.uk": a public suffix, which no CA certifies`, path) {
 		t.Errorf("of a file: %v", err)
 	}
 	rewrite(t, path, "")
-	if _, err := OpenAllowlist(path); err == nil || errors.Is(err, ErrBadServerName) || !strings.HasPrefix(err.Error(), "certmgr: allowlist file "+path+" has no entry") {
+	if _, err := certmgr.OpenAllowlist(path); err == nil || errors.Is(err, certmgr.ErrBadServerName) || !strings.HasPrefix(err.Error(), "certmgr: allowlist file "+path+" has no entry") {
 		t.Errorf("of an empty file: %v", err)
 	}
 }
 
 func TestAllowlistFromAnIterator(t *testing.T) {
-	a, err := CollectAllowlist(slices.Values([]string{"B.example.com", "*.example.org", "b.example.com."}))
+	a, err := certmgr.CollectAllowlist(slices.Values([]string{"B.example.com", "*.example.org", "b.example.com."}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if all := slices.Collect(a.All()); !slices.Equal(all, []string{"b.example.com", "*.example.org"}) {
 		t.Errorf("All() = %q", all)
-	}
-}
-
-// A watcher hears of what really changed, with the reason, and in order.
-func TestWatchersHearOfRealChanges(t *testing.T) {
-	a := MustAllowlist("a.example.com")
-	var got []string
-	defer a.list.watch(func(c change) { got = append(got, fmt.Sprintf("%q+%q=%q-%q", c.reason, c.added, c.again, c.removed)) })()
-	before := a.list.names.Load()
-	a.Add("a.example.com", "A.example.com.")
-	a.Remove("z.example.com", "not a name", "com")
-	if a.list.names.Load() != before {
-		t.Error("a change of nothing made a new generation")
-	}
-	because := a.Because("ticket 1\n")
-	because.Add("b.example.com", "a.example.com", "b.example.com")
-	because.Replace("b.example.com", "*.example.org", "*.example.org")
-	because.Remove("*.example.org")
-	because.Add("no")
-	want := []string{
-		`""+[]=["a.example.com" "a.example.com"]-[]`,
-		`""+[]=[]-[]`,
-		`"ticket 1\\n"+["b.example.com"]=["a.example.com" "b.example.com"]-[]`,
-		`"ticket 1\\n"+["*.example.org"]=[]-["a.example.com"]`,
-		`"ticket 1\\n"+[]=[]-["*.example.org"]`,
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("told\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
-	}
-}
-
-// Whoever changes the list at the same time: the last thing that a watcher hears of
-// a name is how it stands.
-func TestWatchersHearInOrder(t *testing.T) {
-	a := new(Allowlist)
-	listed := false // a.changing orders the calls
-	defer a.list.watch(func(c change) { listed = len(c.added) > 0 || listed && len(c.removed) == 0 })()
-	var wg sync.WaitGroup
-	for range 8 {
-		wg.Go(func() {
-			for range 200 {
-				a.Add("a.example.com")
-				a.Remove("a.example.com")
-			}
-		})
-	}
-	wg.Go(func() { a.Replace("a.example.com") })
-	wg.Wait()
-	if listed != a.Contains("a.example.com") {
-		t.Errorf("the watcher thinks %v", listed)
 	}
 }
 
@@ -151,12 +102,12 @@ func TestAllowlistUnderConcurrentUse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ca := acmetest.NewMemoryServer()
 		defer ca.Close()
-		a, err := OpenAllowlist(path)
+		a, err := certmgr.OpenAllowlist(path)
 		if err != nil {
 			t.Fatal(err)
 		}
 		w := &world{t: t, ca: ca, cache: &faultyCache{}, events: new(recorder)}
-		var managers []*Manager
+		var managers []*certmgr.Manager
 		for range 2 {
 			m := w.manager()
 			m.Cache, m.Hosts, m.HandshakeWait = nil, a, -1

@@ -1,7 +1,6 @@
-package certmgr
+package certmgr_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/internal/hosts"
 )
 
@@ -64,7 +64,7 @@ func TestAllowlistFileForm(t *testing.T) {
 		"long comment": {"a.example.com # " + strings.Repeat("x", 60_000) + "\n", []string{"a.example.com"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a, err := OpenAllowlist(writeHosts(t, test.content))
+			a, err := certmgr.OpenAllowlist(writeHosts(t, test.content))
 			if (err != nil) != (test.errs != nil) {
 				t.Fatalf("error %v", err)
 			}
@@ -106,16 +106,16 @@ func TestAllowlistFileMustBeARegularFile(t *testing.T) {
 		case huge:
 			why = fmt.Sprint("has ", hosts.MaxFileSize+1, " bytes")
 		}
-		if a, err := OpenAllowlist(path); err == nil || a != nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), why) {
+		if a, err := certmgr.OpenAllowlist(path); err == nil || a != nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), why) {
 			t.Errorf("OpenAllowlist(%q): %v, want %q", path, err, why)
 		}
 	}
-	if _, err := OpenAllowlist(paths[1]); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := certmgr.OpenAllowlist(paths[1]); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%v does not wrap the cause", err)
 	}
 	link := filepath.Join(dir, "link")
 	if err := os.Symlink(writeHosts(t, "a.example.com\n"), link); err == nil {
-		if a, err := OpenAllowlist(link); err != nil || !a.Contains("a.example.com") {
+		if a, err := certmgr.OpenAllowlist(link); err != nil || !a.Contains("a.example.com") {
 			t.Errorf("a link: %v", err)
 		}
 	}
@@ -125,7 +125,7 @@ func TestAllowlistFileMustBeARegularFile(t *testing.T) {
 // changes nothing.
 func TestReloadOnDemand(t *testing.T) {
 	path := writeHosts(t, "a.example.com\n")
-	a, err := OpenAllowlist(path)
+	a, err := certmgr.OpenAllowlist(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,52 +141,8 @@ func TestReloadOnDemand(t *testing.T) {
 	if err := a.Reload(); err == nil || !a.Contains("a.example.com") || a.Contains("d.example.com") {
 		t.Errorf("a bad file: %v, %q", err, slices.Collect(a.All()))
 	}
-	if err := new(Allowlist).Reload(); err == nil {
+	if err := new(certmgr.Allowlist).Reload(); err == nil {
 		t.Error("a list without a file was reloaded")
-	}
-}
-
-// hookContext does something when it is asked whether it has ended.
-type hookContext struct {
-	context.Context
-	hook func()
-}
-
-func (c hookContext) Err() error {
-	c.hook()
-	return c.Context.Err()
-}
-
-// Of two readings at the same time the one that began later holds.
-func TestOutdatedReadingIsDropped(t *testing.T) {
-	path := writeHosts(t, "a.example.com\n")
-	a, err := OpenAllowlist(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	replaceFile(t, path, strings.Repeat("b.example.com\n", 2000))
-	during := sync.OnceFunc(func() {
-		replaceFile(t, path, "c.example.com\n")
-		if err := a.Reload(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := a.list.reload(hookContext{t.Context(), during}, nil); err != nil || !a.Contains("c.example.com") || a.Contains("b.example.com") {
-		t.Errorf("an outdated reading: %v, %q", err, slices.Collect(a.All()))
-	}
-}
-
-// A file that somebody begins to write after it was found to be at rest is left alone.
-func TestFileThatChangesBeforeItIsReadIsNotRead(t *testing.T) {
-	path := writeHosts(t, "a.example.com\nb.example.com\n")
-	a, err := OpenAllowlist(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	atRest := hosts.LookAt(path)
-	rewrite(t, path, "a.example.com\n")
-	if err := a.list.reload(t.Context(), &atRest); !errors.Is(err, hosts.ErrChanging) || !a.Contains("b.example.com") {
-		t.Errorf("a file that is being written: %v, %q", err, slices.Collect(a.All()))
 	}
 }
 
@@ -203,7 +159,7 @@ func TestReloadIsOneStep(t *testing.T) {
 		}
 	}
 	rewrite(t, path, even)
-	a, err := OpenAllowlist(path)
+	a, err := certmgr.OpenAllowlist(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"errors"
@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/hosts"
 )
@@ -17,7 +18,7 @@ func fileWorld(t *testing.T, content string, f func(t *testing.T, w *world, path
 	t.Helper()
 	path := writeHosts(t, content)
 	inBubble(t, func(t *testing.T, w *world) {
-		a, err := OpenAllowlist(path)
+		a, err := certmgr.OpenAllowlist(path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -38,7 +39,7 @@ func TestChangedFileIsReloaded(t *testing.T) {
 		}
 		replaceFile(t, path, "b.example.com\nc.example.com\n*.example.org\n")
 		time.Sleep(looks)
-		w.wantErr("a.example.com", ErrHostNotAllowed)
+		w.wantErr("a.example.com", certmgr.ErrHostNotAllowed)
 		w.mustGet("c.example.com")
 		e := w.events.of(audit.AllowlistReloaded)
 		if len(e) != 1 || e[0].Count != 3 || !strings.Contains(e[0].Reason, "hosts.txt") {
@@ -63,7 +64,7 @@ func TestChangedFileIsReloaded(t *testing.T) {
 		w.mustGet("d.example.com")
 		replaceFile(t, path, "b.example.com\n")
 		time.Sleep(looks)
-		w.wantErr("d.example.com", ErrHostNotAllowed)
+		w.wantErr("d.example.com", certmgr.ErrHostNotAllowed)
 	})
 }
 
@@ -163,15 +164,10 @@ func TestManagersShareAFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(hosts.PollEvery / 2) // they look at different times
-		readings := func() uint64 {
-			w.m.Hosts.list.changing.Lock()
-			defer w.m.Hosts.list.changing.Unlock()
-			return w.m.Hosts.list.file.Begin(nil).Number
-		}
-		begun := readings()
+		begun := certmgr.BeginReading(w.m.Hosts)
 		replaceFile(t, path, "a.example.com\nb.example.com\n")
 		time.Sleep(looks)
-		if n := readings() - begun - 1; n != 1 {
+		if n := certmgr.BeginReading(w.m.Hosts) - begun - 1; n != 1 {
 			t.Errorf("the file was read %d times", n)
 		}
 		if len(w.events.of(audit.AllowlistReloaded)) != 1 || len(events.of(audit.AllowlistReloaded)) != 1 {
@@ -193,7 +189,7 @@ func TestFileSystemThatHangsIsAnEvent(t *testing.T) {
 	fileWorld(t, "a.example.com\n", func(t *testing.T, w *world, path string) {
 		cause := errors.New("did not return")
 		for range 3 {
-			w.m.Hosts.list.hangs(cause)
+			certmgr.HangFile(w.m.Hosts, cause)
 		}
 		if e := w.events.of(audit.AllowlistRejected); len(e) != 1 || !errors.Is(e[0].Err, cause) {
 			t.Errorf("events: %v", e)

@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
@@ -24,12 +25,12 @@ import (
 
 // Under AllowAnyHost 256 issuances are in flight, queued ones included.
 func TestStrangersInFlightAreBounded(t *testing.T) {
-	policyWorld(t, AllowAnyHost, func(t *testing.T, w *world) {
+	policyWorld(t, certmgr.AllowAnyHost, func(t *testing.T, w *world) {
 		w.m.HandshakeWait = -1
 		w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})
 		busy := 0
 		for i := range 300 {
-			if _, err := w.get(fmt.Sprintf("www.stranger%d.com", i)); errors.Is(err, ErrBusy) {
+			if _, err := w.get(fmt.Sprintf("www.stranger%d.com", i)); errors.Is(err, certmgr.ErrBusy) {
 				busy++
 			}
 		}
@@ -42,16 +43,14 @@ func TestStrangersInFlightAreBounded(t *testing.T) {
 
 // A host that makes way in memory for another is out of everything.
 func TestStrangersInMemoryAreBounded(t *testing.T) {
-	if newMemory().maxUntrusted > 100_000 {
-		t.Errorf("memory holds %d untrusted hosts", newMemory().maxUntrusted)
-	}
-	policyWorld(t, AllowAnyHost, func(t *testing.T, w *world) {
-		w.m.init()
-		w.m.engine.report.memory.maxUntrusted = 10
+	policyWorld(t, certmgr.AllowAnyHost, func(t *testing.T, w *world) {
+		if most := certmgr.LimitStrangers(w.m, 10); most > 100_000 {
+			t.Errorf("memory holds %d hosts that nobody vouched for", most)
+		}
 		for i := range 30 {
 			w.mustGet(fmt.Sprintf("www.stranger%d.com", i))
 		}
-		if n := len(w.m.engine.report.memory.all()); n != 10 {
+		if n := certmgr.InMemory(w.m, ""); n != 10 {
 			t.Errorf("%d certificates in memory, want 10", n)
 		}
 	})
@@ -83,7 +82,7 @@ func TestHungCallbacksAreBounded(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			policyWorld(t, AllowAnyHost, func(t *testing.T, w *world) {
+			policyWorld(t, certmgr.AllowAnyHost, func(t *testing.T, w *world) {
 				var running atomic.Int32
 				tt.start(w, func() {
 					running.Add(1)
@@ -94,7 +93,7 @@ func TestHungCallbacksAreBounded(t *testing.T) {
 				begin := time.Now()
 				for i := range tt.calls {
 					wg.Go(func() {
-						if err := tt.get(w, fmt.Sprintf("www.host%d.com", i)); errors.Is(err, ErrBusy) && time.Since(begin) == 0 {
+						if err := tt.get(w, fmt.Sprintf("www.host%d.com", i)); errors.Is(err, certmgr.ErrBusy) && time.Since(begin) == 0 {
 							busy.Add(1)
 						}
 					})
@@ -117,23 +116,6 @@ func plainGet(w *world, host string) error {
 func challengeGet(w *world, host string) error {
 	_, err := w.m.GetCertificate(&tls.ClientHelloInfo{ServerName: host, SupportedProtos: []string{acme.ALPNProto}})
 	return err
-}
-
-// A domain that was left alone for years has no more than its burst.
-func TestPaceDoesNotSaveUp(t *testing.T) {
-	p, now := newPacer(), time.Now()
-	for range 2 {
-		n := 0
-		for i := range 1000 {
-			if _, ok := p.take(fmt.Sprintf("www%d.example.com", i), now); ok {
-				n++
-			}
-		}
-		if n != 25 {
-			t.Errorf("%d new names at once, want 25", n)
-		}
-		now = now.Add(10 * 365 * day)
-	}
 }
 
 // Answers that make no sense are asked for again a few times, and not for as long
@@ -166,7 +148,7 @@ func TestUsersAllowAllIsBounded(t *testing.T) {
 		}
 		synctest.Wait()
 		s := w.m.Snapshot()
-		if s.Queued > maxUnlisted {
+		if s.Queued > 1024 {
 			t.Errorf("%d issuances queued, %d goroutines more", s.Queued, runtime.NumGoroutine()-g)
 		}
 	})

@@ -24,24 +24,24 @@ func (k afterIssued) scheduleIssued(c *certificate) {
 
 // A certificate that comes too late is not served, but kept for the host's return.
 func TestCertificateOfARemovedHostIsNotPublished(t *testing.T) {
-	type moment func(w *world, cancel context.CancelCauseFunc)
-	nothing := func(*world, context.CancelCauseFunc) {}
+	type moment func(w *insides, cancel context.CancelCauseFunc)
+	nothing := func(*insides, context.CancelCauseFunc) {}
 	cases := map[string]struct {
 		concluded moment // before the outcome is
 		published moment // when the certificate was
 		dropped   bool   // it was in service for a moment
 	}{
 		"off the list": {
-			concluded: func(w *world, _ context.CancelCauseFunc) { w.m.Hosts.Remove("a.example.com") },
+			concluded: func(w *insides, _ context.CancelCauseFunc) { w.m.Hosts.Remove("a.example.com") },
 			published: nothing,
 		},
 		"refused by the policy": {
-			concluded: func(_ *world, cancel context.CancelCauseFunc) { cancel(takenOff("a.example.com", "", nil)) },
+			concluded: func(_ *insides, cancel context.CancelCauseFunc) { cancel(takenOff("a.example.com", "", nil)) },
 			published: nothing,
 		},
 		"published a moment ago": {
 			concluded: nothing,
-			published: func(w *world, cancel context.CancelCauseFunc) {
+			published: func(w *insides, cancel context.CancelCauseFunc) {
 				w.m.engine.unwatch() // who removes it has looked already
 				w.m.Hosts.Remove("a.example.com")
 				cancel(takenOff("a.example.com", "", nil))
@@ -51,11 +51,9 @@ func TestCertificateOfARemovedHostIsNotPublished(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, w *world) {
-				w.mustGet("a.example.com")
+			inside(t, func(t *testing.T, w *insides) {
 				is, sub := w.m.engine.operator.issuer, hostSubject("a.example.com", bundle.ECDSA, w.m.engine.dir)
-				out := outcome{cert: is.memory.current(sub), data: []byte("the entry"), stage: audit.StageFinalize}
-				is.memory.drop("a.example.com")
+				out := outcome{cert: certFor(t, sub), data: []byte("the entry"), stage: audit.StageFinalize}
 				ctx, cancel := context.WithCancelCause(t.Context())
 				is.keeper = afterIssued{is.keeper, func() { c.published(w, cancel) }}
 				c.concluded(w, cancel)
@@ -70,15 +68,17 @@ func TestCertificateOfARemovedHostIsNotPublished(t *testing.T) {
 				if data, err := w.cache.Get(t.Context(), "a.example.com"); string(data) != "the entry" {
 					t.Errorf("the CA's certificate is not in the cache: %v", err)
 				}
-				canceled, dropped := w.events.of(audit.IssuanceCanceled), w.events.of(audit.HostDropped)
+				canceled, dropped := w.events(audit.IssuanceCanceled), w.events(audit.HostDropped)
 				if c.dropped {
 					if len(canceled) != 0 || len(dropped) != 1 {
-						t.Errorf("events: %v", w.events)
+						t.Errorf("events: %v, %v", canceled, dropped)
 					}
 				} else if len(canceled) != 1 || canceled[0].Serial == "" || !strings.Contains(canceled[0].Reason, "in the Cache") {
-					t.Errorf("events: %v", w.events)
+					t.Errorf("events: %v, %v", canceled, dropped)
 				}
-				w.wantNoTrouble()
+				if snap := w.m.Snapshot(); snap.CAFailure != nil || len(snap.RecentFailures) != 0 || len(snap.Hosts) != 0 {
+					t.Errorf("it counts as a failure: %+v", snap)
+				}
 			})
 		})
 	}

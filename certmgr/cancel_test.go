@@ -19,6 +19,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // inFlight begins the issuance of a host that a CA does not bring to an end, and
@@ -330,5 +331,17 @@ func TestCloseSaysWhatItCutShort(t *testing.T) {
 			t.Errorf("canceled: %q; b had not begun", hosts)
 		}
 		w.wantNoTrouble()
+	})
+}
+
+// However long the operator's reason is, those who wait for a host that is taken off
+// the list get it in one line of bounded length.
+func TestLongReasonIsCutShort(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		outcome, _ := w.inFlight("a.example.com", acmetest.NewOrder)
+		w.m.Hosts.Because(strings.Repeat("r", 2000)).Remove("a.example.com")
+		if line := wantCanceled(t, outcome).Error(); !strings.Contains(line, "rrr") || len(line) > text.MaxError {
+			t.Errorf("the error of a host that was removed: %q", line)
+		}
 	})
 }

@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"errors"
@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/preflight"
@@ -31,7 +32,7 @@ func TestClockThatIsOffIsToldOnce(t *testing.T) {
 			if text == "" {
 				return
 			}
-			if e := events[want-1]; !errors.Is(e.Err, ErrClock) || !strings.Contains(e.Err.Error(), text) || e.CA != w.ca.URL {
+			if e := events[want-1]; !errors.Is(e.Err, certmgr.ErrClock) || !strings.Contains(e.Err.Error(), text) || e.CA != w.ca.URL {
 				t.Errorf("%v\ndoes not say %q", e, text)
 			}
 		}
@@ -56,12 +57,12 @@ func TestPreflightTellsOfTheClock(t *testing.T) {
 		if found, _ := errors.AsType[*preflight.Error](err); found == nil || found.ClockSkew.Round(time.Second) != time.Hour { // a Date has whole seconds
 			t.Errorf("got %+v", found)
 		}
-		if errors.Is(err, ErrClock) {
+		if errors.Is(err, certmgr.ErrClock) {
 			t.Error("ErrClock is about certificates that were issued")
 		}
 		time.Sleep(2 * time.Hour) // the CA was not asked since
 		_, err = w.get("a.example.com")
-		if !errors.Is(err, ErrUnreachable) || strings.Contains(err.Error(), "clock") {
+		if !errors.Is(err, certmgr.ErrUnreachable) || strings.Contains(err.Error(), "clock") {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -71,7 +72,7 @@ func TestPreflightTellsOfTheClock(t *testing.T) {
 // is told once and not twice.
 func TestClockIsComparedWithTheManagers(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.m.clock = func() time.Time { return time.Now().Add(30 * time.Minute) }
+		certmgr.SetClock(w.m, func() time.Time { return time.Now().Add(30 * time.Minute) })
 		w.mustGet("a.example.com")
 		if e := w.events.of(audit.ClockOff); len(e) != 1 || !strings.Contains(e[0].Err.Error(), "30m0s ahead of") {
 			t.Errorf("events: %v", e)
@@ -112,7 +113,7 @@ func (e editHeader) RoundTrip(r *http.Request) (*http.Response, error) {
 func TestVisitsFollowAClockThatIsSetBack(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		var skew atomic.Int64
-		w.m.clock = func() time.Time { return time.Now().Add(time.Duration(skew.Load())) }
+		certmgr.SetClock(w.m, func() time.Time { return time.Now().Add(time.Duration(skew.Load())) })
 		w.mustGet("a.example.com")
 		time.Sleep(2 * time.Minute) // until visits are looked at once an hour
 		skew.Store(int64(2 * day))

@@ -1,6 +1,13 @@
 package certmgr
 
-import "time"
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/flight"
+)
 
 // Most tests of this package are scenarios from outside, in package certmgr_test.
 // Beyond the public API they need what follows, and nothing else.
@@ -11,7 +18,130 @@ func SetClock(m *Manager, now func() time.Time) { m.clock = now }
 // Now returns the time by m's clock.
 func Now(m *Manager) time.Time { return m.engine.now() }
 
-// InMemory returns how many certificates m holds in memory for host.
+// InMemory returns how many certificates m holds in memory for host, or "" for all.
 func InMemory(m *Manager, host string) int {
+	if host == "" {
+		return len(m.engine.report.memory.all())
+	}
 	return len(m.engine.report.memory.certificates(host))
+}
+
+// Scheduled returns how many certificates m has a renewal planned for.
+func Scheduled(m *Manager) int {
+	s := m.engine.report.schedule
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.items)
+}
+
+// WatchedHosts returns for how many hosts and entries m remembers visits.
+func WatchedHosts(m *Manager) int { return len(m.engine.report.visits.hosts) }
+
+// LimitStrangers sets how many hosts m may hold in memory that nobody vouched for. It
+// returns how many that were.
+func LimitStrangers(m *Manager, most int) (before int) {
+	m.init()
+	before = m.engine.report.memory.maxUntrusted
+	m.engine.report.memory.maxUntrusted = most
+	return before
+}
+
+// Load has m read the certificate of a host from its Cache, as renewal does.
+func Load(ctx context.Context, m *Manager, host string, kt bundle.KeyType) error {
+	m.init()
+	s := m.engine.server
+	_, err := s.loader.read(ctx, hostSubject(host, kt, s.dir), grant{trust: listed}, quietly)
+	return err
+}
+
+// TakeOut takes the certificate of a cache entry out of service, as Revoke does once
+// the CA has revoked it.
+func TakeOut(m *Manager, host string, entry []byte) error {
+	s := m.engine.operator
+	cert, err := certificateFromBundle(hostSubject(host, bundle.ECDSA, s.dir), entry, time.Now())
+	if err == nil {
+		s.takeOut(cert, false)
+	}
+	return err
+}
+
+// CheckHost makes the preflight of a host, and no more.
+func CheckHost(ctx context.Context, m *Manager, host string) error {
+	m.init()
+	return m.engine.operator.issuer.orders.checker.Check(ctx, host, func(func(context.Context)) {}).Err
+}
+
+// ForgetAccount has m look its account up again.
+func ForgetAccount(ctx context.Context, m *Manager) error {
+	accounts := m.engine.operator.issuer.orders.accounts
+	acc, err := accounts.Get(ctx)
+	if err == nil {
+		accounts.Forget(acc)
+	}
+	return err
+}
+
+// BeginReading begins a reading of a's file and returns its number.
+func BeginReading(a *Allowlist) uint64 {
+	a.list.changing.Lock()
+	defer a.list.changing.Unlock()
+	return a.list.file.Begin(nil).Number
+}
+
+// HangFile is what happens when a look at a's file does not come back.
+func HangFile(a *Allowlist, cause error) { a.list.hangs(cause) }
+
+// Kept returns what m keeps of failed issuances for the next attempt.
+func Kept(m *Manager) map[string]any {
+	kept := make(map[string]any)
+	unfinished := &m.engine.operator.issuer.orders.unfinished
+	unfinished.mu.Lock()
+	for sub, o := range unfinished.orders.All() {
+		kept[fmt.Sprint("the unfinished order of ", sub)] = o
+	}
+	unfinished.mu.Unlock()
+	m.engine.operator.health.failures.all(func(host string, rec *failure, both bool) {
+		kept[fmt.Sprint("the record of ", host, both)] = rec
+	})
+	return kept
+}
+
+// Leftovers says what m, which is closed, still holds for hosts.
+func Leftovers(m *Manager, hosts ...string) (left []string) {
+	is := m.engine.operator.issuer
+	if n := is.unlisted.untrusted.Load(); n != 0 {
+		left = append(left, fmt.Sprintf("%d places of strangers", n))
+	}
+	if used, waiting := is.slots.Load(); used+waiting != 0 {
+		left = append(left, fmt.Sprintf("%d slots, and %d that wait for one", used, waiting))
+	}
+	if m.engine.report.health.breaker.probing {
+		left = append(left, "the probe of the CA")
+	}
+	for _, host := range hosts {
+		if !LockIsFree(m, host) {
+			left = append(left, "the lock of "+host)
+		}
+	}
+	return left
+}
+
+// LockIsFree reports whether nobody works under a host's lock.
+func LockIsFree(m *Manager, host string) bool {
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	unlock, err := m.engine.operator.issuer.locker.lock(now, hostSubject(host, bundle.ECDSA, m.engine.dir))
+	if err == nil {
+		unlock()
+	}
+	return err == nil
+}
+
+// HoldAttempt is an attempt for a host that does not return until it is released.
+func HoldAttempt(ctx context.Context, m *Manager, host string, released <-chan struct{}) {
+	sub := hostSubject(host, bundle.ECDSA, m.engine.dir)
+	flight.CallOut(ctx, m.engine.operator.issuer.orders.calls, sub.String(), func(context.Context) (struct{}, error) {
+		<-released
+		return struct{}{}, nil
+	})
 }

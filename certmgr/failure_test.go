@@ -130,8 +130,7 @@ func TestDroppedFailureLeavesTheCache(t *testing.T) {
 
 // Another record with the same entry keeps it.
 func TestDroppedFailureLeavesTheEntryOfItsTwin(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		w.m.init()
+	inside(t, func(t *testing.T, w *insides) {
 		h := w.m.engine.report.health
 		h.failures.records.Max = 2
 		later := time.Now().Add(time.Hour)
@@ -147,4 +146,16 @@ func TestDroppedFailureLeavesTheEntryOfItsTwin(t *testing.T) {
 			t.Errorf("the record of the failed validation: %v", err)
 		}
 	})
+}
+
+// What strangers make grow has a cap.
+func TestFailuresAreBounded(t *testing.T) {
+	f, now := newFailures(), time.Now()
+	for i := range 2 * maxFailures {
+		sub := hostSubject(fmt.Sprintf("www.stranger%d.com", i), bundle.ECDSA, "ca")
+		f.put(sub, &failure{trust: untrusted, err: &IssuanceError{RetryAt: now.Add(time.Hour)}}, now)
+	}
+	if n := f.records.Len(); n > maxFailures {
+		t.Errorf("%d failure records", n)
+	}
 }

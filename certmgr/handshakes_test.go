@@ -1,16 +1,15 @@
-package certmgr
+package certmgr_test
 
 import (
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 )
@@ -43,7 +42,7 @@ func TestFloodOfNamesIsCoalesced(t *testing.T) {
 		if snap := w.m.Snapshot(); len(snap.Hosts) != 1 || snap.Refused != names+1 {
 			t.Errorf("memory of %d hosts, %d refusals", len(snap.Hosts), snap.Refused)
 		}
-		if n := len(w.m.engine.report.visits.hosts); n > 4 { // the list has 4
+		if n := certmgr.WatchedHosts(w.m); n > 4 { // the list has 4
 			t.Errorf("visits of %d hosts are kept", n)
 		}
 	})
@@ -128,18 +127,6 @@ func TestEachEndOfAHandshakeIsCounted(t *testing.T) {
 	})
 }
 
-// What a ClientHello carries makes no event larger than its bound.
-func TestAskerIsBounded(t *testing.T) {
-	protos := make([]string, 1000)
-	for i := range protos {
-		protos[i] = strings.Repeat("\xff", 200)
-	}
-	a := askerOf(&tls.ClientHelloInfo{ServerName: strings.Repeat("\x00", 60_000), SupportedProtos: protos})
-	if len(a.sni) > maxAsked || len(a.alpn) > maxAsked {
-		t.Errorf("%d and %d bytes", len(a.sni), len(a.alpn))
-	}
-}
-
 func TestMetricsAreTheTruth(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("a.example.com")
@@ -153,7 +140,7 @@ func TestMetricsAreTheTruth(t *testing.T) {
 		if v.Issued != 1 || v.Failed[audit.StageChallenge] != 1 || len(v.Failed) != len(audit.Stages()) || v.TimeToCertificate.Count() != 1 {
 			t.Errorf("issuances: %+v", v)
 		}
-		if v.InFlight != 1 || v.BackingOff != 1 || v.Hosts[StateValid] != 1 || v.Hosts[StateBackoff] != 1 || v.Hosts[StateIssuing] != 1 {
+		if v.InFlight != 1 || v.BackingOff != 1 || v.Hosts[certmgr.StateValid] != 1 || v.Hosts[certmgr.StateBackoff] != 1 || v.Hosts[certmgr.StateIssuing] != 1 {
 			t.Errorf("hosts: %+v", v)
 		}
 		if leaf := w.mustGet("a.example.com").Leaf; !v.SoonestExpiry.Equal(leaf.NotAfter) {
@@ -176,22 +163,22 @@ func TestMetricsAreTheTruth(t *testing.T) {
 
 // Since when a host is as it is outlives renewals and further failures.
 func TestSnapshotSaysSinceWhen(t *testing.T) {
-	status := func(w *world, host string) HostStatus {
+	status := func(w *world, host string) certmgr.HostStatus {
 		for _, st := range w.m.Snapshot().Hosts {
 			if st.Host == host {
 				return st
 			}
 		}
-		return HostStatus{}
+		return certmgr.HostStatus{}
 	}
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("a.example.com")
 		first := status(w, "a.example.com")
-		if !first.StateSince.Equal(time.Now()) || first.RenewalCause != RenewalCauseLifetime || first.LastRequested.IsZero() {
+		if !first.StateSince.Equal(time.Now()) || first.RenewalCause != certmgr.RenewalCauseLifetime || first.LastRequested.IsZero() {
 			t.Errorf("a new certificate: %+v", first)
 		}
 		time.Sleep(time.Hour) // the CA is asked
-		if st := status(w, "a.example.com"); st.RenewalCause != RenewalCauseCA {
+		if st := status(w, "a.example.com"); st.RenewalCause != certmgr.RenewalCauseCA {
 			t.Errorf("renewed by %q, want the CA's suggestion", st.RenewalCause)
 		}
 		time.Sleep(80 * 24 * time.Hour)
@@ -206,7 +193,7 @@ func TestSnapshotSaysSinceWhen(t *testing.T) {
 			w.get("b.example.com")
 		}
 		st := status(w, "b.example.com")
-		if st.State != StateBackoff || !st.StateSince.Equal(failed) || st.Failure.Attempts < 2 || st.Refused != 4 {
+		if st.State != certmgr.StateBackoff || !st.StateSince.Equal(failed) || st.Failure.Attempts < 2 || st.Refused != 4 {
 			t.Errorf("backing off since %v, want %v: %+v", st.StateSince, failed, st)
 		}
 	})
@@ -223,52 +210,11 @@ func TestHostInFlightAfterAFailureIsOneRow(t *testing.T) {
 		go w.get("a.example.com")
 		time.Sleep(time.Second)
 		hosts, m := w.m.Snapshot().Hosts, w.m.Metrics()
-		if len(hosts) != 1 || hosts[0].State != StateIssuing || !hosts[0].Issuing || hosts[0].Failure == nil {
+		if len(hosts) != 1 || hosts[0].State != certmgr.StateIssuing || !hosts[0].Issuing || hosts[0].Failure == nil {
 			t.Errorf("got %+v", hosts)
 		}
-		if m.Hosts[StateIssuing] != 1 || m.Hosts[StateFailed] != 0 {
+		if m.Hosts[certmgr.StateIssuing] != 1 || m.Hosts[certmgr.StateFailed] != 0 {
 			t.Errorf("metrics: %v", m.Hosts)
 		}
 	})
-}
-
-// Visitors of one host on many cores add to different cells.
-func TestCounterCountsEverything(t *testing.T) {
-	var c counter
-	var want atomic.Uint64
-	done := make(chan struct{})
-	for range 8 {
-		go func() {
-			for range 1000 {
-				c.add()
-				want.Add(1)
-			}
-			done <- struct{}{}
-		}()
-	}
-	for range 8 {
-		<-done
-	}
-	if c.load() != want.Load() {
-		t.Errorf("%d of %d", c.load(), want.Load())
-	}
-}
-
-// Results are counted by their index in the public list.
-func TestResultsAreCountedUnderTheirNames(t *testing.T) {
-	names := audit.Results()
-	if len(names) != int(resultCount) {
-		t.Fatalf("%d results, want %d", len(names), resultCount)
-	}
-	for r, want := range map[result]audit.Result{
-		resServed: audit.ResultServed, resChallenge: audit.ResultChallenge, resNoServerName: audit.ResultNoServerName,
-		resBadServerName: audit.ResultBadServerName, resNotAllowed: audit.ResultNotAllowed, resPolicyFailed: audit.ResultPolicyFailed,
-		resNoChallenge: audit.ResultNoChallenge, resInFlight: audit.ResultInFlight, resFailed: audit.ResultFailed,
-		resBackoff: audit.ResultBackoff, resCAUnavailable: audit.ResultCAUnavailable, resNoAccount: audit.ResultNoAccount,
-		resCacheFailed: audit.ResultCacheFailed, resBusy: audit.ResultBusy, resClientLeft: audit.ResultClientLeft, resClosed: audit.ResultClosed,
-	} {
-		if names[r] != want {
-			t.Errorf("result %d is called %q, want %q", r, names[r], want)
-		}
-	}
 }

@@ -331,10 +331,11 @@ const (
 	closeGrace     = 5 * time.Second
 	failedFor      = time.Second      // a read of the cache that failed is not made again for so long
 	coalesceFor    = time.Minute      // events of one kind are one for so long
+	patience       = time.Second      // the first visitor waits so long for a write
+	refusedEvery   = time.Minute      // so are refused handshakes
 	maxTimer       = 10 * time.Minute // after which the clock is looked at
 
-	accountCacheKey = "acme_account+key"
-	visitsKey       = "certmgr+visits"
+	visitsKey = "certmgr+visits"
 )
 
 // policyWorld is a bubble whose hosts are allowed by policy alone.

@@ -2,11 +2,12 @@ package certmgr
 
 import (
 	"context"
-	"crypto/tls"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
 	"errors"
-	"log/slog"
-	"net"
-	"strings"
+	"math/big"
+	"net/http"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -14,290 +15,100 @@ import (
 
 	"golang.org/x/crypto/acme"
 
-	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
-	"github.com/nostall/nostall/internal/text"
+	"github.com/nostall/nostall/internal/bundle"
 )
 
-// What follows is harness_test.go's world, for tests that look inside: they cannot be
-// in package certmgr_test.
+// Scenarios are in package certmgr_test, with the harness of harness_test.go. What
+// follows is for the few tests that look at the parts of a Manager.
 
-// world is a Manager, its CA and its cache in a bubble of virtual time.
-type world struct {
-	t      *testing.T
-	ca     *acmetest.Server
-	cache  *faultyCache
+// insides is a Manager that allows a and b.example.com and reaches no CA, with its cache and
+// its events so far.
+type insides struct {
 	m      *Manager
-	events *recorder
+	cache  *slowPuts
+	events func(kind audit.Kind) []audit.Event
 }
 
-// inBubble runs f in a bubble with a new world.
-func inBubble(t *testing.T, f func(t *testing.T, w *world)) {
+// inside runs f in a bubble of virtual time with a Manager that is in use.
+func inside(t *testing.T, f func(t *testing.T, w *insides)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
-		defer w.close()
+		var mu sync.Mutex
+		heard := make(map[audit.Kind][]audit.Event)
+		w := &insides{cache: new(slowPuts)}
+		w.m = &Manager{
+			Hosts:  MustAllowlist("a.example.com", "b.example.com"),
+			Cache:  w.cache,
+			Client: &acme.Client{HTTPClient: &http.Client{Transport: nowhere{}}},
+			Audit: func(_ context.Context, e audit.Event) {
+				mu.Lock()
+				defer mu.Unlock()
+				heard[e.Kind] = append(heard[e.Kind], e)
+			},
+		}
+		w.events = func(kind audit.Kind) []audit.Event {
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			return heard[kind]
+		}
+		w.m.init()
+		defer w.m.Close()
 		f(t, w)
 	})
 }
 
-// newWorld returns a Manager that allows *.example.com by exact names a to d,
-// and whose CA reaches it under every name. It is made and closed in a bubble.
-func newWorld(t *testing.T) *world {
-	w := &world{t: t, ca: acmetest.NewMemoryServer(), cache: &faultyCache{Cache: new(cache.Memory)}, events: new(recorder)}
-	w.m = w.manager()
-	w.reach()
-	return w
+// nowhere is a transport that leads to no CA.
+type nowhere struct{}
+
+func (nowhere) RoundTrip(*http.Request) (*http.Response, error) { return nil, errors.New("no CA here") }
+
+// slowPuts is a cache in memory whose writes can be made to take time.
+type slowPuts struct {
+	cache.Memory
+	onPut func(ctx context.Context, key string) error
 }
 
-func (w *world) close() {
-	if w.t.Failed() {
-		w.t.Log(w.ca)
-		w.t.Log(w.events)
-	}
-	w.cache.release()
-	w.m.Close()
-	w.ca.Close()
-}
+// put sets what a write does first. It is called before the cache is used.
+func (c *slowPuts) put(f func(ctx context.Context, key string) error) { c.onPut = f }
 
-// manager returns a new Manager with the same CA and cache: a restart, or
-// another machine.
-func (w *world) manager() *Manager {
-	return &Manager{
-		Prompt: AcceptTOS,
-		Cache:  w.cache,
-		Hosts:  MustAllowlist("a.example.com", "b.example.com", "c.example.com", "d.example.com"),
-		Client: &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: w.ca.Client()},
-		Audit:  w.events.hook,
-	}
-}
-
-// reach makes every name lead to the present Manager.
-func (w *world) reach() {
-	w.ca.Resolve("*", acmetest.Target{TLSConfig: w.m.TLSConfig()})
-}
-
-// restart closes the Manager and puts a new one in its place.
-func (w *world) restart() {
-	w.t.Helper()
-	if err := w.m.Close(); err != nil {
-		w.t.Fatalf("Close: %v", err)
-	}
-	w.m = w.manager()
-	w.reach()
-}
-
-func (w *world) get(host string) (*tls.Certificate, error) {
-	return w.m.GetCertificate(&tls.ClientHelloInfo{ServerName: host})
-}
-
-// mustGet is get for a host that has to be served.
-func (w *world) mustGet(host string) *tls.Certificate {
-	w.t.Helper()
-	cert, err := w.get(host)
-	if err != nil {
-		w.t.Fatalf("GetCertificate(%q): %v", host, err)
-	}
-	if err := cert.Leaf.VerifyHostname(host); err != nil {
-		w.t.Fatalf("GetCertificate(%q) returned a foreign certificate: %v", host, err)
-	}
-	if now := w.m.engine.now(); now.After(cert.Leaf.NotAfter) {
-		w.t.Fatalf("GetCertificate(%q) returned a certificate that expired %v ago", host, now.Sub(cert.Leaf.NotAfter))
-	}
-	return cert
-}
-
-// wantErr asks for host and checks that it is refused with the sentinel, at
-// once, in one line.
-func (w *world) wantErr(host string, sentinel error) error {
-	w.t.Helper()
-	start := time.Now()
-	cert, err := w.get(host)
-	if cert != nil || !errors.Is(err, sentinel) {
-		w.t.Fatalf("GetCertificate(%q) = %v, %v; want an error that wraps %q", host, cert != nil, err, sentinel)
-	}
-	if d := time.Since(start); d != 0 {
-		w.t.Fatalf("GetCertificate(%q) took %v to refuse", host, d)
-	}
-	if strings.ContainsAny(err.Error(), "\n\r\x00") || len(err.Error()) > text.MaxError {
-		w.t.Fatalf("the error of %q is not one line of bounded length: %q", host, err)
-	}
-	return err
-}
-
-// orders returns how many orders the CA got for host.
-func (w *world) orders(host string) int { return w.ca.CountHost(acmetest.NewOrder, host) }
-
-func (w *world) wantOrders(host string, want int) {
-	w.t.Helper()
-	if got := w.orders(host); got != want {
-		w.t.Fatalf("the CA got %d orders for %s, want %d", got, host, want)
-	}
-}
-
-// handshake is a real handshake over an in-memory connection, under ctx on the
-// server's side.
-func (w *world) handshake(ctx context.Context, host string) (serverErr error) {
-	client, server := net.Pipe()
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		defer client.Close()
-		tls.Client(client, &tls.Config{ServerName: host, RootCAs: w.ca.Roots()}).HandshakeContext(context.Background())
-	})
-	conn := tls.Server(server, w.m.TLSConfig())
-	serverErr = conn.HandshakeContext(ctx)
-	server.Close()
-	wg.Wait()
-	return serverErr
-}
-
-// recorder is an audit hook that remembers.
-type recorder struct {
-	mu     sync.Mutex
-	events []audit.Event
-}
-
-func (r *recorder) hook(_ context.Context, e audit.Event) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.events = append(r.events, e)
-}
-
-// of returns the events of a kind so far, oldest first.
-func (r *recorder) of(kind audit.Kind) []audit.Event {
-	synctest.Wait()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var events []audit.Event
-	for _, e := range r.events {
-		if e.Kind == kind {
-			events = append(events, e)
-		}
-	}
-	return events
-}
-
-func (r *recorder) String() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var b strings.Builder
-	for _, e := range r.events {
-		b.WriteString(e.String() + "\n")
-	}
-	return b.String()
-}
-
-// faultyCache is a Cache that does as it is told, for keys that match.
-type faultyCache struct {
-	cache.Cache
-
-	mu       sync.Mutex
-	onGet    func(ctx context.Context, key string) error
-	onPut    func(ctx context.Context, key string) error
-	gets     []string
-	puts     []string
-	released chan struct{}
-}
-
-func (c *faultyCache) Get(ctx context.Context, key string) ([]byte, error) {
-	c.mu.Lock()
-	if key != visitsKey { // its own matter, which follows no handshake
-		c.gets = append(c.gets, key)
-	}
-	f := c.onGet
-	c.mu.Unlock()
-	if f != nil {
-		if err := f(ctx, key); err != nil {
-			return nil, err
-		}
-	}
-	return c.Cache.Get(ctx, key)
-}
-
-func (c *faultyCache) Put(ctx context.Context, key string, data []byte) error {
-	c.mu.Lock()
-	if key != visitsKey {
-		c.puts = append(c.puts, key)
-	}
-	f := c.onPut
-	c.mu.Unlock()
-	if f != nil {
-		if err := f(ctx, key); err != nil {
+func (c *slowPuts) Put(ctx context.Context, key string, data []byte) error {
+	if c.onPut != nil && key != visitsKey {
+		if err := c.onPut(ctx, key); err != nil {
 			return err
 		}
 	}
-	return c.Cache.Put(ctx, key, data)
+	return c.Memory.Put(ctx, key, data)
 }
 
-func (c *faultyCache) get(f func(ctx context.Context, key string) error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.onGet = f
-}
-
-func (c *faultyCache) put(f func(ctx context.Context, key string) error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.onPut = f
-}
-
-// hang is a fault that ignores its context until release.
-func (c *faultyCache) hang() {
-	c.mu.Lock()
-	if c.released == nil {
-		c.released = make(chan struct{})
+// testKey is made once: it takes its time on a slow machine.
+var testKey = sync.OnceValue(func() crypto.Signer {
+	key, err := bundle.GenerateKey(bundle.ECDSA)
+	if err != nil {
+		panic(err)
 	}
-	ch := c.released
-	c.mu.Unlock()
-	<-ch
-}
+	return key
+})
 
-func (c *faultyCache) release() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.released != nil {
-		close(c.released)
-		c.released = nil
+// certFor returns a new certificate with a key of its own type, valid for 60 days.
+func certFor(t *testing.T, sub subject) *certificate {
+	t.Helper()
+	now := time.Now()
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(7), DNSNames: []string{sub.host()},
+		NotBefore: now.Add(-24 * time.Hour), NotAfter: now.Add(60 * 24 * time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, testKey().Public(), testKey())
+	if err != nil {
+		t.Fatal(err)
 	}
+	entry, err := bundle.Encode(testKey(), [][]byte{der})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := certificateFromBundle(sub, entry, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
 }
-
-// reads returns the keys read so far and forgets them.
-func (c *faultyCache) reads() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	keys := c.gets
-	c.gets = nil
-	return keys
-}
-
-// quietLog keeps slog.Default() out of the test's output and returns what it got.
-func quietLog(t *testing.T) *strings.Builder {
-	t.Helper()
-	var mu sync.Mutex
-	var b strings.Builder
-	old := slog.Default()
-	slog.SetDefault(slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		return b.Write(p)
-	}), nil)))
-	t.Cleanup(func() { slog.SetDefault(old) })
-	return &b
-}
-
-type writerFunc func([]byte) (int, error)
-
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
-
-// policyWorld is a bubble whose hosts are allowed by policy alone.
-func policyWorld(t *testing.T, policy HostPolicy, f func(t *testing.T, w *world)) {
-	t.Helper()
-	inBubble(t, func(t *testing.T, w *world) {
-		w.m.Hosts = nil
-		w.m.HostPolicy = policy
-		f(t, w)
-	})
-}
-
-const day = 24 * time.Hour

@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/bundle"
@@ -31,11 +32,8 @@ func (c *faultyCache) slowFor(host string, d time.Duration) {
 func TestReadOfAnEntryIsSharedWhoeverReadsIt(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		const takes = 4 * time.Second // of 5
-		sub := hostSubject("a.example.com", bundle.RSA, w.ca.URL)
-		w.keep(sub.cacheKey(), entryFor(sub, undue))
+		w.keep("a.example.com+rsa", entryFor("a.example.com", bundle.RSA, undue))
 		w.cache.slowFor("a.example.com", takes)
-		w.m.init()
-		loader := w.m.engine.server.loader
 		var wg sync.WaitGroup
 		wg.Go(func() { w.mustGet("a.example.com") }) // reads the ECDSA entry, and then the RSA entry
 		time.Sleep(takes + time.Second)
@@ -49,7 +47,7 @@ func TestReadOfAnEntryIsSharedWhoeverReadsIt(t *testing.T) {
 			}
 		})
 		wg.Go(func() {
-			if _, err := loader.read(t.Context(), sub, grant{trust: listed}, quietly); err != nil {
+			if err := certmgr.Load(t.Context(), w.m, "a.example.com", bundle.RSA); err != nil {
 				t.Errorf("a read in the background got %v", err)
 			}
 		})

@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"context"
@@ -15,15 +15,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
-	"github.com/nostall/nostall/internal/bundle"
-	"github.com/nostall/nostall/internal/flight"
 )
 
 // deleting is a Cache whose deletes are preceded by something.
 type deleting struct {
-	Cache
+	certmgr.Cache
 	before func(ctx context.Context, key string)
 }
 
@@ -55,17 +54,6 @@ func newSlowKey(t *testing.T) *slowKey {
 	return &slowKey{PrivateKey: key, released: make(chan struct{})}
 }
 
-// lockIsFree reports whether nobody works under a host's lock.
-func lockIsFree(w *world, host string) bool {
-	now, cancel := context.WithCancel(context.Background())
-	cancel()
-	unlock, err := w.m.engine.operator.issuer.locker.lock(now, hostSubject(host, bundle.ECDSA, w.m.engine.dir))
-	if err == nil {
-		unlock()
-	}
-	return err == nil
-}
-
 // The next issuance for a host begins when the one before has left nothing behind. Who
 // waits for that one does not wait for it.
 func TestNextIssuanceForAHostWaitsForTheCleanUp(t *testing.T) {
@@ -87,7 +75,7 @@ func TestNextIssuanceForAHostWaitsForTheCleanUp(t *testing.T) {
 				if told >= takes {
 					t.Errorf("who waited was told after %v", told)
 				}
-				if lockIsFree(w, "a.example.com") {
+				if certmgr.LockIsFree(w.m, "a.example.com") {
 					t.Error("the lock is free before the clean-up has ended")
 				}
 				w.m.GetCertificate(&tls.ClientHelloInfo{ServerName: "a.example.com", CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}})
@@ -101,7 +89,7 @@ func TestNextIssuanceForAHostWaitsForTheCleanUp(t *testing.T) {
 						len(began), began[len(began)-1].Time.Sub(start), told+takes)
 				}
 				time.Sleep(time.Minute)
-				if !lockIsFree(w, "a.example.com") {
+				if !certmgr.LockIsFree(w.m, "a.example.com") {
 					t.Error("the lock is held")
 				}
 			})
@@ -115,7 +103,7 @@ func TestNextIssuanceForAHostWaitsForTheOutcome(t *testing.T) {
 		w.cache.put(func(_ context.Context, key string) error {
 			if key == "a.example.com" {
 				time.Sleep(patience / 2)
-				if lockIsFree(w, "a.example.com") {
+				if certmgr.LockIsFree(w.m, "a.example.com") {
 					t.Error("the lock is free before the outcome is known")
 				}
 			}
@@ -123,7 +111,7 @@ func TestNextIssuanceForAHostWaitsForTheOutcome(t *testing.T) {
 		})
 		w.mustGet("a.example.com")
 		synctest.Wait()
-		if !lockIsFree(w, "a.example.com") {
+		if !certmgr.LockIsFree(w.m, "a.example.com") {
 			t.Error("the lock is held")
 		}
 	})
@@ -141,12 +129,12 @@ func TestAttemptThatDoesNotReturnKeepsTheLock(t *testing.T) {
 		if _, err := w.get("a.example.com"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("got %v", err)
 		}
-		if lockIsFree(w, "a.example.com") {
+		if certmgr.LockIsFree(w.m, "a.example.com") {
 			t.Error("the lock is free while the attempt goes on")
 		}
 		close(k.released)
 		synctest.Wait()
-		if !lockIsFree(w, "a.example.com") {
+		if !certmgr.LockIsFree(w.m, "a.example.com") {
 			t.Error("the lock is held after the attempt has returned")
 		}
 		time.Sleep(2 * time.Hour)
@@ -159,20 +147,16 @@ func TestAttemptThatDoesNotBeginKeepsNoLock(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.HandshakeWait = 4 * time.Minute
 		w.mustGet("b.example.com")
-		sub := hostSubject("a.example.com", bundle.ECDSA, w.m.engine.dir)
 		taken := make(chan struct{})
-		go flight.CallOut(t.Context(), w.m.engine.operator.issuer.orders.calls, sub.String(), func(context.Context) (struct{}, error) {
-			<-taken
-			return struct{}{}, nil
-		})
+		go certmgr.HoldAttempt(t.Context(), w.m, "a.example.com", taken)
 		synctest.Wait()
 		_, err := w.get("a.example.com")
 		close(taken)
-		if !errors.Is(err, ErrBusy) {
+		if !errors.Is(err, certmgr.ErrBusy) {
 			t.Errorf("got %v", err)
 		}
 		synctest.Wait()
-		if !lockIsFree(w, "a.example.com") {
+		if !certmgr.LockIsFree(w.m, "a.example.com") {
 			t.Error("the lock is held")
 		}
 		time.Sleep(2 * time.Hour)
@@ -209,7 +193,7 @@ func TestCloseWaitsForTheCleanUp(t *testing.T) {
 					}
 					return
 				}
-				if _, miss := w.cache.Get(t.Context(), "a.example.com+token"); err != nil || !errors.Is(miss, ErrCacheMiss) || !lockIsFree(w, "a.example.com") {
+				if _, miss := w.cache.Get(t.Context(), "a.example.com+token"); err != nil || !errors.Is(miss, certmgr.ErrCacheMiss) || !certmgr.LockIsFree(w.m, "a.example.com") {
 					t.Errorf("Close = %v; an answer (%v) or the lock was left behind", err, miss)
 				}
 			})

@@ -4,10 +4,10 @@ import (
 	"os"
 	"testing"
 
-	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/internal/cases"
 )
 
 // table knows the cases of this package that are known to fail.
-var table = certmgr.CaseTable
+var table = cases.For("certmgr")
 
 func TestMain(m *testing.M) { os.Exit(table.Main(m)) }

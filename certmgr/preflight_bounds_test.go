@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"context"
@@ -11,11 +11,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/preflight"
-	"github.com/nostall/nostall/internal/acmeclient"
-	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/challenge"
 	"github.com/nostall/nostall/internal/probe"
 	"github.com/nostall/nostall/internal/text"
@@ -76,7 +75,7 @@ func TestPreflightThatCannotTellHoldsNothingBack(t *testing.T) {
 					t.Errorf("took %v, want %v", d, tt.takes)
 				}
 				events := w.events.of(audit.HostUnreachable)
-				if len(events) != 1 || events[0].Decision != audit.Undecided || errors.Is(events[0].Err, ErrUnreachable) {
+				if len(events) != 1 || events[0].Decision != audit.Undecided || errors.Is(events[0].Err, certmgr.ErrUnreachable) {
 					t.Fatalf("events: %v", events)
 				}
 				if text := events[0].Err.Error(); !strings.Contains(text, tt.want) || len(text) > maxPreflightText || strings.Contains(text, "goroutine") {
@@ -103,13 +102,13 @@ func TestDiagnosisIsNotCutOff(t *testing.T) {
 			w.ca.FailValidation("a.example.com", typ, acmetest.Problem{Type: "connection", Detail: strings.Repeat("long ", 100)})
 		}
 		w.get("a.example.com")
-		err := w.wantErr("a.example.com", ErrBackoff)
+		err := w.wantErr("a.example.com", certmgr.ErrBackoff)
 		for _, want := range []string{"tls-alpn-01: authorization is invalid", "leads to 192.0.2.7", "take it off the list; next attempt "} {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("%v\ndoes not say %q", err, want)
 			}
 		}
-		if !errors.Is(err, ErrUnreachable) || len(text.Problems(err)) == 0 {
+		if !errors.Is(err, certmgr.ErrUnreachable) || len(text.Problems(err)) == 0 {
 			t.Errorf("the causes are lost: %v", err)
 		}
 	})
@@ -156,13 +155,12 @@ func TestPreflightIsBoundedAsAWhole(t *testing.T) {
 		}
 		n.dialed = blackhole
 		w.cache.put(func(ctx context.Context, key string) error { <-ctx.Done(); return ctx.Err() })
-		w.m.init()
 		start := time.Now()
 		found := w.check()
 		if d := time.Since(start); d != probe.Timeout {
 			t.Errorf("took %v: %v", d, found)
 		}
-		if !errors.Is(found, ErrUnreachable) {
+		if !errors.Is(found, certmgr.ErrUnreachable) {
 			t.Error(found)
 		}
 	})
@@ -172,16 +170,22 @@ func TestPreflightIsBoundedAsAWhole(t *testing.T) {
 func TestPreflightOnceInAnAttempt(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		n := w.preflight(preflight.Report)
-		w.m.init()
-		sub := hostSubject("a.example.com", bundle.ECDSA, w.m.engine.dir)
-		c := w.m.engine.operator.issuer.orders.newConversation(newIssuance(issueRequest{sub: sub}))
-		for range 2 {
-			if err := c.precheck(t.Context()); err != nil {
-				t.Error(err)
-			}
+		w.mustGet("a.example.com")
+		before, _ := n.used()
+		lift := w.ca.Stall(acmetest.Match{Endpoint: acmetest.Finalize})
+		renewed := make(chan error, 1)
+		go func() { renewed <- w.m.Renew(t.Context(), "a.example.com") }()
+		time.Sleep(time.Second)
+		w.mustRoll()
+		lift()
+		if err := <-renewed; err != nil {
+			t.Error(err)
 		}
-		if lookups, _ := n.used(); lookups != 1 {
-			t.Errorf("%d lookups", lookups)
+		if n := w.orders("a.example.com"); n < 3 { // those by the key before included
+			t.Errorf("%d orders: the attempt did not begin anew", n)
+		}
+		if lookups, _ := n.used(); lookups != before+1 {
+			t.Errorf("%d lookups", lookups-before)
 		}
 	})
 }
@@ -193,25 +197,9 @@ func TestPreflightFindingIsEscaped(t *testing.T) {
 		n.dialed = func(context.Context, string) (net.Conn, error) {
 			return nil, errors.New("\x1b[2J" + strings.Repeat("x", 10_000))
 		}
-		w.m.init()
 		f := w.check().Findings
 		if len(f) != 1 || !strings.HasPrefix(f[0].Answer, `\x1b[2Jxx`) || len(f[0].Answer) != maxAnswerText {
 			t.Errorf("%+v", f)
-		}
-	})
-}
-
-// A failed preflight says nothing about the CA, whatever was asked of it before.
-func TestPreflightFailureIsNotTheCAs(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		trace := new(acmeclient.Trace)
-		ctx := acmeclient.WithTrace(t.Context(), trace)
-		ca := acmeclient.New(acmeclient.Config{DirectoryURL: w.ca.URL, HTTPClient: w.ca.Client()})
-		if _, err := ca.Client(nil, "").Discover(ctx); err != nil || trace.Requests() == 0 {
-			t.Fatal(err)
-		}
-		if what := troubleOf(trace, audit.StagePreflight, "a.example.com", &preflight.Error{Host: "a.example.com"}); what != troubleNone {
-			t.Errorf("got %v", what)
 		}
 	})
 }
@@ -231,11 +219,11 @@ func TestCloseEndsAPreflight(t *testing.T) {
 		if err := w.m.Close(); err != nil || time.Since(start) > time.Second {
 			t.Errorf("Close: %v after %v", err, time.Since(start))
 		}
-		if err := <-done; !errors.Is(err, ErrClosed) {
+		if err := <-done; !errors.Is(err, certmgr.ErrClosed) {
 			t.Errorf("got %v", err)
 		}
 		synctest.Wait()
-		if _, err := w.cache.Get(t.Context(), challenge.TLSALPN01Key("a.example.com")); !errors.Is(err, ErrCacheMiss) {
+		if _, err := w.cache.Get(t.Context(), challenge.TLSALPN01Key("a.example.com")); !errors.Is(err, certmgr.ErrCacheMiss) {
 			t.Errorf("the answer is still in the cache: %v", err)
 		}
 	})
@@ -277,7 +265,6 @@ func TestPreflightOutlivesAHungCache(t *testing.T) {
 			}
 			return nil
 		})
-		w.m.init()
 		start := time.Now()
 		w.check()
 		if d := time.Since(start); d > probe.PresentTimeout+time.Second {

@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"context"
@@ -7,10 +7,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/preflight"
 	"github.com/nostall/nostall/internal/challenge"
+	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/probe"
 )
 
@@ -44,12 +46,12 @@ func TestPreflightDoesNotKeepTheAnswerOutOfTheCache(t *testing.T) {
 					})
 					w.mustGet("a.example.com")
 					for _, e := range w.events.of(audit.CacheWriteFailed) {
-						if errors.Is(e.Err, ErrBusy) {
+						if errors.Is(e.Err, certmgr.ErrBusy) {
 							t.Errorf("%v, a write of %v, heeds %v: %v", mode, takes, heeds, e)
 						}
 					}
 					time.Sleep(time.Minute)
-					if _, err := w.cache.Cache.Get(t.Context(), challenge.TLSALPN01Key("a.example.com")); !errors.Is(err, ErrCacheMiss) {
+					if _, err := w.cache.Cache.Get(t.Context(), challenge.TLSALPN01Key("a.example.com")); !errors.Is(err, certmgr.ErrCacheMiss) {
 						t.Errorf("%v, a write of %v, heeds %v: an answer was left behind: %v", mode, takes, heeds, err)
 					}
 				})
@@ -72,4 +74,14 @@ func (w *world) preflightOfTwo(mode preflight.Mode, put func(context.Context) er
 		}
 		return put(ctx)
 	})
+}
+
+// slow returns a callback that takes d, or until its context ends if it heeds it.
+func slow(d time.Duration, heeds bool) func(context.Context) (int, error) {
+	return func(ctx context.Context) (int, error) {
+		if !heeds {
+			ctx = context.WithoutCancel(ctx)
+		}
+		return 1, flight.Sleep(ctx, d)
+	}
 }

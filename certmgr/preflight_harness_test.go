@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"bufio"
@@ -10,7 +10,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
-	"github.com/nostall/nostall/certmgr/preflight"
 	"io"
 	"math/big"
 	"net"
@@ -22,6 +21,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/preflight"
 )
 
 // internet is what a preflight sees in a test: names, and what listens where.
@@ -67,11 +69,10 @@ const (
 // check makes a preflight of a.example.com, and no more.
 func (w *world) check() *preflight.Error {
 	w.t.Helper()
-	w.m.init()
-	r := w.m.engine.operator.issuer.orders.checker.Check(w.t.Context(), "a.example.com", func(func(context.Context)) {})
-	found, ok := errors.AsType[*preflight.Error](r.Err)
+	err := certmgr.CheckHost(w.t.Context(), w.m, "a.example.com")
+	found, ok := errors.AsType[*preflight.Error](err)
 	if !ok {
-		w.t.Fatalf("got %v", r.Err)
+		w.t.Fatalf("got %v", err)
 	}
 	return found
 }

@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"errors"
@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/preflight"
 	"github.com/nostall/nostall/internal/challenge"
@@ -101,7 +102,6 @@ func TestPreflightByHTTP(t *testing.T) {
 				n := w.preflight(preflight.Report)
 				n.listen("192.0.2.1:443", nil)
 				tt.set(t, w, n, w.m.HTTPHandler(nil))
-				w.m.init()
 				found := w.check()
 				i := slices.IndexFunc(found.Findings, func(f preflight.Finding) bool { return f.Challenge == challenge.HTTP01 })
 				if i < 0 || found.Findings[i].OK != (tt.want == "") {
@@ -111,7 +111,7 @@ func TestPreflightByHTTP(t *testing.T) {
 				if !strings.Contains(line, tt.want) || len(line) > maxPreflightText || strings.ContainsAny(line, "\x1b\u202e\r\n") {
 					t.Errorf("%s\ndoes not say %q", line, tt.want)
 				}
-				if found.Reachable != (tt.want == "") || found.Undecided != tt.mute || errors.Is(found, ErrUnreachable) != (tt.want != "" && !tt.mute) {
+				if found.Reachable != (tt.want == "") || found.Undecided != tt.mute || errors.Is(found, certmgr.ErrUnreachable) != (tt.want != "" && !tt.mute) {
 					t.Errorf("reachable %v, undecided %v: %s", found.Reachable, found.Undecided, line)
 				}
 				if answer := found.Findings[i].Answer; answer != text.OneLine(answer, maxAnswerText) {
@@ -154,7 +154,6 @@ func TestPreflightEscapesACertificate(t *testing.T) {
 			names = append(names, "x.example")
 		}
 		n.listen("192.0.2.1:443", serveTLS(otherServer(t, nil, names...), nil))
-		w.m.init()
 		start := time.Now()
 		line := w.check().Error()
 		if strings.ContainsAny(line, "\x1b\n") || len(line) > maxPreflightText || !strings.Contains(line, `\x1b[31m\n`) {
@@ -178,7 +177,7 @@ func TestPreflightOverSockets(t *testing.T) {
 		if useful && err != nil {
 			t.Errorf("a name that leads here: %v", err)
 		}
-		if !useful && (!errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "connection refused")) {
+		if !useful && (!errors.Is(err, certmgr.ErrUnreachable) || !strings.Contains(err.Error(), "connection refused")) {
 			t.Errorf("a name that leads nowhere: %v", err)
 		}
 	}

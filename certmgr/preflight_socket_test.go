@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
@@ -63,8 +64,8 @@ func (w *socketWorld) serve(t *testing.T, h http.Handler, config *tls.Config) (a
 // to or not.
 func (w *socketWorld) obtain(t *testing.T, leads bool) error {
 	t.Helper()
-	m := &Manager{
-		Prompt: AcceptTOS, Cache: new(cache.Memory), Hosts: MustAllowlist("a.example.com"),
+	m := &certmgr.Manager{
+		Prompt: certmgr.AcceptTOS, Cache: new(cache.Memory), Hosts: certmgr.MustAllowlist("a.example.com"),
 		Client:    &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: w.ca.Client()},
 		Audit:     func(context.Context, audit.Event) {},
 		Preflight: preflight.Enforce, PreflightResolver: w, PreflightDial: w.dial,

@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/preflight"
@@ -23,7 +24,7 @@ func TestPreflightIsOffByDefault(t *testing.T) {
 		n := w.preflight(preflight.Off)
 		w.mustGet("a.example.com")
 		w.ca.Resolve("b.example.com", acmetest.Target{})
-		if _, err := w.get("b.example.com"); errors.Is(err, ErrUnreachable) {
+		if _, err := w.get("b.example.com"); errors.Is(err, certmgr.ErrUnreachable) {
 			t.Error(err)
 		}
 		if lookups, dials := n.used(); lookups+dials != 0 {
@@ -56,17 +57,16 @@ func TestPreflightPasses(t *testing.T) {
 			if lookups, dials := n.used(); lookups != 1 || dials != 2 && !useHTTP || dials != 4 && useHTTP {
 				t.Errorf("%d lookups, %d connections", lookups, dials)
 			}
-			answers := w.m.engine.server.answers
-			if answers.Certificate("a.example.com") != nil {
+			if challengeGet(w, "a.example.com") == nil {
 				t.Error("the certificate is still live")
 			}
 			w.cache.reads()
 			for _, key := range w.cache.puts {
-				if token, ok := strings.CutSuffix(key, "+http-01"); ok && answers.KeyAuthorization("a.example.com", token) != nil {
+				if token, ok := strings.CutSuffix(key, "+http-01"); ok && w.askPort80("a.example.com", token).Code == http.StatusOK {
 					t.Error("the key authorization is still live")
 				}
 				if strings.HasSuffix(key, "+token") || strings.HasSuffix(key, "+http-01") {
-					if _, err := w.cache.Get(t.Context(), key); !errors.Is(err, ErrCacheMiss) {
+					if _, err := w.cache.Get(t.Context(), key); !errors.Is(err, certmgr.ErrCacheMiss) {
 						t.Errorf("the cache still has %s: %v", key, err)
 					}
 				}
@@ -148,8 +148,8 @@ func TestPreflightEnforces(t *testing.T) {
 					t.Errorf("took %v, want %v", d, tt.at)
 				}
 				checkPreflightText(t, err, tt)
-				var e *IssuanceError
-				if !errors.As(err, &e) || e.Stage != audit.StagePreflight || !errors.Is(err, ErrUnreachable) || !e.RetryAt.After(time.Now()) {
+				var e *certmgr.IssuanceError
+				if !errors.As(err, &e) || e.Stage != audit.StagePreflight || !errors.Is(err, certmgr.ErrUnreachable) || !e.RetryAt.After(time.Now()) {
 					t.Fatalf("got %v", err)
 				}
 				if strings.Contains(err.Error(), w.ca.URL) {
@@ -163,9 +163,9 @@ func TestPreflightEnforces(t *testing.T) {
 				if len(w.events.of(audit.CAUnavailable)) != 0 {
 					t.Error("the CA was held to be out of service")
 				}
-				w.wantErr("a.example.com", ErrBackoff)
+				w.wantErr("a.example.com", certmgr.ErrBackoff)
 				w.restart()
-				if err := w.wantErr("a.example.com", ErrBackoff); !errors.Is(err, ErrUnreachable) {
+				if err := w.wantErr("a.example.com", certmgr.ErrBackoff); !errors.Is(err, certmgr.ErrUnreachable) {
 					t.Errorf("after a restart: %v", err)
 				}
 			})
@@ -185,7 +185,7 @@ func TestPreflightReports(t *testing.T) {
 				if len(events) != 1 || events[0].Decision != audit.Allowed || events[0].Rule != "Preflight: report" || events[0].Host != "a.example.com" {
 					t.Fatalf("events: %v", events)
 				}
-				if !errors.Is(events[0].Err, ErrUnreachable) {
+				if !errors.Is(events[0].Err, certmgr.ErrUnreachable) {
 					t.Errorf("not ErrUnreachable: %v", events[0].Err)
 				}
 				checkPreflightText(t, events[0].Err, tt)
@@ -216,7 +216,7 @@ func TestPreflightTellsOfAddressesThatLeadElsewhere(t *testing.T) {
 		n.name("a.example.com", "2001:db8::7", "192.0.2.1")
 		w.mustGet("a.example.com")
 		events := w.events.of(audit.HostUnreachable)
-		if len(events) != 1 || events[0].Decision != audit.Allowed || errors.Is(events[0].Err, ErrUnreachable) {
+		if len(events) != 1 || events[0].Decision != audit.Allowed || errors.Is(events[0].Err, certmgr.ErrUnreachable) {
 			t.Fatalf("events: %v", events)
 		}
 		const want = "a.example.com leads to 2001:db8::7, 192.0.2.1: port 443 of 2001:db8::7: connection refused; the rest leads here"
@@ -326,11 +326,11 @@ func TestFailedChallengeIsDiagnosed(t *testing.T) {
 				w.ca.Resolve("a.example.com", acmetest.Target{})
 				tt.set(w, n)
 				_, err := w.get("a.example.com")
-				var e *IssuanceError
+				var e *certmgr.IssuanceError
 				if !errors.As(err, &e) || e.Stage != audit.StageChallenge || len(text.Problems(err)) == 0 {
 					t.Fatalf("got %v", err)
 				}
-				if !strings.Contains(err.Error(), tt.want) || errors.Is(err, ErrUnreachable) != tt.is {
+				if !strings.Contains(err.Error(), tt.want) || errors.Is(err, certmgr.ErrUnreachable) != tt.is {
 					t.Errorf("%v\ndoes not say %q", err, tt.want)
 				}
 				if found, ok := errors.AsType[*preflight.Error](err); !ok || found.Host != "a.example.com" || len(found.Addrs) == 0 {
@@ -371,7 +371,7 @@ func TestPreflightPassesThroughAFleet(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-			} else if !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "NextProtos") {
+			} else if !errors.Is(err, certmgr.ErrUnreachable) || !strings.Contains(err.Error(), "NextProtos") {
 				t.Errorf("got %v", err)
 			}
 			if s := other.Snapshot(); len(s.Hosts) != 0 {
@@ -389,7 +389,7 @@ func TestPreflightFailureIsOfBothKeyTypes(t *testing.T) {
 		w.get("a.example.com")
 		_, err := w.m.GetCertificate(&tls.ClientHelloInfo{ServerName: "a.example.com", CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256},
 			SupportedVersions: []uint16{tls.VersionTLS12}})
-		if !errors.Is(err, ErrBackoff) || !errors.Is(err, ErrUnreachable) {
+		if !errors.Is(err, certmgr.ErrBackoff) || !errors.Is(err, certmgr.ErrUnreachable) {
 			t.Errorf("got %v", err)
 		}
 	})

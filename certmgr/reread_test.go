@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"crypto/ecdsa"
@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/internal/bundle"
 )
@@ -20,11 +21,11 @@ func TestCertificateThatTurnsUpDuringAnIssuanceIsFound(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.HandshakeWait = -1
 		w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})
-		w.wantErr("a.example.com", ErrInFlight)
+		w.wantErr("a.example.com", certmgr.ErrInFlight)
 		now := time.Now()
 		w.cache.Cache.Put(t.Context(), "a.example.com", testBundle(t, "a.example.com", now.Add(-day), now.Add(80*day)))
 		time.Sleep(11 * time.Second)
-		w.wantErr("a.example.com", ErrInFlight) // has the cache read
+		w.wantErr("a.example.com", certmgr.ErrInFlight) // has the cache read
 		synctest.Wait()
 		w.mustGet("a.example.com")
 		if s := w.m.Snapshot(); s.Issuing != 1 {
@@ -51,8 +52,9 @@ func TestLaterCertificateIsServed(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
 				have, now := w.mustGet("a.example.com").Leaf, time.Now()
 				w.cache.Cache.Put(t.Context(), "a.example.com", testBundle(t, "a.example.com", now.Add(tt.from), now.Add(tt.to)))
-				s := w.m.engine.server
-				s.loader.read(t.Context(), hostSubject("a.example.com", bundle.ECDSA, s.dir), grant{trust: listed}, quietly)
+				if err := certmgr.Load(t.Context(), w.m, "a.example.com", bundle.ECDSA); err != nil {
+					t.Error(err)
+				}
 				if loaded := !w.mustGet("a.example.com").Leaf.Equal(have); loaded != tt.loaded {
 					t.Errorf("the one from the Cache is served: %v, want %v", loaded, tt.loaded)
 				}

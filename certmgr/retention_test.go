@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"crypto/rand"
@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/bundle"
@@ -210,18 +211,14 @@ func TestLittleIsKeptOfWhatACASends(t *testing.T) {
 				for _, e := range append(snap.RecentEvents, snap.RecentFailures...) {
 					check("the event "+string(e.Kind), e)
 				}
-				unfinished := &w.m.engine.operator.issuer.orders.unfinished
-				unfinished.mu.Lock()
-				for _, o := range unfinished.orders.All() {
-					check("the unfinished order", o.URL+string(o.Account))
+				for what, v := range certmgr.Kept(w.m) {
+					check(what, v)
 				}
-				unfinished.mu.Unlock()
-				w.m.engine.operator.health.failures.all(func(_ string, rec *failure, _ bool) { check("the record", rec) })
 				w.m.Close()
 				for _, e := range w.events.of(audit.ChallengeFailed) {
 					check("the event of a challenge", e)
 				}
-				for _, key := range []string{"a.example.com+failure", breakerCacheKey} {
+				for _, key := range []string{"a.example.com+failure", "acme_ca+failure"} {
 					if data, err := w.cache.Get(t.Context(), key); err == nil {
 						check("the entry "+key, data)
 					}
@@ -239,7 +236,7 @@ func TestHeapDoesNotGrowWithRefusals(t *testing.T) {
 		for i := range 40 {
 			hosts = append(hosts, fmt.Sprintf("www.example%d.com", i))
 		}
-		w.m.Hosts = MustAllowlist(hosts...)
+		w.m.Hosts = certmgr.MustAllowlist(hosts...)
 		w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, http.StatusBadRequest, hostileHeader(),
 			acmetest.Problem{Type: "rejectedIdentifier", Detail: strings.Repeat("x", 1_000_000)})
 		before := heapInUse()

@@ -13,8 +13,7 @@ import (
 
 // Close waits for a write that waits for one that was given up.
 func TestCloseWaitsForSuccessors(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		w.m.init()
+	inside(t, func(t *testing.T, w *insides) {
 		s := w.m.engine.operator.store
 		w.cache.put(func(context.Context, string) error { return flight.Sleep(context.Background(), 2*time.Second) })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -25,7 +24,7 @@ func TestCloseWaitsForSuccessors(t *testing.T) {
 		if err := w.m.Close(); err != nil {
 			t.Error(err)
 		}
-		if got, err := w.cache.Cache.Get(t.Context(), "a.example.com"); string(got) != "second" {
+		if got, err := w.cache.Get(t.Context(), "a.example.com"); string(got) != "second" {
 			t.Errorf("Close lost a write that waited: %q, %v", got, err)
 		}
 	})
@@ -36,8 +35,7 @@ func TestAbandonedWriteIsNotTheLast(t *testing.T) {
 	for _, takes := range []time.Duration{1500 * time.Millisecond, 4 * time.Second} {
 		for _, what := range []string{"put", "delete", "conditional delete"} {
 			t.Run(what+" after "+takes.String(), func(t *testing.T) {
-				inBubble(t, func(t *testing.T, w *world) {
-					w.m.init()
+				inside(t, func(t *testing.T, w *insides) {
 					s := w.m.engine.operator.store
 					puts := 0
 					w.cache.put(func(context.Context, string) error {
@@ -66,7 +64,7 @@ func TestAbandonedWriteIsNotTheLast(t *testing.T) {
 						t.Error(err)
 					}
 					time.Sleep(time.Minute)
-					if got, err := w.cache.Cache.Get(t.Context(), "a.example.com"); string(got) != want {
+					if got, err := w.cache.Get(t.Context(), "a.example.com"); string(got) != want {
 						t.Errorf("the Cache has %q (%v), want %q", got, err, want)
 					}
 				})
@@ -78,13 +76,12 @@ func TestAbandonedWriteIsNotTheLast(t *testing.T) {
 // A certificate that the CA has issued is written even if the Manager is closed
 // meanwhile.
 func TestCertificateIsWrittenWhenCloseComesFirst(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		w.mustGet("a.example.com")
+	inside(t, func(t *testing.T, w *insides) {
 		s := w.m.engine.operator
-		cert := s.memory.current(hostSubject("a.example.com", bundle.ECDSA, s.dir))
+		cert := certFor(t, hostSubject("a.example.com", bundle.ECDSA, s.dir))
 		w.m.Close()
 		s.store.putCertificate(cert, []byte("the entry"), func() bool { return true })
-		if data, err := w.cache.Cache.Get(t.Context(), "a.example.com"); string(data) != "the entry" {
+		if data, err := w.cache.Get(t.Context(), "a.example.com"); string(data) != "the entry" {
 			t.Errorf("lost: %v", err)
 		}
 	})

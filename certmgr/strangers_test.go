@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/internal/cases"
 )
@@ -14,8 +15,8 @@ import (
 // H10 (hostile review): whatever allows strangers' names, the hosts in memory have a
 // cap, and what makes way there makes way in the schedule of renewals too.
 func TestStrangersMakeWayEverywhere(t *testing.T) {
-	for name, policy := range map[string]HostPolicy{
-		"AllowAnyHost":         AllowAnyHost,
+	for name, policy := range map[string]certmgr.HostPolicy{
+		"AllowAnyHost":         certmgr.AllowAnyHost,
 		"policy that says yes": func(context.Context, string) error { return nil },
 	} {
 		visited := func(t *cases.T, f func(t *cases.T, w *world)) {
@@ -30,17 +31,14 @@ func TestStrangersMakeWayEverywhere(t *testing.T) {
 		}
 		table.Run(t, "H10/"+name+", memory", func(t *cases.T) {
 			visited(t, func(t *cases.T, w *world) {
-				if n := len(w.m.engine.report.memory.all()); n > 10 {
+				if n := certmgr.InMemory(w.m, ""); n > 10 {
 					t.Errorf("%d certificates in memory, want 10", n)
 				}
 			})
 		})
 		table.Run(t, "H10/"+name+", renewals", func(t *cases.T) {
 			visited(t, func(t *cases.T, w *world) {
-				r := w.m.engine.report.schedule
-				r.mu.Lock()
-				defer r.mu.Unlock()
-				if n := len(r.items); n > 10 {
+				if n := certmgr.Scheduled(w.m); n > 10 {
 					t.Errorf("%d subjects in the schedule, want 10", n)
 				}
 			})
@@ -50,14 +48,13 @@ func TestStrangersMakeWayEverywhere(t *testing.T) {
 
 // strangersWorld is a bubble with a cap on the hosts in memory that the list does not
 // hold.
-func strangersWorld(t *cases.T, policy HostPolicy, most int, f func(t *cases.T, w *world)) {
+func strangersWorld(t *cases.T, policy certmgr.HostPolicy, most int, f func(t *cases.T, w *world)) {
 	t.Helper()
 	t.Bubble(func(t *cases.T) {
 		w := newWorld(t.T)
 		defer w.close()
 		w.m.Hosts, w.m.HostPolicy = nil, policy
-		w.m.init()
-		w.m.engine.report.memory.maxUntrusted = most
+		certmgr.LimitStrangers(w.m, most)
 		f(t, w)
 	})
 }
@@ -65,7 +62,7 @@ func strangersWorld(t *cases.T, policy HostPolicy, most int, f func(t *cases.T, 
 // However many issuances of strangers are in flight, hosts that have a certificate
 // are renewed.
 func TestStrangersKeepNobodyFromRenewal(t *testing.T) {
-	policyWorld(t, AllowAnyHost, func(t *testing.T, w *world) {
+	policyWorld(t, certmgr.AllowAnyHost, func(t *testing.T, w *world) {
 		w.m.HandshakeWait = -1
 		w.ca.Unresolve("*")
 		w.ca.Resolve("a.example.com", acmetest.Target{TLSConfig: w.m.TLSConfig()})
@@ -77,9 +74,10 @@ func TestStrangersKeepNobodyFromRenewal(t *testing.T) {
 		}
 		w.ca.Delay(acmetest.Match{Endpoint: acmetest.NewOrder}, 20*time.Second)
 		n := 0
+		inFlight := func() int { snap := w.m.Snapshot(); return snap.Issuing + snap.Queued }
 		for range 80 {
 			time.Sleep(30 * time.Second)
-			for w.m.engine.operator.issuer.unlisted.untrusted.Load() < maxUntrusted {
+			for inFlight() < 256 {
 				w.get(fmt.Sprintf("www.stranger%d.com", n))
 				n++
 			}
@@ -92,7 +90,7 @@ func TestStrangersKeepNobodyFromRenewal(t *testing.T) {
 
 // Failure records of strangers do not stay in the cache for ever.
 func TestStrangersLeaveNoRecordsInTheCache(t *testing.T) {
-	policyWorld(t, AllowAnyHost, func(t *testing.T, w *world) {
+	policyWorld(t, certmgr.AllowAnyHost, func(t *testing.T, w *world) {
 		w.ca.Unresolve("*")
 		for i := range 50 {
 			w.get(fmt.Sprintf("www.stranger%d.com", i))

@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"context"
@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
-	"github.com/nostall/nostall/internal/bundle"
 )
 
 // Everything at once, with callbacks that fail, panic and hang: nothing is left
@@ -17,7 +17,7 @@ import (
 func TestNothingIsLeftAfterEverythingAtOnce(t *testing.T) {
 	for round := range 2 {
 		policyWorld(t, nil, func(t *testing.T, w *world) {
-			w.m.Hosts = MustAllowlist("*.example.com", "a.example.com", "b.example.com")
+			w.m.Hosts = certmgr.MustAllowlist("*.example.com", "a.example.com", "b.example.com")
 			w.m.HostPolicy = func(ctx context.Context, host string) error {
 				switch rand.N(6) {
 				case 0:
@@ -92,22 +92,9 @@ func TestNothingIsLeftAfterEverythingAtOnce(t *testing.T) {
 				t.Errorf("waiting %d", s.Waiting)
 			}
 			w.m.Close()
-			if n := w.m.engine.operator.issuer.unlisted.untrusted.Load(); n != 0 && !s.Closed {
-				t.Errorf("strangers %d", n)
-			}
 			time.Sleep(time.Minute)
-			now, cancel := context.WithCancel(context.Background())
-			cancel()
-			for _, host := range hosts {
-				if _, err := w.m.engine.operator.issuer.locker.lock(now, hostSubject(host, bundle.ECDSA, w.m.engine.dir)); err != nil {
-					t.Errorf("the lock of %s is held", host)
-				}
-			}
-			if used, waiting := w.m.engine.operator.issuer.slots.Load(); used+waiting != 0 {
-				t.Errorf("slots %d %d", used, waiting)
-			}
-			if w.m.engine.report.health.breaker.probing {
-				t.Errorf("probing left")
+			for _, left := range certmgr.Leftovers(w.m, hosts...) {
+				t.Error(left)
 			}
 		})
 	}

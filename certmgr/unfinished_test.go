@@ -1,4 +1,4 @@
-package certmgr
+package certmgr_test
 
 import (
 	"net/http"
@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
-	"github.com/nostall/nostall/internal/bundle"
-	"github.com/nostall/nostall/internal/order"
 )
 
 // A certificate that the CA has issued, or is issuing, is not ordered again
@@ -66,26 +64,4 @@ func TestUnfinishedOrderIsGivenUp(t *testing.T) {
 			}
 		})
 	})
-	t.Run("another account's", func(t *testing.T) {
-		inBubble(t, func(t *testing.T, w *world) {
-			lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.Certificate}, 500, nil, acmetest.Problem{})
-			w.get("a.example.com")
-			lift()
-			u := &w.m.engine.operator.issuer.orders.unfinished
-			sub := hostSubject("a.example.com", bundle.ECDSA, w.ca.URL)
-			if o := u.take(sub, "https://ca.example/other", time.Now()); o != nil {
-				t.Error("another account got the order")
-			}
-		})
-	})
-}
-
-func TestUnfinishedOrdersAreBounded(t *testing.T) {
-	var u unfinishedOrders
-	for _, host := range newHosts("example.com", maxUnfinished+10) {
-		u.put(hostSubject(host, bundle.ECDSA, ""), &order.Unfinished{})
-	}
-	if n := u.orders.Len(); n != maxUnfinished {
-		t.Errorf("%d are kept, want %d", n, maxUnfinished)
-	}
 }

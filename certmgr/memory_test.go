@@ -1,0 +1,57 @@
+package certmgr
+
+import (
+	"crypto/x509"
+	"testing"
+	"time"
+
+	"github.com/nostall/nostall/internal/bundle"
+)
+
+// The check that counts is the one under memory's lock: whoever comes with a
+// certificate late comes too late.
+func TestMemoryTakesNoBarredCertificate(t *testing.T) {
+	m, now := newMemory(), time.Now()
+	sub := hostSubject("a.example.com", bundle.ECDSA, "ca")
+	revoked, sound := certFor(t, sub), certFor(t, sub)
+	m.publish(revoked, grant{}, now)
+	if removed, news := m.bar(revoked, false); removed != revoked || !news {
+		t.Errorf("bar returned %v, %v", removed, news)
+	}
+	if m.adopt(revoked, grant{}, now) != nil || m.publish(revoked, grant{}, now) || m.current(sub) != nil {
+		t.Error("memory took a revoked certificate")
+	}
+	if m.adopt(sound, grant{}, now) != sound {
+		t.Error("memory refused another one")
+	}
+	if removed, news := m.bar(revoked, false); removed != nil || news {
+		t.Errorf("bar returned %v, %v for the second time", removed, news)
+	}
+	m.bar(sound, true)
+	renewed := newCertificate(sub, sound.key, sound.chain, &x509.Certificate{Raw: []byte{1}, RawSubjectPublicKeyInfo: sound.leaf.RawSubjectPublicKeyInfo})
+	if m.publish(renewed, grant{}, now) {
+		t.Error("memory took a certificate with a compromised key")
+	}
+}
+
+// What is remembered of revocations has a bound, and what ends sooner goes first.
+func TestBarredCertificatesAreBounded(t *testing.T) {
+	m, now := newMemory(), time.Now()
+	id := func(i int) fingerprint { return fingerprint{byte(i), byte(i >> 8), byte(i >> 16)} }
+	late := func(i int) bool { return i%2 == 0 }
+	for i := range maxBarred + 100 {
+		until := now.Add(time.Hour)
+		if late(i) {
+			until = now.Add(24 * time.Hour)
+		}
+		m.remember(id(i), until)
+	}
+	if m.barred.Len() != maxBarred {
+		t.Errorf("%d entries, want %d", m.barred.Len(), maxBarred)
+	}
+	for i := range maxBarred {
+		if _, ok := m.barred.Get(id(i)); !ok && late(i) {
+			t.Fatal("an entry made room for others that end sooner")
+		}
+	}
+}

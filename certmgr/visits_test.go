@@ -1,0 +1,66 @@
+package certmgr
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+func TestVisitsAreBounded(t *testing.T) {
+	v, now := newVisits(nil, func() {}), time.Now()
+	for i := range 2 * maxVisits {
+		v.noteAsked(fmt.Sprintf("www.stranger%d.com", i), grant{trust: untrusted, policyYes: now}, now)
+	}
+	if len(v.hosts) != maxVisits {
+		t.Errorf("%d hosts of strangers", len(v.hosts))
+	}
+	v.noteAsked("listed.example.com", grant{trust: listed}, now)
+	if asked, _ := v.of("listed.example.com"); asked.IsZero() {
+		t.Error("strangers took the place of a host on the list")
+	}
+	v.forget("www.stranger0.com")
+	if v.unlisted != maxVisits-1 {
+		t.Errorf("%d counted after one was forgotten", v.unlisted)
+	}
+}
+
+// Visitors of a wildcard's hosts count for it, however many names strangers asked for.
+func TestStrangersHideNoVisitorOfAWildcard(t *testing.T) {
+	inside(t, func(t *testing.T, w *insides) {
+		w.m.Hosts.Add("*.example.org")
+		s := w.m.engine.report
+		for i := range maxVisits {
+			s.visits.noteAsked(fmt.Sprintf("s%d.example.org", i), grant{trust: untrusted}, s.now())
+		}
+		time.Sleep(40 * 24 * time.Hour)
+		s.visits.noteAsked("www.example.org", grant{trust: untrusted}, s.now())
+		for _, h := range w.m.StaleHosts(30 * 24 * time.Hour) {
+			if h.Entry == "*.example.org" {
+				t.Errorf("a visitor a moment ago: %+v", h)
+			}
+		}
+	})
+}
+
+// What the cache knows of visits counts if it can be true, and for entries of the list.
+func TestMergedVisitsAreBelievedWithinReason(t *testing.T) {
+	record := visitRecord{Hosts: map[string]sightings{
+		"a.example.com":       {Since: time.Date(2999, 1, 1, 0, 0, 0, 0, time.UTC)},
+		"b.example.com":       {Since: time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC), Asked: time.Date(2999, 1, 1, 0, 0, 0, 0, time.UTC)},
+		"stranger.example.eu": {Since: time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)},
+	}}
+	inside(t, func(t *testing.T, w *insides) {
+		s := &visitStore{env: w.m.engine.env, visits: w.m.engine.report.visits}
+		s.visits.watch(w.m.Hosts.All(), s.now())
+		s.visits.merge(record.Hosts, s.now())
+		if seen, _ := s.visits.sightings("a.example.com"); seen.Since.After(time.Now()) {
+			t.Error("a record of a clock that was ahead counts")
+		}
+		if seen, _ := s.visits.sightings("b.example.com"); !seen.Asked.IsZero() || seen.Since.Year() != 1999 {
+			t.Errorf("merged: %+v", seen)
+		}
+		if _, ok := s.visits.sightings("stranger.example.eu"); ok {
+			t.Error("the cache put a host into memory that is not on the list")
+		}
+	})
+}
