@@ -43,9 +43,13 @@ func (is *issuer) notBegun(ctx context.Context, i *issuance, cause error) error 
 	return e
 }
 
-// lock waits for the host's lock as long as an attempt may take.
+// lockTimeout is as long as an attempt may take, and then the deletion of its answers
+// from the Cache: one for each type of challenge.
+const lockTimeout = attemptTimeout + 2*cacheTimeout
+
+// lock waits for the host's lock.
 func (is *issuer) lock(ctx context.Context, sub subject) (unlock func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout+deactivateTimeout)
+	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
 	unlock, err = is.locker.lock(ctx, sub)
 	if err != nil {

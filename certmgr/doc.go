@@ -84,6 +84,8 @@
 //     errors of HostPolicy and the Cache.
 //   - Each certificate has a new key, where autocert keeps one for ever. KeepKey
 //     keeps it.
+//   - Authorizations of a failed order are left to expire, where autocert
+//     deactivates them: another process with the same account may be using them.
 //   - Certificates are renewed when the CA suggests it (RFC 9773), where autocert
 //     uses only RenewBefore. Here RenewBefore is for CAs that suggest nothing.
 //   - An expired certificate is not served. One that is not valid yet is served:

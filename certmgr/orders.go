@@ -86,9 +86,6 @@ const (
 	// attemptGrace is what an attempt has to come back after its time is over: its
 	// error says more than that it is late.
 	attemptGrace = time.Second
-
-	// deactivateTimeout bounds the clean-up at the CA after a failed attempt.
-	deactivateTimeout = 30 * time.Second
 )
 
 // outcome is what an attempt came to. A certificate comes with its cache entry,
@@ -126,7 +123,9 @@ func (o *orders) attempt(ctx context.Context, i *issuance, then func()) (out out
 		return out, nil
 	}, func() {
 		defer then()
-		o.cleanUp(c)
+		// The next issuance for the host waits for that, as it uses the same keys
+		// of the Cache. Each deletion is bounded by cacheTimeout, and Close waits.
+		c.cleanup.Forget(context.Background())
 	})
 	if err != nil { // c may still be in use
 		out = outcome{stage: i.getStage(), err: err}
@@ -212,22 +211,6 @@ func (o *orders) request(c *conversation, acc *account.Account) order.Request {
 		Now:     o.now,
 		Cleanup: &c.cleanup,
 	}
-}
-
-// cleanUp leaves nothing behind at the CA and in the Cache, detached from the
-// attempt, whose time may be over. The next issuance for the host waits for
-// that, as it uses the same keys of the Cache.
-func (o *orders) cleanUp(c *conversation) {
-	c.cleanup.Forget(context.Background()) // bounded by cacheTimeout; Close waits
-	if !c.cleanup.HasPending() || o.tasks.IsClosed() {
-		return
-	}
-	ctx, cancel := context.WithTimeout(o.tasks.Context(), deactivateTimeout)
-	defer cancel()
-	flight.CallOut(ctx, o.calls, "deactivation "+c.id, func(ctx context.Context) (struct{}, error) {
-		c.cleanup.Deactivate(ctx)
-		return struct{}{}, nil
-	})
 }
 
 // checkDates returns an error if the local clock cannot serve what the CA issued. Dates

@@ -20,18 +20,15 @@ import (
 func (c *conversation) authorize(ctx context.Context, order *acme.Order, types []string) (typ string, err error) {
 	for _, url := range order.AuthzURLs {
 		c.req.Stage(audit.StageAuthorization)
-		c.req.Cleanup.pending = append(c.req.Cleanup.pending, url)
 		z, err := c.client.GetAuthorization(ctx, url)
 		if err != nil {
 			return "", acmeclient.Cause(err)
 		}
 		switch z.Status {
 		case acme.StatusValid:
-			c.req.Cleanup.settled(url)
 			continue
 		case acme.StatusPending:
 		default:
-			c.req.Cleanup.settled(url)
 			return "", authorizationFailed(z, nil)
 		}
 		chal := pickChallenge(z, types)
@@ -97,10 +94,8 @@ func (c *conversation) solve(ctx context.Context, chal *acme.Challenge, authzURL
 	case err != nil:
 		return false, fmt.Errorf("%w (%s)", err, answer.Sighting())
 	case z.Status == acme.StatusValid:
-		c.req.Cleanup.settled(authzURL)
 		return false, nil
 	}
-	c.req.Cleanup.settled(authzURL)
 	c.res.Refuted = true
 	err = authorizationFailed(z, chal)
 	c.req.Event(audit.Event{

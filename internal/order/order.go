@@ -81,7 +81,6 @@ type conversation struct {
 func Run(ctx context.Context, client *acme.Client, req Request) (Result, error) {
 	ctx = acmeclient.WithTrace(ctx, acmeclient.TraceOf(ctx))
 	c := &conversation{req: req, client: client, replaces: req.Replaces, res: Result{Unfinished: req.Unfinished}}
-	req.Cleanup.client = client
 	err := c.run(ctx)
 	return c.res, err
 }

@@ -26,8 +26,8 @@ func TestOrderEndsInACertificate(t *testing.T) {
 		if !slices.Equal(s.stages, want) || len(s.events) != 0 {
 			t.Errorf("stages %q, events %v", s.stages, s.events)
 		}
-		if s.cleanup.HasPending() || len(s.stored) != 1 {
-			t.Errorf("to be deactivated: %q; in the cache: %v", s.cleanup.pending, s.stored)
+		if len(s.stored) != 1 {
+			t.Errorf("in the cache: %v", s.stored)
 		}
 		if s.cleanup.Forget(t.Context()); len(s.stored) != 0 {
 			t.Errorf("left in the cache: %v", s.stored)
@@ -59,7 +59,6 @@ func TestOrderFails(t *testing.T) {
 		stage      audit.Stage // the last one
 		orders     int
 		refuted    bool
-		pending    bool // an authorization is left to be deactivated
 		unfinished bool
 	}{
 		"nothing is ordered": {
@@ -76,11 +75,10 @@ func TestOrderFails(t *testing.T) {
 			stage: audit.StageOrder,
 		},
 		"no challenge that can be answered": {
-			edit:    only("dns-02"),
-			err:     `the CA offers none of the challenge types ["dns-02"]; it offers ["tls-alpn-01" "http-01"`,
-			stage:   audit.StageAuthorization,
-			orders:  1,
-			pending: true,
+			edit:   only("dns-02"),
+			err:    `the CA offers none of the challenge types ["dns-02"]; it offers ["tls-alpn-01" "http-01"`,
+			stage:  audit.StageAuthorization,
+			orders: 1,
 		},
 		"each challenge fails": {
 			fault:   func(ca *acmetest.Server) { ca.FailValidation(host, "", failed) },
@@ -98,11 +96,10 @@ func TestOrderFails(t *testing.T) {
 			refuted: true,
 		},
 		"no verdict": {
-			fault:   func(ca *acmetest.Server) { ca.Drop(acmetest.Match{Endpoint: acmetest.Authorization, After: 1}) },
-			err:     "tls-alpn-01: ",
-			stage:   audit.StageChallenge,
-			orders:  1,
-			pending: true,
+			fault:  func(ca *acmetest.Server) { ca.Drop(acmetest.Match{Endpoint: acmetest.Authorization, After: 1}) },
+			err:    "tls-alpn-01: ",
+			stage:  audit.StageChallenge,
+			orders: 1,
 		},
 		"the certificate request is refused": {
 			fault: func(ca *acmetest.Server) {
@@ -166,8 +163,8 @@ func TestOrderFails(t *testing.T) {
 				if orders := s.ca.Orders(); len(orders) != c.orders || c.orders > 0 && res.OrderURL != orders[c.orders-1].URL {
 					t.Errorf("%d orders, want %d; the result's is %q", len(orders), c.orders, res.OrderURL)
 				}
-				if res.Refuted != c.refuted || s.cleanup.HasPending() != c.pending {
-					t.Errorf("refuted: %v, pending authorizations: %v", res.Refuted, s.cleanup.HasPending())
+				if res.Refuted != c.refuted {
+					t.Errorf("refuted: %v", res.Refuted)
 				}
 				if u := res.Unfinished; (u != nil) != c.unfinished || u != nil && (u.URL != res.OrderURL || u.Key == nil || u.Account != s.client.KID || u.Since.IsZero()) {
 					t.Errorf("unfinished: %+v", u)
@@ -248,13 +245,11 @@ func TestCleanupSurvivesAPanic(t *testing.T) {
 			defer func() { recover() }()
 			s.run(req)
 		}()
-		if len(s.stored) != 1 || !s.cleanup.HasPending() {
-			t.Fatalf("in the cache: %v; to be deactivated: %v", s.stored, s.cleanup.pending)
+		if len(s.stored) != 1 {
+			t.Fatalf("in the cache: %v", s.stored)
 		}
-		s.cleanup.Forget(t.Context())
-		s.cleanup.Deactivate(t.Context())
-		if len(s.stored) != 0 || s.ca.InFlight() != 0 {
-			t.Errorf("left in the cache: %v; orders in flight: %d", s.stored, s.ca.InFlight())
+		if s.cleanup.Forget(t.Context()); len(s.stored) != 0 {
+			t.Errorf("left in the cache: %v", s.stored)
 		}
 	})
 }
