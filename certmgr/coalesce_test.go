@@ -169,7 +169,7 @@ func TestLongTokensAreNotLookedFor(t *testing.T) {
 func TestRefusalsOfThoseWhoWaitedAreOneEvent(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.InFlightWait, w.m.HandshakeWait = time.Hour, time.Hour
-		w.ca.Delay(acmetest.Match{}, 25*time.Second)
+		w.ca.Delay(acmetest.Match{}, 9500*time.Millisecond)
 		const visitors = 80 // a second apart
 		done := make(chan struct{})
 		for range visitors {

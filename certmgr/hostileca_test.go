@@ -44,10 +44,10 @@ func TestHostileRepliesAreBounded(t *testing.T) {
 			ca.StuckProcessing("a.example.com")
 			ca.RetryAfter(acmetest.Order, "86400000")
 		}, 200, audit.StageFinalize},
-		{"newOrder stalls", func(ca *acmetest.Server) { ca.Stall(at(acmetest.NewOrder)) }, 5, audit.StageOrder},
-		{"everything stalls", func(ca *acmetest.Server) { ca.Stall(host) }, 5, audit.StageOrder},
-		{"connections drop", func(ca *acmetest.Server) { ca.Drop(host) }, 5, audit.StageOrder},
-		{"garbage", func(ca *acmetest.Server) { ca.Garbage(at(acmetest.Authorization)) }, 20, audit.StageAuthorization},
+		{"newOrder stalls", func(ca *acmetest.Server) { ca.Stall(at(acmetest.NewOrder)) }, 10, audit.StageOrder},
+		{"everything stalls", func(ca *acmetest.Server) { ca.Stall(host) }, 10, audit.StageOrder},
+		{"connections drop", func(ca *acmetest.Server) { ca.Drop(host) }, 10, audit.StageOrder},
+		{"garbage", func(ca *acmetest.Server) { ca.Garbage(at(acmetest.Authorization)) }, 25, audit.StageAuthorization},
 		{"endless bodies", func(ca *acmetest.Server) { ca.EndlessBody(host) }, 5, audit.StageOrder},
 		{"500", func(ca *acmetest.Server) {
 			ca.Status(host, http.StatusInternalServerError, nil, acmetest.Problem{Type: "serverInternal"})
@@ -57,7 +57,7 @@ func TestHostileRepliesAreBounded(t *testing.T) {
 		}, 1, audit.StageOrder},
 		{"429 with a Retry-After in the past", func(ca *acmetest.Server) {
 			ca.Status(host, http.StatusTooManyRequests, http.Header{"Retry-After": {"-5"}}, acmetest.Problem{Type: "rateLimited", Detail: "a.example.com"})
-		}, 4, audit.StageOrder},
+		}, 8, audit.StageOrder},
 		{"foreign name", func(ca *acmetest.Server) {
 			ca.EditCertificate("a.example.com", func(c *x509.Certificate) { c.DNSNames = []string{"evil.example.com"}; c.Subject.CommonName = "" })
 		}, 30, audit.StageFinalize},

@@ -42,11 +42,12 @@ func TestUnfinishedOrderIsGoneOnWith(t *testing.T) {
 func TestUnfinishedOrderIsGivenUp(t *testing.T) {
 	t.Run("unknown to the CA", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
+			w.m.HandshakeWait = time.Minute
 			lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.Certificate}, 500, nil, acmetest.Problem{})
 			w.get("a.example.com")
 			time.Sleep(time.Minute)
 			lift()
-			w.ca.Status(acmetest.Match{Endpoint: acmetest.Order, Count: 1}, http.StatusNotFound, nil, acmetest.Problem{})
+			w.ca.Status(acmetest.Match{Endpoint: acmetest.Order, Count: 6}, http.StatusNotFound, nil, acmetest.Problem{})
 			time.Sleep(time.Hour)
 			w.mustGet("a.example.com")
 			w.wantOrders("a.example.com", 2)

@@ -144,6 +144,7 @@ func TestKeyOfAutocertsEarlyVersionsIsUsed(t *testing.T) {
 func TestAccountThatIsGoneIsRegisteredAgain(t *testing.T) {
 	atSite(t, func(t *testing.T, s *site) {
 		s.mustUse()
+		time.Sleep(time.Hour) // a new account may not be known everywhere
 		s.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Count: 1}, http.StatusBadRequest, nil, acmetest.Problem{Type: "accountDoesNotExist"})
 		acc, err := s.m.Get(t.Context())
 		if err != nil {

@@ -2,6 +2,7 @@ package acmeclient
 
 import (
 	"context"
+	"crypto"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -70,7 +71,7 @@ func (ca *CA) RenewalInfo(ctx context.Context, certID string) (RenewalInfo, erro
 	if ca.cfg.UserAgent != "" {
 		req.Header.Set("User-Agent", ca.cfg.UserAgent)
 	}
-	res, err := ca.client.Do(req)
+	res, err := httpClient(ca, func() crypto.Signer { return nil }).Do(req)
 	if err != nil {
 		return RenewalInfo{}, Cause(err)
 	}

@@ -9,7 +9,7 @@
 //
 //	acme.Client ─ RoundTrip ─┬─ GET directory   from memory, or one request
 //	                         ├─ HEAD newNonce   from the pool, or one request
-//	                         └─ POST            one request, never sent twice
+//	                         └─ POST            one request, signed again for each retry
 //	                               │
 //	                               └─ exchange: own time-out, body limit, sane Retry-After
 //
@@ -28,10 +28,7 @@ import (
 	"golang.org/x/crypto/acme"
 )
 
-const (
-	defaultRequestTimeout = 30 * time.Second
-	defaultBodyLimit      = 1 << 20
-)
+const defaultBodyLimit = 1 << 20
 
 // Config says how to reach one CA. Its zero value means Let's Encrypt through
 // http.DefaultClient.
@@ -50,12 +47,9 @@ type Config struct {
 
 	// RetryBackoff, if not nil, decides on retries after a 5xx or a badNonce,
 	// as documented for acme.Client.RetryBackoff, up to 10 retries and one
-	// minute each. It is not called after a 429, which is never retried.
+	// minute each. It is not called after a 429, which is retried once, nor after
+	// the 5xx of finalize: see PostCSR.
 	RetryBackoff func(n int, r *http.Request, res *http.Response) time.Duration
-
-	// RequestTimeout limits each request, from dialling to the end of the
-	// response body. Zero or less means 30 seconds.
-	RequestTimeout time.Duration
 
 	// BodyLimit limits each response body, in bytes after decompression. Zero
 	// or less means 1 MiB.
@@ -69,13 +63,13 @@ type Config struct {
 // CA is one ACME directory reached through the user's HTTP client: the state
 // that attempts share. It is safe for concurrent use and needs no closing.
 type CA struct {
-	cfg       Config       // immutable, defaults filled in
-	directory *directory   // the document, once fetched
-	nonces    *noncePool   // from earlier responses, not yet used
-	calls     calls        // running calls of the user's HTTP client
-	counts    counts       // requests by outcome
-	skew      skew         // difference of the clocks
-	client    *http.Client // over this CA's transport, shared by all acme.Clients
+	cfg       Config     // immutable, defaults filled in
+	directory *directory // the document, once fetched
+	nonces    *noncePool // from earlier responses, not yet used
+	calls     calls      // running calls of the user's HTTP client
+	counts    counts     // requests by outcome
+	skew      skew       // difference of the clocks
+	recent    recentAccount
 }
 
 // New returns a CA. It makes no request.
@@ -83,36 +77,50 @@ func New(cfg Config) *CA {
 	if cfg.DirectoryURL == "" {
 		cfg.DirectoryURL = acme.LetsEncryptURL
 	}
-	if cfg.RequestTimeout <= 0 {
-		cfg.RequestTimeout = defaultRequestTimeout
-	}
 	if cfg.BodyLimit <= 0 {
 		cfg.BodyLimit = defaultBodyLimit
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	ca := &CA{cfg: cfg, directory: new(directory), nonces: new(noncePool)}
-	ca.client = &http.Client{
-		Transport: &transport{ca: ca, directoryURL: canonicalURL(cfg.DirectoryURL)},
+	return &CA{cfg: cfg, directory: new(directory), nonces: new(noncePool)}
+}
+
+// httpClient returns an HTTP client over a transport of ca. key returns the key
+// that repeated requests are signed with, or nil.
+func httpClient(ca *CA, key func() crypto.Signer) *http.Client {
+	return &http.Client{
+		Transport: &transport{ca: ca, directoryURL: canonicalURL(ca.cfg.DirectoryURL), key: key},
 		// The transport has followed or refused redirects.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	return ca
 }
 
 // Client returns a new acme.Client for one attempt; it shares no mutex with any
 // other. kid is the account's URL. Leave it empty only to register: without it,
 // an acme.Client looks the account up and hides a failure to do so.
 func (ca *CA) Client(key crypto.Signer, kid acme.KeyID) *acme.Client {
-	return &acme.Client{
+	c := &acme.Client{
 		Key:          key,
 		KID:          kid,
 		DirectoryURL: ca.cfg.DirectoryURL,
-		HTTPClient:   ca.client,
 		UserAgent:    ca.cfg.UserAgent,
-		RetryBackoff: ca.retryBackoff,
 	}
+	c.HTTPClient = httpClient(ca, func() crypto.Signer { return c.Key })
+	c.RetryBackoff = func(n int, r *http.Request, res *http.Response) time.Duration {
+		if ca.isRevocation(r) {
+			return ca.retryBackoff(n, r, res)
+		}
+		return 0 // the transport has done what can be done
+	}
+	return c
+}
+
+// isRevocation reports whether r may be signed with the key of a certificate,
+// with which the transport cannot sign again.
+func (ca *CA) isRevocation(r *http.Request) bool {
+	doc := ca.directory.current()
+	return doc != nil && r.URL.String() == doc.Revoke
 }
 
 // Forget drops the directory document and the nonces, so that the next attempt

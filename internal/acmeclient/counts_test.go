@@ -27,11 +27,11 @@ func TestCountsTellWhatBecameOfRequests(t *testing.T) {
 		{"each try after a lost connection counts", func(s *site) { s.Drop(at(acmetest.Directory)) },
 			[]Count{{EndpointDirectory, 0, 2}}},
 		{"a time-out is no answer", func(s *site) { s.Stall(at(acmetest.Order)) },
-			[]Count{{EndpointDirectory, 200, 1}, {EndpointNewNonce, 200, 1}, {order, 0, 1}}},
+			[]Count{{EndpointDirectory, 200, 1}, {EndpointNewNonce, 200, 2}, {order, 0, 2}}},
 		{"an answer without its body has a status", func(s *site) { s.EndlessBody(at(acmetest.Directory)) },
 			[]Count{{EndpointDirectory, 200, 1}}},
 		{"a refusal counts as what it is", func(s *site) { s.Status(at(acmetest.NewNonce), 429, nil, acmetest.Problem{}) },
-			[]Count{{EndpointDirectory, 200, 1}, {EndpointNewNonce, 429, 1}}},
+			[]Count{{EndpointDirectory, 200, 1}, {EndpointNewNonce, 429, 2}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -117,7 +117,7 @@ func TestCountsAreInOrder(t *testing.T) {
 func TestCountsAreSafeForConcurrentUse(t *testing.T) {
 	fail := roundTrip(func(*http.Request) (*http.Response, error) { return nil, errors.New("no network") })
 	ca := New(Config{DirectoryURL: "https://ca.test/directory", HTTPClient: &http.Client{Transport: fail}})
-	tr := ca.client.Transport.(*transport)
+	tr := ca.Client(nil, "").HTTPClient.Transport.(*transport)
 	var wg sync.WaitGroup
 	for i := range 100 {
 		wg.Go(func() {
@@ -126,7 +126,7 @@ func TestCountsAreSafeForConcurrentUse(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			tr.exchange(req, EndpointOther)
+			tr.exchange(req, forUnsigned, EndpointOther)
 			ca.Counts()
 		})
 	}
@@ -145,8 +145,8 @@ func TestLateAnswerIsNotCountedAgain(t *testing.T) {
 			t.Error("no error")
 		}
 		time.Sleep(2 * time.Hour)
-		if got := ca.Counts(); got[len(got)-1] != (Count{EndpointOther, 0, 1}) {
-			t.Errorf("counted %v, want one request to the order, without an answer", got)
+		if got := ca.Counts(); got[len(got)-1] != (Count{EndpointOther, 0, 2}) {
+			t.Errorf("counted %v, want two requests to the order, without an answer", got)
 		}
 	})
 }

@@ -87,16 +87,18 @@ func (d *directory) forget() {
 
 // getDirectory returns the cached document, or fetches it. Concurrent first
 // fetches each go to the network: there are only as many as attempts, and none
-// depends on another's context. A response that is not a directory goes to the
-// acme.Client, which reports what is wrong with it or, for a 5xx, retries.
+// depends on another's context.
 func (t *transport) getDirectory(req *http.Request) (*http.Response, error) {
 	doc, fetch, generation := t.ca.directory.get(time.Now())
 	if !fetch {
 		return fromDocument(req, doc), nil
 	}
-	res, err := t.exchangeAgain(req, EndpointDirectory)
+	res, err := t.fetchDirectory(req, doc == nil)
 	t.keepNonce(res)
 	if fresh := parseDirectory(res); fresh != nil {
+		for _, u := range []*string{&fresh.Nonce, &fresh.Account, &fresh.Order, &fresh.Revoke, &fresh.KeyChange, &fresh.RenewalInfo} {
+			*u = t.absoluteURL(*u)
+		}
 		t.ca.directory.put(fresh, generation, time.Now())
 		return res, nil
 	}
@@ -109,10 +111,22 @@ func (t *transport) getDirectory(req *http.Request) (*http.Response, error) {
 	return res, err
 }
 
+// fetchDirectory asks for the document, more than once only if it is needed.
+func (t *transport) fetchDirectory(req *http.Request, needed bool) (*http.Response, error) {
+	if needed {
+		return t.get(req, forDirectory)
+	}
+	res, err := t.exchange(req, forDirectory, EndpointDirectory)
+	if err != nil {
+		return nil, err
+	}
+	return res, t.settle(forDirectory, EndpointDirectory, req, res)
+}
+
 // parseDirectory returns the directory in a response, or nil. The body can
 // still be read afterwards. An RFC 8555 directory is recognised by newOrder.
 func parseDirectory(res *http.Response) *document {
-	if res == nil || res.StatusCode != http.StatusOK {
+	if res == nil || res.StatusCode < 200 || res.StatusCode > 299 {
 		return nil
 	}
 	body, err := io.ReadAll(res.Body)

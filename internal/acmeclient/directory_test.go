@@ -1,6 +1,7 @@
 package acmeclient
 
 import (
+	"encoding/json"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -21,7 +22,7 @@ func TestDirectoryIsRefreshedAndKeptOnFailure(t *testing.T) {
 		"HTML": {func(s *site) func() {
 			return s.Respond(at(acmetest.Directory), 200, nil, "<html>")
 		}, 1},
-		"broken": {func(s *site) func() { return s.Drop(at(acmetest.Directory)) }, 2}, // a lost connection is tried again
+		"broken": {func(s *site) func() { return s.Drop(at(acmetest.Directory)) }, 1},
 	}
 	for name, failure := range failures {
 		t.Run(name, func(t *testing.T) {
@@ -66,7 +67,7 @@ func TestRefreshOfDirectoryBlocksNobody(t *testing.T) {
 		if err := s.discover(t, ca); err != nil || time.Since(begun) != 0 {
 			t.Errorf("second attempt: %v after %s", err, time.Since(begun))
 		}
-		if err := <-first; err != nil || time.Since(begun) != 30*time.Second {
+		if err := <-first; err != nil || time.Since(begun) != readTimeout {
 			t.Errorf("first attempt: %v after %s", err, time.Since(begun))
 		}
 	})
@@ -76,19 +77,25 @@ func TestWhatIsNoDirectoryIsNotKept(t *testing.T) {
 	bodies := []string{"", "<html>", "[]", "null", "{}", `{"newOrder":""}`, `{"newOrder":1}`,
 		`{"newOrder":"https://ca.test/new-order","meta":{"profiles":[]}}`}
 	for _, body := range bodies {
-		s := newSite(t)
-		s.Respond(at(acmetest.Directory), 200, nil, body)
-		ca := s.ca(s.Client())
-		var trace Trace
-		for range 2 {
-			if _, err := ca.Client(nil, "").Discover(WithTrace(t.Context(), &trace)); err == nil {
-				t.Errorf("%q was accepted", body)
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t)
+			s.Respond(at(acmetest.Directory), 200, nil, body)
+			ca := s.ca(s.Client())
+			var trace Trace
+			for range 2 {
+				if _, err := ca.Client(nil, "").Discover(WithTrace(t.Context(), &trace)); err == nil {
+					t.Errorf("%q was accepted", body)
+				}
 			}
-		}
-		s.expect(t, acmetest.Directory, 2)
-		if trace.Failed() != EndpointDirectory {
-			t.Errorf("%q: failed %s, want directory", body, trace.Failed())
-		}
+			want := 2
+			if !json.Valid([]byte(body)) { // it may be an accident
+				want = 4
+			}
+			s.expect(t, acmetest.Directory, want)
+			if trace.Failed() != EndpointDirectory {
+				t.Errorf("%q: failed %s, want directory", body, trace.Failed())
+			}
+		})
 	}
 }
 

@@ -27,8 +27,12 @@ type RequestError struct {
 
 // Error returns one line that names the method and the URL.
 func (e *RequestError) Error() string {
-	if e.Timeout > 0 {
+	var unusable *unusableError
+	switch {
+	case e.Timeout > 0:
 		return fmt.Sprintf("%s: CA %s did not answer within %s", e.Method, e.URL, e.Timeout)
+	case errors.As(e.Err, &unusable):
+		return fmt.Sprintf("%s: CA %s %v", e.Method, e.URL, e.Err)
 	}
 	return fmt.Sprintf("%s: CA %s: %v", e.Method, e.URL, e.Err)
 }
@@ -38,19 +42,48 @@ func (e *RequestError) Error() string {
 // too.
 func (e *RequestError) Unwrap() error { return e.Err }
 
-// connection reports whether repeating the same GET or HEAD at once may help.
-func (e *RequestError) connection() bool {
+// late reports whether the request ended because of a time-out.
+func (e *RequestError) late() bool {
 	var timeout net.Error
+	return e.Timeout > 0 || errors.As(e.Err, &timeout) && timeout.Timeout()
+}
+
+// lasts reports whether repeating the same request soon cannot help.
+func (e *RequestError) lasts() bool {
 	var tooLarge bodyLimitError
 	var untrusted *tls.CertificateVerificationError
+	var redirect redirectError
+	var broken clientError
+	var unusable *unusableError
 	switch {
-	case e.Timeout > 0, errors.Is(e.Err, context.Canceled), errors.As(e.Err, &tooLarge), errors.As(e.Err, &untrusted):
-		return false
-	case errors.As(e.Err, &timeout) && timeout.Timeout():
-		return false
+	case e.Timeout == 0 && errors.Is(e.Err, context.DeadlineExceeded), errors.Is(e.Err, context.Canceled):
+		return true // the attempt is over
+	case errors.As(e.Err, &tooLarge), errors.As(e.Err, &untrusted), errors.As(e.Err, &redirect), errors.As(e.Err, &broken):
+		return true
 	}
-	return true
+	return errors.As(e.Err, &unusable) && unusable.lasts
 }
+
+// unusableError is a response with a status of 2xx that cannot be what was
+// asked for.
+type unusableError struct {
+	status  int
+	what    string // it is, or lacks
+	purpose purpose
+	lasts   bool // a repetition would bring the same
+}
+
+func (e *unusableError) Error() string {
+	if strings.HasPrefix(e.what, "no ") { // a field is missing
+		return fmt.Sprintf("answered %d with %s", e.status, e.what)
+	}
+	return fmt.Sprintf("answered %d with %s, not with %s", e.status, e.what, e.purpose.noun())
+}
+
+// clientError is a failure of the user's HTTP client itself.
+type clientError string
+
+func (e clientError) Error() string { return string(e) }
 
 // bodyLimitError is a response longer than this number of bytes.
 type bodyLimitError int64
@@ -59,16 +92,21 @@ func (limit bodyLimitError) Error() string {
 	return fmt.Sprintf("the answer is larger than %d bytes: this may not be an ACME server, check the directory URL", int64(limit))
 }
 
-// redirectError is a redirect in response to a POST.
+// redirectError is a redirect that is not followed: of a POST, or from https to
+// another scheme.
 type redirectError struct {
 	status int
 	target string
+	unsafe bool // the scheme of the target is not https
 }
 
 func (e redirectError) Error() string {
 	target := "another URL"
 	if u, err := url.Parse(e.target); err == nil {
 		target = displayURL(u)
+	}
+	if e.unsafe {
+		return fmt.Sprintf("redirected (%d) from https to %s, which is not followed", e.status, target)
 	}
 	return fmt.Sprintf("redirected (%d) to %s: a signed request cannot follow, use the directory URL of the CA's final address",
 		e.status, target)
@@ -90,13 +128,20 @@ func displayURL(u *url.URL) string {
 // Cause returns the *RequestError within err, or else err itself, bounded:
 // errors of x/crypto/acme hold as much of a response as the CA sent. net/http
 // wraps each *RequestError in a *url.Error, which repeats the URL with its
-// query. Call Cause before anyone else sees err.
+// query. A problem document is wrapped in an error that names the URL of the
+// request. Call Cause before anyone else sees err.
 func Cause(err error) error {
 	var failed *RequestError
 	if errors.As(err, &failed) {
 		return failed
 	}
-	return boundError(err)
+	err = boundError(err)
+	if problem, ok := err.(*acme.Error); ok && len(problem.Header[refusedURL]) > 0 {
+		u := problem.Header[refusedURL][0]
+		delete(problem.Header, refusedURL)
+		return &refusalError{url: u, problem: problem}
+	}
+	return err
 }
 
 // Problem returns the CA's problem document within err, if there is one. It is

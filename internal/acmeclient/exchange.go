@@ -3,7 +3,6 @@ package acmeclient
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -25,8 +24,9 @@ type reply struct {
 // exchange sends one request and returns the response with its body in memory,
 // its own header and a sane Retry-After. It returns when the request's time-out
 // or context ends, even if the user's client does not.
-func (t *transport) exchange(req *http.Request, e Endpoint) (*http.Response, error) {
-	ctx, cancel := context.WithTimeout(req.Context(), t.ca.cfg.RequestTimeout)
+func (t *transport) exchange(req *http.Request, p purpose, e Endpoint) (*http.Response, error) {
+	timeout := p.timeout()
+	ctx, cancel := context.WithTimeout(req.Context(), timeout)
 	defer cancel()
 	out, err := outgoing(ctx, req)
 	if err != nil {
@@ -58,11 +58,11 @@ func (t *transport) exchange(req *http.Request, e Endpoint) (*http.Response, err
 
 	t.ca.counts.add(e, r.res)
 	if r.res != nil {
-		r.res = r.detached()
+		r.res = r.detached(req.URL)
 		t.ca.skew.note(r.res.Header, t.ca.cfg.Now())
 		trace.received(e, displayURL(req.URL), r.res)
 	}
-	if err := t.failure(ctx, req, e, r); err != nil {
+	if err := r.failure(ctx, req, e, timeout); err != nil {
 		trace.fail(e, err.URL)
 		return nil, err
 	}
@@ -89,10 +89,10 @@ func outgoing(ctx context.Context, req *http.Request) (*http.Request, error) {
 // send runs the user's client in its own goroutine. It must contain panics,
 // which would end the process.
 func (t *transport) send(req *http.Request, done chan<- reply) {
-	r := reply{err: errors.New("the HTTP client ended its goroutine without an answer")}
+	r := reply{err: clientError("the HTTP client ended its goroutine without an answer")}
 	defer func() {
 		if p := recover(); p != nil {
-			r = reply{err: fmt.Errorf("the HTTP client panicked: %v", p)}
+			r = reply{err: clientError(cut(fmt.Sprintf("the HTTP client panicked: %v", p), maxErrorText))}
 		}
 		done <- r
 	}()
@@ -117,17 +117,23 @@ func (t *transport) fetch(req *http.Request) reply {
 	}
 	defer res.Body.Close()
 	body, err := readBody(req.Context(), res, t.ca.cfg.BodyLimit)
+	if err != nil && res.StatusCode >= 400 {
+		err = nil // a refusal counts without its text: users' transports read and close bodies
+	}
 	return reply{res: res, body: body, err: boundError(err)}
 }
 
 // redirectPolicy applies the user's policy, or net/http's default, to GET and
-// HEAD. It stops at the redirect of a POST: following it would change the
-// method or send a signature for another URL.
+// HEAD, except that https does not lead to anything else. It stops at the
+// redirect of a POST: following it would change the method or send a signature
+// for another URL.
 func redirectPolicy(user func(*http.Request, []*http.Request) error) func(*http.Request, []*http.Request) error {
 	return func(req *http.Request, via []*http.Request) error {
 		switch {
 		case via[0].Method == http.MethodPost:
 			return http.ErrUseLastResponse
+		case via[0].URL.Scheme == "https" && req.URL.Scheme != "https":
+			return redirectError{status: req.Response.StatusCode, target: req.URL.String(), unsafe: true}
 		case user != nil:
 			return user(req, via)
 		case len(via) >= maxRedirects:
@@ -164,20 +170,30 @@ func (r contextReader) Read(p []byte) (int, error) {
 
 // detached returns a copy of the response that shares nothing writable with the
 // user's client, with a bounded header, the body that was read and a sane
-// Retry-After.
-func (r reply) detached() *http.Response {
+// Retry-After. Its Location is absolute, base being the URL of the request.
+func (r reply) detached(base *url.URL) *http.Response {
 	res := *r.res
 	res.Header = boundHeader(res.Header)
 	rewriteRetryAfter(res.Header, time.Now())
+	absolute(res.Header, base)
+	if res.StatusCode >= 300 {
+		res.Header[refusedURL] = []string{displayURL(base)}
+	}
 	res.Body = io.NopCloser(bytes.NewReader(r.body))
 	res.ContentLength = int64(len(r.body))
 	return &res
 }
 
-// failure returns the error of req, which was sent under ctx, or nil. It
-// distinguishes the request's own time-out from the end of the attempt.
-func (t *transport) failure(ctx context.Context, req *http.Request, e Endpoint, r reply) *RequestError {
-	failed := &RequestError{Method: req.Method, URL: displayURL(req.URL), Endpoint: e, Err: r.err}
+// failure returns the error of req, which was sent under ctx with this
+// time-out, or nil. It distinguishes the request's own time-out from the end of
+// the attempt.
+func (r reply) failure(ctx context.Context, req *http.Request, e Endpoint, timeout time.Duration) *RequestError {
+	failed := &RequestError{
+		Method:   req.Method,
+		URL:      displayURL(req.URL),
+		Endpoint: e,
+		Err:      r.err,
+	}
 	switch {
 	case r.err == nil && req.Method == http.MethodPost && redirected(r.res):
 		failed.Err = redirectError{status: r.res.StatusCode, target: r.res.Header.Get("Location")}
@@ -187,7 +203,7 @@ func (t *transport) failure(ctx context.Context, req *http.Request, e Endpoint, 
 		failed.Err = req.Context().Err()
 	case ctx.Err() != nil:
 		failed.Err = context.DeadlineExceeded
-		failed.Timeout = t.ca.cfg.RequestTimeout
+		failed.Timeout = timeout
 	}
 	return failed
 }

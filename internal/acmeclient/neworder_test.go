@@ -147,7 +147,7 @@ func TestWhenAnOrderIsMadeWithoutReplaces(t *testing.T) {
 		{"405", orderAnswer{status: 405}, dropped, 2},
 		{"422", orderAnswer{status: 422, problem: "serverInternal"}, dropped, 2},
 
-		{"429", orderAnswer{status: 429}, failed, 1},
+		{"429", orderAnswer{status: 429}, failed, 2},
 		{"rateLimited", orderAnswer{status: 400, problem: "rateLimited"}, failed, 1},
 		{"403 that asks to wait", orderAnswer{status: 403, retryAfter: "60"}, failed, 1},
 		{"401", orderAnswer{status: 401, problem: "unauthorized"}, failed, 1},
@@ -163,13 +163,14 @@ func TestWhenAnOrderIsMadeWithoutReplaces(t *testing.T) {
 		{"badNonce", orderAnswer{status: 400, problem: "badNonce"}, failed, 1 + maxNonceRetries},
 		{"badNonce once", orderAnswer{status: 400, problem: "badNonce", times: 1}, dropped, 3}, // refused with alreadyReplaced
 		{"a redirect", orderAnswer{status: 302}, failed, 1},
-		{"no reply", orderAnswer{}, failed, 1},
+		{"no reply", orderAnswer{}, failed, 2},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				server, ca := renewalCA(t, true)
 				leaf, client := issueFor(t, server, ca, newKey(t))
+				time.Sleep(2 * recentTime) // the account is known
 				before := server.Count(acmetest.NewOrder)
 				tt.answer.give(server)
 				order, without, err := NewOrder(t.Context(), client, acme.DomainIDs("a.example.com"), CertID(leaf))

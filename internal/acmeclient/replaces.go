@@ -1,7 +1,6 @@
 package acmeclient
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rand"
@@ -40,18 +39,18 @@ const maxReplacesFailures = 2
 // often on it.
 func (r *replaces) post(t *transport, req *http.Request) (*http.Response, error) {
 	if !t.ca.offersRenewalInfo() {
-		return t.exchange(req, EndpointNewOrder)
+		return t.exchange(req, forOrder, EndpointNewOrder)
 	}
 	if r.failed.Load() >= maxReplacesFailures {
 		r.without.Store(true)
-		return t.exchange(req, EndpointNewOrder)
+		return t.exchange(req, forOrder, EndpointNewOrder)
 	}
 	req, err := withReplaces(req, r)
 	if err != nil {
 		return nil, err
 	}
 	r.sent.Store(true)
-	res, err := t.exchange(req, EndpointNewOrder)
+	res, err := t.exchange(req, forOrder, EndpointNewOrder)
 	if err == nil && res.StatusCode >= http.StatusInternalServerError && kindOf(problemType(res)) != "ratelimited" {
 		r.failed.Add(1)
 	}
@@ -70,10 +69,7 @@ func withReplaces(req *http.Request, r *replaces) (*http.Request, error) {
 	if body, err = r.sign(body); err != nil {
 		return nil, fmt.Errorf("adding replaces to the order: %w", err)
 	}
-	out := req.Clone(req.Context())
-	out.Body = io.NopCloser(bytes.NewReader(body))
-	out.ContentLength = int64(len(body))
-	return out, nil
+	return setBody(req, body), nil
 }
 
 // flattenedJWS is a JWS in flattened JSON serialization (RFC 7515, section
@@ -87,14 +83,7 @@ type flattenedJWS struct {
 // sign returns the JWS in body with the field added to its payload.
 func (r *replaces) sign(body []byte) ([]byte, error) {
 	var jws flattenedJWS
-	if err := json.Unmarshal(body, &jws); err != nil {
-		return nil, err
-	}
-	protected, err := base64.RawURLEncoding.DecodeString(jws.Protected)
-	if err != nil {
-		return nil, err
-	}
-	payload, err := base64.RawURLEncoding.DecodeString(jws.Payload)
+	protected, payload, err := jws.decode(body)
 	if err != nil {
 		return nil, err
 	}

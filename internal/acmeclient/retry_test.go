@@ -21,10 +21,12 @@ func TestRetries(t *testing.T) {
 		want     int    // requests
 		min, max time.Duration
 	}{
-		{"429 of a POST", acmetest.Order, 429, "1", 1, 0, 0},
+		{"429 of a POST", acmetest.Order, 429, "1", 2, time.Second, 2 * time.Second},
 		{"429 of a POST, a day", acmetest.Order, 429, "86400", 1, 0, 0},
-		{"429 of the directory", acmetest.Directory, 429, "", 1, 0, 0},
-		{"429 of a nonce", acmetest.NewNonce, 429, "1", 1, 0, 0},
+		{"429 of the directory", acmetest.Directory, 429, "", 2, 5 * time.Second, 10 * time.Second},
+		{"429, Retry-After too long", acmetest.Order, 429, "11", 1, 0, 0},
+		{"429 of a POST, no Retry-After", acmetest.Order, 429, "", 2, 5 * time.Second, 10 * time.Second},
+		{"429 of a nonce", acmetest.NewNonce, 429, "1", 2, time.Second, 2 * time.Second},
 		{"500 of a POST", acmetest.Order, 500, "", 4, 1750 * time.Millisecond, 2700 * time.Millisecond},
 		{"503 of the directory", acmetest.Directory, 503, "", 3, 750 * time.Millisecond, 1200 * time.Millisecond},
 		{"503 of a nonce", acmetest.NewNonce, 503, "", 4, 1750 * time.Millisecond, 2700 * time.Millisecond},
@@ -33,7 +35,8 @@ func TestRetries(t *testing.T) {
 		{"503, Retry-After too long, nonce", acmetest.NewNonce, 503, "86400", 1, 0, 0},
 		{"503, Retry-After negative", acmetest.Order, 503, "-5", 4, 1750 * time.Millisecond, 2700 * time.Millisecond},
 		{"403", acmetest.Order, 403, "", 1, 0, 0},
-		{"204", acmetest.Order, 204, "", 1, 0, 0},
+		{"404", acmetest.Order, 404, "", 1 + maxMissingRetries, 7 * time.Second, 12 * time.Second},
+		{"404 of the directory", acmetest.Directory, 404, "", 1, 0, 0},
 		{"304", acmetest.Directory, 304, "", 1, 0, 0},
 	}
 	for _, tt := range tests {
@@ -157,7 +160,7 @@ func TestUsersRetryBackoff(t *testing.T) {
 		{"too long", 500, "serverInternal", time.Hour, 10, 11, 10 * time.Minute, 10 * time.Minute},
 		{"badNonce", 400, "badNonce", time.Millisecond, 10, 11, 10 * time.Millisecond, 10 * time.Millisecond},
 		{"gives up", 500, "serverInternal", -1, 1, 1, 0, 0},
-		{"429 is not asked about", 429, "rateLimited", time.Second, 0, 1, 0, 0},
+		{"429 is not asked about", 429, "rateLimited", time.Second, 0, 2, 5 * time.Second, 10 * time.Second},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -58,6 +58,8 @@ type Trace struct {
 	failed     Endpoint
 	failedURL  string
 	unanswered bool
+
+	certificate string // URL in the order that was seen last
 }
 
 type traceKey struct{}
@@ -164,3 +166,16 @@ func (t *Trace) fail(e Endpoint, url string) {
 }
 
 func (t *Trace) clearFailed() { t.fail(EndpointNone, "") }
+
+func (t *Trace) setCertificate(url string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.certificate = url
+}
+
+// isCertificate reports whether an order that was seen names this URL.
+func (t *Trace) isCertificate(url string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.certificate == url
+}

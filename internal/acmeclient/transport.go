@@ -2,22 +2,22 @@ package acmeclient
 
 import (
 	"bytes"
+	"context"
+	"crypto"
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"strconv"
 	"time"
-
-	"github.com/nostall/nostall/internal/flight"
 )
 
 const replayNonce = "Replay-Nonce"
 
-// transport is the RoundTripper of every acme.Client of a CA.
+// transport is the RoundTripper of the acme.Clients of a CA.
 type transport struct {
 	ca           *CA
-	directoryURL string // canonical
+	directoryURL string               // canonical
+	key          func() crypto.Signer // the client's account key, may return nil
 }
 
 var _ http.RoundTripper = (*transport)(nil)
@@ -26,79 +26,200 @@ var _ http.RoundTripper = (*transport)(nil)
 // network. It removes nonces from responses: an acme.Client would guard its own
 // with a mutex that it holds while it fetches more.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	sent, err := t.resolve(req)
+	if err != nil {
+		TraceOf(req.Context()).fail(EndpointOther, "")
+		return nil, err
+	}
 	switch {
 	case req.Method == http.MethodHead:
 		// x/crypto/acme sends HEAD only for nonces, to newNonce or, if the
 		// directory lacks it, to another resource.
-		return t.newNonce(req)
-	case req.Method == http.MethodGet && req.URL.String() == t.directoryURL:
-		return t.getDirectory(req)
+		return t.newNonce(sent)
+	case req.Method == http.MethodGet && sent.URL.String() == t.directoryURL:
+		return t.getDirectory(sent)
 	case req.Method == http.MethodGet:
-		res, err := t.exchangeAgain(req, t.endpoint(req.URL.String()))
+		res, err := t.get(sent, forUnsigned)
 		return t.keepNonce(res), err
-	default:
-		return t.post(req, t.endpoint(req.URL.String()))
 	}
-}
-
-// post sends a signed request.
-func (t *transport) post(req *http.Request, e Endpoint) (*http.Response, error) {
-	var res *http.Response
-	var err error
-	if r, ok := req.Context().Value(replacesKey{}).(*replaces); ok && e == EndpointNewOrder {
-		res, err = r.post(t, req)
-	} else {
-		res, err = t.exchange(req, e)
+	s, err := t.readSigned(sent)
+	if err != nil {
+		return nil, err
 	}
-	TraceOf(req.Context()).posted(res, err)
-	return t.keepNonce(res), err
-}
-
-// newNonce takes a nonce from the pool, or asks the CA. It retries a 5xx, which
-// x/crypto/acme would not: one lost nonce must not end a whole attempt.
-func (t *transport) newNonce(req *http.Request) (*http.Response, error) {
-	for n := 1; ; n++ {
-		if nonce, ok := t.ca.nonces.pop(time.Now()); ok {
-			h := http.Header{}
-			h.Set(replayNonce, nonce)
-			return fromMemory(req, h, nil), nil
+	if sent != req { // the signature covers the URL
+		if err := t.sign(s, map[string]string{"url": sent.URL.String()}); err != nil {
+			return nil, err
 		}
-		res, err := t.exchangeAgain(req, EndpointNewNonce)
+	}
+	return t.post(s)
+}
+
+// sign signs s again, with the account key.
+func (t *transport) sign(s *signedRequest, members map[string]string) error {
+	key := t.key()
+	if key == nil || s.purpose == forRevoke {
+		return &RequestError{
+			Method:   s.req.Method,
+			URL:      displayURL(s.req.URL),
+			Endpoint: s.e,
+			Err:      errNotAbsolute,
+		}
+	}
+	return s.signWith(key, members)
+}
+
+// post sends a signed request, and sends it again with a fresh nonce where that
+// is safe and may help.
+func (t *transport) post(s *signedRequest) (*http.Response, error) {
+	ctx := s.req.Context()
+	var tr tries
+	for {
+		res, err := t.postOnce(s)
+		f := faultOf(res, err)
+		if f == faultNone && err == nil && t.isMissing(s, res) {
+			f = faultMissing
+		}
+		if t.key() == nil || !again(ctx, tr.wait(s.purpose, f, t.backoff(s.req, res))) {
+			t.noteAccount(s, res)
+			return res, err
+		}
+		nonce, err := t.freshNonce(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if res.StatusCode != http.StatusTooManyRequests && res.StatusCode < 500 {
-			if res.Header.Get(replayNonce) == "" {
-				TraceOf(req.Context()).fail(EndpointNewNonce, displayURL(req.URL))
-			}
-			return res, nil
-		}
-		// With a nonce here, the acme.Client would go on to post to a CA that
-		// has just asked to be left alone.
-		res.Header.Del(replayNonce)
-		d := t.ca.retryBackoff(n, req, res)
-		if d <= 0 {
-			return res, nil
-		}
-		if err := flight.Sleep(req.Context(), d); err != nil {
+		if err := s.signWith(t.key(), map[string]string{"nonce": nonce}); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// exchangeAgain is exchange for a request that may be sent twice. It retries
-// once after a connection failure, but not after a time-out, because a second
-// one would take just as long.
-func (t *transport) exchangeAgain(req *http.Request, e Endpoint) (*http.Response, error) {
-	res, err := t.exchange(req, e)
-	var failed *RequestError
-	if err == nil || !errors.As(err, &failed) || !failed.connection() || req.Context().Err() != nil {
-		return res, err
+func (t *transport) backoff(req *http.Request, res *http.Response) func(n int) time.Duration {
+	return func(n int) time.Duration { return t.ca.retryBackoff(n, req, res) }
+}
+
+// postOnce sends a signed request once.
+func (t *transport) postOnce(s *signedRequest) (*http.Response, error) {
+	var res *http.Response
+	var err error
+	trace := TraceOf(s.req.Context())
+	if r, ok := s.req.Context().Value(replacesKey{}).(*replaces); ok && s.purpose == forOrder {
+		res, err = r.post(t, s.req)
+	} else {
+		res, err = t.exchange(s.req, s.purpose, s.e)
 	}
-	if err := flight.Sleep(req.Context(), jitter(retryStep)); err != nil {
+	if err == nil {
+		err = t.settle(s.purpose, s.e, s.req, res)
+	}
+	trace.posted(res, err)
+	t.keepNonce(res)
+	if err != nil {
 		return nil, err
 	}
-	return t.exchange(req, e)
+	if u := certificateIn(readAgain(res)); u != "" {
+		trace.setCertificate(t.absoluteURL(u))
+	}
+	return res, nil
+}
+
+// settle is settle with an error that names the request. The trace then says
+// that it failed.
+func (t *transport) settle(p purpose, e Endpoint, req *http.Request, res *http.Response) error {
+	cause := settle(p, req, res)
+	if cause == nil {
+		return nil
+	}
+	u := displayURL(req.URL)
+	TraceOf(req.Context()).fail(e, u)
+	return &RequestError{
+		Method:   req.Method,
+		URL:      u,
+		Endpoint: e,
+		Err:      cause,
+	}
+}
+
+// newNonce takes a nonce from the pool, or asks the CA.
+func (t *transport) newNonce(req *http.Request) (*http.Response, error) {
+	if nonce, ok := t.ca.nonces.pop(time.Now()); ok {
+		h := http.Header{}
+		h.Set(replayNonce, nonce)
+		return fromMemory(req, h, nil), nil
+	}
+	res, err := t.get(req, forNonce)
+	if err == nil && (res.StatusCode == http.StatusTooManyRequests || res.StatusCode >= 500) {
+		// With a nonce here, the acme.Client would go on to post to a CA that
+		// has just asked to be left alone.
+		res.Header.Del(replayNonce)
+	}
+	if err == nil && res.Header.Get(replayNonce) == "" {
+		u := displayURL(req.URL)
+		TraceOf(req.Context()).fail(EndpointNewNonce, u)
+		if doc := t.ca.directory.current(); doc != nil && doc.Nonce == "" {
+			return nil, &RequestError{
+				Method:   req.Method,
+				URL:      u,
+				Endpoint: EndpointNewNonce,
+				Err:      errNoNewNonce,
+			}
+		}
+	}
+	return res, err
+}
+
+// freshNonce returns a nonce for a request that is sent again.
+func (t *transport) freshNonce(ctx context.Context) (string, error) {
+	u := t.directoryURL
+	if doc := t.ca.directory.current(); doc != nil && doc.Nonce != "" {
+		u = doc.Nonce
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, u, nil)
+	if err != nil {
+		return "", err
+	}
+	if req, err = t.resolve(req); err != nil {
+		return "", err
+	}
+	if t.ca.cfg.UserAgent != "" {
+		req.Header.Set("User-Agent", t.ca.cfg.UserAgent)
+	}
+	res, err := t.newNonce(req)
+	if err != nil {
+		return "", err
+	}
+	if nonce := res.Header.Get(replayNonce); nonce != "" {
+		return nonce, nil
+	}
+	return "", &RequestError{
+		Method:   req.Method,
+		URL:      displayURL(req.URL),
+		Endpoint: EndpointNewNonce,
+		Err:      problemOf(res, nil),
+	}
+}
+
+// get sends an unsigned request, and sends it again if that may help.
+func (t *transport) get(req *http.Request, p purpose) (*http.Response, error) {
+	e := t.endpoint(req.URL.String())
+	switch p {
+	case forDirectory:
+		e = EndpointDirectory
+	case forNonce:
+		e = EndpointNewNonce
+	}
+	var tr tries
+	for {
+		res, err := t.exchange(req, p, e)
+		if err == nil {
+			err = t.settle(p, e, req, res)
+		}
+		f := faultOf(res, err)
+		if !again(req.Context(), tr.wait(p, f, t.backoff(req, res))) {
+			if err != nil {
+				return nil, err
+			}
+			return res, nil
+		}
+	}
 }
 
 // keepNonce moves the nonce of a response into the pool. A badNonce response

@@ -112,7 +112,7 @@ func (c *conversation) solve(ctx context.Context, chal *acme.Challenge, authzURL
 func authorizationFailed(z *acme.Authorization, chal *acme.Challenge) error {
 	var causes []error
 	for _, c := range z.Challenges {
-		if e, ok := c.Error.(*acme.Error); ok && len(causes) < maxReasons && (chal == nil || c.Type == chal.Type) {
+		if e, ok := c.Error.(*acme.Error); ok && acmeclient.GivesReason(e) && len(causes) < maxReasons && (chal == nil || c.Type == chal.Type) {
 			causes = append(causes, acmeclient.BoundProblem(e))
 		}
 	}

@@ -188,7 +188,7 @@ func (c *conversation) newOrder(ctx context.Context) (*acme.Order, error) {
 }
 
 func orderFailed(o *acme.Order) error {
-	if o.Error != nil {
+	if acmeclient.GivesReason(o.Error) {
 		return fmt.Errorf("order %s is %s: %w", o.URI, brief(o.Status), acmeclient.BoundProblem(o.Error))
 	}
 	return fmt.Errorf("order %s is %q and the CA gives no reason", o.URI, brief(o.Status))

@@ -40,7 +40,7 @@ func (c *conversation) pollOrder(ctx context.Context, url string, first time.Dur
 const (
 	pollFirst    = 100 * time.Millisecond
 	pollMost     = 10 * time.Second
-	pollMaxFails = 4 // consecutive failures
+	pollMaxFails = 2 // consecutive failures, each of which was retried
 )
 
 // poll calls fetch until done. The waits grow from first, and a longer

@@ -37,9 +37,9 @@ func TestUnfinishedOrder(t *testing.T) {
 		},
 		"is not known any more": {
 			fault: func(ca *acmetest.Server) {
-				once := order
-				once.Count = 1
-				ca.Status(once, http.StatusNotFound, nil, acmetest.Problem{})
+				few := order
+				few.Count = 6 // as often as it is asked for: it might be known soon
+				ca.Status(few, http.StatusNotFound, nil, acmetest.Problem{})
 			},
 			orders: 2,
 		},
