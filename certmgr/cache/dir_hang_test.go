@@ -1,6 +1,6 @@
 //go:build darwin || linux
 
-package cache
+package cache_test
 
 import (
 	"context"
@@ -10,12 +10,14 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
+
+	"github.com/nostall/nostall/certmgr/cache"
 )
 
 // Opening a named pipe for reading hangs until it is opened for writing, as a
 // read from a network mount does when its server is gone.
 func TestDirGetIsNotHeldByAFileSystemThatHangs(t *testing.T) {
-	d := Dir(t.TempDir())
+	d := cache.Dir(t.TempDir())
 	pipe := filepath.Join(string(d), "example.com")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
@@ -44,7 +46,7 @@ func TestDirGetIsNotHeldByAFileSystemThatHangs(t *testing.T) {
 	defer writer.Close()
 
 	cancel()
-	if r := <-results; !errors.Is(r.err, context.Canceled) || errors.Is(r.err, ErrMiss) || r.data != nil {
+	if r := <-results; !errors.Is(r.err, context.Canceled) || errors.Is(r.err, cache.ErrMiss) || r.data != nil {
 		t.Errorf("Get = %q, %v, want context.Canceled", r.data, r.err)
 	}
 }

@@ -1,4 +1,4 @@
-package cache
+package cache_test
 
 import (
 	"context"
@@ -6,20 +6,22 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/acme/autocert"
+
+	"github.com/nostall/nostall/certmgr/cache"
 )
 
 func TestMemoriesAreSeparate(t *testing.T) {
-	var a, b Memory
+	var a, b cache.Memory
 	if err := a.Put(t.Context(), "example.com", []byte("value")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Get(t.Context(), "example.com"); err != ErrMiss {
+	if _, err := b.Get(t.Context(), "example.com"); err != cache.ErrMiss {
 		t.Errorf("Get from another Memory: %v, want ErrMiss", err)
 	}
 }
 
 func TestZeroMemoryDeletes(t *testing.T) {
-	var m Memory
+	var m cache.Memory
 	if err := m.Delete(t.Context(), "example.com"); err != nil {
 		t.Error(err)
 	}
@@ -27,7 +29,7 @@ func TestZeroMemoryDeletes(t *testing.T) {
 
 // Identity matters to programs that use both packages.
 func TestErrMissIsAutocerts(t *testing.T) {
-	if ErrMiss != autocert.ErrCacheMiss {
+	if cache.ErrMiss != autocert.ErrCacheMiss {
 		t.Error("ErrMiss is not the value of autocert.ErrCacheMiss")
 	}
 }
@@ -35,7 +37,7 @@ func TestErrMissIsAutocerts(t *testing.T) {
 func TestErrorsNameOperationAndKey(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	for name, c := range map[string]Cache{"Dir": Dir(t.TempDir()), "Memory": new(Memory)} {
+	for name, c := range map[string]cache.Cache{"Dir": cache.Dir(t.TempDir()), "Memory": new(cache.Memory)} {
 		_, getErr := c.Get(ctx, "example.com")
 		got := map[string]error{
 			`cache: get "example.com": context canceled`:    getErr,

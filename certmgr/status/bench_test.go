@@ -1,9 +1,11 @@
-package status
+package status_test
 
 import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+
+	"github.com/nostall/nostall/certmgr/status"
 )
 
 func BenchmarkTenThousandHosts(b *testing.B) {
@@ -13,7 +15,7 @@ func BenchmarkTenThousandHosts(b *testing.B) {
 		"json": "/?format=json", "json of 1000": "/?format=json&limit=1000",
 	} {
 		b.Run(name, func(b *testing.B) {
-			h := Handler(s)
+			h := status.Handler(s)
 			b.ReportAllocs()
 			for b.Loop() {
 				w := httptest.NewRecorder()

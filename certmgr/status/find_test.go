@@ -1,16 +1,18 @@
-package status
+package status_test
 
 import (
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/status"
 )
+
+// sorts are the values of the parameter sort.
+var sorts = []string{"state", "host", "expiry", "next", "refused"}
 
 // decoded is the part of the JSON that these tests inspect.
 type decoded struct {
@@ -19,7 +21,7 @@ type decoded struct {
 	Events                      []struct{ Host string }
 }
 
-func ask(t testing.TB, s Source, query string) (d decoded, names []string) {
+func ask(t testing.TB, s status.Source, query string) (d decoded, names []string) {
 	t.Helper()
 	w := get(t, s, "/?format=json&"+query)
 	if err := json.Unmarshal(w.Body.Bytes(), &d); err != nil {
@@ -71,7 +73,7 @@ func TestKeyTypesOfAHostAreInOrder(t *testing.T) {
 	a, b := valid("a.example"), valid("a.example")
 	a.KeyType = "RSA"
 	s := &still{snap: certmgr.Snapshot{Time: now, Hosts: []certmgr.HostStatus{a, b}}}
-	for _, order := range sorts() {
+	for _, order := range sorts {
 		_, w, _ := strings.Cut(get(t, s, "/?format=json&sort="+order).Body.String(), `"hosts": [`)
 		if strings.Index(w, `"key_type": "ECDSA"`) > strings.Index(w, `"key_type": "RSA"`) {
 			t.Errorf("sort=%s: RSA comes first", order)
@@ -81,7 +83,7 @@ func TestKeyTypesOfAHostAreInOrder(t *testing.T) {
 
 func TestPagesHoldEachHostOnce(t *testing.T) {
 	s := many(250)
-	for _, order := range sorts() {
+	for _, order := range sorts {
 		seen := make(map[string]int)
 		for page := 1; page <= 3; page++ {
 			d, names := ask(t, s, fmt.Sprintf("page=%d&sort=%s", page, order))
@@ -108,19 +110,6 @@ func TestPageAfterTheLastIsTheLast(t *testing.T) {
 	}
 }
 
-// A renewal that was due but could not begin is not shown as due in the past.
-func TestNextOfARenewalThatCouldNotBegin(t *testing.T) {
-	h := failing(valid("a.example"), certmgr.StateValid, -2*time.Hour, "no route")
-	h.RenewAt, h.RenewalCause = now.Add(15*time.Minute), certmgr.RenewalCauseRetry
-	if at := next(&h); !at.Equal(h.RenewAt) {
-		t.Errorf("next %v, want %v", at, h.RenewAt)
-	}
-	h.RenewAt = now.Add(-3 * time.Hour) // a mark of its lateness
-	if at := next(&h); !at.Equal(h.RetryAt) {
-		t.Errorf("next %v, want %v", at, h.RetryAt)
-	}
-}
-
 func TestEventsOfOneHost(t *testing.T) {
 	d, _ := ask(t, everyState(), "host=backoff.example")
 	if len(d.Events) != 2 || d.Events[0].Host != "backoff.example" || d.Events[1].Host != "backoff.example" {
@@ -128,22 +117,5 @@ func TestEventsOfOneHost(t *testing.T) {
 	}
 	if d, _ := ask(t, everyState(), "q=backoff"); len(d.Events) != 4 {
 		t.Errorf("with a filter there are %d events, want all 4", len(d.Events))
-	}
-}
-
-// Parsing a link returns the query that made it.
-func TestLinksLeadToTheirQuery(t *testing.T) {
-	for _, q := range []query{
-		newQuery(),
-		{text: "a b&c=d#e", state: "backing off", sort: sortExpiry, reverse: true, page: 3, limit: 7, format: formatJSON},
-		{host: "xn--bcher-kva.example", sort: sortState, reverse: true, page: 1, limit: defaultLimit},
-	} {
-		u, err := url.Parse(q.link())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := parseQuery(u.RawQuery); got != q || err != nil {
-			t.Errorf("%s leads to %+v, %v, want %+v", q.link(), got, err, q)
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package status
+package status_test
 
 import (
 	"errors"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/certmgr/status"
 )
 
 // now is the time of every Snapshot in these tests.
@@ -103,11 +104,11 @@ func many(n int) *still {
 }
 
 // get requests target from a handler of s, as a browser does.
-func get(t testing.TB, s Source, target string) *httptest.ResponseRecorder {
+func get(t testing.TB, s status.Source, target string) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequest(http.MethodGet, target, nil)
 	r.Header.Set("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
 	w := httptest.NewRecorder()
-	Handler(s).ServeHTTP(w, r)
+	status.Handler(s).ServeHTTP(w, r)
 	return w
 }

@@ -1,4 +1,4 @@
-package status
+package status_test
 
 import (
 	"crypto/sha256"
@@ -13,12 +13,13 @@ import (
 	"testing"
 
 	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/status"
 )
 
 func TestOnlyGetAndHeadAreAllowed(t *testing.T) {
 	for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "get", "X"} {
 		w := httptest.NewRecorder()
-		Handler(everyState()).ServeHTTP(w, httptest.NewRequest(method, "/", strings.NewReader("host=x")))
+		status.Handler(everyState()).ServeHTTP(w, httptest.NewRequest(method, "/", strings.NewReader("host=x")))
 		if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") != "GET, HEAD" {
 			t.Errorf("%s: %d, Allow %q", method, w.Code, w.Header().Get("Allow"))
 		}
@@ -27,7 +28,7 @@ func TestOnlyGetAndHeadAreAllowed(t *testing.T) {
 
 func TestHeadHasTheHeadersOfGetAndNoBody(t *testing.T) {
 	g, w := get(t, everyState(), "/"), httptest.NewRecorder()
-	Handler(everyState()).ServeHTTP(w, httptest.NewRequest(http.MethodHead, "/", nil))
+	status.Handler(everyState()).ServeHTTP(w, httptest.NewRequest(http.MethodHead, "/", nil))
 	if w.Code != http.StatusOK || w.Body.Len() != 0 {
 		t.Errorf("%d and %d bytes", w.Code, w.Body.Len())
 	}
@@ -102,7 +103,7 @@ func TestFormatFollowsParameterThenAccept(t *testing.T) {
 	} {
 		r, w := httptest.NewRequest(http.MethodGet, "/"+test.query, nil), httptest.NewRecorder()
 		r.Header.Set("Accept", test.accept)
-		Handler(everyState()).ServeHTTP(w, r)
+		status.Handler(everyState()).ServeHTTP(w, r)
 		if got := w.Header().Get("Content-Type"); got != test.want {
 			t.Errorf("%s with Accept %q: %s, want %s", test.query, test.accept, got, test.want)
 		}
@@ -135,7 +136,7 @@ func TestQueriesAreBounded(t *testing.T) {
 
 // Wherever the handler is mounted, all links of the page are relative.
 func TestLinksAreRelativeBelowAnyPrefix(t *testing.T) {
-	h := Handler(many(300))
+	h := status.Handler(many(300))
 	mux := http.NewServeMux()
 	mux.Handle("/debug/certs/", h)
 	mux.Handle("/stripped/", http.StripPrefix("/stripped", h))

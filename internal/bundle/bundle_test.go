@@ -1,4 +1,4 @@
-package bundle
+package bundle_test
 
 import (
 	"bytes"
@@ -14,12 +14,14 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 // testKeys are generated once: RSA is slow.
-var testKeys = sync.OnceValue(func() (keys [KeyTypes]crypto.Signer) {
+var testKeys = sync.OnceValue(func() (keys [bundle.KeyTypes]crypto.Signer) {
 	for kt := range keys {
-		key, err := GenerateKey(KeyType(kt))
+		key, err := bundle.GenerateKey(bundle.KeyType(kt))
 		if err != nil {
 			panic(err)
 		}
@@ -44,7 +46,7 @@ func selfSigned(host string, key crypto.Signer) []byte {
 }
 
 func mustEncode(key crypto.Signer, chain ...[]byte) []byte {
-	data, err := Encode(key, chain)
+	data, err := bundle.Encode(key, chain)
 	if err != nil {
 		panic(err)
 	}
@@ -56,10 +58,10 @@ func TestRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range []crypto.Signer{testKeys()[ECDSA], testKeys()[RSA], p384} {
+	for _, key := range []crypto.Signer{testKeys()[bundle.ECDSA], testKeys()[bundle.RSA], p384} {
 		chain := [][]byte{selfSigned("example.com", key), selfSigned("ca.example.com", key)}
 		data := mustEncode(key, chain...)
-		gotKey, gotChain, err := Decode(data)
+		gotKey, gotChain, err := bundle.Decode(data)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -74,12 +76,12 @@ func TestRoundTrip(t *testing.T) {
 
 // TestErrorsOfKeysDoNotShowThem: the parsers' own errors might quote the key.
 func TestErrorsOfKeysDoNotShowThem(t *testing.T) {
-	der, err := x509.MarshalECPrivateKey(testKeys()[ECDSA].(*ecdsa.PrivateKey))
+	der, err := x509.MarshalECPrivateKey(testKeys()[bundle.ECDSA].(*ecdsa.PrivateKey))
 	if err != nil {
 		t.Fatal(err)
 	}
 	data := pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der[:len(der)-1]})
-	_, _, err = Decode(data)
+	_, _, err = bundle.Decode(data)
 	if err == nil || len(err.Error()) > 100 {
 		t.Errorf("error %v", err)
 	}
@@ -87,24 +89,24 @@ func TestErrorsOfKeysDoNotShowThem(t *testing.T) {
 
 // Check tells what does not fit.
 func TestCheckSaysWhatDoesNotFit(t *testing.T) {
-	key, other := testKeys()[ECDSA], testKeys()[RSA]
+	key, other := testKeys()[bundle.ECDSA], testKeys()[bundle.RSA]
 	leaf := selfSigned("example.com", key)
 	for name, test := range map[string]struct {
 		host  string
-		kt    KeyType
+		kt    bundle.KeyType
 		key   crypto.Signer
 		chain [][]byte
 		want  string // empty: it fits
 	}{
-		"sound":      {"example.com", ECDSA, key, [][]byte{leaf}, ""},
-		"other host": {"example.org", ECDSA, key, [][]byte{leaf}, "for another name"},
-		"other key":  {"example.com", ECDSA, other, [][]byte{leaf}, "does not belong"},
-		"other type": {"example.com", RSA, key, [][]byte{leaf}, "has a ECDSA key, want RSA"},
-		"no chain":   {"example.com", ECDSA, key, nil, "no certificate found"},
-		"no X.509":   {"example.com", ECDSA, key, [][]byte{leaf, []byte("garbage")}, "cannot be parsed"},
-		"truncated":  {"example.com", ECDSA, key, [][]byte{leaf[:100]}, "cannot be parsed"},
+		"sound":      {"example.com", bundle.ECDSA, key, [][]byte{leaf}, ""},
+		"other host": {"example.org", bundle.ECDSA, key, [][]byte{leaf}, "for another name"},
+		"other key":  {"example.com", bundle.ECDSA, other, [][]byte{leaf}, "does not belong"},
+		"other type": {"example.com", bundle.RSA, key, [][]byte{leaf}, "has a ECDSA key, want RSA"},
+		"no chain":   {"example.com", bundle.ECDSA, key, nil, "no certificate found"},
+		"no X.509":   {"example.com", bundle.ECDSA, key, [][]byte{leaf, []byte("garbage")}, "cannot be parsed"},
+		"truncated":  {"example.com", bundle.ECDSA, key, [][]byte{leaf[:100]}, "cannot be parsed"},
 	} {
-		_, err := Check(test.host, test.kt, test.key, test.chain)
+		_, err := bundle.Check(test.host, test.kt, test.key, test.chain)
 		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: error %v, want %q", name, err, test.want)
 		}
@@ -116,41 +118,41 @@ func TestCheckSaysWhatDoesNotFit(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	for kt, key := range testKeys() {
 		sound := mustEncode(key, selfSigned("example.com", key))
-		f.Add(sound, kt == int(RSA))
-		f.Add(sound[:len(sound)/2], kt == int(RSA))
-		f.Add(mustEncode(key), kt == int(RSA))
-		f.Add(append(slices.Clone(sound), sound...), kt == int(RSA))
-		f.Add(bytes.ReplaceAll(sound, []byte("\n"), []byte("\r\n")), kt == int(RSA))
+		f.Add(sound, kt == int(bundle.RSA))
+		f.Add(sound[:len(sound)/2], kt == int(bundle.RSA))
+		f.Add(mustEncode(key), kt == int(bundle.RSA))
+		f.Add(append(slices.Clone(sound), sound...), kt == int(bundle.RSA))
+		f.Add(bytes.ReplaceAll(sound, []byte("\n"), []byte("\r\n")), kt == int(bundle.RSA))
 	}
 	f.Add([]byte("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n"), false)
 	f.Fuzz(func(t *testing.T, data []byte, rsa bool) {
-		kt := ECDSA
+		kt := bundle.ECDSA
 		if rsa {
-			kt = RSA
+			kt = bundle.RSA
 		}
-		key, chain, err := Decode(data)
+		key, chain, err := bundle.Decode(data)
 		if err != nil {
 			if strings.ContainsAny(err.Error(), "\n\r\x00") {
 				t.Fatalf("the error is %q", err)
 			}
 			return
 		}
-		written, err := Encode(key, chain)
+		written, err := bundle.Encode(key, chain)
 		if err != nil {
 			t.Fatalf("what was read cannot be written: %v", err)
 		}
-		againKey, againChain, err := Decode(written)
+		againKey, againChain, err := bundle.Decode(written)
 		if err != nil || !slices.EqualFunc(againChain, chain, bytes.Equal) {
 			t.Fatalf("what was written is read as something else: %v", err)
 		}
 		if !againKey.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(key.Public()) {
 			t.Fatal("the key that was written is read as another one")
 		}
-		leaf, err := Check("example.com", kt, key, chain)
+		leaf, err := bundle.Check("example.com", kt, key, chain)
 		if err != nil {
 			return
 		}
-		if got, ok := TypeOf(leaf); !ok || got != kt || leaf.VerifyHostname("example.com") != nil {
+		if got, ok := bundle.TypeOf(leaf); !ok || got != kt || leaf.VerifyHostname("example.com") != nil {
 			t.Fatalf("a certificate that does not fit passes: %v with a %v key", leaf.DNSNames, leaf.PublicKeyAlgorithm)
 		}
 	})

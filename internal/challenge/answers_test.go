@@ -1,4 +1,4 @@
-package challenge
+package challenge_test
 
 import (
 	"bytes"
@@ -11,6 +11,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/challenge"
 )
 
 // entries is a Store that fails if err is set.
@@ -32,7 +33,7 @@ func (e *entries) Delete(_ context.Context, key string) error {
 }
 
 // present makes the response to a challenge available, with a new account key.
-func present(t *testing.T, answers *Answers, typ, token, host string) *Answer {
+func present(t *testing.T, answers *challenge.Answers, typ, token, host string) *challenge.Answer {
 	t.Helper()
 	answer, err := answers.Present(t.Context(), newClient(t), &acme.Challenge{Type: typ, Token: token}, host)
 	if err != nil {
@@ -52,8 +53,8 @@ func newClient(t *testing.T) *acme.Client {
 
 func TestTLSALPN01AnswerIsACertificateForTheHost(t *testing.T) {
 	store := &entries{data: make(map[string][]byte)}
-	answers := NewAnswers(store)
-	answer := present(t, answers, TLSALPN01, "token", "a.example.com")
+	answers := challenge.NewAnswers(store)
+	answer := present(t, answers, challenge.TLSALPN01, "token", "a.example.com")
 	cert := answers.Certificate("a.example.com")
 	if cert == nil || !answer.Stored() || !bytes.Equal(cert.Certificate[0], answer.Proof()) {
 		t.Fatal("the certificate is not live")
@@ -80,8 +81,8 @@ func TestTLSALPN01AnswerIsACertificateForTheHost(t *testing.T) {
 
 func TestHTTP01AnswerIsForItsHostAlone(t *testing.T) {
 	store := &entries{data: make(map[string][]byte)}
-	answers := NewAnswers(store)
-	answer := present(t, answers, HTTP01, "token", "a.example.com")
+	answers := challenge.NewAnswers(store)
+	answer := present(t, answers, challenge.HTTP01, "token", "a.example.com")
 	body := answers.KeyAuthorization("a.example.com", "token")
 	if !strings.HasPrefix(string(body), "token.") || !bytes.Equal(body, answer.Proof()) || !bytes.Equal(body, store.data["token+http-01"]) {
 		t.Errorf("body %q", body)
@@ -97,9 +98,9 @@ func TestHTTP01AnswerIsForItsHostAlone(t *testing.T) {
 }
 
 func TestRemoveLeavesALaterAnswer(t *testing.T) {
-	answers := NewAnswers(&entries{data: make(map[string][]byte)})
-	first := present(t, answers, TLSALPN01, "one", "a.example.com")
-	second := present(t, answers, TLSALPN01, "two", "a.example.com")
+	answers := challenge.NewAnswers(&entries{data: make(map[string][]byte)})
+	first := present(t, answers, challenge.TLSALPN01, "one", "a.example.com")
+	second := present(t, answers, challenge.TLSALPN01, "two", "a.example.com")
 	first.Remove()
 	if cert := answers.Certificate("a.example.com"); cert == nil || !bytes.Equal(cert.Certificate[0], second.Proof()) {
 		t.Error("the second answer is gone")
@@ -107,8 +108,8 @@ func TestRemoveLeavesALaterAnswer(t *testing.T) {
 }
 
 func TestAnswerIsLiveWithoutTheCache(t *testing.T) {
-	answers := NewAnswers(&entries{err: errors.New("disk full")})
-	if answer := present(t, answers, HTTP01, "token", "a.example.com"); answer.Stored() {
+	answers := challenge.NewAnswers(&entries{err: errors.New("disk full")})
+	if answer := present(t, answers, challenge.HTTP01, "token", "a.example.com"); answer.Stored() {
 		t.Error("it is said to be stored")
 	}
 	if answers.KeyAuthorization("a.example.com", "token") == nil {
@@ -119,19 +120,19 @@ func TestAnswerIsLiveWithoutTheCache(t *testing.T) {
 func TestChallengesThatCannotBeAnswered(t *testing.T) {
 	for name, chal := range map[string]*acme.Challenge{
 		"type":  {Type: "dns-01", Token: "token"},
-		"token": {Type: HTTP01, Token: "../a.example.com"},
-		"empty": {Type: HTTP01},
+		"token": {Type: challenge.HTTP01, Token: "../a.example.com"},
+		"empty": {Type: challenge.HTTP01},
 	} {
 		store := &entries{data: make(map[string][]byte)}
-		if _, err := NewAnswers(store).Present(t.Context(), newClient(t), chal, "a.example.com"); err == nil || len(store.data) != 0 {
+		if _, err := challenge.NewAnswers(store).Present(t.Context(), newClient(t), chal, "a.example.com"); err == nil || len(store.data) != 0 {
 			t.Errorf("%s: %v, %d entries", name, err, len(store.data))
 		}
 	}
 }
 
 func TestSightingCountsRequests(t *testing.T) {
-	answers := NewAnswers(&entries{data: make(map[string][]byte)})
-	for typ, missing := range map[string]string{TLSALPN01: "port 443", HTTP01: "port 80"} {
+	answers := challenge.NewAnswers(&entries{data: make(map[string][]byte)})
+	for typ, missing := range map[string]string{challenge.TLSALPN01: "port 443", challenge.HTTP01: "port 80"} {
 		answer := present(t, answers, typ, "token", "a.example.com")
 		if said := answer.Sighting(); !strings.HasPrefix(said, "no "+typ) || !strings.Contains(said, missing) {
 			t.Errorf("%s: %q", typ, said)

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestBackoff(t *testing.T) {
+func TestBackoffGrowsOrFollowsItsWaits(t *testing.T) {
 	set := []time.Duration{time.Minute, 0, time.Hour}
 	tests := []struct {
 		name     string
@@ -32,7 +32,7 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
-func TestCABackoff(t *testing.T) {
+func TestBackoffOfACAEndsAtAQuarterOfAnHour(t *testing.T) {
 	for failures, want := range []time.Duration{1, 1, 5, 5, 15, 15} {
 		if d := CABackoff(failures); d != want*time.Minute {
 			t.Errorf("after %d failures: %v, want %v", failures, d, want*time.Minute)
