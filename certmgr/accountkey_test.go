@@ -219,7 +219,7 @@ func TestCAWithoutKeyChange(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.ca.Respond(acmetest.Match{Endpoint: acmetest.Directory}, http.StatusOK, nil, string(body))
-		if err := w.m.RollAccountKey(t.Context()); err == nil || !strings.Contains(err.Error(), "does not offer") {
+		if err := w.m.RollAccountKey(t.Context()); err == nil || !strings.Contains(err.Error(), "does not support") {
 			t.Errorf("RollAccountKey: %v", err)
 		}
 	})

@@ -101,7 +101,7 @@ func (w *world) restartThrough(rt http.RoundTripper) {
 func (w *world) wantOpen() {
 	w.t.Helper()
 	err := w.m.RollAccountKey(w.t.Context())
-	if err == nil || !strings.Contains(err.Error(), "not known yet") || len(err.Error()) > text.MaxError {
+	if err == nil || !strings.Contains(err.Error(), "unknown whether") || len(err.Error()) > text.MaxError {
 		w.t.Fatalf("RollAccountKey: %v, want that it is not known", err)
 	}
 	if problem, ok := errors.AsType[*acme.Error](err); !ok || problem.StatusCode != http.StatusGatewayTimeout {
@@ -190,7 +190,7 @@ func (w *world) wantOpenOrMade(late time.Duration) {
 		w.wantOpen()
 		return
 	}
-	if err := w.m.RollAccountKey(w.t.Context()); err != nil && !strings.Contains(err.Error(), "not known yet") {
+	if err := w.m.RollAccountKey(w.t.Context()); err != nil && !strings.Contains(err.Error(), "unknown whether") {
 		w.t.Fatalf("RollAccountKey: %v", err)
 	}
 }
@@ -207,7 +207,7 @@ func TestKeyChangeThatIsMadeLateForTwoMachines(t *testing.T) {
 					other.Client.HTTPClient = &http.Client{Transport: g}
 					defer other.Close()
 					roll := func() {
-						if err := other.RollAccountKey(t.Context()); err != nil && !strings.Contains(err.Error(), "not known yet") {
+						if err := other.RollAccountKey(t.Context()); err != nil && !strings.Contains(err.Error(), "unknown whether") {
 							t.Errorf("RollAccountKey of the other machine: %v", err)
 						}
 					}

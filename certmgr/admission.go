@@ -53,7 +53,7 @@ func (is *issuer) lock(ctx context.Context, sub subject) (unlock func(), err err
 	defer cancel()
 	unlock, err = is.locker.lock(ctx, sub)
 	if err != nil {
-		return nil, &refusal{kind: ErrBusy, host: sub.host(), text: "another issuance for this host does not end", cause: err}
+		return nil, &refusal{kind: ErrBusy, host: sub.host(), text: "another issuance for this host has not ended", cause: err}
 	}
 	return unlock, nil
 }

@@ -41,7 +41,7 @@ func TestInvalidEntriesAreBadServerNames(t *testing.T) {
 		t.Errorf("of a file: %v", err)
 	}
 	rewrite(t, path, "")
-	if _, err := certmgr.OpenAllowlist(path); err == nil || errors.Is(err, certmgr.ErrBadServerName) || !strings.HasPrefix(err.Error(), "certmgr: allowlist file "+path+" has no entry") {
+	if _, err := certmgr.OpenAllowlist(path); err == nil || errors.Is(err, certmgr.ErrBadServerName) || !strings.HasPrefix(err.Error(), "certmgr: allowlist file "+path+" has no entries") {
 		t.Errorf("of an empty file: %v", err)
 	}
 }

@@ -39,7 +39,7 @@ func OpenAllowlist(path string) (*Allowlist, error) {
 // that began last wins. For a list without a file it returns an error.
 func (a *Allowlist) Reload() error {
 	if a == nil || a.list.file == nil {
-		return errors.New("certmgr: this Allowlist has no file to reload; OpenAllowlist makes one that has")
+		return errors.New("certmgr: this Allowlist has no file to reload; use OpenAllowlist")
 	}
 	return a.list.reload(context.Background(), nil)
 }

@@ -43,7 +43,7 @@ func TestRenewsInTheWindowOfTheCA(t *testing.T) {
 					t.Errorf("renewed on %v, want %v to %v", at, window.Start, window.End)
 				}
 				issuing := w.events.of(audit.IssuanceStarted)
-				if want := "in the window that the CA suggests"; !strings.Contains(issuing[1].Reason, want) {
+				if want := "in the CA's suggested window"; !strings.Contains(issuing[1].Reason, want) {
 					t.Errorf("the event says %q, want %q", issuing[1].Reason, want)
 				}
 			})
@@ -90,7 +90,7 @@ func TestWindowOfThePastRenewsAtOnce(t *testing.T) {
 		if len(moved) != 1 || moved[0].ExplanationURL != "https://ca.example/incident" {
 			t.Errorf("events of the window that moved: %v", moved)
 		}
-		if len(issuing) != 2 || issuing[1].ExplanationURL != "https://ca.example/incident" || !strings.Contains(issuing[1].Reason, "the CA wants") {
+		if len(issuing) != 2 || issuing[1].ExplanationURL != "https://ca.example/incident" || !strings.Contains(issuing[1].Reason, "the CA suggested") {
 			t.Errorf("events of issuances: %v", issuing)
 		}
 	})
@@ -225,7 +225,7 @@ func TestFailingRenewalGrowsLouder(t *testing.T) {
 		var left []time.Duration
 		for _, e := range w.events.of(audit.RenewalLate) {
 			left = append(left, e.NotAfter.Sub(e.Time).Round(time.Hour))
-			if e.RetryAt.IsZero() || e.Err == nil || !strings.Contains(e.Reason, "ends in") {
+			if e.RetryAt.IsZero() || e.Err == nil || !strings.Contains(e.Reason, "expires in") {
 				t.Errorf("the event does not say why and when: %v", e)
 			}
 			if loud := e.Level() > (audit.Event{Kind: audit.ClockOff}).Level(); loud != (e.NotAfter.Sub(e.Time) <= 7*day) {

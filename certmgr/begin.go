@@ -155,8 +155,8 @@ func (is *issuer) mayIssueUntrusted(sub subject, now time.Time) error {
 	}
 	if is.health.failures.last(sub) == nil { // a new name
 		if next, ok := is.unlisted.pacer.take(host, now); !ok {
-			return &caRefusal{refusal{kind: ErrBusy, host: host, text: fmt.Sprintf("%d new names below %s were issued for lately, the next one is due %s; "+
-				"names on Manager.Hosts without a wildcard are not paced", pace.DomainBurst, hosts.RegisteredDomain(host), text.Stamp(next))}, next}
+			return &caRefusal{refusal{kind: ErrBusy, host: host, text: fmt.Sprintf("%d new names below %s got certificates recently, the next one is due %s; "+
+				"exact names on Manager.Hosts are not paced", pace.DomainBurst, hosts.RegisteredDomain(host), text.Stamp(next))}, next}
 		}
 	}
 	return nil

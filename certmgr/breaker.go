@@ -78,7 +78,7 @@ func (b *breaker) refusal(host string) error {
 		text := fmt.Sprintf("no certificate can be issued without an account (failure %d in a row), next attempt %s", b.failures, text.Stamp(b.until))
 		return &caRefusal{refusal{kind: ErrNoAccount, host: host, text: text, cause: b.cause}, b.until}
 	}
-	text := fmt.Sprintf("nothing can be had from %s (failure %d in a row), next attempt %s", b.ca, b.failures, text.Stamp(b.until))
+	text := fmt.Sprintf("%s is not used (failure %d in a row), next attempt %s", b.ca, b.failures, text.Stamp(b.until))
 	return &caRefusal{refusal{kind: ErrCAUnavailable, host: host, text: text, cause: b.cause}, b.until}
 }
 

@@ -31,7 +31,7 @@ func (is *issuer) canceled(i *issuance, out outcome, why *refusal) error {
 		// Keep it: the host may be allowed again before it expires.
 		is.store.putCertificate(c, out.data, func() bool { return false })
 		e.Serial, e.NotAfter = serialOf(c.leaf), c.notAfter
-		e.Reason += "; its certificate is in the Cache and not served"
+		e.Reason += "; its certificate is kept in the Cache but not served"
 	}
 	is.audit.Emit(i.event(e))
 	return why

@@ -54,7 +54,7 @@ func (s *server) challengeCertificate(ctx context.Context, host string) (*tls.Ce
 	}
 	data, err := s.token(ctx, challenge.TLSALPN01Key(host))
 	if err != nil {
-		return nil, fmt.Errorf("certmgr: %s: no tls-alpn-01 challenge is live here: %w", host, err)
+		return nil, fmt.Errorf("certmgr: %s: no tls-alpn-01 challenge is pending here: %w", host, err)
 	}
 	key, chain, err := bundle.Decode(data)
 	if err != nil {

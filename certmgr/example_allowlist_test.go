@@ -25,7 +25,7 @@ func ExampleAllowlist() {
 	fmt.Println(hosts.Add("*.com"))
 	// Output:
 	// true false
-	// certmgr: invalid allowlist entry: "*.com": a wildcard right below a public suffix, which no CA certifies
+	// certmgr: invalid allowlist entry: "*.com": a wildcard directly below a public suffix, which no CA certifies
 }
 
 // Changes with their reason, for whoever reads the events later.

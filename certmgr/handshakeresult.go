@@ -54,7 +54,7 @@ func (r result) decision(set *settings) (audit.Decision, string) {
 	case resBusy:
 		return audit.Refused, "MaxWaiting"
 	case resClientLeft:
-		return audit.Refused, "the visitor left"
+		return audit.Refused, "the client left"
 	}
 	return audit.Refused, "Close"
 }

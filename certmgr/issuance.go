@@ -168,8 +168,8 @@ func (is *issuer) saveFailure(i *issuance, rec *failure) {
 }
 
 func clockError(host string, cert *certificate, now time.Time) error {
-	return &refusal{kind: ErrClock, host: host, text: fmt.Sprintf("it says %s, but the CA has just issued a certificate for %s to %s; "+
-		"set the clock, the certificate is kept", text.Stamp(now), text.Stamp(cert.notBefore), text.Stamp(cert.notAfter))}
+	return &refusal{kind: ErrClock, host: host, text: fmt.Sprintf("it says %s, but the CA has just issued a certificate valid from %s to %s; "+
+		"set the clock; the certificate is kept", text.Stamp(now), text.Stamp(cert.notBefore), text.Stamp(cert.notAfter))}
 }
 
 // succeed publishes a certificate: memory first, so that handshakes have it

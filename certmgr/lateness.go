@@ -14,7 +14,7 @@ func (r *renewals) reportLateness(cert *certificate, now time.Time) {
 		return
 	}
 	e := certEvent(audit.RenewalLate, cert)
-	e.Reason = fmt.Sprintf("its certificate ends in %v", cert.notAfter.Sub(now).Round(time.Minute))
+	e.Reason = fmt.Sprintf("the certificate expires in %v", cert.notAfter.Sub(now).Round(time.Minute))
 	if !cert.usable(now) {
 		e.Kind, e.Reason = audit.CertificateExpired, ""
 	}

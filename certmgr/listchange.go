@@ -31,7 +31,7 @@ func (w *listWatch) hostsChanged(c change) {
 		return
 	}
 	if c.rejected != nil {
-		w.audit.Emit(audit.Event{Kind: audit.AllowlistRejected, Rule: "Hosts", Reason: "the list stays as it is", Err: c.rejected})
+		w.audit.Emit(audit.Event{Kind: audit.AllowlistRejected, Rule: "Hosts", Reason: "the list is unchanged", Err: c.rejected})
 		return
 	}
 	w.visits.changed(c, w.now())

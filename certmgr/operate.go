@@ -127,7 +127,7 @@ func (s *operator) operatorError(what string, causes ...error) error {
 // goesOn makes the error of a caller that left say that the work continues.
 func goesOn(err error) error {
 	if left, ok := err.(*flight.Left); ok {
-		return fmt.Errorf("it goes on: %w", left.Cause)
+		return fmt.Errorf("it continues in the background: %w", left.Cause)
 	}
 	return err
 }

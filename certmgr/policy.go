@@ -154,9 +154,9 @@ func (p *policy) call(ctx context.Context, host string, decide HostPolicy) (trus
 func noAnswer(err error) string {
 	switch {
 	case errors.Is(err, flight.ErrPanic):
-		return "no answer, it did not return"
+		return "no answer: it did not return"
 	case errors.Is(err, ErrBusy):
-		return "it was not asked"
+		return "it was not called"
 	}
 	return fmt.Sprintf("no answer within %v", policyTimeout)
 }

@@ -33,7 +33,7 @@ func TestPreflightThatCannotTellHoldsNothingBack(t *testing.T) {
 			n.lookup = func(context.Context, string) ([]netip.Addr, error) {
 				return nil, &net.DNSError{Err: "server misbehaving", Name: "a.example.com", IsTemporary: true}
 			}
-		}, "server misbehaving; so whether the name leads here is not known", 0},
+		}, "server misbehaving; so it is unknown whether the name leads here", 0},
 		{"resolver hangs", func(n *internet) {
 			n.lookup = func(context.Context, string) ([]netip.Addr, error) { <-hang; return nil, nil }
 		}, "deadline exceeded", probe.LookupTimeout},

@@ -77,20 +77,20 @@ var httpCases = []httpCase{
 			r.Host = "internal.example.net" // a proxy's doing
 			h.ServeHTTP(w, r)
 		})))
-	}, "status 403: certmgr: host not allowed (is the Host changed on the way, by a proxy?)", false},
+	}, "status 403: certmgr: host not allowed (does a proxy change the Host?)", false},
 	{"to another host", on80(redirect("http://www.example.com/x")), `redirects to "http://www.example.com/x", not followed`, true},
 	{"to another port", on80(redirect("http://a.example.com:8080PATH")), `redirects to "http://a.example.com:8080/.well-known/acme-challenge/`, false},
 	{"to another scheme", on80(redirect("gopher://a.example.com/")), `CAs follow http on port 80 and https on port 443 only`, false},
 	{"to an address", on80(redirect("http://127.0.0.1/")), `redirects to "http://127.0.0.1/"`, false},
 	{"to the metadata service", on80(redirect("http://169.254.169.254/latest")), `redirects to "http://169.254.169.254/latest"`, false},
 	{"to itself", on80(redirect("PATH")), "redirects without end", false},
-	{"to no URL", on80(redirect("http://[")), "redirects to what is no URL", false},
+	{"to no URL", on80(redirect("http://[")), "redirects to an invalid URL", false},
 	{"to https where nothing listens", on80(redirect("https://a.example.com/")), "192.0.2.1: connection refused", false},
 	{"no HTTP", onWire("220 mail ESMTP\r\n"), "does not speak HTTP", false},
 	{"a head without end", onWire("HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20)), "closes the connection without an answer", false},
 	{"interim answers without end", onWire(strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 10_000)), "closes the connection without an answer", false},
 	{"silence", func(_ *testing.T, _ *world, n *internet, _ http.Handler) { n.listen("192.0.2.1:80", serveSilence) },
-		"accepts the connection and says nothing (timeout)", false},
+		"accepts the connection but sends nothing (timeout)", false},
 	{"a hostile name", onWire("HTTP/1.1 500 no\r\nServer: \u202e" + strings.Repeat("evil\" ", 100) + "\r\n\r\n"), `status 500 from "\u202eevil`, false},
 	{"a head that is none", onWire("HTTP/1.1 200 OK\r\nX: \x1b[2J\r\n\r\n"), "does not speak HTTP", false},
 }

@@ -94,7 +94,7 @@ var preflightCases = []preflightCase{
 	{"nothing answers", func(_ *testing.T, _ *world, n *internet) { n.dialed = blackhole },
 		[]string{"port 443 of 192.0.2.1: no answer (timeout)"}, "", probe.AskTimeout},
 	{"silence", func(_ *testing.T, _ *world, n *internet) { n.listen("192.0.2.1:443", serveSilence) },
-		[]string{"port 443 of 192.0.2.1: accepts the connection and says nothing (timeout)"}, "", probe.AskTimeout},
+		[]string{"port 443 of 192.0.2.1: accepts the connection but sends nothing (timeout)"}, "", probe.AskTimeout},
 	{"closes", func(_ *testing.T, _ *world, n *internet) { n.listen("192.0.2.1:443", func(net.Conn) {}) },
 		[]string{"192.0.2.1: closes the connection in the TLS handshake"}, "", 0},
 	{"no TLS", func(_ *testing.T, _ *world, n *internet) {

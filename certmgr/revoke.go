@@ -62,7 +62,7 @@ func (m *Manager) Revoke(ctx context.Context, host string, reason acme.CRLReason
 const revokeTimeout = 2 * time.Minute
 
 // errNoCertificate: there is nothing to revoke.
-var errNoCertificate = fmt.Errorf("there is none that is valid, in memory or in the Cache: %w", ErrCacheMiss)
+var errNoCertificate = fmt.Errorf("no valid one is in memory or in the Cache: %w", ErrCacheMiss)
 
 func (s *operator) revoke(ctx context.Context, host string, reason acme.CRLReasonCode) []error {
 	certs, errs := s.revocable(ctx, host)

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/nostall/nostall/internal/pace"
 )
 
 // A StaleHost is an entry of Manager.Hosts that should perhaps be removed from
@@ -66,12 +64,12 @@ func (s *report) stale(entry string, rec *failure, before time.Time) (StaleHost,
 	if rec != nil {
 		h.Failure = rec.err
 		if pace.Later(h.LastValidated, seen.Since).Before(before) {
-			reasons = append(reasons, fmt.Sprintf("no certificate could be had for it %s; the last attempt failed at stage %q",
-				sinceWords(h.LastValidated, "since it was issued one on ", "since it is watched"), rec.err.Stage))
+			reasons = append(reasons, fmt.Sprintf("no certificate was issued for it %s; the last attempt failed at stage %q",
+				sinceWords(h.LastValidated, "since the last one on ", "since watching began"), rec.err.Stage))
 		}
 	}
 	if pace.Later(h.LastRequested, seen.Since).Before(before) {
-		reasons = append(reasons, "nobody asked for it "+sinceWords(h.LastRequested, "since ", "since it is watched"))
+		reasons = append(reasons, "no client asked for it "+sinceWords(h.LastRequested, "since ", "since watching began"))
 	}
 	h.Reason = strings.Join(reasons, "; ")
 	return h, len(reasons) > 0

@@ -42,10 +42,10 @@ func TestStaleNamesWhatToTakeOffTheList(t *testing.T) {
 		}
 		stale := w.m.StaleHosts(30 * day)
 		want := map[string]string{
-			"*.example.net": "nobody asked for it since it is watched",
-			"b.example.com": "no certificate could be had for it since it is watched",
-			"c.example.com": "nobody asked for it since it is watched",
-			"d.example.com": "nobody asked for it since 2000-01-05",
+			"*.example.net": "no client asked for it since watching began",
+			"b.example.com": "no certificate was issued for it since watching began",
+			"c.example.com": "no client asked for it since watching began",
+			"d.example.com": "no client asked for it since 2000-01-05",
 		}
 		if len(stale) != len(want) {
 			t.Errorf("%d entries, want %d: %+v", len(stale), len(want), stale)

@@ -107,7 +107,7 @@ func (s *store) read(ctx context.Context, reads *flight.Callouts, key string) ([
 	case errors.Is(err, ErrCacheMiss):
 		return nil, ErrCacheMiss
 	}
-	err = &refusal{kind: ErrCache, text: fmt.Sprintf("reading %q; nothing is ordered until the cache can be read", key), cause: err}
+	err = &refusal{kind: ErrCache, text: fmt.Sprintf("reading %q; no order is placed until the cache can be read", key), cause: err}
 	s.noteFailure(key, err)
 	s.reports.report(key, audit.Event{Kind: audit.CacheReadFailed, Host: hostOfKey(key), Err: err})
 	return nil, err

@@ -152,7 +152,7 @@ func (e *Error) advice() string {
 	case e.Reachable:
 		return "; the rest leads here"
 	case e.Undecided:
-		return "; so whether the name leads here is not known"
+		return "; so it is unknown whether the name leads here"
 	case len(e.Addrs) == 0:
 		return ": make it point here, or take it off the list"
 	case slices.ContainsFunc(e.Findings, func(f Finding) bool { return f.ThisServer }):

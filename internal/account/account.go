@@ -162,7 +162,7 @@ func (r *Registrar) Outdated(ctx context.Context, acc *Account, trace *acmeclien
 // change continues. The user's own key is never changed.
 func (r *Registrar) ChangeKey(ctx context.Context) error {
 	if r.userKey != nil {
-		return errors.New("it comes from Manager.Client: " +
+		return errors.New("the key comes from Manager.Client: " +
 			"change it with acme.Client.AccountKeyRollover and start again with the new one")
 	}
 	call, err := r.flight.Start("account key", func(ctx context.Context) (*Account, error) {

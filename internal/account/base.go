@@ -59,7 +59,7 @@ func (t turn) take(ctx context.Context) (release func(), err error) {
 	case t <- struct{}{}:
 		return release, nil
 	case <-ctx.Done():
-		return nil, fmt.Errorf("another call that concerns the account has not returned: %w", context.Cause(ctx))
+		return nil, fmt.Errorf("another call about the account has not returned: %w", context.Cause(ctx))
 	}
 }
 

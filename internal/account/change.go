@@ -47,7 +47,7 @@ func (c *changer) change(ctx context.Context) (*Account, error) {
 		return nil, err
 	}
 	if dir.KeyChangeURL == "" {
-		return nil, errors.New("the CA does not offer it")
+		return nil, errors.New("the CA does not support it")
 	}
 	resumed := next != nil
 	if next, err = c.announce(askCtx, acc, next); err != nil {
@@ -70,9 +70,9 @@ func (c *changer) change(ctx context.Context) (*Account, error) {
 		c.known.forget(acc) // the next caller settles it from both entries
 	}
 	if cause == nil {
-		cause = errors.New("the CA answered that it did")
+		cause = errors.New("the CA reported success")
 	}
-	return nil, fmt.Errorf("whether the CA changed it is not known yet: %w; %w; both keys are kept, and the next change asks for the same one", cause, err)
+	return nil, fmt.Errorf("it is unknown whether the CA changed it: %w; %w; both keys are kept, and the next change asks for the same new key", cause, err)
 }
 
 // upToDate returns the account with the key that store and CA agree on, and the
@@ -139,7 +139,7 @@ func (c *changer) announce(ctx context.Context, acc *Account, next crypto.Signer
 	return next, nil
 }
 
-var errUnknownKey = errors.New("it does not know the new key")
+var errUnknownKey = errors.New("the CA does not know the new key")
 
 // lookUpChanged returns the account with its new key if the CA knows the
 // account by that key. The reply to the change does not matter: it may have

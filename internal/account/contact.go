@@ -56,7 +56,7 @@ func (c *contact) updateOf(ctx context.Context, acc *Account) {
 	case err != nil && !c.tasks.IsClosed():
 		c.tell(audit.Event{
 			Kind:   audit.AccountContactFailed,
-			Reason: "the account's contact is not known to be Manager.Email; tried again at the next start",
+			Reason: "the account's contact may differ from Manager.Email; the update is retried at the next start",
 			Err:    err,
 		})
 	case changed:

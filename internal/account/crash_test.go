@@ -201,7 +201,7 @@ func TestKeyChangeThatIsNotKnownToHaveHappened(t *testing.T) {
 				lift := s.ca.Status(acmetest.Match{Endpoint: acmetest.NewAccount}, http.StatusServiceUnavailable, nil, acmetest.Problem{Type: "serverInternal"})
 				err := s.m.ChangeKey(t.Context())
 				refusal, ok := errors.AsType[*acme.Error](err)
-				if !ok || refusal.StatusCode != http.StatusServiceUnavailable || !errors.Is(err, errCrash) || !strings.Contains(err.Error(), "not known") {
+				if !ok || refusal.StatusCode != http.StatusServiceUnavailable || !errors.Is(err, errCrash) || !strings.Contains(err.Error(), "unknown") {
 					t.Fatalf("ChangeKey: %v, want both causes", err)
 				}
 				lift()

@@ -65,7 +65,7 @@ func (r *registration) askTerms(ctx context.Context, terms string) (agreed bool,
 		return false, nil
 	}
 	if r.prompt == nil {
-		return false, fmt.Errorf("the CA's terms of service at %s have to be accepted; set Manager.Prompt, for example to AcceptTOS", terms)
+		return false, fmt.Errorf("the CA's terms of service at %s must be accepted; set Manager.Prompt, for example to AcceptTOS", terms)
 	}
 	return flight.CallOut(ctx, r.prompts, terms, func(context.Context) (bool, error) { return r.prompt(terms), nil })
 }

@@ -140,7 +140,7 @@ func TestKeysOfAnOpenChangeOutliveTheStore(t *testing.T) {
 					}))
 					s.mustUse()
 					old := s.account()
-					if err := s.m.ChangeKey(t.Context()); err == nil || !strings.Contains(err.Error(), "not known yet") {
+					if err := s.m.ChangeKey(t.Context()); err == nil || !strings.Contains(err.Error(), "unknown whether") {
 						t.Fatalf("ChangeKey: %v, want that the outcome is unknown", err)
 					}
 					next := s.keyIn(nextEntry)

@@ -107,7 +107,7 @@ func parseRenewalInfo(body []byte) (RenewalInfo, error) {
 	}
 	w := doc.SuggestedWindow
 	if w.Start.IsZero() || !w.Start.Before(w.End) {
-		return RenewalInfo{}, fmt.Errorf("the suggested window from %s to %s is none", w.Start.Format(time.RFC3339), w.End.Format(time.RFC3339))
+		return RenewalInfo{}, fmt.Errorf("the suggested window from %s to %s is invalid", w.Start.Format(time.RFC3339), w.End.Format(time.RFC3339))
 	}
 	return RenewalInfo{Start: w.Start, End: w.End, ExplanationURL: explanation(doc.ExplanationURL)}, nil
 }

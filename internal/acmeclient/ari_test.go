@@ -129,8 +129,8 @@ func TestRenewalInfoErrors(t *testing.T) {
 		{"dropped", func(s *acmetest.Server) { s.Drop(info) }, true, "EOF"},
 		{"garbage", func(s *acmetest.Server) { s.Garbage(info) }, false, "invalid character"},
 		{"endless", func(s *acmetest.Server) { s.EndlessBody(info) }, true, "larger than"},
-		{"no window", func(s *acmetest.Server) { s.Respond(info, 200, nil, "{}") }, false, "is none"},
-		{"null", func(s *acmetest.Server) { s.Respond(info, 200, nil, "null") }, false, "is none"},
+		{"no window", func(s *acmetest.Server) { s.Respond(info, 200, nil, "{}") }, false, "is invalid"},
+		{"null", func(s *acmetest.Server) { s.Respond(info, 200, nil, "null") }, false, "is invalid"},
 		{"no time", func(s *acmetest.Server) {
 			s.Respond(info, 200, nil, `{"suggestedWindow":{"start":"soon","end":"later"}}`)
 		}, false, "soon"},

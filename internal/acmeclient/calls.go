@@ -32,7 +32,7 @@ func (c *calls) begin() (*oneCall, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stuck >= maxStuck {
-		return nil, fmt.Errorf("%d requests have not returned though their time is over: the HTTP client's transport ignores contexts", c.stuck)
+		return nil, fmt.Errorf("%d requests have not returned after their time-out: the HTTP client's transport ignores contexts", c.stuck)
 	}
 	c.pending.Add()
 	return &oneCall{calls: c}, nil

@@ -268,7 +268,7 @@ func TestRedirectOfPostIsRefused(t *testing.T) {
 			return s.Client().Transport.RoundTrip(req)
 		})
 		err := s.getOrder(t, s.ca(&user))
-		if err == nil || !strings.Contains(err.Error(), "to https://other.test/order/1: a signed request cannot follow") {
+		if err == nil || !strings.Contains(err.Error(), "to https://other.test/order/1: a signed request cannot follow a redirect") {
 			t.Errorf("%d: error %v", status, err)
 		}
 		s.expect(t, acmetest.Order, 1)

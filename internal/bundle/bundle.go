@@ -70,7 +70,7 @@ func Decode(data []byte) (crypto.Signer, [][]byte, error) {
 		var block *pem.Block
 		block, rest = pem.Decode(rest)
 		if block == nil {
-			return nil, nil, errors.New("entry is truncated or followed by something else")
+			return nil, nil, errors.New("entry is truncated or has trailing data")
 		}
 		chain = append(chain, block.Bytes)
 	}

@@ -215,7 +215,7 @@ func (c *Callouts) leave(ctx context.Context, key string, turn chan struct{}) er
 func (c *Callouts) occupied(key string, now *callout, ended error) error {
 	r := &Busy{What: fmt.Sprintf("%s for %q has not returned", c.name, key), Since: now.since}
 	if ended != nil {
-		r.Cause = fmt.Errorf("what waited for it was not called: %w", ended)
+		r.Cause = fmt.Errorf("the next call was not made: %w", ended)
 	}
 	return r
 }

@@ -63,7 +63,7 @@ type Left struct {
 
 // Error names the key.
 func (e *Left) Error() string {
-	return fmt.Sprintf("certmgr: %v: the handshake ended while it waited: %v", e.Key, e.Cause)
+	return fmt.Sprintf("certmgr: %v: the handshake ended while waiting: %v", e.Key, e.Cause)
 }
 
 // Unwrap returns why the context ended.

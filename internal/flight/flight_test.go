@@ -141,7 +141,7 @@ func TestWaitersAreBounded(t *testing.T) {
 		}
 		synctest.Wait()
 		_, err := start(t, f, "key", nil).Wait(t.Context())
-		if !errors.Is(err, ErrBusy) || err.Error() != "certmgr: too busy: 2 handshakes wait already (MaxWaiting 4)" {
+		if !errors.Is(err, ErrBusy) || err.Error() != "certmgr: too busy: 2 handshakes are already waiting (MaxWaiting 4)" {
 			t.Errorf("the third one who joins got %v", err)
 		}
 		if _, err := c.WaitFor(t.Context(), time.Second); !errors.Is(err, ErrBusy) {

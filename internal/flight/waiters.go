@@ -25,7 +25,7 @@ func (w *Waiters) enter(perCall *atomic.Int32) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.n >= w.limit || int(perCall.Load()) >= max(1, w.limit/2) {
-		return &Busy{What: fmt.Sprintf("%d handshakes wait already (%s %d)", w.n, w.setting, w.limit)}
+		return &Busy{What: fmt.Sprintf("%d handshakes are already waiting (%s %d)", w.n, w.setting, w.limit)}
 	}
 	w.n++
 	perCall.Add(1)

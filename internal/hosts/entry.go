@@ -46,7 +46,7 @@ func whyNoHost(name string, wildcard bool, err error) string {
 	case name == "":
 		return "no name"
 	case notAddr == nil:
-		return "an IP address, which is no host name"
+		return "an IP address, not a host name"
 	case strings.ContainsAny(name, " \t"):
 		return "not a host name: it contains a space"
 	case strings.Contains(name, "*"):
@@ -64,7 +64,7 @@ func whyNoHost(name string, wildcard bool, err error) string {
 
 func whySuffix(wildcard bool) string {
 	if wildcard {
-		return "a wildcard right below a public suffix, which no CA certifies"
+		return "a wildcard directly below a public suffix, which no CA certifies"
 	}
 	return "a public suffix, which no CA certifies"
 }

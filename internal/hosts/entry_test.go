@@ -13,8 +13,8 @@ func TestInvalidEntriesSayWhy(t *testing.T) {
 		"co.uk":                   "a public suffix, which",
 		"CO.UK.":                  "a public suffix, which",
 		"foo.ck":                  "a public suffix, which", // the list has *.ck
-		"*.co.uk":                 "a wildcard right below a public suffix",
-		"*.com":                   "a wildcard right below a public suffix",
+		"*.co.uk":                 "a wildcard directly below a public suffix",
+		"*.com":                   "a wildcard directly below a public suffix",
 		"localhost":               "a single label",
 		"*.internal":              "a single label",
 		"192.0.2.1":               "an IP address",

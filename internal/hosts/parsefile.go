@@ -51,12 +51,12 @@ func parseFile(ctx context.Context, name string, r io.Reader) (entries []string,
 		entries = append(entries, entry)
 	}
 	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
-		bad.add(fmt.Errorf("%s: a line of more than %d bytes; entries have one line each", place(name, n+1), maxLine))
+		bad.add(fmt.Errorf("%s: a line of more than %d bytes; write one entry per line", place(name, n+1), maxLine))
 	} else if err != nil {
 		return nil, &FileError{err}
 	}
 	if bad.n == 0 && len(entries) == 0 && !empty {
-		return nil, fmt.Errorf(`allowlist file %s has no entry, which may be an accident; if it is not, write "# %s" into it`,
+		return nil, fmt.Errorf(`allowlist file %s has no entries, which may be an accident; if it is intended, write "# %s" into it`,
 			FileName(name), emptyMark)
 	}
 	return entries, bad.err()

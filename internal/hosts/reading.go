@@ -56,7 +56,7 @@ func (r *Reading) settles() bool {
 }
 
 // ErrChanging: the file was written while it was being read.
-var ErrChanging = errors.New("it was changed while it was read; try again")
+var ErrChanging = errors.New("it changed while it was being read; try again")
 
 // Read reads the file and sets Entries or Err. It stops when ctx ends.
 func (r *Reading) Read(ctx context.Context) {

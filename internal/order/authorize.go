@@ -117,7 +117,7 @@ func authorizationFailed(z *acme.Authorization, chal *acme.Challenge) error {
 		}
 	}
 	if len(causes) == 0 {
-		return fmt.Errorf("authorization %s is %q and the CA gives no reason", text.OneLine(z.URI, text.MaxError), brief(z.Status))
+		return fmt.Errorf("authorization %s is %q and the CA gave no reason", text.OneLine(z.URI, text.MaxError), brief(z.Status))
 	}
 	return fmt.Errorf("authorization is %s: %w", brief(z.Status), errors.Join(causes...))
 }

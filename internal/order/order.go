@@ -191,7 +191,7 @@ func orderFailed(o *acme.Order) error {
 	if acmeclient.GivesReason(o.Error) {
 		return fmt.Errorf("order %s is %s: %w", o.URI, brief(o.Status), acmeclient.BoundProblem(o.Error))
 	}
-	return fmt.Errorf("order %s is %q and the CA gives no reason", o.URI, brief(o.Status))
+	return fmt.Errorf("order %s is %q and the CA gave no reason", o.URI, brief(o.Status))
 }
 
 // csr returns the certificate request. Like autocert's it has a common name,

@@ -123,7 +123,7 @@ func TestOrderFails(t *testing.T) {
 		},
 		"no certificate": {
 			fault:      func(ca *acmetest.Server) { ca.StuckProcessing(host) },
-			err:        "the CA came to no result",
+			err:        "the CA reached no result",
 			stage:      audit.StageFinalize,
 			orders:     1,
 			unfinished: true,

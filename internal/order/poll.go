@@ -54,7 +54,7 @@ func poll[T any](ctx context.Context, first time.Duration, fetch func(context.Co
 	for wait := first; ; wait = min(max(wait*8/5, pollFirst), pollMost) {
 		if wait > 0 {
 			if err := flight.Sleep(ctx, min(max(wait, trace.RetryAfter()), pollMost)); err != nil {
-				return zero, fmt.Errorf("the CA came to no result: %w", context.Cause(ctx))
+				return zero, fmt.Errorf("the CA reached no result: %w", context.Cause(ctx))
 			}
 		}
 		v, done, err := fetch(ctx)

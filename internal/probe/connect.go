@@ -64,7 +64,7 @@ func connectFailed(err error) reply {
 	case flight.IsTimeout(err) && connecting:
 		r.text = "no answer (timeout)"
 	case flight.IsTimeout(err):
-		r.text = "accepts the connection and says nothing (timeout)"
+		r.text = "accepts the connection but sends nothing (timeout)"
 	case connecting && isNoRoute(err):
 		r.outcome = noRoute
 		r.text = "not asked, this machine has no route to it"

@@ -36,7 +36,7 @@ func askHTTP(ctx context.Context, c connector, host string, p *probe) reply {
 		}
 		next, err := at.Parse(location)
 		if err != nil {
-			return reply{text: "redirects to what is no URL", err: err}
+			return reply{text: "redirects to an invalid URL", err: err}
 		}
 		if r, ok := refuseRedirect(host, next); ok {
 			return r
@@ -147,7 +147,7 @@ func describeReply(res *http.Response, body []byte) string {
 // hintFor returns a possible cause of a Manager's refusal.
 func hintFor(text string) string {
 	if text == challenge.TextNotAllowed {
-		return " (is the Host changed on the way, by a proxy?)"
+		return " (does a proxy change the Host?)"
 	}
 	return ""
 }

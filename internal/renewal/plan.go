@@ -119,8 +119,8 @@ func (p *Plan) Reason(now time.Time) string {
 	case w.picked.IsZero() || now.Before(w.start):
 		return "renewal"
 	case now.After(w.end):
-		return "renewal, which the CA wants to have happened by " + text.Stamp(w.end)
+		return "renewal; the window that the CA suggested ended at " + text.Stamp(w.end)
 	default:
-		return "renewal in the window that the CA suggests"
+		return "renewal in the CA's suggested window"
 	}
 }

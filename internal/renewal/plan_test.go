@@ -176,9 +176,9 @@ func TestReasonOfARenewal(t *testing.T) {
 		want string
 	}{
 		{start.Add(-1), "renewal"},
-		{start, "renewal in the window that the CA suggests"},
-		{end, "renewal in the window that the CA suggests"},
-		{end.Add(1), "renewal, which the CA wants to have happened by 2026-02-20T00:00:00Z"},
+		{start, "renewal in the CA's suggested window"},
+		{end, "renewal in the CA's suggested window"},
+		{end.Add(1), "renewal; the window that the CA suggested ended at 2026-02-20T00:00:00Z"},
 	} {
 		if got := p.Reason(tt.now); got != tt.want {
 			t.Errorf("at %v: %q, want %q", tt.now, got, tt.want)
