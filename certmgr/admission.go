@@ -9,18 +9,17 @@ import (
 	"github.com/nostall/nostall/internal/pace"
 )
 
-// notBegun reports an issuance that came to nothing before it began. If no slot
-// or lock became free in time that is remembered like a failure, without being
-// counted as one.
+// notBegun reports an issuance that failed before it began. If no slot or lock
+// became free in time, that is recorded like a failure but not counted as one.
 func (is *issuer) notBegun(ctx context.Context, i *issuance, cause error) error {
 	if gone := is.gate.offList(ctx, i.host()); gone != nil {
 		return is.canceled(i, outcome{stage: audit.StageQueue}, gone)
 	}
 	if is.tasks.IsClosed() && errors.Is(cause, ErrClosed) {
-		return &refusal{kind: ErrClosed, host: i.host()} // and not that the wait was in vain
+		return &refusal{kind: ErrClosed, host: i.host()} // not the error of the wait
 	}
 	if !errors.Is(cause, ErrBusy) || errors.Is(cause, ErrBackoff) || is.tasks.IsClosed() {
-		return cause // the breaker's or Close's, and told by them
+		return cause // reported by the breaker or Close
 	}
 	e := is.newError(i, audit.StageQueue, cause)
 	e.RetryAt = e.Time.Add(pace.Jitter(pace.DefaultBackoff(1)))
@@ -28,7 +27,7 @@ func (is *issuer) notBegun(ctx context.Context, i *issuance, cause error) error 
 		e.Attempts = last.err.Attempts
 	}
 	if active := is.health.failures.active(i.req.sub, e.Time); active != nil && active.err.RetryAt.After(e.RetryAt) {
-		e.RetryAt = active.err.RetryAt // what the CA said counts more
+		e.RetryAt = active.err.RetryAt // the CA's wait takes precedence
 	} else {
 		is.health.remember(i.req.sub, is.newFailure(i, e))
 	}
@@ -43,11 +42,11 @@ func (is *issuer) notBegun(ctx context.Context, i *issuance, cause error) error 
 	return e
 }
 
-// lockTimeout is as long as an attempt may take, and then the deletion of its answers
-// from the Cache: one for each type of challenge.
+// lockTimeout is as long as an attempt may take, and then the deletion of its
+// answers from the Cache: one for each type of challenge.
 const lockTimeout = attemptTimeout + 2*cacheTimeout
 
-// lock waits for the host's lock.
+// lock waits for the host's lock as long as an attempt may take.
 func (is *issuer) lock(ctx context.Context, sub subject) (unlock func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
@@ -58,23 +57,24 @@ func (is *issuer) lock(ctx context.Context, sub subject) (unlock func(), err err
 	return unlock, nil
 }
 
-// priority orders those who wait for an issuance slot.
+// priority orders the waiters for an issuance slot.
 type priority uint8
 
 const (
 	urgentRenewal    priority = iota // less than 1/6 of the lifetime is left
-	withVisitor                      // a host that is trusted, with a handshake waiting
+	withVisitor                      // a trusted host with a handshake waiting
 	untrustedVisitor                 // an untrusted host, likewise
 	background                       // renewal in time, Start
 
 	priorities = 4
 )
 
-// admit waits for a slot and asks the breaker, which may have opened meanwhile.
+// admit waits for a slot and checks the breaker, which may have opened
+// meanwhile.
 func (is *issuer) admit(ctx context.Context, i *issuance) (release func(), err error) {
 	req := i.req
 	i.enter(audit.StageQueue)
-	// Those that failed before, and the untrusted, are suspects.
+	// Hosts that failed before and untrusted hosts are suspects.
 	suspect := is.health.failures.last(req.sub) != nil || req.grant.trust == untrusted
 	wait, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()

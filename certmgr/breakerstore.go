@@ -11,27 +11,27 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// breakerCacheKey is where the breaker's state is kept for a restart and for
-// other machines, as a failureRecord without a host.
+// breakerCacheKey is the key of the breaker's state in the Cache, for a restart
+// and for other machines. It is a failureRecord without a host.
 const breakerCacheKey = "acme_ca+failure"
 
-// breakerStore keeps the breaker's state in the Cache.
+// breakerStore stores the breaker's state in the Cache.
 type breakerStore struct {
 	*env
 	breaker *breaker
 	store   *store
-	machine string // what the record is signed with
+	machine string // this machine's name in the record
 
 	read  atomic.Bool  // the record was read
-	saved atomic.Int64 // until when it says that the CA is not used, in Unix nanoseconds; 0: there is none
+	saved atomic.Int64 // the end of the backoff in the record, in Unix nanoseconds; 0 if there is none
 }
 
-// save writes the breaker's state if it is open, and deletes it once it is closed
-// again. It does not wait for that.
+// save writes the breaker's state if it is open, and deletes it once it is
+// closed again. It does not wait for that.
 func (b *breakerStore) save() {
 	until, failures, cause := b.breaker.state()
 	switch {
-	case account.IsUnavailable(cause): // no CA was asked in vain
+	case account.IsUnavailable(cause): // not the CA's fault
 	case cause != nil:
 		if b.saved.Swap(until.UnixNano()) == until.UnixNano() {
 			return
@@ -57,8 +57,8 @@ func (b *breakerStore) save() {
 	}
 }
 
-// restore reads once what the Cache knows of the CA's failures. Like every record
-// of another process it holds back for maxForeign at most.
+// restore reads the CA's failures from the Cache, once. Like every record of
+// another process they count for at most maxForeign.
 func (b *breakerStore) restore(ctx context.Context) {
 	if b.read.Load() {
 		return
@@ -77,7 +77,7 @@ func (b *breakerStore) restore(ctx context.Context) {
 	now := b.now()
 	until := pace.Earlier(rec.RetryAt, pace.Earlier(rec.Time, now).Add(maxForeign))
 	if until.After(now) {
-		until = now.Add(min(until.Sub(now), maxForeign)) // so that a clock that jumps does not move it
+		until = now.Add(min(until.Sub(now), maxForeign)) // monotonic, so that a clock that jumps does not move it
 		b.saved.Store(until.UnixNano())
 		b.breaker.restore(rec.Attempts, until, rec.cause())
 	}

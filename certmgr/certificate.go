@@ -13,9 +13,9 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// subject is what a certificate is kept under: its identifiers, its key type
-// and the CA's directory. It is comparable. A host leads to its subjects; in
-// this version each subject has one DNS identifier, the host itself.
+// subject identifies a certificate: its identifiers, its key type and the CA's
+// directory. It is comparable. A host leads to its subjects; in this version
+// each subject has one DNS identifier, the host itself.
 type subject struct {
 	identifiers string // sorted and comma-joined, as "dns:example.com"
 	keyType     bundle.KeyType
@@ -31,10 +31,10 @@ const dnsPrefix = "dns:"
 // host returns the host that leads to the subject.
 func (s subject) host() string { return s.identifiers[len(dnsPrefix):] }
 
-// key tells subjects apart. It is not for reading.
+// key is a unique string for the subject. It is not meant to be parsed.
 func (s subject) key() string { return s.identifiers + " " + s.keyType.String() + " " + s.ca }
 
-// String is for errors. It names no CA: they do that where it matters.
+// String is for errors. It omits the CA, which errors name where it matters.
 func (s subject) String() string { return s.host() + " (" + s.keyType.String() + ")" }
 
 // cacheKey returns autocert's key for the subject's certificate.
@@ -45,13 +45,13 @@ func (s subject) cacheKey() string {
 	return s.host()
 }
 
-// served is what the hot path reads of a certificate: it fits a cache line, and
-// hostEntry holds a copy.
+// served is the part of a certificate that the hot path reads: it fits a cache
+// line, and hostEntry holds a copy.
 type served struct {
 	chain   [][]byte // capped, see copy
 	key     crypto.Signer
 	leaf    *x509.Certificate
-	expires int64 // notAfter in Unix seconds, which is as exact as it gets
+	expires int64 // notAfter in Unix seconds, its full precision
 	keyType bundle.KeyType
 }
 
@@ -104,15 +104,15 @@ func (c *certificate) dates() renewal.Dates {
 	return renewal.Dates{NotBefore: c.notBefore, NotAfter: c.notAfter}
 }
 
-// copy returns what a caller of GetCertificate owns: programs append to the
-// chain, and the cap makes that leave ours alone.
+// copy returns the copy for a caller of GetCertificate. Programs append to the
+// chain; its capacity is clipped, so that ours does not change.
 func (c *served) copy() *tls.Certificate {
 	return &tls.Certificate{Certificate: c.chain, PrivateKey: c.key, Leaf: c.leaf}
 }
 
 // usable reports whether the certificate can be served. One that is not valid
-// yet can: the CA dates it, so it is the local clock that is behind, and
-// clients go by their own.
+// yet can: the CA dates it, so the local clock is behind, and clients use their
+// own.
 func (c *served) usable(now time.Time) bool {
 	s := now.Unix()
 	return s < c.expires || s == c.expires && now.Nanosecond() == 0

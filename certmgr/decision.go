@@ -23,8 +23,8 @@ const (
 	listed           // Hosts holds its exact name
 )
 
-// grant is why a host may be served: the trust that is put in it, and when HostPolicy
-// allowed it if that is the reason.
+// grant is why a host is allowed: its trust, and when HostPolicy allowed it, if
+// it did.
 type grant struct {
 	trust     trust
 	policyYes time.Time
@@ -44,8 +44,8 @@ func (g grant) rule(host string) string {
 	return "Hosts: " + host
 }
 
-// unlisted reports whether the host is allowed by something else than its exact
-// name on the allowlist.
+// unlisted reports whether something other than its exact name on the allowlist
+// allows the host.
 func (g grant) unlisted() bool { return g.trust != listed }
 
 // decision is the result of allowlist and policy for a host. Callers look only

@@ -8,31 +8,31 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// dispatcher hands what is due to workers, as many as there may be of each kind. One
-// goroutine looks after all of it. It begins with the first appointment.
+// dispatcher hands what is due to workers, a bounded number of each kind. It
+// runs in one goroutine, which starts with the first appointment.
 type dispatcher struct {
 	now         func() time.Time
 	tasks       *flight.Tasks
 	schedule    *schedule
 	worker      worker
-	onClockBack []func(now time.Time) // who follows a clock that was ahead
+	onClockBack []func(now time.Time) // called after the clock was set back
 
 	running atomic.Bool
 	woken   chan struct{} // capacity 1
 }
 
-// worker does what is due. A renewal that makes no new appointment is looked at
-// again by itself.
+// worker does what is due. A renewal that makes no new appointment is
+// rescheduled.
 type worker interface {
 	renew(ctx context.Context, sub subject)
 	ask(ctx context.Context, sub subject)
 }
 
-// maxTimer makes the dispatcher look at the clock now and then: timers do not follow
-// a clock that jumps, nor a machine that was suspended.
+// maxTimer makes the scheduler check the clock from time to time: timers follow
+// neither a clock that jumps nor a suspended machine.
 const maxTimer = 10 * time.Minute
 
-// wake has the dispatcher look at what is due. It does not block.
+// wake makes the dispatcher check what is due. It does not block.
 func (d *dispatcher) wake() {
 	if d.running.CompareAndSwap(false, true) {
 		d.tasks.Go(d.run)
@@ -43,7 +43,7 @@ func (d *dispatcher) wake() {
 	}
 }
 
-// run sends what is due on its way, until ctx ends.
+// run dispatches what is due until ctx ends.
 func (d *dispatcher) run(ctx context.Context) {
 	timer := time.NewTimer(maxTimer)
 	defer timer.Stop()
@@ -68,7 +68,8 @@ func (d *dispatcher) run(ctx context.Context) {
 	}
 }
 
-// work keeps one appointment and frees its worker.
+// work does the work of one appointment. If that made no new appointment,
+// whatever went wrong, it is rescheduled: nothing is forgotten.
 func (d *dispatcher) work(ctx context.Context, kind agendaKind, it *renewalItem) {
 	defer d.schedule.done(kind, it)
 	if kind == agendaAsk {

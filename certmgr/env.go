@@ -13,13 +13,13 @@ import (
 type env struct {
 	settings *settings
 
-	// now is the wall clock: for times that are stored, shown, or compared with those of
-	// the CA, of a certificate or of another process. It can be set, also back, and who
-	// keeps one of its times for later has to cope with that (engine.go lists who
-	// follows a clock that was set back). How long something takes or may take goes by
-	// the monotonic clock, which nobody sets and which means nothing outside of this
-	// process: time.Now with time.Since, timers, contexts. No time of the one is
-	// compared with a time of the other.
+	// now is the wall clock, for times that are stored, shown, or compared with
+	// those of the CA, a certificate or another process. It can be set, also
+	// back; code that keeps one of its times must cope with that (engine.go
+	// lists what follows a clock that was set back). Durations and timeouts use
+	// the monotonic clock, which cannot be set and means nothing outside this
+	// process: time.Now with time.Since, timers, contexts. A time of one clock
+	// is never compared with a time of the other.
 	now func() time.Time
 
 	dir     string // the CA's directory URL

@@ -105,8 +105,8 @@ func (e *IssuanceError) Error() string {
 	return e.text(text.MaxError)
 }
 
-// text is Error within limit bytes. If it is too long, the cause is cut, not the
-// time of the next attempt.
+// text is Error within limit bytes. If it is too long, the cause is cut, not
+// the time of the next attempt.
 func (e *IssuanceError) text(limit int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "certmgr: %s: %s failed", e.Host, e.Stage)

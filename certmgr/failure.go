@@ -9,39 +9,40 @@ import (
 	"github.com/nostall/nostall/internal/capped"
 )
 
-// failure is what is remembered of the last failed issuance for a host.
+// failure is the record of the last failed issuance for a host.
 type failure struct {
 	err      *IssuanceError
 	account  string
 	machine  string
 	trust    trust
-	since    time.Time // the first failure in the row
-	lastRead time.Time // when the cache was last read again for a visitor
-	foreign  bool      // read from the Cache: another process, or before a restart
-	clockOff bool      // the certificate is there, but the local clock calls it expired
+	since    time.Time // the first of the consecutive failures
+	lastRead time.Time // when a handshake last triggered a cache read
+	foreign  bool      // read from the Cache: by another process, or before a restart
+	clockOff bool      // there is a certificate, but it is expired by the local clock
 }
 
-// failures remembers what failed, why, and when it may be tried again.
+// failures records what failed, why, and when to retry.
 type failures struct {
 	mu      sync.Mutex
 	records capped.Map[failureKey, *failure]
 	count   atomic.Int64 // of records
 }
 
-// counted brings count up to date. f.mu is held.
+// counted updates count. f.mu is held.
 func (f *failures) counted() { f.count.Store(int64(f.records.Len())) }
 
 const (
-	// maxFailures bounds the records: a stranger's names could fill them.
+	// maxFailures bounds the records, since a stranger can make up any number
+	// of names.
 	maxFailures = 10_000
 
-	// maxForeign is how long the record of another process holds a host back:
-	// one machine behind a firewall must not poison a fleet, nor a restart
-	// after a repair wait for a day.
+	// maxForeign is how long the record of another process makes a host back
+	// off: one machine behind a firewall must not block a fleet, nor must a
+	// restart after a repair wait for a day.
 	maxForeign = 10 * time.Minute
 
-	// rereadEvery is how often a visitor of a host that is backed off, or in
-	// flight, has the cache read again: another machine may have succeeded.
+	// rereadEvery is how often handshakes for a host that backs off or is in
+	// flight trigger another cache read: another machine may have succeeded.
 	rereadEvery = 10 * time.Second
 )
 
@@ -49,7 +50,7 @@ func newFailures() *failures {
 	return &failures{records: capped.Map[failureKey, *failure]{Max: maxFailures}}
 }
 
-// active returns the failure that holds sub back at now, or nil.
+// active returns the failure that makes sub back off at now, or nil.
 func (f *failures) active(sub subject, now time.Time) *failure {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -59,14 +60,14 @@ func (f *failures) active(sub subject, now time.Time) *failure {
 	return nil
 }
 
-// last returns the last failure of sub whether it still holds it back or not.
+// last returns the last failure of sub, even if its backoff is over.
 func (f *failures) last(sub subject) *failure {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.find(sub)
 }
 
-// find returns the record for sub that holds it back longer. f.mu is held.
+// find returns the record for sub with the longer backoff. f.mu is held.
 func (f *failures) find(sub subject) *failure {
 	own, _ := f.records.Get(failureKey{sub.host(), ownScope(sub)})
 	both, _ := f.records.Get(failureKey{sub.host(), scopeHost})
@@ -76,8 +77,10 @@ func (f *failures) find(sub subject) *failure {
 	return own
 }
 
-// put remembers a failure of sub's. It returns what it dropped to make room, and
-// whether it dropped anything.
+// put records a failure: of the host if it is about the host, otherwise of the
+// subject.
+//
+// It returns the key of the record that it evicted, and whether it evicted one.
 func (f *failures) put(sub subject, rec *failure, now time.Time) (evicted failureKey, dropped bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -87,8 +90,9 @@ func (f *failures) put(sub subject, rec *failure, now time.Time) (evicted failur
 	return evicted, dropped
 }
 
-// uses reports whether a record is here that is kept under key in the Cache: there
-// is one entry for a host's failed validation and for its ECDSA certificate.
+// uses reports whether a record is here that is kept under key in the Cache:
+// there is one entry for a host's failed validation and for its ECDSA
+// certificate.
 func (f *failures) uses(key string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -102,8 +106,8 @@ func (f *failures) uses(key string) bool {
 	return false
 }
 
-// worth ranks what makes room first: a record that holds nothing back any more, then
-// that of an untrusted host, then any.
+// worth ranks records for eviction, lowest first: those whose backoff is over,
+// then those of untrusted hosts, then all others.
 func (rec *failure) worth(now time.Time) int {
 	switch {
 	case !now.Before(rec.err.RetryAt):
@@ -114,8 +118,7 @@ func (rec *failure) worth(now time.Time) int {
 	return 2
 }
 
-// forget drops what is known of sub's failures and reports whether there was
-// anything.
+// forget removes sub's failures and reports whether there were any.
 func (f *failures) forget(sub subject) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -126,10 +129,10 @@ func (f *failures) forget(sub subject) bool {
 	return known
 }
 
-// forgetHost drops a host's records of all key types.
+// forgetHost removes a host's records for all key types.
 func (f *failures) forgetHost(host string) {
 	if f.count.Load() == 0 {
-		return // the usual case, for the sake of what scanners cost
+		return // the usual case; keeps scanners cheap
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -139,8 +142,8 @@ func (f *failures) forgetHost(host string) {
 	}
 }
 
-// shorten lets what is known of the hosts that match hold them back no longer
-// than another process's record would.
+// shorten limits the backoff of the hosts that match to that of another
+// process's record.
 func (f *failures) shorten(match func(host string) bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -154,8 +157,8 @@ func (f *failures) shorten(match func(host string) bool) {
 	}
 }
 
-// clockWentBack moves records that were made by a clock that was ahead: they hold
-// back as long as they would have, from now on.
+// clockWentBack moves records made by a clock that was ahead: their backoff
+// lasts as long as it would have, from now.
 func (f *failures) clockWentBack(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -169,8 +172,8 @@ func (f *failures) clockWentBack(now time.Time) {
 	}
 }
 
-// mayRead reports whether a visitor may have the cache read again, and counts
-// it as done.
+// mayRead reports whether a handshake may trigger another cache read, and
+// records that it does.
 func (f *failures) mayRead(rec *failure, now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -7,7 +7,7 @@ import (
 	"github.com/nostall/nostall/internal/bundle"
 )
 
-// scope is which of a host's certificates a failure holds back.
+// scope says which of a host's certificates a failure affects.
 type scope uint8
 
 const (
@@ -18,7 +18,7 @@ const (
 	scopes scope = 3
 )
 
-// ownScope is the scope of a failure that concerns one subject alone.
+// ownScope returns the scope of a failure that affects only one subject.
 func ownScope(sub subject) scope {
 	if sub.keyType == bundle.RSA {
 		return scopeRSA
@@ -26,13 +26,13 @@ func ownScope(sub subject) scope {
 	return scopeECDSA
 }
 
-// failureKey is what a failure is kept under in memory.
+// failureKey is the key of a failure in memory.
 type failureKey struct {
 	host  string
 	scope scope
 }
 
-// failureKeyOf returns the key of a failure of sub's at a stage.
+// failureKeyOf returns the key of sub's failure at a stage.
 func failureKeyOf(sub subject, stage audit.Stage) failureKey {
 	if isAboutHost(stage) {
 		return failureKey{sub.host(), scopeHost}
@@ -40,8 +40,7 @@ func failureKeyOf(sub subject, stage audit.Stage) failureKey {
 	return failureKey{sub.host(), ownScope(sub)}
 }
 
-// cacheKey returns where the failure is kept in the Cache. One entry is for what the
-// host has failed with, and for its ECDSA certificate.
+// cacheKey returns the record's key in the Cache.
 func (k failureKey) cacheKey() string {
 	if k.scope == scopeRSA {
 		return k.host + "+rsa+failure"
@@ -49,7 +48,8 @@ func (k failureKey) cacheKey() string {
 	return k.host + "+failure"
 }
 
-// failureCacheKeys returns where the Cache may have a failure that holds sub back.
+// failureCacheKeys returns the keys under which the Cache may have a failure
+// that makes sub back off.
 func failureCacheKeys(sub subject) []string {
 	return slices.Compact([]string{
 		failureKey{sub.host(), ownScope(sub)}.cacheKey(),

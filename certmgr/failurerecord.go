@@ -11,10 +11,11 @@ import (
 )
 
 // failureRecord is the JSON form of a failure in the Cache, under the host's
-// key and "+failure". A crash loop finds it and leaves the CA alone.
+// key and "+failure". In a crash loop it keeps the next process from asking the
+// CA.
 type failureRecord struct {
 	Host     string      `json:"host"`
-	KeyType  string      `json:"keyType,omitempty"` // empty: both
+	KeyType  string      `json:"keyType,omitempty"` // empty means both
 	Stage    audit.Stage `json:"stage"`
 	CA       string      `json:"ca"`
 	Account  string      `json:"account,omitempty"`
@@ -29,8 +30,8 @@ type failureRecord struct {
 	ClockOff bool        `json:"clockOff,omitempty"`
 }
 
-// newFailureRecord returns what the Cache is to know of a failure of sub's, and the
-// key for it.
+// newFailureRecord returns the record of a failure of sub, and its key in the
+// Cache.
 func newFailureRecord(sub subject, f *failure) (key string, rec failureRecord) {
 	e := f.err
 	at := failureKeyOf(sub, e.Stage)
@@ -51,30 +52,30 @@ func newFailureRecord(sub subject, f *failure) (key string, rec failureRecord) {
 		rec.KeyType = e.KeyType
 	}
 	if problems := text.Problems(e.Err); len(problems) > 0 {
-		p := problems[len(problems)-1] // what ended the attempt
+		p := problems[len(problems)-1] // the problem that ended the attempt
 		rec.Problem, rec.Status = p.ProblemType, p.StatusCode
 	}
 	return at.cacheKey(), rec
 }
 
-// failure returns what the record tells about sub now, or nil if it is about
-// something else or holds nothing back any more.
+// failure returns the record's failure for sub at now, or nil if it is about
+// something else or too old.
 func (r failureRecord) failure(sub subject, machine string, now time.Time) *failure {
 	if r.Host != sub.host() || r.CA != sub.ca || r.KeyType != "" && r.KeyType != sub.keyType.String() {
 		return nil
 	}
-	failed := pace.Earlier(r.Time, now) // by a clock that may be ahead
+	failed := pace.Earlier(r.Time, now) // the clock may have been ahead
 	retry := r.RetryAt
 	switch {
 	case !r.ClockOff:
 		retry = pace.Earlier(retry, failed.Add(maxForeign))
 	case r.Machine != machine || r.Time.After(now):
-		return nil // a clock that is off is about its own machine, until it is set
+		return nil // a wrong clock affects only its own machine, until it is set
 	}
 	if !now.Before(retry) && now.Sub(failed) > 48*time.Hour {
 		return nil // too old to count
 	}
-	retry = now.Add(retry.Sub(now)) // so that a clock that jumps does not move it
+	retry = now.Add(retry.Sub(now)) // monotonic, so that a clock that jumps does not move it
 	return &failure{
 		err: &IssuanceError{
 			Host:     r.Host,
@@ -109,7 +110,7 @@ func (r failureRecord) cause() error {
 	return e
 }
 
-// recordedError is a cause that was read from the Cache.
+// recordedError is a cause read from the Cache.
 type recordedError struct {
 	text  string
 	cause error

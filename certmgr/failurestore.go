@@ -8,8 +8,8 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// saveFailure writes a failure's record to the Cache, where a restart and
-// other machines find it. Losing it costs one more attempt at worst.
+// saveFailure writes a failure's record to the Cache, for a restart and for
+// other machines. Losing it costs at most one more attempt.
 func (h *health) saveFailure(ctx context.Context, sub subject, rec *failure) {
 	// Anyone can have a policy that allows every host fail for names of their
 	// own, without end: those are remembered in memory alone, which has a cap.
@@ -26,8 +26,8 @@ func (h *health) saveFailure(ctx context.Context, sub subject, rec *failure) {
 	}
 }
 
-// remember keeps a failure in memory. What has to make room for it goes from the
-// Cache too, so that the cap holds for both.
+// remember keeps a failure in memory. If it evicts another, that is deleted
+// from the Cache too, so that the limit holds for both.
 func (h *health) remember(sub subject, rec *failure) {
 	evicted, dropped := h.failures.put(sub, rec, h.now())
 	if !dropped || h.settings.cache == nil {
@@ -35,14 +35,14 @@ func (h *health) remember(sub subject, rec *failure) {
 	}
 	key := evicted.cacheKey()
 	h.tasks.Go(func(ctx context.Context) {
-		if !h.failures.uses(key) { // by another record, or by one that was made meanwhile
+		if !h.failures.uses(key) { // by another record, or a new one
 			h.store.delete(context.WithoutCancel(ctx), key)
 		}
 	})
 }
 
-// recall brings into memory what the Cache knows of failures for sub, unless
-// this process has failed itself. It is for tasks.
+// recall loads the Cache's record of failures for sub into memory, unless this
+// process has failed itself. Call it in tasks only.
 func (h *health) recall(ctx context.Context, sub subject, g grant) error {
 	if h.failures.last(sub) != nil {
 		return nil
@@ -70,9 +70,8 @@ func (h *health) recall(ctx context.Context, sub subject, g grant) error {
 	return nil
 }
 
-// savedFailure returns what the Cache knows of failures for sub that this
-// process does not: nil if there is nothing. An unreadable cache is an error,
-// a damaged record is none.
+// savedFailure returns the Cache's record of failures for sub, or nil. An
+// unreadable cache is an error, a damaged record is not.
 func (h *health) savedFailure(ctx context.Context, sub subject) (*failure, error) {
 	var found *failure
 	for _, key := range failureCacheKeys(sub) {

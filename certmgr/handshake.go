@@ -12,7 +12,7 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// server answers handshakes, and requests for http-01.
+// server answers handshakes and http-01 requests.
 type server struct {
 	*env
 	gate       *gate
@@ -27,24 +27,24 @@ type server struct {
 }
 
 // GetCertificate implements tls.Config.GetCertificate: it returns a certificate
-// for hello.ServerName, or answers a tls-alpn-01 challenge. It never waits for
-// a CA but in the handshake that begins an issuance, and there for
-// HandshakeWait at most; every other one gets a certificate that is valid now,
-// or an error that says why there is none and when the next attempt is due:
+// for hello.ServerName, or answers a tls-alpn-01 challenge. Only the handshake
+// that begins an issuance waits for a CA, and for at most HandshakeWait. Every
+// other handshake gets a certificate that is valid now, or an error that says
+// why there is none and when the next attempt is due:
 //
-//   - ErrNoServerName, ErrBadServerName for what is not a host name;
-//   - ErrHostNotAllowed, or the error of HostPolicy as it is;
+//   - ErrNoServerName, ErrBadServerName if the name is not a host name;
+//   - ErrHostNotAllowed, or HostPolicy's error unchanged;
 //   - ErrInFlight while a certificate is being issued;
 //   - ErrBackoff with an *IssuanceError after an issuance failed;
-//   - ErrCAUnavailable while the CA as a whole is out of service;
-//   - ErrCache if the Cache cannot be read; ErrBusy if a bound was reached;
-//   - ErrClosed after Close for what is not in memory.
+//   - ErrCAUnavailable while the CA as a whole fails;
+//   - ErrCache if the Cache cannot be read; ErrBusy if a limit was reached;
+//   - ErrClosed after Close, for certificates that are not in memory.
 //
-// The certificate is the caller's own copy. The waits also end with
+// The certificate is the caller's own copy. All waits also end with
 // hello.Context(), which may be nil. GetCertificate is safe for concurrent use.
 //
-// A server that uses GetCertificate without TLSConfig adds "acme-tls/1" to
-// tls.Config.NextProtos for tls-alpn-01, or serves HTTPHandler for http-01.
+// A server that uses GetCertificate without TLSConfig must add "acme-tls/1" to
+// tls.Config.NextProtos for tls-alpn-01, or serve HTTPHandler for http-01.
 func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	m.init()
 	s := m.engine.server
@@ -78,7 +78,7 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	return cert.copy(), nil
 }
 
-// refuse counts a handshake for a valid host name that was turned away.
+// refuse counts a refused handshake for a valid host name.
 func (s *server) refuse(host string, err error, hello *tls.ClientHelloInfo, now time.Time) {
 	r := resultOf(err)
 	s.handshakes.refuse(r, host, err, hello, now)
@@ -99,7 +99,7 @@ func (s *server) answerChallenge(hello *tls.ClientHelloInfo, host string) (*tls.
 }
 
 // seekPreferred loads the key type that clients prefer, if the cache has it:
-// the first visitor of all may have been one who needed the other.
+// the first client of all may have needed the other.
 func (s *server) seekPreferred(host string, want keyTypePrefs, e *hostEntry) {
 	g := grant{trust: e.trust}
 	s.tasks.Go(func(ctx context.Context) {
@@ -114,11 +114,11 @@ func contextOf(hello *tls.ClientHelloInfo) context.Context {
 	return context.Background()
 }
 
-// serve is what a handshake goes through that memory alone cannot answer:
-// policy, load, failure, issue.
+// serve is the path of a handshake that memory alone cannot answer: policy,
+// load, failure, issue.
 func (s *server) serve(hello *tls.ClientHelloInfo, host string, want keyTypePrefs, entry *hostEntry) (*certificate, error) {
 	ctx := contextOf(hello)
-	var held *certificate // whose host has yet to be allowed
+	var held *certificate // its host is yet to be allowed
 	if entry != nil {
 		held = entry.usable(want, s.now())
 	}
@@ -140,7 +140,7 @@ func (s *server) serve(hello *tls.ClientHelloInfo, host string, want keyTypePref
 	case audit.Undecided:
 		s.gate.policy.report(host, d.err)
 		if held != nil && vouched {
-			return held, nil // the policy's backend is out of order, the certificate is not
+			return held, nil // the policy's backend fails, but the certificate is valid
 		}
 		return nil, d.err
 	}
@@ -160,7 +160,7 @@ func (s *server) serve(hello *tls.ClientHelloInfo, host string, want keyTypePref
 	return s.lead(ctx, sub, want, g, askerOf(hello))
 }
 
-// withHost names the host in an error of a stage that knows only keys.
+// withHost adds the host to an error of a stage that knows only keys.
 func withHost(err error, host string) error {
 	if err == nil {
 		return nil
@@ -187,9 +187,9 @@ func withHost(err error, host string) error {
 	return err
 }
 
-// answerWithoutIssuing answers for a host that the cache has no certificate for as far
-// as this process knows, if nothing may be issued: it is in flight, backing off, or the
-// CA is. done is false if there is no such answer.
+// answerWithoutIssuing answers for a host that the cache has no certificate for
+// as far as this process knows, if nothing may be issued: it is in flight,
+// backing off, or the CA is. done is false if there is no such answer.
 func (s *server) answerWithoutIssuing(ctx context.Context, sub subject, want keyTypePrefs, g grant) (cert *certificate, done bool, err error) {
 	if call := s.issuer.issues.Running(sub); call != nil {
 		if issuanceOf(call).mayReread(s.now()) {
@@ -227,8 +227,8 @@ func (s *server) rereadInBackground(sub subject, want keyTypePrefs, g grant) {
 	})
 }
 
-// join is for those who find an issuance in flight: they fail at once, unless
-// InFlightWait lets them wait.
+// join is for handshakes that find an issuance in flight: they fail at once,
+// unless InFlightWait lets them wait.
 func (s *server) join(ctx context.Context, sub subject, call *issueCall) (*certificate, error) {
 	cert, err := call.WaitFor(ctx, s.settings.inFlightWait)
 	if err == flight.ErrNotYet || errors.Is(err, ErrBusy) && !call.Ended() {

@@ -12,15 +12,15 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// issueRequest is what somebody wants issued.
+// issueRequest describes a requested issuance.
 type issueRequest struct {
 	sub         subject
 	grant       grant
 	reason      string
-	asker       asker // the visitor whom it began for
+	asker       asker // the client whose handshake began it
 	priority    priority
-	explanation string // the CA's page about why it wants a renewal
-	override    bool   // an operator's: neither backoff nor breaker nor pace hold it back
+	explanation string // URL of the CA's page on why to renew
+	override    bool   // by an operator: ignores backoff, breaker and pacing
 }
 
 // issuer turns requests into certificates in memory and cache.
@@ -39,21 +39,21 @@ type issuer struct {
 	unlisted  unlistedHosts
 }
 
-// keeper is told what happens to certificates and hosts, by those who issue and
+// keeper is notified of certificates and hosts by the components that issue and
 // load them. It must not block.
 type keeper interface {
-	// scheduleIssued and scheduleLoaded schedule the renewal of a certificate in memory
-	// that was just issued, or read from the Cache.
+	// scheduleIssued and scheduleLoaded schedule the renewal of a certificate
+	// in memory that was just issued, or read from the Cache.
 	scheduleIssued(cert *certificate)
 	scheduleLoaded(cert *certificate)
 	// noteReached notes that the CA validated a host here.
 	noteReached(host string, g grant)
-	// drop takes a host out of service, of memory and of renewal, unless it is on the
+	// drop takes a host out of service, memory and renewal, unless it is on the
 	// list. why may be nil.
 	drop(host string, why error)
 }
 
-// issue is the body of an issuance's flight.
+// issue is the body of an issuance's call.
 func (is *issuer) issue(ctx context.Context, i *issuance) (*certificate, error) {
 	unlock, err := is.lock(ctx, i.req.sub)
 	if err != nil {
@@ -77,8 +77,8 @@ func (is *issuer) issue(ctx context.Context, i *issuance) (*certificate, error) 
 		ExplanationURL: i.req.explanation,
 	})))
 	out, begun := is.orders.attempt(ctx, i, func() {
-		// The next one for the host begins when this one has left nothing behind
-		// and its outcome is known.
+		// The next issuance for the host begins when this one has left nothing
+		// behind and its outcome is known.
 		<-concluded
 		unlock()
 	})
@@ -89,14 +89,14 @@ func (is *issuer) issue(ctx context.Context, i *issuance) (*certificate, error) 
 	return is.conclude(ctx, i, out)
 }
 
-// conclude draws the consequences of an attempt: for the CA, the host, and
-// those who wait.
+// conclude applies the outcome of an attempt to the CA's state, the host and
+// the waiters.
 func (is *issuer) conclude(ctx context.Context, i *issuance, out outcome) (*certificate, error) {
 	cause := out.cause()
 	what := troubleOf(i.trace, out.stage, i.host(), cause)
 	gone := is.gate.offList(ctx, i.host())
 	if is.tasks.IsClosed() || gone != nil {
-		what = troubleNone // it was cut short
+		what = troubleNone // it was interrupted
 	}
 	whole := is.health.breaker.done(i.host(), i.probe, what, cause, retryAfter(cause))
 	is.health.breakerStore.save()
@@ -125,7 +125,8 @@ func (is *issuer) conclude(ctx context.Context, i *issuance, out outcome) (*cert
 	return nil, is.fail(i, out)
 }
 
-// newError returns the error of an issuance that failed at a stage, as its first failure.
+// newError returns the error of an issuance that failed at a stage, counted as
+// its first failure.
 func (is *issuer) newError(i *issuance, stage audit.Stage, cause error) *IssuanceError {
 	return &IssuanceError{
 		Host:     i.host(),
@@ -139,7 +140,7 @@ func (is *issuer) newError(i *issuance, stage audit.Stage, cause error) *Issuanc
 	}
 }
 
-// newFailure returns what is remembered of an issuance that failed with e.
+// newFailure returns the record of an issuance that failed with e.
 func (is *issuer) newFailure(i *issuance, e *IssuanceError) *failure {
 	return &failure{
 		err:      e,
@@ -150,8 +151,8 @@ func (is *issuer) newFailure(i *issuance, e *IssuanceError) *failure {
 	}
 }
 
-// holdBack keeps a clock that seems to be ahead from ordering anew as soon as it
-// calls the certificate expired.
+// holdBack prevents a clock that seems to be ahead from ordering again as soon
+// as it considers the certificate expired.
 func (is *issuer) holdBack(i *issuance, out outcome) {
 	e := is.newError(i, audit.StageFinalize, nil)
 	e.RetryAt = out.cert.dates().AgedUntil(e.Time)
@@ -162,7 +163,7 @@ func (is *issuer) holdBack(i *issuance, out outcome) {
 	is.saveFailure(i, rec)
 }
 
-// saveFailure writes to the Cache what is remembered.
+// saveFailure writes the record to the Cache.
 func (is *issuer) saveFailure(i *issuance, rec *failure) {
 	is.tasks.Go(func(ctx context.Context) { is.health.saveFailure(context.WithoutCancel(ctx), i.req.sub, rec) })
 }
@@ -172,8 +173,8 @@ func clockError(host string, cert *certificate, now time.Time) error {
 		"set the clock; the certificate is kept", text.Stamp(now), text.Stamp(cert.notBefore), text.Stamp(cert.notAfter))}
 }
 
-// succeed publishes a certificate: memory first, so that handshakes have it
-// whatever becomes of the cache.
+// succeed publishes a certificate: first in memory, so that handshakes get it
+// even if the cache fails.
 func (is *issuer) succeed(i *issuance, out outcome) {
 	cert, req := out.cert, i.req
 	i.enter(audit.StageStore)
@@ -195,7 +196,7 @@ func (is *issuer) succeed(i *issuance, out outcome) {
 		}))
 	}
 	is.store.putCertificate(cert, out.data, func() bool { return is.memory.current(cert.subject) == cert })
-	if known && !cert.dates().IsAged(is.now()) { // else holdBack writes another
+	if known && !cert.dates().IsAged(is.now()) { // otherwise holdBack writes another
 		is.tasks.Go(func(ctx context.Context) {
 			for _, key := range failureCacheKeys(req.sub) {
 				is.store.delete(context.WithoutCancel(ctx), key)
@@ -222,8 +223,8 @@ func (is *issuer) failed(i *issuance, out outcome) (*IssuanceError, audit.Event)
 	return e, failed
 }
 
-// failAsWhole returns the error of an attempt that failed because the CA did as a
-// whole. Nothing is held against the host.
+// failAsWhole returns the error of an attempt that failed because the CA fails
+// as a whole. It does not count against the host.
 func (is *issuer) failAsWhole(i *issuance, out outcome) error {
 	e, failed := is.failed(i, out)
 	e.RetryAt, _, _ = is.health.breaker.state()
@@ -232,7 +233,7 @@ func (is *issuer) failAsWhole(i *issuance, out outcome) error {
 	return e
 }
 
-// fail returns the error of any other failed attempt, and remembers it against the
+// fail returns the error of any other failed attempt, and records it for the
 // host.
 func (is *issuer) fail(i *issuance, out outcome) error {
 	e, failed := is.failed(i, out)
@@ -244,8 +245,8 @@ func (is *issuer) fail(i *issuance, out outcome) error {
 	rec := is.newFailure(i, e)
 	if errors.Is(out.err, ErrClock) {
 		rec.clockOff = true
-		// The next one would look the same: wait for the clock, or for most
-		// of the lifetime that the certificate really has.
+		// The next certificate would look the same: wait for the clock, or for
+		// most of the certificate's real lifetime.
 		if cert := is.memory.current(i.req.sub); cert != nil {
 			e.RetryAt = pace.Later(e.RetryAt, e.Time.Add(cert.notAfter.Sub(cert.notBefore)/2))
 		}

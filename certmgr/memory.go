@@ -16,21 +16,21 @@ type memory struct {
 
 	mu     sync.RWMutex
 	hosts  map[string]*hostEntry
-	barred capped.Map[fingerprint, time.Time] // what must not be served any more, and until when it could be
+	barred capped.Map[fingerprint, time.Time] // what must not be served any more, with its expiry
 }
 
-// hostEntry is replaced and not changed, but for its atomic fields.
+// hostEntry is replaced, not modified, except for its atomic fields.
 type hostEntry struct {
-	// What the hot path reads comes first, close together.
+	// The fields that the hot path reads come first, close together.
 
-	// listed is the generation of the allowlist that was last seen to hold the
-	// host: while that stands the hot path does not look the host up again.
+	// listed is the generation of the allowlist last seen to hold the host: as
+	// long as that is current, the hot path does not look the host up again.
 	listed atomic.Uint64
 
-	// yes is when HostPolicy last allowed the host, in Unix nanoseconds; 0 for a
-	// host that only the allowlist ever allowed, and while the policy refuses.
+	// yes is when HostPolicy last allowed the host, in Unix nanoseconds; 0 if
+	// only the allowlist ever allowed it, and while the policy refuses.
 	yes    atomic.Int64
-	served [bundle.KeyTypes]served // copies of certs; expires is 0 where there is none
+	served [bundle.KeyTypes]served // copies of certs; expires is 0 if there is none
 
 	certs [bundle.KeyTypes]*certificate
 	trust trust // of when the certificates came into memory
@@ -41,13 +41,13 @@ type hostEntry struct {
 	// refused is set while HostPolicy's last answer was a no.
 	refused atomic.Bool
 
-	// visited is when a visitor was last written down in visits, in Unix seconds.
+	// visited is when a handshake was last recorded in visits, in Unix seconds.
 	visited atomic.Int64
 
-	since [bundle.KeyTypes]time.Time // when the host came into service with a key type
+	since [bundle.KeyTypes]time.Time // when the host entered service with a key type
 
 	// sought is set once the cache was asked for a certificate of the key type
-	// that clients prefer, after they were served one of the other.
+	// that clients prefer, after the other type was served.
 	sought atomic.Bool
 }
 
@@ -81,11 +81,12 @@ func (m *memory) hot(host string, want keyTypePrefs, now time.Time) (*served, *h
 	return nil, e
 }
 
-// takeSeek reports, once, that the cache is to be asked for the key type that clients
-// prefer.
+// takeSeek reports, once, that the cache should be asked for the key type that
+// clients prefer.
 func (e *hostEntry) takeSeek() bool { return !e.sought.Load() && !e.sought.Swap(true) }
 
-// takeVisit reports, once in visitEvery, that a visitor is to be noted in visits.
+// takeVisit reports whether visits should record a handshake now: at most once
+// per visitEvery.
 func (e *hostEntry) takeVisit(now time.Time) bool {
 	seen, t := e.visited.Load(), now.Unix()
 	return !recently(seen, t) && e.visited.CompareAndSwap(seen, t)
@@ -112,8 +113,8 @@ func (e *hostEntry) usable(want keyTypePrefs, now time.Time) *certificate {
 	return nil
 }
 
-// publish brings a certificate into service that was just issued, unless its key was
-// revoked meanwhile, and reports whether it did.
+// publish brings a certificate into service that was just issued, unless its
+// key was revoked meanwhile, and reports whether it did.
 func (m *memory) publish(c *certificate, g grant, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -124,10 +125,10 @@ func (m *memory) publish(c *certificate, g grant, now time.Time) bool {
 	return true
 }
 
-// adopt brings a certificate from the cache into service, unless memory holds one
-// that was issued later and is valid, and returns the one that it holds then.
-// (Issued, and not ends: lifetimes shrink over the years.) It returns nil for one
-// that was revoked.
+// adopt brings a certificate from the cache into service, unless memory holds
+// one that was issued later and is valid, and returns the one that it holds
+// then. (Issued, and not ends: lifetimes shrink over the years.) It returns nil
+// for one that was revoked.
 func (m *memory) adopt(c *certificate, g grant, now time.Time) *certificate {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -165,7 +166,7 @@ func (m *memory) put(c *certificate, g grant, now time.Time) {
 	m.hosts[host] = e
 }
 
-// clone returns a new entry with what old has, which may be nil.
+// clone returns a new entry with the content of old, which may be nil.
 func (old *hostEntry) clone() *hostEntry {
 	e := new(hostEntry)
 	if old != nil {
@@ -193,8 +194,8 @@ func (m *memory) evict() {
 	}
 }
 
-// markAllowed notes that HostPolicy allowed a host, and reports whether that is news
-// for one in memory.
+// markAllowed notes that HostPolicy allowed a host, and reports whether that is
+// news for one in memory.
 func (m *memory) markAllowed(host string, at time.Time) bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -220,7 +221,8 @@ func (m *memory) markRefused(host string) bool {
 	return !e.refused.Swap(true)
 }
 
-// isAllowedByPolicy reports whether HostPolicy's last answer about a host was a yes.
+// isAllowedByPolicy reports whether HostPolicy's last answer about a host was a
+// yes.
 func (m *memory) isAllowedByPolicy(host string) bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -228,7 +230,7 @@ func (m *memory) isAllowedByPolicy(host string) bool {
 	return e != nil && e.yes.Load() != 0
 }
 
-// isRefused reports whether HostPolicy's last answer about a host was a no.
+// isRefused reports whether HostPolicy last refused a host.
 func (m *memory) isRefused(host string) bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -236,7 +238,7 @@ func (m *memory) isRefused(host string) bool {
 	return e != nil && e.refused.Load()
 }
 
-// drop forgets a host and reports whether that takes it out of service.
+// drop removes a host and reports whether that takes it out of service.
 func (m *memory) drop(host string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -245,7 +247,8 @@ func (m *memory) drop(host string) bool {
 	return ok && !e.refused.Load()
 }
 
-// certificates returns the certificate in memory for each of a host's key types.
+// certificates returns the certificate in memory for each of a host's key
+// types.
 func (m *memory) certificates(host string) []*certificate {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -274,7 +277,7 @@ func (m *memory) current(sub subject) *certificate {
 	return nil
 }
 
-// since returns since when a subject's host is in service.
+// since returns since when a subject's host has been in service.
 func (m *memory) since(sub subject) time.Time {
 	m.mu.RLock()
 	defer m.mu.RUnlock()

@@ -34,18 +34,18 @@ type orders struct {
 	memory     *memory
 	answers    *challenge.Answers
 	checker    *probe.Checker
-	calls      *flight.Callouts // attempts, which run the user's code too
+	calls      *flight.Callouts // attempts, which call user code too
 	lastWorked challenge.Memory
 	unfinished unfinishedOrders
-	clockOff   atomic.Bool // said by an event
+	clockOff   atomic.Bool // reported by an event
 }
 
-// conversation is what is said with the CA for an issuance: once, or twice if the
-// account's key was changed meanwhile.
+// conversation is the conversation with the CA for an issuance: one run of
+// package order, or two if the account's key was changed meanwhile.
 type conversation struct {
 	*issuance
 	types     []string // challenge types to try, in this order
-	replaces  string   // CertID of the certificate that is renewed
+	replaces  string   // CertID of the certificate to be renewed
 	emit      func(audit.Event)
 	preflight preflight.Mode
 	checker   *probe.Checker
@@ -71,25 +71,26 @@ func (o *orders) newConversation(i *issuance) *conversation {
 	return c
 }
 
-// mayReplace reports whether the order after a failure, if there was one, says what
-// it replaces. Where an order failed the next one goes without, as that may be what
-// the CA could not cope with in a way that shows in no answer; but not where a rate
-// limit refused it, from which it would spare the order.
+// mayReplace reports whether an order should have the replaces field, given the
+// last failure, if any. After an order failed, the next one omits the field,
+// since that may have caused the failure; but not after a rate limit, from
+// which it would exempt the order.
 func mayReplace(last *failure) bool {
 	return last == nil || last.err.Stage != audit.StageOrder || acmeclient.IsRateLimited(last.err)
 }
 
 const (
-	// attemptTimeout bounds an attempt, once it has its issuance slot.
+	// attemptTimeout is the time-out of an attempt, once it has its issuance
+	// slot, and before that of the wait for the slot.
 	attemptTimeout = 3 * time.Minute
 
-	// attemptGrace is what an attempt has to come back after its time is over: its
-	// error says more than that it is late.
+	// attemptGrace is how long an attempt may take to return its own error,
+	// which says more than that it is late.
 	attemptGrace = time.Second
 )
 
-// outcome is what an attempt came to. A certificate comes with its cache entry,
-// with ErrClock it comes too.
+// outcome is the result of an attempt. A certificate comes with its cache
+// entry; with ErrClock there is one too.
 type outcome struct {
 	cert  *certificate
 	data  []byte
@@ -99,7 +100,7 @@ type outcome struct {
 	err   error
 }
 
-// cause returns what failed. A clock that is off is not the CA's failure.
+// cause returns the failure. A wrong clock is not the CA's failure.
 func (out outcome) cause() error {
 	if errors.Is(out.err, ErrClock) {
 		return nil
@@ -107,11 +108,11 @@ func (out outcome) cause() error {
 	return out.err
 }
 
-// attempt holds the conversation with the CA, within attemptTimeout. The
-// user's code takes part in it (Client.Key, RetryBackoff, HTTPClient), so that
-// it is a callback that may panic or ignore its context. Its goroutine calls then when
-// nothing of the attempt is left, which can be later; it does not if the attempt was not
-// begun.
+// attempt holds the conversation with the CA, within attemptTimeout. The user's
+// code takes part in it (Client.Key, RetryBackoff, HTTPClient), so that it is a
+// callback that may panic or ignore its context. Its goroutine calls then when
+// nothing of the attempt is left, which can be later; it does not if the
+// attempt was not begun.
 func (o *orders) attempt(ctx context.Context, i *issuance, then func()) (out outcome, begun bool) {
 	ctx, cancel := flight.Within(ctx, attemptTimeout, "no certificate")
 	defer cancel()
@@ -123,8 +124,9 @@ func (o *orders) attempt(ctx context.Context, i *issuance, then func()) (out out
 		return out, nil
 	}, func() {
 		defer then()
-		// The next issuance for the host waits for that, as it uses the same keys
-		// of the Cache. Each deletion is bounded by cacheTimeout, and Close waits.
+		// The next issuance for the host waits for that, as it uses the same
+		// keys of the Cache. Each deletion is bounded by cacheTimeout, and
+		// Close waits.
 		c.cleanup.Forget(context.Background())
 	})
 	if err != nil { // c may still be in use
@@ -143,8 +145,8 @@ func lastURL(t *acmeclient.Trace) string {
 	return ""
 }
 
-// converse has the certificate issued. If the account's key was changed while it
-// was at it, it begins anew with the new one.
+// converse gets the certificate. If the account's key was changed meanwhile, it
+// starts again with the new one.
 func (o *orders) converse(ctx context.Context, c *conversation) outcome {
 	out := o.converseOnce(ctx, c)
 	if out.err != nil && out.acc != nil && o.accounts.Outdated(ctx, out.acc, c.trace, out.err) {
@@ -191,7 +193,7 @@ func (o *orders) converseOnce(ctx context.Context, c *conversation) outcome {
 	return out
 }
 
-// request returns what a conversation with an account's client is to come to.
+// request returns the order.Request for a conversation by an account.
 func (o *orders) request(c *conversation, acc *account.Account) order.Request {
 	sub := c.req.sub
 	return order.Request{
@@ -213,8 +215,9 @@ func (o *orders) request(c *conversation, acc *account.Account) order.Request {
 	}
 }
 
-// checkDates returns an error if the local clock cannot serve what the CA issued. Dates
-// that do not fit it are the clock's fault: the certificate is kept all the same.
+// checkDates returns an error if the local clock cannot serve the new
+// certificate. Dates that do not fit are the clock's fault: the certificate is
+// kept anyway.
 func (o *orders) checkDates(c *conversation, cert *certificate) error {
 	now := o.now()
 	behind, ahead := now.Before(cert.notBefore), !cert.usable(now.Add(renewal.MinInterval))
@@ -236,7 +239,7 @@ func (o *orders) checkDates(c *conversation, cert *certificate) error {
 	return err
 }
 
-// keptKey returns the key for the next certificate of a subject if it is to stay
+// keptKey returns the key to reuse for the next certificate of a subject
 // (Manager.KeepKey), or nil.
 func (o *orders) keptKey(sub subject) crypto.Signer {
 	if !o.settings.keepKey {

@@ -79,7 +79,7 @@ func (c *conversation) diagnose(ctx context.Context, err error) error {
 	}
 	found := c.checker.Check(ctx, c.host(), c.cleanup.Later)
 	if ctx.Err() != nil {
-		return err // it was cut short
+		return err // it was interrupted
 	}
 	return &diagnosis{err, found.Err}
 }

@@ -10,9 +10,9 @@ import (
 	"github.com/nostall/nostall/internal/renewal"
 )
 
-// schedule knows when each certificate in memory is due and when the CA is to be
-// asked about it. It holds subjects and no certificates: what is due is looked up
-// again when its time has come. A dispatcher has it done.
+// schedule knows when each certificate in memory is due and when to ask the CA
+// about it. It holds subjects, not certificates: these are looked up when due.
+// See dispatcher for the work.
 type schedule struct {
 	*env
 	memory    *memory
@@ -29,22 +29,22 @@ type schedule struct {
 type renewalItem struct {
 	sub   subject
 	kind  agendaKind // of renew: agendaRenew or agendaRetry
-	owed  bool       // a first issuance that is wanted whether or not a Start is under way
-	paced pacing     // of a first issuance
+	owed  bool       // a first issuance wanted even without a running Start
+	paced pacing     // reservations of a first issuance
 	renew renewal.Appointment[*renewalItem]
 	ask   renewal.Appointment[*renewalItem] // in agendaAsk
 	plan  renewal.Plan
 	late  renewal.Lateness
 }
 
-// agendaKind says what there is to do, and with it which workers do it: those for
-// hosts that failed hold half as many workers as the others, and a CA that is slow
-// to say when to renew delays no renewal.
+// agendaKind says what is due, and so which workers do it. Those for hosts that
+// failed are half as many as the others, and a CA that is slow to say when to
+// renew delays no renewal.
 type agendaKind uint8
 
 const (
 	agendaRenew agendaKind = iota // a certificate is due
-	agendaRetry                   // the same, for a host that failed before
+	agendaRetry                   // the same, for a host that has failed
 	agendaAsk                     // the CA is asked when to renew
 
 	agendaKinds = 3
@@ -68,15 +68,15 @@ func (a *agendas) cancel(it *renewalItem) {
 }
 
 const (
-	// maxRenewing is how many subjects are looked at side by side at the most.
-	// MaxIssuing bounds the issuances among them.
+	// maxRenewing is how many subjects are processed concurrently. MaxIssuing
+	// limits the issuances among them.
 	maxRenewing = 64
 
-	// maxAsking bounds the questions about renewal that are open at the CA.
+	// maxAsking is how many questions about renewal may be open at the CA.
 	maxAsking = 16
 
-	// retryRenewal is the wait after a renewal that could not begin: the
-	// cache cannot be read, or no slot became free.
+	// retryRenewal is the wait after a renewal that could not begin: the cache
+	// cannot be read, or no slot became free.
 	retryRenewal = 5 * time.Minute
 )
 
@@ -103,7 +103,8 @@ func (r *schedule) planIssued(c *certificate) {
 	r.begin(c, p, now)
 }
 
-// planLoaded schedules a certificate that was in the cache; it may be due at once.
+// planLoaded schedules a certificate that was in the cache; it may be due at
+// once.
 func (r *schedule) planLoaded(c *certificate) {
 	r.begin(c, planFor(c, r.settings.renewBefore), r.now())
 }
@@ -112,7 +113,7 @@ func planFor(c *certificate, renewBefore time.Duration) renewal.Plan {
 	return renewal.NewPlan(c.dates(), acmeclient.CertID(c.leaf), renewBefore)
 }
 
-// begin starts the plan for a new certificate.
+// begin sets the plan for a new certificate.
 func (r *schedule) begin(c *certificate, p renewal.Plan, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -126,7 +127,7 @@ func (r *schedule) begin(c *certificate, p renewal.Plan, now time.Time) {
 	r.setAsk(it, now.Add(renewal.FirstAsk()))
 }
 
-// at sets when sub is looked at again after a failure. If it has no certificate
+// at sets when sub is tried again after a failure. If it has no certificate,
 // one is issued then.
 func (r *schedule) at(sub subject, t time.Time) {
 	r.mu.Lock()
@@ -136,7 +137,7 @@ func (r *schedule) at(sub subject, t time.Time) {
 	r.setRenew(it, agendaRetry, t)
 }
 
-// firstAt is at for a host that a Start wants, for as long as it does.
+// firstAt is at for a host wanted by a Start, for as long as it is.
 func (r *schedule) firstAt(sub subject, t time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -155,7 +156,7 @@ func (r *schedule) isWanted(sub subject) bool {
 	return owed || r.progress.wants(sub.host())
 }
 
-// first schedules the first issuance for a host that nobody waits for.
+// first schedules the first issuance for a host that no handshake waits for.
 func (r *schedule) first(sub subject) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -164,8 +165,8 @@ func (r *schedule) first(sub subject) {
 	}
 }
 
-// pace reports whether a first issuance may begin now; if not it is looked at
-// again when it may.
+// pace reports whether a first issuance may begin now; if not, it is
+// rescheduled for when it may.
 func (r *schedule) pace(sub subject, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -178,11 +179,11 @@ func (r *schedule) pace(sub subject, now time.Time) bool {
 			return false
 		}
 	}
-	it.paced = paceDomain // the account's is used up, the domain's only by a success
+	it.paced = paceDomain // the account's reservation is used up, the domain's only by a success
 	return true
 }
 
-// item returns the item of sub, a new one if need be. r.mu is held.
+// item returns the item of sub, creating it if necessary. r.mu is held.
 func (r *schedule) item(sub subject) *renewalItem {
 	it := r.items[sub]
 	if it == nil {
@@ -205,8 +206,8 @@ func (r *schedule) setAsk(it *renewalItem, t time.Time) {
 	r.changed()
 }
 
-// describe fills in when sub is due and what decided that, for Snapshot. late
-// says that its renewal fails.
+// describe sets when sub is due and what decided that, for Snapshot. late
+// reports whether its renewal fails.
 func (r *schedule) describe(sub subject, st *HostStatus) (late bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -235,7 +236,7 @@ func (r *schedule) drop(sub subject) {
 	}
 }
 
-// dropUnplanned drops a subject unless a certificate has turned up for it.
+// dropUnplanned drops a subject unless there is a certificate for it by now.
 func (r *schedule) dropUnplanned(sub subject) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -245,8 +246,8 @@ func (r *schedule) dropUnplanned(sub subject) {
 	}
 }
 
-// clockWentBack plans anew what a clock planned that was ahead: its appointments
-// may be days or years away, and nobody would look at them before.
+// clockWentBack replans what was planned by a clock that was ahead: its
+// appointments may be days or years away.
 func (r *schedule) clockWentBack(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -257,7 +258,7 @@ func (r *schedule) clockWentBack(now time.Time) {
 			r.setAsk(it, now.Add(renewal.FirstAsk()))
 		}
 		switch {
-		case !it.renew.IsSet(): // being looked at
+		case !it.renew.IsSet(): // in progress
 		case cert == nil || it.kind == agendaRetry:
 			r.setRenew(it, it.kind, pace.Earlier(it.renew.At(), now.Add(pace.Jitter(retryRenewal))))
 		default:
@@ -267,8 +268,9 @@ func (r *schedule) clockWentBack(now time.Time) {
 	}
 }
 
-// due has begin called for all that is due, as far as the limits of its kinds let it,
-// until begin reports false. It returns how long the rest waits. begin must not block.
+// due calls begin for each item that is due, within the limits of its kind,
+// until begin reports false. It returns how long until the next item is due.
+// begin must not block.
 func (r *schedule) due(now time.Time, begin func(agendaKind, *renewalItem) bool) (wait time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -288,8 +290,8 @@ func (r *schedule) due(now time.Time, begin func(agendaKind, *renewalItem) bool)
 	return wait
 }
 
-// done ends the work on what was due. If it made no new appointment,
-// whatever went wrong, it is looked at again: nothing is forgotten.
+// done ends the work on an item that was due. If the work set no new date, for
+// whatever reason, done schedules a retry, so that no item is lost.
 func (r *schedule) done(kind agendaKind, it *renewalItem) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -311,11 +313,11 @@ func (r *schedule) reason(sub subject) (reason, explanation string) {
 	return it.plan.Reason(r.now()), it.plan.Explanation()
 }
 
-// again schedules the next look at sub: at t, or sooner if there is something to
-// be reported before.
+// again schedules the next try for sub: at t, or sooner if a report is due
+// before.
 func (r *schedule) again(sub subject, cert *certificate, t time.Time, cause error) {
 	if r.memory.current(sub) != cert {
-		return // there is another by now, with its own plan
+		return // another one has its own plan
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/nostall/nostall/internal/pace"
 )
 
 // A StaleHost is an entry of Manager.Hosts that should perhaps be removed from

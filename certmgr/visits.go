@@ -10,43 +10,44 @@ import (
 	"github.com/nostall/nostall/internal/hosts"
 )
 
-// visits knows when allowed hosts were last asked for and last reached by the CA,
-// and how many of their visitors were refused. Of hosts that are not allowed it
-// knows nothing. Entries of the allowlist are known by the same names; those of
-// wildcards stand for all hosts below.
+// visits tracks when clients last asked for allowed hosts, when the CA last
+// reached these, and how many of their handshakes were refused. It knows
+// nothing of hosts that are not allowed. Entries of the allowlist are under the
+// same names; those of wildcards stand for all hosts below.
 type visits struct {
 	mu       sync.RWMutex
 	hosts    map[string]*visit
-	unlisted int // of hosts, those that were not on the list by name when they came
+	unlisted int // number of hosts not on the list by name when added
 	list     *hostList
 	began    func() // called once, at the first visit
 
-	// What followClock saw last: the wall clock in Unix seconds, and when by the
-	// monotonic clock.
+	// The state of followClock: the wall clock in Unix seconds, and the
+	// monotonic time of that.
 	clock  int64
 	looked time.Time
 }
 
-// visit is what is known of one host. Times are Unix seconds; 0: never.
+// visit is the record of one host. Times are Unix seconds; 0 means never.
 type visit struct {
 	since    int64        // known since; guarded by visits.mu
-	asked    atomic.Int64 // the last visitor, to visitEvery
-	reached  atomic.Int64 // the last certificate that was issued here
+	asked    atomic.Int64 // when a client last asked, to visitEvery
+	reached  atomic.Int64 // when a certificate was last issued here
 	refused  atomic.Uint64
 	unlisted bool // guarded by visits.mu
-	fresh    bool // it came onto the list while this process ran; guarded by visits.mu
+	fresh    bool // added to the list while this process was running; guarded by visits.mu
 }
 
 const (
-	// visitEvery is how exactly the time of the last visitor is known: writing it
-	// down for each would make the cores fight for it.
+	// visitEvery is the precision of the last visit: a write for each handshake
+	// would make the cores contend.
 	visitEvery = time.Hour
 
-	// maxVisits bounds the hosts that the list does not hold by their names.
+	// maxVisits is the largest number of hosts that are not on the list by
+	// name.
 	maxVisits = 10_000
 
-	// maxWatched bounds the entries of the list that are watched before anybody
-	// asks for them.
+	// maxWatched is the largest number of entries of the list watched before
+	// any client asks for them.
 	maxWatched = 20_000
 )
 
@@ -54,7 +55,7 @@ func newVisits(list *hostList, began func()) *visits {
 	return &visits{hosts: make(map[string]*visit), list: list, began: sync.OnceFunc(began)}
 }
 
-// noteAsked notes a visitor of an allowed host.
+// noteAsked records a handshake for an allowed host.
 func (v *visits) noteAsked(host string, g grant, now time.Time) {
 	if known := v.get(host, g.trust, now); known != nil {
 		if recently(known.asked.Load(), now.Unix()) {
@@ -78,13 +79,14 @@ func (v *visits) noteReached(host string, g grant, now time.Time) {
 	}
 }
 
-// recently reports whether a time in Unix seconds needs no update at now. One in
-// the future was noted by a clock that was ahead.
+// recently reports whether a time in Unix seconds needs no update at now. A
+// time in the future is from a clock that was ahead.
 func recently(t, now int64) bool {
 	return t != 0 && now-t >= 0 && now-t < int64(visitEvery/time.Second)
 }
 
-// get returns the host's record, a new one if need be, or nil if there are too many.
+// get returns the host's record, creating it if necessary, or nil if there are
+// too many.
 func (v *visits) get(host string, t trust, now time.Time) *visit {
 	v.mu.RLock()
 	known := v.hosts[host]
@@ -115,7 +117,7 @@ func (v *visits) add(host string, t trust, now time.Time) *visit {
 	return known
 }
 
-// watch begins to know the entries of the list that it does not know yet.
+// watch starts tracking the entries of the list that are not tracked yet.
 func (v *visits) watch(entries iter.Seq[string], now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -127,11 +129,11 @@ func (v *visits) watch(entries iter.Seq[string], now time.Time) {
 	}
 }
 
-// isFull reports whether no more entries are watched before anybody asks for them.
-// v.mu is held.
+// isFull reports whether no more entries are watched before a client asks for
+// them. v.mu is held.
 func (v *visits) isFull() bool { return len(v.hosts)-v.unlisted >= maxWatched }
 
-// noteRefused notes that a visitor of a host was refused, if the host is known.
+// noteRefused records a refused handshake for a host, if the host is known.
 func (v *visits) noteRefused(host string) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
@@ -140,7 +142,7 @@ func (v *visits) noteRefused(host string) {
 	}
 }
 
-// forget drops what is known of a host or entry.
+// forget removes the record of a host or entry.
 func (v *visits) forget(host string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -152,7 +154,8 @@ func (v *visits) forget(host string) {
 	}
 }
 
-// of returns when a host was last asked for, and how many were refused.
+// of returns when a client last asked for a host, and how many handshakes were
+// refused.
 func (v *visits) of(host string) (asked time.Time, refused uint64) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
@@ -162,7 +165,7 @@ func (v *visits) of(host string) (asked time.Time, refused uint64) {
 	return time.Time{}, 0
 }
 
-// sightings returns what is known of an entry of the list.
+// sightings returns the times of an entry of the list.
 func (v *visits) sightings(entry string) (s sightings, ok bool) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
@@ -194,8 +197,8 @@ func (v *visits) merge(others map[string]sightings, now time.Time) {
 	}
 }
 
-// sightings is when an entry of the list was first watched, and last asked for
-// and reached. It is what is kept in the Cache.
+// sightings holds when an entry of the list was first watched, last asked for
+// and last reached. It is stored in the Cache.
 type sightings struct {
 	Since   time.Time `json:"since"`
 	Asked   time.Time `json:"asked,omitzero"`
