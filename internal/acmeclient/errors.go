@@ -108,7 +108,7 @@ func (e redirectError) Error() string {
 	if e.unsafe {
 		return fmt.Sprintf("redirected (%d) from https to %s, which is not followed", e.status, target)
 	}
-	return fmt.Sprintf("redirected (%d) to %s: a signed request cannot follow, use the directory URL of the CA's final address",
+	return fmt.Sprintf("redirected (%d) to %s: a signed request cannot follow a redirect, use the directory URL of the CA's final address",
 		e.status, target)
 }
 

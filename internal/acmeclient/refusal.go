@@ -35,7 +35,7 @@ func problemText(p *acme.Error) string {
 	case p.StatusCode < 400:
 		return fmt.Sprintf("status %d, which means nothing here (RFC 8555)", p.StatusCode)
 	case detail == "":
-		return fmt.Sprintf("%d, and the CA gives no reason", p.StatusCode)
+		return fmt.Sprintf("%d, and the CA gave no reason", p.StatusCode)
 	case isHTML(http.Header{}, []byte(detail)):
 		return fmt.Sprintf("%d with an HTML page%s", p.StatusCode, title(detail))
 	case strings.HasPrefix(detail, fmt.Sprint(p.StatusCode)):
