@@ -5,9 +5,12 @@ import (
 	"go/parser"
 	"go/token"
 	"path"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/nostall/nostall/internal/guard/shape"
 )
 
 // testName is a test as a comment names it.
@@ -71,6 +74,25 @@ func TestTestsCanFail(t *testing.T) {
 		}
 	}
 	silentTests.check(t, "silentTests", found)
+}
+
+// insiders are test files of certmgr that are part of the package although they use
+// nothing unexported, with why.
+var insiders = tolerated{}
+
+// Scenarios of certmgr are tests from outside: what they tell is true for users, and
+// code can move without them. Tests of one part stay inside, with it.
+func TestScenariosAreOutside(t *testing.T) {
+	p, err := shape.LoadWithTests(t.Context(), filepath.Join("..", ".."), module+"/certmgr")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := make(map[string]string)
+	_, others := p.WhiteBoxTests()
+	for _, name := range others {
+		found[name] = "uses nothing unexported: make it part of package certmgr_test"
+	}
+	insiders.check(t, "insiders", found)
 }
 
 func isTest(name string) bool {

@@ -3,6 +3,7 @@ package shape
 import (
 	"go/ast"
 	"go/types"
+	"path/filepath"
 	"slices"
 )
 
@@ -51,9 +52,9 @@ func (p *Package) Lines() int {
 	return n
 }
 
-// WhiteBoxTests returns how many test files of the package use unexported
-// names, and how many there are.
-func (p *Package) WhiteBoxTests() (using, all int) {
+// WhiteBoxTests returns the test files that are part of the package: those that
+// use unexported names of it, and those that do not.
+func (p *Package) WhiteBoxTests() (using, others []string) {
 	tests := p.Files[len(p.Files)-p.tests:]
 	isTest := make(map[string]bool)
 	for _, f := range tests {
@@ -72,11 +73,14 @@ func (p *Package) WhiteBoxTests() (using, all int) {
 			}
 			return true
 		})
+		name := filepath.Base(p.Fset.File(f.FileStart).Name())
 		if found {
-			using++
+			using = append(using, name)
+		} else {
+			others = append(others, name)
 		}
 	}
-	return using, len(tests)
+	return using, others
 }
 
 // isShared reports whether obj is visible in the whole package: declared at

@@ -55,8 +55,8 @@ func report(ctx context.Context, w *tabwriter.Writer, p *shape.Package) error {
 			methods = width
 		}
 	}
-	using, all := tested.WhiteBoxTests()
+	using, others := tested.WhiteBoxTests()
 	fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d %s\t%d %s\t%d of %d\n", p.Path, len(p.Files), p.Lines(), len(p.Exported()), inCycles,
-		fields.Fields, fields.Type, methods.Methods, methods.Type, using, all)
+		fields.Fields, fields.Type, methods.Methods, methods.Type, len(using), len(using)+len(others))
 	return nil
 }
