@@ -16,7 +16,6 @@ import (
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
-	"github.com/nostall/nostall/internal/bundle"
 )
 
 // No reply of a CA makes a loop, holds an attempt for longer than its bound,
@@ -92,27 +91,6 @@ func TestHostileRepliesAreBounded(t *testing.T) {
 			})
 		})
 	}
-}
-
-// Each certificate of a chain has to be signed by the next one.
-func TestChainThatDoesNotFitIsRefused(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		other := acmetest.NewMemoryServer()
-		defer other.Close()
-		chain := w.mustGet("a.example.com").Certificate
-		w.m.Close()
-		w.m = w.manager()
-		w.m.Cache = nil
-		w.m.Client = &acme.Client{DirectoryURL: other.URL, HTTPClient: other.Client()}
-		other.Resolve("*", acmetest.Target{TLSConfig: w.m.TLSConfig()})
-		foreign := w.mustGet("a.example.com").Certificate
-		if err := bundle.CheckChain(chain); err != nil {
-			t.Errorf("a sound chain: %v", err)
-		}
-		if err := bundle.CheckChain([][]byte{chain[0], foreign[1]}); err == nil {
-			t.Error("a chain with another CA's intermediate was accepted")
-		}
-	})
 }
 
 // A certificate costs 7 requests at most once there is an account, and comes

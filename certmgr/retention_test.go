@@ -118,8 +118,9 @@ func hostileCAs() map[string]func(ca *acmetest.Server) {
 			})
 		},
 		"chain that does not fit": func(ca *acmetest.Server) {
-			ca.EditCertificate("a.example.com", func(c *x509.Certificate) { c.Subject.CommonName = long })
-			ca.EditChain("a.example.com", func(chain [][]byte) [][]byte { return append(chain[:1], chain[0]) })
+			ca.EditChain("a.example.com", func(chain [][]byte) [][]byte {
+				return append(chain[:1], signedByItself(&x509.Certificate{Subject: pkix.Name{CommonName: long}}))
+			})
 		},
 	}
 	for _, e := range []acmetest.Endpoint{
@@ -155,11 +156,15 @@ func certificateWithURI(uri string) []byte {
 	if err != nil {
 		panic(err)
 	}
+	return signedByItself(&x509.Certificate{ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: names}}})
+}
+
+func signedByItself(tmpl *x509.Certificate) []byte {
 	key, err := bundle.GenerateKey(bundle.ECDSA)
 	if err != nil {
 		panic(err)
 	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: names}}}
+	tmpl.SerialNumber = big.NewInt(1)
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
 	if err != nil {
 		panic(err)

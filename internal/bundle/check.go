@@ -10,6 +10,9 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
+// ErrOtherKey is the error of a certificate that is for another private key.
+var ErrOtherKey = errors.New("private key does not belong to the certificate")
+
 // Check parses a chain and checks that its leaf is for host, has the key type
 // kt and belongs to key. It does not check dates.
 func Check(host string, kt KeyType, key crypto.Signer, chain [][]byte) (*x509.Certificate, error) {
@@ -24,27 +27,11 @@ func Check(host string, kt KeyType, key crypto.Signer, chain [][]byte) (*x509.Ce
 	if err := leaf.VerifyHostname(host); err != nil {
 		return nil, fmt.Errorf("certificate is for another name: %s", text.OneLine(err.Error(), text.MaxError)) // not %w: an x509.HostnameError holds the certificate
 	}
-	pub, ok := leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool })
-	if !ok || !pub.Equal(key.Public()) {
-		return nil, errors.New("private key does not belong to the certificate")
+	if !isFor(leaf, key) {
+		return nil, ErrOtherKey
 	}
 	if got, ok := TypeOf(leaf); !ok || got != kt {
 		return nil, fmt.Errorf("certificate has a %s key, want %s", leaf.PublicKeyAlgorithm, kt)
 	}
 	return leaf, nil
-}
-
-// CheckChain checks that each certificate of a chain signed the one before it.
-func CheckChain(chain [][]byte) error {
-	certs, err := x509.ParseCertificates(slices.Concat(chain...))
-	if err != nil {
-		return err
-	}
-	for i := 1; i < len(certs); i++ {
-		if err := certs[i-1].CheckSignatureFrom(certs[i]); err != nil {
-			return fmt.Errorf("chain is broken: certificate %d (%s) was not signed by %d (%s): %w",
-				i-1, certs[i-1].Subject, i, certs[i].Subject, err)
-		}
-	}
-	return nil
 }

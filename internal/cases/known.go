@@ -13,10 +13,6 @@ func knownFailures() []knownFailure {
 	return []knownFailure{
 		{"cases", "B03/pending", "an order that finalize has not changed yet is given up, and its certificate is lost"},
 		{"cases", "B03/ready", "an order that finalize has not changed yet is given up, and its certificate is lost"},
-		{"cases", "B04/intermediate twice", "a chain that a client could use is refused, and its certificate is lost"},
-		{"cases", "B04/leaf last", "a chain with the leaf last is refused, and its certificate is lost"},
-		{"cases", "B04/leaf twice", "a chain that a client could use is refused, and its certificate is lost"},
-		{"cases", "B04/several ways", "a chain that a client could use is refused, and its certificate is lost"},
 		{"cases", "B07/processing", "the next attempt takes the certificate that somebody else ordered, and fails once more"},
 		{"cases", "B07/valid", "the next attempt takes the certificate that somebody else ordered, and fails once more"},
 		{"cases", "B16/Boulder after a restart", "after a restart a dead account is taken for a CA out of service"},
@@ -69,7 +65,6 @@ func knownFailures() []knownFailure {
 		{"cases", "H16/expired", "a certificate that has ended takes a good one out of service"},
 		{"cases", "H16/no issuer", "a leaf without the intermediate that the last one had replaces a good chain"},
 		{"cases", "H16/no serverAuth", "a certificate that is not for servers replaces a good one"},
-		{"cases", "H16/one PEM block", "two certificates in a PEM block replace a good chain"},
 		{"cases", "H18/opaque, suffix", "the target of a request that is no path is appended to the host as it is"},
 		{"cases", "H18/opaque, userinfo", "the target of a request that is no path is appended to the host as it is"},
 		{"cases", "H18/other scheme", "the target of a request that is no path is appended to the host as it is"},

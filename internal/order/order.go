@@ -92,9 +92,10 @@ func (c *conversation) run(ctx context.Context) error {
 		return err
 	}
 	c.res.Unfinished = nil
-	leaf, err := bundle.Check(c.req.Host, c.req.KeyType, key, chain)
+	chain, err = bundle.Arrange(key, chain)
+	var leaf *x509.Certificate
 	if err == nil {
-		err = bundle.CheckChain(chain)
+		leaf, err = bundle.Check(c.req.Host, c.req.KeyType, key, chain)
 	}
 	if err != nil {
 		return fmt.Errorf("the CA's certificate does not fit: %w", acmeclient.Cause(err))
