@@ -14,30 +14,30 @@ import (
 )
 
 const (
-	oldEvery     = 50 * time.Millisecond  // an old client comes
-	visitEvery   = 100 * time.Millisecond // a visitor of www.example.com comes, after the one before has left
+	oldEvery     = 50 * time.Millisecond  // between old clients
+	visitEvery   = 100 * time.Millisecond // between clients of www.example.com, which come one after the other
 	scannerNames = 300
-	scannerPeers = 4 // scanners at the same time
+	scannerPeers = 4 // concurrent scanners
 	sampleEvery  = 5 * time.Millisecond
 )
 
-// answer is what became of one client.
+// answer is the result of one client.
 type answer struct {
 	took time.Duration
-	err  error // an alert, which tells no reason
+	err  error // an alert, which has no reason
 }
 
-// crowd is who came, in the order of their coming.
+// crowd holds the results of all clients, in order of arrival.
 type crowd struct {
 	old, good, scanners []answer
-	waiting             int // of the old clients' handshakes, at the peak
+	waiting             int // peak number of the old clients' handshakes that wait
 }
 
-// traffic lets everybody come for a while, and returns when all have their answer.
+// traffic runs all clients for a while, and returns when all have their answer.
 func (s *site) traffic(ctx context.Context, d time.Duration) *crowd {
 	end, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	answered, done := context.WithCancel(ctx) // ends when each old client has its answer
+	answered, done := context.WithCancel(ctx) // ends when every old client has its answer
 	c := new(crowd)
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -51,7 +51,8 @@ func (s *site) traffic(ctx context.Context, d time.Duration) *crowd {
 	return c
 }
 
-// stream begins a visit after each interval, whether or not the last one has its answer, until ctx ends.
+// stream begins a visit after each interval until ctx ends, whether or not the
+// last one has its answer.
 func stream(ctx context.Context, every time.Duration, visit func() answer) []answer {
 	var pending []chan answer
 	each(ctx, every, func() {
@@ -66,7 +67,8 @@ func stream(ctx context.Context, every time.Duration, visit func() answer) []ans
 	return answers
 }
 
-// each calls f at once and then, if it has returned, after each interval, until ctx ends.
+// each calls f at once and then, if it has returned, after each interval until
+// ctx ends.
 func each(ctx context.Context, every time.Duration, f func()) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -79,7 +81,7 @@ func each(ctx context.Context, every time.Duration, f func()) {
 	}
 }
 
-// scan asks for one name after the other that nobody ever heard of.
+// scan asks for one unknown name after the other.
 func (s *site) scan(ctx context.Context) []answer {
 	answers := make([]answer, scannerNames)
 	var wg sync.WaitGroup
@@ -94,7 +96,7 @@ func (s *site) scan(ctx context.Context) []answer {
 	return answers
 }
 
-// visit is a client with a new connection that asks for https://host/.
+// visit is a client that requests https://host/ over a new connection.
 func (s *site) visit(ctx context.Context, host string) answer {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -137,7 +139,8 @@ func (s *site) waiting(host string) int {
 	return n
 }
 
-// check returns what is wrong with answers that should all be refusals by the server, or all not.
+// check returns an error unless all answers are refusals by the server, or none
+// is.
 func check(who string, answers []answer, refused bool) error {
 	if len(answers) == 0 {
 		return errors.New(who + ": nobody came")
@@ -155,13 +158,14 @@ func check(who string, answers []answer, refused bool) error {
 	return nil
 }
 
-// isAlert reports whether an error is an alert of the server's, as crypto/tls returns those.
+// isAlert reports whether an error is an alert from the server, as crypto/tls
+// returns it.
 func isAlert(err error) bool {
 	e, ok := errors.AsType[*net.OpError](err)
 	return ok && e.Op == "remote error"
 }
 
-// typical returns the median and the longest time that answers took.
+// typical returns the median and the longest time to an answer.
 func typical(answers []answer) (median, longest time.Duration) {
 	times := make([]time.Duration, 0, len(answers))
 	for _, a := range answers {

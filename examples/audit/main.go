@@ -1,16 +1,21 @@
-// Audit replays the story that this module exists for, and shows what its operators see of it within a second: one line
-// in the log, one row on the status page, and the metrics.
+// Audit replays the incident that this module was written for, and shows what
+// operators see of it within a second: one line in the log, one row on the
+// status page, and the metrics.
 //
-//	go run ./examples/audit         # ends by itself after some seconds
-//	go run ./examples/audit -serve  # keeps the server and its status page running until it is interrupted
+//	go run ./examples/audit         # ends after some seconds
+//	go run ./examples/audit -serve  # keeps the server and its status page running until interrupted
 //
-// A server's allowlist holds www.example.com, and login.example.com, which moved to another machine long ago. Old clients
-// have the server's address built in and still come here for it. A deployment has cleared the cache, so that there is no
-// certificate, and the CA can issue none for login.example.com: its validation ends up at the other machine. Meanwhile
-// www.example.com has visitors, and scanners try names of their own.
+// A server's allowlist has www.example.com and login.example.com, which moved
+// to another machine long ago. Old clients have the server's address built in
+// and still connect here for it. A deployment has cleared the cache, so there
+// is no certificate, and the CA can issue none for login.example.com: its
+// validation reaches the other machine. Meanwhile www.example.com has clients,
+// and scanners try other names.
 //
-// Everything is on loopback: a fake CA (certmgr/acmetest) that really validates, both machines, and all clients. DNS is a
-// table, and so is the way to the addresses in it. The program ends with status 1 if anything is not as it says.
+// Everything is on loopback: a fake CA (certmgr/acmetest) that really
+// validates, both machines, and all clients. DNS is a table, and so are the
+// routes to its addresses. The program exits with status 1 if anything is not
+// as described.
 package main
 
 import (
@@ -28,7 +33,7 @@ const (
 	movedHost = "login.example.com" // on the allowlist, but its name leads to another machine
 )
 
-// patience bounds every wait for what comes within a second as a rule.
+// patience is the time-out for everything that usually happens within a second.
 const patience = 20 * time.Second
 
 func main() {
@@ -74,7 +79,7 @@ func run(serve bool) error {
 	return nil
 }
 
-// replay lets a second of the story pass.
+// replay runs a second of the incident.
 func (r *report) replay(ctx context.Context) error {
 	before, err := r.site.scrape(ctx)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// serve keeps everything going for people who want to look at it.
+// serve keeps everything running for inspection.
 func (r *report) serve(ctx context.Context) {
 	heading("Running until interrupted (Ctrl-C)")
 	fmt.Printf("The status page: %s/certs/\nThe metrics:     %s/metrics\n", r.site.url, r.site.url)
@@ -21,7 +21,7 @@ func (r *report) serve(ctx context.Context) {
 	wg.Wait()
 }
 
-// operate does what the line in the log says is to be done, and tells what follows.
+// operate does what the line in the log advises, and shows the result.
 func (r *report) operate(ctx context.Context) error {
 	const reason = "moved to hosting in June"
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -46,7 +46,8 @@ func (r *report) operate(ctx context.Context) error {
 	return r.judge(lines[len(seen):])
 }
 
-// gone reports whether the status page still has a row for the host that was taken off the list.
+// gone returns an error if the status page still has a row for the removed
+// host.
 func (r *report) gone(ctx context.Context) error {
 	_, raw, err := r.site.hostOnPage(ctx, movedHost)
 	if err == nil && raw != nil {
@@ -55,14 +56,15 @@ func (r *report) gone(ctx context.Context) error {
 	return err
 }
 
-// judge returns what is wrong with the lines that follow.
+// judge checks the log lines that follow.
 func (r *report) judge(lines []logLine) error {
 	for _, line := range lines {
 		if strings.Contains(line.text, "issuance started") {
 			return fmt.Errorf("there is another issuance: %s", line.text)
 		}
 	}
-	// Close has reported what was counted and not told yet: the scanners, and one old client since the removal.
+	// Close has reported the counts so far: the scanners, and one old client
+	// since the removal.
 	told := 0
 	all, _ := r.site.text.all("result=host_not_allowed")
 	for _, line := range all {

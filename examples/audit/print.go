@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-const width = 118 // of what is printed
+const width = 118 // of the output
 
 func heading(format string, args ...any) { fmt.Printf("\n"+format+"\n", args...) }
 
-// explain prints a line indented and broken after spaces and commas.
+// explain prints a line, indented and wrapped after spaces and commas.
 func explain(line string) {
 	const indent = "  "
 	fmt.Print(indent)
@@ -32,7 +32,7 @@ func explain(line string) {
 	fmt.Println()
 }
 
-// shorten cuts an error in JSON, which the line in the log has in full.
+// shorten cuts an error in JSON; the line in the log has all of it.
 func shorten(text, long string) string {
 	const most = 60
 	quoted, err := json.Marshal(long)
@@ -42,7 +42,7 @@ func shorten(text, long string) string {
 	return strings.Replace(text, string(quoted), string(quoted[:most])+`... (as above)"`, 1)
 }
 
-// round keeps three digits.
+// round rounds to three digits.
 func round(d time.Duration) string {
 	unit := time.Nanosecond
 	for d >= 1000*unit {

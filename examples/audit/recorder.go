@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// recorder is where a log goes: it keeps the lines and when they were written.
+// recorder is the destination of a log: it stores the lines and their times.
 type recorder struct {
 	mu    sync.Mutex
 	lines []logLine
@@ -33,7 +33,8 @@ func (r *recorder) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// all returns the lines that contain each of parts, and a channel that is closed when there is another line.
+// all returns the lines that contain all of parts, and a channel that is closed
+// at the next line.
 func (r *recorder) all(parts ...string) ([]logLine, <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -44,13 +45,13 @@ func (r *recorder) all(parts ...string) ([]logLine, <-chan struct{}) {
 	return found, r.more
 }
 
-// count returns how many lines contain each of parts.
+// count returns how many lines contain all of parts.
 func (r *recorder) count(parts ...string) int {
 	found, _ := r.all(parts...)
 	return len(found)
 }
 
-// wait returns the first line that contains each of parts, now or later.
+// wait waits for the first line that contains all of parts and returns it.
 func (r *recorder) wait(ctx context.Context, parts ...string) (logLine, error) {
 	for {
 		found, more := r.all(parts...)

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// report tells what came of the story, part by part. Each part checks what it tells.
+// report prints the results of the incident, part by part. Each part checks
+// what it prints.
 type report struct {
 	world *world
 	site  *site
@@ -22,7 +23,7 @@ type report struct {
 	before, after []sample
 }
 
-// visitors tells what visitors saw.
+// visitors prints what the clients saw.
 func (r *report) visitors(context.Context) error {
 	c := r.crowd
 	err := errors.Join(
@@ -46,10 +47,10 @@ func (r *report) visitors(context.Context) error {
 	return nil
 }
 
-// advice is what the line in the log says is to be done.
+// advice is the advice in the log line.
 const advice = "point the name here, or take it off the list"
 
-// log tells the line that says it all.
+// log prints the log line that explains everything.
 func (r *report) log(context.Context) error {
 	says := []string{"level=ERROR", "host=" + movedHost, "stage=challenge", "retry_at=", "problem=", movedAddr.String(), otherName, advice}
 	for _, part := range says {
@@ -60,7 +61,7 @@ func (r *report) log(context.Context) error {
 	if n := r.site.text.count(`msg="certmgr: issuance failed"`); n != 1 {
 		return fmt.Errorf("%d issuances failed, want 1", n)
 	}
-	scans := r.site.text.count("result=host_not_allowed") // one a minute
+	scans := r.site.text.count("result=host_not_allowed") // at most one a minute
 	if scans != 1 {
 		return fmt.Errorf("the scanners made %d lines, want 1", scans)
 	}
@@ -77,7 +78,7 @@ func (r *report) log(context.Context) error {
 	return nil
 }
 
-// pageHost is what is used here of the status page's JSON.
+// pageHost is the part of the status page's JSON used here.
 type pageHost struct {
 	Host    string    `json:"host"`
 	State   string    `json:"state"`
@@ -101,7 +102,7 @@ func (s *site) hostOnPage(ctx context.Context, host string) (h pageHost, raw jso
 	return h, page.Hosts[0], json.Unmarshal(page.Hosts[0], &h)
 }
 
-// page tells the row of the status page.
+// page prints the row of the status page.
 func (r *report) page(ctx context.Context) error {
 	host, raw, err := r.site.hostOnPage(ctx, movedHost)
 	if err != nil {
@@ -127,7 +128,7 @@ func (r *report) page(ctx context.Context) error {
 	return nil
 }
 
-// metrics tells which numbers say it.
+// metrics prints the metrics that show it.
 func (r *report) metrics(context.Context) error {
 	interesting := []string{"certmgr_handshakes_total", "certmgr_issuance_failures_total", "certmgr_certificates_issued_total",
 		"certmgr_hosts"}

@@ -23,14 +23,14 @@ import (
 	"github.com/nostall/nostall/certmgr/status"
 )
 
-// site is the server as it runs in production, but for its network.
+// site is the server as in production, except for its network.
 type site struct {
 	world   *world
 	manager *certmgr.Manager
 	server  *http.Server
 	addr    string
-	admin   *http.Server // status page and metrics, on a port that strangers do not reach
-	url     string       // of admin
+	admin   *http.Server // status page and metrics, on an internal port
+	url     string       // URL of admin
 	text    *recorder    // the log
 	json    *recorder    // the audit trail
 }
@@ -46,7 +46,8 @@ func (w *world) startSite() (*site, error) {
 			audit.Log(slog.New(slog.NewTextHandler(s.text, nil))),
 			audit.JSON(s.json),
 		),
-		// Enforce would spare the CA the order. Report shows that the CA says the same.
+		// Enforce would save the order at the CA. Report shows that the CA
+		// agrees.
 		Preflight:         preflight.Report,
 		PreflightResolver: w,
 		PreflightDial:     w.dial,
@@ -59,7 +60,7 @@ func (w *world) startSite() (*site, error) {
 	return s, nil
 }
 
-// listen starts what visitors reach.
+// listen starts the public server.
 func (s *site) listen() error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -68,7 +69,7 @@ func (s *site) listen() error {
 	s.addr = listener.Addr().String()
 	s.server = &http.Server{
 		TLSConfig: s.manager.TLSConfig(),
-		ErrorLog:  log.New(io.Discard, "", 0), // one line for each refused handshake; the audit log has what it takes
+		ErrorLog:  log.New(io.Discard, "", 0), // one line for each refused handshake; the audit log suffices
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = fmt.Fprintf(w, "hello from %s", r.TLS.ServerName)
 		}),
@@ -77,7 +78,7 @@ func (s *site) listen() error {
 	return nil
 }
 
-// listenAdmin starts what operators reach.
+// listenAdmin starts the operators' server.
 func (s *site) listenAdmin() error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -94,7 +95,7 @@ func (s *site) listenAdmin() error {
 	return nil
 }
 
-// close ends the site. It may be called more than once.
+// close closes the site. It may be called more than once.
 func (s *site) close() error {
 	for _, server := range []*http.Server{s.server, s.admin} {
 		if server != nil {
@@ -104,7 +105,7 @@ func (s *site) close() error {
 	return s.manager.Close()
 }
 
-// get fetches what operators see.
+// get fetches a page of the operators' server.
 func (s *site) get(ctx context.Context, path string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+path, nil)
 	if err != nil {
@@ -121,10 +122,10 @@ func (s *site) get(ctx context.Context, path string) (string, error) {
 	return string(body), errors.Join(err, resp.Body.Close())
 }
 
-// sample is a line of the exposition format.
+// sample is a line of the Prometheus exposition format.
 type sample struct{ series, value string }
 
-// scrape returns the metrics as Prometheus would read them.
+// scrape returns the metrics as Prometheus reads them.
 func (s *site) scrape(ctx context.Context) ([]sample, error) {
 	body, err := s.get(ctx, "/metrics")
 	var samples []sample

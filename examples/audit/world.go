@@ -18,20 +18,21 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// Addresses that are in DNS (RFC 5737). Nothing is sent to them: the table of ways leads to loopback.
+// Addresses in DNS (RFC 5737). Nothing is sent to them: the table of routes
+// maps them to loopback.
 var (
 	hereAddr  = netip.MustParseAddr("192.0.2.1") // this server
 	movedAddr = netip.MustParseAddr("192.0.2.7") // the machine that login.example.com moved to
 )
 
-// otherName is what the other machine's certificate is for.
+// otherName is the name in the other machine's certificate.
 const otherName = "*.hosting.example"
 
-// world is what is around the server: the CA, DNS, and the other machine.
+// world is the server's environment: the CA, DNS, and the other machine.
 type world struct {
 	ca        *acmetest.Server
 	elsewhere *http.Server
-	ways      map[string]string // from addresses in DNS, with port, to listeners
+	ways      map[string]string // addresses in DNS, with port, to listeners
 }
 
 func newWorld() (*world, error) {
@@ -45,7 +46,7 @@ func newWorld() (*world, error) {
 	}
 	w := &world{ca: acmetest.NewServer(), ways: make(map[string]string)}
 	w.elsewhere = &http.Server{
-		TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}}, // a web server like others: h2 and http/1.1
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}}, // an ordinary web server: h2 and http/1.1
 		ErrorLog:  log.New(io.Discard, "", 0),
 	}
 	go func() { _ = w.elsewhere.ServeTLS(listener, "", "") }()
@@ -55,13 +56,14 @@ func newWorld() (*world, error) {
 	return w, nil
 }
 
-// leadHere makes the address of this server, and the name that did not move, lead to a listener.
+// leadHere routes this server's address, and resolves the name that did not
+// move, to a listener.
 func (w *world) leadHere(addr string) {
 	w.ways[netip.AddrPortFrom(hereAddr, 443).String()] = addr
 	w.ca.Resolve(goodHost, acmetest.Target{TLSAddr: addr})
 }
 
-// LookupNetIP is DNS: it makes a world a preflight.Resolver.
+// LookupNetIP is the DNS; it makes world a certmgr.Resolver.
 func (w *world) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
 	switch host {
 	case goodHost:
@@ -72,11 +74,11 @@ func (w *world) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, er
 	return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 }
 
-// dial is the way to the addresses in DNS.
+// dial connects to the addresses in DNS.
 func (w *world) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	to, ok := w.ways[address]
 	if !ok {
-		to = "127.0.0.1:1" // nobody listens there
+		to = "127.0.0.1:1" // nothing listens there
 	}
 	return new(net.Dialer).DialContext(ctx, network, to)
 }

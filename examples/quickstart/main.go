@@ -1,12 +1,15 @@
-// Quickstart shows in a few seconds what certmgr does for a server: it issues for the first visitor, serves from memory,
-// starts again from the cache, and turns away at once, with the reason, who cannot be served.
+// Quickstart shows in a few seconds what certmgr does for a server. It issues
+// for the first client, serves from memory, restarts from the cache, and
+// refuses at once, with the reason, hosts that cannot be served.
 //
 //	go run ./examples/quickstart
 //
-// Everything is on loopback: a fake CA (certmgr/acmetest) that really validates, an HTTPS server on a free port, and
-// TLS clients that check what they get. What a visitor is told is an alert without words, so the errors that are
-// printed are the server's: those that GetCertificate returned, which net/http writes to http.Server.ErrorLog. The
-// program ends by itself, with status 1 if anything is not as it says.
+// Everything is on loopback: a fake CA (certmgr/acmetest) that really
+// validates, an HTTPS server on a free port, and TLS clients that verify
+// certificates. A client sees only an alert without a reason, so the printed
+// errors are the server's: those of GetCertificate, which net/http writes to
+// http.Server.ErrorLog. The program ends by itself, with status 1 if anything
+// is not as described.
 package main
 
 import (
@@ -62,7 +65,7 @@ func show(title string, v visit) {
 	fmt.Printf("%-64s %10s %10s %9d\n", title, round(v.took), round(v.getCertificate), v.requests)
 }
 
-// explain prints text below a line, indented and broken between words.
+// explain prints text below a line, indented and wrapped.
 func explain(label, text string) {
 	const indent, width = 12, 108
 	fmt.Printf("  %-*s", indent-2, label)
@@ -81,7 +84,7 @@ func explain(label, text string) {
 	fmt.Println()
 }
 
-// round keeps three digits.
+// round rounds to three digits.
 func round(d time.Duration) string {
 	unit := time.Nanosecond
 	for d >= 1000*unit {

@@ -19,7 +19,7 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// demo is what outlives the server's restart: the CA and the cache.
+// demo is what survives the server's restart: the CA and the cache.
 type demo struct {
 	ca    *acmetest.Server
 	cache certmgr.Cache
@@ -31,22 +31,22 @@ type site struct {
 	manager *certmgr.Manager
 	server  *http.Server
 	addr    string
-	results chan result // of GetCertificate
+	results chan result // results of GetCertificate
 }
 
-// result is what GetCertificate did for a handshake.
+// result is the result of GetCertificate for a handshake.
 type result struct {
 	took time.Duration
 	err  error
 }
 
-// startServer starts the server with a new Manager, as a new process would.
+// startServer starts the server with a new Manager, like a new process.
 func (d *demo) startServer() error {
 	m := &certmgr.Manager{
 		Prompt: certmgr.AcceptTOS,
 		Cache:  d.cache,
 		Hosts:  certmgr.MustAllowlist(goodHost, movedHost),
-		Audit:  audit.Log(slog.New(slog.DiscardHandler)), // the steps are shown otherwise
+		Audit:  audit.Log(slog.New(slog.DiscardHandler)), // the program prints the steps itself
 		Client: &acme.Client{DirectoryURL: d.ca.URL, HTTPClient: d.ca.Client()},
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -69,7 +69,8 @@ func (d *demo) startServer() error {
 	return nil
 }
 
-// getCertificate passes on what the Manager does and keeps note of it. The CA's validation comes here as well.
+// getCertificate calls the Manager and records the result. The CA's validation
+// calls it too.
 func (s *site) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	start := time.Now()
 	cert, err := s.manager.GetCertificate(hello)
@@ -89,18 +90,18 @@ func (d *demo) stopServer() error {
 	return errors.Join(s.server.Close(), s.manager.Close())
 }
 
-// visit is what came of a visitor.
+// visit is the result of a client's visit.
 type visit struct {
 	body           string
-	err            error // the client's, an alert
-	cause          error // the server's, of GetCertificate
+	err            error // the client's error, an alert
+	cause          error // the server's error, from GetCertificate
 	took           time.Duration
 	getCertificate time.Duration
-	requests       int // to the CA, meanwhile
+	requests       int // requests to the CA meanwhile
 	state          *tls.ConnectionState
 }
 
-// visit lets a visitor with a new connection ask for https://host/.
+// visit requests https://host/ over a new connection.
 func (d *demo) visit(host string) visit {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()

@@ -8,7 +8,8 @@ import (
 	"github.com/nostall/nostall/certmgr"
 )
 
-// issue: nobody has a certificate yet, so the first visitor's handshake begins an issuance and waits for it.
+// issue: there is no certificate yet, so the first handshake begins an issuance
+// and waits for it.
 func (d *demo) issue() error {
 	v := d.visit(goodHost)
 	if err := v.served(); err != nil {
@@ -23,7 +24,7 @@ func (d *demo) issue() error {
 	return nil
 }
 
-// serve: from now on memory answers.
+// serve: later handshakes are served from memory.
 func (d *demo) serve() error {
 	v := d.visit(goodHost)
 	if err := v.served(); err != nil {
@@ -36,7 +37,8 @@ func (d *demo) serve() error {
 	return nil
 }
 
-// restart: a new Manager, as in a new process, finds the certificate in the cache.
+// restart: a new Manager, as in a new process, finds the certificate in the
+// cache.
 func (d *demo) restart() error {
 	if err := d.stopServer(); err != nil {
 		return fmt.Errorf("step 3: stop the server: %w", err)
@@ -70,8 +72,9 @@ func (d *demo) deny() error {
 	return nil
 }
 
-// fail: a host on the allowlist that the CA cannot validate. The visitor who finds out is told why, and so is the next
-// one, at once and without a request to the CA.
+// fail: the CA cannot validate a host on the allowlist. The first client's
+// handshake fails with the reason, and so does the next one, at once and
+// without a request to the CA.
 func (d *demo) fail() error {
 	first := d.visit(movedHost)
 	var issuance *certmgr.IssuanceError
@@ -97,7 +100,7 @@ func (d *demo) fail() error {
 	return nil
 }
 
-// served reports what is wrong with a visit that should have been answered.
+// served returns an error unless the visit was answered.
 func (v visit) served() error {
 	if v.err != nil || v.cause != nil {
 		return errors.Join(v.err, v.cause)
@@ -108,7 +111,8 @@ func (v visit) served() error {
 	return nil
 }
 
-// refused reports what is wrong with a visit that should have ended with an alert, for the reason given (nil: any).
+// refused returns an error unless the visit ended with an alert, for the given
+// reason (nil means any).
 func (v visit) refused(reason error) error {
 	switch {
 	case v.err == nil:

@@ -12,16 +12,17 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// diary prints a timeline. What repeats itself within a chapter is printed a few times and then counted.
+// diary prints a timeline. Repeated entries in a chapter are printed a few
+// times and then counted.
 type diary struct {
 	out io.Writer
 
 	mu    sync.Mutex
 	seen  map[entry]int
-	order []entry // of the lines, as they were seen first
+	order []entry // the lines, in order of first appearance
 }
 
-// entry is what happened to a name, without what is different each time.
+// entry is an event of a name, without the details that vary.
 type entry struct{ name, text string }
 
 // often is how many times the same entry is printed.
@@ -29,7 +30,8 @@ const often = 3
 
 func stamp(t time.Time) string { return t.UTC().Format("_2 Jan 15:04") }
 
-// chapter says what the world does to the site, once all that happened before is written down.
+// chapter begins a chapter with what happens to the site, after printing all
+// earlier events.
 func (d *diary) chapter(text string) {
 	synctest.Wait()
 	d.mu.Lock()
@@ -66,8 +68,9 @@ func (d *diary) event(_ context.Context, e audit.Event) {
 	}
 }
 
-// describe puts an event into words: the text is the same for those that are alike, the details are not, and why is said
-// once in a chapter. Events without a text tell more about others.
+// describe puts an event into words: text is the same for similar events,
+// details vary, and why is printed once in a chapter. Events without a text are
+// covered by others.
 func describe(e audit.Event) (text, details, why string) {
 	if e.Err != nil {
 		why = e.Err.Error()
@@ -85,7 +88,7 @@ func describe(e audit.Event) (text, details, why string) {
 		return "the CA changes its mind", "", e.Reason + "; see " + e.ExplanationURL
 	case audit.IssuanceFailed:
 		if e.Count == 0 {
-			break // not this name's fault, see audit.CAUnavailable
+			break // not the host's fault, see audit.CAUnavailable
 		}
 		return "the attempt failed, the next one is due in " + about(e.RetryAt.Sub(e.Time)), "", why
 	case audit.CAUnavailable:
@@ -104,7 +107,7 @@ func describe(e audit.Event) (text, details, why string) {
 	return "", "", ""
 }
 
-// about rounds a wait, which is longer or shorter by some percent each time.
+// about rounds a wait, which has some percent of jitter.
 func about(d time.Duration) string {
 	round := func(unit time.Duration, name string) string {
 		n := int(d.Round(unit) / unit)
@@ -124,7 +127,7 @@ func about(d time.Duration) string {
 	return round(time.Minute, "minute")
 }
 
-// wrap prints a text of any length below a line, broken between words.
+// wrap prints a text of any length below a line, wrapped.
 func (d *diary) wrap(text string) {
 	const width = 96
 	var line []string

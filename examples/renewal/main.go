@@ -1,15 +1,19 @@
-// Renewal lives through a year of a server in a few seconds, and prints it as a timeline: certificates that are renewed
-// when the CA suggests it, a revocation that the CA announces, an outage of the CA, a name that moves away, lifetimes
-// that shrink from 90 to 6 days, and a visitor a day for each name.
+// Renewal simulates a year of a server in a few seconds and prints it as a
+// timeline: certificates that are renewed when the CA suggests it, a revocation
+// announced by the CA, an outage of the CA, a name that moves away, lifetimes
+// that shrink from 90 to 6 days, and a client a day for each name.
 //
 //	go run ./examples/renewal
 //
-// The CA is a fake one (certmgr/acmetest) that really validates, visitors make real TLS handshakes and verify what they
-// get, and the Manager is as in production: only the time is virtual, by testing/synctest. No two runs are the same, as
-// renewals are spread at random. The program ends with status 1 if a visitor was turned away who should not have been.
+// The CA is a fake one (certmgr/acmetest) that really validates, clients make
+// real TLS handshakes and verify the certificates, and the Manager is as in
+// production: only the time is virtual, by testing/synctest. No two runs are
+// the same, since renewals are spread at random. The program exits with status
+// 1 if a client was refused without cause.
 //
-// What happens is in this file; the server is in site.go, the visitors are in visitors.go, and diary.go makes the
-// timeline from the Manager's audit events.
+// The events of the year are in this file; the server is in site.go, the
+// clients are in visitors.go, and diary.go prints the timeline from the
+// Manager's audit events.
 package main
 
 import (
@@ -33,9 +37,10 @@ const (
 	day = 24 * time.Hour
 )
 
-// A bubble of virtual time needs a *testing.T. Outside of go test one can be had from testing.Main, which is kept for
-// programs that run tests by themselves. It exits with status 1 if the test fails, and prints PASS or FAIL to os.Stdout:
-// that has no place in a timeline, so it finds none there.
+// A bubble of virtual time needs a *testing.T. Outside of go test, testing.Main
+// provides one; it is kept for programs that run tests themselves. It exits
+// with status 1 if the test fails, and prints PASS or FAIL to os.Stdout, which
+// is redirected here to keep it out of the timeline.
 func main() {
 	out := os.Stdout
 	os.Stdout = nil
@@ -50,32 +55,33 @@ func main() {
 	}}}, nil, nil)
 }
 
-// run lives through the year, which begins with that of the bubble's clock. All of it has to be inside of the bubble.
+// run simulates the year, which begins with that of the bubble's clock. All of
+// it must be inside the bubble.
 func run(out io.Writer) error {
 	ca := acmetest.NewMemoryServer()
 	defer ca.Close()
-	ca.Delay(acmetest.Match{}, 200*time.Millisecond) // so that waiting for the CA would be seen
+	ca.Delay(acmetest.Match{}, 200*time.Millisecond) // makes a wait for the CA visible
 	d := &diary{out: out}
 	s := &site{ca: ca, cache: new(cache.Memory), audit: d.event}
 	defer func() { _ = s.stop() }()
 	y := &year{ca: ca, site: s, visitors: visitors{site: s}, diary: d}
 	if err := y.live(); err != nil {
-		return fmt.Errorf("%w\n%v", err, ca) // prints what the CA was asked
+		return fmt.Errorf("%w\n%v", err, ca) // prints the log of requests
 	}
 	y.summary(out)
 	return y.visitors.wronged
 }
 
-// year is the site, the CA and those who come.
+// year is the site, the CA and the clients.
 type year struct {
 	ca       *acmetest.Server
 	site     *site
 	visitors visitors
 	diary    *diary
-	lifetime func() // ends that of the certificates that the CA issues now
+	lifetime func() // ends the current lifetime of issued certificates
 }
 
-// live is what happens, from January to December.
+// live runs the events from January to December.
 func (y *year) live() error {
 	y.diary.chapter("The server starts for the first time. The CA issues for 90 days.")
 	y.issueFor(90 * day)
@@ -118,7 +124,7 @@ func (y *year) live() error {
 	return y.site.stop()
 }
 
-// outage is two weeks without a CA, and they begin when a certificate is due.
+// outage is two weeks without a CA, beginning when a certificate is due.
 func (y *year) outage() {
 	y.until(y.site.status(www).RenewAt.Add(-time.Hour))
 	y.diary.chapter("The CA goes down, an hour before the renewal of " + www + ".")
@@ -128,13 +134,14 @@ func (y *year) outage() {
 	repair()
 }
 
-// moveAway is the story of a name that leads to other machines for three weeks, and of visitors who do not know.
+// moveAway is a name that leads to another machine for three weeks, and clients
+// that still connect here.
 func (y *year) moveAway() error {
 	y.until(y.site.status(login).RenewAt.Add(-day))
 	y.diary.chapter(login + " moves to other machines, but its visitors have the old address.")
 	y.site.leadAway(login)
 	y.until(y.site.status(login).NotAfter)
-	y.visitors.away = login // it cannot have a certificate any more
+	y.visitors.away = login // it can no longer get a certificate
 	y.until(time.Now().Add(5 * day))
 
 	y.diary.chapter(login + " comes back, and the operator calls Obtain instead of waiting for the next attempt.")
@@ -143,7 +150,7 @@ func (y *year) moveAway() error {
 	return y.site.certs.Obtain(context.Background(), login)
 }
 
-// until lets time pass. A visitor comes to each name at noon.
+// until lets time pass. A client asks for each name at noon.
 func (y *year) until(t time.Time) {
 	for {
 		noon := time.Now().Add(day / 2).Truncate(day).Add(day / 2) // the next one
@@ -157,17 +164,17 @@ func (y *year) until(t time.Time) {
 	time.Sleep(time.Until(t))
 }
 
-// issueFor changes the lifetime of the certificates that the CA issues.
+// issueFor changes the lifetime of new certificates.
 func (y *year) issueFor(lifetime time.Duration) {
 	if y.lifetime != nil {
 		y.lifetime()
 	}
 	y.lifetime = y.ca.EditCertificate("*", func(leaf *x509.Certificate) {
-		leaf.NotAfter = leaf.NotBefore.Add(lifetime - time.Second) // its last second is part of it
+		leaf.NotAfter = leaf.NotBefore.Add(lifetime - time.Second) // NotAfter is inclusive
 	})
 }
 
-// date is one of the bubble's first year.
+// date returns a date in the bubble's first year.
 func date(month time.Month, day int) time.Time {
 	return time.Date(2000, month, day, 0, 0, 0, 0, time.UTC)
 }

@@ -11,17 +11,17 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// site is a server as it runs in production, but for its CA and its network.
+// site is a server as in production, except for its CA and its network.
 type site struct {
 	ca    *acmetest.Server
-	cache certmgr.Cache // outlives a restart
+	cache certmgr.Cache // survives a restart
 	audit func(context.Context, audit.Event)
 
-	certs *certmgr.Manager // of the process that runs
+	certs *certmgr.Manager // of the running process
 	end   context.CancelFunc
 }
 
-// start is what is in a server's main function.
+// start does what a server's main function does.
 func (s *site) start() error {
 	s.certs = &certmgr.Manager{
 		Prompt: certmgr.AcceptTOS,
@@ -36,7 +36,7 @@ func (s *site) start() error {
 	return s.certs.Start(ctx)
 }
 
-// stop ends the process, if one runs.
+// stop ends the process, if it is running.
 func (s *site) stop() error {
 	if s.certs == nil {
 		return nil
@@ -47,17 +47,17 @@ func (s *site) stop() error {
 
 func (s *site) restart() error { return errors.Join(s.stop(), s.start()) }
 
-// leadHere makes names lead to the process, as DNS would.
+// leadHere resolves names to the process, like DNS.
 func (s *site) leadHere(hosts ...string) {
 	for _, host := range hosts {
 		s.ca.Resolve(host, acmetest.Target{TLSConfig: s.certs.TLSConfig()})
 	}
 }
 
-// leadAway makes a name lead to a machine that nobody answers at.
+// leadAway resolves a name to a machine that does not answer.
 func (s *site) leadAway(host string) { s.ca.Resolve(host, acmetest.Target{}) }
 
-// status returns what the Manager knows of a name.
+// status returns the Manager's status of a name.
 func (s *site) status(host string) certmgr.HostStatus {
 	for _, status := range s.certs.Snapshot().Hosts {
 		if status.Host == host {

@@ -11,18 +11,18 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// visitors come to a site.
+// visitors are the clients of a site.
 type visitors struct {
 	site *site
-	away string // the name that cannot have a certificate now
+	away string // the name that cannot get a certificate now
 
 	came    int
-	refused int           // for that reason
-	wronged error         // the first one who was refused without it
-	longest time.Duration // that anyone waited
+	refused int           // refused for that reason
+	wronged error         // the first refusal without it
+	longest time.Duration // longest wait
 }
 
-// visit lets a visitor come to a name.
+// visit makes a client connect to a name.
 func (v *visitors) visit(host string) {
 	begin := time.Now()
 	err := v.handshake(host)
@@ -37,8 +37,9 @@ func (v *visitors) visit(host string) {
 	}
 }
 
-// handshake is that of a client that verifies the certificate. A pipe takes the place of sockets, which know nothing of
-// virtual time. The client is told no more than an alert; the server's error says why.
+// handshake makes the handshake of a client that verifies the certificate. A
+// pipe replaces sockets, which do not work with virtual time. The client sees
+// only an alert; the server's error says why.
 func (v *visitors) handshake(host string) error {
 	client, server := net.Pipe()
 	reason := make(chan error, 1)
@@ -51,7 +52,7 @@ func (v *visitors) handshake(host string) error {
 	return errors.Join(err, <-reason)
 }
 
-// summary says what came of the year.
+// summary prints the results of the year.
 func (y *year) summary(out io.Writer) {
 	row := func(what string, value any) { fmt.Fprintf(out, "%-58s %6v\n", what, value) }
 	orders := y.ca.Orders()

@@ -20,24 +20,26 @@ import (
 	"github.com/nostall/nostall/certmgr"
 )
 
-// setup is what a side's process reads from its standard input. The input's end is the process's end.
+// setup is what a side's process reads from standard input. The process exits
+// at the end of the input.
 type setup struct {
 	Directory string        // URL of the CA's directory
-	Root      []byte        // DER of the certificate of the CA's listener
+	Root      []byte        // certificate of the CA's listener, in DER
 	Cache     string        // directory
-	Every     time.Duration // between two samples
+	Every     time.Duration // time between samples
 }
 
-// sample is a line of its standard output. The first one has the server's address and nothing else.
+// sample is a line of its standard output. The first one contains only the
+// server's address.
 type sample struct {
 	Addr        string    `json:",omitempty"`
 	Time        time.Time `json:",omitzero"`
 	InFlight    int       // handshakes in GetCertificate
 	Goroutines  int
-	Descriptors int // open files and sockets; -1 if the system does not tell
+	Descriptors int // open files and sockets; -1 if unknown
 }
 
-// runChild is one side: an ordinary server, and next to it a goroutine that counts.
+// runChild runs one side: an ordinary server, and a goroutine that samples it.
 func runChild(name string) error {
 	input := json.NewDecoder(os.Stdin)
 	var s setup
@@ -78,7 +80,7 @@ func runChild(name string) error {
 	return errors.Join(closeManager(), server.Close())
 }
 
-// manager returns GetCertificate and Close of the side.
+// manager returns the side's GetCertificate and Close.
 func (s setup) manager(name string) (getCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error), closer func() error, err error) {
 	root, err := x509.ParseCertificate(s.Root)
 	if err != nil {
@@ -96,7 +98,7 @@ func (s setup) manager(name string) (getCertificate func(*tls.ClientHelloInfo) (
 			Prompt: autocert.AcceptTOS, HostPolicy: autocert.HostWhitelist(host),
 			Cache: autocert.DirCache(s.Cache), Client: client,
 		}
-		return m.GetCertificate, func() error { return nil }, nil // it cannot be closed
+		return m.GetCertificate, func() error { return nil }, nil // autocert has no Close
 	case "certmgr":
 		m := &certmgr.Manager{
 			Prompt: certmgr.AcceptTOS, HostPolicy: certmgr.HostWhitelist(host),
@@ -124,7 +126,8 @@ func count(output *json.Encoder, every time.Duration, inFlight *atomic.Int64, do
 	}
 }
 
-// descriptors counts the open descriptors of this process, without the one that counting needs.
+// descriptors counts the open descriptors of this process, except for the one
+// needed for counting.
 func descriptors() int {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {

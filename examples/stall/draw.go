@@ -18,7 +18,7 @@ const (
 	width       = 9 * vg.Inch
 	panelHeight = 2.1 * vg.Inch
 	titleHeight = 0.65 * vg.Inch
-	maxPoints   = 600 // of a curve; more than can be seen
+	maxPoints   = 600 // points of a curve; more than visible
 )
 
 var (
@@ -30,7 +30,8 @@ var (
 	}
 )
 
-// drawSVG draws a panel for each measure, one below the other, on white: it has to be read on dark pages too.
+// drawSVG draws a panel for each measure, one below the other, on white: it
+// must be readable on dark pages too.
 func drawSVG(path string, o options, sides []*side) error {
 	plot.DefaultFont = font.Font{Typeface: "Liberation", Variant: "Sans"}
 	var panels [][]*plot.Plot
@@ -64,13 +65,13 @@ func drawSVG(path string, o options, sides []*side) error {
 	if _, err := picture.WriteTo(&svg); err != nil {
 		return err
 	}
-	// Few readers have the font; these are as wide.
+	// Few readers have the font; these have the same widths.
 	text := bytes.ReplaceAll(svg.Bytes(), []byte("font-family:Liberation Sans;"),
 		[]byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif;"))
 	return os.WriteFile(path, text, 0o644)
 }
 
-// drawTitle says in two lines what happens to both sides.
+// drawTitle describes in two lines what happens to both sides.
 func drawTitle(c draw.Canvas, o options) {
 	style := plot.New().Title.TextStyle
 	style.Color = ink
@@ -95,7 +96,7 @@ func panel(m measure, sides []*side) (*plot.Plot, error) {
 		axis.Color, axis.Tick.Color = ink, ink
 		axis.Label.TextStyle.Color, axis.Tick.Label.Color = ink, ink
 		axis.Tick.Label.Font.Size = 10
-		axis.Padding = 4 // so that a curve at zero is not hidden by the axis
+		axis.Padding = 4 // keeps a curve at zero visible
 	}
 	p.Title.TextStyle.Color, p.Legend.TextStyle.Color = ink, ink
 	p.Title.TextStyle.Font.Size, p.Legend.TextStyle.Font.Size = 12, 11
@@ -121,7 +122,8 @@ func panel(m measure, sides []*side) (*plot.Plot, error) {
 	return p, nil
 }
 
-// curve returns at most maxPoints points, each the peak of its part of the time, so that no spike is lost.
+// curve returns at most maxPoints points, each the peak of its interval, so
+// that no spike is lost.
 func (s *side) curve(m measure) plotter.XYs {
 	each := max(1, (len(s.samples)+maxPoints-1)/maxPoints)
 	points := make(plotter.XYs, 0, maxPoints)
@@ -167,7 +169,7 @@ func (counts) Ticks(from, to float64) []plot.Tick {
 	return ticks
 }
 
-// pick returns the first step that is not below least, or the last one.
+// pick returns the first step that is at least least, or the last one.
 func pick(steps []int, least float64) int {
 	for _, step := range steps {
 		if float64(step) >= least {
@@ -177,7 +179,7 @@ func pick(steps []int, least float64) int {
 	return steps[len(steps)-1]
 }
 
-// thousands writes 3012 as 3,012.
+// thousands formats 3012 as 3,012.
 func thousands(n int) string {
 	if n < 1000 {
 		return fmt.Sprint(n)

@@ -14,8 +14,8 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// faults are what can be wrong with a side's CA, by the name that -fault takes. The validation fails with all of them,
-// if a side gets as far as that.
+// faults holds the possible faults of a side's CA, by the name in -fault. With
+// all of them the validation fails, if it gets that far.
 var faults = map[string]func(*brokenCA){
 	"validation": func(*brokenCA) {},
 	"429":        func(b *brokenCA) { b.limit() },
@@ -23,7 +23,7 @@ var faults = map[string]func(*brokenCA){
 	"mix":        func(b *brokenCA) { b.limitNext = true },
 }
 
-// faultTexts say the same in words, for the picture.
+// faultTexts describes them in words, for the picture.
 var faultTexts = map[string]string{
 	"validation": "the validation fails",
 	"429":        "the CA answers orders with 429",
@@ -40,12 +40,13 @@ func faultNames() []string {
 	return names
 }
 
-// brokenCA is a CA that can issue no certificate for host, and the machine where its validation ends up.
+// brokenCA is a CA that cannot issue a certificate for host, and the machine
+// that its validation reaches.
 type brokenCA struct {
 	*acmetest.Server
 	elsewhere *httptest.Server
 	reached   atomic.Pointer[time.Time] // when a validation first reached the other machine
-	limitNext bool                      // a validation that failed uses up the CA's limit
+	limitNext bool                      // a failed validation uses up the CA's limit
 
 	limit func()
 	stall func()
@@ -63,7 +64,7 @@ func newBrokenCA(fault string) *brokenCA {
 
 	b.elsewhere = httptest.NewUnstartedServer(http.NotFoundHandler())
 	b.elsewhere.TLS = &tls.Config{GetConfigForClient: b.validated}
-	b.elsewhere.Config.ErrorLog = log.New(io.Discard, "", 0) // that it has no acme-tls/1 is the point
+	b.elsewhere.Config.ErrorLog = log.New(io.Discard, "", 0) // lacking acme-tls/1 is the point
 	b.elsewhere.StartTLS()
 	b.Resolve(host, acmetest.Target{
 		TLSAddr:  b.elsewhere.Listener.Addr().String(),
@@ -72,7 +73,8 @@ func newBrokenCA(fault string) *brokenCA {
 	return b
 }
 
-// validated is called when the CA's validation reaches the other machine, which knows nothing of ACME.
+// validated is called when the CA's validation reaches the other machine, which
+// does not speak ACME.
 func (b *brokenCA) validated(*tls.ClientHelloInfo) (*tls.Config, error) {
 	now := time.Now()
 	b.reached.CompareAndSwap(nil, &now)
@@ -82,7 +84,7 @@ func (b *brokenCA) validated(*tls.ClientHelloInfo) (*tls.Config, error) {
 	return nil, nil
 }
 
-// failed returns when the side could first know that something is wrong, and what that was.
+// failed returns when the side could first notice the fault, and what it was.
 func (b *brokenCA) failed() (time.Time, string) {
 	if t := b.reached.Load(); t != nil {
 		return *t, "the CA's validation had reached the other machine"

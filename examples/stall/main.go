@@ -1,17 +1,21 @@
-// Stall is the story that this module exists for, side by side: autocert and certmgr serve one host each whose
-// certificate can never be issued, because its name leads to another machine by now. Old clients still come, one
-// connection every 100 ms, and leave after 3 s without an answer.
+// Stall shows side by side the incident that this module was written for:
+// autocert and certmgr each serve one host whose certificate can never be
+// issued, because its name leads to another machine. Old clients still come,
+// one connection every 100 ms, and leave after 3 s without an answer.
 //
 //	go run ./examples/stall                       # 20 s
 //	go run ./examples/stall -o stall.svg -for 12m # draws two of autocert's teeth: each takes 5 minutes
 //	go run ./examples/stall -fault stall -for 40s # a CA that does not answer at all
 //
-// Each side is a process of its own (this program, started again) with a net/http server on a loopback port, so that
-// the goroutines and open descriptors that it counts are its own. The CAs, one for each side and equally broken, and
-// the visitors are in the parent. It prints the peaks, what each side wrote to its log, and how long that took.
+// Each side is a separate process (this program, started again) with a net/http
+// server on a loopback port, so that it counts only its own goroutines and open
+// descriptors. The CAs, one for each side and equally broken, and the clients
+// are in the parent. It prints the peaks, what each side wrote to its log, and
+// how long that took.
 //
-// With -fault=mix, the default, the first validation reaches the other machine and fails. From then on the CA's limit
-// for failed validations is used up: newOrder is answered with 429.
+// With -fault=mix, the default, the first validation reaches the other machine
+// and fails. Then the CA's limit for failed validations is used up: newOrder is
+// answered with 429.
 package main
 
 import (
@@ -39,7 +43,7 @@ type options struct {
 }
 
 func main() {
-	if len(os.Args) == 3 && os.Args[1] == "-side" { // not for users: how a side's process is started
+	if len(os.Args) == 3 && os.Args[1] == "-side" { // internal: starts a side's process
 		exit(runChild(os.Args[2]))
 	}
 	var o options
@@ -73,7 +77,7 @@ func (o options) check() error {
 	return nil
 }
 
-// run runs both sides, shows what they did and draws it.
+// run runs both sides, prints the results and draws them.
 func (o options) run() error {
 	if err := o.check(); err != nil {
 		return err
@@ -112,7 +116,8 @@ func (o options) run() error {
 	return nil
 }
 
-// traffic lets a visitor come to each side every o.every, until the time is up, and waits for the last to leave.
+// traffic starts a client for each side every o.every until the time is up, and
+// waits for the last one to leave.
 func (o options) traffic(ctx context.Context, sides []*side) {
 	ctx, cancel := context.WithTimeout(ctx, o.length)
 	defer cancel()

@@ -17,7 +17,8 @@ import (
 	"time"
 )
 
-// side is what the parent has of a side: its CA, its process, its visitors, and what came of them.
+// side is the parent's view of a side: its CA, its process, its clients, and
+// their results.
 type side struct {
 	name  string
 	ca    *brokenCA
@@ -26,8 +27,8 @@ type side struct {
 	start time.Time
 
 	process *exec.Cmd
-	input   io.Closer      // its end ends the process
-	readers sync.WaitGroup // of the process's output
+	input   io.Closer      // closing it ends the process
+	readers sync.WaitGroup // readers of the process's output
 
 	visitors sync.WaitGroup
 
@@ -36,16 +37,17 @@ type side struct {
 	log     []logLine // the first of each kind
 	lines   int       // all lines
 	waits   []time.Duration
-	left    int // visitors who left without an answer
+	left    int // clients that left without an answer
 }
 
-// logLine is a line that the process wrote to its log.
+// logLine is a line of the process's log.
 type logLine struct {
 	at   time.Time
 	text string
 }
 
-// startSide starts the CA and the process, and returns when the server listens.
+// startSide starts the CA and the process, and returns when the server is
+// listening.
 func startSide(ctx context.Context, name string, o options) (*side, error) {
 	s := &side{name: name, start: time.Now(), ca: newBrokenCA(o.fault)}
 	if err := s.launch(ctx, o); err != nil {
@@ -98,7 +100,8 @@ func (s *side) launch(ctx context.Context, o options) error {
 	return nil
 }
 
-// listenerCertificate fetches the CA's own certificate, which the side's process has to trust.
+// listenerCertificate fetches the CA's own certificate, which the side's
+// process must trust.
 func listenerCertificate(ctx context.Context, client *http.Client, url string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -124,7 +127,8 @@ func (s *side) readSamples(from *json.Decoder) {
 	}
 }
 
-// readLog keeps the lines that tell something new: net/http writes one for each handshake that failed.
+// readLog keeps the first line of each kind: net/http writes one for each
+// failed handshake.
 func (s *side) readLog(from io.Reader) {
 	known := make(map[string]bool)
 	lines := bufio.NewScanner(from)
@@ -144,8 +148,9 @@ func (s *side) readLog(from io.Reader) {
 	}
 }
 
-// visit is a client: it connects, waits for the handshake as long as it cares to, and leaves. Those whom the end of the
-// run interrupts are not counted.
+// visit is a client that connects, waits for the handshake as long as its
+// patience lasts, and leaves. Clients interrupted by the end of the run do not
+// count.
 func (s *side) visit(run context.Context, patience time.Duration) {
 	ctx, cancel := context.WithTimeout(run, patience)
 	defer cancel()
@@ -163,13 +168,13 @@ func (s *side) visit(run context.Context, patience time.Duration) {
 	defer s.mu.Unlock()
 	switch {
 	case !gone:
-		s.waits = append(s.waits, wait) // an answer, be it an alert
+		s.waits = append(s.waits, wait) // an answer, possibly an alert
 	case run.Err() == nil && start.Add(patience).Before(end):
 		s.left++
 	}
 }
 
-// stop ends the process and waits until everything that it wrote is read.
+// stop ends the process and waits until all its output is read.
 func (s *side) stop() error {
 	_ = s.input.Close()
 	s.readers.Wait()
@@ -182,7 +187,7 @@ func (s *side) stop() error {
 	return nil
 }
 
-// close releases what stop leaves. It may be called at any time.
+// close releases the remaining resources. It may be called at any time.
 func (s *side) close() {
 	if s.input != nil {
 		_ = s.input.Close()

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// measure is one of the three things that are counted, and a panel of the picture.
+// measure is one of the three counted quantities, and a panel of the picture.
 type measure struct {
 	title string
 	of    func(sample) int
@@ -20,7 +20,8 @@ var measures = []measure{
 	{"open descriptors", func(s sample) int { return s.Descriptors }},
 }
 
-// known reports whether the system tells the measure: only Linux has /proc/self/fd.
+// known reports whether the system provides the measure: only Linux has
+// /proc/self/fd.
 func (m measure) known(s *side) bool { return m.of(s.samples[0]) >= 0 }
 
 func (m measure) peak(s *side) int {
@@ -33,7 +34,7 @@ func (m measure) peak(s *side) int {
 
 func (m measure) final(s *side) int { return m.of(s.samples[len(s.samples)-1]) }
 
-// summary prints peaks, final values, what visitors saw and what operators read.
+// summary prints peaks, final values, and what clients and operators saw.
 func summary(w io.Writer, o options, sides []*side) {
 	row := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
 	row("")
@@ -68,8 +69,9 @@ func (s *side) median() any {
 	return waits[len(waits)/2].Round(10 * time.Microsecond)
 }
 
-// summarizeLog prints the first line of the log that names the host and the next attempt, or else what there is instead.
-// Lines of net/http, which tell the same of each handshake, do not count: a program may have silenced them.
+// summarizeLog prints the first line of the log that names the host and the
+// next attempt, or else what there is instead. Lines of net/http, which repeat
+// for each handshake, do not count: a program may have silenced them.
 func (s *side) summarizeLog(w io.Writer, o options) {
 	failed, what := s.ca.failed()
 	for _, line := range s.log {

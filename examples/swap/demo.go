@@ -18,7 +18,8 @@ import (
 
 const demoHost = "demo.example.com"
 
-// demo runs the server on free loopback ports against a fake CA, visits it once and ends it.
+// demo runs the server on free loopback ports against a fake CA, makes one
+// request and ends it.
 func demo(ctx context.Context) error {
 	cache, err := os.MkdirTemp("", "swap-")
 	if err != nil {
@@ -63,8 +64,8 @@ func listenLoopback() (plain, secure net.Listener, err error) {
 	return plain, secure, nil
 }
 
-// visit asks for http://demo.example.com/ with a real client, which follows the redirect to HTTPS and checks the
-// certificate.
+// visit requests http://demo.example.com/ with a real client, which follows the
+// redirect to HTTPS and verifies the certificate.
 func visit(ctx context.Context, ca *acmetest.Server, plainAddr, secureAddr string) error {
 	addrs := map[string]string{demoHost + ":80": plainAddr, demoHost + ":443": secureAddr} // instead of DNS
 	client := &http.Client{Transport: &http.Transport{
@@ -99,7 +100,8 @@ func visit(ctx context.Context, ca *acmetest.Server, plainAddr, secureAddr strin
 	return nil
 }
 
-// listCache shows what is in the cache: the files that autocert would have written, and could read.
+// listCache prints the files in the cache, which autocert would have written
+// and could read.
 func listCache(dir string) error {
 	files, err := os.ReadDir(dir)
 	if err != nil {

@@ -1,12 +1,14 @@
-// Swap is a small real server that was written for autocert. One line was changed to leave it: the import below, which
-// used to be "golang.org/x/crypto/acme/autocert". Manager, HostWhitelist, DirCache and AcceptTOS are as they were, and
-// so are the files in the cache.
+// Swap is a small real server that was written for autocert. One line was
+// changed: the import below, which used to be
+// "golang.org/x/crypto/acme/autocert". Manager, HostWhitelist, DirCache and
+// AcceptTOS are unchanged, and so are the files in the cache.
 //
 //	go run ./examples/swap -hosts example.com,www.example.com -cache /var/lib/certs   # a server on ports 80 and 443
 //	go run ./examples/swap                                                            # a demonstration on loopback
 //
-// Without -hosts it serves demo.example.com on free loopback ports with certificates of a fake CA, lets one client ask
-// for a page, says what happened and ends. With -directory a server uses another CA than Let's Encrypt; if that has a
+// Without -hosts it serves demo.example.com on free loopback ports with
+// certificates of a fake CA, makes one request, prints what happened and ends.
+// With -directory a server uses another CA than Let's Encrypt; if that has a
 // private root, name its file in SSL_CERT_FILE.
 package main
 
@@ -51,7 +53,7 @@ func main() {
 	}
 }
 
-// newManager is what the program did with autocert, unchanged.
+// newManager is the program's code for autocert, unchanged.
 func newManager(hosts []string, cache string, client *acme.Client) *autocert.Manager {
 	return &autocert.Manager{
 		Prompt:     autocert.AcceptTOS,
@@ -75,7 +77,8 @@ func listenAndServe(ctx context.Context, m *autocert.Manager, httpAddr, httpsAdd
 	return serve(ctx, m, plain, secure)
 }
 
-// serve runs both servers until ctx ends or one of them fails, and ends them in order.
+// serve runs both servers until ctx ends or one of them fails, and shuts them
+// down in order.
 func serve(ctx context.Context, m *autocert.Manager, plain, secure net.Listener) error {
 	redirects := &http.Server{Handler: m.HTTPHandler(nil), ReadHeaderTimeout: 10 * time.Second}
 	site := &http.Server{Handler: http.HandlerFunc(hello), TLSConfig: m.TLSConfig(), ReadHeaderTimeout: 10 * time.Second}
@@ -90,7 +93,8 @@ func serve(ctx context.Context, m *autocert.Manager, plain, secure net.Listener)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	// Close is new: it ends issuances and renewals. A program that never calls it works as before.
+	// Close is new: it ends issuances and renewals. A program that never calls
+	// it works as before.
 	return errors.Join(failure, site.Shutdown(ctx), redirects.Shutdown(ctx), m.Close())
 }
 

@@ -16,7 +16,8 @@ import (
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
-// world is a site and its CA in a bubble of virtual time: a test sleeps for days, and none of it takes long.
+// world is a site and its CA in a bubble of virtual time: a test sleeps for
+// days, and none of it takes long.
 type world struct {
 	t      *testing.T
 	ca     *acmetest.Server
@@ -46,7 +47,8 @@ func inBubble(t *testing.T, test func(t *testing.T, w *world)) {
 	})
 }
 
-// start runs the site until stop. Its names lead to it, for the CA and for the client.
+// start runs the site until stop. Its names lead to it, for the CA and for the
+// client.
 func (w *world) start(hosts ...string) {
 	w.t.Helper()
 	w.site = newTestSite(w.t, w.ca, w.cache, w.events, hosts...)
@@ -65,7 +67,8 @@ func (w *world) start(hosts ...string) {
 	time.Sleep(time.Second) // of virtual time: by now it has the certificates that can be had
 }
 
-// refusal visits a host that has no certificate, and returns what only the server knows: the reason.
+// refusal visits a host without a certificate and returns the reason, which
+// only the server knows.
 func (w *world) refusal(host string) error {
 	w.t.Helper()
 	if res, err := w.client.Get("https://" + host + "/"); err == nil {

@@ -19,7 +19,8 @@ import (
 
 const demoHost = "demo.example.com"
 
-// demo runs the site on a free loopback port against a fake CA, visits it once and ends it.
+// demo runs the site on a free loopback port against a fake CA, visits it once
+// and ends it.
 func demo(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()

@@ -1,13 +1,15 @@
-// Testing is a small HTTPS server and its tests, as a user of certmgr would write them. The tests are the point: a real
-// TLS client against a fake CA (certmgr/acmetest), an outage of the CA, a rate limit and a year of renewals.
+// Testing is a small HTTPS server and its tests, as a user of certmgr would
+// write them. The tests are the point: a real TLS client against a fake CA
+// (certmgr/acmetest), an outage of the CA, a rate limit and a year of renewals.
 //
 //	go test -v ./examples/testing
 //	go run ./examples/testing -hosts www.example.com -cache /var/lib/certs   # the server, on port 443
 //	go run ./examples/testing                                                # a demonstration on loopback
 //
-// What makes the server easy to test is in this file: newSite takes all that differs between production and a test, the
-// cache, the CA and the hook for events; serve takes its listener and ends with its context. Nothing in it knows
-// of tests; the demonstration is in demo.go.
+// What makes the server easy to test is in this file: newSite takes all that
+// differs between production and a test, the cache, the CA and the hook for
+// events; serve takes its listener and ends with its context. Nothing in it
+// knows of tests; the demonstration is in demo.go.
 package main
 
 import (
@@ -92,7 +94,8 @@ func newSite(c config) (*site, error) {
 	return &site{certs, &http.Server{Handler: mux, TLSConfig: certs.TLSConfig(), ReadHeaderTimeout: 10 * time.Second}}, nil
 }
 
-// serve runs the site until ctx ends or the listener fails, and then ends what it began: requests, issuances, renewals.
+// serve runs the site until ctx ends or the listener fails. Then it ends what
+// it began: requests, issuances, renewals.
 func (s *site) serve(ctx context.Context, listener net.Listener) error {
 	if err := s.certs.Start(ctx); err != nil {
 		return errors.Join(err, listener.Close())

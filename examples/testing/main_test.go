@@ -17,8 +17,9 @@ import (
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
-// From end to end over real sockets: the first visitor has a certificate issued and verifies it, the next one costs the
-// CA nothing, and the server ends in order.
+// An end-to-end test over real sockets: the first client's handshake begins an
+// issuance and the client verifies the certificate; the next one costs the CA
+// nothing; the server ends in order.
 func TestVisitorIsServed(t *testing.T) {
 	const host = "www.example.com"
 	ca := acmetest.NewServer()
@@ -88,7 +89,8 @@ func newTestSite(t *testing.T, ca *acmetest.Server, c certmgr.Cache, events *rec
 // dialer is what http.Transport dials with.
 type dialer func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// newClient returns a client that makes a new connection for each request and verifies certificates against ca's root.
+// newClient returns a client that makes a new connection for each request and
+// verifies certificates against ca's root.
 func newClient(ca *acmetest.Server, dial dialer) *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,

@@ -10,7 +10,8 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// A new version of the site, with one more host, is deployed while the CA is down.
+// A new version of the site, with one more host, is deployed while the CA is
+// down.
 func TestOutageOfTheCA(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.start("www.example.com")

@@ -10,7 +10,8 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// The CA says how long to wait. There is no order before, however many visitors come.
+// The CA says how long to wait. Until then no order is placed, however many
+// clients come.
 func TestRateLimitIsObeyed(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Count: 1}, http.StatusTooManyRequests,

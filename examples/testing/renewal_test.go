@@ -7,8 +7,8 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// For a year a visitor comes each day and finds a certificate with four weeks left at least, and the CA issues no more
-// than that takes.
+// For a year a client comes each day and finds a certificate that is valid for
+// at least four more weeks. The CA issues no more certificates than that takes.
 func TestYearOfRenewals(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.start("www.example.com")
