@@ -23,22 +23,38 @@ import (
 // The bounds below are written out. A test that compares with the constant
 // itself passes whatever the constant is.
 
-// Under AllowAnyHost 256 issuances are in flight, queued ones included.
+// However many names strangers ask for, a bounded number of issuances is in flight,
+// queued ones included, and they hold half of the slots at most under AllowAnyHost.
 func TestStrangersInFlightAreBounded(t *testing.T) {
-	policyWorld(t, certmgr.AllowAnyHost, func(t *testing.T, w *world) {
-		w.m.HandshakeWait = -1
-		w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})
-		busy := 0
-		for i := range 300 {
-			if _, err := w.get(fmt.Sprintf("www.stranger%d.com", i)); errors.Is(err, certmgr.ErrBusy) {
-				busy++
-			}
-		}
-		synctest.Wait()
-		if s := w.m.Snapshot(); s.Issuing+s.Queued != 256 || busy != 44 {
-			t.Errorf("of 300 names %d are in flight and %d were refused, want 256 and 44", s.Issuing+s.Queued, busy)
-		}
-	})
+	for name, tt := range map[string]struct {
+		policy         certmgr.HostPolicy
+		flights, slots int
+	}{
+		"AllowAnyHost":                  {certmgr.AllowAnyHost, 256, 8},
+		"a user's policy that says yes": {func(context.Context, string) error { return nil }, 1024, 16},
+	} {
+		t.Run(name, func(t *testing.T) {
+			policyWorld(t, tt.policy, func(t *testing.T, w *world) {
+				w.m.HandshakeWait = -1
+				w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})
+				const names = 2000
+				busy := 0
+				for i := range names {
+					if _, err := w.get(fmt.Sprintf("www.stranger%d.com", i)); errors.Is(err, certmgr.ErrBusy) {
+						busy++
+					}
+				}
+				synctest.Wait()
+				snap := w.m.Snapshot()
+				if n := snap.Issuing + snap.Queued; n != tt.flights || busy != names-n {
+					t.Errorf("of %d names %d are in flight and %d were refused, want %d in flight", names, n, busy, tt.flights)
+				}
+				if snap.Issuing > tt.slots {
+					t.Errorf("strangers hold %d of 16 slots, want %d at most", snap.Issuing, tt.slots)
+				}
+			})
+		})
+	}
 }
 
 // A host that makes way in memory for another is out of everything.
@@ -131,25 +147,6 @@ func TestGarbageIsPolledAFewTimes(t *testing.T) {
 		}
 		if n, d := w.ca.CountHost(acmetest.Order, "a.example.com"), time.Since(begin); n > 10 || d > 30*time.Second {
 			t.Errorf("%d requests for the order in %v, want 10 in 30 s at most", n, d)
-		}
-	})
-}
-
-// A policy of the user's that allows everything bounds what waits for issuance, as
-// AllowAnyHost does.
-func TestUsersAllowAllIsBounded(t *testing.T) {
-	policyWorld(t, func(context.Context, string) error { return nil }, func(t *testing.T, w *world) {
-		w.m.HandshakeWait = -1
-		w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})
-		w.m.GetCertificate(&tls.ClientHelloInfo{ServerName: "x.example.com"})
-		g := runtime.NumGoroutine()
-		for i := range 5000 {
-			w.get(fmt.Sprintf("www.stranger%d.com", i))
-		}
-		synctest.Wait()
-		s := w.m.Snapshot()
-		if s.Queued > 1024 {
-			t.Errorf("%d issuances queued, %d goroutines more", s.Queued, runtime.NumGoroutine()-g)
 		}
 	})
 }

@@ -35,7 +35,8 @@ import (
 //  4. One host never slows another: TestHungCallbacksOfOneHostHarmNoOther,
 //     TestFailingHostsHoldHalfOfTheSlots, TestSlotsGoByPriority.
 //  5. Explicit allowlist, and a cap on what strangers make grow:
-//     TestHostThatIsNotAllowedCostsNothing, TestStrangersFillNothing.
+//     TestHostThatIsNotAllowedCostsNothing, TestStrangersInFlightAreBounded,
+//     TestStrangersInMemoryAreBounded.
 //  6. Nothing is swallowed: TestAuditIsOrderedAndSurvivesItsHook,
 //     TestBackoffTellsTheReason, TestFailuresGoToSlogWithoutAHook.
 //  7. Valid certificates are served, expired ones never, whatever happens to
