@@ -1,10 +1,12 @@
-package acmetest
+package acmetest_test
 
 import (
 	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
 // Pauses act whether they were added before or after the fault that ends the
@@ -12,10 +14,10 @@ import (
 func TestPausesAddUpInAnyOrder(t *testing.T) {
 	for _, statusFirst := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
-			ca := NewMemoryServer()
+			ca := acmetest.NewMemoryServer()
 			defer ca.Close()
-			m := Match{Endpoint: Directory}
-			status := func() { ca.Status(m, http.StatusServiceUnavailable, nil, Problem{Type: "serverInternal"}) }
+			m := acmetest.Match{Endpoint: acmetest.Directory}
+			status := func() { ca.Status(m, http.StatusServiceUnavailable, nil, acmetest.Problem{Type: "serverInternal"}) }
 			if statusFirst {
 				status()
 			}
