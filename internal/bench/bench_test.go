@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// The command starts itself: in a test that is this program.
+// The command starts itself as a child; in a test that is this program.
 func TestMain(m *testing.M) {
 	if spec := os.Getenv(childVariable); spec != "" {
 		os.Exit(child(spec, os.Stdout))
@@ -18,8 +18,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestEveryMeasurementRuns with every subject that can take part. The figures
-// mean nothing here.
+// TestEveryMeasurementRuns runs each with every subject that supports it. The
+// figures mean nothing here.
 func TestEveryMeasurementRuns(t *testing.T) {
 	for _, m := range measurements(quickSizes()) {
 		t.Run(m.name, func(t *testing.T) {

@@ -13,14 +13,15 @@ import (
 	"time"
 )
 
-// childVariable is the environment variable that makes the command a child: it
-// makes one measurement with one subject, and ends. It holds an assignment.
+// childVariable is the environment variable that makes the command a child,
+// which makes one measurement with one subject and exits. It holds an
+// assignment.
 const childVariable = "NOSTALL_BENCH_CHILD"
 
 // childTimeout bounds one measurement.
 const childTimeout = 3 * time.Minute
 
-// assignment is what a child is to do.
+// assignment is the work of a child.
 type assignment struct {
 	Measurement string
 	Subject     string
@@ -28,7 +29,7 @@ type assignment struct {
 	Material    string // a file
 }
 
-// outcome is what a child found.
+// outcome is the result of a child.
 type outcome struct {
 	Samples []sample
 	Error   string
@@ -42,7 +43,7 @@ func sizesFor(quick bool) sizes {
 	return fullSizes()
 }
 
-// startChild makes the measurement in a new process of this program.
+// startChild runs a measurement in a new process of this program.
 func startChild(ctx context.Context, a assignment, procs int) ([]sample, error) {
 	program, err := os.Executable()
 	if err != nil {
@@ -74,8 +75,8 @@ func startChild(ctx context.Context, a assignment, procs int) ([]sample, error) 
 	return o.Samples, nil
 }
 
-// child is the whole program of a child, and returns its exit status. What it
-// started runs until the process ends, soon after.
+// child is the main function of a child and returns its exit status. What it
+// started runs until the process exits, soon after.
 func child(spec string, stdout io.Writer) int {
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	samples, err := carryOut(context.Background(), spec)

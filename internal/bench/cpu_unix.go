@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// cpuTime returns how long processors worked for this process.
+// cpuTime returns the CPU time of this process.
 func cpuTime() time.Duration {
 	var usage syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {

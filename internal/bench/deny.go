@@ -9,7 +9,8 @@ import (
 
 var errDenied = errors.New("denied by the policy")
 
-// measureDeny is a scanner's handshake, for a name that a function refuses.
+// measureDeny measures a scanner's handshake, for a name that a function
+// refuses.
 func measureDeny(ctx context.Context, l *lab, s sizes) ([]sample, error) {
 	l.site.policy = func(context.Context, string) error { return errDenied }
 	if err := l.open(ctx); err != nil {

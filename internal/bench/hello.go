@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// recordHello returns the bytes that Go's own client sends first. The name in
-// it does not matter: see withName.
+// recordHello returns the first bytes that Go's own client sends. The name in
+// them does not matter: see withName.
 func recordHello() ([]byte, error) {
 	conn := new(recordedConn)
 	client := tls.Client(conn, &tls.Config{ServerName: "www.example.com", NextProtos: []string{"h2", "http/1.1"}})
@@ -20,15 +20,15 @@ func recordHello() ([]byte, error) {
 	return conn.written, nil
 }
 
-// inHandshake has a TLS server read a ClientHello and calls f where the server
-// would call GetCertificate. The hello's context ends when f returns.
+// inHandshake makes a TLS server read a ClientHello and calls f in place of
+// GetCertificate. The hello's context ends when f returns.
 func inHandshake(ctx context.Context, hello []byte, f func(*tls.ClientHelloInfo) error) error {
 	var ran bool
 	var result error
 	server := tls.Server(&recordedConn{unread: hello}, &tls.Config{
 		GetConfigForClient: func(info *tls.ClientHelloInfo) (*tls.Config, error) {
 			ran, result = true, f(info)
-			return nil, net.ErrClosed // the handshake has served its purpose
+			return nil, net.ErrClosed // the rest of the handshake is not needed
 		},
 	})
 	if err := server.HandshakeContext(ctx); !ran {
@@ -44,8 +44,8 @@ func withName(hello *tls.ClientHelloInfo, host string) *tls.ClientHelloInfo {
 	return &h
 }
 
-// recordedConn is a peer that has sent all that it ever will, and keeps what it
-// is sent.
+// recordedConn is a connection to a peer that has sent all its data. It records
+// what is written to it.
 type recordedConn struct {
 	unread, written []byte
 }

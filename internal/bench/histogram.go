@@ -5,10 +5,9 @@ import (
 	"time"
 )
 
-// histogram counts durations in buckets that are a 32nd of their power of two
-// wide. Its size does not depend on how many they are: a slice of millions would
-// be a heap that the garbage collector lets grow, and change what is measured.
-// The zero value is empty.
+// histogram counts durations in buckets whose width is a 32nd of their power of
+// two. Its size is constant: a slice of millions of durations would grow the
+// heap and so change the result. The zero value is empty.
 type histogram struct {
 	counts [64 << subBits]int64
 	n, sum int64
@@ -22,7 +21,8 @@ func (h *histogram) add(d time.Duration) {
 	h.sum += int64(d)
 }
 
-// bucket keeps the leading one and the subBits after it.
+// bucket returns the bucket of a duration: its leading one and the subBits
+// after it.
 func bucket(d time.Duration) int {
 	v := uint64(max(d, 0))
 	shift := max(bits.Len64(v)-1-subBits, 0)

@@ -6,7 +6,8 @@ import (
 	"errors"
 )
 
-// measureHot is the handshake that matters most: the certificate is in memory.
+// measureHot measures the handshake that matters most: the certificate is in
+// memory.
 func measureHot(ctx context.Context, l *lab, s sizes) ([]sample, error) {
 	if err := l.open(ctx); err != nil {
 		return nil, err

@@ -11,7 +11,8 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// measureIssue has hosts without a certificate asked for all at once.
+// measureIssue measures handshakes for many hosts without a certificate at
+// once.
 func measureIssue(ctx context.Context, l *lab, hosts int, step time.Duration) ([]sample, error) {
 	l.site.hosts = hostNames(hosts)
 	l.site.ca.Processing = step

@@ -12,12 +12,12 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// lab is what a measurement finds in its process: a subject that is not started
-// yet, a CA that is not started either, and certificates.
+// lab is the environment of a measurement: a subject and a CA, both not yet
+// started, and certificates.
 type lab struct {
 	subject subject
 	entries []entry
-	hello   []byte // a ClientHello as it was sent
+	hello   []byte // an encoded ClientHello
 
 	site site
 }
@@ -54,8 +54,8 @@ func (l *lab) open(ctx context.Context) error {
 	return l.subject.start(l.site)
 }
 
-// openToCA opens, with a server to which all names lead. The CA's validations
-// take step there.
+// openToCA calls open, with a server that answers for all names. Each of the
+// CA's validations takes step.
 func (l *lab) openToCA(ctx context.Context, step time.Duration) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -82,7 +82,7 @@ func (l *lab) openToCA(ctx context.Context, step time.Duration) error {
 			}
 			go func() {
 				defer conn.Close()
-				_ = tls.Server(conn, config).HandshakeContext(ctx) // the CA tells of failures
+				_ = tls.Server(conn, config).HandshakeContext(ctx) // the CA reports failures
 			}()
 		}
 	}()
@@ -90,12 +90,12 @@ func (l *lab) openToCA(ctx context.Context, step time.Duration) error {
 	return nil
 }
 
-// handshake calls f as a TLS server would.
+// handshake calls f like a TLS server.
 func (l *lab) handshake(ctx context.Context, f func(*tls.ClientHelloInfo) error) error {
 	return inHandshake(ctx, l.hello, f)
 }
 
-// visitAll has one handshake for each of the hosts, in as many goroutines as
+// visitAll makes one handshake for each of the hosts, in as many goroutines as
 // there are processors.
 func (l *lab) visitAll(ctx context.Context, hosts []string) error {
 	var all errgroup.Group

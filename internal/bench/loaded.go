@@ -6,10 +6,11 @@ import (
 	"time"
 )
 
-// settle is the time for what a subject does in the background after a load.
+// settle is the time for a subject's background work after a load.
 const settle = 200 * time.Millisecond
 
-// measureLoaded is a start with a warm cache, and what it leaves in memory.
+// measureLoaded measures a start with a warm cache and the memory in use after
+// it.
 func measureLoaded(ctx context.Context, l *lab) ([]sample, error) {
 	if err := l.prepare(ctx); err != nil {
 		return nil, err
@@ -38,7 +39,7 @@ func measureLoaded(ctx context.Context, l *lab) ([]sample, error) {
 func liveHeap() int64 {
 	var stats runtime.MemStats
 	runtime.GC()
-	runtime.GC() // what pools and finalizers held
+	runtime.GC() // frees what pools and finalizers held
 	runtime.ReadMemStats(&stats)
 	return int64(stats.HeapAlloc)
 }

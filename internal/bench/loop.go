@@ -13,13 +13,13 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// call is one call of GetCertificate. The hello is its own to change.
+// call is one call of GetCertificate. It may change the hello.
 type call func(hello *tls.ClientHelloInfo) error
 
-// loop makes calls for the names, in turn, in as many goroutines as there are
-// processors, and returns the time and the allocations of one.
+// loop calls f for the names, in turn, in as many goroutines as there are
+// processors. It returns the time and the allocations per call.
 func (l *lab) loop(ctx context.Context, names []string, window time.Duration, f call) ([]sample, error) {
-	if _, _, err := l.calls(ctx, names, window/4, f); err != nil { // caches fill, the heap finds its size
+	if _, _, err := l.calls(ctx, names, window/4, f); err != nil { // warm-up: caches fill, the heap grows to its size
 		return nil, err
 	}
 	var before, after runtime.MemStats
@@ -39,11 +39,11 @@ func (l *lab) loop(ctx context.Context, names []string, window time.Duration, f 
 	}, nil
 }
 
-// batch is how many calls are made between two looks at the clock.
+// batch is the number of calls between two readings of the clock.
 const batch = 64
 
-// calls makes calls for at least window and returns how many, and how long
-// they took by the clock on the wall.
+// calls makes calls for at least window. It returns their number and the wall
+// time that they took.
 func (l *lab) calls(ctx context.Context, names []string, window time.Duration, f call) (int64, time.Duration, error) {
 	var total atomic.Int64
 	var all errgroup.Group
@@ -53,7 +53,7 @@ func (l *lab) calls(ctx context.Context, names []string, window time.Duration, f
 		all.Go(func() error {
 			return l.handshake(ctx, func(hello *tls.ClientHelloInfo) error {
 				hello = withName(hello, "")
-				next := w * len(names) / workers // goroutines do not march in step
+				next := w * len(names) / workers // each goroutine starts at another name
 				n := int64(0)
 				for n == 0 || time.Since(began) < window {
 					for range batch {
@@ -76,9 +76,9 @@ func (l *lab) calls(ctx context.Context, names []string, window time.Duration, f
 	return total.Load(), time.Since(began), err
 }
 
-// arrivals returns names in the order in which visitors come: any, the same for
-// all subjects. They lie in memory in that order, because the name of a real
-// ClientHello was read a moment ago, and is in the processor's cache.
+// arrivals returns names in a random order of arrival, the same for all
+// subjects. They are adjacent in memory in that order, because the name of a
+// real ClientHello was read a moment ago and is in the processor's cache.
 func arrivals(names []string) []string {
 	order := slices.Clone(names)
 	rand.New(rand.NewPCG(1, 2)).Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })

@@ -58,7 +58,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	return o, nil
 }
 
-// plan returns what the flags ask for.
+// plan returns the plan that the flags describe.
 func (o options) plan(progress io.Writer) (plan, error) {
 	p := plan{rounds: o.rounds, quick: o.quick, progress: progress}
 	if o.rounds < 1 {
@@ -83,7 +83,7 @@ func (o options) plan(progress io.Writer) (plan, error) {
 	return p, nil
 }
 
-// command is the whole program of the parent.
+// command is the main function of the parent.
 func command(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	o, err := parseFlags(args, stderr)
 	if err != nil {

@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// entry is the certificate of one host, in PEM: a key as in SEC 1, and a leaf
-// with its intermediate.
+// entry is the certificate of one host, in PEM: a key in the form of SEC 1, and
+// a leaf with its intermediate.
 type entry struct {
 	Host       string
 	Key, Chain []byte
@@ -36,7 +36,7 @@ func hostNames(n int) []string {
 }
 
 // writeMaterial makes certificates for hostNames(n) and writes them to a file,
-// one value after the other, so that a process reads no more than it needs.
+// one value after the other, so that a process can read only those it needs.
 func writeMaterial(path string, n int) error {
 	ca, err := newIntermediate()
 	if err != nil {
@@ -81,7 +81,7 @@ func readMaterial(path string, n int) ([]entry, error) {
 	return entries, nil
 }
 
-// intermediate is a CA below a root that nobody needs here.
+// intermediate is a CA below a root that is not needed here.
 type intermediate struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
@@ -122,8 +122,8 @@ func newIntermediate() (*intermediate, error) {
 	return &intermediate{cert, key, encodePEM("CERTIFICATE", der)}, nil
 }
 
-// issue makes a certificate like those of public CAs: 90 days, one name, where
-// to find the issuer and what was revoked, and a policy.
+// issue makes a certificate like those of public CAs: valid for 90 days, with
+// one name, URLs of the issuer and the CRL, and a policy.
 func (ca *intermediate) issue(host string, serial int64) (entry, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -131,7 +131,7 @@ func (ca *intermediate) issue(host string, serial int64) (entry, error) {
 	}
 	now := time.Now()
 	template := &x509.Certificate{
-		// As long as the serial numbers of public CAs.
+		// The length of the serial numbers of public CAs.
 		SerialNumber: new(big.Int).Add(new(big.Int).Lsh(big.NewInt(3), 140), big.NewInt(serial)),
 		Subject:      pkix.Name{CommonName: host}, DNSNames: []string{host},
 		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(90 * 24 * time.Hour),

@@ -10,20 +10,20 @@ import (
 type measurement struct {
 	name    string
 	procs   int  // GOMAXPROCS of the process; zero is the machine's
-	entries int  // how many certificates it needs
+	entries int  // the number of certificates that it needs
 	issues  bool // needs a subject that gets certificates from a CA
 
 	run func(ctx context.Context, l *lab) ([]sample, error)
 }
 
-// sizes say how much each measurement does.
+// sizes are how much each measurement does.
 type sizes struct {
 	hot, loaded, cold int           // hosts
 	denied            int           // names
-	callers           int           // for the stalled host
-	step              time.Duration // of the slow CA
-	window            time.Duration // of hot and deny
-	stall             time.Duration // how long the stalled host is watched
+	callers           int           // callers for the stalled host
+	step              time.Duration // time per step of the slow CA
+	window            time.Duration // minimum duration of hot and deny
+	stall             time.Duration // duration of stall
 }
 
 func fullSizes() sizes {
@@ -41,7 +41,7 @@ func quickSizes() sizes {
 	}
 }
 
-// measurements returns all of them in the order in which they are run.
+// measurements returns all measurements in the order in which they run.
 func measurements(s sizes) []measurement {
 	var all []measurement
 	for _, hosts := range []int{1, s.hot} {

@@ -35,8 +35,8 @@ func newReport(p plan, started time.Time, results []result) report {
 	return r
 }
 
-// version returns the version of a module that this program was built from;
-// empty if that is unknown.
+// version returns the version of a module in this program, or "" if it is
+// unknown.
 func version(module string) string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

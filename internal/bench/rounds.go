@@ -9,7 +9,7 @@ import (
 	"slices"
 )
 
-// plan is what is run.
+// plan is the configuration of a run.
 type plan struct {
 	measurements []measurement
 	subjects     []contestant
@@ -18,19 +18,19 @@ type plan struct {
 	progress     io.Writer // a line for each measurement
 }
 
-// result is what one subject did in one metric of one measurement.
+// result is the result of one subject for one metric of one measurement.
 type result struct {
 	Measurement string    `json:"measurement"`
 	Metric      string    `json:"metric"`
 	Unit        string    `json:"unit"`
 	Subject     string    `json:"subject"`
-	Values      []float64 `json:"values,omitempty"` // one a round, oldest first
+	Values      []float64 `json:"values,omitempty"` // one per round, oldest first
 	Median      float64   `json:"median"`           // of Values
-	NA          string    `json:"na,omitempty"`     // why there are none
+	NA          string    `json:"na,omitempty"`     // why there are no values
 	Failed      bool      `json:"failed,omitempty"` // NA is an error
 }
 
-// run makes all measurements. A measurement that fails is a result, too.
+// run makes all measurements. A measurement that fails is a result too.
 func (p plan) run(ctx context.Context) ([]result, error) {
 	dir, err := os.MkdirTemp("", "nostall-bench-")
 	if err != nil {
@@ -59,7 +59,7 @@ func (p plan) run(ctx context.Context) ([]result, error) {
 	return results, nil
 }
 
-// measure lets the subjects take turns.
+// measure makes one measurement for each subject in turn.
 func (p plan) measure(ctx context.Context, m measurement, material string) []result {
 	t := &tally{measurement: m.name}
 	for range p.rounds {
@@ -68,7 +68,7 @@ func (p plan) measure(ctx context.Context, m measurement, material string) []res
 			case m.issues && !c.issues:
 				t.exclude(c.name, "it gets no certificates from a CA")
 			case t.failed(c.name):
-				// Once is enough to know.
+				// Not repeated in later rounds.
 			default:
 				samples, err := startChild(ctx, assignment{m.name, c.name, p.quick, material}, m.procs)
 				if err != nil {
@@ -89,7 +89,7 @@ type tally struct {
 	results     []*result
 }
 
-// add takes the value of one round.
+// add records the value of one round.
 func (t *tally) add(subject string, s sample) {
 	i := slices.IndexFunc(t.results, func(r *result) bool { return r.Subject == subject && r.Metric == s.Metric })
 	if i < 0 {
@@ -103,14 +103,14 @@ func (t *tally) add(subject string, s sample) {
 	}
 }
 
-// exclude says why a subject has no value in any metric.
+// exclude records why a subject has no value in any metric.
 func (t *tally) exclude(subject, why string) {
 	if !slices.ContainsFunc(t.results, func(r *result) bool { return r.Subject == subject }) {
 		t.results = append(t.results, &result{Measurement: t.measurement, Subject: subject, NA: why})
 	}
 }
 
-// fail forgets what the subject did in earlier rounds.
+// fail discards the subject's values of earlier rounds.
 func (t *tally) fail(subject string, err error) {
 	t.results = slices.DeleteFunc(t.results, func(r *result) bool { return r.Subject == subject })
 	t.results = append(t.results, &result{Measurement: t.measurement, Subject: subject, NA: err.Error(), Failed: true})

@@ -1,6 +1,6 @@
 package main
 
-// sample is one value that a measurement found, or why it found none.
+// sample is one measured value, or the reason why there is none.
 type sample struct {
 	Metric string  `json:"metric"`
 	Unit   string  `json:"unit"`
@@ -8,7 +8,7 @@ type sample struct {
 	NA     string  `json:"na,omitempty"`
 }
 
-// missing returns the sample of a metric that could not be had.
+// missing returns the sample of a metric without a value.
 func missing(metric, unit, why string) sample {
 	return sample{Metric: metric, Unit: unit, NA: why}
 }

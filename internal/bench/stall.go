@@ -13,8 +13,8 @@ import (
 
 const stalledHost = "stalled.example.com"
 
-// measureStall is many callers for a host that the CA never answers for, and
-// another host meanwhile.
+// measureStall measures many callers for a host for which the CA never answers,
+// and calls for another host meanwhile.
 func measureStall(ctx context.Context, l *lab, s sizes) ([]sample, error) {
 	hot := l.site.hosts[0]
 	l.site.hosts = append(l.site.hosts, stalledHost)
@@ -50,7 +50,7 @@ func measureStall(ctx context.Context, l *lab, s sizes) ([]sample, error) {
 	), nil
 }
 
-// crowd is callers for the stalled host, each in a handshake of its own, who
+// crowd is the callers for the stalled host, each in its own handshake. They
 // wait at the gate.
 type crowd struct {
 	gate   chan struct{}
@@ -60,8 +60,8 @@ type crowd struct {
 	refused histogram
 }
 
-// gather returns when all of them are at the gate. Those who are not refused
-// stay until the process ends.
+// gather returns when all callers are at the gate. Callers that are not refused
+// stay until the process exits.
 func (l *lab) gather(ctx context.Context, callers int) *crowd {
 	c := &crowd{gate: make(chan struct{})}
 	var ready sync.WaitGroup
@@ -84,7 +84,7 @@ func (l *lab) gather(ctx context.Context, callers int) *crowd {
 	return c
 }
 
-// leave counts a caller who got an error: there is no certificate to be had.
+// leave counts a caller that got an error; no caller can get a certificate.
 func (c *crowd) leave(took time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -92,7 +92,7 @@ func (c *crowd) leave(took time.Duration) {
 	c.refused.add(took)
 }
 
-// refusals returns what those who were refused had to wait.
+// refusals returns how long the refused callers waited.
 func (c *crowd) refusals() []sample {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -106,7 +106,8 @@ func (c *crowd) refusals() []sample {
 	}
 }
 
-// timeEach calls for one host without a pause and returns what the calls took.
+// timeEach calls for one host without a pause and returns the duration of each
+// call.
 func (l *lab) timeEach(ctx context.Context, host string, window time.Duration) (*histogram, error) {
 	took := new(histogram)
 	err := l.handshake(ctx, func(hello *tls.ClientHelloInfo) error {

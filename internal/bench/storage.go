@@ -11,13 +11,13 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-// memoryStorage is a certmagic.Storage that does what cache.Memory does for the
-// other subjects: it keeps copies, and hands out copies. The zero value is empty
-// and ready for use.
+// memoryStorage is a certmagic.Storage that works like cache.Memory does for
+// the other subjects: it stores copies and returns copies. The zero value is
+// empty and ready for use.
 type memoryStorage struct {
 	mu     sync.RWMutex
 	values map[string][]byte
-	locks  map[string]chan struct{} // closed when it is unlocked
+	locks  map[string]chan struct{} // closed when the lock is released
 }
 
 var _ certmagic.Storage = (*memoryStorage)(nil)
@@ -43,7 +43,7 @@ func (m *memoryStorage) Load(_ context.Context, key string) ([]byte, error) {
 	return bytes.Clone(value), nil
 }
 
-// Delete removes a file, or a directory with all that is in it.
+// Delete removes a file, or a directory with everything in it.
 func (m *memoryStorage) Delete(_ context.Context, key string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -55,7 +55,7 @@ func (m *memoryStorage) Delete(_ context.Context, key string) error {
 	return nil
 }
 
-// Exists tells of files alone; nothing here asks for directories.
+// Exists reports only on files; nothing here asks for directories.
 func (m *memoryStorage) Exists(_ context.Context, key string) bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()

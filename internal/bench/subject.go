@@ -9,42 +9,43 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// subject is one of the things that are compared. Its methods are called in
-// this order, fill and start by one goroutine, get by many. It is never ended:
-// the process ends with it.
+// subject is one of the compared packages. Its methods are called in this
+// order: fill and start by one goroutine, get by many. It is never closed: it
+// ends with the process.
 type subject interface {
-	// fill puts certificates into the cache that the subject reads.
+	// fill writes certificates to the cache that the subject reads.
 	fill(ctx context.Context, s site, entries []entry) error
 	// start makes the manager.
 	start(s site) error
 	// get is its GetCertificate.
 	get(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	// tlsConfig is what a server needs that answers tls-alpn-01.
+	// tlsConfig returns the configuration for a server that answers
+	// tls-alpn-01.
 	tlsConfig() *tls.Config
 }
 
-// site is what a subject is configured with.
+// site is the configuration of a subject.
 type site struct {
-	hosts  []string                            // the list of names that it serves
-	policy func(context.Context, string) error // decides instead of the list, if it is not nil
+	hosts  []string                            // the names that it serves
+	policy func(context.Context, string) error // replaces the list, if not nil
 	ca     *acmetest.Server
 	port   int // where a server with tlsConfig listens, on 127.0.0.1
 }
 
-// httpClient returns a client for the CA as the users of x/crypto/acme have it:
-// with the transport that net/http uses by default.
+// httpClient returns a client for the CA like that of most users of
+// x/crypto/acme: with the default transport of net/http.
 func (s site) httpClient() *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = s.ca.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 	return &http.Client{Transport: transport}
 }
 
-// contestant is a subject by name.
+// contestant is a subject with its name.
 type contestant struct {
 	name   string
-	module string // whose version is reported; empty if there is none
+	module string // its version is reported; empty if there is none
 	make   func() subject
-	issues bool // can it get certificates from a CA?
+	issues bool // it can get certificates from a CA
 }
 
 // contestants returns all of them, in the order in which they take turns.

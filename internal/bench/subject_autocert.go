@@ -10,8 +10,8 @@ import (
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
-// autocertSubject is autocert with its defaults. It has no cache in memory of
-// its own, and uses certmgr's.
+// autocertSubject is autocert with its defaults. It has no cache in memory, and
+// uses certmgr's.
 type autocertSubject struct {
 	cache   cache.Memory
 	manager *autocert.Manager

@@ -42,7 +42,7 @@ func (s *certmagicSubject) fill(ctx context.Context, site site, entries []entry)
 }
 
 func (s *certmagicSubject) start(site site) error {
-	// Its own limit would be all that is seen: see the package comment.
+	// Its own limit would dominate: see the package comment.
 	certmagic.RateLimitEvents, certmagic.RateLimitEventsWindow = 10_000, time.Second
 
 	logger := zap.NewNop()
@@ -71,10 +71,10 @@ func (s *certmagicSubject) start(site site) error {
 	s.config.Issuers = []certmagic.Issuer{certmagic.NewACMEIssuer(s.config, certmagic.ACMEIssuer{
 		CA:           site.ca.URL,
 		TrustedRoots: site.ca.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs,
-		Email:        "bench@example.com", // or it asks on the terminal
+		Email:        "bench@example.com", // otherwise it asks on the terminal
 		Agreed:       true,
-		// It finds that the port is taken, and trusts that the server there
-		// answers the challenges.
+		// It finds the port in use and assumes that the server there answers
+		// the challenges.
 		DisableHTTPChallenge: true,
 		ListenHost:           "127.0.0.1",
 		AltTLSALPNPort:       site.port,

@@ -12,8 +12,8 @@ import (
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
-// handshakeWait is longer than by default, so that a machine that stands still
-// for 10 s fails no measurement. It is a bound, and slows nothing down.
+// handshakeWait is longer than the default, so that a pause of the machine of
+// 10 s fails no measurement. It is only a bound and slows nothing down.
 const handshakeWait = childTimeout
 
 // certmgrSubject is certmgr with its defaults.
@@ -26,7 +26,7 @@ func (s *certmgrSubject) fill(ctx context.Context, _ site, entries []entry) erro
 	return fillAutocertCache(ctx, &s.cache, entries)
 }
 
-// fillAutocertCache writes entries as autocert and certmgr keep them.
+// fillAutocertCache writes entries in the format of autocert and certmgr.
 func fillAutocertCache(ctx context.Context, c cache.Cache, entries []entry) error {
 	for _, e := range entries {
 		if err := c.Put(ctx, e.Host, slices.Concat(e.Key, e.Chain)); err != nil {

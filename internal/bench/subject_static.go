@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// staticSubject is a map that nobody writes to.
+// staticSubject is a read-only map.
 type staticSubject struct {
 	entries []entry
 	policy  func(context.Context, string) error

@@ -10,14 +10,14 @@ import (
 	"text/tabwriter"
 )
 
-// table writes results for humans: a line for each metric, a column for each
+// table writes results for humans: a row for each metric and a column for each
 // subject, with the ratio to the subject base.
 type table struct {
 	subjects []string
 	base     string
 	results  []result
 
-	notes []string // why cells are empty, each once
+	notes []string // why cells are empty, without duplicates
 }
 
 func (t *table) write(w io.Writer) error {
@@ -49,8 +49,8 @@ func (t *table) write(w io.Writer) error {
 	return err
 }
 
-// rows returns one result for each line. A measurement that all subjects failed
-// has one line without a metric.
+// rows returns one result for each row. A measurement that failed for all
+// subjects has one row without a metric.
 func (t *table) rows() []result {
 	var rows []result
 	for i, r := range t.results {
@@ -110,8 +110,8 @@ func (t *table) note(r *result) string {
 	return "[" + strconv.Itoa(i+1) + "]"
 }
 
-// figure returns v with three digits that count, and no fewer before the point
-// than it has.
+// figure returns v with three significant digits, or more if its integer part
+// has more.
 func figure(v float64) string {
 	digits := 0
 	if abs := math.Abs(v); abs > 0 && abs < 100 {

@@ -11,7 +11,7 @@ const (
 	whoeverAsks = "RFC 8555, section 6.3: it shows the account that asks, whatever the URL says. acmetest is right."
 )
 
-// accountCases are about making and finding accounts.
+// accountCases are about creating and finding accounts.
 var accountCases = []testCase{
 	success("a new account is 201 with its URL, status and list of orders", "RFC 8555, section 7.3", 201,
 		func(c *Client) Answer {
@@ -89,13 +89,13 @@ var accountCases = []testCase{
 		pebbleSays(200, "", whoeverAsks),
 }
 
-// accountRefusal is about a payload of newAccount that is malformed.
+// accountRefusal is about a malformed payload of newAccount.
 func accountRefusal(what, payload string) testCase {
 	return refusal("newAccount: "+what+" is malformed", "RFC 8555, section 7.3", http.StatusBadRequest, "malformed",
 		func(c *Client) Answer { return c.other().newAccount(payload) })
 }
 
-// contactRefusal is about a contact of a new account, which agrees to the terms.
+// contactRefusal is about a contact of a new account that agrees to the terms.
 func contactRefusal(what, problem, contact string) testCase {
 	return refusal("a contact "+what+" is "+problem, "RFC 8555, section 7.3", http.StatusBadRequest, problem,
 		func(c *Client) Answer {

@@ -8,7 +8,8 @@ import (
 
 const deactivate = `{"status":"deactivated"}`
 
-// accountUpdateCases are about reading, changing and deactivating accounts, and their lists of orders.
+// accountUpdateCases are about reading, changing and deactivating accounts, and
+// their lists of orders.
 var accountUpdateCases = []testCase{
 	success("an account is read by POST-as-GET", "RFC 8555, section 7.3.2", 200,
 		func(c *Client) Answer {
@@ -45,8 +46,9 @@ var accountUpdateCases = []testCase{
 	success("an update with the status that it has is fine", "RFC 8555, section 7.3.2", 200,
 		func(c *Client) Answer { return c.post(c.Account, `{"status":"valid"}`) }).
 		pebbleSays(400, "malformed", "RFC 8555, section 7.3.2: the status must be ignored, so acmetest is right."),
-	// RFC 8555, section 7.3.2, says that other statuses must be ignored. Boulder, Pebble and acmetest refuse them: the
-	// client means something by it and would never learn that nothing happened.
+	// RFC 8555, section 7.3.2, says that other statuses must be ignored.
+	// Boulder, Pebble and acmetest refuse them: otherwise the client would
+	// never learn that its request had no effect.
 	refusal("an update to a made-up status is malformed", "RFC 8555, section 7.3.2", 400, "malformed",
 		func(c *Client) Answer { return c.post(c.Account, `{"status":"revoked"}`) }),
 	refusal("an update to a bad contact is invalidContact", "RFC 8555, section 7.3", 400, "invalidContact",
@@ -109,7 +111,7 @@ var accountUpdateCases = []testCase{
 		pebbleSays(404, "malformed", "RFC 8555, section 6.3 demands access control and names no status: both may."),
 }
 
-// deactivatedRefusal is about requests that are signed by a deactivated account's key.
+// deactivatedRefusal is about requests signed by a deactivated account's key.
 func deactivatedRefusal(what string, do func(c *Client) Answer) testCase {
 	return refusal("a deactivated account "+what, "RFC 8555, section 7.3.6", http.StatusUnauthorized, "unauthorized",
 		func(c *Client) Answer {
@@ -119,7 +121,8 @@ func deactivatedRefusal(what string, do func(c *Client) Answer) testCase {
 		pebbleSays(403, "unauthorized", "RFC 8555, section 7.3.6: it must be 401, so acmetest is right.")
 }
 
-// listOrders reads all pages of the account's list of orders. It returns the first and all URLs, sorted.
+// listOrders reads all pages of the account's list of orders. It returns the
+// first and all URLs, sorted.
 func (c *Client) listOrders() (first Answer, urls []string) {
 	c.t.Helper()
 	next := c.must(c.get(c.Account), http.StatusOK).Text("orders")

@@ -10,10 +10,11 @@ import (
 	"golang.org/x/crypto/acme"
 )
 
-// wellKnown is the path below which http-01 asks (RFC 8555, section 8.3).
+// wellKnown is the path prefix of http-01 (RFC 8555, section 8.3).
 const wellKnown = "/.well-known/acme-challenge/"
 
-// keyAuthorization returns the key authorization of a token (RFC 8555, section 8.1).
+// keyAuthorization returns the key authorization of a token (RFC 8555, section
+// 8.1).
 func (c *Client) keyAuthorization(token string) string {
 	c.t.Helper()
 	thumbprint, err := acme.JWKThumbprint(c.Key.Public())
@@ -23,21 +24,22 @@ func (c *Client) keyAuthorization(token string) string {
 	return token + "." + thumbprint
 }
 
-// digest returns what the TXT record for a token holds (RFC 8555, section 8.4).
+// digest returns the content of the TXT record for a token (RFC 8555, section
+// 8.4).
 func (c *Client) digest(token string) string {
 	c.t.Helper()
 	sum := sha256.Sum256([]byte(c.keyAuthorization(token)))
 	return B64(sum[:])
 }
 
-// serve lets a name answer every http-01 challenge of the account.
+// serve makes a name answer every http-01 challenge of the account.
 func (c *Client) serve(name string) {
 	c.t.Helper()
 	c.serveHTTP(name, func(w http.ResponseWriter, keyAuthorization string) { _, _ = io.WriteString(w, keyAuthorization) })
 }
 
-// serveHTTP lets a name answer http-01 challenges by a function that gets the right key authorization. Other paths are
-// not found.
+// serveHTTP makes a name answer http-01 challenges by a function that gets the
+// right key authorization. Other paths are not found.
 func (c *Client) serveHTTP(name string, answer func(w http.ResponseWriter, keyAuthorization string)) {
 	c.t.Helper()
 	suffix := c.keyAuthorization("")
@@ -51,7 +53,8 @@ func (c *Client) serveHTTP(name string, answer func(w http.ResponseWriter, keyAu
 	}), nil)
 }
 
-// validationCertificate returns the certificate that tls-alpn-01 asks for (RFC 8737, section 3).
+// validationCertificate returns the certificate for tls-alpn-01 (RFC 8737,
+// section 3).
 func (c *Client) validationCertificate(token, name string) *tls.Certificate {
 	c.t.Helper()
 	cert, err := (&acme.Client{Key: c.Key}).TLSALPN01ChallengeCert(token, name)
@@ -61,13 +64,15 @@ func (c *Client) validationCertificate(token, name string) *tls.Certificate {
 	return &cert
 }
 
-// serveTLS lets a name answer handshakes with one certificate, for the ALPN protocols that are given.
+// serveTLS makes a name answer handshakes with one certificate, for the given
+// ALPN protocols.
 func (c *Client) serveTLS(name string, cert *tls.Certificate, protocols ...string) {
 	c.ca.Serve(name, nil, &tls.Config{Certificates: []tls.Certificate{*cert}, NextProtos: protocols})
 }
 
-// outcome orders a certificate for a name, has a challenge prepared and accepts it. It returns the answer that shows the
-// challenge when it is decided, or the challenge's error as if that were the answer.
+// outcome orders a certificate for a name, prepares a challenge and accepts it.
+// It returns the answer that shows the final status of the challenge, or the
+// challenge's error as if it were the answer.
 func (c *Client) outcome(name, typ string, prepare func(token string)) Answer {
 	c.t.Helper()
 	o := c.order(name)

@@ -95,7 +95,7 @@ var authorizationCases = []testCase{
 		func(c *Client) Answer { return c.post(c.stranger().order(c.host("a")).authorization(), deactivate) }),
 }
 
-// failed makes an order whose first name failed its validation.
+// failed returns an order whose first name failed its validation.
 func (c *Client) failed(name string) *order {
 	c.t.Helper()
 	o := c.order(name)

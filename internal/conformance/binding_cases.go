@@ -7,7 +7,8 @@ import (
 	"slices"
 )
 
-// bindingCases are about external account binding (RFC 8555, section 7.3.4), at a CA that requires it.
+// bindingCases are about external account binding (RFC 8555, section 7.3.4), at
+// a CA that requires it.
 var bindingCases = []testCase{
 	success("a binding makes an account that shows it", "RFC 8555, section 7.3.4", 201,
 		func(c *Client) Answer { return c.bindAndShow(binding{}) }).onBinding(),
@@ -85,16 +86,16 @@ var bindingCases = []testCase{
 		pebbleSays(403, "unauthorized", "RFC 8555, section 7.3.4: the CA decides whether it verifies a binding. Both may."),
 }
 
-// binding is an external account binding; the zero value is right.
+// binding is an external account binding; the zero value is valid.
 type binding struct {
-	hash    crypto.Hash // SHA-256, if it is zero
+	hash    crypto.Hash // zero means SHA-256
 	secret  []byte      // MAC key
 	header  map[string]any
 	payload string // "-" for none
 	jws     func(map[string]any)
 }
 
-// bindingRefusal is about a binding that is malformed.
+// bindingRefusal is about a malformed binding.
 func bindingRefusal(what string, b binding) testCase {
 	return refusal("a binding "+what+" is malformed", "RFC 8555, section 7.3.4", 400, "malformed",
 		func(c *Client) Answer { return c.bind(b) }).onBinding()
@@ -136,7 +137,7 @@ func (c *Client) bindWith(jws map[string]any) Answer {
 	return c.newAccount(string(MustJSON(c.t, map[string]any{"termsOfServiceAgreed": true, "externalAccountBinding": jws})))
 }
 
-// bindAndShow asks for an account with a binding, which the account has to show.
+// bindAndShow asks for an account with a binding, which the account must show.
 func (c *Client) bindAndShow(b binding) Answer {
 	c.t.Helper()
 	jws := c.bindingJWS(b)

@@ -86,7 +86,8 @@ func (c *Client) expectNames(cert *certificate, want ...string) {
 	c.expect(slices.Equal(got, want), "the certificate is for %v and not for %v", got, want)
 }
 
-// expectPEM complains about text between or after certificates (RFC 8555, section 9.1).
+// expectPEM complains about text between or after certificates (RFC 8555,
+// section 9.1).
 func (c *Client) expectPEM(a Answer) {
 	var want []byte
 	for rest := a.Body; ; {
@@ -100,7 +101,8 @@ func (c *Client) expectPEM(a Answer) {
 	c.expect(bytes.Equal(a.Body, want), "the chain is not strictly PEM: %q", a.Body)
 }
 
-// expectLinked complains unless each certificate of a chain certifies the one before it.
+// expectLinked complains unless each certificate of a chain certifies the one
+// before it.
 func (c *Client) expectLinked(chain []*x509.Certificate) {
 	for i := 1; i < len(chain); i++ {
 		err := chain[i-1].CheckSignatureFrom(chain[i])
@@ -108,7 +110,8 @@ func (c *Client) expectLinked(chain []*x509.Certificate) {
 	}
 }
 
-// expectChain complains unless a chain leads from a leaf for the name to the CA's roots.
+// expectChain complains unless a chain leads from a leaf for the name to the
+// CA's roots.
 func (c *Client) expectChain(chain []*x509.Certificate, name string) {
 	c.expect(len(chain) > 1, "the chain has %d certificates", len(chain))
 	c.expectLinked(chain)
@@ -122,7 +125,8 @@ func (c *Client) expectChain(chain []*x509.Certificate, name string) {
 	c.expect(err == nil, "the certificate cannot be verified: %v", err)
 }
 
-// issueForAddress obtains a certificate for the CA's IP address, which is validated by a challenge type.
+// issueForAddress obtains a certificate for the CA's IP address, validated by
+// the given challenge type.
 func (c *Client) issueForAddress(typ string) *certificate {
 	c.t.Helper()
 	name := c.claimAddress()

@@ -6,8 +6,9 @@ import (
 	"slices"
 )
 
-// challengeCases are about requests to challenges. Those that depend on Pebble's validation never show it an
-// authorization that is decided: see accept.
+// challengeCases are about requests to challenges. Cases that depend on
+// Pebble's validation never read an authorization that has its final status:
+// see accept.
 var challengeCases = []testCase{
 	success("accepting a challenge shows it, and where its authorization is", "RFC 8555, section 7.5.1", 200,
 		func(c *Client) Answer {
@@ -76,7 +77,7 @@ var challengeCases = []testCase{
 			"decided: both may."),
 }
 
-// serveWrong lets a name answer http-01 challenges wrongly.
+// serveWrong makes a name give wrong answers to http-01 challenges.
 func (c *Client) serveWrong(name string) {
 	c.t.Helper()
 	c.serveHTTP(name, func(w http.ResponseWriter, _ string) { _, _ = io.WriteString(w, "wrong") })

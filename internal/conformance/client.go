@@ -12,14 +12,16 @@ import (
 	"testing"
 )
 
-// Client speaks ACME as a case wants it, right or wrong. It is for one goroutine.
+// Client makes the requests of a case, right or wrong. It is not safe for
+// concurrent use.
 type Client struct {
 	t      *testing.T
 	ca     *CA
 	number int // of the case; names contain it
 	log    *log
 
-	// Key signs requests; Account is the account's URL, the key identifier, empty before there is one.
+	// Key signs requests. Account is the account's URL, the key identifier; it
+	// is empty before there is one.
 	Key     crypto.Signer
 	Account string
 
@@ -27,10 +29,11 @@ type Client struct {
 	nonce     string // from the last reply
 }
 
-// log holds what the CA did wrong in a case.
+// log holds the mistakes of the CA in a case.
 type log struct{ complaints []string }
 
-// newClient returns a client with a new P-256 key and without an account, for the case of this number.
+// newClient returns a client with a new P-256 key and without an account, for
+// the case with this number.
 func newClient(t *testing.T, ca *CA, number int) *Client {
 	t.Helper()
 	return &Client{
@@ -50,7 +53,7 @@ func (c *Client) other() *Client {
 	return o
 }
 
-// complain notes a mistake of the CA.
+// complain records a mistake of the CA.
 func (c *Client) complain(format string, args ...any) {
 	c.log.complaints = append(c.log.complaints, fmt.Sprintf(format, args...))
 }
@@ -62,7 +65,8 @@ func (c *Client) expect(ok bool, format string, args ...any) {
 	}
 }
 
-// Request is a request; what is not set is right. Without a method, it is a signed POST.
+// Request is a request. The zero value of a field means the correct value;
+// without a method it is a signed POST.
 type Request struct {
 	URL         string
 	Payload     string // empty for POST-as-GET
@@ -82,7 +86,7 @@ type Answer struct {
 	Status int
 	Header http.Header
 	Body   []byte
-	Object map[string]any // nil if the body is no JSON object
+	Object map[string]any // nil unless the body is a JSON object
 }
 
 // String returns status and body.
@@ -90,7 +94,7 @@ func (a Answer) String() string { return fmt.Sprintf("%d %s", a.Status, a.Body) 
 
 const errorPrefix = "urn:ietf:params:acme:error:"
 
-// Problem returns the ACME error type without its prefix; empty for a success.
+// Problem returns the ACME error type without its prefix, or "" for a success.
 func (a Answer) Problem() string {
 	if a.Status < 400 {
 		return ""
@@ -98,7 +102,7 @@ func (a Answer) Problem() string {
 	return strings.TrimPrefix(a.Text("type"), errorPrefix)
 }
 
-// Text returns a member that is a string, or nothing.
+// Text returns a member that is a string, or "".
 func (a Answer) Text(name string) string {
 	s, _ := a.Object[name].(string)
 	return s
@@ -126,7 +130,8 @@ func (a Answer) objects(name string) []map[string]any {
 	return list
 }
 
-// links returns the targets of the Link headers with a relation, as absolute URLs.
+// links returns the targets of the Link headers with a relation, as absolute
+// URLs.
 func (a Answer) links(relation string) []string {
 	var list []string
 	for _, link := range a.Header.Values("Link") {
@@ -173,7 +178,8 @@ func (c *Client) Do(r Request) Answer {
 	return a
 }
 
-// setHeader sets a header to a value, or to the usual one if that is empty; "-" means that it shall be missing.
+// setHeader sets a header to a value; empty means the usual value, "-" means no
+// header.
 func setHeader(h http.Header, name, value, usual string) {
 	switch value {
 	case "":
@@ -185,7 +191,7 @@ func setHeader(h http.Header, name, value, usual string) {
 	}
 }
 
-// post sends a payload that is signed by the account.
+// post sends a payload signed by the account.
 func (c *Client) post(url, payload string) Answer {
 	c.t.Helper()
 	return c.Do(Request{URL: url, Payload: payload})
@@ -197,13 +203,14 @@ func (c *Client) get(url string) Answer {
 	return c.post(url, "")
 }
 
-// fetch sends a GET request, which is not signed.
+// fetch sends a GET request, unsigned.
 func (c *Client) fetch(url string) Answer {
 	c.t.Helper()
 	return c.Do(Request{Method: http.MethodGet, URL: url})
 }
 
-// must ends the case if a request on which it relies was not granted. It returns the answer.
+// must ends the case if a request that it depends on was not granted. It
+// returns the answer.
 func (c *Client) must(a Answer, status int) Answer {
 	c.t.Helper()
 	if a.Status != status {
@@ -238,7 +245,7 @@ func (c *Client) discover() {
 	}
 }
 
-// newNonce asks for a nonce.
+// newNonce requests a nonce.
 func (c *Client) newNonce() string {
 	c.t.Helper()
 	return c.must(c.Do(Request{Method: http.MethodHead, URL: c.url("newNonce")}), http.StatusOK).Header.Get("Replay-Nonce")

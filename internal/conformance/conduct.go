@@ -11,7 +11,7 @@ import (
 
 var base64urlText = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
-// What complaints about replies of every kind say; deviations of Pebble refer to these.
+// The texts of complaints about any reply; deviations of Pebble refer to them.
 const (
 	lacksNonce      = "the reply to a POST has no nonce"
 	lacksIndex      = "the reply has no link to the directory"
@@ -19,7 +19,7 @@ const (
 	lacksAlgorithms = "the problem does not list the algorithms"
 )
 
-// inspect checks what must be true of any reply.
+// inspect checks the rules for all replies.
 func (c *Client) inspect(method, url string, a Answer) {
 	about := " (" + method + " " + url + " answered with " + a.String() + ")"
 	nonce := a.Header.Get("Replay-Nonce")
@@ -45,7 +45,8 @@ func (c *Client) inspect(method, url string, a Answer) {
 	case len(a.Body) > 0 && a.Object != nil:
 		c.expect(mediaType == "application/json", "the content type of JSON is %q%s", mediaType, about)
 	}
-	// RFC 9110, section 15.3.2; RFC 8555 says so for each resource that is created.
+	// RFC 9110, section 15.3.2; RFC 8555 says so for each resource that is
+	// created.
 	c.expect(a.Status != http.StatusCreated || a.Header.Get("Location") != "", "201 without Location%s", about)
 }
 

@@ -1,11 +1,14 @@
-// Package conformance is one table of ACME requests, right and wrong, with the verdict that a CA has to give on each.
-// It runs against certmgr/acmetest, which has to give exactly these, and against the real Pebble, which the table
-// follows where both keep the rules. Where Pebble differs, the table says how, by which section of which RFC, and who is
-// right: a difference that goes away fails as well.
+// Package conformance is one table of ACME requests, right and wrong, each with
+// the verdict that a CA has to give. It runs against certmgr/acmetest, which
+// must give exactly these, and against the real Pebble. Where Pebble differs,
+// the table says how, by which section of which RFC, and who is right. A
+// difference that disappears also fails.
 //
-// Requests are made by a client of its own that signs whatever a case wants, and that takes every URL from the CA. Besides
-// the verdict it checks on every reply what RFC 8555 demands of all of them: a fresh nonce, a link to the directory, a
-// problem document with an error.
+// The requests are made by the package's own client, which signs anything that
+// a case asks for and takes every URL from the CA. Besides the verdict it
+// checks what RFC 8555 requires of all replies: a fresh nonce, a link to the
+// directory, a problem document with an error.
 //
-// It imports testing, as cachetest does, and is imported by tests only.
+// The package imports testing, as cachetest does, and is imported by tests
+// only.
 package conformance

@@ -168,7 +168,7 @@ var finalizeCases = []testCase{
 
 const wrongNames = "RFC 8555, section 7.4 has badCSR for names that differ from the order's, so acmetest is right."
 
-// finalizeRefusal is about a request for a ready order whose payload is malformed.
+// finalizeRefusal is about a malformed payload for a ready order.
 func finalizeRefusal(what string, payload func(c *Client) string) testCase {
 	return refusal("a request to finalize "+what+" is malformed", section74, 400, "malformed",
 		func(c *Client) Answer {
@@ -177,7 +177,7 @@ func finalizeRefusal(what string, payload func(c *Client) string) testCase {
 		})
 }
 
-// csrRefusal is about the CSR for an order that is ready, and stays so.
+// csrRefusal is about the CSR for a ready order, which stays ready.
 func csrRefusal(what string, csr func(c *Client) []byte) testCase {
 	return refusal("a CSR "+what+" is badCSR", section74, 400, "badCSR",
 		func(c *Client) Answer {
@@ -186,7 +186,7 @@ func csrRefusal(what string, csr func(c *Client) []byte) testCase {
 		})
 }
 
-// staysReady checks that an order is ready after a request that was refused.
+// staysReady checks that an order is still ready after a refused request.
 func (c *Client) staysReady(o *order, a Answer) Answer {
 	c.t.Helper()
 	if a.Status >= 400 {

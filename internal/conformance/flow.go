@@ -18,7 +18,7 @@ func (c *Client) host(label string) string {
 	return fmt.Sprintf("%s.case%d.example.com", label, c.number)
 }
 
-// register makes the account.
+// register creates the account.
 func (c *Client) register() {
 	c.t.Helper()
 	a := c.must(c.newAccount(`{"termsOfServiceAgreed":true}`), http.StatusCreated)
@@ -31,20 +31,21 @@ func (c *Client) newAccount(payload string) Answer {
 	return c.Do(Request{URL: c.url("newAccount"), Payload: payload, Header: c.byKey()})
 }
 
-// byKey replaces the key identifier in a header by the key.
+// byKey replaces the key identifier in a header with the key.
 func (c *Client) byKey() map[string]any {
 	c.t.Helper()
 	return map[string]any{"kid": nil, "jwk": JWK(c.t, c.Key.Public())}
 }
 
-// claimAddress returns an IP address that no other case makes answer until this one ends.
+// claimAddress returns the CA's IP address, which no other case uses until this
+// one ends.
 func (c *Client) claimAddress() string {
 	c.ca.address.Lock()
 	c.t.Cleanup(c.ca.address.Unlock)
 	return c.ca.Address
 }
 
-// stranger returns another client, with an account of its own.
+// stranger returns another client, with its own account.
 func (c *Client) stranger() *Client {
 	c.t.Helper()
 	o := c.other()
@@ -52,7 +53,8 @@ func (c *Client) stranger() *Client {
 	return o
 }
 
-// identifiers returns the identifiers of DNS names and IP addresses, as JSON has them.
+// identifiers returns the identifiers of DNS names and IP addresses in JSON
+// form.
 func identifiers(names ...string) []map[string]string {
 	list := []map[string]string{}
 	for _, name := range names {
@@ -65,14 +67,15 @@ func identifiers(names ...string) []map[string]string {
 	return list
 }
 
-// order is an order and the answer that showed it last.
+// order is an order with the last answer that showed it.
 type order struct {
 	Answer
 	url   string
 	names []string
 }
 
-// newOrder sends a request for an order with more members than identifiers, which are pairs of name and value.
+// newOrder sends a request for an order with additional members, given as pairs
+// of name and value.
 func (c *Client) newOrder(names []string, more ...any) Answer {
 	c.t.Helper()
 	object := map[string]any{"identifiers": identifiers(names...)}
@@ -80,20 +83,20 @@ func (c *Client) newOrder(names []string, more ...any) Answer {
 	return c.post(c.url("newOrder"), string(MustJSON(c.t, object)))
 }
 
-// addMembers adds members to an object, which are pairs of name and value.
+// addMembers adds members to an object, given as pairs of name and value.
 func addMembers(object map[string]any, pairs []any) {
 	for i := 0; i < len(pairs); i += 2 {
 		object[pairs[i].(string)] = pairs[i+1]
 	}
 }
 
-// order makes an order.
+// order creates an order.
 func (c *Client) order(names ...string) *order {
 	c.t.Helper()
 	return c.orderWith(names)
 }
 
-// orderWith makes an order with more members than identifiers.
+// orderWith creates an order with additional members.
 func (c *Client) orderWith(names []string, more ...any) *order {
 	c.t.Helper()
 	a := c.must(c.newOrder(names, more...), http.StatusCreated)
@@ -127,19 +130,20 @@ func (c *Client) challenge(authorization, typ string) map[string]any {
 	return nil
 }
 
-// text returns a member of an object that is a string, or nothing.
+// text returns a member of an object that is a string, or "".
 func text(object map[string]any, name string) string {
 	s, _ := object[name].(string)
 	return s
 }
 
-// pollInterval is short: nothing that the CA does here takes long. maxPolls bounds a wait to some ten seconds.
+// pollInterval is short, since nothing that the CA does here takes long.
+// maxPolls bounds a wait to some ten seconds.
 const (
 	pollInterval = 2 * time.Millisecond
 	maxPolls     = 5000
 )
 
-// await reads a resource until its status is none of these.
+// await reads a resource until it has none of these statuses.
 func (c *Client) await(url string, unfinished ...string) Answer {
 	c.t.Helper()
 	tick := time.NewTicker(pollInterval)
@@ -160,12 +164,14 @@ func (c *Client) await(url string, unfinished ...string) Answer {
 func (c *Client) accept(url string) Answer {
 	c.t.Helper()
 	c.must(c.post(url, "{}"), http.StatusOK)
-	// The challenge is asked and not the authorization: when Pebble shows an authorization that is decided, it forgets
-	// to unlock its other challenges, and a later request to one of these hangs.
+	// Read the challenge, not the authorization: when Pebble shows a decided
+	// authorization, it does not unlock the other challenges, and a later
+	// request to one of them hangs.
 	return c.await(url, "pending", "processing")
 }
 
-// validate proves control of a name to one authorization: by dns-01 for a wildcard and by http-01 for the others.
+// validate proves control of a name to one authorization: by dns-01 for a
+// wildcard and by http-01 otherwise.
 func (c *Client) validate(authorization, name string) {
 	c.t.Helper()
 	typ := "http-01"
@@ -184,7 +190,7 @@ func (c *Client) validate(authorization, name string) {
 	}
 }
 
-// nameOf returns the name that an authorization is for.
+// nameOf returns the name of an authorization.
 func (c *Client) nameOf(a Answer) string {
 	identifier, _ := a.Object["identifier"].(map[string]any)
 	name := text(identifier, "value")
@@ -194,7 +200,8 @@ func (c *Client) nameOf(a Answer) string {
 	return name
 }
 
-// authorize proves control of all names of an order. An authorization may be valid already.
+// authorize proves control of all names of an order. An authorization may
+// already be valid.
 func (c *Client) authorize(o *order) {
 	c.t.Helper()
 	for _, u := range o.list("authorizations") {
@@ -208,7 +215,7 @@ func (c *Client) authorize(o *order) {
 	}
 }
 
-// ready makes an order that is ready.
+// ready creates an order and makes it ready.
 func (c *Client) ready(names ...string) *order {
 	c.t.Helper()
 	o := c.order(names...)
@@ -239,7 +246,7 @@ func (c *Client) finalize(o *order, csr []byte) Answer {
 	return c.post(o.Text("finalize"), `{"csr":"`+B64(csr)+`"}`)
 }
 
-// certificate is a certificate that was issued.
+// certificate is an issued certificate.
 type certificate struct {
 	order *order
 	key   crypto.Signer
@@ -248,10 +255,10 @@ type certificate struct {
 
 func (cert *certificate) leaf() *x509.Certificate { return cert.chain[0] }
 
-// url is where the certificate is downloaded.
+// url is the download URL of the certificate.
 func (cert *certificate) url() string { return cert.order.Text("certificate") }
 
-// complete finalizes an order that is ready and downloads the certificate.
+// complete finalizes a ready order and downloads the certificate.
 func (c *Client) complete(o *order, key crypto.Signer) *certificate {
 	c.t.Helper()
 	c.must(c.finalize(o, c.csr(key, x509.CertificateRequest{}, o.names...)), http.StatusOK)
@@ -289,8 +296,9 @@ func (c *Client) issue(names ...string) *certificate {
 	c.t.Helper()
 	for {
 		cert := c.complete(c.ready(names...), newKey(c.t))
-		// Pebble does not find the order of a certificate whose serial number needs a leading 00 in DER, some four in
-		// a thousand, when a new order wants to replace it.
+		// When a new order replaces a certificate, Pebble does not find the
+		// order of a certificate whose serial number needs a leading 00 in DER:
+		// some four in a thousand.
 		if cert.leaf().SerialNumber.BitLen()%8 != 0 {
 			return cert
 		}

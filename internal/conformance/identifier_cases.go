@@ -14,7 +14,8 @@ const (
 	otherForm = "RFC 8738, section 3: the form must be that of RFC 5952, so acmetest is right."
 )
 
-// identifierCases are about which names can be ordered, wildcards and IP addresses.
+// identifierCases are about names that can or cannot be ordered, wildcards and
+// IP addresses.
 var identifierCases = []testCase{
 	nameRefusal("that is empty", section714, "malformed", ""),
 	nameRefusal("that is an IP address", "RFC 8738, section 3", "malformed", "192.0.2.1"),

@@ -27,7 +27,7 @@ func setBody(res *http.Response, body string) {
 	res.Body, res.ContentLength = io.NopCloser(strings.NewReader(body)), int64(len(body))
 }
 
-// A CA that breaks a rule of all replies is found out by any case.
+// A CA that breaks a rule for all replies fails every case.
 func TestJudgeSeesWhatRepliesLack(t *testing.T) {
 	// The case sends a POST with an unknown nonce.
 	c := testCaseOf(t, "an unknown nonce is badNonce")
@@ -140,7 +140,7 @@ func testCaseOf(t *testing.T, rule string) testCase {
 	return testCase{}
 }
 
-// spoiled returns a CA whose replies are changed.
+// spoiled returns a CA with changed replies.
 func spoiled(t *testing.T, spoil func(req *http.Request, res *http.Response)) *CA {
 	t.Helper()
 	s := acmetest.NewMemoryServer()
@@ -153,6 +153,6 @@ func editBody(res *http.Response, before, after string) {
 	if res.StatusCode < 400 {
 		return
 	}
-	body, _ := io.ReadAll(res.Body) // what is left out is found missing
+	body, _ := io.ReadAll(res.Body) // a truncated body fails the checks
 	setBody(res, strings.Replace(string(body), before, after, 1))
 }

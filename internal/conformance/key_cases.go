@@ -103,7 +103,8 @@ var keyCases = []testCase{
 		func(c *Client) Answer { return c.withAccountKey(newRSAKey(c.t, 2048)) }),
 }
 
-// algRefusal is about a signature algorithm. All of them are supported by nobody or do not fit the key.
+// algRefusal is about a signature algorithm that no CA supports or that does
+// not fit the key.
 func algRefusal(what, alg string) testCase {
 	return refusal("the algorithm "+alg+" ("+what+") is badSignatureAlgorithm", "RFC 8555, section 6.2",
 		400, "badSignatureAlgorithm", changeHeader("alg", alg)).
@@ -124,7 +125,7 @@ func keyRefusal(what string, change func(jwk map[string]any)) testCase {
 		})
 }
 
-// withAccountKey makes an account with a key, and reads it.
+// withAccountKey creates an account with a key and reads it.
 func (c *Client) withAccountKey(key crypto.Signer) Answer {
 	c.t.Helper()
 	o := c.other()
@@ -133,5 +134,5 @@ func (c *Client) withAccountKey(key crypto.Signer) Answer {
 	return o.get(o.Account)
 }
 
-// missing returns the URL of a resource like this one that does not exist.
+// missing returns the URL of a nonexistent resource similar to this one.
 func missing(url string) string { return url + "0" }

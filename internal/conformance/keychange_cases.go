@@ -6,8 +6,8 @@ import (
 	"net/http"
 )
 
-// keyChangeCases are about another key for an account. Each refusal breaks one of the steps that RFC 8555, section
-// 7.3.5, lists.
+// keyChangeCases are about changing the key of an account. Each refusal breaks
+// one of the steps listed in RFC 8555, section 7.3.5.
 var keyChangeCases = []testCase{
 	success("the new key works, at the same URL", "RFC 8555, section 7.3.5", 200,
 		func(c *Client) Answer {
@@ -131,7 +131,7 @@ var keyChangeCases = []testCase{
 	deactivatedRefusal("cannot change its key", func(c *Client) Answer { return c.changeKey(rollover{}) }),
 }
 
-// rollover is a request for another key; the zero value is right.
+// rollover is a request for another key; the zero value is valid.
 type rollover struct {
 	key      crypto.Signer // new; nil for any
 	byOldKey bool          // the inner JWS is signed by the old key, but names the new one
@@ -141,7 +141,7 @@ type rollover struct {
 	jws      func(map[string]any) // changes the inner JWS after it was signed
 }
 
-// rolloverRefusal is about a key change that is malformed.
+// rolloverRefusal is about a malformed key change.
 func rolloverRefusal(what string, r rollover) testCase {
 	return refusal("a key change whose inner JWS "+what+" is malformed", "RFC 8555, section 7.3.5",
 		http.StatusBadRequest, "malformed", func(c *Client) Answer { return c.changeKey(r) })

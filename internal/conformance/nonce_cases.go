@@ -76,7 +76,7 @@ var nonceCases = []testCase{
 	}),
 }
 
-// urlRefusal is about a url in the header that is not that of the request.
+// urlRefusal is about a url in the header that differs from the request's.
 func urlRefusal(what string, url func(c *Client) string) testCase {
 	return refusal("a url "+what+" is unauthorized", "RFC 8555, section 6.4", 403, "unauthorized",
 		func(c *Client) Answer { return c.Do(Request{URL: c.Account, Header: map[string]any{"url": url(c)}}) }).

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// orderCases are about making and reading orders.
+// orderCases are about creating and reading orders.
 var orderCases = []testCase{
 	success("a new order is 201 with its URL, authorizations and where to finalize it", "RFC 8555, section 7.4", 201,
 		func(c *Client) Answer {
@@ -91,7 +91,7 @@ var orderCases = []testCase{
 	foreignRefusal("a certificate", func(c *Client) string { return c.issue(c.host("a")).url() }),
 }
 
-// orderRefusal is about an order that is malformed.
+// orderRefusal is about a malformed order.
 func orderRefusal(what, payload string) testCase {
 	return refusal("an order "+what+" is malformed", "RFC 8555, section 7.4", 400, "malformed",
 		func(c *Client) Answer { return c.post(c.url("newOrder"), payload) })

@@ -11,7 +11,7 @@ import (
 
 const section41 = "RFC 9773, section 4.1"
 
-// renewalInfoCases are about ARI. Requests are GET and not signed.
+// renewalInfoCases are about ARI (RFC 9773). Requests are unsigned GETs.
 var renewalInfoCases = []testCase{
 	success("renewal information is a window in the certificate's life, and when to ask again", "RFC 9773, section 4.2", 200,
 		func(c *Client) Answer {
@@ -79,7 +79,7 @@ func serialDER(serial *big.Int) []byte {
 	return b
 }
 
-// renewalInfo asks for renewal information.
+// renewalInfo requests renewal information.
 func (c *Client) renewalInfo(id string) Answer {
 	c.t.Helper()
 	return c.fetch(c.url("renewalInfo") + "/" + id)
@@ -95,7 +95,7 @@ func (c *Client) window(a Answer) (start, end time.Time) {
 	return start, end
 }
 
-// idRefusal is about an identifier that is none.
+// idRefusal is about an invalid identifier.
 func idRefusal(what string, change func(aki, serial string) string) testCase {
 	return refusal("a certificate's identifier "+what+" is malformed", section41, 400, "malformed",
 		func(c *Client) Answer {

@@ -46,7 +46,7 @@ var replacesCases = []testCase{
 			o := c.orderWith([]string{c.host("a")}, "replaces", id)
 			c.authorize(o)
 			c.complete(o, newKey(c.t))
-			// Pebble notes the replacement after it has issued.
+			// Pebble records the replacement after it has issued.
 			var a Answer
 			for range maxPolls {
 				if a = c.newOrder([]string{c.host("a")}, "replaces", id); a.Status != http.StatusCreated {

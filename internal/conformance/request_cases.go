@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// requestCases are about the form of the JWS. The request is to read the account.
+// requestCases are about the form of the JWS. The request reads the account.
 var requestCases = []testCase{
 	refusal("another content type is 415", "RFC 8555, section 6.2", 415, "malformed",
 		func(c *Client) Answer { return c.Do(Request{URL: c.Account, ContentType: "application/json"}) }),
@@ -123,7 +123,8 @@ func (c *Client) signed(r Request) map[string]string {
 	return members
 }
 
-// spelled sends an update of the account whose payload is in another encoding, and signed so.
+// spelled sends an update of the account whose payload is signed in another
+// encoding.
 func (c *Client) spelled(payload string, encoding *base64.Encoding) Answer {
 	c.t.Helper()
 	return c.Do(Request{URL: c.Account, JWS: func(jws map[string]any) {
@@ -132,7 +133,8 @@ func (c *Client) spelled(payload string, encoding *base64.Encoding) Answer {
 	}})
 }
 
-// withHeader sends a request whose protected header is edited as text, and signed so.
+// withHeader sends a request whose protected header is edited as text before it
+// is signed.
 func (c *Client) withHeader(edit func(header string) string) Answer {
 	c.t.Helper()
 	return c.Do(Request{URL: c.Account, JWS: func(jws map[string]any) {

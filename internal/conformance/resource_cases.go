@@ -8,7 +8,7 @@ import (
 
 const noProblem = "RFC 8555, section 6.7: an error should have a problem document, so acmetest is right."
 
-// resourceCases are about the directory, methods, and resources that are not there.
+// resourceCases are about the directory, methods, and nonexistent resources.
 var resourceCases = []testCase{
 	success("the directory names the resources", "RFC 8555, section 7.1.1", 200,
 		func(c *Client) Answer {
@@ -83,13 +83,14 @@ var resourceCases = []testCase{
 	payloadRefusal("newNonce", func(c *Client) string { return c.url("newNonce") }),
 }
 
-// getRefusal is about GET of a resource that is read by POST-as-GET, or not at all.
+// getRefusal is about GET of a resource that is read by POST-as-GET or not at
+// all.
 func getRefusal(what string, url func(c *Client) string) testCase {
 	return refusal("GET of "+what+" is 405", "RFC 8555, section 6.3", 405, "malformed",
 		func(c *Client) Answer { return c.fetch(url(c)) })
 }
 
-// missingRefusal is about a resource that does not exist.
+// missingRefusal is about a nonexistent resource.
 func missingRefusal(what string, url func(c *Client) string) testCase {
 	return refusal("an unknown "+what+" is 404", "RFC 9110, section 15.5.5", 404, "malformed",
 		func(c *Client) Answer { return c.get(missing(url(c))) }).
@@ -97,7 +98,7 @@ func missingRefusal(what string, url func(c *Client) string) testCase {
 		pebbleBreaks("", lacksProblem)
 }
 
-// payloadRefusal is about a resource that can only be read.
+// payloadRefusal is about a payload for a read-only resource.
 func payloadRefusal(what string, url func(c *Client) string) testCase {
 	return refusal("POST-as-GET of "+what+" with a payload is malformed", "RFC 8555, section 6.3", 400, "malformed",
 		func(c *Client) Answer { return c.post(url(c), "{}") })

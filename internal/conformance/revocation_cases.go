@@ -118,13 +118,14 @@ var revocationCases = []testCase{
 	revokeRefusal("nothing", 400, ``),
 }
 
-// revoke asks for a revocation, signed by the account, with more members, which are pairs of name and value.
+// revoke requests a revocation, signed by the account, with additional members,
+// given as pairs of name and value.
 func (c *Client) revoke(cert *certificate, more ...any) Answer {
 	c.t.Helper()
 	return c.post(c.url("revokeCert"), c.revocation(cert, more...))
 }
 
-// revokeByKey asks for a revocation, signed by a key that is not an account's.
+// revokeByKey requests a revocation, signed by a key that is not an account's.
 func (c *Client) revokeByKey(cert *certificate, key crypto.Signer) Answer {
 	c.t.Helper()
 	header := map[string]any{"kid": nil, "jwk": JWK(c.t, key.Public())}
@@ -144,7 +145,7 @@ func reasonRefusal(what, section string, reason int) testCase {
 		func(c *Client) Answer { return c.revoke(c.issue(c.host("a")), "reason", reason) })
 }
 
-// revokeRefusal is about a payload that names no certificate.
+// revokeRefusal is about a payload without a valid certificate.
 func revokeRefusal(what string, status int, payload string) testCase {
 	return refusal("revoking "+what+" is malformed", section76, status, "malformed",
 		func(c *Client) Answer { return c.post(c.url("revokeCert"), payload) })

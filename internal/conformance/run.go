@@ -9,8 +9,9 @@ import (
 
 // Run runs each case of the table as a parallel subtest of t.
 //
-// newCA returns the CA for a case, one that requires external account binding or one that does not. It is called with
-// the subtest's own T. It may return the same CA each time: the cases share neither accounts nor names.
+// newCA returns the CA for a case, which does or does not require external
+// account binding. It is called with the subtest's own T. It may return the
+// same CA each time: cases share neither accounts nor names.
 func Run(t *testing.T, newCA func(t *testing.T, binding bool) *CA) {
 	t.Helper()
 	for i, c := range table() {
@@ -34,9 +35,9 @@ func Run(t *testing.T, newCA func(t *testing.T, binding bool) *CA) {
 // testCase is one rule of the protocol. Cases are made by refusal and success.
 type testCase struct {
 	rule    string // what the CA must do
-	section string // of the RFC that says so
+	section string // of an RFC
 	do      func(c *Client) Answer
-	want    verdict // on the answer that do returns
+	want    verdict // expected for the answer that do returns
 	pebble  *deviation
 	bound   bool // at a CA that requires a binding, by a client without an account
 }
@@ -49,32 +50,33 @@ type verdict struct {
 
 func (v verdict) String() string { return strings.TrimSpace(fmt.Sprintf("%d %s", v.status, v.problem)) }
 
-// deviation is what Pebble does otherwise.
+// deviation is how Pebble differs.
 type deviation struct {
 	verdict
 	breaks []string // each complaint about its replies contains one of these; nil: there are none
-	skip   bool     // it cannot be asked
+	skip   bool     // the case cannot run on Pebble
 	why    string   // section of the RFC, and who is right
 }
 
-// refusal is a case of a request that the CA must refuse.
+// refusal returns a case of a request that the CA must refuse.
 func refusal(rule, section string, status int, problem string, do func(c *Client) Answer) testCase {
 	return testCase{rule: rule, section: section, want: verdict{status, problem}, do: do}
 }
 
-// success is a case of a request that the CA must grant; do complains about what is wrong with the answer.
+// success returns a case of a request that the CA must grant; do complains
+// about mistakes in the answer.
 func success(rule, section string, status int, do func(c *Client) Answer) testCase {
 	return testCase{rule: rule, section: section, want: verdict{status, ""}, do: do}
 }
 
-// pebbleSays notes another verdict of Pebble.
+// pebbleSays records another verdict of Pebble.
 func (c testCase) pebbleSays(status int, problem, why string) testCase {
 	c.pebble = &deviation{verdict: verdict{status, problem}, why: why}
 	return c
 }
 
-// pebbleBreaks notes that Pebble gives its verdict, this one or another that was noted before, in a wrong way: each
-// complaint contains one of parts.
+// pebbleBreaks records that Pebble's reply breaks other rules: each complaint
+// contains one of parts.
 func (c testCase) pebbleBreaks(why string, parts ...string) testCase {
 	if c.pebble == nil {
 		c.pebble = &deviation{verdict: c.want}
@@ -86,19 +88,20 @@ func (c testCase) pebbleBreaks(why string, parts ...string) testCase {
 	return c
 }
 
-// notOnPebble notes that Pebble cannot be asked.
+// notOnPebble records that the case cannot run on Pebble.
 func (c testCase) notOnPebble(why string) testCase {
 	c.pebble = &deviation{skip: true, why: why}
 	return c
 }
 
-// onBinding makes it a case for a CA that requires external account binding. Its client has no account.
+// onBinding makes it a case for a CA that requires external account binding, by
+// a client without an account.
 func (c testCase) onBinding() testCase {
 	c.bound = true
 	return c
 }
 
-// judge carries out the case and returns what is wrong.
+// judge runs the case and returns the mistakes of the CA.
 func (c testCase) judge(t *testing.T, ca *CA, number int, d *deviation) (failures []string) {
 	t.Helper()
 	client := newClient(t, ca, number)

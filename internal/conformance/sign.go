@@ -50,7 +50,8 @@ func apply(header, changes map[string]any) {
 	}
 }
 
-// Flattened signs a payload and returns a flattened JWS (RFC 7515, section 7.2.2).
+// Flattened signs a payload and returns a flattened JWS (RFC 7515, section
+// 7.2.2).
 func Flattened(t *testing.T, header map[string]any, payload string, key crypto.Signer) map[string]any {
 	t.Helper()
 	protected, payload := B64(MustJSON(t, header)), B64([]byte(payload))
@@ -61,7 +62,7 @@ func Flattened(t *testing.T, header map[string]any, payload string, key crypto.S
 	}
 }
 
-// signature signs text with the algorithm that fits the key (RFC 7518, section 3).
+// signature signs text with the algorithm for the key (RFC 7518, section 3).
 func signature(t *testing.T, text string, key crypto.Signer) []byte {
 	t.Helper()
 	hash := hashFor(key)
@@ -82,7 +83,8 @@ func signature(t *testing.T, text string, key crypto.Signer) []byte {
 	return sig
 }
 
-// maced authenticates a payload with a MAC and returns a flattened JWS (RFC 8555, section 7.3.4).
+// maced authenticates a payload with a MAC and returns a flattened JWS (RFC
+// 8555, section 7.3.4).
 func maced(t *testing.T, header map[string]any, payload string, hash crypto.Hash, secret []byte) map[string]any {
 	t.Helper()
 	protected, payload := B64(MustJSON(t, header)), B64([]byte(payload))
@@ -108,7 +110,7 @@ func hashFor(key crypto.Signer) crypto.Hash {
 	}[algorithm(key)]
 }
 
-// JWK returns a public key as RFC 7517 writes it.
+// JWK returns a public key in the form of RFC 7517.
 func JWK(t *testing.T, pub crypto.PublicKey) map[string]any {
 	t.Helper()
 	switch pub := pub.(type) {

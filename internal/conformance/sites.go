@@ -11,8 +11,9 @@ import (
 	"sync"
 )
 
-// Sites answers the validations of a CA that connects to real sockets, where all names lead to the same two: the one for
-// HTTP is to be served by Sites, the one for TLS with the configuration of TLSConfig. The zero value knows no name.
+// Sites answers the validations of a CA that connects to real sockets. All
+// names lead to the same two sockets: serve HTTP with Sites, and TLS with the
+// configuration of TLSConfig. The zero value knows no name.
 type Sites struct {
 	mu    sync.Mutex
 	sites map[string]site // by name
@@ -25,7 +26,7 @@ type site struct {
 
 var _ http.Handler = (*Sites)(nil)
 
-// Serve is for CA.Serve.
+// Serve implements CA.Serve.
 func (s *Sites) Serve(name string, h http.Handler, config *tls.Config) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -41,7 +42,7 @@ func (s *Sites) find(name string) site {
 	return s.sites[strings.ToLower(name)]
 }
 
-// ServeHTTP passes a request on by its host.
+// ServeHTTP forwards a request by its host.
 func (s *Sites) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	host := r.Host
 	if name, _, err := net.SplitHostPort(host); err == nil {
@@ -54,7 +55,8 @@ func (s *Sites) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.NotFound(w, r)
 }
 
-// TLSConfig returns a configuration that chooses by the name in the ClientHello.
+// TLSConfig returns a configuration that selects by the name in the
+// ClientHello.
 func (s *Sites) TLSConfig() *tls.Config {
 	return &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		name := hello.ServerName
@@ -68,7 +70,8 @@ func (s *Sites) TLSConfig() *tls.Config {
 	}}
 }
 
-// forward returns the IPv4 address of a name in reverse DNS, which stands for it in a ClientHello (RFC 8738, section 6).
+// forward returns the IPv4 address of a name in reverse DNS, which stands for
+// it in a ClientHello (RFC 8738, section 6).
 func forward(name string) (address string, ok bool) {
 	reverse, ok := strings.CutSuffix(strings.TrimSuffix(name, "."), ".in-addr.arpa")
 	if !ok {

@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// validationCases are about the three challenge types. What a refusal looks at is the error of the challenge.
+// validationCases are about the three challenge types. A refusal checks the
+// error of the challenge.
 var validationCases = []testCase{
 	success("http-01: the key authorization is validated", "RFC 8555, section 8.3", 200,
 		http01(func(w http.ResponseWriter, keyAuthorization string) { _, _ = io.WriteString(w, keyAuthorization) })),
@@ -143,8 +144,8 @@ func alpn(serve func(c *Client, token, name string)) func(*Client) Answer {
 	}
 }
 
-// made is about a validation certificate that is right but for a change. One whose issuer is changed is signed by
-// another key.
+// made is about a validation certificate with one change. If its issuer is
+// changed, it is signed by another key.
 func made(change func(*x509.Certificate)) func(*Client) Answer {
 	return alpn(func(c *Client, token, name string) {
 		digest := sha256.Sum256([]byte(c.keyAuthorization(token)))
@@ -170,7 +171,7 @@ func made(change func(*x509.Certificate)) func(*Client) Answer {
 	})
 }
 
-// certify makes a certificate by a template, whose issuer counts.
+// certify makes a certificate from a template, including its issuer.
 func (c *Client) certify(template *x509.Certificate, key *ecdsa.PrivateKey) *tls.Certificate {
 	c.t.Helper()
 	parent, signer := template, key
