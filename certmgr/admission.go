@@ -12,8 +12,8 @@ import (
 // notBegun reports an issuance that failed before it began. If no slot or lock
 // became free in time, that is recorded like a failure but not counted as one.
 func (is *issuer) notBegun(ctx context.Context, i *issuance, cause error) error {
-	if gone := is.gate.offList(ctx, i.host()); gone != nil {
-		return is.canceled(i, outcome{stage: audit.StageQueue}, gone)
+	if offList := takenOffBy(ctx); offList != nil {
+		return is.canceled(i, outcome{stage: audit.StageQueue}, offList)
 	}
 	if is.tasks.IsClosed() && errors.Is(cause, ErrClosed) {
 		return &refusal{kind: ErrClosed, host: i.host()} // not the error of the wait
@@ -83,9 +83,9 @@ func (is *issuer) admit(ctx context.Context, i *issuance) (release func(), err e
 	if err != nil {
 		return nil, &refusal{kind: ErrBusy, host: i.host(), cause: err}
 	}
-	if gone := is.gate.offList(ctx, i.host()); gone != nil {
+	if offList := takenOffBy(ctx); offList != nil {
 		release()
-		return nil, gone
+		return nil, offList
 	}
 	if req.override {
 		return release, nil

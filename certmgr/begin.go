@@ -85,6 +85,9 @@ func (i *issuance) mayReread(now time.Time) bool {
 func (is *issuer) begin(req issueRequest, check func() error) (issueTicket, error) {
 	i := newIssuance(req)
 	count := func() error {
+		if offList := is.gate.offList(i.host()); offList != nil {
+			return offList
+		}
 		if check != nil {
 			if err := check(); err != nil {
 				return err

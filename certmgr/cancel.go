@@ -1,6 +1,10 @@
 package certmgr
 
-import "github.com/nostall/nostall/certmgr/audit"
+import (
+	"context"
+
+	"github.com/nostall/nostall/certmgr/audit"
+)
 
 // takenOff is the error of an issuance whose host is no longer allowed: reason
 // is that of the change, policy is HostPolicy's refusal.
@@ -10,6 +14,15 @@ func takenOff(host, reason string, policy error) *refusal {
 		text += " (" + reason + ")"
 	}
 	return &refusal{kind: ErrHostNotAllowed, host: host, text: text, cause: policy}
+}
+
+// takenOffBy returns the error that ended ctx if that is a takenOff, or nil: a change of
+// the list, or HostPolicy's refusal after it, ends the context of the host's issuances.
+func takenOffBy(ctx context.Context) *refusal {
+	if why, ok := context.Cause(ctx).(*refusal); ok && why.kind == ErrHostNotAllowed {
+		return why
+	}
+	return nil
 }
 
 // canceled ends an issuance that is no longer wanted, and returns the error for

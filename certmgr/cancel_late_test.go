@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -42,7 +43,6 @@ func TestCertificateOfARemovedHostIsNotPublished(t *testing.T) {
 		"published a moment ago": {
 			concluded: nothing,
 			published: func(w *insides, cancel context.CancelCauseFunc) {
-				w.m.engine.unwatch() // who removes it has looked already
 				w.m.Hosts.Remove("a.example.com")
 				cancel(takenOff("a.example.com", "", nil))
 			},
@@ -62,6 +62,7 @@ func TestCertificateOfARemovedHostIsNotPublished(t *testing.T) {
 				if cert, err := is.conclude(ctx, newIssuance(issueRequest{sub: sub}), out); cert != nil || !errors.Is(err, ErrHostNotAllowed) {
 					t.Errorf("those who wait got certificate %v and error %v", cert != nil, err)
 				}
+				synctest.Wait()
 				if certs := is.memory.certificates("a.example.com"); len(certs) != 0 {
 					t.Error("the certificate is in memory")
 				}
@@ -81,5 +82,104 @@ func TestCertificateOfARemovedHostIsNotPublished(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// endlessLock is a locker that nobody gets a lock from.
+type endlessLock struct{}
+
+func (endlessLock) lock(ctx context.Context, _ subject) (func(), error) {
+	<-ctx.Done()
+	return nil, context.Cause(ctx)
+}
+
+// Whatever is begun or brought into service at the moment in which its host is taken off
+// the list is either refused, or found by the removal: nothing of the host stays.
+func TestRemovalLeavesNothingBehind(t *testing.T) {
+	const host = "a.example.com"
+	ctx := context.Background() // what is raced against ends by itself
+	races := map[string]func(t *testing.T, w *insides, sub subject) func(){
+		"a certificate is issued": func(t *testing.T, w *insides, sub subject) func() {
+			out := outcome{cert: certFor(t, sub), data: []byte("the entry"), stage: audit.StageFinalize}
+			is := w.m.engine.operator.issuer
+			return func() { is.conclude(ctx, newIssuance(issueRequest{sub: sub, grant: grant{trust: listed}}), out) }
+		},
+		"a certificate is loaded": func(t *testing.T, w *insides, sub subject) func() {
+			cert := certFor(t, sub)
+			entry, err := bundle.Encode(cert.key, cert.chain)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.cache.Put(ctx, sub.cacheKey(), entry)
+			loader := w.m.engine.server.loader
+			return func() { loader.read(ctx, sub, grant{trust: listed}, quietly) }
+		},
+		"an issuance begins": func(t *testing.T, w *insides, sub subject) func() {
+			is := w.m.engine.operator.issuer
+			is.locker = endlessLock{}
+			return func() { is.begin(issueRequest{sub: sub, grant: grant{trust: listed}}, nil) }
+		},
+	}
+	for name, prepare := range races {
+		t.Run(name, func(t *testing.T) {
+			inside(t, func(t *testing.T, w *insides) {
+				sub := hostSubject(host, bundle.ECDSA, w.m.engine.dir)
+				for range 300 {
+					race := prepare(t, w, sub)
+					var wg sync.WaitGroup
+					wg.Go(race)
+					wg.Go(func() { w.m.Hosts.Remove(host) })
+					wg.Wait()
+					synctest.Wait()
+					wantNothingOf(t, w.m, host)
+					w.m.Hosts.Add(host)
+				}
+			})
+		})
+	}
+}
+
+// beforeScheduled is a keeper that does something before it schedules a certificate.
+type beforeScheduled struct {
+	keeper
+	first func()
+}
+
+func (k beforeScheduled) scheduleIssued(c *certificate) {
+	k.first()
+	k.keeper.scheduleIssued(c)
+}
+
+// A host that is dropped after its certificate was published, and before that was
+// scheduled, does not stay on the schedule.
+func TestHostThatWasDroppedIsNotScheduled(t *testing.T) {
+	inside(t, func(t *testing.T, w *insides) {
+		sub := hostSubject("a.example.com", bundle.ECDSA, w.m.engine.dir)
+		is := w.m.engine.operator.issuer
+		is.keeper = beforeScheduled{is.keeper, func() {
+			w.m.Hosts.Remove(sub.host())
+			synctest.Wait()
+		}}
+		req := issueRequest{sub: sub, grant: grant{trust: listed}}
+		is.conclude(t.Context(), newIssuance(req), outcome{cert: certFor(t, sub), data: []byte("the entry")})
+		wantNothingOf(t, w.m, sub.host())
+	})
+}
+
+// wantNothingOf checks that a Manager is not concerned with a host, nor with any other.
+func wantNothingOf(t *testing.T, m *Manager, host string) {
+	t.Helper()
+	r := m.engine.report
+	if len(r.memory.certificates(host)) != 0 {
+		t.Fatal("its certificate is in memory")
+	}
+	r.schedule.mu.Lock()
+	scheduled := len(r.schedule.items)
+	r.schedule.mu.Unlock()
+	if scheduled != 0 {
+		t.Fatal("it is on the schedule")
+	}
+	if r.issuer.issues.Running(hostSubject(host, bundle.ECDSA, m.engine.dir)) != nil {
+		t.Fatal("its issuance is in flight")
 	}
 }

@@ -106,13 +106,14 @@ func (gt *gate) refuseHost(host string, why error) {
 	}
 }
 
-// offList returns why the host of an issuance under ctx is no longer allowed,
-// or nil. It does not call HostPolicy: if a policy refuses the host, ctx ends
-// with that cause.
-func (gt *gate) offList(ctx context.Context, host string) *refusal {
-	if why, ok := context.Cause(ctx).(*refusal); ok && why.kind == ErrHostNotAllowed {
-		return why
-	}
+// offList returns an error if host is no longer on the list. If there is a
+// HostPolicy, the policy decides and offList returns nil. It does not block.
+//
+// It is called at the moment from which on a removal finds what begins: by
+// issuer.begin, atomically with the decision to begin, and under memory's lock,
+// atomically with the publication of a certificate. The list changes before a
+// removal looks. So either the removal finds it, or offList finds the removal.
+func (gt *gate) offList(host string) *refusal {
 	if gt.settings.hostPolicy != nil || gt.settings.trustOf(host) != notAllowed {
 		return nil
 	}

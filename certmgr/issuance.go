@@ -1,6 +1,7 @@
 package certmgr
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -94,21 +95,23 @@ func (is *issuer) issue(ctx context.Context, i *issuance) (*certificate, error) 
 func (is *issuer) conclude(ctx context.Context, i *issuance, out outcome) (*certificate, error) {
 	cause := out.cause()
 	what := troubleOf(i.trace, out.stage, i.host(), cause)
-	gone := is.gate.offList(ctx, i.host())
-	if is.tasks.IsClosed() || gone != nil {
+	offList := takenOffBy(ctx)
+	if is.tasks.IsClosed() || offList != nil {
 		what = troubleNone // it was interrupted
 	}
 	whole := is.health.breaker.done(i.host(), i.probe, what, cause, retryAfter(cause))
 	is.health.breakerStore.save()
 	is.orders.watchClock()
-	if gone != nil {
-		return nil, is.canceled(i, out, gone)
+	if out.cert != nil && offList == nil {
+		offList = is.publish(ctx, i, out.cert)
+	}
+	if offList != nil {
+		return nil, is.canceled(i, out, offList)
 	}
 	if out.cert != nil {
 		is.succeed(i, out)
-		if gone := is.gate.offList(ctx, i.host()); gone != nil {
-			is.keeper.drop(i.host(), gone) // who removed it may have looked a moment too early
-			return nil, gone
+		if offList := takenOffBy(ctx); offList != nil { // while the certificate was stored
+			return nil, offList
 		}
 	}
 	switch {
@@ -173,15 +176,25 @@ func clockError(host string, cert *certificate, now time.Time) error {
 		"set the clock; the certificate is kept", text.Stamp(now), text.Stamp(cert.notBefore), text.Stamp(cert.notAfter))}
 }
 
-// succeed publishes a certificate: first in memory, so that handshakes get it
-// even if the cache fails.
+// publish brings a certificate into service, before it is written to the Cache,
+// so that handshakes get it even if that fails. If the host is no longer
+// allowed, it returns the reason and publishes nothing. A certificate that was
+// revoked meanwhile is not published either.
+func (is *issuer) publish(ctx context.Context, i *issuance, cert *certificate) (offList *refusal) {
+	published, offList := is.memory.publish(cert, i.req.grant, is.now(), func() *refusal {
+		return cmp.Or(takenOffBy(ctx), is.gate.offList(i.host()))
+	})
+	if published {
+		is.keeper.scheduleIssued(cert)
+	}
+	return offList
+}
+
+// succeed reports a certificate and writes it to the Cache.
 func (is *issuer) succeed(i *issuance, out outcome) {
 	cert, req := out.cert, i.req
 	i.enter(audit.StageStore)
 	known := is.health.failures.forget(req.sub)
-	if is.memory.publish(cert, req.grant, is.now()) {
-		is.keeper.scheduleIssued(cert)
-	}
 	is.keeper.noteReached(i.host(), req.grant)
 	if out.err == nil { // else it is told by fail: the certificate cannot be served
 		is.issuances.succeeded(time.Since(i.requestedAt))

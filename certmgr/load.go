@@ -126,16 +126,15 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 	if have := l.memory.current(sub); have != nil && have.leaf.Equal(cert.leaf) {
 		return have, nil
 	}
-	switch kept := l.memory.adopt(cert, g, l.now()); kept {
-	case cert:
-	case nil:
+	kept, offList := l.memory.adopt(cert, g, l.now(), func() *refusal { return l.gate.offList(sub.host()) })
+	switch {
+	case offList != nil:
+		l.keeper.drop(sub.host(), offList) // and what the visitor left, who was early enough
+		return nil, offList
+	case kept == nil:
 		return nil, ErrCacheMiss // revoked a moment ago
-	default:
+	case kept != cert:
 		return kept, nil
-	}
-	if gone := l.gate.offList(ctx, sub.host()); gone != nil {
-		l.keeper.drop(sub.host(), gone) // removed from the list during the read
-		return nil, gone
 	}
 	if cert.dates().ByAge(l.settings.renewBefore).After(l.now()) {
 		l.health.failures.forget(sub) // otherwise the failure is that of its renewal

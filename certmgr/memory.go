@@ -1,6 +1,7 @@
 package certmgr
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -114,35 +115,44 @@ func (e *hostEntry) usable(want keyTypePrefs, now time.Time) *certificate {
 }
 
 // publish brings a certificate into service that was just issued, unless its
-// key was revoked meanwhile, and reports whether it did.
-func (m *memory) publish(c *certificate, g grant, now time.Time) bool {
+// key was revoked meanwhile, or check returns why its host is no longer allowed.
+// check is called with m.mu held and must not block: a host is dropped here after
+// the list has changed, so a removal either finds the certificate, or check finds
+// the removal.
+func (m *memory) publish(c *certificate, g grant, now time.Time, check func() *refusal) (published bool, offList *refusal) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.bars(c.leaf) {
-		return false
+		return false, nil
+	}
+	if offList = check(); offList != nil {
+		return false, offList
 	}
 	m.put(c, g, now)
-	return true
+	return true, nil
 }
 
-// adopt brings a certificate from the cache into service, unless memory holds
-// one that was issued later and is valid, and returns the one that it holds
-// then. (Issued, and not ends: lifetimes shrink over the years.) It returns nil
-// for one that was revoked.
-func (m *memory) adopt(c *certificate, g grant, now time.Time) *certificate {
+// adopt is publish for a certificate from the cache. If memory holds one that was
+// issued later and is valid, that one stays. (Issued, and not ends: lifetimes
+// shrink over the years.) It returns the one that memory holds then, or nil if c
+// was revoked.
+func (m *memory) adopt(c *certificate, g grant, now time.Time, check func() *refusal) (kept *certificate, offList *refusal) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.bars(c.leaf) {
-		return nil
+		return nil, nil
 	}
 	if e := m.hosts[c.subject.host()]; e != nil {
 		have := e.certs[c.subject.keyType]
 		if have != nil && have.subject == c.subject && have.notBefore.After(c.notBefore) && have.usable(now) {
-			return have
+			return have, nil
 		}
 	}
+	if offList = check(); offList != nil {
+		return nil, offList
+	}
 	m.put(c, g, now)
-	return c
+	return c, nil
 }
 
 // put replaces the host's entry by one with c. m.mu is held.
@@ -238,13 +248,22 @@ func (m *memory) isRefused(host string) bool {
 	return e != nil && e.refused.Load()
 }
 
-// drop removes a host and reports whether that takes it out of service.
-func (m *memory) drop(host string) bool {
+// drop removes a host. It returns its certificates, and whether they were in
+// service.
+func (m *memory) drop(host string) (certs []*certificate, inService bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	e, ok := m.hosts[host]
+	e := m.hosts[host]
+	if e == nil {
+		return nil, false
+	}
 	delete(m.hosts, host)
-	return ok && !e.refused.Load()
+	return e.all(), !e.refused.Load()
+}
+
+// all returns the certificates of all key types.
+func (e *hostEntry) all() []*certificate {
+	return slices.DeleteFunc(slices.Clone(e.certs[:]), func(c *certificate) bool { return c == nil })
 }
 
 // certificates returns the certificate in memory for each of a host's key
@@ -252,17 +271,10 @@ func (m *memory) drop(host string) bool {
 func (m *memory) certificates(host string) []*certificate {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	e := m.hosts[host]
-	if e == nil {
-		return nil
+	if e := m.hosts[host]; e != nil {
+		return e.all()
 	}
-	var certs []*certificate
-	for _, c := range e.certs {
-		if c != nil {
-			certs = append(certs, c)
-		}
-	}
-	return certs
+	return nil
 }
 
 // current returns the certificate in memory for a subject, or nil.

@@ -8,20 +8,31 @@ import (
 	"github.com/nostall/nostall/internal/bundle"
 )
 
+// alwaysListed is the check of a host that nobody takes off the list.
+func alwaysListed() *refusal { return nil }
+
 // The check that counts is the one under memory's lock: whoever comes with a
 // certificate late comes too late.
 func TestMemoryTakesNoBarredCertificate(t *testing.T) {
 	m, now := newMemory(), time.Now()
 	sub := hostSubject("a.example.com", bundle.ECDSA, "ca")
 	revoked, sound := certFor(t, sub), certFor(t, sub)
-	m.publish(revoked, grant{}, now)
+	publish := func(c *certificate) bool {
+		published, _ := m.publish(c, grant{}, now, alwaysListed)
+		return published
+	}
+	adopt := func(c *certificate) *certificate {
+		kept, _ := m.adopt(c, grant{}, now, alwaysListed)
+		return kept
+	}
+	publish(revoked)
 	if removed, news := m.bar(revoked, false); removed != revoked || !news {
 		t.Errorf("bar returned %v, %v", removed, news)
 	}
-	if m.adopt(revoked, grant{}, now) != nil || m.publish(revoked, grant{}, now) || m.current(sub) != nil {
+	if adopt(revoked) != nil || publish(revoked) || m.current(sub) != nil {
 		t.Error("memory took a revoked certificate")
 	}
-	if m.adopt(sound, grant{}, now) != sound {
+	if adopt(sound) != sound {
 		t.Error("memory refused another one")
 	}
 	if removed, news := m.bar(revoked, false); removed != nil || news {
@@ -29,7 +40,7 @@ func TestMemoryTakesNoBarredCertificate(t *testing.T) {
 	}
 	m.bar(sound, true)
 	renewed := newCertificate(sub, sound.key, sound.chain, &x509.Certificate{Raw: []byte{1}, RawSubjectPublicKeyInfo: sound.leaf.RawSubjectPublicKeyInfo})
-	if m.publish(renewed, grant{}, now) {
+	if publish(renewed) {
 		t.Error("memory took a certificate with a compromised key")
 	}
 }

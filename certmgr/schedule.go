@@ -113,10 +113,14 @@ func planFor(c *certificate, renewBefore time.Duration) renewal.Plan {
 	return renewal.NewPlan(c.dates(), acmeclient.CertID(c.leaf), renewBefore)
 }
 
-// begin sets the plan for a new certificate.
+// begin sets the plan for a new certificate, unless it has left memory meanwhile:
+// then its host was dropped, or it has a successor with its own plan.
 func (r *schedule) begin(c *certificate, p renewal.Plan, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.memory.current(c.subject) != c {
+		return
+	}
 	it := r.item(c.subject)
 	it.plan, it.late, it.owed = p, renewal.Lateness{}, false
 	r.setRenew(it, agendaRenew, p.Due())
@@ -236,7 +240,18 @@ func (r *schedule) drop(sub subject) {
 	}
 }
 
-// dropUnplanned drops a subject unless there is a certificate for it by now.
+// dropUnserved drops a subject unless a certificate of it is in memory: its host may be
+// back since it was dropped there.
+func (r *schedule) dropUnserved(sub subject) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if it := r.items[sub]; it != nil && r.memory.current(sub) == nil {
+		r.agendas.cancel(it)
+		delete(r.items, sub)
+	}
+}
+
+// dropUnplanned drops a subject unless a certificate has turned up for it.
 func (r *schedule) dropUnplanned(sub subject) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -33,12 +33,14 @@ func (s *service) drop(host string, why error) {
 		return
 	}
 	s.failures.forgetHost(host)
-	for _, c := range s.memory.certificates(host) {
-		s.schedule.drop(c.subject)
+	// Memory first: the schedule takes and keeps only what is there.
+	certs, inService := s.memory.drop(host)
+	for _, c := range certs {
+		s.schedule.dropUnserved(c.subject)
 	}
 	s.progress.have(host)
 	s.visits.forget(host)
-	if s.memory.drop(host) {
+	if inService {
 		s.audit.Emit(audit.Event{
 			Kind:     audit.HostDropped,
 			Host:     host,
