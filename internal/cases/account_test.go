@@ -13,7 +13,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// hostnames returns n names of as many domains.
+// hostnames returns n names, each of another domain.
 func hostnames(n int) []string {
 	names := make([]string, n)
 	for i := range names {
@@ -23,8 +23,9 @@ func hostnames(n int) []string {
 }
 
 // B16: the account was deactivated at the CA (acmesh-official/acme.sh#3889 with
-// ZeroSSL's words; letsencrypt/pebble#179 and #180 about Boulder's). No host can be
-// helped by waiting: the account is blamed, and hosts do not try one after another.
+// ZeroSSL's words; letsencrypt/pebble#179 and #180 with Boulder's). Waiting
+// helps no host: the error blames the account, and hosts do not try one after
+// another.
 func TestADeactivatedAccountIsNotTheHostsFailure(t *testing.T) {
 	table.Run(t, "B16", func(t *T) {
 		for _, tt := range []struct {
@@ -75,9 +76,9 @@ func TestADeactivatedAccountIsNotTheHostsFailure(t *testing.T) {
 	})
 }
 
-// B17: after a change of the account's key the front ends of Let's Encrypt expect
-// the old one for some seconds (letsencrypt/boulder#8124, #8132). A host that comes
-// then waits for seconds, too.
+// B17: after a change of the account's key, the front ends of Let's Encrypt
+// expect the old one for some seconds (letsencrypt/boulder#8124, #8132). A host
+// that is requested then also waits only seconds.
 func TestAKeyChangeThatIsNotKnownEverywhereYetCostsSeconds(t *testing.T) {
 	table.Run(t, "B17", func(t *T) {
 		bubble(t, func(t *T, w *world) {
@@ -98,8 +99,8 @@ func TestAKeyChangeThatIsNotKnownEverywhereYetCostsSeconds(t *testing.T) {
 }
 
 // B19: the terms have changed, and the CA wants the operator to visit a page
-// (RFC 8555, section 7.3.3; ietf-wg-acme/acme#182). The error names the page, and
-// the account is blamed.
+// (RFC 8555, section 7.3.3; ietf-wg-acme/acme#182). The error names the page,
+// and the account is blamed.
 func TestThePageThatTheOperatorHasToVisitIsNamed(t *testing.T) {
 	table.Run(t, "B19", func(t *T) {
 		terms := func(ca *acmetest.Server) { ca.Terms = "https://ca.example.com/terms-1" }
@@ -128,9 +129,9 @@ func TestThePageThatTheOperatorHasToVisitIsNamed(t *testing.T) {
 	})
 }
 
-// B20: Google Trust Services limits the requests to each resource of an account,
-// and says for how long in the text alone (acmesh-official/acme.sh#4364). All hosts
-// get their certificates, with few orders in vain.
+// B20: Google Trust Services limits the requests to each resource of an
+// account, and states the wait only in the text (acmesh-official/acme.sh#4364).
+// All hosts get their certificates, with few failed orders.
 func TestAQuotaForAResourceIsLivedWith(t *testing.T) {
 	table.Run(t, "B20", func(t *T) {
 		bubble(t, func(t *T, w *world) {
@@ -156,7 +157,7 @@ func TestAQuotaForAResourceIsLivedWith(t *testing.T) {
 	})
 }
 
-// A quota is a number of requests in a sliding window.
+// A quota is a limit on requests in a sliding window.
 type quota struct {
 	most int
 	per  time.Duration

@@ -9,9 +9,9 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// autocert returns the Manager of golang.org/x/crypto in the place of the world's:
-// what works with it has to work with certmgr. The names of all hosts lead to it
-// from now on.
+// autocert returns the Manager of golang.org/x/crypto, which takes the place of
+// the world's: all names now lead to it. What works with autocert must work
+// with certmgr.
 func (w *world) autocert(c autocert.Cache) *autocert.Manager {
 	m := &autocert.Manager{
 		Prompt:     autocert.AcceptTOS,
@@ -23,8 +23,8 @@ func (w *world) autocert(c autocert.Cache) *autocert.Manager {
 	return m
 }
 
-// ecdsaHello is a visitor's who takes ECDSA alone. autocert takes others for clients
-// of RSA alone.
+// ecdsaHello is from a client that supports only ECDSA. autocert takes other
+// hellos for those of RSA-only clients.
 func ecdsaHello(name string) *tls.ClientHelloInfo {
 	return &tls.ClientHelloInfo{
 		ServerName:       name,
@@ -33,7 +33,7 @@ func ecdsaHello(name string) *tls.ClientHelloInfo {
 	}
 }
 
-// rsaHello is a visitor's who takes RSA alone.
+// rsaHello is from a client that supports only RSA.
 func rsaHello(name string) *tls.ClientHelloInfo {
 	return &tls.ClientHelloInfo{
 		ServerName:       name,

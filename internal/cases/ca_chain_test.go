@@ -12,8 +12,8 @@ import (
 
 // B04: a chain has a certificate twice, lacks one, or is in another order
 // (hashicorp/vault#14348, cert-manager/cert-manager#3984 and #4074,
-// eu-emi/canl-java#116). What a client can use is used: to refuse it costs a
-// certificate with each attempt.
+// eu-emi/canl-java#116). A chain that clients can verify is accepted: refusing
+// it would waste a certificate per attempt.
 func TestAChainThatIsNotPerfectIsServed(t *testing.T) {
 	table.Run(t, "B04", func(t *T) {
 		for _, tt := range []struct {
@@ -42,7 +42,7 @@ func TestAChainThatIsNotPerfectIsServed(t *testing.T) {
 				})
 			})
 		}
-		t.Run("several ways", func(t *T) { // to two roots, by a cross-signed intermediate
+		t.Run("several ways", func(t *T) { // to two roots, through a cross-signed intermediate
 			set := func(ca *acmetest.Server) { ca.AlternateChains = 1 }
 			bubbleCA(t, set, func(t *T, w *world) {
 				both := intermediatesOf(t, w)
@@ -61,8 +61,8 @@ func TestAChainThatIsNotPerfectIsServed(t *testing.T) {
 	})
 }
 
-// intermediatesOf returns the intermediates of all chains of the CA. It has a
-// certificate issued for another host.
+// intermediatesOf returns the intermediates of all chains of the CA. It obtains
+// a certificate for another host.
 func intermediatesOf(t *T, w *world) [][]byte {
 	t.Helper()
 	const other = "other.example.com"
@@ -85,7 +85,7 @@ func intermediatesOf(t *T, w *world) [][]byte {
 	return intermediates
 }
 
-// verify does what a client with these roots does.
+// verify verifies like a client with these roots.
 func verify(t *T, cert *tls.Certificate, roots *x509.CertPool) error {
 	t.Helper()
 	intermediates := x509.NewCertPool()

@@ -8,9 +8,9 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// B14: what answers is no ACME directory: a captive portal, a CA's "Invalid ACME
-// server URL" (win-acme/win-acme#2635), ACME v1. The error says so in a user's
-// words, and not in those of a JSON decoder.
+// B14: the reply is not an ACME directory: a captive portal, a CA's "Invalid
+// ACME server URL" (win-acme/win-acme#2635), ACME v1. The error says so in a
+// user's terms, not in those of a JSON decoder.
 func TestWhatIsNoDirectoryIsCalledSo(t *testing.T) {
 	text := func(status int, body string) func(*acmetest.Reply) {
 		return func(r *acmetest.Reply) { r.Status, r.Body = status, []byte(body) }
@@ -50,8 +50,8 @@ func TestWhatIsNoDirectoryIsCalledSo(t *testing.T) {
 	})
 }
 
-// B15: the directory's URL has a query (win-acme/win-acme#2855, DigiCert), or leads
-// on to another one (nginx/nginx-acme#77).
+// B15: the directory's URL has a query (win-acme/win-acme#2855, DigiCert), or
+// redirects to another one (nginx/nginx-acme#77).
 func TestADirectoryMayHaveAQueryOrBeRedirected(t *testing.T) {
 	table.Run(t, "B15", func(t *T) {
 		t.Run("query", func(t *T) {

@@ -10,9 +10,10 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// B59: a CA's database is replicated, and an object that was just made is unknown
-// to the next requests (cert-manager/cert-manager#8939, letsencrypt/boulder#6593).
-// A few such answers cost seconds, and never a certificate that was issued.
+// B59: a CA's database is replicated, and an object that was just created is
+// unknown to the next requests (cert-manager/cert-manager#8939,
+// letsencrypt/boulder#6593). A few such answers cost seconds, but never an
+// issued certificate.
 func TestAReplicaThatLagsCostsSeconds(t *testing.T) {
 	table.Run(t, "B59", func(t *T) {
 		for _, e := range []acmetest.Endpoint{acmetest.NewOrder, acmetest.Authorization, acmetest.Challenge,
@@ -47,7 +48,7 @@ func TestAReplicaThatLagsCostsSeconds(t *testing.T) {
 	})
 }
 
-// unknown has the CA answer as a replica does that has not heard of an object.
+// unknown makes the CA answer like a replica that does not have an object yet.
 func (w *world) unknown(m acmetest.Match) (lift func()) {
 	status, p := http.StatusNotFound, acmetest.Problem{Type: "malformed", Detail: "No such " + string(m.Endpoint)}
 	if m.Endpoint == acmetest.NewOrder { // does not know the account
@@ -64,9 +65,9 @@ func soonServed(t *T, w *world) {
 	}
 }
 
-// B22: why a CA refuses for CAA is in the subproblems alone, and the text has
-// several lines (letsencrypt/boulder#4359 and #4235, win-acme/win-acme#779). The
-// error has it all, in one line.
+// B22: only the subproblems say why a CA refuses for CAA, and the text has
+// several lines (letsencrypt/boulder#4359 and #4235, win-acme/win-acme#779).
+// The error has all of it, in one line.
 func TestTheReasonInASubproblemIsShown(t *testing.T) {
 	table.Run(t, "B22", func(t *T) {
 		bubble(t, func(t *T, w *world) {

@@ -8,9 +8,9 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// B44: newNonce is odd: without a nonce, 405 with one as in old CAs
-// (letsencrypt/acme-spec#150), 404 for HEAD (go-acme/lego#2512). A nonce is used
-// wherever it comes from; without one, the error says what failed.
+// B44: newNonce is unusual: without a nonce, 405 with one as in old CAs
+// (letsencrypt/acme-spec#150), 404 for HEAD (go-acme/lego#2512). A nonce is
+// used from any reply; without one, the error says what failed.
 func TestAnOddNewNonceIsUsedOrNamed(t *testing.T) {
 	table.Run(t, "B44", func(t *T) {
 		for _, tt := range []struct {
@@ -40,7 +40,8 @@ func TestAnOddNewNonceIsUsedOrNamed(t *testing.T) {
 				})
 			})
 		}
-		// A refusal without a fresh nonce (nginx/nginx-acme#193, hashicorp/vault#27528) is shown as it is.
+		// A refusal without a fresh nonce (nginx/nginx-acme#193,
+		// hashicorp/vault#27528) is shown as it is.
 		t.Run("refusal without a nonce", func(t *T) {
 			bubble(t, func(t *T, w *world) {
 				header := http.Header{"Content-Type": {"application/problem+json"}, "Replay-Nonce": nil}

@@ -11,16 +11,16 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// B03: after finalize, the order is still "ready" or "pending" for a while, as a
-// replica of the CA's database lags (caddyserver/certmagic#157,
-// publishlab/node-acme-client#53). A certificate that is on its way must not be
-// ordered again.
+// B03: after finalize, the order is still "ready" or "pending" for a while, as
+// a replica of the CA's database lags (caddyserver/certmagic#157,
+// publishlab/node-acme-client#53). A certificate that is being issued must not
+// be ordered again.
 func TestAnOrderThatFinalizeHasNotChangedYetIsNotGivenUp(t *testing.T) {
 	table.Run(t, "B03", func(t *T) {
 		for _, status := range []string{"ready", "pending"} {
 			t.Run(status, func(t *T) {
 				bubble(t, func(t *T, w *world) {
-					var fresh atomic.Int64 // until when the old status is shown, in Unix seconds
+					var fresh atomic.Int64 // the end of the old status, in Unix seconds
 					stale := func(r *acmetest.Reply) {
 						if time.Now().Unix() < fresh.Load() {
 							r.EditObject(func(order map[string]any) {
@@ -47,8 +47,9 @@ func TestAnOrderThatFinalizeHasNotChangedYetIsNotGivenUp(t *testing.T) {
 }
 
 // B05: the answer to newOrder or newAccount lacks Location, which RFC 8555
-// requires and proxies strip (golang/go#73504, letsencrypt/boulder#8197). Either it
-// does no harm, or nothing is issued and the error says what is missing.
+// requires and proxies strip (golang/go#73504, letsencrypt/boulder#8197).
+// Either it does no harm, or nothing is issued and the error says what is
+// missing.
 func TestAMissingLocationIsNamedBeforeAnythingIsIssued(t *testing.T) {
 	table.Run(t, "B05", func(t *T) {
 		for _, e := range []acmetest.Endpoint{acmetest.NewOrder, acmetest.NewAccount} {
@@ -71,8 +72,8 @@ func TestAMissingLocationIsNamedBeforeAnythingIsIssued(t *testing.T) {
 	})
 }
 
-// B06: the CA sends relative URLs (certbot/certbot#434). RFC 8555 wants absolute
-// ones; a client that does not resolve them has to say what is wrong.
+// B06: the CA sends relative URLs (certbot/certbot#434). RFC 8555 requires
+// absolute ones; a client that does not resolve them has to say what is wrong.
 func TestARelativeURLIsResolvedOrNamed(t *testing.T) {
 	table.Run(t, "B06", func(t *T) {
 		for _, e := range []acmetest.Endpoint{acmetest.Directory, acmetest.NewAccount, acmetest.NewOrder,
@@ -102,10 +103,10 @@ func TestARelativeURLIsResolvedOrNamed(t *testing.T) {
 	})
 }
 
-// B07: another program with the same account ordered the same name, was given the
+// B07: another program with the same account ordered the same name, got the
 // same order, and finalized it first (cert-manager/cert-manager#8968,
-// rmbolger/Posh-ACME#401, srvrco/getssl#626). Its certificate is of no use without
-// its key, so the next attempt has to make an order of its own.
+// rmbolger/Posh-ACME#401, srvrco/getssl#626). Its certificate is useless
+// without its key, so the next attempt has to create another order.
 func TestAnOrderThatSomebodyElseFinalizedCostsOneAttempt(t *testing.T) {
 	table.Run(t, "B07", func(t *T) {
 		for _, status := range []string{"valid", "processing"} {
@@ -125,8 +126,8 @@ func TestAnOrderThatSomebodyElseFinalizedCostsOneAttempt(t *testing.T) {
 	})
 }
 
-// B08: the authorization is valid, and the order becomes ready only later
-// (dogtagpki/pki#4562). It is waited for.
+// B08: the authorization is valid, but the order becomes ready only later
+// (dogtagpki/pki#4562). The client waits for it.
 func TestAnOrderThatIsNotReadyYetIsFinalizedLater(t *testing.T) {
 	table.Run(t, "B08", func(t *T) {
 		bubble(t, func(t *T, w *world) {

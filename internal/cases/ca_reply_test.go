@@ -21,8 +21,8 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// H06 (hostile review): of what a CA sends with a refusal little is kept, in the
-// error, in the snapshot and in events: there may be 10,000 hosts that fail.
+// H06 (hostile review): the error, the snapshot and events keep only a little
+// of what a CA sends with a refusal: up to 10,000 hosts may have failed.
 func TestRefusalsKeepLittleOfTheReply(t *testing.T) {
 	long := strings.Repeat("x", 500_000)
 	for name, tt := range map[string]struct {
@@ -87,8 +87,8 @@ func weight(err error) int {
 	return len(err.Error())
 }
 
-// H16 (hostile review): what a renewal brings and clients would refuse, or should,
-// does not take the place of a good certificate.
+// H16 (hostile review): a renewed certificate that clients would or should
+// refuse does not replace a good one.
 func TestBadCertificateTakesNoGoodOnesPlace(t *testing.T) {
 	leaf := func(f func(c *x509.Certificate)) func(*acmetest.Server) {
 		return func(ca *acmetest.Server) { ca.EditCertificate(host, f) }
@@ -147,8 +147,8 @@ func unknownExtension(c *x509.Certificate) {
 	c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: []int{1, 2, 3, 4}, Critical: true, Value: []byte{5, 0}})
 }
 
-// H20 (hostile review): what is signed is sent over TLS alone, wherever a directory
-// says, and no redirect leaves https.
+// H20 (hostile review): signed requests are sent only over TLS, to any URL of
+// the directory, and no redirect leaves https.
 func TestRequestsStayOnHTTPS(t *testing.T) {
 	dir := func(base string) string {
 		d, _ := json.Marshal(map[string]string{"newNonce": base + "/nonce", "newAccount": base + "/account",
@@ -223,8 +223,8 @@ func (d drip) Read(p []byte) (int, error) {
 
 func (drip) Close() error { return nil }
 
-// Tried by a hostile review, and held: what a CA sends without end costs neither
-// memory nor time without end.
+// Tried by a hostile review, and held: endless replies of a CA cost only
+// bounded memory and time.
 func TestEndlessRepliesAreCutShort(t *testing.T) {
 	for name, every := range map[string]time.Duration{"fast": 0, "drip": 100 * time.Millisecond} {
 		table.Run(t, "held/endless reply, "+name, func(t *T) {

@@ -9,15 +9,15 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// B01: DigiCert answers newOrder with 200 where RFC 8555 says 201
-// (PKISharp/ACMESharpCore#43, win-acme/win-acme#1568). The order is made.
+// B01: DigiCert answers newOrder with 200 where RFC 8555 requires 201
+// (PKISharp/ACMESharpCore#43, win-acme/win-acme#1568). The order is valid.
 func TestAnOrderAnsweredWith200IsAnOrder(t *testing.T) {
 	table.Run(t, "B01", func(t *T) { successAs(t, acmetest.NewOrder, http.StatusOK) })
 }
 
 // B02: a CA answers finalize with 201 (acmesh-official/acme.sh#4989 and #4990,
-// win-acme/win-acme#1448). Any status 2xx says that the CA did what was asked for,
-// and what it issued must not be thrown away.
+// win-acme/win-acme#1448). Any 2xx status means success, and the issued
+// certificate must not be discarded.
 func TestAnyStatus2xxIsSuccess(t *testing.T) {
 	table.Run(t, "B02", func(t *T) {
 		for _, tt := range []struct {
@@ -41,8 +41,8 @@ func TestAnyStatus2xxIsSuccess(t *testing.T) {
 	})
 }
 
-// successAs has an endpoint answer with status where it would with another one
-// below 300: a visitor is served all the same, and one certificate is issued.
+// successAs makes an endpoint answer with status instead of another status
+// below 300: clients are still served, and one certificate is issued.
 func successAs(t *T, e acmetest.Endpoint, status int) {
 	t.Helper()
 	set := func(ca *acmetest.Server) { ca.Processing = time.Second } // so that the order is polled

@@ -10,8 +10,8 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// B09: ZeroSSL gives an empty error object for what failed
-// (acmesh-official/acme.sh#4931). An empty reason is none, and the error says so.
+// B09: ZeroSSL sends an empty error object for a failure
+// (acmesh-official/acme.sh#4931). The error says that the CA gave no reason.
 func TestAnEmptyReasonIsCalledNone(t *testing.T) {
 	table.Run(t, "B09", func(t *T) {
 		check := func(t *T, w *world) {
@@ -56,9 +56,9 @@ func TestAnEmptyReasonIsCalledNone(t *testing.T) {
 	})
 }
 
-// B10: problem documents as CAs send them: without a status (go-acme/lego#1937),
-// with a string as status or a type called message
-// (grindsa/acme2certifier#35), as HTML, or not at all. What they say is shown.
+// B10: problem documents as CAs send them: without a status
+// (go-acme/lego#1937), with a string as status or a type named message
+// (grindsa/acme2certifier#35), as HTML, or not at all. Their content is shown.
 func TestAnOddProblemDocumentIsShown(t *testing.T) {
 	const reason = "policy forbids it"
 	page := "<!DOCTYPE html>\n<html><head><title>400 Header Too Large</title><style>" +
@@ -97,8 +97,8 @@ func TestAnOddProblemDocumentIsShown(t *testing.T) {
 	})
 }
 
-// B11: an order's "expires" is missing (rmbolger/Posh-ACME#611, GoDaddy), of the
-// year 1 (smallstep/certificates#92), or no date at all. Nobody needs it.
+// B11: an order's "expires" is missing (rmbolger/Posh-ACME#611, GoDaddy), of
+// the year 1 (smallstep/certificates#92), or not a date. It is not needed.
 func TestAnOddExpiryOfAnOrderDoesNoHarm(t *testing.T) {
 	table.Run(t, "B11", func(t *T) {
 		for _, tt := range []struct {
@@ -140,8 +140,8 @@ func TestAnOddExpiryOfAnOrderDoesNoHarm(t *testing.T) {
 
 // B13: the URL of the certificate answers with a proxy's page
 // (acmesh-official/acme.sh#5089), or is not known yet
-// (cert-manager/cert-manager#8939, letsencrypt/boulder#6593). The certificate is
-// there, and is asked for again.
+// (cert-manager/cert-manager#8939, letsencrypt/boulder#6593). The certificate
+// exists, and is requested again.
 func TestACertificateThatCannotBeFetchedYetIsNotOrderedAgain(t *testing.T) {
 	const page = "<html>\n<head><title>504 Gateway Time-out</title></head>\n<body>nginx</body>\n</html>\n"
 	table.Run(t, "B13", func(t *T) {
@@ -160,7 +160,7 @@ func TestACertificateThatCannotBeFetchedYetIsNotOrderedAgain(t *testing.T) {
 	})
 }
 
-// B46: an order lists an authorization more than once. It is done once.
+// B46: an order lists an authorization more than once. It is processed once.
 func TestAnAuthorizationThatIsListedTwiceIsNoTrouble(t *testing.T) {
 	table.Run(t, "B46", func(t *T) {
 		for _, n := range []int{2, 4} {

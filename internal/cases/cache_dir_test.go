@@ -9,8 +9,8 @@ import (
 	"github.com/nostall/nostall/certmgr"
 )
 
-// B35: directories as they are found in the field (The Things Stack's documentation
-// has some). What can be used is used, and otherwise the error says what is wrong.
+// B35: directories as found in the field (some are from The Things Stack's
+// documentation). A usable one is used; otherwise the error says what is wrong.
 func TestAnOddDirectoryWorksOrIsNamed(t *testing.T) {
 	must := func(t *T, err error) {
 		t.Helper()

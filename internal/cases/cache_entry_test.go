@@ -15,8 +15,8 @@ import (
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
-// An oldEntry is a certificate in a cache that others wrote, or edited by hand.
-// Zero fields are as autocert writes it.
+// An oldEntry is a certificate in a cache written by another program or edited
+// by hand. Zero fields are as autocert writes them.
 type oldEntry struct {
 	name     string
 	autocert bool                                                    // autocert serves it
@@ -97,7 +97,7 @@ func (e oldEntry) text(t *T) (key, text string) {
 	return key, join(block, pemCerts(is.leaf(t, signer.Public(), names...)), pemCerts(is.intermediate.Raw), pemCerts(is.root.Raw))
 }
 
-// B41: what autocert serves from its cache certmgr serves too, without an order.
+// B41: certmgr serves what autocert serves from its cache, without an order.
 func TestAnOldEntryThatAutocertServesIsServed(t *testing.T) {
 	for _, e := range oldEntries() {
 		table.Run(t, "B41/"+e.name, func(t *T) {

@@ -14,9 +14,9 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// B33: the file of the account key is there without a key in it, after a crash or
-// a first start that was cut short (acmesh-official/acme.sh#5104, #275). The error
-// says which entry it is and what to do, and that helps without a restart.
+// B33: the file of the account key exists but has no key, after a crash or an
+// interrupted first start (acmesh-official/acme.sh#5104, #275). The error says
+// which entry it is and what to do, and the fix works without a restart.
 func TestADamagedAccountKeyIsNamedAndMended(t *testing.T) {
 	for name, data := range map[string]string{
 		"empty": "", "zeros": strings.Repeat("\x00", 227), "newline": "\n", "page": "<html>",
@@ -26,7 +26,7 @@ func TestADamagedAccountKeyIsNamedAndMended(t *testing.T) {
 				const key = "acme_account+key"
 				w.cache.Put(t.Context(), key, []byte(data))
 				_, err := w.get(host)
-				for range 2 { // the second is refused by what is remembered of the first
+				for range 2 { // the second is refused because of the first one's failure
 					for _, word := range []string{key, "delete"} {
 						if err == nil || !strings.Contains(err.Error(), word) {
 							t.Errorf("the error does not say %q: %v", word, err)
@@ -46,8 +46,8 @@ func TestADamagedAccountKeyIsNamedAndMended(t *testing.T) {
 	}
 }
 
-// B35: the disk is full while a certificate is stored. What was issued then is
-// stored when there is room, and not ordered again after a restart.
+// B35: the disk is full when a certificate is stored. The certificate is stored
+// once there is room, and not ordered again after a restart.
 func TestACertificateOfAFullDiskIsStoredLater(t *testing.T) {
 	table.Run(t, "B35/disk full", func(t *T) {
 		bubble(t, func(t *T, w *world) {
@@ -82,8 +82,9 @@ func TestACertificateOfAFullDiskIsStoredLater(t *testing.T) {
 	})
 }
 
-// B36: there is no network when the server starts (yusing/godoxy#265). What is in
-// the cache is served, and the rest is had soon after the network is there.
+// B36: there is no network when the server starts (yusing/godoxy#265). Cached
+// certificates are served, and the others are obtained soon after the network
+// is up.
 func TestAStartWithoutANetworkIsMadeUpFor(t *testing.T) {
 	table.Run(t, "B36", func(t *T) {
 		bubble(t, func(t *T, w *world) {
@@ -110,9 +111,9 @@ func TestAStartWithoutANetworkIsMadeUpFor(t *testing.T) {
 	})
 }
 
-// B37: a container without a volume is restarted again and again, and spends what
-// the CA allows (yusing/godoxy#124, traefik/traefik#9627). An event says that there
-// is no Cache.
+// B37: a container without a volume is restarted again and again, and uses up
+// the CA's rate limits (yusing/godoxy#124, traefik/traefik#9627). An event says
+// that there is no Cache.
 func TestNoCacheIsTold(t *testing.T) {
 	table.Run(t, "B37", func(t *T) {
 		bubble(t, func(t *T, w *world) {
@@ -132,9 +133,10 @@ func TestNoCacheIsTold(t *testing.T) {
 	})
 }
 
-// B38: the CA's staging server is tried first, and then the real one with the same
-// cache (gmpassos/shelf_letsencrypt#11, bunkerity/bunkerweb#1411). The real one's
-// certificate is served, or an event says whose the other one is.
+// B38: the CA's staging server is tried first, and then the real one with the
+// same cache (gmpassos/shelf_letsencrypt#11, bunkerity/bunkerweb#1411). The
+// real one's certificate is served, or an event says which CA issued the other
+// one.
 func TestACertificateOfAnotherCAIsNotServedSilently(t *testing.T) {
 	table.Run(t, "B38", func(t *T) {
 		bubble(t, func(t *T, w *world) {

@@ -18,8 +18,8 @@ import (
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
-// An oddCache is a cache in memory with a habit of its own. A nil function changes
-// nothing.
+// An oddCache is a cache in memory with unusual behavior. A nil function
+// changes nothing.
 type oddCache struct {
 	cache.Memory
 	get func(key string, data []byte, err error) ([]byte, error) // returns what Get does
@@ -54,9 +54,9 @@ func (c *oddCache) Delete(ctx context.Context, key string) error {
 	return c.Memory.Delete(ctx, key)
 }
 
-// B30: caches that have a word of their own for a key that is not there
-// (1backend/1backend#385, rekby/lets-proxy2#77, caddyserver/certmagic#192). Either
-// it works, or an error says what Get has to return.
+// B30: caches with their own error for a missing key (1backend/1backend#385,
+// rekby/lets-proxy2#77, caddyserver/certmagic#192). Either it works, or an
+// error says what Get has to return.
 func TestACacheThatDoesNotSayMissIsToldSo(t *testing.T) {
 	for name, miss := range map[string]func(key string) ([]byte, error){
 		"nil, nil":   func(string) ([]byte, error) { return nil, nil },
@@ -85,9 +85,10 @@ func TestACacheThatDoesNotSayMissIsToldSo(t *testing.T) {
 	}
 }
 
-// B31: caches that know the keys of autocert, and fail for others
-// (bradfitz/autocertdelegate, adtelligent/autocertcache). They serve autocert, so
-// they have to serve certmgr, which can do without its own entries.
+// B31: caches that know autocert's keys and fail for others
+// (bradfitz/autocertdelegate, adtelligent/autocertcache). They work for
+// autocert, so they must work for certmgr, which can do without its other
+// entries.
 func TestACacheThatKnowsNoOtherKeysWorks(t *testing.T) {
 	unknown := errors.New("requested host is invalid")
 	only := func(known func(key string) bool) *oddCache {
@@ -143,8 +144,8 @@ func isAutocertKey(key string) bool {
 	return base == host && (suffix == "rsa" || suffix == "token")
 }
 
-// B32: caches whose Delete fails for a key that is not there, as those on object
-// stores do. Nothing is wrong then, and nothing is told.
+// B32: caches whose Delete fails for a missing key, like some on object stores.
+// That is no error, and is not reported.
 func TestDeletingWhatIsNotThereMayFail(t *testing.T) {
 	for name, hello := range map[string]*tls.ClientHelloInfo{"ECDSA": ecdsaHello(host), "RSA": rsaHello(host)} {
 		table.Run(t, "B32/"+name, func(t *T) {

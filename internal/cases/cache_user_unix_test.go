@@ -14,9 +14,9 @@ import (
 	"github.com/nostall/nostall/certmgr"
 )
 
-// B35: the directory is another user's, as after a switch from root to the user of
-// a service (The Things Stack's documentation). The error says so, and nothing is
-// ordered that could not be stored.
+// B35: the directory belongs to another user, as after a switch from root to a
+// service's user (The Things Stack's documentation). The error says so, and no
+// certificate is ordered that could not be stored.
 func TestADirectoryOfAnotherUserIsNamed(t *testing.T) {
 	asNobody(t, func(t *testing.T, dir string) {
 		for name, sub := range map[string]string{"not readable": "closed", "not writable": "open"} {
@@ -38,8 +38,8 @@ func TestADirectoryOfAnotherUserIsNamed(t *testing.T) {
 }
 
 // asNobody calls f with a directory of two: "closed" cannot be read, and "open"
-// cannot be written. Permissions do not hold for root, so that root's test runs in
-// a process of another user, who owns nothing.
+// cannot be written. Root ignores permissions, so as root the test runs in a
+// process of another user, who owns nothing.
 func asNobody(t *testing.T, f func(t *testing.T, dir string)) {
 	t.Helper()
 	const variable = "NOSTALL_CASES_FOREIGN_DIR"
@@ -74,7 +74,7 @@ func asNobody(t *testing.T, f func(t *testing.T, dir string)) {
 	}
 }
 
-// binaryFor copies the test's binary to dir, where every user may run it.
+// binaryFor copies the test binary to dir, where every user may run it.
 func binaryFor(t *testing.T, dir string) string {
 	t.Helper()
 	path := filepath.Join(dir, "cases.test")

@@ -14,8 +14,8 @@ import (
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
-// putDir is set in a process of this test that makes one Put into the directory that
-// it names.
+// putDir is set in a child process of the test, which makes one Put into the
+// directory that it names.
 const putDir = "NOSTALL_CASES_PUT"
 
 const putKey = "example.com"
@@ -30,8 +30,8 @@ func TestPutForStrace(t *testing.T) {
 	}
 }
 
-// putUnderStrace makes one Put into dir and returns the system calls that strace
-// shows, in their order. Without strace the test is skipped.
+// putUnderStrace makes one Put into dir and returns the system calls that
+// strace reports, in order. Without strace the test is skipped.
 func putUnderStrace(t *T, dir string, args ...string) []string {
 	t.Helper()
 	if err := exec.Command("strace", "-qq", "-o", os.DevNull, os.Args[0], "-test.list=^$").Run(); err != nil {
@@ -49,8 +49,9 @@ func putUnderStrace(t *T, dir string, args ...string) []string {
 	return strings.Split(string(data), "\n")
 }
 
-// H11 (hostile review): what Put returned from is still there after a power failure:
-// the value is flushed before it gets its name, and the directory after that.
+// H11 (hostile review): once Put has returned, the value survives a power
+// failure: the value is flushed before it is renamed, and the directory after
+// that.
 func TestDirPutIsDurable(t *testing.T) {
 	dir := t.TempDir()
 	var steps []string
@@ -79,8 +80,8 @@ func TestDirPutIsDurable(t *testing.T) {
 	})
 }
 
-// Tried by a hostile review, and held: a process that is killed during a Put leaves
-// the old value or the new one.
+// Tried by a hostile review, and held: a process killed during a Put leaves the
+// old value or the new one.
 func TestDirPutThatIsKilledLeavesAWholeValue(t *testing.T) {
 	table.Run(t, "held/killed during Put", func(t *T) {
 		before, after := strings.Repeat("O", 1000), strings.Repeat("N", 1000)
@@ -99,8 +100,8 @@ func TestDirPutThatIsKilledLeavesAWholeValue(t *testing.T) {
 	})
 }
 
-// H25 (hostile review): temporary files with private keys, of processes that were
-// killed, do not stay for ever.
+// H25 (hostile review): temporary files with private keys, left by killed
+// processes, are removed.
 func TestDirForgetsTemporaryFiles(t *testing.T) {
 	table.Run(t, "H25/temporary files", func(t *T) {
 		bubble(t, func(t *T, w *world) {
@@ -125,8 +126,8 @@ func TestDirForgetsTemporaryFiles(t *testing.T) {
 	})
 }
 
-// Tried by a hostile review, and held: what cannot be read is an error and no miss,
-// or an order would be the consequence.
+// Tried by a hostile review, and held: an unreadable entry is an error, not a
+// miss, which would lead to an order.
 func TestDirThatIsBrokenIsNoMiss(t *testing.T) {
 	parent := t.TempDir()
 	if err := os.Mkdir(filepath.Join(parent, putKey), 0o700); err != nil {

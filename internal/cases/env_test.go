@@ -13,8 +13,8 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// B61: nothing is left to authorize. Some CAs say null then in the place of the
-// list (ansible-collections/community.crypto#1075, Telia); names that were
+// B61: nothing is left to authorize. Some CAs then send null instead of the
+// list (ansible-collections/community.crypto#1075, Telia). Names that were
 // validated by other means have challenges without a token, or none
 // (unixcharles/acme-client#234, polymind-inc/acmebot#691).
 func TestNothingLeftToAuthorizeIsFine(t *testing.T) {
@@ -42,7 +42,7 @@ func TestNothingLeftToAuthorizeIsFine(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name  string
-		first bool // it is the first order for the name, and its authorization is pending
+		first bool // the first order for the name, whose authorization is pending
 		set   func(w *world)
 	}{
 		{"no list once ready", true, noList},
@@ -71,8 +71,8 @@ func TestNothingLeftToAuthorizeIsFine(t *testing.T) {
 	}
 }
 
-// B61: types of challenges that nobody knows stand before those that can be met; or
-// there are no others, and the error says what there is.
+// B61: unknown challenge types precede the known ones; or there are only
+// unknown ones, and the error lists them.
 func TestUnknownChallengesArePassedOver(t *testing.T) {
 	table.Run(t, "B61/unknown types", func(t *T) {
 		bubble(t, func(t *T, w *world) {
@@ -121,9 +121,9 @@ func answer(status int, header http.Header, body string) *http.Response {
 	return rec.Result()
 }
 
-// B62: a CA behind a proxy calls itself by another scheme or host than its users do
-// (smallstep/certificates#193, #1814, knrdl/acme-ca-server#17, dogtagpki/pki#3435).
-// The error names the URL that does not work.
+// B62: a CA behind a proxy uses another scheme or host for itself than its
+// users do (smallstep/certificates#193, #1814, knrdl/acme-ca-server#17,
+// dogtagpki/pki#3435). The error names the URL that does not work.
 func TestADirectoryThatLeadsElsewhereIsNamed(t *testing.T) {
 	for name, elsewhere := range map[string]string{"http": "http://", "other host": "https://localhost:9000"} {
 		table.Run(t, "B62/"+name, func(t *T) {
@@ -158,7 +158,7 @@ func TestADirectoryThatLeadsElsewhereIsNamed(t *testing.T) {
 	}
 }
 
-// B65: a program adds protocols of its own to TLSConfig, and clones it
+// B65: a program adds its own protocols to TLSConfig, and clones it
 // (gravitational/teleport#8869).
 func TestATLSConfigWithOwnProtocolsIsValidated(t *testing.T) {
 	table.Run(t, "B65", func(t *T) {
@@ -173,8 +173,8 @@ func TestATLSConfigWithOwnProtocolsIsValidated(t *testing.T) {
 	})
 }
 
-// B67: a CA writes names its own way, in capitals or with a dot at the end
-// (certbot/certbot#1712, acmephp/acmephp#280), or leaves them out.
+// B67: a CA spells names differently, in capitals or with a final dot
+// (certbot/certbot#1712, acmephp/acmephp#280), or omits them.
 func TestTheCAMayWriteNamesItsOwnWay(t *testing.T) {
 	for name, value := range map[string]string{"capitals": "WWW.EXAMPLE.COM", "dot": "www.example.com.", "nothing": ""} {
 		table.Run(t, "B67/"+name, func(t *T) {
@@ -199,9 +199,9 @@ func TestTheCAMayWriteNamesItsOwnWay(t *testing.T) {
 	}
 }
 
-// B68: machines of a CA that do not know each other's nonces refuse two of three
-// requests (letsencrypt/boulder#2809, diafygi/acme-tiny#287, esnet/acme-proxy#11),
-// Vault without a new nonce (nginx/nginx-acme#47).
+// B68: a CA's machines do not know each other's nonces and refuse two of three
+// requests (letsencrypt/boulder#2809, diafygi/acme-tiny#287,
+// esnet/acme-proxy#11), Vault without a new nonce (nginx/nginx-acme#47).
 func TestBadNoncesAreOvercomeOrEnd(t *testing.T) {
 	refuse := func(w *world, header http.Header) (posts *atomic.Int64) {
 		posts = new(atomic.Int64)
@@ -227,7 +227,7 @@ func TestBadNoncesAreOvercomeOrEnd(t *testing.T) {
 	})
 	table.Run(t, "B68/all", func(t *T) {
 		bubble(t, func(t *T, w *world) {
-			// Those that reach the CA come with a nonce that it never gave.
+			// Requests that reach the CA have a nonce that it never issued.
 			posts := refuse(w, http.Header{"Replay-Nonce": {"bm9uY2Utb2YtYW5vdGhlci1tYWNoaW5l"}})
 			if _, err := w.get(host); err == nil || !strings.Contains(err.Error(), "badNonce") {
 				t.Errorf("the error does not say badNonce: %v", err)
@@ -240,7 +240,7 @@ func TestBadNoncesAreOvercomeOrEnd(t *testing.T) {
 }
 
 // B74: some CAs refuse requests without a User-Agent (polymind-inc/acmebot#678,
-// Buypass), which RFC 8555, section 6.1, wants to be meaningful.
+// Buypass), which must be meaningful by RFC 8555, section 6.1.
 func TestEveryRequestNamesItsUserAgent(t *testing.T) {
 	table.Run(t, "B74", func(t *T) {
 		bubble(t, func(t *T, w *world) {

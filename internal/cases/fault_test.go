@@ -12,7 +12,7 @@ import (
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
-// faultMode is what becomes of one operation of a faultyCache.
+// faultMode is the fault of one operation of a faultyCache.
 type faultMode string
 
 const (
@@ -24,12 +24,13 @@ const (
 	diesAfter faultMode = "takes effect, and all after it die"
 )
 
-// visitsPart ends the key of an entry that is written at times of its own.
+// visitsPart is the end of the key of an entry that is written on its own
+// schedule.
 const visitsPart = "certmgr+visits"
 
 var errFault = errors.New("injected")
 
-// faultyCache is a cache one of whose operations goes wrong.
+// faultyCache is a cache with a fault in one operation.
 type faultyCache struct {
 	cache.Memory
 	at   int // counted from 1
@@ -40,7 +41,7 @@ type faultyCache struct {
 	dead bool
 }
 
-// do carries out an operation, or not.
+// do runs an operation, or not.
 func (c *faultyCache) do(key string, operation func() error) error {
 	c.mu.Lock()
 	if !strings.HasSuffix(key, visitsPart) {
@@ -82,11 +83,11 @@ func (c *faultyCache) Delete(ctx context.Context, key string) error {
 	return c.do(key, func() error { return c.Memory.Delete(context.WithoutCancel(ctx), key) })
 }
 
-// life is what a host's first days came to.
+// life is the result of a host's first days.
 type life struct{ operations, accounts, orders, issued int }
 
-// live goes through a first certificate, a change of the account key, a renewal and
-// a restart, with a fault at one operation of the cache.
+// live runs a first issuance, a change of the account key, a renewal and a
+// restart, with a fault in one operation of the cache.
 func live(t *T, mode faultMode, at int) (l life) {
 	t.Helper()
 	short := func(ca *acmetest.Server) { ca.Lifetime = 6 * 24 * time.Hour } // so that a life is
@@ -121,8 +122,8 @@ func live(t *T, mode faultMode, at int) (l life) {
 	return l
 }
 
-// Tried by a hostile review, and held: whatever goes wrong with one operation of the
-// cache costs no account, and one more certificate at most.
+// Tried by a hostile review, and held: a fault in one operation of the cache
+// loses no account and costs at most one more certificate.
 func TestFaultOfTheCacheCostsOneCertificateAtMost(t *testing.T) {
 	var sound life
 	table.Run(t, "held/no fault", func(t *T) {

@@ -18,7 +18,7 @@ import (
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
-// downCache is a cache that is out of service.
+// downCache is a cache that is unavailable.
 type downCache struct{}
 
 var errDown = errors.New("connection refused")
@@ -34,11 +34,11 @@ func getToken(m *certmgr.Manager, name, token string) *httptest.ResponseRecorder
 	return rec
 }
 
-// longToken is a token by its letters, and too long for the name of a file.
+// longToken is syntactically a token, but too long for a file name.
 func longToken(i int) string { return fmt.Sprintf("%0250d", i) }
 
 // H02 (hostile review): events about keys that strangers choose are coalesced:
-// tokens and names that no file system takes, or any while the cache is down.
+// tokens and names that no file system accepts, or any while the cache is down.
 func TestStrangersMakeFewEvents(t *testing.T) {
 	label := strings.Repeat("a", 60)
 	tests := []struct {
@@ -99,8 +99,8 @@ func TestStrangersMakeFewEvents(t *testing.T) {
 	})
 }
 
-// H02 (hostile review): what strangers cause never keeps a real event from a hook
-// that takes its time.
+// H02 (hostile review): events that strangers cause never displace a real event
+// from a slow hook.
 func TestStrangersHideNoEvent(t *testing.T) {
 	table.Run(t, "H02/real events arrive", func(t *T) {
 		bubble(t, func(t *T, w *world) {

@@ -23,7 +23,7 @@ var table = For("cases")
 
 func TestMain(m *testing.M) { os.Exit(table.Main(m)) }
 
-// host is the one on a world's allowlist.
+// host is the host on a world's allowlist.
 const host = "www.example.com"
 
 // A world is a CA, a cache, and a Manager that uses both.
@@ -34,13 +34,14 @@ type world struct {
 	m      *certmgr.Manager
 }
 
-// bubble runs f in a bubble of virtual time, with a new world that ends with it.
+// bubble runs f in a bubble of virtual time, with a new world that ends with
+// it.
 func bubble(t *T, f func(t *T, w *world)) {
 	t.Helper()
 	bubbleCA(t, func(*acmetest.Server) {}, f)
 }
 
-// bubbleCA is bubble with a CA that set has changed before it starts.
+// bubbleCA is bubble with a CA that set configures before it starts.
 func bubbleCA(t *T, set func(*acmetest.Server), f func(t *T, w *world)) {
 	t.Helper()
 	t.Bubble(func(t *T) {
@@ -64,8 +65,8 @@ func (w *world) close() {
 	w.ca.Close()
 }
 
-// manager returns a new Manager, to which the names of all hosts lead. Fields may
-// be set before its first use.
+// manager returns a new Manager, to which all names lead. Fields may be set
+// before its first use.
 func (w *world) manager(hosts ...string) *certmgr.Manager {
 	m := &certmgr.Manager{
 		Prompt: certmgr.AcceptTOS,
@@ -78,7 +79,7 @@ func (w *world) manager(hosts ...string) *certmgr.Manager {
 	return m
 }
 
-// restart replaces the Manager as a new process would: only the cache stays.
+// restart replaces the Manager like a new process: only the cache stays.
 func (w *world) restart(hosts ...string) {
 	w.m.Close()
 	if len(hosts) == 0 {
@@ -87,12 +88,13 @@ func (w *world) restart(hosts ...string) {
 	w.m = w.manager(hosts...)
 }
 
-// edit changes each reply of an endpoint, after the CA has done what was asked for.
+// edit changes each reply of an endpoint, after the CA has processed the
+// request.
 func (w *world) edit(e acmetest.Endpoint, f func(r *acmetest.Reply)) (lift func()) {
 	return w.ca.Edit(acmetest.Match{Endpoint: e}, f)
 }
 
-// get is a visitor's handshake.
+// get makes a client's handshake.
 func (w *world) get(name string) (*tls.Certificate, error) { return w.m.GetCertificate(hello(name)) }
 
 // until repeats get until it succeeds, or for limit. It returns how long that
@@ -135,8 +137,8 @@ func (r *recorder) hook(_ context.Context, e audit.Event) {
 	r.events = append(r.events, e)
 }
 
-// all returns the events so far. They are delivered by a goroutine of the
-// Manager: synctest.Wait, or Close, makes sure that nothing is missing.
+// all returns the events so far. A goroutine of the Manager delivers them: call
+// synctest.Wait or Close first to have all.
 func (r *recorder) all() []audit.Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -23,7 +23,7 @@ import (
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
-// challenge is a hello of a CA.
+// challenge is a CA's ClientHello.
 func challenge(name string) *tls.ClientHelloInfo {
 	return &tls.ClientHelloInfo{ServerName: name, SupportedProtos: []string{acme.ALPNProto}}
 }
@@ -52,8 +52,8 @@ func (c *hookedCache) Put(ctx context.Context, key string, data []byte) error {
 	return c.Memory.Put(ctx, key, data)
 }
 
-// H07 (hostile review): strangers on port 80 are told nothing of the inside, such
-// as where the private keys are, or what a callback panicked with.
+// H07 (hostile review): replies on port 80 disclose no internals to strangers,
+// such as where the private keys are or the value of a callback's panic.
 func TestHTTPAnswersTellNothingOfTheInside(t *testing.T) {
 	const secret = "postgres://user:hunter2@192.0.2.5/certs"
 	tests := map[string]func(t *T, m *certmgr.Manager) (secret string){
@@ -96,8 +96,8 @@ func TestHTTPAnswersTellNothingOfTheInside(t *testing.T) {
 	}
 }
 
-// H18 (hostile review): a redirect leads to the host that was asked for, and to no
-// other site, whatever form the request's target has.
+// H18 (hostile review): a redirect leads to the requested host and to no other
+// site, whatever the form of the request's target.
 func TestRedirectsStayOnTheHost(t *testing.T) {
 	m := &certmgr.Manager{Hosts: certmgr.MustAllowlist(host), Audit: new(recorder).hook}
 	defer m.Close()
@@ -126,7 +126,7 @@ func TestRedirectsStayOnTheHost(t *testing.T) {
 	}
 }
 
-// rawRequest sends bytes and reads one answer.
+// rawRequest sends bytes and reads one reply.
 func rawRequest(t *T, addr, request string) *http.Response {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -145,8 +145,8 @@ func rawRequest(t *T, addr, request string) *http.Response {
 	return res
 }
 
-// H19 (hostile review): the answer to a live http-01 challenge is given for its own
-// host only, as the documentation says.
+// H19 (hostile review): the answer to a live http-01 challenge is given only
+// for its own host, as documented.
 func TestTokenIsForItsHost(t *testing.T) {
 	table.Run(t, "H19", func(t *T) {
 		bubble(t, func(t *T, w *world) {

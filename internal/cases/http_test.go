@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// B51: what load balancers and old clients ask port 80 for: no Host, an address, a
-// port, capitals. Nobody there has heard of SNI.
+// B51: requests of load balancers and old clients to port 80: without a Host,
+// with an address, a port or capitals. These clients do not use SNI.
 func TestPort80AnswersInTermsOfHTTP(t *testing.T) {
 	const challenge = "/.well-known/acme-challenge/"
 	for _, tt := range []struct {

@@ -1,14 +1,14 @@
 package cases
 
-// knownFailure is a case that fails as things are.
+// knownFailure is a case that currently fails.
 type knownFailure struct {
 	pkg  string // the package whose tests hold the case: "cases", "certmgr", "integration", "probe"
 	name string // as given to Run, with the names of subtests: "B03/ready"
-	why  string // what is wrong with the product, in a line
+	why  string // the fault of certmgr, in a line
 }
 
-// knownFailures returns the table. Lines may go, and none may come: what is
-// broken anew is to be fixed.
+// knownFailures returns the table. Lines may be removed but never added: a new
+// failure must be fixed.
 func knownFailures() []knownFailure {
 	return []knownFailure{
 		{"cases", "B03/pending", "an order that finalize has not changed yet is given up, and its certificate is lost"},

@@ -11,8 +11,8 @@ import (
 )
 
 // B28: lists of hosts as people write them. Windows PowerShell writes UTF-16
-// (openwall/john#2802, anthony-chaudhary/dos-kernel#148). What is not understood is
-// refused as a whole, in one clean line that says why.
+// (openwall/john#2802, anthony-chaudhary/dos-kernel#148). A list with an
+// invalid line is refused as a whole, with a one-line reason.
 func TestAnAllowlistFileIsReadOrRefused(t *testing.T) {
 	utf16 := func(text string) string {
 		var b strings.Builder
@@ -24,7 +24,7 @@ func TestAnAllowlistFileIsReadOrRefused(t *testing.T) {
 	const two = "example.com www.example.com"
 	for name, tt := range map[string]struct {
 		text  string
-		names string // that are on the list; empty if it is refused
+		names string // on the list; empty if it is refused
 		want  string // in the error
 	}{
 		"UTF-8 mark and CRLF": {text: "\xef\xbb\xbfexample.com\r\nwww.example.com\r\n", names: two},

@@ -8,7 +8,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// B45: ways to write a host's name that are as good as any other.
+// B45: equivalent spellings of a host's name.
 func TestANameIsKnownInCapitalsAndWithADot(t *testing.T) {
 	for _, name := range []string{"WWW.EXAMPLE.COM", "www.example.com.", "Www.Example.Com."} {
 		table.Run(t, "B45/"+name, func(t *T) {
@@ -22,8 +22,8 @@ func TestANameIsKnownInCapitalsAndWithADot(t *testing.T) {
 	}
 }
 
-// B45: what clients send in the place of a name is refused in one clean line, and
-// the CA hears nothing of it.
+// B45: what clients send instead of a name is refused with a one-line error and
+// without a request to the CA.
 func TestWhatIsNoNameIsRefused(t *testing.T) {
 	for name, sni := range map[string]string{
 		"two dots at the end":   host + "..",
@@ -101,8 +101,8 @@ func longName(n int) string {
 	return name
 }
 
-// B45: with AllowAnyHost a stranger chooses what is ordered. Names that no CA can
-// certify, a private one included, cost no order.
+// B45: with AllowAnyHost a stranger chooses what is ordered. Names that no CA
+// can certify, such as private ones, cost no order.
 func TestAllowAnyHostOrdersNothingForImpossibleNames(t *testing.T) {
 	for _, name := range []string{"www.example.123", "0x7f.1", "co.uk", "www.localhost", "wpad.invalid"} {
 		table.Run(t, "B45/AllowAnyHost, "+name, func(t *T) {

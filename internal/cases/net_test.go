@@ -19,8 +19,8 @@ import (
 	"golang.org/x/crypto/acme"
 )
 
-// B56: what stands between a server and the CA (tailscale/tailscale#9437,
-// traefik/traefik#10145, go-acme/lego#843). The error says what it is, soon.
+// B56: middleboxes between a server and the CA (tailscale/tailscale#9437,
+// traefik/traefik#10145, go-acme/lego#843). The error soon says what is there.
 func TestWhatStandsBeforeTheCAIsNamed(t *testing.T) {
 	serve := func(f func(t *T, conn net.Conn)) dialer { return pipe(f) }
 	fail := func(err error) dialer { return func(*T) (net.Conn, error) { return nil, err } }
@@ -59,10 +59,10 @@ func TestWhatStandsBeforeTheCAIsNamed(t *testing.T) {
 	}
 }
 
-// A dialer makes a connection of the Manager's to the CA.
+// A dialer makes a Manager's connections to the CA.
 type dialer func(t *T) (net.Conn, error)
 
-// pipe has f at the other end of each connection, which ends with f.
+// pipe runs f at the other end of each connection, which ends with f.
 func pipe(f func(t *T, conn net.Conn)) dialer {
 	return func(t *T) (net.Conn, error) {
 		client, server := net.Pipe()
@@ -74,7 +74,7 @@ func pipe(f func(t *T, conn net.Conn)) dialer {
 	}
 }
 
-// selfSigned is a certificate that no root vouches for.
+// selfSigned is a certificate from no trusted root.
 func selfSigned(t *T, name string) tls.Certificate {
 	t.Helper()
 	key := newKey(t)
@@ -83,9 +83,9 @@ func selfSigned(t *T, name string) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{sign(t, template, template, key.Public(), key)}, PrivateKey: key}
 }
 
-// B56: HTTPS_PROXY leads nowhere (vancluever/terraform-provider-acme-old#37). The
-// proxy is used, and named as what failed. net/http reads the variable once, so that
-// this is a process of its own.
+// B56: HTTPS_PROXY is unreachable (vancluever/terraform-provider-acme-old#37).
+// The proxy is used, and the error names it. net/http reads the variable once,
+// so this runs in its own process.
 func TestADeadProxyIsNamed(t *testing.T) {
 	const proxy = "http://127.0.0.1:0" // nobody can listen there
 	if os.Getenv("HTTPS_PROXY") != proxy {

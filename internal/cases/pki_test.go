@@ -76,7 +76,7 @@ func pemCerts(ders ...[]byte) string {
 	return b.String()
 }
 
-// pemKey encodes what one of the Marshal functions of x509 returned.
+// pemKey encodes the result of a Marshal function of x509.
 func pemKey(t *T, kind string, der []byte, err error) string {
 	t.Helper()
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
-// rsaEntry returns a cache entry with an RSA key of so many bits, whose primes are
-// none.
+// rsaEntry returns a cache entry with an RSA key of the given size, whose
+// factors are not prime.
 func rsaEntry(t *T, bits uint) []byte {
 	t.Helper()
 	odd := func(bits uint) *big.Int {
@@ -43,8 +43,8 @@ func rsaEntry(t *T, bits uint) []byte {
 	return b.Bytes()
 }
 
-// H23 (hostile review): a key in the cache that is larger than any in use is refused
-// before work is done on it, in a visitor's handshake as in a CA's.
+// H23 (hostile review): a key in the cache that is larger than any in use is
+// refused before it is processed, in handshakes of clients and of a CA.
 func TestHugeKeysInTheCacheCostNothing(t *testing.T) {
 	for name, tt := range map[string]struct {
 		key   string

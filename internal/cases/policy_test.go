@@ -16,11 +16,11 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// H12 (hostile review): a certificate that ends while the policy is asked is not
-// served.
+// H12 (hostile review): a certificate that expires during the call of the
+// policy is not served.
 func TestNoExpiredCertificateAfterAWait(t *testing.T) {
 	table.Run(t, "H12", func(t *T) {
-		short := func(ca *acmetest.Server) { ca.Lifetime = 6 * 24 * time.Hour } // so that its end comes soon
+		short := func(ca *acmetest.Server) { ca.Lifetime = 6 * 24 * time.Hour } // so that it expires soon
 		bubbleCA(t, short, func(t *T, w *world) {
 			var slow atomic.Bool
 			w.m.Hosts, w.m.PolicyTTL, w.m.HandshakeWait = nil, -1, -1
@@ -45,7 +45,7 @@ func TestNoExpiredCertificateAfterAWait(t *testing.T) {
 	})
 }
 
-// blockingError is an error of a policy, one of whose methods blocks.
+// blockingError is an error of a policy; one of its methods blocks.
 type blockingError struct {
 	once    *sync.Once
 	entered chan struct{}
@@ -61,10 +61,11 @@ func (e blockingError) Is(target error) bool {
 	return target == certmgr.ErrPolicy
 }
 
-// H14 (hostile review): no lock is held while a method of the user's error runs.
+// H14 (hostile review): no lock is held while a method of the user's error
+// runs.
 func TestPolicyErrorThatBlocksHarmsNoOtherHost(t *testing.T) {
 	table.Run(t, "H14", func(t *T) {
-		// Outside of a bubble, which waits for a mutex that is held for ever.
+		// Outside a bubble, which would wait for a mutex that is held forever.
 		e := blockingError{new(sync.Once), make(chan struct{}), make(chan struct{})}
 		m := &certmgr.Manager{Audit: new(recorder).hook, HostPolicy: func(_ context.Context, name string) error {
 			if name == host {
@@ -121,8 +122,8 @@ func waitsForLock(function string) bool {
 	return false
 }
 
-// H15 (hostile review): the text of an error is bounded, and never a panic, however
-// long its parts are.
+// H15 (hostile review): the text of an error is bounded and never panics,
+// however long its parts are.
 func TestLongReasonsMakeErrorsOfBoundedLength(t *testing.T) {
 	for name, policy := range map[string]certmgr.HostPolicy{
 		"list alone": nil,
@@ -150,10 +151,10 @@ func TestLongReasonsMakeErrorsOfBoundedLength(t *testing.T) {
 	}
 }
 
-// H22 (hostile review): a handshake that is not to wait for an issuance waits for
-// the policy and for the cache within a bound of its own.
+// H22 (hostile review): a handshake that does not wait for an issuance waits
+// for the policy and the cache within its own bound.
 func TestSlowCallbacksDoNotAddUp(t *testing.T) {
-	const callback = 4900 * time.Millisecond // each is in time for itself
+	const callback = 4900 * time.Millisecond // each within its own bound
 	for name, slowPolicy := range map[string]bool{"cache": false, "cache and policy": true} {
 		table.Run(t, "H22/"+name, func(t *T) {
 			bubble(t, func(t *T, w *world) {
@@ -174,8 +175,8 @@ func TestSlowCallbacksDoNotAddUp(t *testing.T) {
 	}
 }
 
-// H24 (hostile review): a policy that panicked has not timed out, and the error says
-// which it was.
+// H24 (hostile review): a policy that panicked has not timed out, and the error
+// says which happened.
 func TestPolicyThatPanicsIsNotLate(t *testing.T) {
 	table.Run(t, "H24", func(t *T) {
 		bubble(t, func(t *T, w *world) {

@@ -24,7 +24,7 @@ func (oneAddress) LookupNetIP(context.Context, string, string) ([]netip.Addr, er
 	return []netip.Addr{netip.MustParseAddr("192.0.2.1")}, nil
 }
 
-// dialTo returns a PreflightDial whose connections all lead to a server in memory.
+// dialTo returns a PreflightDial that always connects to a server in memory.
 func dialTo(config *tls.Config) func(ctx context.Context, network, address string) (net.Conn, error) {
 	return func(ctx context.Context, _, _ string) (net.Conn, error) {
 		client, server := net.Pipe()
@@ -37,8 +37,8 @@ func dialTo(config *tls.Config) func(ctx context.Context, network, address strin
 	}
 }
 
-// slowPuts takes d for each write of a tls-alpn-01 answer, or until the context
-// ends if it heeds contexts.
+// slowPuts delays each write of a tls-alpn-01 answer by d, or until the context
+// ends if it respects contexts.
 func slowPuts(d time.Duration, heeds bool) *hookedCache {
 	return &hookedCache{put: func(ctx context.Context, key string) error {
 		if !strings.HasSuffix(key, "+token") {
@@ -56,9 +56,9 @@ func slowPuts(d time.Duration, heeds bool) *hookedCache {
 	}}
 }
 
-// H03 (hostile review): a preflight that gave up its own write to the cache does not
-// keep the answer to the real challenge out of it. The CA reaches another machine,
-// which finds the answer there.
+// H03 (hostile review): a preflight that gave up its own cache write does not
+// prevent the write of the real challenge's answer. The CA reaches another
+// machine, which finds the answer there.
 func TestPreflightLeavesTheCacheToTheChallenge(t *testing.T) {
 	for name, tt := range map[string]struct {
 		mode  preflight.Mode
@@ -88,8 +88,8 @@ func TestPreflightLeavesTheCacheToTheChallenge(t *testing.T) {
 	}
 }
 
-// H03 (hostile review): a callback that ends with its context, as it should, is not
-// busy for the one who asks next.
+// H03 (hostile review): a callback that ends with its context, as it should, is
+// not busy for the next call.
 func TestCallbackThatHeedsItsContextIsNotBusy(t *testing.T) {
 	table.Run(t, "H03/policy asked again at once", func(t *T) {
 		for range 10 {

@@ -17,7 +17,7 @@ import (
 	"github.com/nostall/nostall/certmgr/status"
 )
 
-// everything calls every method of a Manager, from inside of one of its callbacks.
+// everything calls every method of a Manager, from within one of its callbacks.
 func everything(ctx context.Context, m *certmgr.Manager) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
@@ -36,8 +36,8 @@ func everything(ctx context.Context, m *certmgr.Manager) {
 	status.Handler(m).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
 }
 
-// Tried by a hostile review, and held: callbacks may call the Manager, or close it,
-// and no handshake takes longer for it than the bounds of its callbacks add up to.
+// Tried by a hostile review, and held: callbacks may call the Manager or close
+// it, and no handshake takes longer than the sum of its callbacks' bounds.
 func TestCallbacksMayCallEverything(t *testing.T) {
 	shut := func(_ context.Context, m *certmgr.Manager) { m.Close() }
 	for name, call := range map[string]func(context.Context, *certmgr.Manager){"call everything": everything, "close": shut} {
@@ -84,14 +84,14 @@ func TestCallbacksMayCallEverything(t *testing.T) {
 					if d := time.Since(begin); d > time.Minute {
 						t.Errorf("Close took %v", d)
 					}
-					time.Sleep(10 * time.Minute) // until all callbacks are back
+					time.Sleep(10 * time.Minute) // until all callbacks have returned
 				})
 			})
 		}
 	}
 }
 
-// blockedHandler is a handler of logs that does not return.
+// blockedHandler is a slog.Handler that does not return.
 type blockedHandler struct{ block chan struct{} }
 
 func (b blockedHandler) Enabled(context.Context, slog.Level) bool  { return true }
@@ -99,8 +99,8 @@ func (b blockedHandler) Handle(context.Context, slog.Record) error { <-b.block; 
 func (b blockedHandler) WithAttrs([]slog.Attr) slog.Handler        { return b }
 func (b blockedHandler) WithGroup(string) slog.Handler             { return b }
 
-// Tried by a hostile review, and held: a log that blocks delays nobody, and Close
-// for a bounded time.
+// Tried by a hostile review, and held: a blocked log delays only Close, and
+// that for a bounded time.
 func TestLogThatBlocksDelaysNobody(t *testing.T) {
 	table.Run(t, "held/blocked log", func(t *T) {
 		old := slog.Default()

@@ -16,8 +16,8 @@ import (
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
-// bundle returns a cache entry with a certificate of its own CA for host, and a new
-// serial number each time.
+// bundle returns a cache entry with a certificate of its own CA for host, and a
+// new serial number each time.
 func bundle(t *T, from, to time.Time) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -43,7 +43,7 @@ func bundle(t *T, from, to time.Time) []byte {
 	return b.Bytes()
 }
 
-// changingCache has another certificate at each read, of the same dates.
+// changingCache returns another certificate with the same dates at each read.
 type changingCache struct {
 	cache.Memory
 	next  func() []byte
@@ -55,14 +55,14 @@ func (c *changingCache) Get(ctx context.Context, key string) ([]byte, error) {
 		return c.Memory.Get(ctx, key)
 	}
 	if c.reads.Add(1) > 200 {
-		<-ctx.Done() // so that a loop comes to an end
+		<-ctx.Done() // ends a loop
 		return nil, ctx.Err()
 	}
 	return c.next(), nil
 }
 
-// H13 (hostile review): a cache that returns another certificate at each read, which
-// is due for renewal, is not read in a loop.
+// H13 (hostile review): a cache that returns another certificate at each read,
+// due for renewal, is not read in a loop.
 func TestChangingCacheMakesNoLoop(t *testing.T) {
 	table.Run(t, "H13", func(t *T) {
 		bubble(t, func(t *T, w *world) {

@@ -19,8 +19,9 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// H04 (hostile review): a gateway of the CA answers a key change with 504, and the CA
-// carries it out later. The new key must not be lost meanwhile, or the account is.
+// H04 (hostile review): a gateway of the CA answers a key change with 504, and
+// the CA completes it later. The new key must not be lost meanwhile, or the
+// account is lost.
 func TestKeyChangeThatTheCACommitsLateKeepsTheAccount(t *testing.T) {
 	for _, late := range []time.Duration{0, 20 * time.Second, 10 * time.Minute} {
 		table.Run(t, fmt.Sprintf("H04/%v late", late), func(t *T) {
@@ -49,7 +50,7 @@ func TestKeyChangeThatTheCACommitsLateKeepsTheAccount(t *testing.T) {
 					return rec.Result()
 				})
 				mustObtain(t, w, host)
-				w.m.RollAccountKey(t.Context()) // it may well fail
+				w.m.RollAccountKey(t.Context()) // it may fail
 				committed.Wait()
 				time.Sleep(5 * time.Minute)
 				fixed.Store(true)
@@ -68,8 +69,8 @@ func TestKeyChangeThatTheCACommitsLateKeepsTheAccount(t *testing.T) {
 	}
 }
 
-// Tried by a hostile review, and held: processes whose key changes are cut short at
-// any moment keep their account.
+// Tried by a hostile review, and held: processes whose key changes are
+// interrupted at any moment keep their account.
 func TestKeyChangesCutShortKeepTheAccount(t *testing.T) {
 	table.Run(t, "held/key changes cut short", func(t *T) {
 		bubble(t, func(t *T, w *world) {
@@ -102,9 +103,9 @@ func TestKeyChangesCutShortKeepTheAccount(t *testing.T) {
 	})
 }
 
-// H08 (hostile review): an attempt that is cut short, by the list or by the end of
-// the process, is paced as one that fails: however often that happens, the CA gets
-// no order each time.
+// H08 (hostile review): an attempt that is canceled, by the list or by the end
+// of the process, is paced like a failed one: repeating it does not cause an
+// order each time.
 func TestAttemptsCutShortArePaced(t *testing.T) {
 	const most = 20 // orders in 10 minutes
 	slow := func(ca *acmetest.Server) { ca.Delay(acmetest.Match{Endpoint: acmetest.Challenge}, 3*time.Second) }
@@ -144,10 +145,10 @@ func TestAttemptsCutShortArePaced(t *testing.T) {
 	})
 }
 
-// slowWriter is one machine's way to a shared cache.
+// slowWriter is one machine's access to a shared cache.
 type slowWriter struct {
 	certmgr.Cache
-	d time.Duration // that a write takes
+	d time.Duration // the duration of a write
 }
 
 func (c slowWriter) Put(ctx context.Context, key string, data []byte) error {
@@ -155,8 +156,8 @@ func (c slowWriter) Put(ctx context.Context, key string, data []byte) error {
 	return c.Cache.Put(ctx, key, data)
 }
 
-// H17 (hostile review): two machines that start at the same time with one empty cache
-// agree on an account, also if one changes its key at once.
+// H17 (hostile review): two machines that start at the same time with one empty
+// cache agree on an account, even if one changes its key at once.
 func TestTwoMachinesAgreeOnAnAccount(t *testing.T) {
 	for name, roll := range map[string]bool{"start": false, "start and key change": true} {
 		table.Run(t, "H17/"+name, func(t *T) {
@@ -199,8 +200,8 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// through has the Manager's requests pass a gateway, which answers in the CA's place
-// if it does not return nil.
+// through sends the Manager's requests through a gateway, which answers instead
+// of the CA unless it returns nil.
 func through(w *world, gateway func(*http.Request) *http.Response) {
 	w.m.Client = &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: &http.Client{Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
 		if res := gateway(req); res != nil {

@@ -2,7 +2,7 @@ package cases
 
 import "testing"
 
-// The harness works: without a fault, one order brings a certificate.
+// The harness works: without a fault, one order results in a certificate.
 func TestWithoutAFaultOneOrderIsEnough(t *testing.T) {
 	table.Run(t, "B00", func(t *T) {
 		bubble(t, func(t *T, w *world) {

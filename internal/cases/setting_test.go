@@ -13,7 +13,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// forbidContact has the CA refuse the account's contact address.
+// forbidContact makes the CA refuse the account's contact address.
 func forbidContact(w *world) (lift func()) {
 	return w.ca.Status(acmetest.Match{Endpoint: acmetest.NewAccount}, http.StatusBadRequest, nil, acmetest.Problem{
 		Type: "invalidContact", Detail: `contact email has forbidden domain "example.com"`})
@@ -34,9 +34,9 @@ func TestARefusedContactIsTheSettingsFault(t *testing.T) {
 	})
 }
 
-// B29: settings from files and secrets end with a newline, are quoted, or have a
-// scheme too much or too little (acmesh-official/acme.sh#3971). They are mended, or
-// the error names the field.
+// B29: settings from files and secrets end with a newline, are quoted, or have
+// an extra or missing scheme (acmesh-official/acme.sh#3971). They are
+// corrected, or the error names the field.
 func TestASettingWithANewlineIsMendedOrNamed(t *testing.T) {
 	key := []byte("0123456789abcdef0123456789abcdef")
 	table.Run(t, "B29", func(t *T) {
@@ -78,8 +78,8 @@ func TestASettingWithANewlineIsMendedOrNamed(t *testing.T) {
 	})
 }
 
-// blames checks that an error names a field of the Manager, and does not call the
-// CA unavailable.
+// blames checks that an error names a field of the Manager, and does not call
+// the CA unavailable.
 func blames(t *T, err error, field string) {
 	t.Helper()
 	if errors.Is(err, certmgr.ErrCAUnavailable) {
@@ -90,8 +90,8 @@ func blames(t *T, err error, field string) {
 	}
 }
 
-// B40: what follows from B18. A wrong setting is mended, and the server started
-// again: what was recorded of the CA does not hold the new process back.
+// B40: a consequence of B18. A wrong setting is fixed and the server restarted:
+// the recorded failures of the CA do not delay the new process.
 func TestAMendedSettingIsTriedAtOnceAfterARestart(t *testing.T) {
 	table.Run(t, "B40", func(t *T) {
 		bubble(t, func(t *T, w *world) {

@@ -12,9 +12,9 @@ import (
 	"github.com/nostall/nostall/certmgr"
 )
 
-// H01 (hostile review): a server name may have 65,000 bytes, and IDNA's cost grows
-// with the square of some labels. A name that is too long for any host is refused
-// before work is done on it, wherever it comes in.
+// H01 (hostile review): a server name may have 65,000 bytes, and IDNA's cost
+// grows with the square of some labels. A name that is too long for any host is
+// refused before it is processed, at every entry point.
 func TestLongServerNamesCostNothing(t *testing.T) {
 	m := &certmgr.Manager{Hosts: certmgr.MustAllowlist(host), Audit: new(recorder).hook}
 	defer m.Close()
@@ -41,7 +41,7 @@ func TestLongServerNamesCostNothing(t *testing.T) {
 	}
 }
 
-// runesFrom makes labels of different runes.
+// runesFrom returns labels of distinct runes.
 func runesFrom(first, last rune) func(bytes int) string {
 	return func(bytes int) string {
 		var b strings.Builder
@@ -55,8 +55,8 @@ func runesFrom(first, last rune) func(bytes int) string {
 	}
 }
 
-// leastCost returns the least time that f took in some tries, which are over once
-// it took no longer than enough.
+// leastCost returns the shortest duration of f in several tries. It stops early
+// once a try took no longer than enough.
 func leastCost(tries int, enough time.Duration, f func()) time.Duration {
 	least := time.Hour
 	for range tries {
@@ -69,7 +69,7 @@ func leastCost(tries int, enough time.Duration, f func()) time.Duration {
 	return least
 }
 
-// handshakeFor is a TLS handshake over a connection in memory, which fails.
+// handshakeFor makes a TLS handshake over a connection in memory, which fails.
 func handshakeFor(config *tls.Config, name string) {
 	client, server := net.Pipe()
 	done := make(chan struct{})

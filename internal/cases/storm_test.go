@@ -13,9 +13,9 @@ import (
 	"github.com/nostall/nostall/certmgr"
 )
 
-// Tried by a hostile review, and held: with two machines, one cache and a list that
-// changes all the time, every method at once, no host is served a certificate of
-// another one, and no handshake takes longer than its bounds.
+// Tried by a hostile review, and held: with two machines, one cache, a list
+// that changes all the time and concurrent calls of every method, no host is
+// served another one's certificate, and no handshake exceeds its bounds.
 func TestStormServesNoForeignCertificate(t *testing.T) {
 	table.Run(t, "held/storm", func(t *T) {
 		bubble(t, func(t *T, w *world) {

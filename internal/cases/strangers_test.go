@@ -13,8 +13,9 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// H09 (hostile review): strangers who make names up do not spend the orders of the
-// account that hosts on the list need: Let's Encrypt allows 300 in 3 hours.
+// H09 (hostile review): strangers with made-up names do not use up the
+// account's orders, which listed hosts need: Let's Encrypt allows 300 in 3
+// hours.
 func TestStrangersLeaveOrdersToTheList(t *testing.T) {
 	limits := func(ca *acmetest.Server) {
 		ca.RateLimits = acmetest.LetsEncryptRateLimits()

@@ -6,8 +6,8 @@ import (
 	"testing/synctest"
 )
 
-// T is the *testing.T of a case. If the case is a known failure, what would fail
-// the test is logged, and the test is skipped in the end.
+// T is the *testing.T of a case. In a known failure, what would fail the test
+// is logged, and the test is skipped at the end.
 type T struct {
 	*testing.T
 	table *Table
@@ -23,7 +23,7 @@ type state struct {
 
 var _ testing.TB = (*T)(nil)
 
-// Run runs a subtest, which is a case of its own: its name in the table is that
+// Run runs a subtest, which is a case itself: its name in the table is the name
 // of the case, a slash and name.
 func (t *T) Run(name string, f func(t *T)) bool {
 	t.Helper()

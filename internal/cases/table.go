@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// A Table runs the cases of one package, and knows which of them are to fail.
-// It is safe for concurrent use.
+// A Table runs the cases of one package and knows which of them must fail. It
+// is safe for concurrent use.
 type Table struct {
 	why map[string]string // by the name of the case; not changed
 
@@ -20,7 +20,8 @@ type Table struct {
 	seen map[string]bool // the known failures that ran
 }
 
-// For returns the table of a package: "cases", "certmgr", "integration" or "probe".
+// For returns the table of a package: "cases", "certmgr", "integration" or
+// "probe".
 func For(pkg string) *Table {
 	tb := &Table{why: make(map[string]string), seen: make(map[string]bool)}
 	for _, k := range knownFailures() {
@@ -31,7 +32,7 @@ func For(pkg string) *Table {
 	return tb
 }
 
-// Run runs a case as a subtest of t. Names of cases are those of the table.
+// Run runs a case as a subtest of t, under its name in the table.
 func (tb *Table) Run(t *testing.T, name string, f func(t *T)) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) { tb.run(t, name, f) })
@@ -63,8 +64,8 @@ func (tb *Table) look(name string) (why string, known bool) {
 	return why, known
 }
 
-// Main runs the tests of a package, and fails if the table names a case that did
-// not run. Call it in TestMain. It returns the exit code.
+// Main runs the tests of a package and returns the exit code. It fails if the
+// table names a case that did not run. Call it in TestMain.
 func (tb *Table) Main(m *testing.M) int {
 	code := m.Run()
 	if code != 0 || partial() {
@@ -83,7 +84,7 @@ func (tb *Table) Main(m *testing.M) int {
 	return 0
 }
 
-// partial reports whether flags keep some tests from running.
+// partial reports whether flags exclude some tests.
 func partial() bool {
 	for _, name := range []string{"test.run", "test.skip", "test.list", "test.bench", "test.fuzz"} {
 		if f := flag.Lookup(name); f != nil && f.Value.String() != "" {

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// The test runs cases of every kind in a process of its own, as some of them fail.
+// The test runs cases of every kind in a separate process, as some of them
+// fail.
 func TestTableSkipsKnownFailuresAndRefusesThoseThatPass(t *testing.T) {
 	const inside = "NOSTALL_CASES_INSIDE"
 	if os.Getenv(inside) != "" {

@@ -9,9 +9,9 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// B26: private CAs issue for hours, and date certificates back
-// (opnsense/plugins#3479, acmesh-official/acme.sh#3875). No visitor is refused, and
-// no event calls the clock wrong, as the CA's Date agrees with it.
+// B26: private CAs issue for hours, and backdate certificates
+// (opnsense/plugins#3479, acmesh-official/acme.sh#3875). No client is refused,
+// and no event reports a wrong clock, as it agrees with the CA's Date.
 func TestAShortCertificateThatIsDatedBackSaysNothingOfTheClock(t *testing.T) {
 	const day = 24 * time.Hour
 	table.Run(t, "B26", func(t *T) {
@@ -55,8 +55,9 @@ func TestAShortCertificateThatIsDatedBackSaysNothingOfTheClock(t *testing.T) {
 	})
 }
 
-// B49: certificates that never end (RFC 5280, section 4.1.2.5), or end on a leap
-// day, after 2038, or where GeneralizedTime begins. They are served and renewed.
+// B49: certificates that never expire (RFC 5280, section 4.1.2.5), or expire on
+// a leap day, after 2038, or where GeneralizedTime begins. They are served and
+// renewed.
 func TestOddDatesOfCertificatesAreServed(t *testing.T) {
 	table.Run(t, "B49", func(t *T) {
 		for _, tt := range []struct {

@@ -15,12 +15,12 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// versions are those of TLS that matter.
+// versions are the relevant TLS versions.
 var versions = []uint16{tls.VersionTLS12, tls.VersionTLS13}
 
-// B23: a server wants client certificates, which the CA does not have
+// B23: a server requires client certificates, which the CA does not have
 // (icing/mod_md#172, letsencrypt/boulder#2078, traefik/traefik#640,
-// ghostunnel/ghostunnel#743). Validation works, or the error says what is in the way.
+// ghostunnel/ghostunnel#743). Validation works, or the error names the cause.
 func TestClientCertificatesDoNotHideValidation(t *testing.T) {
 	for _, version := range versions {
 		table.Run(t, "B23/"+tls.VersionName(version), func(t *T) {
@@ -38,9 +38,9 @@ func TestClientCertificatesDoNotHideValidation(t *testing.T) {
 	}
 }
 
-// B24: a host is taken off the list, and a client that was there before resumes its
-// session, which asks nobody for a certificate (golang/go#77217, Traefik's
-// GHSA-gv8r-9rw9-9697). It is refused, or has to shake hands anew.
+// B24: a host is removed from the list, and a client from before resumes its
+// session, which requests no certificate (golang/go#77217, Traefik's
+// GHSA-gv8r-9rw9-9697). The client is refused, or needs a full handshake.
 func TestARemovedHostIsNotResumed(t *testing.T) {
 	for _, version := range versions {
 		table.Run(t, "B24/"+tls.VersionName(version), func(t *T) {
@@ -53,7 +53,7 @@ func TestARemovedHostIsNotResumed(t *testing.T) {
 					t.Fatal(err)
 				}
 				if resumed, err := visit(t, server, client); err != nil || !resumed {
-					t.Fatalf("the session is not resumed: %v", err) // and the case would show nothing
+					t.Fatalf("the session is not resumed: %v", err) // the case would test nothing
 				}
 				w.m.Hosts.Remove(host)
 				fresh := client.Clone()
@@ -69,8 +69,8 @@ func TestARemovedHostIsNotResumed(t *testing.T) {
 	}
 }
 
-// visit reads a line from a server and reports whether the session was resumed. In
-// TLS 1.3 the line also brings tickets, and what is wrong with the client.
+// visit reads a line from a server and reports whether the session was resumed.
+// In TLS 1.3 the line also brings tickets, and errors about the client.
 func visit(t *T, server, client *tls.Config) (resumed bool, err error) {
 	t.Helper()
 	near, far := net.Pipe()
@@ -95,8 +95,8 @@ func visit(t *T, server, client *tls.Config) (resumed bool, err error) {
 	return conn.ConnectionState().DidResume, nil
 }
 
-// B27: servers over other transports leave ClientHelloInfo.Conn nil, or its address
-// (golang/go#61639, caddyserver/caddy#5680, quic-go/quic-go#4014).
+// B27: servers over other transports leave ClientHelloInfo.Conn or its address
+// nil (golang/go#61639, caddyserver/caddy#5680, quic-go/quic-go#4014).
 func TestAHelloNeedsNoConnection(t *testing.T) {
 	for name, conn := range map[string]net.Conn{"no Conn": nil, "no RemoteAddr": withoutAddr{}} {
 		table.Run(t, "B27/"+name, func(t *T) {
@@ -118,8 +118,8 @@ type withoutAddr struct{ net.Conn }
 func (withoutAddr) RemoteAddr() net.Addr { return nil }
 func (withoutAddr) LocalAddr() net.Addr  { return nil }
 
-// B39: a name with an underscore, which no CA certifies, is refused before anybody
-// is asked (caddyserver/caddy#7000).
+// B39: a name with an underscore, which no CA certifies, is refused without any
+// call (caddyserver/caddy#7000).
 func TestAnUnderscoreIsRefusedAtOnce(t *testing.T) {
 	table.Run(t, "B39", func(t *T) {
 		bubble(t, func(t *T, w *world) {

@@ -15,7 +15,8 @@ import (
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
-// The keys that a user gets from a CA which wants accounts to be bound.
+// External account binding keys, which a user gets from a CA that requires
+// them.
 var (
 	boundKey = []byte("integration test key 0123456789abcdef")
 	wrongKey = []byte("something else than the key of the CA")
@@ -90,8 +91,8 @@ func wantNoKey(t *testing.T, m *manager, err error) {
 	}
 }
 
-// wantIssuanceError fails the test unless err tells of the host's failure at a
-// stage, with the CA's problem as its cause.
+// wantIssuanceError fails the test unless err reports the host's failure at a
+// stage, caused by a problem of the CA.
 func wantIssuanceError(t *testing.T, err error, host string, stage audit.Stage, problem string) {
 	t.Helper()
 	failed, ok := errors.AsType[*certmgr.IssuanceError](err)

@@ -25,7 +25,7 @@ func TestAcmezManagesAnAccount(t *testing.T) {
 		_, err := s.GetAccount(ctx, unknown)
 		wantAcmezProblem(t, err, http.StatusBadRequest, "accountDoesNotExist")
 		_, err = s.NewAccount(ctx, unknown)
-		wantAcmezProblem(t, err, http.StatusBadRequest, "malformed") // it has not agreed to the terms
+		wantAcmezProblem(t, err, http.StatusBadRequest, "malformed") // it did not agree to the terms
 
 		s.account.Contact = []string{"mailto:a@example.com"}
 		if s.account, err = s.NewAccount(ctx, s.account); err != nil {
@@ -40,7 +40,7 @@ func TestAcmezManagesAnAccount(t *testing.T) {
 			t.Errorf("the account that exists: %+v, %v", found, err)
 		}
 
-		// It sends the account as it got it, with status and orders.
+		// acmez sends the account as it received it, with status and orders.
 		s.account.Contact = []string{"mailto:b@example.com", "mailto:c@example.com"}
 		updated, err := s.UpdateAccount(ctx, s.account)
 		if err != nil {
@@ -110,14 +110,14 @@ func TestAcmezRollsTheAccountKeyOver(t *testing.T) {
 			t.Errorf("the new key revokes what the old one ordered: %v", err)
 		}
 		_, err = s.NewOrder(ctx, old, acme.Order{Identifiers: []acme.Identifier{{Type: "dns", Value: "www.example.com"}}})
-		wantAcmezProblem(t, err, http.StatusBadRequest, "malformed") // the signature is that of another key
+		wantAcmezProblem(t, err, http.StatusBadRequest, "malformed") // signed by another key
 
 		other, err := s.NewAccount(ctx, acme.Account{PrivateKey: newECKey(t)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		_, err = s.AccountKeyRollover(ctx, other, rolled.PrivateKey)
-		wantAcmezProblem(t, err, http.StatusConflict, "malformed") // that key is taken
+		wantAcmezProblem(t, err, http.StatusConflict, "malformed") // that key is in use
 	})
 }
 
@@ -199,7 +199,8 @@ func TestAcmezRevokes(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		// Whoever controls the names may revoke as well (RFC 8555, section 7.6).
+		// An account that controls the names may revoke too (RFC 8555, section
+		// 7.6).
 		byName := s.issue(t, "c.example.com")
 		s.account = stranger
 		s.issue(t, "c.example.com")

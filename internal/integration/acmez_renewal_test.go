@@ -16,13 +16,13 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// issue has a certificate issued, by dns-01.
+// issue obtains a certificate by dns-01.
 func (s *acmezSite) issue(t *testing.T, names ...string) *x509.Certificate {
 	t.Helper()
 	return mustVerify(t, s.obtain(t, s.params(t, names...))[0], s.ca.Roots(), names...)
 }
 
-// renewalInfo asks when a certificate should be renewed.
+// renewalInfo requests the renewal information of a certificate.
 func (s *acmezSite) renewalInfo(t *testing.T, leaf *x509.Certificate) acme.RenewalInfo {
 	t.Helper()
 	info, err := s.GetRenewalInfo(t.Context(), leaf)
@@ -69,8 +69,8 @@ func TestAcmezReadsTheRenewalWindow(t *testing.T) {
 	})
 }
 
-// DER keeps such a number positive by a byte 00, which the identifier keeps, too
-// (RFC 9773, section 4.1).
+// DER keeps such a number positive by a leading byte 00, which the identifier
+// includes (RFC 9773, section 4.1).
 func TestAcmezFindsACertificateWhoseSerialNumberHasAHighFirstBit(t *testing.T) {
 	inBothModes(t, func(t *testing.T, ca *clientsCA) {
 		s := newAcmezSite(t, ca, "dns-01")
@@ -145,7 +145,7 @@ func TestAcmezReplacesACertificateOnce(t *testing.T) {
 		_, err := s.NewOrder(t.Context(), s.account, order)
 		wantAcmezProblem(t, err, http.StatusConflict, "alreadyReplaced")
 
-		// The new certificate is another one.
+		// The new certificate is a different one.
 		order.Replaces = acmetest.CertID(renewed)
 		if order, err = s.NewOrder(t.Context(), s.account, order); err != nil {
 			t.Fatal(err)
@@ -223,7 +223,7 @@ func TestAcmezChoosesAProfile(t *testing.T) {
 			}
 		}
 
-		// acmez asks for none that the directory does not show.
+		// acmez requests none that the directory does not list.
 		placed := ca.Count(acmetest.NewOrder)
 		params := s.params(t, "www.example.com")
 		params.Profile = "longlived"

@@ -27,8 +27,8 @@ type acmezSite struct {
 	answers map[string]string // to http-01, by path
 }
 
-// newAcmezSite starts the CA and makes an account. The client solves challenges
-// of these types.
+// newAcmezSite starts the CA and creates an account. The client solves
+// challenges of these types.
 func newAcmezSite(t *testing.T, ca *clientsCA, challenges ...string) *acmezSite {
 	t.Helper()
 	ca.start()
@@ -121,8 +121,8 @@ func (s *acmezSite) params(t *testing.T, names ...string) acmez.OrderParameters 
 	return params
 }
 
-// obtain has an order's certificate issued and returns its chains. acmez asks
-// for the renewal information of each by itself.
+// obtain orders a certificate and returns its chains. acmez requests the
+// renewal information of each by itself.
 func (s *acmezSite) obtain(t *testing.T, params acmez.OrderParameters) [][][]byte {
 	t.Helper()
 	chains, err := s.ObtainCertificate(t.Context(), params)
@@ -139,7 +139,7 @@ func (s *acmezSite) obtain(t *testing.T, params acmez.OrderParameters) [][][]byt
 	return ders
 }
 
-// wantAcmezProblem checks that an error is this problem of the CA.
+// wantAcmezProblem checks that an error is the given problem of the CA.
 func wantAcmezProblem(t *testing.T, err error, status int, typ string) acme.Problem {
 	t.Helper()
 	var problem acme.Problem
@@ -185,8 +185,8 @@ func TestAcmezTriesAnotherChallengeAfterAFailure(t *testing.T) {
 		types := []string{"tls-alpn-01", "http-01"}
 		s := newAcmezSite(t, ca, types...)
 		ca.point(t, "www.example.com", s.tlsConfig(), s)
-		// It prefers what has succeeded before, and in the beginning anything. If
-		// the type that fails at first is not the one that it prefers, the other is.
+		// acmez prefers a type that succeeded before, and any at first. If it
+		// does not prefer the type that fails at first, it prefers the other.
 		for _, typ := range types {
 			lift := ca.FailValidation("www.example.com", typ, acmetest.Problem{Type: "connection"})
 			mustVerify(t, s.obtain(t, s.params(t, "www.example.com"))[0], ca.Roots(), "www.example.com")
@@ -216,7 +216,8 @@ func TestAcmezGetsTheReasonOfAFailedValidation(t *testing.T) {
 	})
 }
 
-// wantFailure orders a certificate and checks that the CA refuses it so.
+// wantFailure orders a certificate and checks that the CA refuses it with the
+// given problem.
 func (s *acmezSite) wantFailure(t *testing.T, name string, status int, typ string) {
 	t.Helper()
 	_, err := s.ObtainCertificate(t.Context(), s.params(t, name))

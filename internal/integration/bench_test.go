@@ -19,7 +19,7 @@ import (
 // BenchmarkCertificates compares the fake CA with Pebble, whose sleeps are off
 // and which refuses no nonce. An iteration is 100 certificates, one after the
 // other for one account, each with an http-01 validation. The benchmark of that
-// name in certmgr/acmetest does the same with more of them.
+// name in certmgr/acmetest does the same with more certificates.
 func BenchmarkCertificates(b *testing.B) {
 	b.Run("ca=acmetest-memory", func(b *testing.B) {
 		ca := acmetest.NewMemoryServer()
@@ -48,7 +48,7 @@ func BenchmarkCertificates(b *testing.B) {
 type benchSite struct {
 	key        *ecdsa.PrivateKey // of the account
 	thumbprint string
-	asked      chan struct{} // holds a value if an answer was fetched lately
+	asked      chan struct{} // holds a value if an answer was fetched recently
 }
 
 func newBenchSite(tb testing.TB) *benchSite {
@@ -70,7 +70,7 @@ func (s *benchSite) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// bench registers the account and measures what follows.
+// bench registers the account and measures the rest.
 func (s *benchSite) bench(b *testing.B, directory string, transport http.RoundTripper) {
 	b.Helper()
 	const certificates = 100
@@ -101,7 +101,7 @@ func (s *benchSite) bench(b *testing.B, directory string, transport http.RoundTr
 	b.ReportMetric(float64(counter.requests.Load())/n, "requests/cert")
 }
 
-// obtain has one certificate issued. It does not poll before the CA has fetched
+// obtain obtains one certificate. It does not poll before the CA has fetched
 // the answer.
 func (s *benchSite) obtain(ctx context.Context, client *acme.Client, host string, csr []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
@@ -115,7 +115,7 @@ func (s *benchSite) obtain(ctx context.Context, client *acme.Client, host string
 		return err
 	}
 	for _, challenge := range authorization.Challenges {
-		// Pebble uses a few valid authorizations again, even if told not to.
+		// Pebble reuses some valid authorizations even if configured not to.
 		if challenge.Type != "http-01" || authorization.Status == acme.StatusValid {
 			continue
 		}
@@ -135,9 +135,9 @@ func (s *benchSite) obtain(ctx context.Context, client *acme.Client, host string
 	return err
 }
 
-// impatient counts requests, and has x/crypto's client poll again at once: it
-// does so for a Retry-After in the past, and waits for a second at least
-// otherwise, next to which the rest would not be seen.
+// impatient counts requests, and makes x/crypto's client poll again at once by
+// a Retry-After in the past; otherwise the client waits for at least a second,
+// which would dominate the result.
 type impatient struct {
 	next     http.RoundTripper
 	requests atomic.Int64

@@ -36,8 +36,8 @@ func (p dnsProvider) DeleteRecords(_ context.Context, zone string, records []lib
 	return records, nil
 }
 
-// serveZone runs a name server for the start of authority of a zone, which
-// certmagic looks for, and returns its address.
+// serveZone runs a name server for the SOA record of a zone, which certmagic
+// looks up, and returns its address.
 func serveZone(t *testing.T, zone string) string {
 	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -70,7 +70,7 @@ func serveZone(t *testing.T, zone string) string {
 
 func TestCertmagicIssuesAndRenewsAWildcardByDNS(t *testing.T) {
 	ca := newClientsCA(t, false)
-	// The checks whether a record has spread wait for two seconds.
+	// The checks whether a record has propagated wait for two seconds.
 	solver := &certmagic.DNS01Solver{DNSManager: certmagic.DNSManager{
 		DNSProvider:        dnsProvider{ca.Server},
 		Resolvers:          []string{serveZone(t, "zone.example.")},

@@ -12,7 +12,7 @@ import (
 )
 
 // wantReplaced checks that the newest order replaced a certificate, and that
-// the site serves what came of it.
+// the site serves the new one.
 func (s *certmagicSite) wantReplaced(t *testing.T, certID, name string) {
 	t.Helper()
 	order := s.ca.lastOrder(t)
@@ -24,7 +24,7 @@ func (s *certmagicSite) wantReplaced(t *testing.T, certID, name string) {
 	}
 }
 
-// When it is started again certmagic asks for the window and renews at once.
+// After a restart certmagic requests the window and renews at once.
 func TestCertmagicRenewsByTheWindowAfterARestart(t *testing.T) {
 	const name = "www.example.com"
 	ca := newClientsCA(t, false)
@@ -49,8 +49,8 @@ func TestCertmagicRenewsByTheWindowAfterARestart(t *testing.T) {
 	third.wantReplaced(t, acmetest.CertID(leaf), name)
 }
 
-// Its maintenance asks for the window again, which Retry-After allows here at
-// once, and has the renewal done by a goroutine.
+// The maintenance requests the window again, which Retry-After allows here at
+// once, and a goroutine renews.
 func TestCertmagicRenewsByTheWindowDuringMaintenance(t *testing.T) {
 	const name = "maintenance.example.com"
 	ca := newClientsCA(t, false)
@@ -79,19 +79,19 @@ func TestCertmagicRenewsByTheWindowDuringMaintenance(t *testing.T) {
 	case <-ctx.Done():
 		t.Fatal("it has not renewed the certificate")
 	}
-	// It says so just before it serves it.
+	// The event comes just before the certificate is served.
 	for s.visit(t, name, ca.Roots()).Equal(leaf) && ctx.Err() == nil {
 	}
 	s.wantReplaced(t, acmetest.CertID(leaf), name)
 }
 
-// A renewal that is forced names the certificate that it replaces as well.
+// A forced renewal also names the certificate that it replaces.
 func TestCertmagicReplacesACertificateOnce(t *testing.T) {
 	const name = "www.example.com"
 	ca := newClientsCA(t, false)
 	s := newCertmagicSite(t, ca, storageIn(t.TempDir()), certmagic.ACMEIssuer{})
 	s.manage(t, name)
-	for range 2 { // the second time, the certificate of the first
+	for range 2 { // the second renewal replaces the first one's certificate
 		replaced := ca.Issued()[len(ca.Issued())-1]
 		if err := s.RenewCertSync(t.Context(), name, true); err != nil {
 			t.Fatal(err)
@@ -102,7 +102,8 @@ func TestCertmagicReplacesACertificateOnce(t *testing.T) {
 	}
 }
 
-// Without renewal information it neither asks for it nor sends "replaces".
+// Without renewal information in the directory, certmagic neither requests it
+// nor sends "replaces".
 func TestCertmagicRenewsWithoutRenewalInfo(t *testing.T) {
 	const name = "www.example.com"
 	ca := newClientsCA(t, false)

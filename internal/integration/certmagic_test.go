@@ -18,9 +18,9 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// certmagicSite is a server with certmagic, which is one machine that may be
-// started again with the same storage. It has no client of its own to set, so
-// the CA has to listen.
+// certmagicSite is a server with certmagic: one machine that may be restarted
+// with the same storage. certmagic has no setting for an HTTP client, so the CA
+// has to listen.
 type certmagicSite struct {
 	*certmagic.Config
 	ca      *clientsCA
@@ -31,8 +31,8 @@ type certmagicSite struct {
 	renewed chan string // names whose certificates were renewed
 }
 
-// newCertmagicSite starts a server, and the CA if it does not run yet. Of the
-// configuration and the issuer it takes what a test chooses.
+// newCertmagicSite starts a server, and the CA if it is not running yet. A test
+// may change the configuration and the issuer.
 func newCertmagicSite(t *testing.T, ca *clientsCA, c certmagic.Config, issuer certmagic.ACMEIssuer) *certmagicSite {
 	t.Helper()
 	if ca.URL == "" {
@@ -47,12 +47,12 @@ func newCertmagicSite(t *testing.T, ca *clientsCA, c certmagic.Config, issuer ce
 	c.Logger, c.OnEvent, c.OCSP.DisableStapling = zap.NewNop(), s.event, true
 	s.Config = certmagic.New(s.cache, c)
 
-	// certmagic finds that these ports are taken, and trusts that the servers
-	// there answer the challenges.
+	// certmagic finds these ports in use and assumes that the servers there
+	// answer the challenges.
 	tlsListener, httpListener := listen(t), listen(t)
 	issuer.CA = ca.URL
 	issuer.TrustedRoots = ca.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
-	issuer.Agreed, issuer.Email = true, "certmagic@example.com" // or it asks on the terminal
+	issuer.Agreed, issuer.Email = true, "certmagic@example.com" // otherwise it asks on the terminal
 	issuer.Logger = zap.NewNop()
 	issuer.ListenHost = "127.0.0.1"
 	issuer.AltTLSALPNPort, issuer.AltHTTPPort = port(tlsListener), port(httpListener)
@@ -67,19 +67,19 @@ func newCertmagicSite(t *testing.T, ca *clientsCA, c certmagic.Config, issuer ce
 	return s
 }
 
-// event notes what certmagic has renewed.
+// event records what certmagic renewed.
 func (s *certmagicSite) event(_ context.Context, event string, data map[string]any) error {
 	name, _ := data["identifier"].(string)
 	if renewal, _ := data["renewal"].(bool); renewal && event == "cert_obtained" {
 		select {
 		case s.renewed <- name:
-		default: // nobody waits
+		default: // no test is waiting
 		}
 	}
 	return nil
 }
 
-// manage lets the site have certificates for these names and waits for them.
+// manage makes the site manage certificates for these names and waits for them.
 func (s *certmagicSite) manage(t *testing.T, names ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
@@ -89,8 +89,8 @@ func (s *certmagicSite) manage(t *testing.T, names ...string) {
 	}
 }
 
-// visit makes a TLS connection to the site and returns the leaf that it serves,
-// which is verified.
+// visit makes a TLS connection to the site, verifies the certificate and
+// returns the leaf.
 func (s *certmagicSite) visit(t *testing.T, name string, roots *x509.CertPool) *x509.Certificate {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)

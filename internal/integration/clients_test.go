@@ -21,22 +21,22 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// clientsCA is the fake CA for a test of a client that nobody here wrote. It is
-// not started yet, so that the test can set its fields.
+// clientsCA is the fake CA for a test of a third-party client. It is not
+// started yet, so that the test can set its fields.
 type clientsCA struct {
 	*acmetest.Server
 	memory bool // in memory and in a bubble, where waiting takes no time
 }
 
-// inBothModes runs a test against the fake CA on a loopback port with servers
-// that listen, too, and in memory within a synctest bubble.
+// inBothModes runs a test twice: against the fake CA on a loopback port, with
+// servers that listen; and in memory within a synctest bubble.
 func inBothModes(t *testing.T, test func(*testing.T, *clientsCA)) {
 	t.Helper()
 	t.Run("listener", func(t *testing.T) { test(t, newClientsCA(t, false)) })
 	t.Run("memory", func(t *testing.T) { inMemory(t, test) })
 }
 
-// inMemory runs a test in memory only, because its client waits for long.
+// inMemory runs a test only in memory, because its client has long waits.
 func inMemory(t *testing.T, test func(*testing.T, *clientsCA)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) { test(t, newClientsCA(t, true)) })
@@ -61,8 +61,8 @@ func (ca *clientsCA) start() {
 	ca.Start()
 }
 
-// point lets a name lead to servers with this configuration and this handler,
-// either of which may be nil.
+// point makes a name lead to servers with this configuration and this handler;
+// either may be nil.
 func (ca *clientsCA) point(t *testing.T, host string, config *tls.Config, h http.Handler) {
 	t.Helper()
 	target := acmetest.Target{TLSConfig: config, HTTPHandler: h}
@@ -116,8 +116,8 @@ func (ca *clientsCA) wantRevoked(t *testing.T, want ...*x509.Certificate) {
 	}
 }
 
-// wantBadNonces checks that the CA has refused a nonce, so that there was
-// something to outlive.
+// wantBadNonces checks that the CA refused at least one nonce, so that the test
+// has shown something.
 func (ca *clientsCA) wantBadNonces(t *testing.T) {
 	t.Helper()
 	if !slices.ContainsFunc(ca.Requests(), func(r acmetest.Request) bool { return r.Problem == "badNonce" }) {
@@ -131,8 +131,8 @@ type challengeCerts struct {
 	certs  map[string]*tls.Certificate // by server name
 }
 
-// setCert lets a DNS name or IP address answer with a certificate, or not any
-// more if that is nil.
+// setCert makes a DNS name or IP address answer with a certificate, or no
+// longer if it is nil.
 func (c *challengeCerts) setCert(identifier string, cert *tls.Certificate) {
 	c.certMu.Lock()
 	defer c.certMu.Unlock()
@@ -161,7 +161,7 @@ func (c *challengeCerts) tlsConfig() *tls.Config {
 func challengeName(identifier string) string {
 	reversed, err := dns.ReverseAddr(identifier)
 	if err != nil {
-		return identifier // no IP address
+		return identifier // not an IP address
 	}
 	return strings.TrimSuffix(reversed, ".")
 }
@@ -192,8 +192,8 @@ func parseChain(t *testing.T, chainPEM []byte) [][]byte {
 	return chain
 }
 
-// verifyChain returns the leaf of a chain in DER, and why it does not lead to
-// the roots or is not for one of the names.
+// verifyChain returns the leaf of a chain in DER. It returns an error if the
+// chain does not lead to the roots or is not valid for one of the names.
 func verifyChain(t *testing.T, chain [][]byte, roots *x509.CertPool, names ...string) (*x509.Certificate, error) {
 	t.Helper()
 	if len(chain) < 2 {
@@ -220,7 +220,7 @@ func verifyChain(t *testing.T, chain [][]byte, roots *x509.CertPool, names ...st
 	return leaf, nil
 }
 
-// mustVerify is verifyChain for chains that have to be good.
+// mustVerify is verifyChain for chains that must be valid.
 func mustVerify(t *testing.T, chain [][]byte, roots *x509.CertPool, names ...string) *x509.Certificate {
 	t.Helper()
 	leaf, err := verifyChain(t, chain, roots, names...)
@@ -230,8 +230,8 @@ func mustVerify(t *testing.T, chain [][]byte, roots *x509.CertPool, names ...str
 	return leaf
 }
 
-// issueCases are what the clients have issued. The first name of a case tells
-// the cases apart.
+// issueCases are certificates that the clients obtain. The first name of a case
+// identifies it.
 var issueCases = []struct {
 	challenge string
 	names     []string

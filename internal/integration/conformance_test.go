@@ -10,9 +10,9 @@ import (
 	"github.com/nostall/nostall/internal/conformance"
 )
 
-// The table of protocol cases that certmgr/acmetest has to meet, against
-// Pebble: where the real thing answers otherwise, the table must say so. Two
-// Pebbles serve all cases, as only one may require external account binding.
+// The table of protocol cases for certmgr/acmetest, run against Pebble: where
+// Pebble answers otherwise, the table must say so. Two Pebbles serve all cases,
+// as only one may require external account binding.
 func TestConformance(t *testing.T) {
 	secret := []byte(strings.Repeat("0123456789abcdef", 4)) // long enough for HS512
 	plain := newConformanceCA(t, nil)

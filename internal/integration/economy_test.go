@@ -7,9 +7,9 @@ import (
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
-// maxRequests is what a certificate may cost with an account that is known, at
-// a CA that validates and issues at once: newOrder, authorization, challenge,
-// authorization, finalize, order, certificate.
+// maxRequests is the number of requests for a certificate with a known account,
+// at a CA that validates and issues at once: newOrder, authorization,
+// challenge, authorization, finalize, order, certificate.
 const maxRequests = 7
 
 func TestRequestsForACertificate(t *testing.T) {
@@ -21,9 +21,9 @@ func TestRequestsForACertificate(t *testing.T) {
 	m.traffic.reset()
 	m.obtain(t, "second.example.org")
 
-	// Pebble validates and issues beside the request that asks for it. On a
-	// busy machine it may not be done when it is asked for the result, and
-	// only such requests may come on top.
+	// Pebble validates and issues in the background. On a busy machine it may
+	// not have finished when it is asked for the result; only such requests may
+	// be additional.
 	early, accepted := 0, false
 	for _, r := range m.traffic.all() {
 		switch {
@@ -40,8 +40,8 @@ func TestRequestsForACertificate(t *testing.T) {
 	}
 }
 
-// A CA that remembers a validation sends no new challenge: the order is ready
-// at once.
+// A CA that reuses a validation sends no new challenge: the order is ready at
+// once.
 func TestAuthorizationReuse(t *testing.T) {
 	l := listen(t)
 	p := startPebble(t, pebbleConfig{tlsPort: port(l), authzReuse: 100})

@@ -16,9 +16,9 @@ import (
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
-// Nobody listens where the CA connects to: one attempt is made, with one order
-// for each challenge type, and then visitors are told why, without another
-// request to the CA, even after a restart.
+// Nothing listens where the CA connects to. One attempt is made, with one order
+// for each challenge type; later handshakes fail with the reason, without
+// another request to the CA, even after a restart.
 func TestFailedValidation(t *testing.T) {
 	p := startPebble(t, pebbleConfig{})
 	for _, c := range []struct {
@@ -74,7 +74,7 @@ func TestFailedValidation(t *testing.T) {
 	}
 }
 
-// watchedCache tells when key was written, as that happens in the background.
+// watchedCache reports when key was written, which happens in the background.
 type watchedCache struct {
 	cache.Memory
 	key  string
@@ -101,7 +101,7 @@ func (c *watchedCache) wait(t *testing.T) {
 	}
 }
 
-// wantBackoff has visitors come, and looks at what their handshakes get.
+// wantBackoff makes handshakes and checks their errors.
 func wantBackoff(t *testing.T, m *manager, host string) {
 	t.Helper()
 	before := len(m.traffic.all())
@@ -119,8 +119,7 @@ func wantBackoff(t *testing.T, m *manager, host string) {
 	}
 }
 
-// handshake returns the error of a handshake on the server's side, with a real
-// ClientHello.
+// handshake returns the server's error of a handshake, with a real ClientHello.
 func (m *manager) handshake(t *testing.T, host string) error {
 	t.Helper()
 	got := make(chan error, 1)

@@ -33,10 +33,10 @@ func TestTLSALPN01(t *testing.T) {
 	if n := len(m.events.of(audit.CertificateIssued)); n != 1 {
 		t.Errorf("%d events %s, want 1", n, audit.CertificateIssued)
 	}
-	mustVisit(t, addr, "www.example.org", p.roots, nil) // served on after Close
+	mustVisit(t, addr, "www.example.org", p.roots, nil) // still served after Close
 }
 
-// The server does not speak acme-tls/1, so that only http-01 can succeed.
+// The server does not support acme-tls/1, so that only http-01 can succeed.
 func TestHTTP01(t *testing.T) {
 	tlsListener, httpListener := listen(t), listen(t)
 	p := startPebble(t, pebbleConfig{tlsPort: port(tlsListener), httpPort: port(httpListener)})
@@ -58,7 +58,7 @@ func TestHTTP01(t *testing.T) {
 	if answered.Load() == 0 {
 		t.Error("Pebble has not asked for an http-01 answer")
 	}
-	// From now on http-01 is the first to be tried.
+	// Now http-01 is the first type to be tried.
 	orders := m.traffic.accepted(newOrder)
 	if err := m.Renew(t.Context(), host); err != nil {
 		t.Fatal(err)
@@ -115,8 +115,8 @@ func TestBothKeyTypes(t *testing.T) {
 	}
 }
 
-// A CA that validates by tls-alpn-01 names the host alone, so two orders for a
-// host at the same time must not take each other's answer.
+// A CA that validates by tls-alpn-01 sends only the host's name, so two
+// concurrent orders for a host must not take each other's answer.
 func TestBothKeyTypesAtOnce(t *testing.T) {
 	l := listen(t)
 	p := startPebble(t, pebbleConfig{tlsPort: port(l)})
@@ -140,7 +140,7 @@ func TestBothKeyTypesAtOnce(t *testing.T) {
 }
 
 // Ten hosts get their certificates although the CA refuses a fifth of all
-// nonces, and nobody has to come twice.
+// nonces, and no handshake has to be repeated.
 func TestNonceRejection(t *testing.T) {
 	l := listen(t)
 	p := startPebble(t, pebbleConfig{tlsPort: port(l), nonceReject: 20})

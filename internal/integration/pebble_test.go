@@ -21,13 +21,13 @@ import (
 	"time"
 )
 
-// pebbleConfig is what tests choose. The ports are where Pebble's validation
-// connects to; a port of zero is one that nobody listens on.
+// pebbleConfig is the configuration of a Pebble. Pebble's validation connects
+// to the ports; port zero is one without a listener.
 type pebbleConfig struct {
 	tlsPort     int               // for tls-alpn-01
 	httpPort    int               // for http-01
 	nonceReject int               // percentage of good nonces that are refused
-	authzReuse  int               // percentage of valid authorizations that are used again
+	authzReuse  int               // percentage of valid authorizations that are reused
 	eab         map[string]string // key identifier to base64url key; if set, binding is required
 
 	alternateRoots int
@@ -37,17 +37,17 @@ type pebbleConfig struct {
 // pebble is a running CA.
 type pebble struct {
 	directory  string          // URL
-	management string          // URL of what is no part of ACME
+	management string          // URL of the management interface
 	transport  pebbleTransport // trusts the CA's HTTPS certificate
 	roots      *x509.CertPool  // of the certificates that it issues
 	dns        *dnsServer
 }
 
-// pebbleTransport keeps Pebble from a deadlock. When Pebble 2.10 is asked for an
-// order it locks it for reading twice, and it does not get the second lock if
-// the certificate is stored between the two: the writer waits for the first. No
-// request for any order is answered from then on. So the reply to finalize is
-// held back until the certificate is issued, and no client polls meanwhile.
+// pebbleTransport avoids a deadlock of Pebble. When Pebble 2.10 is asked for an
+// order it takes a read lock twice, and does not get it the second time if the
+// certificate is stored in between: the writer waits for the first. Then no
+// request for any order is answered. So this transport holds back the reply to
+// finalize until the certificate is issued, and no client polls meanwhile.
 type pebbleTransport struct {
 	*http.Transport
 	server *process
@@ -74,11 +74,11 @@ type dnsServer struct {
 	management string // URL
 }
 
-// startTries is how often a server is started anew on other ports.
+// startTries is how often a server is started again on other ports.
 const startTries = 3
 
-// startPebble starts a CA that finds every name at 127.0.0.1. It ends with the
-// test.
+// startPebble starts a CA that resolves every name to 127.0.0.1. It ends with
+// the test.
 func startPebble(t testing.TB, c pebbleConfig) *pebble {
 	t.Helper()
 	for _, p := range []*int{&c.tlsPort, &c.httpPort} {
@@ -114,7 +114,7 @@ func tryPebble(t testing.TB, c pebbleConfig, dns *dnsServer) (*pebble, error) {
 		"privateKey":                     key,
 		"tlsPort":                        c.tlsPort,
 		"httpPort":                       c.httpPort,
-		"keyAlgorithm":                   "ecdsa", // quicker to start
+		"keyAlgorithm":                   "ecdsa", // starts faster
 		"externalAccountBindingRequired": c.eab != nil,
 		"externalAccountMACKeys":         c.eab,
 		"profiles":                       profiles,
@@ -211,7 +211,7 @@ func (s *dnsServer) addTXT(ctx context.Context, name, value string) error {
 	return postJSON(ctx, http.DefaultTransport, s.management+"/set-txt", map[string]string{"host": name + ".", "value": value})
 }
 
-// postJSON sends what one of these servers shall know.
+// postJSON posts JSON to one of these servers.
 func postJSON(ctx context.Context, transport http.RoundTripper, url string, v any) error {
 	body, err := json.Marshal(v)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// process is a server that runs until the end of its test.
+// process is a server that runs until its test ends.
 type process struct {
 	name   string
 	out    *log
@@ -23,11 +23,11 @@ type process struct {
 	err    error
 }
 
-// log collects what a process writes.
+// log collects the output of a process.
 type log struct {
 	mu    sync.Mutex
 	buf   bytes.Buffer
-	wrote chan struct{} // closed by the next Write; nil if nobody waits
+	wrote chan struct{} // closed by the next Write; nil if there is no waiter
 }
 
 func (l *log) Write(p []byte) (int, error) {
@@ -63,9 +63,9 @@ func (l *log) String() string {
 // superviseEnv makes the test binary a supervisor.
 const superviseEnv = "NOSTALL_INTEGRATION_SUPERVISE"
 
-// supervise runs a server until its own standard input ends, which is also
-// what happens when the test binary dies before it can clean up: no server is
-// left behind by a panic, a time-out or a signal.
+// supervise runs a server until its own standard input is closed. That also
+// happens when the test binary dies before it can clean up, so that no server
+// survives a panic, a time-out or a signal.
 func supervise(program string, args []string) (code int) {
 	cmd := exec.Command(program, args...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
@@ -75,7 +75,7 @@ func supervise(program string, args []string) (code int) {
 	}
 	go func() {
 		io.Copy(io.Discard, os.Stdin)
-		cmd.Process.Kill() // fails if it has exited, which is as good
+		cmd.Process.Kill() // fails if it has already exited, which is fine
 	}()
 	if err := cmd.Wait(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -84,8 +84,8 @@ func supervise(program string, args []string) (code int) {
 	return 0
 }
 
-// start runs a program. When the test ends it is killed and waited for, and if
-// the test has failed its output is shown.
+// start runs a program. When the test ends, it is killed and waited for; if the
+// test failed, its output is logged.
 func start(t testing.TB, name string, env []string, args ...string) *process {
 	t.Helper()
 	program := servers.path(t, name)
@@ -95,7 +95,7 @@ func start(t testing.TB, name string, env []string, args ...string) *process {
 	}
 	out := new(log)
 	// The context of the test ends before its cleanups, which still need the
-	// server, so that cannot be what ends the process.
+	// server, so the context must not end the process.
 	cmd := exec.Command(self, append([]string{program}, args...)...)
 	cmd.Env = append(append(os.Environ(), superviseEnv+"=1"), env...)
 	cmd.Stdout, cmd.Stderr = out, out
@@ -125,7 +125,7 @@ func (p *process) stop() {
 	<-p.exited
 }
 
-// awaitOutput waits until the process has written text, has exited, or ctx is
+// awaitOutput waits until the process has written text or exited, or ctx is
 // done.
 func (p *process) awaitOutput(ctx context.Context, text string) {
 	for {
@@ -143,8 +143,8 @@ func (p *process) awaitOutput(ctx context.Context, text string) {
 	}
 }
 
-// errExited: a server ended before it was ready, as one does whose port was
-// taken by somebody else meanwhile.
+// errExited means that a server exited before it was ready, for example because
+// its port was taken meanwhile.
 var errExited = errors.New("ended before it was ready")
 
 // readyTimeout bounds the start of one process.
@@ -171,13 +171,13 @@ func (p *process) await(ctx context.Context, check func(context.Context) error) 
 	}
 }
 
-// freePorts returns n TCP ports of 127.0.0.1 that nobody listens on.
+// freePorts returns n TCP ports of 127.0.0.1 without listeners.
 func freePorts(t testing.TB, n int) []int {
 	t.Helper()
 	var ports []int
 	for range n {
 		l := listen(t)
-		defer l.Close() // all at the end, or the same port could come twice
+		defer l.Close() // only at the end, so that no port is returned twice
 		ports = append(ports, port(l))
 	}
 	return ports

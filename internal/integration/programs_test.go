@@ -20,7 +20,7 @@ type programs struct {
 
 var servers programs
 
-// buildTimeout leaves room for downloads on a slow machine.
+// buildTimeout allows for downloads on a slow machine.
 const buildTimeout = 5 * time.Minute
 
 func TestMain(m *testing.M) {
@@ -45,7 +45,7 @@ func (p *programs) build() error {
 		cmd := exec.CommandContext(ctx, "go", "build", "-o", p.dir+string(filepath.Separator),
 			"github.com/letsencrypt/pebble/v2/cmd/pebble",
 			"github.com/letsencrypt/pebble/v2/cmd/pebble-challtestsrv")
-		// Without the workspace, whose other modules could raise the versions.
+		// Outside the workspace, whose other modules could raise the versions.
 		cmd.Env = append(os.Environ(), "GOWORK=off")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			p.err = fmt.Errorf("%v: %w\n%s", cmd.Args, err, out)
@@ -54,8 +54,8 @@ func (p *programs) build() error {
 	return p.err
 }
 
-// path returns where a program is. If the programs cannot be built the test is
-// skipped, or fails where NOSTALL_REQUIRE_SERVICES is 1.
+// path returns the path of a program. If the programs cannot be built the test
+// is skipped, or fails where NOSTALL_REQUIRE_SERVICES is 1.
 func (p *programs) path(t testing.TB, name string) string {
 	t.Helper()
 	err := p.build()

@@ -19,12 +19,12 @@ import (
 	"github.com/nostall/nostall/internal/cases"
 )
 
-// table knows the cases of this package that are known to fail.
+// table has the cases of this package that are known to fail.
 var table = cases.For("integration")
 
 // B54: servers of HTTP/3 take their tls.Config from a Manager, each in its way
-// (quic-go/quic-go#763, #2514, caddyserver/certmagic#230). A first visitor has a
-// certificate issued, and whoever must not be served is refused.
+// (quic-go/quic-go#763, #2514, caddyserver/certmagic#230). The first handshake
+// issues a certificate, and hosts that must not be served are refused.
 func TestHTTP3ServersTakeAnyConfig(t *testing.T) {
 	for name, config := range map[string]func(m *certmgr.Manager) *tls.Config{
 		"TLSConfig":          func(m *certmgr.Manager) *tls.Config { return m.TLSConfig() },
@@ -50,7 +50,7 @@ func TestHTTP3ServersTakeAnyConfig(t *testing.T) {
 	}
 }
 
-// B24 by QUIC: resumption does not ask for a certificate.
+// B24 with QUIC: a resumed session requests no certificate.
 func TestARemovedHostIsNotResumedByHTTP3(t *testing.T) {
 	table.Run(t, "B24/HTTP/3", func(t *cases.T) {
 		m, ca := newHTTP3Manager(t)
@@ -116,8 +116,8 @@ func serveHTTP3(t *cases.T, config *tls.Config) net.Addr {
 	return conn.LocalAddr()
 }
 
-// visitHTTP3 gets a page of host from the server at addr by a connection of its own,
-// and reports whether that resumed a session.
+// visitHTTP3 requests a page of host from the server at addr over a new
+// connection, and reports whether that resumed a session.
 func visitHTTP3(t *cases.T, addr net.Addr, host string, client *tls.Config) (resumed bool, err error) {
 	t.Helper()
 	transport := &http3.Transport{

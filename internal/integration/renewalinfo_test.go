@@ -19,11 +19,12 @@ import (
 	"github.com/nostall/nostall/internal/acmeclient"
 )
 
-// A Manager asks for the first time minutes after it got a certificate, which is
-// too long to wait for here. So what it asks with is tested alone, and so are
-// the orders that come of it; when it orders is tested in virtual time.
+// A Manager requests renewal information minutes after it got a certificate,
+// too late for these tests. So the requests are tested by themselves, and so
+// are the orders; when it orders is tested in virtual time.
 
-// askPebble asks when to renew a certificate, as a Manager does.
+// askPebble requests the renewal information of a certificate as a Manager
+// does.
 func askPebble(t *testing.T, p *pebble, certID string) (acmeclient.RenewalInfo, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
@@ -32,8 +33,8 @@ func askPebble(t *testing.T, p *pebble, certID string) (acmeclient.RenewalInfo, 
 	return ca.RenewalInfo(ctx, certID)
 }
 
-// setRenewalInfo makes p answer like this, whatever it is, when it is asked
-// about a certificate.
+// setRenewalInfo makes p answer requests for a certificate's renewal
+// information with any text.
 func (p *pebble) setRenewalInfo(t *testing.T, leaf *x509.Certificate, answer string) {
 	t.Helper()
 	err := postJSON(t.Context(), p.transport, p.management+"/set-renewal-info/", map[string]string{
@@ -45,8 +46,8 @@ func (p *pebble) setRenewalInfo(t *testing.T, leaf *x509.Certificate, answer str
 	}
 }
 
-// renewed is a certificate of a Manager that runs, from a Pebble of its own that
-// can replace it. The traffic before is forgotten.
+// renewed is the certificate of a running Manager, from its own Pebble that can
+// replace it. Earlier traffic is discarded.
 type renewed struct {
 	*manager
 	p    *pebble
@@ -71,7 +72,7 @@ func newRenewed(t *testing.T, store certmgr.Cache) *renewed {
 	return r
 }
 
-// renew has it renewed by m, which may be another Manager, and checks that one
+// renew makes m renew it, which may be another Manager, and checks that one
 // certificate was issued for that.
 func (r *renewed) renew(t *testing.T, m *manager) {
 	t.Helper()
@@ -86,13 +87,14 @@ func (r *renewed) renew(t *testing.T, m *manager) {
 	}
 }
 
-// replaceable reports whether Pebble can replace a certificate: one in 256 it
-// cannot. Pebble v2.10.1 keeps serial numbers without the zero byte that DER puts
-// before a high first bit, and looks for them with it: it does not find what such
-// a certificate's order was, and answers 500.
+// replaceable reports whether Pebble can replace a certificate; one in 256 it
+// cannot. Pebble v2.10.1 stores serial numbers without the zero byte that DER
+// puts before a high first bit, and looks them up with it: it does not find the
+// order of such a certificate, and answers 500.
 func replaceable(leaf *x509.Certificate) bool { return leaf.SerialNumber.BitLen()%8 != 0 }
 
-// wantReplaced is what the order that renews a certificate replaces.
+// wantReplaced is the expected "replaces" of the order that renews a
+// certificate.
 func wantReplaced(leaf *x509.Certificate) []string {
 	if !replaceable(leaf) {
 		return []string{""}
@@ -100,8 +102,8 @@ func wantReplaced(leaf *x509.Certificate) []string {
 	return []string{acmeclient.CertID(leaf)}
 }
 
-// replaced returns which certificates the orders that p accepted from m replace,
-// in p's words.
+// replaced returns which certificates the orders that p accepted from m
+// replace, as p reports them.
 func (m *manager) replaced() (certIDs []string) {
 	for _, r := range m.traffic.all() {
 		if r.resource == newOrder && r.status == http.StatusCreated {
@@ -115,7 +117,8 @@ func TestRenewalInfo(t *testing.T) {
 	r := newRenewed(t, new(cache.Memory))
 	certID := acmeclient.CertID(r.leaf)
 
-	// By itself Pebble suggests two days around the moment when a third is left.
+	// By default Pebble suggests two days around the moment when a third of the
+	// lifetime is left.
 	info, err := askPebble(t, r.p, certID)
 	if err != nil {
 		t.Fatal(err)
@@ -152,14 +155,14 @@ func TestRenewalInfo(t *testing.T) {
 	}
 }
 
-// Pebble takes nothing for the identifier of a certificate but what it is.
+// Pebble accepts only valid identifiers of certificates.
 func TestRenewalInfoOfAForeignCertificate(t *testing.T) {
 	r := newRenewed(t, new(cache.Memory))
 	authority, serial, _ := strings.Cut(acmeclient.CertID(r.leaf), ".")
 	for certID, want := range map[string]int{
 		authority + "." + serial:                0,
 		authority + ".AIdlQyE":                  http.StatusNotFound,   // never issued
-		"aYhba4dGQEHhs3uEe6CuLN4ByNQ." + serial: http.StatusBadRequest, // by another CA: the one of RFC 9773
+		"aYhba4dGQEHhs3uEe6CuLN4ByNQ." + serial: http.StatusBadRequest, // by another CA: the example of RFC 9773
 		authority + "." + serial + "=":          http.StatusBadRequest,
 	} {
 		_, err := askPebble(t, r.p, certID)
@@ -178,7 +181,7 @@ func TestRenewalInfoOfAForeignCertificate(t *testing.T) {
 	}
 }
 
-// A certificate that is revoked is to be renewed at once.
+// A revoked certificate must be renewed at once.
 func TestRenewalInfoOfARevokedCertificate(t *testing.T) {
 	r := newRenewed(t, new(cache.Memory))
 	if err := r.Revoke(t.Context(), renewedHost, acme.CRLReasonSuperseded); err != nil {
@@ -209,8 +212,8 @@ func TestRenewalReplaces(t *testing.T) {
 	}
 }
 
-// The field that x/crypto/acme cannot set costs a signature, which is right
-// after every refused nonce too.
+// The field that x/crypto/acme cannot set costs a signature, which must be
+// right after every refused nonce too.
 func TestRenewalReplacesWithRefusedNonces(t *testing.T) {
 	l := listen(t)
 	p := startPebble(t, pebbleConfig{tlsPort: port(l), nonceReject: 40})
@@ -228,8 +231,8 @@ func TestRenewalReplacesWithRefusedNonces(t *testing.T) {
 	}
 }
 
-// Another machine with the same account has replaced the certificate already,
-// and this one does not know yet. Pebble refuses to have it replaced twice.
+// Another machine with the same account has already replaced the certificate,
+// and this one does not know yet. Pebble refuses a second replacement.
 func TestCertificateReplacedByAnotherMachine(t *testing.T) {
 	store := new(cache.Memory)
 	r := newRenewed(t, store)
@@ -254,7 +257,7 @@ func TestCertificateReplacedByAnotherMachine(t *testing.T) {
 	}
 }
 
-// A certificate of another account cannot be replaced, and is renewed all the same.
+// A certificate of another account cannot be replaced, but is renewed.
 func TestCertificateOfAnotherAccount(t *testing.T) {
 	store := new(cache.Memory)
 	r := newRenewed(t, store)

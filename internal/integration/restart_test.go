@@ -13,14 +13,15 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// A restarted process has everything that it needs in its cache: it does not
-// even look at the CA's directory.
+// A restarted process has everything it needs in its cache: it does not even
+// fetch the CA's directory.
 func TestRestart(t *testing.T) {
 	l := listen(t)
 	p := startPebble(t, pebbleConfig{tlsPort: port(l)})
 	dir := certmgr.DirCache(t.TempDir())
 	hosts := []string{"a.example.org", "b.example.org", "c.example.org"}
-	// In this order: whoever can do with either is served what is there.
+	// In this order: a client that supports both types gets the one in the
+	// cache.
 	kinds := []struct {
 		name string
 		v    visitor
@@ -59,17 +60,17 @@ func TestRestart(t *testing.T) {
 	}
 }
 
-// certificates is what both packages' Managers are to a server.
+// certificates is the interface of both packages' Managers for a server.
 type certificates interface {
 	GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error)
 }
 
-// Whoever comes second serves what the first has left in the cache without a
-// request to the CA, and goes on with the account of the first.
+// The Manager that comes second serves the first one's certificates from the
+// cache without a request to the CA, and uses the account of the first.
 func TestSwitchWithAutocert(t *testing.T) {
 	l := listen(t)
 	p := startPebble(t, pebbleConfig{tlsPort: port(l)})
-	// The CA knows one port, so that one server has to be both's.
+	// The CA has one port, so one server has to serve for both.
 	var current atomic.Pointer[certificates]
 	addr := serveTLS(t, l, &tls.Config{
 		NextProtos: []string{"h2", "http/1.1", acme.ALPNProto},

@@ -17,15 +17,16 @@ import (
 	"github.com/nostall/nostall/certmgr"
 )
 
-// manager is a certmgr.Manager with what its test looks at.
+// manager is a certmgr.Manager with its test's records.
 type manager struct {
 	*certmgr.Manager
 	traffic *traffic
 	events  *record
 }
 
-// newManager returns a Manager that has certificates for hosts from p. The test
-// may change its fields before it uses it. It is closed when the test ends.
+// newManager returns a Manager that gets certificates for hosts from p. The
+// test may change its fields before it uses it. It is closed when the test
+// ends.
 func newManager(t *testing.T, p *pebble, cache certmgr.Cache, hosts ...string) *manager {
 	t.Helper()
 	allowed, err := certmgr.NewAllowlist(hosts...)
@@ -39,7 +40,7 @@ func newManager(t *testing.T, p *pebble, cache certmgr.Cache, hosts ...string) *
 		Hosts:         allowed,
 		Client:        m.traffic.client(p),
 		Audit:         m.events.hook,
-		HandshakeWait: timeout, // the machine may be slow, and this is not about time
+		HandshakeWait: timeout, // long, as the machine may be slow
 	}
 	t.Cleanup(func() {
 		m.close(t)
@@ -53,12 +54,12 @@ func newManager(t *testing.T, p *pebble, cache certmgr.Cache, hosts ...string) *
 	return m
 }
 
-// client returns the user's part of the conversation with the CA.
+// client returns an acme.Client like a user's.
 func (tr *traffic) client(p *pebble) *acme.Client {
 	return &acme.Client{DirectoryURL: p.directory, HTTPClient: &http.Client{Transport: tr}}
 }
 
-// close ends the Manager; all its events are recorded afterwards.
+// close closes the Manager; all its events are recorded afterwards.
 func (m *manager) close(t *testing.T) {
 	t.Helper()
 	if err := m.Close(); err != nil {
@@ -66,10 +67,10 @@ func (m *manager) close(t *testing.T) {
 	}
 }
 
-// timeout bounds whatever a test waits for.
+// timeout bounds every wait of a test.
 const timeout = 60 * time.Second
 
-// obtain has the host's certificate issued or fails the test.
+// obtain obtains the host's certificate or fails the test.
 func (m *manager) obtain(t *testing.T, host string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
@@ -100,7 +101,7 @@ func newServer(t testing.TB, h http.Handler) *http.Server {
 	return srv
 }
 
-// visitor is a TLS client: what it supports, and nil for what Go supports.
+// visitor is a TLS client: what it supports, or nil for Go's defaults.
 type visitor func(*tls.Config)
 
 // rsaOnly is a client that cannot verify ECDSA.
@@ -109,8 +110,8 @@ func rsaOnly(c *tls.Config) {
 	c.CipherSuites = []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
 }
 
-// visit gets a page of host from the server at addr by HTTPS with a connection
-// of its own, verifying against roots, and returns the server's certificate.
+// visit requests a page of host from the server at addr by HTTPS over a new
+// connection, verifies the certificate against roots and returns it.
 func visit(ctx context.Context, addr, host string, roots *x509.CertPool, v visitor) (*x509.Certificate, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -141,7 +142,7 @@ func visit(ctx context.Context, addr, host string, roots *x509.CertPool, v visit
 	return res.TLS.PeerCertificates[0], nil
 }
 
-// mustVisit is visit for servers that have to be there.
+// mustVisit is visit for servers that must answer.
 func mustVisit(t *testing.T, addr, host string, roots *x509.CertPool, v visitor) *x509.Certificate {
 	t.Helper()
 	cert, err := visit(t.Context(), addr, host, roots, v)

@@ -26,7 +26,8 @@ import (
 
 var screenshots = flag.String("status.screenshots", "", "absolute path of a directory for pictures of the status page")
 
-// statusSite serves the status page of a source below /debug/certs/, as users do.
+// statusSite serves the status page of a source below /debug/certs/, as users
+// do.
 func statusSite(t *testing.T, s status.Source) *httptest.Server {
 	t.Helper()
 	mux := http.NewServeMux()
@@ -36,7 +37,7 @@ func statusSite(t *testing.T, s status.Source) *httptest.Server {
 	return site
 }
 
-// hostsShown is an expression for the names in the table, in their order.
+// hostsShown is an expression for the names in the table, in order.
 const hostsShown = `[...document.querySelectorAll("tbody th.host a")].map(a => a.textContent).join(" ")`
 
 func TestStatusPageInChromium(t *testing.T) {
@@ -118,7 +119,7 @@ func worksWithoutScript(t *testing.T, tb *tab, f *fleet) {
 	tb.do(t, chromedp.SendKeys(chromedp.ID("q"), "customer-"))
 	tb.click(t, "form button")
 	tb.click(t, "thead th.host a")
-	tb.click(t, "thead th.host a") // the other way round
+	tb.click(t, "thead th.host a") // reverses the order
 	tb.click(t, ".pager a[rel=next]")
 	got := eval[string](t, tb, hostsShown)
 	if first, _, _ := strings.Cut(got, " "); first != "customer-09899.example.net" {
@@ -175,7 +176,7 @@ func refreshes(t *testing.T, tb *tab, f *fleet) {
 	}
 }
 
-// fakeTimers stands before the page's own script: timers run when fire is called.
+// fakeTimers runs before the page's own script: timers run when fire is called.
 const fakeTimers = `
 const timers = new Map(); let last = 0;
 window.setTimeout = (f, wait) => { timers.set(++last, f); return last; };
@@ -210,7 +211,7 @@ func rests(t *testing.T, tb *tab, _ *fleet) {
 	}
 }
 
-// unreliable answers with an error or not at all if it is told to.
+// unreliable answers with an error or not at all, as mode says.
 type unreliable struct {
 	next http.Handler
 	mode atomic.Int32 // a status, or 1 for no answer, or 0
@@ -273,7 +274,7 @@ func emulate(t *testing.T, tb *tab, scheme string) {
 		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
 }
 
-// lowContrast is an expression for the texts that are hard to read (WCAG 2.2,
+// lowContrast is an expression for texts with too little contrast (WCAG 2.2,
 // "contrast ratio" and "relative luminance").
 const lowContrast = `(() => {
 	const channels = (c) => c.match(/[\d.]+/g).map(Number);

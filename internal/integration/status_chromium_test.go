@@ -19,8 +19,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// startBrowser starts a headless Chromium with a profile of its own, which ends
-// with the test. Without Chromium the test is skipped, or fails where
+// startBrowser starts a headless Chromium with its own profile, which ends with
+// the test. Without Chromium the test is skipped, or fails where
 // NOSTALL_REQUIRE_SERVICES is 1.
 func startBrowser(t *testing.T) context.Context {
 	t.Helper()
@@ -36,7 +36,8 @@ func startBrowser(t *testing.T) context.Context {
 	for _, flag := range []string{"no-sandbox", "disable-gpu", "disable-quic", "disable-component-update", "hide-scrollbars"} {
 		options = append(options, chromedp.Flag(flag, true))
 	}
-	// The context of the test ends before its cleanups, which close the browser.
+	// The context of the test ends before its cleanups, which close the
+	// browser.
 	ctx, cancel := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), options...)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewContext(ctx)
@@ -54,17 +55,17 @@ func startBrowser(t *testing.T) context.Context {
 	return ctx
 }
 
-// tab is a tab of the browser that looks at one site.
+// tab is a browser tab that shows one site.
 type tab struct {
 	ctx context.Context
 	url string
 
 	mu       sync.Mutex
-	troubles []string // what the browser complains about
+	troubles []string // what the browser reported
 }
 
-// newTab opens a tab for a site. When the test ends the browser must have had
-// nothing to complain about.
+// newTab opens a tab for a site. The test fails if the browser reported
+// anything by the end of the test.
 func newTab(t *testing.T, browser context.Context, site *httptest.Server) *tab {
 	t.Helper()
 	tb := &tab{url: site.URL + "/debug/certs/"}
@@ -84,8 +85,8 @@ func newTab(t *testing.T, browser context.Context, site *httptest.Server) *tab {
 	return tb
 }
 
-// note writes down what must not be: errors, warnings, violations of the policy,
-// dialogs.
+// note records what must not happen: errors, warnings, violations of the
+// policy, dialogs.
 func (tb *tab) note(ev any) {
 	var trouble string
 	switch ev := ev.(type) {
@@ -110,7 +111,7 @@ func (tb *tab) note(ev any) {
 	}
 }
 
-// said returns what the browser complained about since the last call.
+// said returns what the browser reported since the last call.
 func (tb *tab) said() []string {
 	tb.mu.Lock()
 	defer tb.mu.Unlock()
@@ -119,7 +120,7 @@ func (tb *tab) said() []string {
 	return said
 }
 
-// do takes steps in the tab, within a bound.
+// do runs actions in the tab, within a time limit.
 func (tb *tab) do(t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(tb.ctx, timeout)
@@ -135,7 +136,7 @@ func (tb *tab) get(t *testing.T, query string) {
 	tb.do(t, chromedp.Navigate(tb.url+query))
 }
 
-// click follows a link or presses a button and waits for the page behind it.
+// click follows a link or presses a button and waits for the next page.
 func (tb *tab) click(t *testing.T, selector string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(tb.ctx, timeout)
@@ -155,7 +156,7 @@ func call[P, R any](t *testing.T, tb *tab, command cdp.Command[P, R], params P) 
 	}
 }
 
-// eval returns what an expression is in the tab.
+// eval returns the value of an expression in the tab.
 func eval[T any](t *testing.T, tb *tab, expression string) T {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(tb.ctx, timeout)
@@ -167,8 +168,8 @@ func eval[T any](t *testing.T, tb *tab, expression string) T {
 	return v
 }
 
-// await waits until an expression holds in the tab. chromedp.Poll would make a
-// function of a string there, which the page's policy forbids.
+// await waits until an expression is true in the tab. chromedp.Poll would make
+// a function from a string there, which the page's policy forbids.
 func (tb *tab) await(t *testing.T, expression string) {
 	t.Helper()
 	poll := time.NewTicker(50 * time.Millisecond)

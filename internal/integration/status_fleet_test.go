@@ -10,8 +10,8 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// fleet is a source of the status page that stands still: the same hosts at the
-// same moment, so that its pictures are the same each time.
+// fleet is a source of the status page that never changes by itself: the same
+// hosts at the same time, so that its pictures are always the same.
 type fleet struct {
 	mu   sync.Mutex
 	snap certmgr.Snapshot // mu
@@ -28,14 +28,14 @@ func (f *fleet) Snapshot() certmgr.Snapshot {
 
 func (f *fleet) Metrics() certmgr.Metrics { return f.nums }
 
-// change changes what the next Snapshot is.
+// change changes the next Snapshot.
 func (f *fleet) change(do func(*certmgr.Snapshot)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	do(&f.snap)
 }
 
-// fleetTime is the moment of every fleet.
+// fleetTime is the time of every fleet.
 var fleetTime = time.Date(2026, 11, 20, 14, 32, 7, 0, time.UTC)
 
 const (

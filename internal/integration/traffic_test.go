@@ -26,12 +26,12 @@ const (
 	certURL    = "certZ"
 )
 
-// request is one that went to the CA, and what came back.
+// request is a request to the CA with its reply.
 type request struct {
 	resource string
-	status   int    // of HTTP
+	status   int    // HTTP status
 	object   string // status of the order, authorization or challenge
-	replaces string // of an order: which certificate
+	replaces string // the certificate that an order replaces
 	problem  string // type of the problem document
 }
 
@@ -96,7 +96,7 @@ func (tr *traffic) reset() {
 	tr.requests = nil
 }
 
-// count returns how many requests fit.
+// count returns the number of requests that match.
 func (tr *traffic) count(fits func(request) bool) int {
 	n := 0
 	for _, r := range tr.all() {
@@ -107,17 +107,17 @@ func (tr *traffic) count(fits func(request) bool) int {
 	return n
 }
 
-// sent returns how many requests went to a resource.
+// sent returns the number of requests to a resource.
 func (tr *traffic) sent(resource string) int {
 	return tr.count(func(r request) bool { return r.resource == resource })
 }
 
-// accepted returns how many requests to a resource succeeded.
+// accepted returns the number of successful requests to a resource.
 func (tr *traffic) accepted(resource string) int {
 	return tr.count(func(r request) bool { return r.resource == resource && r.status < 300 })
 }
 
-// refused returns how many requests were answered with a type of problem.
+// refused returns the number of requests answered with a type of problem.
 func (tr *traffic) refused(problem string) int {
 	return tr.count(func(r request) bool { return r.problem == "urn:ietf:params:acme:error:"+problem })
 }
@@ -130,7 +130,7 @@ func (tr *traffic) wantNone(t *testing.T) {
 	}
 }
 
-// record is an audit hook that keeps every event. All are there after Close.
+// record is an audit hook that keeps every event. After Close it is complete.
 type record struct {
 	mu     sync.Mutex
 	events []audit.Event

@@ -160,7 +160,7 @@ func TestXcryptoRevokes(t *testing.T) {
 			t.Fatal(err)
 		}
 		ca.wantRevoked(t, byAccount, byKey)
-		// The client takes alreadyRevoked for a success; the CA has to send it.
+		// The client treats alreadyRevoked as a success; the CA has to send it.
 		if err := s.RevokeCert(ctx, nil, byAccount.Raw, acme.CRLReasonSuperseded); err != nil {
 			t.Errorf("revoked before: %v", err)
 		}
@@ -222,10 +222,10 @@ func TestXcryptoUsesAnAuthorizationAgainUntilItIsDeactivated(t *testing.T) {
 	})
 }
 
-// The client knows neither renewal information nor "replaces": OrderOption is
-// sealed, and only a transport that signs anew could add it. That would be code
-// of ours and not a foreign client, so acmez and certmagic test "replaces".
-// Renewal information is a plain GET, for which nothing has to be signed.
+// The client supports neither renewal information nor "replaces": OrderOption
+// is sealed, and only a transport that signs again could add it. That would be
+// our code and not a third-party client, so acmez and certmagic test
+// "replaces". Renewal information is a plain GET, for which nothing is signed.
 func TestXcryptoClientCanReadRenewalInfoByAPlainGET(t *testing.T) {
 	inBothModes(t, func(t *testing.T, ca *clientsCA) {
 		s := newXcryptoSite(t, ca)

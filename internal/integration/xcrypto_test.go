@@ -25,7 +25,7 @@ type xcryptoSite struct {
 	ca *clientsCA
 }
 
-// newXcryptoSite starts the CA and makes an account.
+// newXcryptoSite starts the CA and creates an account.
 func newXcryptoSite(t *testing.T, ca *clientsCA) *xcryptoSite {
 	t.Helper()
 	ca.start()
@@ -39,8 +39,8 @@ func newXcryptoSite(t *testing.T, ca *clientsCA) *xcryptoSite {
 func unregisteredXcryptoSite(t *testing.T, ca *clientsCA) *xcryptoSite {
 	t.Helper()
 	if !ca.memory {
-		// For a moment in the past the client asks again at once. Otherwise it
-		// waits for a second at least, which costs nothing in a bubble only.
+		// For a time in the past the client polls again at once. Otherwise it
+		// waits for at least a second, which costs nothing only in a bubble.
 		ca.RetryAfter(acmetest.Any, "-1")
 		ca.RetryAfter(acmetest.RenewalInfo, "21600")
 	}
@@ -50,7 +50,7 @@ func unregisteredXcryptoSite(t *testing.T, ca *clientsCA) *xcryptoSite {
 	}
 }
 
-// present prepares a challenge and returns what takes it back.
+// present prepares a challenge and returns a function that undoes it.
 func (s *xcryptoSite) present(t *testing.T, identifier string, c *acme.Challenge) (cleanUp func()) {
 	t.Helper()
 	switch c.Type {
@@ -84,7 +84,7 @@ func (s *xcryptoSite) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, answer)
 }
 
-// identifiers returns names and addresses as the client wants them.
+// identifiers returns names and addresses in the client's form.
 func identifiers(names []string) []acme.AuthzID {
 	var ids []acme.AuthzID
 	for _, name := range names {
@@ -126,7 +126,7 @@ func (s *xcryptoSite) authorize(t *testing.T, challenge string, names ...string)
 	return s.WaitOrder(ctx, order.URI)
 }
 
-// issue has a certificate issued for the key, and returns its leaf and URL.
+// issue obtains a certificate for the key, and returns its leaf and URL.
 func (s *xcryptoSite) issue(t *testing.T, key any, challenge string, names ...string) (*x509.Certificate, string) {
 	t.Helper()
 	order, err := s.authorize(t, challenge, names...)
@@ -152,7 +152,7 @@ func (s *xcryptoSite) issue(t *testing.T, key any, challenge string, names ...st
 	return mustVerify(t, chain, s.ca.Roots(), names...), url
 }
 
-// wantXcryptoProblem checks that an error is this problem of the CA.
+// wantXcryptoProblem checks that an error is the given problem of the CA.
 func wantXcryptoProblem(t *testing.T, err error, status int, typ string) {
 	t.Helper()
 	var problem *acme.Error
@@ -219,16 +219,16 @@ func TestXcryptoWaitsWhileAnOrderIsProcessed(t *testing.T) {
 		s := newXcryptoSite(t, ca)
 		began := time.Now()
 		s.issue(t, newECKey(t), "dns-01", "www.example.com")
-		// It asks for the order at once, and again after 40 s and 80 s. Before that it
-		// may have waited for the authorization.
+		// The client requests the order at once, and again after 40 s and 80 s.
+		// Before that it may have waited for the authorization.
 		if took := time.Since(began); took < 80*time.Second || took > 85*time.Second {
 			t.Errorf("issued after %v, want 80 s", took)
 		}
 	})
 }
 
-// The retry rules of this client are its own: for 429 it waits as Retry-After
-// says, however long.
+// This client has its own retry rules: for 429 it waits as long as Retry-After
+// says.
 func TestXcryptoObeysRetryAfterOfARateLimit(t *testing.T) {
 	inMemory(t, func(t *testing.T, ca *clientsCA) {
 		s := newXcryptoSite(t, ca)
