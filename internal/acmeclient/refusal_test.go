@@ -19,7 +19,7 @@ func TestRefusalsAreToldInWords(t *testing.T) {
 	}{
 		"problem":      {403, `{"type":"` + urn + `unauthorized","detail":"no"}`, "403 " + urn + "unauthorized: no"},
 		"no type":      {403, `{"detail":"no"}`, "403: no"},
-		"empty object": {403, `{}`, "403, and the CA gives no reason"},
+		"empty object": {403, `{}`, "403, and the CA gave no reason"},
 		"no body":      {403, ``, "403 Forbidden"},
 		"HTML":         {403, "<html><title>\nBlocked \n</title><p>by a proxy", `403 with an HTML page "Blocked"`},
 		"heading":      {403, "<h1>Blocked</h1>", `403 with an HTML page "Blocked"`},
