@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -77,54 +76,6 @@ func TestCloseNamesCallbacksThatDoNotReturn(t *testing.T) {
 				}
 				w.cache.release()
 			})
-		})
-	}
-}
-
-func TestAccountIsRegisteredOnce(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		const terms = "https://ca.example/terms"
-		w.ca.ChangeTerms(terms)
-		var asked atomic.Int32
-		w.m.Prompt = func(url string) bool { asked.Add(1); return url == terms }
-		w.m.Email = "ops@example.com"
-		errs := make(chan error)
-		hosts := []string{"a.example.com", "b.example.com", "c.example.com", "d.example.com"}
-		for _, h := range hosts {
-			go func() { _, err := w.get(h); errs <- err }()
-		}
-		for range hosts {
-			if err := <-errs; err != nil {
-				t.Error(err)
-			}
-		}
-		if n := w.ca.Count(acmetest.NewAccount); n != 1 || asked.Load() != 1 {
-			t.Errorf("%d registrations, and Prompt was called %d times, want 1 of each", n, asked.Load())
-		}
-		if acc := w.ca.Accounts(); len(acc) != 1 || len(acc[0].Contact) != 1 || acc[0].Contact[0] != "mailto:ops@example.com" {
-			t.Errorf("accounts: %+v", acc)
-		}
-		w.restart() // the same key, an account that exists
-		if err := w.m.Renew(t.Context(), "a.example.com"); err != nil {
-			t.Fatal(err)
-		}
-		if acc := w.ca.Accounts(); len(acc) != 1 {
-			t.Errorf("%d accounts after a restart, want 1", len(acc))
-		}
-	})
-}
-
-func TestTermsThatAreNotAccepted(t *testing.T) {
-	for name, prompt := range map[string]func(string) bool{"nil": nil, "no": func(string) bool { return false }, "panic": func(string) bool { panic("boom") }} {
-		inBubble(t, func(t *testing.T, w *world) {
-			const terms = "https://ca.example/terms"
-			w.ca.ChangeTerms(terms)
-			w.m.Prompt = prompt
-			_, err := w.get("a.example.com")
-			issue, ok := errors.AsType[*certmgr.IssuanceError](err)
-			if !ok || issue.Stage != audit.StageAccount || name != "panic" && (!strings.Contains(err.Error(), terms) || !strings.Contains(err.Error(), "Prompt")) {
-				t.Errorf("%s: got %v", name, err)
-			}
 		})
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-func TestAccount(t *testing.T) {
+func TestAccountFollowsTheManagersFields(t *testing.T) {
 	mac := []byte("0123456789abcdef0123456789abcdef")
 	bound := func(ca *acmetest.Server) { ca.EAB = map[string][]byte{"kid-1": mac} }
 	terms := func(ca *acmetest.Server) { ca.Terms = "https://ca.invalid/terms" }
