@@ -17,8 +17,10 @@ import (
 // follows it, and has the host to itself.
 func TestHostThatComesBackGetsAFreshIssuance(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
+		w.deletes().delete(func(ctx context.Context, _ string) error { // of the clean-up
+			return flight.Sleep(ctx, 4500*time.Millisecond)
+		})
 		old, lift := w.inFlight("a.example.com", acmetest.Challenge)
-		w.ca.Delay(acmetest.Match{Endpoint: acmetest.Authorization, Host: "a.example.com"}, 5*time.Second) // of the clean-up
 		w.m.Hosts.Remove("a.example.com")
 		w.m.Hosts.Add("a.example.com")
 		lift()

@@ -167,8 +167,7 @@ func (o *orders) converseOnce(ctx context.Context, c *conversation) outcome {
 		return outcome{err: err}
 	}
 	client := o.ca.Client(acc.Key, acc.URL)
-	res, err := order.Run(ctx, client, o.request(c, acc))
-	o.unfinished.put(c.req.sub, res.Unfinished)
+	res, err := order.Run(ctx, client, o.request(c))
 	out := outcome{acc: acc, order: res.OrderURL}
 	switch {
 	case err != nil && res.Refuted:
@@ -193,15 +192,16 @@ func (o *orders) converseOnce(ctx context.Context, c *conversation) outcome {
 	return out
 }
 
-// request returns the order.Request for a conversation by an account.
-func (o *orders) request(c *conversation, acc *account.Account) order.Request {
+// request returns the order.Request for a conversation.
+func (o *orders) request(c *conversation) order.Request {
 	sub := c.req.sub
 	return order.Request{
 		Host:       sub.host(),
 		KeyType:    sub.keyType,
 		Extra:      o.settings.extraExtensions,
 		Replaces:   c.replaces,
-		Unfinished: o.unfinished.take(sub, acc.URL, o.now()),
+		Unfinished: o.toResume(c),
+		Keep:       func(u *order.Unfinished) { o.unfinished.keep(sub, u) },
 		Key:        func() crypto.Signer { return o.keptKey(sub) },
 		Before: func(ctx context.Context) ([]string, error) {
 			err := c.precheck(ctx)
@@ -213,6 +213,16 @@ func (o *orders) request(c *conversation, acc *account.Account) order.Request {
 		Now:     o.now,
 		Cleanup: &c.cleanup,
 	}
+}
+
+// toResume returns the order that an earlier attempt did not finish, or nil. One
+// whose certificate does not fit does not keep an operator from ordering another.
+func (o *orders) toResume(c *conversation) *order.Unfinished {
+	u := o.unfinished.get(c.req.sub)
+	if u != nil && !u.Unfit.IsZero() && c.req.override {
+		return nil
+	}
+	return u
 }
 
 // checkDates returns an error if the local clock cannot serve the new

@@ -2,21 +2,12 @@ package certmgr
 
 import (
 	"sync"
-	"time"
-
-	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/internal/capped"
 	"github.com/nostall/nostall/internal/order"
 )
 
-const (
-	// unfinishedFor is how long an order can be resumed. One that is still
-	// processing after that will not succeed.
-	unfinishedFor = 24 * time.Hour
-
-	maxUnfinished = 1_000
-)
+const maxUnfinished = 1_000
 
 // unfinishedOrders holds, by subject, the orders that conversations did not
 // finish. The zero value is ready.
@@ -25,26 +16,23 @@ type unfinishedOrders struct {
 	orders capped.Map[subject, *order.Unfinished]
 }
 
-// take removes and returns the unfinished order of an earlier attempt, or nil.
-func (u *unfinishedOrders) take(sub subject, account acme.KeyID, now time.Time) *order.Unfinished {
+// get returns the order that an earlier attempt did not finish, or nil.
+func (u *unfinishedOrders) get(sub subject) *order.Unfinished {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	o, ok := u.orders.Get(sub)
-	u.orders.Delete(sub)
-	if !ok || o.Account != account || now.Sub(o.Since) >= unfinishedFor {
-		return nil
-	}
+	o, _ := u.orders.Get(sub)
 	return o
 }
 
-// put keeps an order for the next attempt. If there are too many, an arbitrary
-// one is evicted, at the cost of one more order.
-func (u *unfinishedOrders) put(sub subject, o *order.Unfinished) {
-	if o == nil {
-		return
-	}
+// keep remembers an order for the next attempt, or with nil forgets it. If there are
+// too many, an arbitrary one is evicted, at the cost of one more order.
+func (u *unfinishedOrders) keep(sub subject, o *order.Unfinished) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if o == nil {
+		u.orders.Delete(sub)
+		return
+	}
 	u.orders.Max = maxUnfinished
 	u.orders.Put(sub, o, nil)
 }

@@ -47,8 +47,17 @@ func TestUnfinishedOrderIsGivenUp(t *testing.T) {
 			w.get("a.example.com")
 			time.Sleep(time.Minute)
 			lift()
-			w.ca.Status(acmetest.Match{Endpoint: acmetest.Order, Count: 6}, http.StatusNotFound, nil, acmetest.Problem{})
+			lift = w.ca.Status(acmetest.Match{Endpoint: acmetest.Order}, http.StatusNotFound, nil, acmetest.Problem{})
+			for range 3 { // within an hour
+				w.get("a.example.com")
+				time.Sleep(15 * time.Minute)
+			}
+			w.wantOrders("a.example.com", 1)
 			time.Sleep(time.Hour)
+			w.get("a.example.com")
+			time.Sleep(3 * time.Minute)
+			lift()
+			time.Sleep(2 * time.Hour)
 			w.mustGet("a.example.com")
 			w.wantOrders("a.example.com", 2)
 		})
@@ -56,13 +65,34 @@ func TestUnfinishedOrderIsGivenUp(t *testing.T) {
 	t.Run("stuck for ever", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.ca.StuckProcessing("*")
-			for range 5 * 24 {
+			for range 17 * 24 {
 				w.get("a.example.com")
 				time.Sleep(time.Hour)
 			}
-			if n := w.orders("a.example.com"); n < 2 || n > 6 {
-				t.Errorf("%d orders in 5 days, want about one a day", n)
+			if n := w.orders("a.example.com"); n < 2 || n > 3 {
+				t.Errorf("%d orders in 17 days, want one for each that expires, after 7", n)
 			}
 		})
+	})
+}
+
+// What the CA issued wrongly is not ordered again at the pace of other failures,
+// unless an operator wants it.
+func TestCertificateThatDoesNotFitIsOrderedOnceADay(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		lift := w.ca.WrongName("a.example.com")
+		for range 47 {
+			w.get("a.example.com")
+			time.Sleep(time.Hour)
+		}
+		if n := w.orders("a.example.com"); n > 2 {
+			t.Errorf("%d orders in two days", n)
+		}
+		before := w.orders("a.example.com")
+		lift()
+		if err := w.m.Obtain(t.Context(), "a.example.com"); err != nil {
+			t.Fatal(err)
+		}
+		w.wantOrders("a.example.com", before+1)
 	})
 }

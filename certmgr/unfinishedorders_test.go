@@ -3,7 +3,6 @@ package certmgr
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/order"
@@ -12,19 +11,22 @@ import (
 func TestUnfinishedOrdersAreBounded(t *testing.T) {
 	var u unfinishedOrders
 	for i := range maxUnfinished + 10 {
-		u.put(hostSubject(fmt.Sprintf("h%d.example.com", i), bundle.ECDSA, ""), &order.Unfinished{})
+		u.keep(hostSubject(fmt.Sprintf("h%d.example.com", i), bundle.ECDSA, ""), &order.Unfinished{})
 	}
 	if n := u.orders.Len(); n != maxUnfinished {
 		t.Errorf("%d are kept, want %d", n, maxUnfinished)
 	}
 }
 
-// An order is its account's: another one could not go on with it.
-func TestUnfinishedOrderIsForItsAccount(t *testing.T) {
+func TestUnfinishedOrderIsForgotten(t *testing.T) {
 	var u unfinishedOrders
-	sub, now := hostSubject("a.example.com", bundle.ECDSA, ""), time.Now()
-	u.put(sub, &order.Unfinished{Account: "https://ca.example/ours", Since: now})
-	if u.take(sub, "https://ca.example/other", now) != nil {
-		t.Error("another account got the order")
+	sub, kept := hostSubject("a.example.com", bundle.ECDSA, ""), &order.Unfinished{}
+	u.keep(sub, kept)
+	if got := u.get(sub); got != kept {
+		t.Errorf("got %v", got)
+	}
+	u.keep(sub, nil)
+	if got := u.get(sub); got != nil {
+		t.Errorf("got %v after it was forgotten", got)
 	}
 }

@@ -11,10 +11,6 @@ type knownFailure struct {
 // failure must be fixed.
 func knownFailures() []knownFailure {
 	return []knownFailure{
-		{"cases", "B03/pending", "an order that finalize has not changed yet is given up, and its certificate is lost"},
-		{"cases", "B03/ready", "an order that finalize has not changed yet is given up, and its certificate is lost"},
-		{"cases", "B07/processing", "the next attempt takes the certificate that somebody else ordered, and fails once more"},
-		{"cases", "B07/valid", "the next attempt takes the certificate that somebody else ordered, and fails once more"},
 		{"cases", "B16/Boulder after a restart", "after a restart a dead account is taken for a CA out of service"},
 		{"cases", "B16/Boulder while running", "a dead account is taken for the failure of each host for itself"},
 		{"cases", "B16/ZeroSSL after a restart", "after a restart a dead account is taken for a CA out of service"},

@@ -7,6 +7,6 @@
 // from the engine are functions of a Request: the answers to challenges, the
 // check before an order, the key to keep. It knows nothing of backoff, slots,
 // certificates in memory, preflight or callers. It starts no goroutine and
-// keeps no state between conversations: what the next one needs is in the
-// Result, and the clean-up is in a Cleanup that the caller owns.
+// keeps no state between conversations: what the next one needs is
+// given to Request.Keep, and the clean-up is in a Cleanup that the caller owns.
 package order

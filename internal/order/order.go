@@ -27,9 +27,15 @@ type Request struct {
 	Extra    []pkix.Extension // for the certificate request
 	Replaces string           // CertID of the certificate to be renewed, or ""
 
-	// Unfinished is the order that the account's last conversation for the host
-	// and key type did not finish, or nil.
+	// Unfinished is what Keep was last called with for the host and key type, or
+	// nil.
 	Unfinished *Unfinished
+
+	// Keep is called before the certificate is asked for, with the order that the
+	// next conversation is to resume, and again when more is known of it. It is
+	// called with nil when that need not be: the certificate is there, or none can
+	// come of the order.
+	Keep func(*Unfinished)
 
 	// Key returns the key to use, or nil for a new one. It is called as late as
 	// possible.
@@ -60,10 +66,6 @@ type Result struct {
 	OrderURL string // of the last order
 	Worked   string // type of the challenge that the CA validated, if one was needed
 	Refuted  bool   // it failed because validation of a challenge failed
-
-	// Unfinished is for the account's next Request for the host and key type,
-	// or nil.
-	Unfinished *Unfinished
 }
 
 // conversation is one run of Run.
@@ -76,65 +78,64 @@ type conversation struct {
 
 // Run orders, proves control, finalizes and downloads, with the client of an
 // account. It ends with ctx, whose acmeclient.Trace records its requests. User
-// code that the client calls may panic; Request.Cleanup is complete even then.
+// code that the client calls may panic; Request.Cleanup is complete even then, and
+// the order was kept.
 // Errors wrap the CA's *acme.Error, if there is one.
 func Run(ctx context.Context, client *acme.Client, req Request) (Result, error) {
 	ctx = acmeclient.WithTrace(ctx, acmeclient.TraceOf(ctx))
-	c := &conversation{req: req, client: client, replaces: req.Replaces, res: Result{Unfinished: req.Unfinished}}
+	c := &conversation{req: req, client: client, replaces: req.Replaces}
 	err := c.run(ctx)
 	return c.res, err
 }
 
-// run gets a certificate and checks it.
-func (c *conversation) run(ctx context.Context) error {
-	key, chain, err := c.certify(ctx)
-	if err != nil {
-		return err
-	}
-	c.res.Unfinished = nil
-	chain, err = bundle.Arrange(key, chain)
-	var leaf *x509.Certificate
-	if err == nil {
-		leaf, err = bundle.Check(c.req.Host, c.req.KeyType, key, chain)
-	}
-	if err != nil {
-		return fmt.Errorf("the CA's certificate does not fit: %w", acmeclient.Cause(err))
-	}
-	c.res.Key, c.res.Chain, c.res.Leaf = key, chain, leaf
-	return nil
-}
+// maxOthers is how many orders of a conversation another process with the same
+// account may finalize before the conversation fails.
+const maxOthers = 1
 
-// certify returns a key and its chain, from the order that an earlier
-// conversation did not finish, or from a new one.
-func (c *conversation) certify(ctx context.Context) (crypto.Signer, [][]byte, error) {
-	if o := c.req.Unfinished; o != nil {
-		if chain, err := c.resume(ctx, o); err != errAbandoned {
-			return o.Key, chain, err
+// run gets a certificate, from the order that an earlier conversation did not
+// finish, or from a new one.
+func (c *conversation) run(ctx context.Context) error {
+	if u := c.req.Unfinished; u != nil && u.isResumable(c.client, c.req.Now()) {
+		o := *u
+		c.req.Stage(audit.StageFinalize)
+		if err := c.finish(ctx, &o, nil); !isEnded(err) {
+			return err
 		}
 	}
 	types, err := c.req.Before(ctx)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
+	for n := 0; ; n++ {
+		err := c.orderAnew(ctx, types)
+		if ended, ok := errors.AsType[*endedError](err); !ok || !ended.others || n >= maxOthers {
+			return err
+		}
+	}
+}
+
+// orderAnew gets a certificate from a new order.
+func (c *conversation) orderAnew(ctx context.Context, types []string) error {
 	order, err := c.authorizedOrder(ctx, types)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	c.res.Refuted = false
 	c.req.Stage(audit.StageFinalize)
 	key := c.req.Key()
 	if key == nil {
 		if key, err = bundle.GenerateKey(c.req.KeyType); err != nil {
-			return nil, nil, err
+			return err
 		}
 	}
-	csr, err := c.csr(key)
-	if err != nil {
-		return nil, nil, fmt.Errorf("certificate request: %w", err)
-	}
-	c.res.Unfinished = &Unfinished{URL: order.URI, Key: key, Account: c.client.KID, Since: c.req.Now()}
-	chain, err := c.finalize(ctx, order, csr)
-	return key, chain, err
+	return c.finish(ctx, &Unfinished{
+		URL:       order.URI,
+		Account:   c.client.KID,
+		Directory: c.client.DirectoryURL,
+		Created:   c.req.Now(),
+		Expires:   order.Expires,
+		Key:       key,
+	}, order)
 }
 
 // maxAuthorizations is the largest number of authorizations in an order; one
@@ -195,48 +196,12 @@ func orderFailed(o *acme.Order) error {
 	return fmt.Errorf("order %s is %q and the CA gave no reason", o.URI, brief(o.Status))
 }
 
-// csr returns the certificate request. Like autocert's it has a common name,
+// newCSR returns the certificate request. Like autocert's it has a common name,
 // unless the host exceeds the limit of 64 characters (RFC 5280, appendix A.1).
-func (c *conversation) csr(key crypto.Signer) ([]byte, error) {
+func (c *conversation) newCSR(key crypto.Signer) ([]byte, error) {
 	tmpl := &x509.CertificateRequest{DNSNames: []string{c.req.Host}, ExtraExtensions: c.req.Extra}
 	if len(c.req.Host) <= 64 {
 		tmpl.Subject = pkix.Name{CommonName: c.req.Host}
 	}
 	return x509.CreateCertificateRequest(rand.Reader, tmpl, key)
-}
-
-// finalize sends the CSR, waits for the certificate and downloads its chain.
-func (c *conversation) finalize(ctx context.Context, order *acme.Order, csr []byte) ([][]byte, error) {
-	status, err := acmeclient.PostCSR(ctx, c.client, order, csr)
-	if e, ok := errors.AsType[*acme.Error](err); ok && e.ProblemType == "urn:ietf:params:acme:error:orderNotReady" {
-		// The order's status may lag behind its authorizations (RFC 8555,
-		// section 7.4).
-		if order, err = c.pollOrder(ctx, order.URI, pollFirst, acme.StatusPending); err == nil && order.Status == acme.StatusReady {
-			status, err = acmeclient.PostCSR(ctx, c.client, order, csr)
-		} else if err == nil {
-			err = orderFailed(order)
-		}
-	}
-	if err != nil {
-		if !mayBeFinal(err) {
-			c.res.Unfinished = nil
-		}
-		return nil, err
-	}
-	// Many CAs have issued by now, but the reply does not name the
-	// certificate's URL; the order does.
-	first := pollFirst
-	if status == acme.StatusValid {
-		first = 0
-	}
-	done, err := c.pollOrder(ctx, order.URI, first, acme.StatusProcessing)
-	if err != nil {
-		return nil, err
-	}
-	if done.Status != acme.StatusValid || done.CertURL == "" {
-		c.res.Unfinished = nil
-		return nil, orderFailed(done)
-	}
-	chain, err := c.client.FetchCert(ctx, done.CertURL, true)
-	return chain, acmeclient.Cause(err)
 }

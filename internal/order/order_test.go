@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/acme"
 
@@ -137,10 +138,11 @@ func TestOrderFails(t *testing.T) {
 			unfinished: true,
 		},
 		"a foreign certificate": {
-			fault:  func(ca *acmetest.Server) { ca.WrongName(host) },
-			err:    "the CA's certificate does not fit",
-			stage:  audit.StageFinalize,
-			orders: 1,
+			fault:      func(ca *acmetest.Server) { ca.WrongName(host) },
+			err:        "the CA's certificate does not fit",
+			stage:      audit.StageFinalize,
+			orders:     1,
+			unfinished: true,
 		},
 	}
 	for name, c := range cases {
@@ -166,7 +168,8 @@ func TestOrderFails(t *testing.T) {
 				if res.Refuted != c.refuted {
 					t.Errorf("refuted: %v", res.Refuted)
 				}
-				if u := res.Unfinished; (u != nil) != c.unfinished || u != nil && (u.URL != res.OrderURL || u.Key == nil || u.Account != s.client.KID || u.Since.IsZero()) {
+				if u := s.kept; (u != nil) != c.unfinished || u != nil && (u.URL != res.OrderURL || u.Key == nil || u.Account != s.client.KID ||
+					u.Directory != s.ca.URL || u.Created.After(time.Now()) || !u.Expires.After(u.Created)) {
 					t.Errorf("unfinished: %+v", u)
 				}
 				var last audit.Stage

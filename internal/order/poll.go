@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"time"
 
 	"golang.org/x/crypto/acme"
@@ -15,24 +14,20 @@ import (
 )
 
 func (c *conversation) pollAuthorization(ctx context.Context, url string) (*acme.Authorization, error) {
-	return poll(ctx, pollFirst, func(ctx context.Context) (*acme.Authorization, bool, error) {
+	rule := pollRule{first: pollFirst, maxFails: pollMaxFails, isFatal: isDenied}
+	return poll(ctx, rule, func(ctx context.Context) (*acme.Authorization, bool, error) {
 		z, err := c.client.GetAuthorization(ctx, url)
 		if err != nil {
-			return nil, false, err
+			return nil, false, acmeclient.Cause(err)
 		}
 		return z, z.Status != acme.StatusPending && z.Status != acme.StatusProcessing, nil
 	})
 }
 
-// pollOrder fetches an order until its status is not one of passing.
-func (c *conversation) pollOrder(ctx context.Context, url string, first time.Duration, passing ...string) (*acme.Order, error) {
-	return poll(ctx, first, func(ctx context.Context) (*acme.Order, bool, error) {
-		o, err := c.client.GetOrder(ctx, url)
-		if err != nil {
-			return nil, false, err
-		}
-		return o, !slices.Contains(passing, o.Status), nil
-	})
+// isDenied reports whether the CA refuses, and does not merely fail.
+func isDenied(err error) bool {
+	problem, ok := errors.AsType[*acme.Error](err)
+	return ok && problem.StatusCode < http.StatusInternalServerError
 }
 
 // Polling starts with short waits, because many CAs are done at once, and slows
@@ -43,15 +38,22 @@ const (
 	pollMaxFails = 2 // consecutive failures, each of which was retried
 )
 
-// poll calls fetch until done. The waits grow from first, and a longer
-// Retry-After is obeyed up to pollMost; with first 0 the result exists already,
-// and Retry-After does not apply. A few unusable replies are tolerated, but not
-// a refusal of the CA.
-func poll[T any](ctx context.Context, first time.Duration, fetch func(context.Context) (T, bool, error)) (T, error) {
+// pollRule says how to poll.
+type pollRule struct {
+	first    time.Duration    // the first wait; 0 if the result may exist already
+	maxFails int              // consecutive failures
+	failWait time.Duration    // the least wait after the first of them; it grows as they do
+	isFatal  func(error) bool // reports whether a failure ends it at once
+}
+
+// poll calls fetch until done. The waits grow from the first, and a longer
+// Retry-After is obeyed up to pollMost; with first 0, Retry-After does not apply to
+// the first call. Errors are those of fetch, or that ctx has ended.
+func poll[T any](ctx context.Context, rule pollRule, fetch func(context.Context) (T, bool, error)) (T, error) {
 	var zero T
 	trace := acmeclient.TraceOf(ctx)
 	fails := 0
-	for wait := first; ; wait = min(max(wait*8/5, pollFirst), pollMost) {
+	for wait := rule.first; ; wait = min(max(wait*8/5, pollFirst), pollMost) {
 		if wait > 0 {
 			if err := flight.Sleep(ctx, min(max(wait, trace.RetryAfter()), pollMost)); err != nil {
 				return zero, fmt.Errorf("the CA reached no result: %w", context.Cause(ctx))
@@ -65,9 +67,9 @@ func poll[T any](ctx context.Context, first time.Duration, fetch func(context.Co
 			fails = 0
 			continue
 		}
-		e, refused := errors.AsType[*acme.Error](err)
-		if fails++; fails >= pollMaxFails || ctx.Err() != nil || refused && e.StatusCode < http.StatusInternalServerError {
-			return zero, acmeclient.Cause(err)
+		if fails++; fails >= rule.maxFails || ctx.Err() != nil || rule.isFatal(err) {
+			return zero, err
 		}
+		wait = max(wait, rule.failWait*time.Duration(fails))
 	}
 }

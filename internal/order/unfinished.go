@@ -1,53 +1,101 @@
 package order
 
 import (
-	"context"
 	"crypto"
 	"errors"
-	"net/http"
+	"fmt"
 	"time"
 
 	"golang.org/x/crypto/acme"
 
-	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
 )
 
-// Unfinished is an order that was finalized but whose certificate did not
-// arrive: it is stuck in processing, or the download failed. The next
-// conversation resumes it. A new order each time would mean a new certificate
-// each time, and Let's Encrypt allows only 5 for the same names in 7 days.
+// Unfinished is an order whose certificate was asked for and has not arrived. The
+// next conversation resumes it, until the certificate is there or the CA calls the
+// order invalid. A new order each time would mean a new certificate each time, and
+// Let's Encrypt allows only 5 for the same names in 7 days. Times are by the wall
+// clock.
 type Unfinished struct {
-	URL     string
-	Key     crypto.Signer // of the certificate
-	Account acme.KeyID    // owner of the order: no other account can resume it
-	Since   time.Time     // when the certificate was requested, by the wall clock
+	URL       string
+	Account   acme.KeyID // no other account can resume it
+	Directory string     // URL of the CA's directory
+	Created   time.Time
+	Expires   time.Time // when the CA drops it; zero if it did not say
+	Key       crypto.Signer
+
+	// What conversations have learned. It may be lost.
+	Accepted bool      // the CA accepted the certificate request
+	Missing  time.Time // since when the CA has replied with 404 or 410 only, or zero
+	Unfit    time.Time // when a certificate came that does not fit, or zero
 }
 
-// errAbandoned: an unfinished order can no longer be finished.
-var errAbandoned = errors.New("certmgr: the order cannot be finished")
+const (
+	// unfinishedFor is how long an order can be resumed whose end the CA does not
+	// say, and how long nothing is ordered after a certificate that does not fit.
+	unfinishedFor = 24 * time.Hour
 
-// resume returns the chain of an unfinished order.
-func (c *conversation) resume(ctx context.Context, o *Unfinished) ([][]byte, error) {
-	c.res.OrderURL = o.URL
-	c.req.Stage(audit.StageFinalize)
-	order, err := c.pollOrder(ctx, o.URL, 0, acme.StatusProcessing)
-	var chain [][]byte
-	if err == nil && order.Status == acme.StatusValid && order.CertURL != "" {
-		chain, err = c.client.FetchCert(ctx, order.CertURL, true)
-	} else if err == nil {
-		err = errAbandoned
+	// maxUnfinishedFor bounds what CAs say. Let's Encrypt's orders live for 7 days.
+	maxUnfinishedFor = 30 * 24 * time.Hour
+
+	// missingFor is how long an order or its certificate can be unknown to the CA.
+	missingFor = time.Hour
+)
+
+// end returns when the order is given up.
+func (o *Unfinished) end() time.Time {
+	end := o.Created.Add(unfinishedFor)
+	if o.Expires.After(o.Created) {
+		end = earlier(o.Expires, o.Created.Add(maxUnfinishedFor))
 	}
-	if e, ok := acmeclient.Problem(err); err == errAbandoned || ok && e.StatusCode < http.StatusInternalServerError && !acmeclient.IsRateLimited(err) {
-		c.res.Unfinished = nil // the CA no longer knows it
-		return nil, errAbandoned
+	if !o.Unfit.IsZero() {
+		end = earlier(end, o.Unfit.Add(unfinishedFor))
 	}
-	return chain, acmeclient.Cause(err)
+	return end
 }
 
-// mayBeFinal reports whether the CA may have accepted a certificate request
-// despite the failed reply.
-func mayBeFinal(err error) bool {
-	e, ok := acmeclient.Problem(err)
-	return !ok || e.StatusCode >= http.StatusInternalServerError
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// isResumable reports whether a client can resume the order now.
+func (o *Unfinished) isResumable(client *acme.Client, now time.Time) bool {
+	return o.Account == client.KID && o.Directory == client.DirectoryURL && now.Before(o.end())
+}
+
+// noteReply notes whether the CA still knows the order and its certificate. It
+// returns an *endedError if it has not for missingFor.
+func (o *Unfinished) noteReply(err error, now time.Time) error {
+	problem, isProblem := acmeclient.Problem(err)
+	_, noReply := errors.AsType[*acmeclient.RequestError](err)
+	switch {
+	case isProblem && isGone(problem):
+		if o.Missing.IsZero() {
+			o.Missing = now
+		}
+		if missing := now.Sub(o.Missing); missing >= missingFor {
+			return &endedError{err: fmt.Errorf("the CA has not known order %s or its certificate for %s: %w", o.URL, missing.Round(time.Minute), err)}
+		}
+	case !noReply:
+		o.Missing = time.Time{}
+	}
+	return err
+}
+
+// endedError is the reason why no certificate can come of an order any more.
+type endedError struct {
+	err    error
+	others bool // somebody else's certificate came of it
+}
+
+func (e *endedError) Error() string { return e.err.Error() }
+func (e *endedError) Unwrap() error { return e.err }
+
+// isEnded reports whether an order can be given up after err.
+func isEnded(err error) bool {
+	_, ended := errors.AsType[*endedError](err)
+	return ended
 }
