@@ -16,7 +16,6 @@ const (
 	mostMethods       = 25
 	mostParams        = 5
 	mostFieldsInALine = 4 // of a literal
-	notRefactored     = "from before the rule, to be taken apart"
 )
 
 // cycles holds the tolerated groups of types that refer to each other.

@@ -33,15 +33,19 @@ type Package struct {
 	Types *types.Package
 	Info  *types.Info
 
+	// External is the number of test files outside of the package, in package
+	// p_test. LoadWithTests sets it.
+	External int
+
 	tests int // number of tests, at the end of Files
 }
 
 // listed is the part of go list's output that is used.
 type listed struct {
-	ImportPath, Dir, Export string
-	GoFiles, TestGoFiles    []string
-	DepOnly                 bool   // not named by the patterns
-	ForTest                 string // a variant of the package for tests
+	ImportPath, Dir, Export            string
+	GoFiles, TestGoFiles, XTestGoFiles []string
+	DepOnly                            bool   // not named by the patterns
+	ForTest                            string // a variant of the package for tests
 }
 
 // Load loads the packages that match the patterns, without their tests, in the
@@ -83,7 +87,7 @@ func LoadWithTests(ctx context.Context, dir, path string) (*Package, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.tests = len(l.TestGoFiles)
+	p.tests, p.External = len(l.TestGoFiles), len(l.XTestGoFiles)
 	return p, nil
 }
 
@@ -140,7 +144,7 @@ func Check(path string, fset *token.FileSet, files []*ast.File, importer types.I
 // data of them and all their imports.
 func goList(ctx context.Context, dir string, args ...string) ([]listed, map[string]string, error) {
 	var stderr bytes.Buffer
-	args = append([]string{"list", "-export", "-deps", "-json=ImportPath,Dir,Export,GoFiles,TestGoFiles,DepOnly,ForTest"}, args...)
+	args = append([]string{"list", "-export", "-deps", "-json=ImportPath,Dir,Export,GoFiles,TestGoFiles,XTestGoFiles,DepOnly,ForTest"}, args...)
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir, cmd.Stderr = dir, &stderr
 	out, err := cmd.Output()

@@ -2,6 +2,7 @@ package shape_test
 
 import (
 	"fmt"
+	"path/filepath"
 	"testing"
 
 	"github.com/nostall/nostall/internal/guard/shape"
@@ -134,6 +135,9 @@ func TestLoad(t *testing.T) {
 	}
 	if using, others := tested.WhiteBoxTests(); len(using)+len(others) != 0 {
 		t.Errorf("WhiteBoxTests() = %q, %q: the tests of this package are all outside of it", using, others)
+	}
+	if files, err := filepath.Glob("*_test.go"); err != nil || tested.External != len(files) {
+		t.Errorf("External = %d, want %d (%v)", tested.External, len(files), err)
 	}
 	if lines := tested.Lines(); lines != packages[0].Lines() {
 		t.Errorf("with tests the package has %d lines, without %d", lines, packages[0].Lines())

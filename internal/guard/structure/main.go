@@ -57,6 +57,6 @@ func report(ctx context.Context, w *tabwriter.Writer, p *shape.Package) error {
 	}
 	using, others := tested.WhiteBoxTests()
 	fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d %s\t%d %s\t%d of %d\n", p.Path, len(p.Files), p.Lines(), len(p.Exported()), inCycles,
-		fields.Fields, fields.Type, methods.Methods, methods.Type, len(using), len(using)+len(others))
+		fields.Fields, fields.Type, methods.Methods, methods.Type, len(using), len(using)+len(others)+tested.External)
 	return nil
 }
