@@ -34,8 +34,8 @@ func (w *world) account() acmetest.Account {
 	return accounts[0]
 }
 
-// Issuances that are under way when the key changes begin anew with the new one,
-// wherever they are; nobody is told of a failure.
+// Issuances that are in flight when the key changes start again with the new
+// one, at any stage; no failure is reported.
 func TestIssuanceDuringAKeyChangeSucceeds(t *testing.T) {
 	for _, stage := range []acmetest.Endpoint{acmetest.NewOrder, acmetest.Authorization, acmetest.Challenge, acmetest.Finalize, acmetest.Order, acmetest.Certificate} {
 		t.Run(string(stage), func(t *testing.T) {

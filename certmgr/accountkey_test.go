@@ -155,7 +155,8 @@ func TestKeyChangeWithACacheThatCannotBeWritten(t *testing.T) {
 	})
 }
 
-// Who needs the account does not wait for the cache, which is written later.
+// A caller that needs the account does not wait for the cache, which is written
+// later.
 func TestChangedKeyIsUsedBeforeItIsSaved(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("a.example.com")
@@ -243,7 +244,7 @@ func TestConcurrentKeyChangesAreOne(t *testing.T) {
 	})
 }
 
-// Who does not wait any more leaves the change to itself, and it has a bound.
+// If the caller stops waiting, the change continues, within its own bound.
 func TestKeyChangeOutlivesItsCaller(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("a.example.com")

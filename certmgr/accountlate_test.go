@@ -97,7 +97,7 @@ func (w *world) restartThrough(rt http.RoundTripper) {
 	w.through(rt)
 }
 
-// wantOpen calls RollAccountKey and checks that nobody knows yet what became of it.
+// wantOpen calls RollAccountKey and checks that the result is still unknown.
 func (w *world) wantOpen() {
 	w.t.Helper()
 	err := w.m.RollAccountKey(w.t.Context())
@@ -109,8 +109,8 @@ func (w *world) wantOpen() {
 	}
 }
 
-// The CA makes a change long after the gateway has given it up. Whoever asks, and
-// when: there is one account, no issuance fails, and the next change is made.
+// The CA makes a change long after the gateway gave up. There is still one
+// account, no issuance fails, and the next change succeeds.
 func TestKeyChangeThatIsMadeLate(t *testing.T) {
 	for _, late := range []time.Duration{0, 3 * time.Second, 20 * time.Second, 61 * time.Second, 3 * time.Minute, time.Hour} {
 		for _, what := range []string{"issue", "issue before and after", "restart before", "restart after", "roll again before", "roll again after", "refused when asked again",

@@ -140,7 +140,7 @@ func TestPolicyIsAskedOncePerTTL(t *testing.T) {
 		if calls.Load() != n+1 {
 			t.Errorf("the policy was asked %d times after PolicyTTL, want once, in the background", calls.Load()-n)
 		}
-		// It cannot decide: nothing changes, and nobody waits.
+		// It cannot decide: nothing changes, and no handshake waits.
 		failed := fmt.Errorf("database: %w", context.DeadlineExceeded)
 		verdict.Store(&failed)
 		time.Sleep(24 * time.Hour)
@@ -259,7 +259,7 @@ func TestStrangersNamesArePaced(t *testing.T) {
 	})
 }
 
-// A policy that vouches for each name is not paced, whoever it calls.
+// A policy that vouches for each name is not paced, whatever it calls.
 func TestVettedNamesAreNotPaced(t *testing.T) {
 	policyWorld(t, func(context.Context, string) error { return nil }, func(t *testing.T, w *world) {
 		for i := range 2 * pace.DomainBurst {

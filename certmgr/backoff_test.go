@@ -163,7 +163,7 @@ func TestRetryAfterOfTheSecondOrderCounts(t *testing.T) {
 	})
 }
 
-// A failed validation holds both key types back, when visitors of either kind come
+// A failed validation backs off both key types, when clients of both kinds come
 // at the same time.
 func TestFailedValidationHoldsBothKeyTypesBack(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {

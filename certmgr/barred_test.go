@@ -23,7 +23,7 @@ func TestRevokedCertificateIsNeverServedAgain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Out of memory, so that the cache is what the next visitor is served from.
+		// Out of memory, so that the next handshake is served from the cache.
 		again := func() {
 			w.m.Hosts.Remove("a.example.com")
 			synctest.Wait()

@@ -141,7 +141,7 @@ const (
 )
 
 // BenchmarkRestart is a restart with a warm cache: each of 1,000 hosts has a
-// visitor at once, and a cache read takes 20 ms. The time is that until the
+// handshake at once, and a cache read takes 20 ms. The time is that until the
 // last one is served; autocert's is that for a quarter of them, times four.
 func BenchmarkRestart(b *testing.B) {
 	hosts := benchHosts(restartHosts)

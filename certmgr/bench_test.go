@@ -144,10 +144,10 @@ func mustGet(tb testing.TB, g getter, hello *tls.ClientHelloInfo, hosts ...strin
 	}
 }
 
-// visits returns hosts in the order in which visitors come: any. Their names
-// lie in memory in that order, because the name of a real ClientHello was
-// written a moment ago and is in the processor's cache; what a Manager keeps
-// for the host is not.
+// visits returns hosts in a random order of arrival. Their names are adjacent
+// in memory in that order, because the name of a real ClientHello was written a
+// moment ago and is in the processor's cache; a Manager's data on the host is
+// not.
 func visits(hosts []string) []string {
 	order := slices.Clone(hosts)
 	rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })

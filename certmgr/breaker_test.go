@@ -64,8 +64,8 @@ func TestCAThatFailsIsBackedOffOnce(t *testing.T) {
 	}
 }
 
-// While the CA is backed off, visitors of hosts without a certificate have the
-// cache read now and then, and not each of them.
+// While the CA is backed off, handshakes for hosts without a certificate
+// trigger a cache read now and then, but not each of them.
 func TestOutageCostsNoCacheReads(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.ca.Status(acmetest.Match{Endpoint: acmetest.Directory}, http.StatusServiceUnavailable, nil, acmetest.Problem{Type: "serverInternal"})

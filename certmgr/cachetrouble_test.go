@@ -70,7 +70,7 @@ func TestUnreadableCacheNeverOrders(t *testing.T) {
 	}
 }
 
-// While a read hangs for good, nobody waits for it a second time.
+// While a read hangs forever, no handshake waits for it a second time.
 func TestStuckReadIsNotWaitedForAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.cache.get(func(context.Context, string) error { w.cache.hang(); return nil })
@@ -141,8 +141,8 @@ func TestFailedWriteIsServedReportedAndTriedAgain(t *testing.T) {
 	})
 }
 
-// A write that hangs is waited for by nobody: not by the visitor who began the
-// issuance, nor by the next one, nor by another host.
+// Nothing waits for a write that hangs: not the handshake that began the
+// issuance, nor the next one, nor another host.
 func TestHungWriteDelaysNobody(t *testing.T) {
 	hangs := map[string]func(w *world, ctx context.Context) error{
 		"heeds its context": func(_ *world, ctx context.Context) error { <-ctx.Done(); return ctx.Err() },

@@ -16,8 +16,9 @@ func takenOff(host, reason string, policy error) *refusal {
 	return &refusal{kind: ErrHostNotAllowed, host: host, text: text, cause: policy}
 }
 
-// takenOffBy returns the error that ended ctx if that is a takenOff, or nil: a change of
-// the list, or HostPolicy's refusal after it, ends the context of the host's issuances.
+// takenOffBy returns the error that ended ctx if that is a takenOff, or nil: a
+// change of the list, or HostPolicy's refusal after it, ends the context of the
+// host's issuances.
 func takenOffBy(ctx context.Context) *refusal {
 	if why, ok := context.Cause(ctx).(*refusal); ok && why.kind == ErrHostNotAllowed {
 		return why

@@ -108,7 +108,8 @@ func TestRemoveEndsAnIssuanceInFlight(t *testing.T) {
 	}
 }
 
-// A wildcard and Replace take hosts off as well; what is still allowed goes on.
+// A wildcard and Replace remove hosts too; issuances for allowed hosts
+// continue.
 func TestEveryRemovalEndsIssuances(t *testing.T) {
 	removals := map[string]func(*certmgr.Allowlist){
 		"wildcard": func(a *certmgr.Allowlist) { a.Remove("*.example.org") },
@@ -180,8 +181,8 @@ func TestRemoveEndsAQueuedIssuance(t *testing.T) {
 	})
 }
 
-// The user's code may ignore the end of its context: that keeps no visitor, and the
-// host's next issuance waits for it.
+// The user's code may ignore the end of its context: no handshake waits for it,
+// but the host's next issuance does.
 func TestCanceledIssuanceThatHangsKeepsNobody(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.HandshakeWait = time.Minute

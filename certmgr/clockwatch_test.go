@@ -108,8 +108,8 @@ func (e editHeader) RoundTrip(r *http.Request) (*http.Response, error) {
 	return res, err
 }
 
-// What a clock that was ahead wrote down is corrected everywhere as soon as it is
-// found to be set back, and not when somebody asks for it.
+// Times recorded by a clock that was ahead are corrected everywhere as soon as
+// the clock is found to be set back, not only on request.
 func TestVisitsFollowAClockThatIsSetBack(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		var skew atomic.Int64

@@ -144,8 +144,8 @@ func TestHTTP01AloneSuffices(t *testing.T) {
 	})
 }
 
-// TestWithoutHTTPHandlerThereIsNoHTTP01: a type that nobody answers must not
-// be tried.
+// TestWithoutHTTPHandlerThereIsNoHTTP01: a type without a responder must not be
+// tried.
 func TestWithoutHTTPHandlerThereIsNoHTTP01(t *testing.T) {
 	only := func(ca *acmetest.Server) { ca.Challenges = []string{"http-01"} }
 	inCA(t, only, func(t *testing.T, ca *acmetest.Server) {

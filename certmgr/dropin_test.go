@@ -208,7 +208,7 @@ func TestPolicysErrorIsUnchanged(t *testing.T) {
 	}
 }
 
-// untouched is a cache, and a way to the CA, that nobody shall use.
+// untouched is a cache, and an HTTP client for the CA, that must not be used.
 type untouched struct{ t *testing.T }
 
 func (u untouched) Get(_ context.Context, key string) ([]byte, error) {

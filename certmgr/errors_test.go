@@ -44,7 +44,7 @@ type rudeError struct{ text *string }
 
 func (e *rudeError) Error() string { return *e.text }
 
-// Whoever logs an error must not be ended by it, whatever is missing or too long in it.
+// Logging an error must not panic, whatever is missing or too long in it.
 func TestErrorTextsNeverPanic(t *testing.T) {
 	long := strings.Repeat("r", 5000)
 	issuance := &IssuanceError{Host: "a.example.com", Err: errors.New(long), RetryAt: time.Now()}

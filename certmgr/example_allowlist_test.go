@@ -28,7 +28,7 @@ func ExampleAllowlist() {
 	// certmgr: invalid allowlist entry: "*.com": a wildcard directly below a public suffix, which no CA certifies
 }
 
-// Changes with their reason, for whoever reads the events later.
+// Changes with their reason, for the readers of the events.
 func ExampleAllowlist_Because() {
 	hosts := certmgr.MustAllowlist("shop.example.com")
 	m := &certmgr.Manager{

@@ -13,7 +13,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-// A certificate before the first visitor, as when a customer adds a domain.
+// A certificate before the first client, as when a customer adds a domain.
 func ExampleManager_Obtain() {
 	ca := acmetest.NewMemoryServer()
 	defer ca.Close()

@@ -21,7 +21,7 @@ func (movedAway) LookupNetIP(context.Context, string, string) ([]netip.Addr, err
 	return []netip.Addr{netip.MustParseAddr("192.0.2.7")}, nil
 }
 
-// refuse stands for the network: nobody listens there.
+// refuse stands for the network: nothing listens there.
 func refuse(context.Context, string, string) (net.Conn, error) {
 	return nil, errors.New("connection refused")
 }

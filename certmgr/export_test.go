@@ -37,8 +37,8 @@ func Scheduled(m *Manager) int {
 // WatchedHosts returns for how many hosts and entries m remembers visits.
 func WatchedHosts(m *Manager) int { return len(m.engine.report.visits.hosts) }
 
-// LimitStrangers sets how many hosts m may hold in memory that nobody vouched for. It
-// returns how many that were.
+// LimitStrangers sets how many untrusted hosts m may hold in memory. It returns
+// the previous limit.
 func LimitStrangers(m *Manager, most int) (before int) {
 	m.init()
 	before = m.engine.report.memory.maxUntrusted
@@ -126,7 +126,7 @@ func Leftovers(m *Manager, hosts ...string) (left []string) {
 	return left
 }
 
-// LockIsFree reports whether nobody works under a host's lock.
+// LockIsFree reports whether a host's lock is free.
 func LockIsFree(m *Manager, host string) bool {
 	now, cancel := context.WithCancel(context.Background())
 	cancel()

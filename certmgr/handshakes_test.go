@@ -14,8 +14,8 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// A flood of names that scanners make up is a count: one event a minute for each
-// result, no memory, and a visitor who is served as ever.
+// A flood of names that scanners make up costs one event a minute for each
+// result and no memory, and clients are served as usual.
 func TestFloodOfNamesIsCoalesced(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("a.example.com")

@@ -60,8 +60,8 @@ func TestWatchersHearOfRealChanges(t *testing.T) {
 	}
 }
 
-// Whoever changes the list at the same time: the last thing that a watcher hears of
-// a name is how it stands.
+// With concurrent changes of the list, the last change of a name that a watcher
+// gets is its current state.
 func TestWatchersHearInOrder(t *testing.T) {
 	a := new(Allowlist)
 	listed := false // a.changing orders the calls

@@ -43,7 +43,8 @@ func TestOutdatedReadingIsDropped(t *testing.T) {
 	}
 }
 
-// A file that somebody begins to write after it was found to be at rest is left alone.
+// A file that is being written again after it was found unchanged is left
+// alone.
 func TestFileThatChangesBeforeItIsReadIsNotRead(t *testing.T) {
 	path := writeHosts(t, "a.example.com\nb.example.com\n")
 	a, err := OpenAllowlist(path)

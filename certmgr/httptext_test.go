@@ -14,8 +14,8 @@ import (
 	"github.com/nostall/nostall/internal/challenge"
 )
 
-// Who asks by http-01 is told a fixed text for each status, whatever went wrong. The
-// operator is told what.
+// http-01 requests get a fixed text for each status, whatever went wrong. The
+// details go to the operator.
 func TestStrangersLearnNothingByHTTP(t *testing.T) {
 	const secret = "/srv/keys of postgres://certs:hunter2@db"
 	fails := errors.New("open " + secret + ": permission denied")

@@ -141,8 +141,8 @@ func TestCachedCertificateOfTheOtherType(t *testing.T) {
 	}
 }
 
-// A client that needs RSA may be the first after a restart; those who prefer
-// ECDSA get it all the same if the cache has it, without an order.
+// The first client after a restart may need RSA; clients that prefer ECDSA
+// still get it if the cache has it, without an order.
 func TestPreferredKeyTypeIsLoadedAfterTheOther(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		rsa := &tls.ClientHelloInfo{ServerName: "a.example.com", SignatureSchemes: []tls.SignatureScheme{tls.PSSWithSHA256}}

@@ -41,8 +41,8 @@ const (
 
 // cacheRead identifies a shared read: of all of a host's entries, not of each
 // entry. A client that leaves after 3 s would not get through two certificates
-// and a record that take 1.5 s each, nor would the next one, who would start
-// anew. Handshakes that arrive meanwhile get the read's outcome.
+// and a record that take 1.5 s each, and the next client would start again.
+// Handshakes that arrive meanwhile get the result of the read.
 type cacheRead struct {
 	host string
 	want keyTypePrefs

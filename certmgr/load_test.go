@@ -64,9 +64,8 @@ func TestReadOfAnEntryIsSharedWhoeverReadsIt(t *testing.T) {
 	})
 }
 
-// Visitors who leave before a slow cache was read to its end do not keep a certificate
-// from being issued: what one of them began goes on, and those who come meanwhile join it
-// where it stands.
+// Clients that leave during a slow cache read do not prevent the issuance: it
+// continues, and later handshakes join it.
 func TestVisitorsWhoLeaveDoNotStartASlowReadAnew(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("b.example.com") // for the account

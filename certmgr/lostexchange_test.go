@@ -118,8 +118,8 @@ func unknownFor2s(ca *acmetest.Server, s step) {
 	})
 }
 
-// One fault of one exchange costs a host seconds, and no second order where the
-// first one can be found again: nobody can find one whose URL did not arrive.
+// A fault in one exchange costs a host seconds, and no second order if the
+// first can be found again. An order whose URL did not arrive cannot.
 func TestOneLostExchangeCostsSeconds(t *testing.T) {
 	for _, s := range issuanceSteps() {
 		for _, f := range exchangeFaults() {

@@ -115,10 +115,10 @@ func (e *hostEntry) usable(want keyTypePrefs, now time.Time) *certificate {
 }
 
 // publish brings a certificate into service that was just issued, unless its
-// key was revoked meanwhile, or check returns why its host is no longer allowed.
-// check is called with m.mu held and must not block: a host is dropped here after
-// the list has changed, so a removal either finds the certificate, or check finds
-// the removal.
+// key was revoked meanwhile, or check returns why its host is no longer
+// allowed. check is called with m.mu held and must not block: a host is dropped
+// here after the list has changed, so a removal either finds the certificate,
+// or check finds the removal.
 func (m *memory) publish(c *certificate, g grant, now time.Time, check func() *refusal) (published bool, offList *refusal) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -132,10 +132,10 @@ func (m *memory) publish(c *certificate, g grant, now time.Time, check func() *r
 	return true, nil
 }
 
-// adopt is publish for a certificate from the cache. If memory holds one that was
-// issued later and is valid, that one stays. (Issued, and not ends: lifetimes
-// shrink over the years.) It returns the one that memory holds then, or nil if c
-// was revoked.
+// adopt is publish for a certificate from the cache. If memory holds one that
+// was issued later and is valid, that one stays. (Issued, and not ends:
+// lifetimes shrink over the years.) It returns the one that memory holds then,
+// or nil if c was revoked.
 func (m *memory) adopt(c *certificate, g grant, now time.Time, check func() *refusal) (kept *certificate, offList *refusal) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

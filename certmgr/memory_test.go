@@ -11,8 +11,8 @@ import (
 // alwaysListed is the check of a host that nobody takes off the list.
 func alwaysListed() *refusal { return nil }
 
-// The check that counts is the one under memory's lock: whoever comes with a
-// certificate late comes too late.
+// The decisive check is the one under memory's lock: a revoked certificate is
+// not kept, however late it comes.
 func TestMemoryTakesNoBarredCertificate(t *testing.T) {
 	m, now := newMemory(), time.Now()
 	sub := hostSubject("a.example.com", bundle.ECDSA, "ca")

@@ -180,7 +180,7 @@ func TestPolicyThatChangesItsMindCostsNoOrder(t *testing.T) {
 	})
 }
 
-// A visitor who leaves is not the policy's failure.
+// A client that leaves is not a failure of the policy.
 func TestVisitorWhoLeavesIsNotThePolicysFailure(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.HostPolicy = func(ctx context.Context, _ string) error { return flight.Sleep(ctx, time.Second) }
@@ -258,8 +258,8 @@ func TestPolicyCutShortByClose(t *testing.T) {
 	})
 }
 
-// A policy that ran out of its time is asked anew by the next visitor, once it has
-// returned. While it hangs nobody waits for it again.
+// A policy that timed out is asked again at the next handshake, once it has
+// returned. While it hangs, no handshake waits for it again.
 func TestPolicyThatTimedOutIsAskedAgain(t *testing.T) {
 	for name, heeds := range map[string]bool{"heeds its context": true, "ignores it": false} {
 		t.Run(name, func(t *testing.T) {

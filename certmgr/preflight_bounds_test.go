@@ -166,7 +166,7 @@ func TestPreflightIsBoundedAsAWhole(t *testing.T) {
 	})
 }
 
-// An attempt that begins anew, with another account key, is not checked again.
+// An attempt that starts again, with another account key, is not checked again.
 func TestPreflightOnceInAnAttempt(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		n := w.preflight(preflight.Report)

@@ -170,7 +170,7 @@ func blackhole(ctx context.Context, _ string) (net.Conn, error) {
 	return nil, &net.OpError{Op: "dial", Net: "tcp", Err: ctx.Err()}
 }
 
-// otherServer is somebody else's TLS server, with a certificate for names.
+// otherServer is a foreign TLS server, with a certificate for names.
 func otherServer(t *testing.T, protos []string, names ...string) *tls.Config {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

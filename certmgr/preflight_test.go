@@ -173,7 +173,7 @@ func TestPreflightEnforces(t *testing.T) {
 	}
 }
 
-// Report: the same is told, and the issuance goes on.
+// Report: the same event, but the issuance continues.
 func TestPreflightReports(t *testing.T) {
 	for _, tt := range preflightCases {
 		t.Run(tt.name, func(t *testing.T) {
@@ -287,8 +287,8 @@ func TestPreflightSparesTheOtherChallenge(t *testing.T) {
 	}
 }
 
-// A type that worked for the CA is not given up because this machine does not see
-// it: renewal goes on.
+// A type that worked for the CA is not given up because this machine cannot
+// reach it: renewal continues.
 func TestPreflightDoesNotKeepAChallengeFromTheCA(t *testing.T) {
 	elsewhere := serveHTTP(redirect("http://www.example.com/")) // which the CA follows, in earnest
 	for mode, port80 := range map[preflight.Mode]func(net.Conn){preflight.Report: nil, preflight.Enforce: elsewhere} {

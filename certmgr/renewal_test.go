@@ -15,8 +15,8 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// For two years nobody gets an expired certificate, nobody waits, and nothing
-// is renewed too often, at any lifetime.
+// For two years no client gets an expired certificate or waits, and nothing is
+// renewed too often, at any lifetime.
 func TestCertificatesAreRenewedInTheBackground(t *testing.T) {
 	for _, lifetime := range []time.Duration{90 * day, 45 * day, 160 * time.Hour} {
 		t.Run(lifetime.String(), func(t *testing.T) {

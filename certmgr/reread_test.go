@@ -15,8 +15,8 @@ import (
 	"github.com/nostall/nostall/internal/bundle"
 )
 
-// While an issuance hangs, a certificate that another machine wrote is found by
-// the host's visitors.
+// While an issuance hangs, handshakes find a certificate that another machine
+// wrote.
 func TestCertificateThatTurnsUpDuringAnIssuanceIsFound(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.HandshakeWait = -1

@@ -139,7 +139,7 @@ func (s *operator) revokeOne(ctx context.Context, cert *certificate, reason acme
 	return more, err
 }
 
-// Who signed a revocation.
+// The signer of a revocation.
 const (
 	byAccount = "the account"
 	byOwnKey  = "the certificate's key"

@@ -50,7 +50,8 @@ func (w *world) deletes() *deletingCache {
 	return c
 }
 
-// One that the CA does not revoke stays in service beside one that it does.
+// A certificate that the CA does not revoke stays in service, next to one that
+// it revokes.
 func TestRevocationThatFailsForOneKeyType(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		ec, rs := w.mustGet("a.example.com"), w.mustGetRSA()
@@ -69,7 +70,7 @@ func TestRevocationThatFailsForOneKeyType(t *testing.T) {
 	})
 }
 
-// A new certificate that cannot be had at once is tried for again, without a visitor.
+// If the new certificate fails at first, it is tried again without a handshake.
 func TestReplacementOfARevokedCertificateIsTriedAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("a.example.com")
@@ -222,7 +223,7 @@ func TestFailedRevocationKeepsTheCertificate(t *testing.T) {
 	}
 }
 
-// Who does not wait any more leaves the revocation to itself.
+// If the caller stops waiting, the revocation continues.
 func TestRevocationOutlivesItsCaller(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		old := w.mustGet("a.example.com")

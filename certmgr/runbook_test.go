@@ -101,7 +101,7 @@ func inZip(path string) bool {
 
 func TestRunbookLinksLeadSomewhere(t *testing.T) {
 	text, anchors := runbook(t)
-	// Whoever has this module alone, by go get, has no nested modules.
+	// A module fetched by go get has no nested modules.
 	_, err := os.Stat(filepath.Join("..", "examples", "go.mod"))
 	checkout := err == nil
 	for _, m := range regexp.MustCompile(`\]\(([^)]*)\)`).FindAllStringSubmatch(text, -1) {

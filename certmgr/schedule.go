@@ -113,8 +113,9 @@ func planFor(c *certificate, renewBefore time.Duration) renewal.Plan {
 	return renewal.NewPlan(c.dates(), acmeclient.CertID(c.leaf), renewBefore)
 }
 
-// begin sets the plan for a new certificate, unless it has left memory meanwhile:
-// then its host was dropped, or it has a successor with its own plan.
+// begin sets the plan for a new certificate, unless it has left memory
+// meanwhile: then its host was dropped, or it has a successor with its own
+// plan.
 func (r *schedule) begin(c *certificate, p renewal.Plan, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -240,8 +241,8 @@ func (r *schedule) drop(sub subject) {
 	}
 }
 
-// dropUnserved drops a subject unless a certificate of it is in memory: its host may be
-// back since it was dropped there.
+// dropUnserved drops a subject unless a certificate of it is in memory: its
+// host may be back since it was dropped there.
 func (r *schedule) dropUnserved(sub subject) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

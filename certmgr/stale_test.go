@@ -15,8 +15,8 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
-// The story: a name moved away and stayed on the list. It is found out, and so is
-// one that nobody asks for, over restarts.
+// A name was moved away but stayed on the list. It is reported, and so is one
+// that no client asks for, across restarts.
 func TestStaleNamesWhatToTakeOffTheList(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.Hosts.Add("*.example.org", "*.example.net")

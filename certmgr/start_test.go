@@ -23,8 +23,8 @@ func newHosts(domain string, n int) (hosts []string) {
 	return hosts
 }
 
-// A list of new hosts is worked off within half of Let's Encrypt's limits, and
-// no visitor waits for that.
+// A list of new hosts is processed within half of Let's Encrypt's limits, and
+// no handshake waits for that.
 func TestStartIsPaced(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		hosts := newHosts("big.example", 60)

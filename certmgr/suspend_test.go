@@ -14,18 +14,19 @@ import (
 	"github.com/nostall/nostall/internal/pace"
 )
 
-// B25: the wall clock goes on while a machine sleeps, and is set forward on a
-// board without a battery, but monotonic readings and timers stand still
-// (cert-manager/cert-manager#8464, istio/ztunnel#1481, smallstep/certificates#10,
-// taskcluster/taskcluster#5269, golang/go#24595). Afterwards nothing may spin,
-// nothing may wait for long that is due, and no pace may be lost.
+// B25: the wall clock continues while a machine is suspended, and is set
+// forward on a board without a battery, but monotonic readings and timers stand
+// still (cert-manager/cert-manager#8464, istio/ztunnel#1481,
+// smallstep/certificates#10, taskcluster/taskcluster#5269, golang/go#24595).
+// Afterwards nothing may spin, nothing overdue may wait for long, and pacing
+// must be kept.
 
-// suspended returns what time.Now returns on a machine that slept for d: the wall
-// clock is d further than the bubble's, the monotonic reading is not.
+// suspended returns what time.Now returns after a machine was suspended for d:
+// the wall clock is d ahead of the bubble's, the monotonic reading is not.
 //
-// Nothing but unsafe makes such a time. A bubble's clock has no monotonic reading,
-// and the methods of time.Time move both readings by the same amount. The layout
-// is checked by TestSuspendedClockIsAMachinesOwn.
+// Only unsafe can make such a time. A bubble's clock has no monotonic reading,
+// and the methods of time.Time move both readings by the same amount.
+// TestSuspendedClockIsAMachinesOwn checks the layout.
 func suspended(d time.Duration) time.Time {
 	// Seconds from year 1 to 1970, and to 1885, from which a time with a monotonic reading counts.
 	const (
@@ -155,7 +156,7 @@ func TestFirstIssuanceAfterSuspend(t *testing.T) {
 	}
 }
 
-// The same for a renewal, which no visitor hastens.
+// The same for a renewal, which no handshake triggers.
 func TestRenewalAfterSuspend(t *testing.T) {
 	for _, failures := range []int{2, 5, 30} {
 		table.Run(t, fmt.Sprintf("B25/renewal after %d failures", failures), func(t *cases.T) {
@@ -221,7 +222,7 @@ func TestPaceOfStartAfterSuspend(t *testing.T) {
 	}
 }
 
-// A machine that slept for a week renews what is due as soon as it wakes.
+// A machine that was suspended for a week renews what is due when it resumes.
 func TestMachineThatSleptRenewsWhatIsDue(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		var skew atomic.Int64

@@ -49,7 +49,7 @@ func (v *visits) forgetEntries(entries []string) {
 
 // followClock corrects times recorded before the wall clock was set. If the
 // clock was put forward, entries would seem to have been watched for too long:
-// they are then watched anew, whatever the Cache says.
+// watching them then starts again, whatever the Cache has.
 func (v *visits) followClock(now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -63,7 +63,7 @@ func (v *visits) noteAsked(host string, g grant, now time.Time) {
 		}
 		known.asked.Store(now.Unix())
 	}
-	// Strangers may have used up the bound: the entry is told all the same.
+	// Strangers may have reached the bound; the entry is updated anyway.
 	if v.list.match(host) == hosts.Wildcard {
 		_, parent, _ := strings.Cut(host, ".")
 		if entry := v.get("*."+parent, listed, now); entry != nil && !recently(entry.asked.Load(), now.Unix()) {

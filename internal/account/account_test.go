@@ -18,7 +18,7 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// Whoever asks, and whatever happens to the key meanwhile: there is one
+// Whatever callers do, and whatever happens to the key meanwhile: there is one
 // account, and each request is signed by a key that the CA knows.
 func TestUsesAndChangesAtTheSameTimeKeepOneAccount(t *testing.T) {
 	atSite(t, func(t *testing.T, s *site) {

@@ -151,8 +151,8 @@ func TestKeyChangeSurvivesACrash(t *testing.T) {
 	}
 }
 
-// The same for a process that goes on, with and without a store: what the CA
-// did is found out, and each write is tried again.
+// The same for a process that continues, with and without a store: it finds out
+// what the CA did, and tries each write again.
 func TestKeyChangeSurvivesALostAnswer(t *testing.T) {
 	for _, stored := range []bool{true, false} {
 		for _, step := range changeSteps {

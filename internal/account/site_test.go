@@ -275,8 +275,8 @@ func (e *entries) Put(ctx context.Context, name string, data []byte) error {
 	return e.set(name, data)
 }
 
-// data returns an entry, or nil if there is none. Like set and clear it asks
-// nobody.
+// data returns an entry, or nil if there is none. Like set and clear, it
+// bypasses the hooks.
 func (e *entries) data(name string) []byte {
 	data, _ := e.memoryStore.Get(context.Background(), name)
 	return data

@@ -13,8 +13,9 @@ import (
 
 // settle turns a response that means success into the one that x/crypto/acme
 // accepts: it insists on the statuses of RFC 8555, and CAs and proxies send any
-// 2xx. It returns an error if the body or a field is not what p requires: such a
-// response comes from something in front of the CA, or was damaged on the way.
+// 2xx. It returns an error if the body or a field is not what p requires: such
+// a response comes from something in front of the CA, or was damaged on the
+// way.
 func settle(p purpose, req *http.Request, res *http.Response) error {
 	if p == forChallenge && res.StatusCode == http.StatusConflict {
 		// The CA is validating it already, perhaps because of an earlier

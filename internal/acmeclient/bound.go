@@ -112,8 +112,8 @@ func boundError(err error) error {
 	return err
 }
 
-// cut returns s, or its beginning and a mark, in at most limit bytes. It does not
-// split a rune.
+// cut returns s, or its beginning and a mark, in at most limit bytes. It does
+// not split a rune.
 func cut(s string, limit int) string {
 	if len(s) <= limit {
 		return s

@@ -47,8 +47,8 @@ type Config struct {
 
 	// RetryBackoff, if not nil, decides on retries after a 5xx or a badNonce,
 	// as documented for acme.Client.RetryBackoff, up to 10 retries and one
-	// minute each. It is not called after a 429, which is retried once, nor after
-	// the 5xx of finalize: see PostCSR.
+	// minute each. It is not called after a 429, which is retried once, nor
+	// after the 5xx of finalize: see PostCSR.
 	RetryBackoff func(n int, r *http.Request, res *http.Response) time.Duration
 
 	// BodyLimit limits each response body, in bytes after decompression. Zero

@@ -12,8 +12,8 @@ import (
 )
 
 // PostCSR sends a certificate request (DER) to the order's finalize URL. It
-// returns the order's status; the URL of the certificate is in the order itself.
-// Errors are as from Cause.
+// returns the order's status; the URL of the certificate is in the order
+// itself. Errors are as from Cause.
 //
 // If it is not known whether the CA received the request, the order tells: the
 // request is sent again while the order is ready. That is safe, since the CA

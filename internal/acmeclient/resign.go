@@ -73,8 +73,8 @@ func (t *transport) resolve(req *http.Request) (*http.Request, error) {
 	return out, nil
 }
 
-// absoluteURL returns a URL from the CA in absolute form, or as it is if that is
-// impossible.
+// absoluteURL returns a URL from the CA in absolute form, or as it is if that
+// is impossible.
 func (t *transport) absoluteURL(raw string) string {
 	base, err := url.Parse(t.directoryURL)
 	if err != nil || raw == "" {

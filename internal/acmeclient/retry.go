@@ -43,8 +43,9 @@ const (
 type tries [faults]int
 
 // wait returns how long to wait before the request is sent again, or 0 if it
-// must not be. backoff decides after the nth response that is an error. Retries are few and short: the manager backs off by host and by
-// CA, over minutes, and knows more than a single call.
+// must not be. backoff decides after the nth response that is an error. Retries
+// are few and short: the manager backs off by host and by CA, over minutes, and
+// knows more than a single call.
 //
 // What may not be sent again after a lost response:
 //   - newOrder, more than once. If the CA has acted, there are two orders: CAs

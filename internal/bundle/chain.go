@@ -17,12 +17,13 @@ import (
 // pair.
 const maxSent = 16
 
-// Arrange returns a chain that a CA sent in the order in which it is served: the
-// certificate for key first, then as far as possible each certifying the one
-// before it, and then further ways to other roots. CAs send certificates twice,
-// leaf last, or with roots that certify each other. Duplicates are left out, and
-// what certifies nothing in the chain, unless nothing certifies the leaf. That is an
-// error: the chain is another certificate's. A leaf alone is no error.
+// Arrange returns a chain that a CA sent in the order in which it is served:
+// the certificate for key first, then as far as possible each certifying the
+// one before it, and then further ways to other roots. CAs send certificates
+// twice, leaf last, or with roots that certify each other. Duplicates are left
+// out, and what certifies nothing in the chain, unless nothing certifies the
+// leaf. That is an error: the chain is another certificate's. A leaf alone is
+// no error.
 func Arrange(key crypto.Signer, sent [][]byte) ([][]byte, error) {
 	if len(sent) > maxSent {
 		return nil, fmt.Errorf("chain has %d certificates", len(sent))
@@ -66,8 +67,8 @@ func Arrange(key crypto.Signer, sent [][]byte) ([][]byte, error) {
 
 const maxIssuer = 200 // bytes of an issuer's name in an error
 
-// parseSent returns the certificates that can be parsed, each once, and the first
-// error.
+// parseSent returns the certificates that can be parsed, each once, and the
+// first error.
 func parseSent(sent [][]byte) (pool []*x509.Certificate, failed error) {
 	for _, der := range sent {
 		c, err := x509.ParseCertificate(der)
@@ -79,8 +80,8 @@ func parseSent(sent [][]byte) (pool []*x509.Certificate, failed error) {
 	return pool, failed
 }
 
-// certifies reports whether parent signed child. A signature by an algorithm that
-// cannot be checked, such as one with SHA-1, counts by the names.
+// certifies reports whether parent signed child. A signature by an algorithm
+// that cannot be checked, such as one with SHA-1, counts by the names.
 func certifies(parent, child *x509.Certificate) bool {
 	err := child.CheckSignatureFrom(parent)
 	_, insecure := errors.AsType[x509.InsecureAlgorithmError](err)

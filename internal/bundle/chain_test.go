@@ -120,7 +120,7 @@ func TestChainThatDoesNotFitTogetherIsRefused(t *testing.T) {
 	}
 }
 
-// Who signed is what counts, unless Go does not check the algorithm.
+// The signer decides, unless Go does not check the algorithm.
 func TestSignatureWithSHA1CountsByTheNames(t *testing.T) {
 	p := &pki{t: t, keys: make(map[string]crypto.Signer), der: make(map[string][]byte)}
 	child, err := x509.ParseCertificate(p.certify("A", "B"))

@@ -87,10 +87,10 @@ func CallOut[T any](ctx context.Context, c *Callouts, key string, f func(context
 	return CallOutThen(ctx, c, key, f, nil)
 }
 
-// CallOutThen is CallOut, and calls then when f has ended, however that was, in the
-// goroutine of f. The caller has the outcome by then, and key stays taken: neither the
-// next one for it nor Wait finds it free before then returns. If f was not called, then
-// is not called either. It must not panic.
+// CallOutThen is CallOut, and calls then when f has ended, however that was, in
+// the goroutine of f. The caller has the outcome by then, and key stays taken:
+// neither the next one for it nor Wait finds it free before then returns. If f
+// was not called, then is not called either. It must not panic.
 func CallOutThen[T any](ctx context.Context, c *Callouts, key string, f func(context.Context) (T, error), then func()) (T, error) {
 	var zero T
 	if err := c.begin(ctx, key); err != nil {

@@ -131,7 +131,7 @@ func TestWhatTimedOutDoesNotRefuseItsSuccessor(t *testing.T) {
 }
 
 // Callers take turns in order of arrival. One that gives up returns at once, is
-// never called and delays nobody.
+// never called and delays no other caller.
 func TestSuccessorsKeepTheirOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := NewCallouts("callback", 10)
@@ -219,8 +219,8 @@ func TestSuccessorsAreBounded(t *testing.T) {
 	})
 }
 
-// The caller has the outcome before what follows it begins, and key and Wait have it
-// after that has ended.
+// The caller has the outcome before what follows it begins, and key and Wait
+// have it after that has ended.
 func TestWhatFollowsACallKeepsItsKey(t *testing.T) {
 	for name, f := range map[string]func(context.Context) (int, error){
 		"returns": quick,
@@ -268,7 +268,8 @@ func TestCallThatIsRefusedIsFollowedByNothing(t *testing.T) {
 	})
 }
 
-// Wait waits for what follows a call whose caller has left, too, and names its key.
+// Wait waits for what follows a call whose caller has left, too, and names its
+// key.
 func TestWaitNamesWhatFollowsACall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := NewCallouts("callback", 2)

@@ -29,7 +29,8 @@ func TestBriefIsTheInnermostCause(t *testing.T) {
 	}
 }
 
-// Any error in the tree may be the timeout, and not the first alone that could be.
+// Any error in the tree may be the timeout, and not the first alone that could
+// be.
 func TestIsTimeoutLooksAtTheWholeTree(t *testing.T) {
 	quick := &os.PathError{Op: "read", Err: errors.New("no")} // has a method Timeout
 	for name, tt := range map[string]struct {

@@ -116,11 +116,11 @@ func (f *Flight[K, V]) StartIf(key K, check func() error, about any, fn func(con
 	return Ticket[K, V]{Call: c, Began: true}, nil
 }
 
-// Do joins the call in flight for key, or runs fn as a call in the goroutine of its
-// caller, which is a task and does not need another one. If ctx ends while it waits
-// for a call that it joined, Do returns a *Left. A call that it began has a context of
-// its own, since others may have joined it. fn has a time limit, and follows the rules
-// of Start.
+// Do joins the call in flight for key, or runs fn as a call in the goroutine of
+// its caller, which is a task and does not need another one. If ctx ends while
+// it waits for a call that it joined, Do returns a *Left. A call that it began
+// has a context of its own, since others may have joined it. fn has a time
+// limit, and follows the rules of Start.
 func (f *Flight[K, V]) Do(ctx context.Context, key K, fn func(context.Context) (V, error)) (V, error) {
 	f.mu.Lock()
 	joined := f.calls[key]

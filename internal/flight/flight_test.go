@@ -209,8 +209,9 @@ func TestStartIf(t *testing.T) {
 	})
 }
 
-// A task makes a call without a goroutine of its own. Others join it, it joins the calls
-// of others, and its end is that of its caller's bounds and not of its caller's context.
+// A task makes a call without a goroutine of its own. Others join it, it joins
+// the calls of others, and its end is that of its caller's bounds and not of
+// its caller's context.
 func TestDoRunsInItsCallersGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, tasks := newTestFlight(t, 10)

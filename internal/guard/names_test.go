@@ -20,8 +20,8 @@ var notOurs = map[string]string{
 // quotedName is a name in code font: "gate.permit", "closeGrace".
 var quotedName = regexp.MustCompile("`([A-Za-z]\\w*(?:\\.\\w+)*)`")
 
-// The code declares every name in code font in the document: whoever renames a
-// function must rename it there too.
+// The code declares every name in code font in the document: a function renamed
+// in the code must be renamed there too.
 func TestArchitectureNamesWhatExists(t *testing.T) {
 	content, err := os.ReadFile(architecture)
 	if err != nil {

@@ -20,9 +20,8 @@ var testName = regexp.MustCompile(`\bTest[A-Z]\w*`)
 // are.
 var notTests = tolerated{}
 
-// A test that a comment names exists: the list of the invariants of package
-// certmgr and of the tests that keep them, above all. Whoever renames a test
-// renames it there.
+// A test named in a comment exists, above all in the list of the invariants of
+// package certmgr and of their tests. A renamed test must be renamed there too.
 func TestCommentsNameTestsThatExist(t *testing.T) {
 	declared, named := make(map[string]bool), make(map[string]string)
 	for name, file := range parsedTests(t) {
@@ -76,12 +75,13 @@ func TestTestsCanFail(t *testing.T) {
 	silentTests.check(t, "silentTests", found)
 }
 
-// insiders are test files of certmgr that are part of the package although they use
-// nothing unexported, with why.
+// insiders are test files of certmgr that are part of the package although they
+// use nothing unexported, with why.
 var insiders = tolerated{}
 
-// Scenarios of certmgr are tests from outside: what they tell is true for users, and
-// code can move without them. Tests of one part stay inside, with it.
+// Scenarios of certmgr are tests from outside: what they tell is true for
+// users, and code can move without them. Tests of one part stay inside, with
+// it.
 func TestScenariosAreOutside(t *testing.T) {
 	p, err := shape.LoadWithTests(t.Context(), filepath.Join("..", ".."), module+"/certmgr")
 	if err != nil {
