@@ -136,10 +136,10 @@ func Cause(err error) error {
 		return failed
 	}
 	err = boundError(err)
-	if problem, ok := err.(*acme.Error); ok && len(problem.Header[refusedURL]) > 0 {
-		u := problem.Header[refusedURL][0]
-		delete(problem.Header, refusedURL)
-		return &refusalError{url: u, problem: problem}
+	if problem, ok := err.(*acme.Error); ok {
+		if u := takeURL(problem.Header); u != "" {
+			return &refusalError{url: u, problem: problem}
+		}
 	}
 	return err
 }

@@ -13,6 +13,16 @@ import (
 // send a field with this name: net/http makes the first letter a capital.
 const refusedURL = "request-url"
 
+// takeURL removes the field refusedURL from a header and returns its value.
+func takeURL(h map[string][]string) string {
+	values := h[refusedURL]
+	delete(h, refusedURL)
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
+}
+
 // refusalError is a problem document with the URL of the request.
 type refusalError struct {
 	url     string

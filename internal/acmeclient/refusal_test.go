@@ -39,7 +39,7 @@ func TestRefusalsAreToldInWords(t *testing.T) {
 			if !ok || p.StatusCode != tt.status {
 				t.Fatalf("%v has no problem", err)
 			}
-			if _, left := p.Header[refusedURL]; left {
+			if takeURL(p.Header) != "" {
 				t.Error("the header holds the URL")
 			}
 			if Cause(err) != err {
