@@ -231,7 +231,7 @@ func TestCertificateHasToBeOne(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = c.FetchCert(ctx, order.CertURL, true)
-		if err == nil || !strings.Contains(err.Error(), "answered 200 with other JSON, not with a certificate chain") {
+		if err == nil || !strings.Contains(err.Error(), "answered 200 with other JSON (application/problem+json), not with a certificate chain") {
 			t.Errorf("got %v", err)
 		}
 		bodies = bodies[1:]
