@@ -64,7 +64,7 @@ func (w *world) wantNoTrouble() {
 }
 
 // Remove ends an issuance in flight at every stage: the waiters are told, it is an
-// event and no failure, and nothing is left behind at the CA.
+// event and no failure, and nothing is left behind.
 func TestRemoveEndsAnIssuanceInFlight(t *testing.T) {
 	for _, endpoint := range []acmetest.Endpoint{acmetest.Directory, acmetest.NewAccount, acmetest.NewOrder, acmetest.Authorization,
 		acmetest.Challenge, acmetest.Finalize, acmetest.Certificate} {
@@ -99,6 +99,9 @@ func TestRemoveEndsAnIssuanceInFlight(t *testing.T) {
 				w.wantNoTrouble()
 				lift()
 				time.Sleep(time.Minute)
+				if _, err := w.cache.Get(t.Context(), host+"+token"); !errors.Is(err, certmgr.ErrCacheMiss) {
+					t.Errorf("the answer to the challenge was left in the cache: %v", err)
+				}
 				if snap := w.m.Snapshot(); len(snap.Hosts) != 0 || snap.Issuing != 0 {
 					t.Errorf("left behind: %+v", snap.Hosts)
 				}
