@@ -34,6 +34,7 @@ func TestCAThatFailsIsBackedOffOnce(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
+				w.m.HandshakeWait = time.Minute // a rate limit is tried once more after 5 to 10 s
 				lift := tt.fault(w)
 				_, err := w.get("a.example.com")
 				if _, ok := errors.AsType[*certmgr.IssuanceError](err); !ok {
