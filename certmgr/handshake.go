@@ -64,7 +64,7 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 			s.seekPreferred(host, want, entry)
 		}
 		s.handshakes.count(resServed)
-		if entry.takeVisit(now) {
+		if entry.takeVisit(now.Unix()) {
 			s.visits.noteAsked(host, grant{trust: entry.trust}, now)
 		}
 		return hot.copy(), nil

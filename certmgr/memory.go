@@ -86,11 +86,11 @@ func (m *memory) hot(host string, want keyTypePrefs, now time.Time) (*served, *h
 // clients prefer.
 func (e *hostEntry) takeSeek() bool { return !e.sought.Load() && !e.sought.Swap(true) }
 
-// takeVisit reports whether visits should record a handshake now: at most once
-// per visitEvery.
-func (e *hostEntry) takeVisit(now time.Time) bool {
-	seen, t := e.visited.Load(), now.Unix()
-	return !recently(seen, t) && e.visited.CompareAndSwap(seen, t)
+// takeVisit reports whether visits should record a handshake now, in Unix
+// seconds: at most once per visitEvery.
+func (e *hostEntry) takeVisit(now int64) bool {
+	seen := e.visited.Load()
+	return !recently(seen, now) && e.visited.CompareAndSwap(seen, now)
 }
 
 // get returns a certificate for host that the client can use, or nil.
