@@ -78,9 +78,9 @@ type conversation struct {
 
 // Run orders, proves control, finalizes and downloads, with the client of an
 // account. It ends with ctx, whose acmeclient.Trace records its requests. User
-// code that the client calls may panic; Request.Cleanup is complete even then, and
-// the order was kept.
-// Errors wrap the CA's *acme.Error, if there is one.
+// code that the client calls may panic. Even then the Request's Cleanup is
+// complete, and an unfinished order was kept. Errors wrap the CA's *acme.Error,
+// if there is one.
 func Run(ctx context.Context, client *acme.Client, req Request) (Result, error) {
 	ctx = acmeclient.WithTrace(ctx, acmeclient.TraceOf(ctx))
 	c := &conversation{req: req, client: client, replaces: req.Replaces}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/pace"
 )
 
 // Unfinished is an order whose certificate was asked for and has not arrived. The
@@ -46,19 +47,12 @@ const (
 func (o *Unfinished) end() time.Time {
 	end := o.Created.Add(unfinishedFor)
 	if o.Expires.After(o.Created) {
-		end = earlier(o.Expires, o.Created.Add(maxUnfinishedFor))
+		end = pace.Earlier(o.Expires, o.Created.Add(maxUnfinishedFor))
 	}
 	if !o.Unfit.IsZero() {
-		end = earlier(end, o.Unfit.Add(unfinishedFor))
+		end = pace.Earlier(end, o.Unfit.Add(unfinishedFor))
 	}
 	return end
-}
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
 }
 
 // isResumable reports whether a client can resume the order now.
