@@ -63,7 +63,7 @@ func (w *world) leadHere(addr string) {
 	w.ca.Resolve(goodHost, acmetest.Target{TLSAddr: addr})
 }
 
-// LookupNetIP is the DNS; it makes world a certmgr.Resolver.
+// LookupNetIP is the DNS; it makes world a preflight.Resolver.
 func (w *world) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
 	switch host {
 	case goodHost:

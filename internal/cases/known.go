@@ -42,7 +42,7 @@ func knownFailures() []knownFailure {
 		{"cases", "B32/RSA", "deleting a record that is not there is told as a failed write"},
 		{"cases", "B37", "no event says that there is no Cache"},
 		{"cases", "B38", "another CA's certificate is served to its end, and no event says so"},
-		{"cases", "B40", "what was recorded of the CA before a restart holds a mended setting back"},
+		{"cases", "B40", "what was recorded of the CA before a restart holds back a corrected setting"},
 		{"cases", "B45/AllowAnyHost, 0x7f.1", "an order is made for what no CA can certify"},
 		{"cases", "B45/AllowAnyHost, co.uk", "an order is made for what no CA can certify"},
 		{"cases", "B45/AllowAnyHost, wpad.invalid", "an order is made for what no CA can certify"},
