@@ -250,6 +250,7 @@ import (
 
 	"$module/certmgr"
 	"$module/certmgr/audit"
+	"$module/certmgr/preflight"
 	"$module/certmgr/prommetrics"
 	"$module/certmgr/status"
 )
