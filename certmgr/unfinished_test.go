@@ -10,7 +10,7 @@ import (
 
 // A certificate that the CA has issued, or is issuing, is not ordered again
 // because it did not arrive: Let's Encrypt issues 5 for the same names in 7 days.
-func TestUnfinishedOrderIsGoneOnWith(t *testing.T) {
+func TestUnfinishedOrderIsResumed(t *testing.T) {
 	certificate := acmetest.Match{Endpoint: acmetest.Certificate}
 	orders := acmetest.Match{Endpoint: acmetest.Order}
 	faults := map[string]func(ca *acmetest.Server) (lift func()){

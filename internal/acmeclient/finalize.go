@@ -13,7 +13,9 @@ import (
 
 // PostCSR sends a certificate request (DER) to the order's finalize URL. It
 // returns the order's status; the URL of the certificate is in the order
-// itself. Errors are as from Cause.
+// itself. accepted is false if the status comes from a look at the order after
+// a lost reply: then another process with the account may have finalized it.
+// Errors are as from Cause.
 //
 // If it is not known whether the CA received the request, the order tells: the
 // request is sent again while the order is ready. That is safe, since the CA
@@ -23,27 +25,27 @@ import (
 // acme.Client.CreateCertFromOrder would poll as well, at least once a second
 // and without a limit. Accept can post any payload to any URL of the CA, and
 // decodes the status, which orders and challenges have in common.
-func PostCSR(ctx context.Context, client *acme.Client, order *acme.Order, csr []byte) (status string, err error) {
+func PostCSR(ctx context.Context, client *acme.Client, order *acme.Order, csr []byte) (status string, accepted bool, err error) {
 	payload, err := json.Marshal(map[string]string{"csr": base64.RawURLEncoding.EncodeToString(csr)})
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	for n := 1; ; n++ {
 		reply, err := client.Accept(ctx, &acme.Challenge{URI: order.FinalizeURL, Payload: payload})
 		if err == nil {
-			return reply.Status, nil
+			return reply.Status, true, nil
 		}
 		err = Cause(err)
 		wait := finalizeWait(n, err)
 		if !again(ctx, wait) {
-			return "", err
+			return "", false, err
 		}
 		now, lookErr := client.GetOrder(ctx, order.URI)
 		if lookErr != nil {
-			return "", err
+			return "", false, err
 		}
 		if now.Status != acme.StatusReady && now.Status != acme.StatusPending {
-			return now.Status, nil
+			return now.Status, false, nil
 		}
 	}
 }

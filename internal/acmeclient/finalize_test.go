@@ -23,8 +23,8 @@ func TestPostCSR(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.ForgetRequests()
-	status, err := PostCSR(t.Context(), client, order, csr)
-	if p, ok := Problem(err); !ok || kindOf(p.ProblemType) != "ordernotready" || status != "" {
+	status, accepted, err := PostCSR(t.Context(), client, order, csr)
+	if p, ok := Problem(err); !ok || kindOf(p.ProblemType) != "ordernotready" || status != "" || accepted {
 		t.Errorf("an order that is %s: status %q, %v", order.Status, status, err)
 	}
 	if n := server.Count(acmetest.Finalize); n != 1 || len(server.Requests()) != 1 {

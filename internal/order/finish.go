@@ -48,10 +48,9 @@ type finishing struct {
 	stop     bool      // the conversation is over
 }
 
-// finish has the certificate of an order issued and downloads its chain. order is
-// nil if an earlier conversation began that. If nothing can come of the order any
-// more, the error is an *endedError. Otherwise the order is kept until there is a
-// certificate.
+// finish finalizes an order and downloads the chain. order is nil if an earlier
+// conversation has begun to. If the order can no longer yield a certificate, the
+// error is an *endedError. Otherwise the order is kept until it does.
 func (c *conversation) finish(ctx context.Context, o *Unfinished, order *acme.Order) error {
 	csr, err := c.newCSR(o.Key)
 	if err != nil {
@@ -109,7 +108,7 @@ func (f *finishing) misfit(err error) error {
 		err, f.o.URL, text.Stamp(f.o.end()))
 }
 
-// await returns the chain. While the CA's replies are no decision, it asks again:
+// await returns the chain. It asks again while the CA's replies are inconclusive:
 // the CA's databases may lag, and a proxy may be in front of them.
 func (f *finishing) await(ctx context.Context, order *acme.Order) ([][]byte, error) {
 	rule := pollRule{
@@ -135,7 +134,7 @@ func (f *finishing) await(ctx context.Context, order *acme.Order) ([][]byte, err
 	return chain, err
 }
 
-// look fetches the order and does what is next.
+// look fetches the order and takes the next step.
 func (f *finishing) look(ctx context.Context) (chain [][]byte, done bool, err error) {
 	order, err := f.client.GetOrder(ctx, f.o.URL)
 	if err != nil {
@@ -182,16 +181,16 @@ func (f *finishing) requestAgain(ctx context.Context, order *acme.Order) error {
 	return err
 }
 
-// request sends the certificate request. It returns an error if the CA decided
-// against it or asks to wait. Other failures leave open what became of it: the
-// order tells.
+// request sends the certificate request. It returns an error if the CA refused it
+// or asks to wait. After any other failure, the order's status shows whether the
+// CA received it.
 func (f *finishing) request(ctx context.Context, order *acme.Order) (status string, err error) {
-	status, err = acmeclient.PostCSR(ctx, f.client, order, f.csr)
+	status, accepted, err := acmeclient.PostCSR(ctx, f.client, order, f.csr)
 	f.requests++
 	f.last, f.failure = time.Now(), err
 	switch {
 	case err == nil:
-		f.o.Accepted = true
+		f.o.Accepted = f.o.Accepted || accepted
 	case isRefusal(err) && !f.o.Accepted:
 		return "", &endedError{err: err}
 	case asksToWait(err):
@@ -226,7 +225,7 @@ func isRefusal(err error) bool {
 	return isACME && !slices.Contains([]string{"ordernotready", "badnonce", "ratelimited", "serverinternal", "accountdoesnotexist"}, kind)
 }
 
-// isGone reports whether the CA does not know what was asked for.
+// isGone reports whether the CA does not know the resource.
 func isGone(problem *acme.Error) bool {
 	return problem.StatusCode == http.StatusNotFound || problem.StatusCode == http.StatusGone
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/nostall/nostall/internal/pace"
 )
 
-// Unfinished is an order whose certificate was asked for and has not arrived. The
-// next conversation resumes it, until the certificate is there or the CA calls the
+// Unfinished is an order that was finalized and whose certificate has not arrived.
+// The next conversation resumes it, until the certificate is there or the CA calls the
 // order invalid. A new order each time would mean a new certificate each time, and
 // Let's Encrypt allows only 5 for the same names in 7 days. Times are by the wall
 // clock.
@@ -25,18 +25,18 @@ type Unfinished struct {
 	Expires   time.Time // when the CA drops it; zero if it did not say
 	Key       crypto.Signer
 
-	// What conversations have learned. It may be lost.
+	// Progress; losing it is harmless.
 	Accepted bool      // the CA accepted the certificate request
 	Missing  time.Time // since when the CA has replied with 404 or 410 only, or zero
 	Unfit    time.Time // when a certificate came that does not fit, or zero
 }
 
 const (
-	// unfinishedFor is how long an order can be resumed whose end the CA does not
-	// say, and how long nothing is ordered after a certificate that does not fit.
+	// unfinishedFor is how long an order without an expiry can be resumed, and how
+	// long no new order is placed after a certificate that does not fit.
 	unfinishedFor = 24 * time.Hour
 
-	// maxUnfinishedFor bounds what CAs say. Let's Encrypt's orders live for 7 days.
+	// maxUnfinishedFor bounds a CA's expiry. Let's Encrypt's orders live for 7 days.
 	maxUnfinishedFor = 30 * 24 * time.Hour
 
 	// missingFor is how long an order or its certificate can be unknown to the CA.
@@ -79,7 +79,7 @@ func (o *Unfinished) noteReply(err error, now time.Time) error {
 	return err
 }
 
-// endedError is the reason why no certificate can come of an order any more.
+// endedError is the reason why an order can no longer yield a certificate.
 type endedError struct {
 	err    error
 	others bool // somebody else's certificate came of it

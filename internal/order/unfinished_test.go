@@ -312,8 +312,8 @@ func TestCertificateThatDoesNotFitIsNotOrderedAgainAtOnce(t *testing.T) {
 	})
 }
 
-// An order that another process with the same account finalized costs no more than
-// the order: the conversation goes on with another one.
+// If another process with the same account finalized the order, the conversation
+// places another one at once.
 func TestOrderThatAnotherProcessFinalizedIsReplacedAtOnce(t *testing.T) {
 	notReady := func(r *acmetest.Reply) {
 		r.SetProblem(acmetest.Problem{Type: "orderNotReady", Status: http.StatusForbidden})
@@ -322,6 +322,17 @@ func TestOrderThatAnotherProcessFinalizedIsReplacedAtOnce(t *testing.T) {
 		at(t, func(t *testing.T, s *site) {
 			s.ca.WrongKey(host, acmetest.Times(1))
 			s.ca.Edit(times(finalize, 1), notReady)
+			begun := time.Now()
+			s.must(s.request())
+			if took := time.Since(begun); s.orders() != 2 || took > 15*time.Second {
+				t.Errorf("%d orders in %v", s.orders(), took)
+			}
+		})
+	})
+	t.Run("behind a lost reply", func(t *testing.T) {
+		at(t, func(t *testing.T, s *site) {
+			s.ca.WrongKey(host, acmetest.Times(1))
+			s.ca.Edit(times(finalize, 1), func(*acmetest.Reply) { panic(http.ErrAbortHandler) })
 			begun := time.Now()
 			s.must(s.request())
 			if took := time.Since(begun); s.orders() != 2 || took > 15*time.Second {
