@@ -16,7 +16,9 @@ import (
 // [NewUnstartedServer] and end it with [Server.Close]. All methods are safe for
 // concurrent use; the exported fields must not change once it is started.
 type Server struct {
-	// URL is the URL of the directory. It is set by Start and StartMemory.
+	// URL is the URL of the directory. It is set by Start and StartMemory. The
+	// port of a closed server may become that of a later one: for a client that
+	// keeps directories by URL for the whole process, append a query of your own.
 	URL string
 
 	// Lifetime is the time from NotBefore to NotAfter of an issued certificate;

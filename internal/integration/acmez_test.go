@@ -46,7 +46,7 @@ func unregisteredAcmezSite(t *testing.T, ca *clientsCA, challenges ...string) *a
 	s := &acmezSite{
 		Client: &acmez.Client{
 			Client: &acme.Client{
-				Directory:    ca.URL,
+				Directory:    ca.directory,
 				HTTPClient:   ca.Client(),
 				PollInterval: 10 * time.Millisecond,
 			},

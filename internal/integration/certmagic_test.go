@@ -50,7 +50,7 @@ func newCertmagicSite(t *testing.T, ca *clientsCA, c certmagic.Config, issuer ce
 	// certmagic finds these ports in use and assumes that the servers there
 	// answer the challenges.
 	tlsListener, httpListener := listen(t), listen(t)
-	issuer.CA = ca.URL
+	issuer.CA = ca.directory
 	issuer.TrustedRoots = ca.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 	issuer.Agreed, issuer.Email = true, "certmagic@example.com" // otherwise it asks on the terminal
 	issuer.Logger = zap.NewNop()

@@ -26,6 +26,11 @@ import (
 type clientsCA struct {
 	*acmetest.Server
 	memory bool // in memory and in a bubble, where waiting takes no time
+
+	// directory is the directory's URL with a query that no other CA has. acmez,
+	// and certmagic with it, keeps directories by URL, for the whole process and
+	// for 12 hours, but the port of a closed CA may become that of another.
+	directory string
 }
 
 // inBothModes runs a test twice: against the fake CA on a loopback port, with
@@ -43,7 +48,7 @@ func inMemory(t *testing.T, test func(*testing.T, *clientsCA)) {
 }
 
 func newClientsCA(t *testing.T, memory bool) *clientsCA {
-	ca := &clientsCA{acmetest.NewUnstartedServer(), memory}
+	ca := &clientsCA{Server: acmetest.NewUnstartedServer(), memory: memory}
 	t.Cleanup(func() {
 		ca.Close()
 		if t.Failed() {
@@ -56,9 +61,10 @@ func newClientsCA(t *testing.T, memory bool) *clientsCA {
 func (ca *clientsCA) start() {
 	if ca.memory {
 		ca.StartMemory()
-		return
+	} else {
+		ca.Start()
 	}
-	ca.Start()
+	ca.directory = ca.URL + "?" + rand.Text()
 }
 
 // point makes a name lead to servers with this configuration and this handler;
