@@ -59,7 +59,7 @@ func MustAllowlist(names ...string) *Allowlist {
 // Contains reports whether host, in any case and with or without a trailing
 // dot, is on the list or matches one of its wildcards. A nil list is empty.
 func (a *Allowlist) Contains(host string) bool {
-	host, err := normalizeHost(host)
+	host, err := normalizeHost(host, noHost)
 	return err == nil && a.hostList().match(host) != hosts.None
 }
 

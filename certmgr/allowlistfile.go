@@ -7,10 +7,10 @@ import (
 	"github.com/nostall/nostall/internal/hosts"
 )
 
-// OpenAllowlist returns a list from a file: one name or wildcard a line; "#"
-// begins a comment, also after a name. If the file cannot be read or any line
-// is invalid, it returns no list, and an error that names each invalid line by
-// its number with the reason, up to 100.
+// OpenAllowlist returns a list from a file: one name or wildcard a line, in
+// UTF-8; "#" begins a comment, also after a name. If the file cannot be read or
+// any line is invalid, it returns no list, and an error that names each invalid
+// line by its number with the reason, up to 100.
 //
 // The Managers that use the list look at the file every 2 seconds. When it has
 // changed and then stayed the same for two looks, it is read, and its names

@@ -94,7 +94,11 @@ func (m *Manager) HTTPHandler(fallback http.Handler) http.Handler {
 		m.init()
 		body, status, err := m.engine.server.httpToken(r.Context(), r.Host, token)
 		if err != nil {
-			http.Error(w, challenge.RefusalText(status), status) // err is for the operator only
+			text := challenge.RefusalText(status) // err is for the operator only
+			if errors.Is(err, ErrNoServerName) {
+				text = challenge.TextNoHost
+			}
+			http.Error(w, text, status)
 			return
 		}
 		w.Header().Set("Content-Type", "application/octet-stream") // RFC 8555, 8.3
@@ -110,7 +114,7 @@ const httpTimeout = policyTimeout + cacheTimeout
 func (s *server) httpToken(ctx context.Context, hostport, token string) ([]byte, int, error) {
 	ctx, cancel := context.WithTimeout(ctx, httpTimeout)
 	defer cancel()
-	host, err := normalizeHost(stripPort(hostport))
+	host, err := normalizeHost(stripPort(hostport), noHostHeader)
 	if err != nil {
 		return nil, http.StatusForbidden, err
 	}

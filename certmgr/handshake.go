@@ -48,7 +48,7 @@ type server struct {
 func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	m.init()
 	s := m.engine.server
-	host, err := normalizeHost(hello.ServerName)
+	host, err := normalizeHost(hello.ServerName, noSNI)
 	if err != nil {
 		s.handshakes.refuse(resultOf(err), "", err, hello, s.now())
 		return nil, err

@@ -27,6 +27,7 @@ func TestStrangersLearnNothingByHTTP(t *testing.T) {
 		text   string
 		kind   audit.Kind // of the event that tells the operator
 	}{
+		{"no Host header", func(*world) {}, "", 403, "the request has no Host header", ""},
 		{"not a host name", func(*world) {}, "10.0.0.1", 403, "host not allowed", ""},
 		{"not on the list", func(*world) {}, "www.example.org", 403, "host not allowed", ""},
 		{"refused by the policy", func(w *world) { w.m.HostPolicy = func(context.Context, string) error { return fails } },
@@ -47,7 +48,8 @@ func TestStrangersLearnNothingByHTTP(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
 				tt.set(w)
-				r := httptest.NewRequest("GET", "http://"+tt.host+challenge.Path+"token", nil)
+				r := httptest.NewRequest("GET", challenge.Path+"token", nil)
+				r.Host = tt.host
 				rec := httptest.NewRecorder()
 				w.m.HTTPHandler(nil).ServeHTTP(rec, r)
 				if body := rec.Body.String(); rec.Code != tt.status || body != "certmgr: "+tt.text+"\n" {

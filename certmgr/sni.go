@@ -9,21 +9,27 @@ import (
 	"github.com/nostall/nostall/internal/hosts"
 )
 
+// What it means that there is no name, by who should have given it.
+const (
+	noSNI        = "the client sent no SNI; connect by host name, or serve such clients from tls.Config.Certificates"
+	noHostHeader = "the request has no Host header"
+	noHost       = "the host is empty"
+)
+
 // normalizeHost returns the normal form of a host name, which everything in
-// this package uses; see hosts.Normalize. The error wraps ErrNoServerName or
-// ErrBadServerName.
-func normalizeHost(name string) (string, error) {
+// this package uses; see hosts.Normalize. The error wraps ErrNoServerName,
+// whose text for an empty name is missing, or ErrBadServerName.
+func normalizeHost(name, missing string) (string, error) {
 	host, err := hosts.Normalize(name)
 	if err != nil {
-		return "", refuseName(name, err)
+		return "", refuseName(name, missing, err)
 	}
 	return host, nil
 }
 
-func refuseName(name string, err error) error {
+func refuseName(name, missing string, err error) error {
 	if name == "" {
-		return &refusal{kind: ErrNoServerName,
-			text: "the client sent no SNI; connect by host name, or serve such clients from tls.Config.Certificates"}
+		return &refusal{kind: ErrNoServerName, text: missing}
 	}
 	var bad *hosts.NameError
 	if !errors.As(err, &bad) {

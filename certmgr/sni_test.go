@@ -34,6 +34,17 @@ func TestRefusedServerNamesSayWhy(t *testing.T) {
 	}
 }
 
+// Only a client that sends no SNI is told of SNI.
+func TestMissingNamesSayWhereTheyAreMissing(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		for _, err := range []error{w.m.Obtain(t.Context(), ""), w.m.Renew(t.Context(), ""), w.m.Revoke(t.Context(), "", 0)} {
+			if !errors.Is(err, certmgr.ErrNoServerName) || err.Error() != "certmgr: missing server name: the host is empty" {
+				t.Errorf("%v", err)
+			}
+		}
+	})
+}
+
 // TestNamesAreTheSameEverywhere: policy, allowlist, cache and order see the one
 // normal form, whatever the client sends.
 func TestNamesAreTheSameEverywhere(t *testing.T) {

@@ -23,8 +23,6 @@ func knownFailures() []knownFailure {
 		{"cases", "B26/24 h, 12 h back", "a certificate that is dated back counts as a wrong clock, although the CA's Date is right"},
 		{"cases", "B26/3 h, 1 h back", "a certificate that is dated back counts as a wrong clock, although the CA's Date is right"},
 		{"cases", "B26/4 h, 1 h back", "a certificate that is dated back counts as a wrong clock, although the CA's Date is right"},
-		{"cases", "B28/UTF-16", "the error does not say that the file is UTF-16"},
-		{"cases", "B28/UTF-16 with a mark", "the error does not say that the file is UTF-16"},
 		{"cases", "B29/EAB key identifier, newline", "the CA is called unavailable, and the error does not name the field"},
 		{"cases", "B29/directory URL, newline", "the CA is called unavailable, and the error does not name the field"},
 		{"cases", "B29/directory URL, no scheme", "the CA is called unavailable, and the error does not name the field"},

@@ -7,6 +7,7 @@ import "net/http"
 // host.
 const (
 	TextNotAllowed = "certmgr: host not allowed"
+	TextNoHost     = "certmgr: the request has no Host header"
 
 	textNoAnswer = "certmgr: no such http-01 challenge"
 	textNotNow   = "certmgr: http-01 challenges cannot be answered at the moment"

@@ -42,9 +42,12 @@ func ParseEntry(name string) (string, error) {
 // whyNoHost says in words why Normalize refused a name.
 func whyNoHost(name string, wildcard bool, err error) string {
 	_, notAddr := netip.ParseAddr(strings.Trim(name, "[]"))
+	noText := whyNoText(name)
 	switch {
 	case name == "":
 		return "no name"
+	case noText != "":
+		return noText
 	case notAddr == nil:
 		return "an IP address, not a host name"
 	case strings.ContainsAny(name, " \t"):

@@ -32,6 +32,8 @@ func TestInvalidEntriesSayWhy(t *testing.T) {
 		"under_score.example.com": "not a valid host name",
 		"-a.example.com":          "not a valid host name",
 		"a..example.com":          "not a valid host name",
+		"w\x00w\x00w\x00.\x00":    "as UTF-16 has; if this is from a file, save it",
+		"*.b\xfccher.example.com": "the byte 0xfc is not UTF-8",
 	} {
 		_, err := ParseEntry(entry)
 		if err == nil || !strings.Contains(err.Error(), why) || !strings.Contains(err.Error(), fmt.Sprintf("%q", entry)) {

@@ -19,13 +19,18 @@ const maxLine = 64 << 10
 // emptyMark is the comment that marks a file as intentionally empty.
 const emptyMark = "empty"
 
-// parseFile parses a list's file: one entry a line, "#" begins a comment. Blank
-// lines, CRLF and a byte order mark are tolerated. name appears in errors, with
+// parseFile parses a list's file: one entry a line, in UTF-8, "#" begins a
+// comment. Blank lines, CRLF and a byte order mark are tolerated. name appears in errors, with
 // line numbers. It stops when ctx ends.
 func parseFile(ctx context.Context, name string, r io.Reader) (entries []string, err error) {
+	file := bufio.NewReader(r)
+	head, _ := file.Peek(headSize) // an error comes again below
+	if is := encodingOf(head); is != "" {
+		return nil, fmt.Errorf("allowlist file %s is in %s; %s", FileName(name), is, saveAsUTF8)
+	}
 	var bad badEntries
 	empty := false
-	lines := bufio.NewScanner(r)
+	lines := bufio.NewScanner(file)
 	lines.Buffer(nil, maxLine)
 	n := 0
 	for lines.Scan() {
