@@ -142,6 +142,9 @@ func (is *issuer) mayIssue(req issueRequest) error {
 	if is.memory.current(req.sub) != nil {
 		return nil // the limits must not prevent renewals
 	}
+	if err := is.gate.uncertifiable(req.sub.host(), req.grant); err != nil {
+		return err
+	}
 	if req.grant.unlisted() && is.unlisted.all.Load() >= maxUnlisted {
 		return &refusal{kind: ErrBusy, host: req.sub.host(), text: "too many hosts that are not on the list by name wait for issuance"}
 	}

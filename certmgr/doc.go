@@ -107,6 +107,9 @@
 //   - Names with an empty label or without a valid label, which no CA would
 //     certify, are refused, and names that are too long are refused by their
 //     length, before IDNA. An IP address is not a host name.
+//   - No order is placed for reserved names (www.localhost, co.uk), and for
+//     recursive ones (at least four labels, two in a row equal), unless Hosts or
+//     HostWhitelist has the exact name.
 //   - A nil Prompt matters only if an account must be registered with a CA that
 //     has terms of service.
 //   - Errors have other texts, and failed cache writes are retried.

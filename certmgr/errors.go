@@ -26,7 +26,9 @@ var (
 	ErrNoServerName = errors.New("certmgr: missing server name")
 
 	// ErrBadServerName: the server name is not a host name that a public CA
-	// could certify (a single label, an IP address, invalid characters).
+	// could certify (a single label, an IP address, invalid characters; if only
+	// a wildcard or a policy allows it, also reserved and recursive names, such
+	// as www.www.www.example.com).
 	ErrBadServerName = errors.New("certmgr: invalid server name")
 
 	// ErrHostNotAllowed: neither Manager.Hosts nor Manager.HostPolicy allows

@@ -204,9 +204,13 @@ func (s *server) answerWithoutIssuing(ctx context.Context, sub subject, want key
 		}
 		return nil, true, backingOff(rec)
 	}
-	if s.loader.missedLately(sub) {
-		err = s.health.breaker.check(sub.host())
+	if !s.loader.missedLately(sub) {
+		return nil, false, nil
 	}
+	if err := s.gate.uncertifiable(sub.host(), g); err != nil {
+		return nil, true, err
+	}
+	err = s.health.breaker.check(sub.host())
 	return nil, err != nil, err
 }
 

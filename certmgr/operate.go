@@ -139,7 +139,15 @@ func (s *operator) issueNow(ctx context.Context, sub subject, g grant, reason st
 		reason:   reason,
 		priority: withVisitor,
 		override: true,
-	}, nil)
+	}, func() error {
+		if s.memory.current(sub) != nil {
+			return nil // it is renewed
+		}
+		if err := s.gate.uncertifiable(sub.host(), g); err != nil {
+			return err
+		}
+		return nil
+	})
 	if err != nil {
 		return withHost(err, sub.host())
 	}

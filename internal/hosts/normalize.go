@@ -15,7 +15,7 @@ import (
 // by its length alone: a ClientHello may carry 64 KB, and the cost of IDNA
 // grows with the square of a label's length.
 func Normalize(name string) (string, error) {
-	name = strings.TrimSuffix(name, ".")
+	name, rooted := strings.CutSuffix(name, ".")
 	if isPlain(name) {
 		return name, nil
 	}
@@ -29,7 +29,10 @@ func Normalize(name string) (string, error) {
 	// Mapping can produce dots (from full-width ones) and names that it would
 	// itself refuse (from bytes that are not UTF-8, from letters that become
 	// right-to-left ones). So the result must pass the same checks.
-	host = strings.TrimSuffix(host, ".")
+	host, dot := strings.CutSuffix(host, ".")
+	if rooted && dot {
+		return "", badName(name+".", "an empty label at the end", nil)
+	}
 	if len(host) > MaxLength {
 		return "", badName(name, "too long for a host name", nil)
 	}

@@ -69,7 +69,10 @@ func TestNormalize(t *testing.T) {
 		{"64 bytes in a label", label63 + "a.com", "", "it is no host name"},
 		{"254 bytes", "b" + long253, "", "it is no host name"},
 
-		{"two trailing dots", "example.com..", "example.com", "it asks for example.com. with a dot"},
+		{"two trailing dots", "example.com..", "", "it asks for example.com. with a dot"},
+		{"two trailing dots, the second in fullwidth", "example.com.。", "", "it is no host name"},
+		{"two trailing dots, the first in fullwidth", "example.com。.", "", "it is no host name"},
+		{"two trailing dots in fullwidth", "example.com。。", "", "it is no host name"},
 		{"IPv4 address", "192.0.2.1", "", "no CA certifies it by a DNS name"},
 		{"IPv4 address and dot", "192.0.2.1.", "", "no CA certifies it by a DNS name"},
 		{"IPv4 address in fullwidth digits", "１９２.0.2.1", "", "no CA certifies it by a DNS name"},
