@@ -25,7 +25,7 @@ func BenchmarkScheduler(b *testing.B) {
 			var add, due time.Duration
 			var bytes uint64
 			for b.Loop() {
-				e := &env{settings: newSettings(new(Manager)), now: func() time.Time { return now }, tasks: flight.NewTasks()}
+				e := &env{settings: newSettings(new(Manager)), clock: newClock(func() time.Time { return now }), tasks: flight.NewTasks()}
 				e.tasks.Close() // nothing runs: the scheduler alone is measured
 				r := newSchedule(e, newMemory(), new(progress), new(startPace))
 				for _, c := range certs {

@@ -22,8 +22,8 @@ type breaker struct {
 	now   func() time.Time
 
 	mu       sync.Mutex
-	failures int // consecutive; 0 means closed: the CA is used
-	until    time.Time
+	failures int       // consecutive; 0 means closed: the CA is used
+	wait     pace.Wait // current, after a call of waits
 	cause    error
 	probing  bool
 	recent   map[string]time.Time // last failure of the CA by registered domain
@@ -38,14 +38,11 @@ func newBreaker(ca string, a *auditqueue.Queue, now func() time.Time) *breaker {
 	return &breaker{ca: ca, audit: a, now: now, recent: make(map[string]time.Time)}
 }
 
-// clockWentBack makes a probe due soon: until was set by a clock that was
-// ahead.
-func (b *breaker) clockWentBack(now time.Time) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if soon := now.Add(pace.CABackoff(1)); b.failures > 0 && b.until.After(soon) {
-		b.until = soon
-	}
+// waits reports whether the next probe is not due yet. b.mu is held.
+func (b *breaker) waits() bool {
+	now := b.now()
+	b.wait = b.wait.At(now)
+	return !b.wait.IsOver(now)
 }
 
 // allow returns an error while the CA backs off or is being probed. If probe is
@@ -56,7 +53,7 @@ func (b *breaker) allow(host string) (probe bool, err error) {
 	if b.failures == 0 {
 		return false, nil
 	}
-	if b.probing || b.now().Before(b.until) {
+	if b.waits() || b.probing {
 		return false, b.refusal(host)
 	}
 	b.probing = true
@@ -67,7 +64,7 @@ func (b *breaker) allow(host string) (probe bool, err error) {
 func (b *breaker) check(host string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.failures == 0 || !b.probing && !b.now().Before(b.until) {
+	if b.failures == 0 || !b.waits() && !b.probing {
 		return nil
 	}
 	return b.refusal(host)
@@ -75,11 +72,11 @@ func (b *breaker) check(host string) error {
 
 func (b *breaker) refusal(host string) error {
 	if account.IsUnavailable(b.cause) {
-		text := fmt.Sprintf("no certificate can be issued without an account (failure %d in a row), next attempt %s", b.failures, text.Stamp(b.until))
-		return &caRefusal{refusal{kind: ErrNoAccount, host: host, text: text, cause: b.cause}, b.until}
+		text := fmt.Sprintf("no certificate can be issued without an account (failure %d in a row), next attempt %s", b.failures, text.Stamp(b.wait.Until))
+		return &caRefusal{refusal{kind: ErrNoAccount, host: host, text: text, cause: b.cause}, b.wait.Until}
 	}
-	text := fmt.Sprintf("%s is not used (failure %d in a row), next attempt %s", b.ca, b.failures, text.Stamp(b.until))
-	return &caRefusal{refusal{kind: ErrCAUnavailable, host: host, text: text, cause: b.cause}, b.until}
+	text := fmt.Sprintf("%s is not used (failure %d in a row), next attempt %s", b.ca, b.failures, text.Stamp(b.wait.Until))
+	return &caRefusal{refusal{kind: ErrCAUnavailable, host: host, text: text, cause: b.cause}, b.wait.Until}
 }
 
 // caRefusal also matches ErrBackoff: nothing is tried before retryAt.
@@ -119,12 +116,12 @@ func (b *breaker) done(host string, probe bool, what trouble, cause error, retry
 }
 
 func (b *breaker) openLocked(host string, probe bool, cause error, wait time.Duration, now time.Time) {
-	if b.failures > 0 && !probe && now.Before(b.until) {
+	if b.failures > 0 && !probe && b.waits() {
 		return // it was in flight when the breaker opened
 	}
 	b.failures++
 	b.cause = cause
-	b.until = now.Add(wait)
+	b.wait = pace.Wait{From: now, Until: now.Add(wait)}
 	kind := audit.CAUnavailable
 	if account.IsUnavailable(cause) {
 		kind = audit.AccountUnavailable
@@ -134,7 +131,7 @@ func (b *breaker) openLocked(host string, probe bool, cause error, wait time.Dur
 		CA:      b.ca,
 		Host:    host,
 		Count:   b.failures,
-		RetryAt: b.until,
+		RetryAt: b.wait.Until,
 		Err:     cause,
 	})
 }
@@ -161,12 +158,12 @@ func (b *breaker) restore(failures int, until time.Time, cause error) {
 	if b.failures > 0 {
 		return
 	}
-	b.failures, b.until, b.cause = max(1, failures), until, cause
+	b.failures, b.wait, b.cause = max(1, failures), pace.Wait{From: b.now(), Until: until}, cause
 	b.audit.Emit(audit.Event{
 		Kind:    audit.CAUnavailable,
 		CA:      b.ca,
 		Count:   b.failures,
-		RetryAt: b.until,
+		RetryAt: b.wait.Until,
 		Reason:  "recorded in the cache",
 		Err:     cause,
 	})
@@ -176,7 +173,7 @@ func (b *breaker) restore(failures int, until time.Time, cause error) {
 // one of many.
 func (b *breaker) failedFor(domain string, now time.Time) bool {
 	for d, t := range b.recent {
-		if now.Sub(t) > breakerWindow {
+		if now.Sub(t).Abs() > breakerWindow {
 			delete(b.recent, d)
 		}
 	}
@@ -192,5 +189,6 @@ func (b *breaker) state() (until time.Time, failures int, cause error) {
 	if b.failures == 0 {
 		return time.Time{}, 0, nil
 	}
-	return b.until, b.failures, b.cause
+	b.waits()
+	return b.wait.Until, b.failures, b.cause
 }

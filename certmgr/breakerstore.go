@@ -77,7 +77,7 @@ func (b *breakerStore) restore(ctx context.Context) {
 	now := b.now()
 	until := pace.Earlier(rec.RetryAt, pace.Earlier(rec.Time, now).Add(maxForeign))
 	if until.After(now) {
-		until = now.Add(min(until.Sub(now), maxForeign)) // monotonic, so that a clock that jumps does not move it
+		until = now.Add(min(until.Sub(now), maxForeign))
 		b.saved.Store(until.UnixNano())
 		b.breaker.restore(rec.Attempts, until, rec.cause())
 	}

@@ -115,7 +115,6 @@ func newEngine(m *Manager) *engine {
 		worker:   renewals,
 		woken:    make(chan struct{}, 1),
 		onClockBack: []func(time.Time){
-			health.breaker.clockWentBack,
 			failures.clockWentBack,
 			startPace.clockWentBack,
 			visits.followClock,

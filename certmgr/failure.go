@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/internal/capped"
+	"github.com/nostall/nostall/internal/pace"
 )
 
 // failure is the record of the last failed issuance for a host.
@@ -20,6 +21,9 @@ type failure struct {
 	foreign  bool      // read from the Cache: by another process, or before a restart
 	clockOff bool      // there is a certificate, but it is expired by the local clock
 }
+
+// wait returns how long the host backs off.
+func (rec *failure) wait() pace.Wait { return pace.Wait{From: rec.err.Time, Until: rec.err.RetryAt} }
 
 // failures records what failed, why, and when to retry.
 type failures struct {
@@ -54,10 +58,15 @@ func newFailures() *failures {
 func (f *failures) active(sub subject, now time.Time) *failure {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if rec := f.find(sub); rec != nil && now.Before(rec.err.RetryAt) {
-		return rec
+	rec := f.find(sub)
+	if rec != nil && rec.wait() != rec.wait().At(now) {
+		f.followClock(now)
+		rec = f.find(sub)
 	}
-	return nil
+	if rec == nil || rec.wait().IsOver(now) {
+		return nil
+	}
+	return rec
 }
 
 // last returns the last failure of sub, even if its backoff is over.
@@ -110,7 +119,7 @@ func (f *failures) uses(key string) bool {
 // then those of untrusted hosts, then all others.
 func (rec *failure) worth(now time.Time) int {
 	switch {
-	case !now.Before(rec.err.RetryAt):
+	case rec.wait().IsOver(now):
 		return 0
 	case rec.trust == untrusted:
 		return 1
@@ -157,15 +166,19 @@ func (f *failures) shorten(match func(host string) bool) {
 	}
 }
 
-// clockWentBack moves records made by a clock that was ahead: their backoff
-// lasts as long as it would have, from now.
+// clockWentBack corrects records made by a clock that was ahead.
 func (f *failures) clockWentBack(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.followClock(now)
+}
+
+// followClock is clockWentBack with f.mu held.
+func (f *failures) followClock(now time.Time) {
 	for key, rec := range f.records.All() {
-		if ahead := rec.err.Time.Sub(now); ahead > time.Minute {
+		if w := rec.wait().At(now); w != rec.wait() {
 			moved, e := *rec, *rec.err
-			e.Time, e.RetryAt = now, e.RetryAt.Add(-ahead)
+			e.Time, e.RetryAt = w.From, w.Until
 			moved.err = &e
 			f.records.Put(key, &moved, nil)
 		}

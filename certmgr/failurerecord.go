@@ -75,7 +75,6 @@ func (r failureRecord) failure(sub subject, machine string, now time.Time) *fail
 	if !now.Before(retry) && now.Sub(failed) > 48*time.Hour {
 		return nil // too old to count
 	}
-	retry = now.Add(retry.Sub(now)) // monotonic, so that a clock that jumps does not move it
 	return &failure{
 		err: &IssuanceError{
 			Host:     r.Host,
