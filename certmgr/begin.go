@@ -20,26 +20,28 @@ import (
 type issuance struct {
 	id          string // identifies it in events
 	req         issueRequest
-	requestedAt time.Time         // before any queue; used as a monotonic time
+	requestedAt time.Time         // before any queue, by the monotonic clock
 	trace       *acmeclient.Trace // its requests to the CA
 
 	// Other goroutines may read these.
 	stage  atomic.Pointer[audit.Stage] // nil while it waits for its slot
-	reread atomic.Int64                // when a handshake last triggered a cache read, in Unix nanoseconds
+	reread atomic.Int64                // when the cache was last read, in Unix nanoseconds
 
 	// Only its own goroutine uses these.
 	last  *failure  // of the previous issuance, or nil
 	probe bool      // it is the breaker's probe of whether the CA works again
-	began time.Time // when it got its slot, by the wall clock; zero before
+	began time.Time // when it got its slot, by the monotonic clock; zero before
 }
 
-func newIssuance(req issueRequest) *issuance {
-	return &issuance{
+func newIssuance(req issueRequest, now time.Time) *issuance {
+	i := &issuance{
 		id:          strings.ToLower(rand.Text()[:10]),
 		req:         req,
 		requestedAt: time.Now(),
 		trace:       new(acmeclient.Trace),
 	}
+	i.reread.Store(now.UnixNano())
+	return i
 }
 
 // issueCall is the call of an issuance.
@@ -74,16 +76,13 @@ func (i *issuance) getStage() audit.Stage {
 func (i *issuance) mayReread(now time.Time) bool {
 	last := i.reread.Load()
 	since := now.UnixNano() - last
-	if last == 0 {
-		since = int64(now.Sub(i.requestedAt))
-	}
 	return (since < 0 || since >= int64(rereadEvery)) && i.reread.CompareAndSwap(last, now.UnixNano())
 }
 
 // begin starts an issuance unless one is in flight or check returns an error.
 // check runs atomically with the decision and must not block.
 func (is *issuer) begin(req issueRequest, check func() error) (issueTicket, error) {
-	i := newIssuance(req)
+	i := newIssuance(req, is.now())
 	count := func() error {
 		if offList := is.gate.offList(i.host()); offList != nil {
 			return offList
@@ -132,8 +131,7 @@ type unlistedHosts struct {
 // mayIssue returns why nothing may be issued for req now, or nil. Call it last,
 // since an untrusted name uses up a token.
 func (is *issuer) mayIssue(req issueRequest) error {
-	now := is.now()
-	if rec := is.health.failures.active(req.sub, now); rec != nil {
+	if rec := is.health.failures.active(req.sub, is.now()); rec != nil {
 		return backingOff(rec)
 	}
 	if err := is.health.breaker.check(req.sub.host()); err != nil {
@@ -151,16 +149,17 @@ func (is *issuer) mayIssue(req issueRequest) error {
 	if req.grant.trust != untrusted {
 		return nil
 	}
-	return is.mayIssueUntrusted(req.sub, now)
+	return is.mayIssueUntrusted(req.sub)
 }
 
-func (is *issuer) mayIssueUntrusted(sub subject, now time.Time) error {
+func (is *issuer) mayIssueUntrusted(sub subject) error {
 	host := sub.host()
 	if is.unlisted.untrusted.Load() >= maxUntrusted {
 		return &refusal{kind: ErrBusy, host: host, text: "too many hosts that are not on the list by name wait for issuance"}
 	}
 	if is.health.failures.last(sub) == nil { // a new name
-		if next, ok := is.unlisted.pacer.take(host, now); !ok {
+		if wait, ok := is.unlisted.pacer.take(host, is.ran()); !ok {
+			next := is.now().Add(wait)
 			return &caRefusal{refusal{kind: ErrBusy, host: host, text: fmt.Sprintf("%d new names below %s got certificates recently, the next one is due %s; "+
 				"exact names on Manager.Hosts are not paced", pace.DomainBurst, hosts.RegisteredDomain(host), text.Stamp(next))}, next}
 		}

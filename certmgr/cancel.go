@@ -2,6 +2,7 @@ package certmgr
 
 import (
 	"context"
+	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
 )
@@ -39,7 +40,7 @@ func (is *issuer) canceled(i *issuance, out outcome, why *refusal) error {
 		Err:      why.cause,
 	}
 	if !i.began.IsZero() {
-		e.Duration = is.now().Sub(i.began)
+		e.Duration = time.Since(i.began)
 	}
 	if c := out.cert; c != nil {
 		// Keep it: the host may be allowed again before it expires.
@@ -59,7 +60,7 @@ func (is *issuer) closed(i *issuance, out outcome) error {
 		Stage:    out.stage,
 		OrderURL: out.order,
 		Reason:   "the Manager was closed",
-		Duration: is.now().Sub(i.began),
+		Duration: time.Since(i.began),
 	}))
 	return &refusal{kind: ErrClosed, host: i.host(), cause: out.err}
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/bundle"
@@ -59,7 +60,7 @@ func TestCertificateOfARemovedHostIsNotPublished(t *testing.T) {
 				c.concluded(w, cancel)
 				synctest.Wait()
 
-				if cert, err := is.conclude(ctx, newIssuance(issueRequest{sub: sub}), out); cert != nil || !errors.Is(err, ErrHostNotAllowed) {
+				if cert, err := is.conclude(ctx, newIssuance(issueRequest{sub: sub}, time.Now()), out); cert != nil || !errors.Is(err, ErrHostNotAllowed) {
 					t.Errorf("those who wait got certificate %v and error %v", cert != nil, err)
 				}
 				synctest.Wait()
@@ -102,7 +103,9 @@ func TestRemovalLeavesNothingBehind(t *testing.T) {
 		"a certificate is issued": func(t *testing.T, w *insides, sub subject) func() {
 			out := outcome{cert: certFor(t, sub), data: []byte("the entry"), stage: audit.StageFinalize}
 			is := w.m.engine.operator.issuer
-			return func() { is.conclude(ctx, newIssuance(issueRequest{sub: sub, grant: grant{trust: listed}}), out) }
+			return func() {
+				is.conclude(ctx, newIssuance(issueRequest{sub: sub, grant: grant{trust: listed}}, time.Now()), out)
+			}
 		},
 		"a certificate is loaded": func(t *testing.T, w *insides, sub subject) func() {
 			cert := certFor(t, sub)
@@ -161,7 +164,7 @@ func TestHostThatWasDroppedIsNotScheduled(t *testing.T) {
 			synctest.Wait()
 		}}
 		req := issueRequest{sub: sub, grant: grant{trust: listed}}
-		is.conclude(t.Context(), newIssuance(req), outcome{cert: certFor(t, sub), data: []byte("the entry")})
+		is.conclude(t.Context(), newIssuance(req, time.Now()), outcome{cert: certFor(t, sub), data: []byte("the entry")})
 		wantNothingOf(t, w.m, sub.host())
 	})
 }

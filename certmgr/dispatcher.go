@@ -28,9 +28,15 @@ type worker interface {
 	ask(ctx context.Context, sub subject)
 }
 
-// maxTimer makes the scheduler check the clock from time to time: timers follow
-// neither a clock that jumps nor a suspended machine.
-const maxTimer = 10 * time.Minute
+const (
+	// maxTimer makes the scheduler check the clock from time to time: timers
+	// follow neither a clock that jumps nor a suspended machine.
+	maxTimer = 5 * time.Minute
+
+	// maxBack is how far the clock may be set back without that: appointments
+	// are as much later then.
+	maxBack = time.Minute
+)
 
 // wake makes the dispatcher check what is due. It does not block.
 func (d *dispatcher) wake() {
@@ -47,15 +53,14 @@ func (d *dispatcher) wake() {
 func (d *dispatcher) run(ctx context.Context) {
 	timer := time.NewTimer(maxTimer)
 	defer timer.Stop()
-	last := d.now().UnixNano()
+	var clock clockWatch
 	for {
 		now := d.now()
-		if now.UnixNano() < last-int64(time.Minute) {
+		if clock.look(now) < -maxBack {
 			for _, follow := range d.onClockBack {
 				follow(now)
 			}
 		}
-		last = now.UnixNano()
 		timer.Reset(d.schedule.due(now, func(kind agendaKind, it *renewalItem) bool {
 			return d.tasks.Go(func(ctx context.Context) { d.work(ctx, kind, it) })
 		}))

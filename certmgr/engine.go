@@ -116,7 +116,6 @@ func newEngine(m *Manager) *engine {
 		woken:    make(chan struct{}, 1),
 		onClockBack: []func(time.Time){
 			failures.clockWentBack,
-			startPace.clockWentBack,
 			visits.followClock,
 			schedule.clockWentBack,
 		},

@@ -330,11 +330,11 @@ const (
 	attemptGrace   = time.Second // for an attempt that ignores its end
 	revokeTimeout  = 2 * time.Minute
 	closeGrace     = 5 * time.Second
-	failedFor      = time.Second      // a read of the cache that failed is not made again for so long
-	coalesceFor    = time.Minute      // events of one kind are one for so long
-	patience       = time.Second      // the first visitor waits so long for a write
-	refusedEvery   = time.Minute      // so are refused handshakes
-	maxTimer       = 10 * time.Minute // after which the clock is looked at
+	failedFor      = time.Second     // a read of the cache that failed is not made again for so long
+	coalesceFor    = time.Minute     // events of one kind are one for so long
+	patience       = time.Second     // the first visitor waits so long for a write
+	refusedEvery   = time.Minute     // so are refused handshakes
+	maxTimer       = 5 * time.Minute // after which the clock is looked at
 
 	visitsKey = "certmgr+visits"
 )

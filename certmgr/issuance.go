@@ -68,7 +68,7 @@ func (is *issuer) issue(ctx context.Context, i *issuance) (*certificate, error) 
 	concluded := make(chan struct{})
 	defer close(concluded)
 	i.last = is.health.failures.last(i.req.sub)
-	i.began = is.now()
+	i.began = time.Now()
 	is.audit.Emit(i.event(i.req.asker.event(audit.Event{
 		Kind:           audit.IssuanceStarted,
 		Decision:       audit.Allowed,
@@ -205,7 +205,7 @@ func (is *issuer) succeed(i *issuance, out outcome) {
 			Serial:   serialOf(cert.leaf),
 			NotAfter: cert.notAfter,
 			Reason:   req.reason,
-			Duration: is.now().Sub(i.began),
+			Duration: time.Since(i.began),
 		}))
 	}
 	is.store.putCertificate(cert, out.data, func() bool { return is.memory.current(cert.subject) == cert })
@@ -227,7 +227,7 @@ func (is *issuer) failed(i *issuance, out outcome) (*IssuanceError, audit.Event)
 		Stage:    e.Stage,
 		OrderURL: out.order,
 		Reason:   i.req.reason,
-		Duration: e.Time.Sub(i.began),
+		Duration: time.Since(i.began),
 		Err:      e,
 	})
 	if c := out.cert; c != nil {

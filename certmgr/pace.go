@@ -23,9 +23,9 @@ func newPacer() *pacer {
 	return &pacer{lanes: capped.Map[string, *pace.Lane]{Max: maxPaced}}
 }
 
-// take spends one new name of the host's registered domain, or returns when the
-// next one is due.
-func (p *pacer) take(host string, now time.Time) (next time.Time, ok bool) {
+// take spends one new name of the host's registered domain, or returns the wait
+// for the next one. ran is the time by the monotonic clock.
+func (p *pacer) take(host string, ran time.Duration) (wait time.Duration, ok bool) {
 	domain := hosts.RegisteredDomain(host)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -34,11 +34,12 @@ func (p *pacer) take(host string, now time.Time) (next time.Time, ok bool) {
 		l = new(pace.Lane)
 		p.lanes.Put(domain, l, emptySooner)
 	}
-	return l.Take(now, pace.PerDomain())
+	next, ok := l.Take(ran, pace.PerDomain())
+	return next - ran, ok
 }
 
 // emptySooner reports whether lane a is as good as new sooner than lane b.
-func emptySooner(a, b *pace.Lane) bool { return a.EmptyAt().Before(b.EmptyAt()) }
+func emptySooner(a, b *pace.Lane) bool { return a.EmptyAt() < b.EmptyAt() }
 
 // startPace keeps first issuances in the background within Let's Encrypt's
 // limits. Handshakes do not wait for it.
@@ -51,56 +52,83 @@ type startPace struct {
 	pruneAt int // the number of domains at which to prune
 }
 
-// pacing is the state of a first issuance's reservations. Each is made when the
-// previous one is used: an issuance that waits for its domain must not occupy a
-// place among the account's orders.
-type pacing uint8
+// place is a first issuance's place in the lanes: that of its registered domain,
+// then the account's. It is reserved in the second when its turn in the first
+// has come: an issuance that waits for its domain must not occupy a place among
+// the account's orders.
+type place struct {
+	stage placeStage
+	turn  time.Duration // in the stage's lane, by the monotonic clock
+}
+
+type placeStage uint8
 
 const (
-	paceNone    pacing = iota
-	paceDomain         // reserved for the registered domain
-	paceAccount        // and for the account: nothing more to wait for
+	placeNone    placeStage = iota
+	placeDomain             // waits for its turn in the domain's lane
+	placePassed             // that has come; only a success uses it up
+	placeAccount            // waits for its turn in the account's lane
 )
 
-// next makes the next reservation for host and returns its kind and time.
-func (p *startPace) next(host string, have pacing, now time.Time) (pacing, time.Time) {
+// maxLate is how late a turn may be used: workers may be busy. Turns that passed
+// unused, while the process was frozen or the CA out of service, would otherwise
+// be used all at once.
+const maxLate = 10 * time.Minute
+
+// wait returns how long the first issuance for host must still wait. If it may
+// begin, wait returns 0 and its turn in the account's lane is used up. ran is
+// the time by the monotonic clock.
+func (p *startPace) wait(host string, pl *place, ran time.Duration) time.Duration {
 	if p.every == 0 {
-		return paceAccount, now
+		return 0
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if have != paceNone {
-		return paceAccount, p.account.Reserve(now, pace.Limit{Burst: pace.OrderBurst, Every: p.every})
+	for {
+		switch waiting := pl.stage == placeDomain || pl.stage == placeAccount; {
+		case !waiting:
+			pl.turn = p.reserve(host, pl.stage, ran)
+			pl.stage++
+		case pl.turn > ran:
+			return pl.turn - ran
+		case pl.turn < ran-maxLate:
+			pl.stage-- // its turn has passed
+		case pl.stage == placeDomain:
+			pl.stage = placePassed
+		default:
+			pl.stage = placePassed
+			return 0
+		}
+	}
+}
+
+// reserve takes a turn in the lane after a stage. p.mu is held.
+func (p *startPace) reserve(host string, after placeStage, ran time.Duration) (turn time.Duration) {
+	if after == placePassed {
+		return p.account.Reserve(ran, pace.Limit{Burst: pace.OrderBurst, Every: p.every})
 	}
 	domain := hosts.RegisteredDomain(host)
 	l := p.domains[domain]
 	if l == nil {
 		if len(p.domains) >= p.pruneAt {
-			p.prune(now)
+			p.prune(ran)
 		}
 		l = new(pace.Lane)
 		p.domains[domain] = l
 	}
-	return paceDomain, l.Reserve(now, pace.PerDomain())
+	return l.Reserve(ran, pace.PerDomain())
 }
 
 // prune removes the domains whose lanes are empty. The allowlist limits the
 // number of domains.
-func (p *startPace) prune(now time.Time) {
+func (p *startPace) prune(ran time.Duration) {
 	if p.domains == nil {
 		p.domains = make(map[string]*pace.Lane)
 	}
 	for domain, l := range p.domains {
-		if !l.EmptyAt().After(now) {
+		if l.EmptyAt() <= ran {
 			delete(p.domains, domain)
 		}
 	}
 	p.pruneAt = max(maxPaced, 2*len(p.domains))
-}
-
-// clockWentBack drops all reservations; their holders reserve again.
-func (p *startPace) clockWentBack(time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.account, p.domains, p.pruneAt = pace.Lane{}, nil, 0
 }

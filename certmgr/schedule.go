@@ -30,7 +30,7 @@ type renewalItem struct {
 	sub   subject
 	kind  agendaKind // of renew: agendaRenew or agendaRetry
 	owed  bool       // a first issuance wanted even without a running Start
-	paced pacing     // reservations of a first issuance
+	place place      // of a first issuance in the lanes of startPace
 	renew renewal.Appointment[*renewalItem]
 	ask   renewal.Appointment[*renewalItem] // in agendaAsk
 	plan  renewal.Plan
@@ -176,15 +176,10 @@ func (r *schedule) pace(sub subject, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	it := r.item(sub)
-	for it.paced != paceAccount {
-		var at time.Time
-		it.paced, at = r.startPace.next(sub.host(), it.paced, now)
-		if at.After(now) {
-			r.setRenew(it, agendaRenew, at)
-			return false
-		}
+	if wait := r.startPace.wait(sub.host(), &it.place, r.ran()); wait > 0 {
+		r.setRenew(it, agendaRenew, now.Add(wait))
+		return false
 	}
-	it.paced = paceDomain // the account's reservation is used up, the domain's only by a success
 	return true
 }
 
@@ -269,7 +264,6 @@ func (r *schedule) clockWentBack(now time.Time) {
 	defer r.mu.Unlock()
 	for sub, it := range r.items {
 		cert := r.memory.current(sub)
-		it.paced = paceNone
 		if cert != nil && it.plan.CertID() != "" {
 			r.setAsk(it, now.Add(renewal.FirstAsk()))
 		}

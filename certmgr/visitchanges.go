@@ -53,12 +53,7 @@ func (v *visits) forgetEntries(entries []string) {
 func (v *visits) followClock(now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	t, jumped := now.Unix(), false
-	if !v.looked.IsZero() {
-		ran := int64(time.Since(v.looked) / time.Second)
-		jumped = t-v.clock-ran > int64(maxClockStep/time.Second)
-	}
-	v.clock, v.looked = t, time.Now()
+	t, jumped := now.Unix(), v.clock.look(now) > maxClockStep
 	for _, known := range v.hosts {
 		if jumped {
 			known.since, known.fresh = t, true

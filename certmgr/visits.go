@@ -21,10 +21,7 @@ type visits struct {
 	list     *hostList
 	began    func() // called once, at the first visit
 
-	// The state of followClock: the wall clock in Unix seconds, and the
-	// monotonic time of that.
-	clock  int64
-	looked time.Time
+	clock clockWatch // of followClock
 }
 
 // visit is the record of one host. Times are Unix seconds; 0 means never.

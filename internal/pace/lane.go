@@ -24,46 +24,42 @@ const (
 // PerDomain returns the limit on certificates for a registered domain.
 func PerDomain() Limit { return Limit{Burst: DomainBurst, Every: DomainEvery} }
 
-// A Lane is a rate limiter that hands out times (the generic cell rate
-// algorithm). It stores when it will be empty, so later callers get later times
-// and need not ask again. Pass the same Limit at each call. The zero value is
-// an empty lane. It is not safe for concurrent use.
+// A Lane is a rate limiter that hands out turns (the generic cell rate
+// algorithm). It stores when it will be empty, so later callers get later turns
+// and need not ask again. A turn that is used much later than it comes does not
+// count for the time when it is used, so its holder has to take another.
+//
+// Times are those of a monotonic clock, counted from any start: a clock that is
+// set neither opens nor closes a lane. Pass the same Limit at each call. The
+// zero value is an empty lane. It is not safe for concurrent use.
 type Lane struct {
-	empty time.Time
-	last  time.Time // the last now
+	empty time.Duration
 }
 
-// Reserve takes the next free time and returns it.
-func (l *Lane) Reserve(now time.Time, limit Limit) time.Time {
-	at := l.next(now, limit)
-	l.take(at, limit)
-	return at
+// Reserve takes the next free turn and returns it.
+func (l *Lane) Reserve(ran time.Duration, limit Limit) (turn time.Duration) {
+	turn = l.next(ran, limit)
+	l.take(turn, limit)
+	return turn
 }
 
-// Take takes the current time if it is free, and otherwise returns the next
-// free time.
-func (l *Lane) Take(now time.Time, limit Limit) (next time.Time, ok bool) {
-	at := l.next(now, limit)
-	if at.After(now) {
-		return at, false
+// Take takes the current turn if it is free, and otherwise returns the next free
+// one.
+func (l *Lane) Take(ran time.Duration, limit Limit) (next time.Duration, ok bool) {
+	turn := l.next(ran, limit)
+	if turn > ran {
+		return turn, false
 	}
-	l.take(at, limit)
-	return at, true
+	l.take(turn, limit)
+	return turn, true
 }
 
 // EmptyAt returns when everything taken has been refilled and the lane is as
 // good as new. It may be in the past.
-func (l *Lane) EmptyAt() time.Time { return l.empty }
+func (l *Lane) EmptyAt() time.Duration { return l.empty }
 
-// next returns the next free time. If the clock was set back, the lane moves
-// back with it; otherwise it would stay full for as long as the clock was
-// ahead.
-func (l *Lane) next(now time.Time, limit Limit) time.Time {
-	if now.Before(l.last) {
-		l.empty = l.empty.Add(now.Sub(l.last))
-	}
-	l.last = now
-	return Later(now, l.empty.Add(-time.Duration(limit.Burst-1)*limit.Every))
+func (l *Lane) next(ran time.Duration, limit Limit) time.Duration {
+	return max(ran, l.empty-time.Duration(limit.Burst-1)*limit.Every)
 }
 
-func (l *Lane) take(at time.Time, limit Limit) { l.empty = Later(l.empty, at).Add(limit.Every) }
+func (l *Lane) take(turn time.Duration, limit Limit) { l.empty = max(l.empty, turn) + limit.Every }
