@@ -10,7 +10,7 @@
 //		Prompt: certmgr.AcceptTOS,
 //		Cache:  certmgr.DirCache("/var/lib/certs"),
 //		Hosts:  certmgr.MustAllowlist("example.com", "www.example.com"),
-//		Email:  "ops@example.com",
+//		Email:  "ops@example.com", // yours: CAs refuse this one
 //	}
 //	m.Start(context.Background()) // have them ready before the first visitor
 //	defer m.Close()

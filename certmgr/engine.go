@@ -228,6 +228,7 @@ func (e *engine) newOrders(s *store, m *memory, w *flight.Waiters) *orders {
 	accounts := account.Config{
 		CA:        o.ca,
 		Directory: e.dir,
+		UserAgent: client.UserAgent,
 		Key:       client.Key,
 		Email:     e.settings.email,
 		Binding:   e.settings.externalAccountBinding,

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/preflight"
+	"github.com/nostall/nostall/internal/account"
 	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/text"
 )
@@ -50,9 +51,12 @@ var (
 	ErrCAUnavailable = errors.New("certmgr: CA unavailable")
 
 	// ErrNoAccount: there is no account with the CA, for a reason other than
-	// the CA: the account key in the Cache is damaged or cannot be read or
-	// written, or Manager.Prompt is missing. No host is tried for a while.
-	ErrNoAccount = errors.New("certmgr: no account")
+	// the CA: a field of the Manager is wrong (Email, ExternalAccountBinding,
+	// Client, Prompt), the account key in the Cache is damaged or cannot be
+	// read or written, the CA has deactivated the account, or it waits for
+	// somebody to agree to changed terms of service. The error says which, and
+	// what to do. No host is tried for a while.
+	ErrNoAccount = account.ErrNoAccount
 
 	// ErrBusy: a limit on waiting handshakes, callbacks or queued issuances was
 	// reached.

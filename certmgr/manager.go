@@ -41,8 +41,8 @@ type DirCache = cache.Dir
 // and negative means off.
 type Manager struct {
 	// Prompt is called with the URL of the CA's terms of service before an
-	// account is registered, and returns whether to accept them. AcceptTOS
-	// always accepts.
+	// account is registered, and returns whether to accept them. Otherwise none
+	// is registered. AcceptTOS always accepts.
 	Prompt func(tosURL string) bool
 
 	// Cache stores what must survive a restart. Without one (nil), each start
@@ -67,7 +67,8 @@ type Manager struct {
 	// stored in Cache.
 	Client *acme.Client
 
-	// Email is the account's contact address. If the CA has another one, the
+	// Email is the account's contact address, without "mailto:". Some CAs refuse
+	// certain domains, such as example.com. If the CA has another address, the
 	// account is updated at its first use after a start. A failure is an event,
 	// and the update is retried at the next start. Empty changes nothing.
 	Email string

@@ -154,8 +154,11 @@ func (o *orders) converse(ctx context.Context, c *conversation) outcome {
 		out = o.converseOnce(ctx, c)
 		out.order = cmp.Or(out.order, first)
 	}
-	if account.IsGone(out.err) {
-		o.accounts.Forget(out.acc)
+	if out.err != nil && out.acc != nil {
+		out.err = o.accounts.Refused(ctx, out.acc, c.host(), out.err)
+		if account.IsUnavailable(out.err) {
+			c.enter(audit.StageAccount)
+		}
 	}
 	return out
 }

@@ -34,7 +34,7 @@ func troubleOf(trace *acmeclient.Trace, stage audit.Stage, host string, err erro
 		return troubleHost
 	case stage == audit.StagePreflight:
 		return troubleNone // the CA was not contacted
-	case stage == audit.StageAccount && account.IsUnavailable(err):
+	case account.IsUnavailable(err):
 		return troubleLocal
 	case stage == audit.StageAccount || trace.Failed() == acmeclient.EndpointDirectory || trace.Failed() == acmeclient.EndpointNewNonce:
 		return troubleCA

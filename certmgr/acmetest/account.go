@@ -2,6 +2,7 @@ package acmetest
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/mail"
 	"slices"
@@ -34,6 +35,26 @@ func (s *Server) Accounts() []Account {
 		list[i] = Account{s.url(pathAccount, a.id), slices.Clone(a.contact), a.key.thumbprint, a.status}
 	}
 	return list
+}
+
+// DeactivateAccount deactivates the account with this URL, as its user or the CA
+// may do at any time (RFC 8555, section 7.3.6). All of its requests are refused
+// from then on, and its key cannot be registered again. It panics if there is no
+// such account.
+func (s *Server) DeactivateAccount(accountURL string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.deactivate(s.mustHaveAccount(accountURL))
+}
+
+// mustHaveAccount returns the account with this URL. s.mu is held.
+func (s *Server) mustHaveAccount(url string) *account {
+	for _, a := range s.state.accounts {
+		if s.url(pathAccount, a.id) == url {
+			return a
+		}
+	}
+	panic(fmt.Sprintf("acmetest: there is no account %q", url))
 }
 
 // accountByURL returns the account that a key identifier names and its current

@@ -46,7 +46,7 @@
 // Accounts can be looked up, updated, deactivated and given a new key. They
 // list their orders, in pages if OrdersPerPage is set. [Server.ChangeTerms]
 // changes the terms of service: orders are then refused until
-// [Server.AgreeToTerms].
+// [Server.AgreeToTerms]. [Server.DeactivateAccount] ends an account.
 //
 // # Faults
 //

@@ -1,10 +1,5 @@
 package acmetest
 
-import (
-	"fmt"
-	"slices"
-)
-
 // agreementURL is the "instance" of userActionRequired. There is no such page:
 // AgreeToTerms replaces visiting it.
 const agreementURL = "https://acmetest.invalid/agree"
@@ -24,11 +19,7 @@ func (s *Server) ChangeTerms(url string) {
 func (s *Server) AgreeToTerms(accountURL string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := slices.IndexFunc(s.state.accounts, func(a *account) bool { return s.url(pathAccount, a.id) == accountURL })
-	if i < 0 {
-		panic(fmt.Sprintf("acmetest: there is no account %q", accountURL))
-	}
-	s.state.accounts[i].terms = s.state.terms
+	s.mustHaveAccount(accountURL).terms = s.state.terms
 }
 
 func (s *Server) currentTerms() string {

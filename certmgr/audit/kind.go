@@ -71,7 +71,9 @@ const (
 	// CAAvailable: the CA works again.
 	CAAvailable Kind = "ca_available"
 	// AccountUnavailable: there is no account with the CA, for a reason other
-	// than the CA itself. No host is tried before RetryAt.
+	// than the CA itself: a field of the Manager, the account key in the Cache,
+	// or an account that the CA refuses, perhaps until somebody visits a page.
+	// Err says which, and what to do. No host is tried before RetryAt.
 	AccountUnavailable Kind = "account_unavailable"
 	// AccountAvailable: an account is available again.
 	AccountAvailable Kind = "account_available"

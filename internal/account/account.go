@@ -29,7 +29,8 @@ func (a *Account) is(other *Account) bool {
 // zero.
 type Config struct {
 	CA        *acmeclient.CA
-	Directory string                       // the CA's directory URL, for errors and events
+	Directory string                       // the CA's directory URL, as in CA
+	UserAgent string                       // as in CA
 	Key       crypto.Signer                // the user's account key; nil means that one is generated and kept in Store
 	Email     string                       // the account's contact; "" leaves it unchanged
 	Binding   *acme.ExternalAccountBinding // for CAs that require one
@@ -50,6 +51,7 @@ type Registrar struct {
 	*base
 	userKey       crypto.Signer // or nil
 	keys          *keyStore
+	blame         *blame
 	registration  *registration
 	changer       *changer
 	flight        *flight.Flight[string, *Account]
@@ -71,22 +73,31 @@ func New(cfg Config) *Registrar {
 		turn:  newTurn(),
 		known: new(known),
 	}
+	set := settings{
+		directory: cfg.Directory,
+		userAgent: cfg.UserAgent,
+		key:       cfg.Key,
+		email:     cfg.Email,
+		binding:   cfg.Binding,
+	}
 	keys := newKeyStore(cfg.Store, b.known)
 	save := &saver{base: b, keys: keys}
+	blame := &blame{base: b, settings: set, shared: keys.shared}
 	reg := &registration{
-		base:    b,
-		settler: &settler{base: b, userKey: cfg.Key, keys: keys},
-		saver:   save,
-		contact: &contact{base: b, email: cfg.Email, calls: cfg.Callout("account update", 1)},
-		email:   cfg.Email,
-		binding: cfg.Binding,
-		prompt:  cfg.Prompt,
-		prompts: cfg.Callout("Prompt", 1).FailFast(registerTimeout),
+		base:     b,
+		settings: set,
+		settler:  &settler{base: b, userKey: userSigner(cfg.Key), keys: keys},
+		saver:    save,
+		contact:  &contact{base: b, email: cfg.Email, blame: blame, calls: cfg.Callout("account update", 1)},
+		blame:    blame,
+		prompt:   cfg.Prompt,
+		prompts:  cfg.Callout("Prompt", 1).FailFast(registerTimeout),
 	}
 	return &Registrar{
 		base:          b,
 		userKey:       cfg.Key,
 		keys:          keys,
+		blame:         blame,
 		registration:  reg,
 		changer:       &changer{base: b, keys: keys, registration: reg, saver: save},
 		flight:        flight.Named[*Account](cfg.Tasks, cfg.Waiters),
@@ -125,7 +136,11 @@ func (r *Registrar) Get(ctx context.Context) (*Account, error) {
 		return nil, err
 	}
 	// Only attempts wait here, not handshakes, and their number is limited.
-	return call.Await(ctx)
+	acc, err := call.Await(ctx)
+	if errors.Is(err, flight.ErrPanic) && !IsUnavailable(err) {
+		err = unavailable{err} // of the user's Key or RetryBackoff
+	}
+	return acc, err
 }
 
 // Forget drops an account that the CA no longer knows, so that the next call of
@@ -136,12 +151,18 @@ func (r *Registrar) Forget(acc *Account) { r.known.forget(acc) }
 // CA knows the account by another key: this process changed it meanwhile, or
 // another machine did and the Store has the new key, or the CA made a change
 // whose outcome was unknown. The next call of Get returns the account with that
-// key.
+// key. It also reports whether the CA did not know the account, which it may
+// have deleted: Get has then registered another one, or found this one again.
 func (r *Registrar) Outdated(ctx context.Context, acc *Account, trace *acmeclient.Trace, err error) bool {
 	if acmeclient.IsRateLimited(err) || ctx.Err() != nil {
 		return false
 	}
 	if used := r.known.current(); used.is(acc) {
+		if IsGone(err) {
+			r.Forget(used)
+			r.Get(ctx) // its error comes again
+			return true
+		}
 		if r.userKey != nil || trace.Failed() == acmeclient.EndpointNone || !refusesSigner(err) {
 			return false
 		}

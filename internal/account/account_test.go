@@ -80,13 +80,23 @@ func TestWhoseFaultAMissingAccountIs(t *testing.T) {
 		says  string
 	}{
 		{"nobody accepts the terms", func(_ *site, set *setup) { set.prompt = nil }, true, "set Manager.Prompt"},
-		{"the terms are refused", func(_ *site, set *setup) { set.prompt = func(string) bool { return false } }, false, "did not accept"},
+		{"the terms are refused", func(_ *site, set *setup) { set.prompt = func(string) bool { return false } }, true, "Manager.Prompt did not accept"},
 		{"a prompt that panics", func(_ *site, set *setup) { set.prompt = func(string) bool { panic("no terminal") } }, true, "no terminal"},
 		{"a store that cannot be read", func(s *site, _ *setup) { s.store.hook(failing(currentEntry), nil) }, true, errDisk.Error()},
 		{"a store that cannot be written", func(s *site, _ *setup) { s.store.hook(nil, failing(currentEntry)) }, true, errDisk.Error()},
 		{"a damaged key", func(s *site, _ *setup) { s.store.set(currentEntry, []byte("garbage")) }, true, "is damaged"},
 		{"a CA that refuses accounts", func(s *site, _ *setup) {
 			s.ca.Status(acmetest.Match{Endpoint: acmetest.NewAccount}, http.StatusForbidden, nil, acmetest.Problem{Type: "unauthorized"})
+		}, true, "registering an account"},
+		{"a CA that cannot register accounts", func(s *site, _ *setup) {
+			s.ca.Status(acmetest.Match{Endpoint: acmetest.NewAccount}, http.StatusInternalServerError, nil, acmetest.Problem{Type: "serverInternal"})
+		}, false, "registering an account"},
+		{"a limit of the CA", func(s *site, _ *setup) {
+			s.ca.Status(acmetest.Match{Endpoint: acmetest.NewAccount}, http.StatusTooManyRequests, nil,
+				acmetest.Problem{Type: "rateLimited", Detail: "too many new accounts: the account is disabled"})
+		}, false, "registering an account"},
+		{"a page of a proxy", func(s *site, _ *setup) {
+			s.ca.Respond(acmetest.Match{Endpoint: acmetest.NewAccount}, http.StatusForbidden, nil, "<html>This account has been suspended</html>")
 		}, false, "registering an account"},
 		{"a CA without a directory", func(s *site, _ *setup) { s.ca.Garbage(acmetest.Match{Endpoint: acmetest.Directory}) }, false, "directory"},
 	}
@@ -139,7 +149,7 @@ func TestKeyOfAutocertsEarlyVersionsIsUsed(t *testing.T) {
 	})
 }
 
-// The account is gone for good: the next caller registers again, with the same
+// The CA says that the account is gone: it is registered again, with the same
 // key.
 func TestAccountThatIsGoneIsRegisteredAgain(t *testing.T) {
 	atSite(t, func(t *testing.T, s *site) {
@@ -150,10 +160,6 @@ func TestAccountThatIsGoneIsRegisteredAgain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.m.use(t.Context()); !IsGone(err) {
-			t.Fatalf("the account is used: %v, want the CA's answer", err)
-		}
-		s.m.Forget(acc)
 		s.mustUse()
 		s.wantSettled()
 		s.m.Forget(acc) // by one who comes late, and drops no other account

@@ -69,6 +69,7 @@ type known struct {
 	account  *Account      // in use, or nil
 	state    savedState    // whether its key is saved
 	last     crypto.Signer // its key, or that of the previous account
+	refused  crypto.Signer // the key of an account that the CA refuses, or nil
 	changing keyChange     // the last change that the CA may still make
 }
 
@@ -90,7 +91,24 @@ func (k *known) isSaved(acc *Account) bool {
 func (k *known) publish(acc *Account, state savedState) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.account, k.state, k.last = acc, state, acc.Key
+	k.account, k.state, k.last, k.refused = acc, state, acc.Key, nil
+}
+
+// giveUp is forget for an account that the CA refuses. If an operator deletes
+// its key from the store, that is to have another account.
+func (k *known) giveUp(acc *Account) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.account == acc {
+		k.account, k.refused = nil, acc.Key
+	}
+}
+
+// wasInUse reports whether this process has had an account.
+func (k *known) wasInUse() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.last != nil
 }
 
 func (k *known) forget(acc *Account) {

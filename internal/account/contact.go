@@ -22,6 +22,7 @@ const contactTimeout = time.Minute
 type contact struct {
 	*base
 	email   string
+	blame   *blame
 	calls   *flight.Callouts
 	updated bool // the contact was checked; guarded by the turn
 }
@@ -50,6 +51,9 @@ func (c *contact) updateOf(ctx context.Context, acc *Account) {
 	ctx, cancel := context.WithTimeout(ctx, contactTimeout)
 	defer cancel()
 	changed, err := flight.CallOut(ctx, c.calls, c.dir, func(ctx context.Context) (bool, error) {
+		if err := checkEmail(c.email); err != nil {
+			return false, err
+		}
 		return c.change(ctx, c.client(acc))
 	})
 	switch {
@@ -75,7 +79,11 @@ func (c *contact) change(ctx context.Context, client *acme.Client) (changed bool
 		return false, nil
 	}
 	if _, err := client.UpdateReg(ctx, &acme.Account{Contact: contact}); err != nil {
-		return false, fmt.Errorf("changing the account's contact: %w", acmeclient.Cause(err))
+		err = fmt.Errorf("changing the account's contact: %w", acmeclient.Cause(err))
+		if p, kind := refusalOf(err); p != nil && c.blame.culprit(p, kind, client.Key) == c.blame.email() {
+			err = fmt.Errorf("%s: %w", c.blame.email(), err)
+		}
+		return false, err
 	}
 	return true, nil
 }

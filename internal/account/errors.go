@@ -13,16 +13,24 @@ import (
 
 const acmeProblem = "urn:ietf:params:acme:error:"
 
-// unavailable marks the cause of a missing account that is not the CA's fault:
-// the key, the store, the terms of service.
+// ErrNoAccount: there is no account for a reason that is not the CA's fault.
+var ErrNoAccount = errors.New("certmgr: no account")
+
+// unavailable marks the cause of a missing account that is not the CA's fault: a
+// setting, the key, the store, the terms of service, the state of the account.
+// It is an ErrNoAccount.
 type unavailable struct{ err error }
 
 func (e unavailable) Error() string { return e.err.Error() }
 func (e unavailable) Unwrap() error { return e.err }
 
+// Is makes errors.Is report an ErrNoAccount, whose text would say nothing more.
+func (e unavailable) Is(target error) bool { return target == ErrNoAccount }
+
 // IsUnavailable reports whether err says that there is no account for a reason
-// that is not the CA's fault: its key cannot be read or saved, or the terms of
-// service were not accepted. Other users' accounts at the CA may work.
+// that is not the CA's fault: a setting is wrong, the key cannot be read or
+// saved, the terms of service were not accepted, or the CA refuses this account.
+// Other users' accounts at the CA may work.
 func IsUnavailable(err error) bool {
 	_, ok := errors.AsType[unavailable](err)
 	return ok

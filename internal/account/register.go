@@ -1,6 +1,7 @@
 package account
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,48 +16,72 @@ import (
 // registration finds the account at the CA or registers it.
 type registration struct {
 	*base
-	settler *settler
-	saver   *saver
-	contact *contact
-	email   string
-	binding *acme.ExternalAccountBinding
-	prompt  func(tosURL string) bool
-	prompts *flight.Callouts
+	settings settings
+	settler  *settler
+	saver    *saver
+	contact  *contact
+	blame    *blame
+	prompt   func(tosURL string) bool
+	prompts  *flight.Callouts
 }
 
 // register finds or registers the account and returns it. The turn is held.
 func (r *registration) register(ctx context.Context) (*Account, error) {
-	acc, state, err := r.settler.find(ctx)
-	if err != nil {
-		return nil, err
-	}
-	client := r.client(acc)
-	dir, err := r.discover(ctx, client)
-	if err != nil {
-		return nil, err
-	}
-	agreed, err := r.askTerms(ctx, dir.Terms)
-	if err != nil {
+	if err := r.settings.check(); err != nil {
 		return nil, unavailable{err}
 	}
-	exists := true
-	if acc.URL == "" {
-		if exists, err = r.enroll(ctx, client, agreed); err != nil {
-			return nil, fmt.Errorf("registering an account: %w%s", acmeclient.Cause(err), r.hint(dir, agreed))
-		}
-		if acc, err = r.named(ctx, client); err != nil {
-			return nil, err
-		}
+	trace := new(acmeclient.Trace)
+	acc, state, err := r.settler.find(acmeclient.WithTrace(ctx, trace))
+	if err != nil {
+		return nil, r.blame.registering(trace, nil, err)
+	}
+	key := acc.Key
+	acc, exists, err := r.findOrEnroll(acmeclient.WithTrace(ctx, trace), acc)
+	if err != nil {
+		return nil, r.blame.registering(trace, key, err)
 	}
 	r.tell(audit.Event{Kind: audit.AccountReady, Reason: string(acc.URL)})
 	r.known.publish(acc, state)
 	if state == unsaved {
 		r.saver.saveOrLater(ctx, acc)
 	}
-	if exists && r.email != "" {
+	if exists && r.settings.email != "" {
 		r.contact.update()
 	}
 	return acc, nil
+}
+
+// findOrEnroll registers an account, unless it has a URL or the CA knows its
+// key.
+func (r *registration) findOrEnroll(ctx context.Context, acc *Account) (named *Account, exists bool, err error) {
+	var obstacle error
+	if acc.URL == "" {
+		obstacle = r.settings.checkNew()
+	}
+	if obstacle != nil && r.settings.key == nil {
+		return nil, false, unavailable{obstacle} // without a request
+	}
+	client := r.client(acc)
+	dir, err := r.discover(ctx, client)
+	if err != nil {
+		return nil, false, err
+	}
+	agreed, err := r.askTerms(ctx, dir.Terms)
+	if err != nil {
+		return nil, false, unavailable{err}
+	}
+	if acc.URL != "" {
+		return acc, true, nil
+	}
+	if obstacle = cmp.Or(obstacle, r.obstacle(dir, agreed)); obstacle != nil {
+		acc, err = r.existing(ctx, acc, obstacle)
+		return acc, true, err
+	}
+	if exists, err = r.enroll(ctx, client, agreed); err != nil {
+		return nil, false, fmt.Errorf("registering an account: %w", acmeclient.Cause(err))
+	}
+	acc, err = r.named(ctx, client)
+	return acc, exists, err
 }
 
 // askTerms calls Prompt, because x/crypto/acme would do so under a lock.
@@ -70,28 +95,45 @@ func (r *registration) askTerms(ctx context.Context, terms string) (agreed bool,
 	return flight.CallOut(ctx, r.prompts, terms, func(context.Context) (bool, error) { return r.prompt(terms), nil })
 }
 
+// obstacle returns why the CA would refuse to register an account, by its
+// directory (RFC 8555, section 7.3), or nil.
+func (r *registration) obstacle(dir acme.Directory, agreed bool) error {
+	switch {
+	case dir.Terms != "" && !agreed:
+		return fmt.Errorf("Manager.Prompt did not accept the terms of service at %s", dir.Terms)
+	case dir.ExternalAccountRequired && r.settings.binding == nil:
+		return errors.New(needsBinding)
+	}
+	return nil
+}
+
+// existing returns the account if the CA knows its key, although none could be
+// registered because of an obstacle.
+func (r *registration) existing(ctx context.Context, acc *Account, obstacle error) (*Account, error) {
+	if r.settings.key == nil {
+		return nil, unavailable{obstacle} // it was looked up
+	}
+	url, err := r.lookUp(ctx, acc.Key)
+	if err != nil {
+		return nil, err
+	}
+	if url == "" {
+		return nil, unavailable{obstacle}
+	}
+	return &Account{acc.Key, url}, nil
+}
+
 // enroll registers client's key, or reports that it is already registered.
 func (r *registration) enroll(ctx context.Context, client *acme.Client, agreed bool) (exists bool, err error) {
-	req := &acme.Account{ExternalAccountBinding: r.binding}
-	if r.email != "" {
-		req.Contact = []string{"mailto:" + r.email}
+	req := &acme.Account{ExternalAccountBinding: r.settings.binding}
+	if r.settings.email != "" {
+		req.Contact = []string{"mailto:" + r.settings.email}
 	}
 	_, err = client.Register(ctx, req, func(string) bool { return agreed })
 	if alreadyExists(err) {
 		return true, nil
 	}
 	return false, err
-}
-
-// hint names what may be missing if the CA refuses to register an account.
-func (r *registration) hint(dir acme.Directory, agreed bool) string {
-	switch {
-	case dir.Terms != "" && !agreed:
-		return " (Manager.Prompt did not accept the terms of service at " + dir.Terms + ")"
-	case dir.ExternalAccountRequired && r.binding == nil:
-		return " (the CA needs Manager.ExternalAccountBinding)"
-	}
-	return ""
 }
 
 // named returns client's account. A CA that replies 409 for a registered key

@@ -61,6 +61,7 @@ type setup struct {
 	transport http.RoundTripper
 	key       crypto.Signer
 	email     string
+	binding   *acme.ExternalAccountBinding
 	prompt    func(string) bool
 }
 
@@ -84,6 +85,7 @@ func (s *site) boot(set setup) *machine {
 		Directory: s.ca.URL,
 		Key:       set.key,
 		Email:     set.email,
+		Binding:   set.binding,
 		Prompt:    set.prompt,
 		Store:     set.store,
 		Emit:      s.events.emit,

@@ -72,11 +72,11 @@ func (s *keyStore) read(ctx context.Context) (savedKeys, error) {
 
 // complete adds next, the content of the entry of the next key or nil, and keys
 // that are missing in the store. Caches evict entries and operators clear them:
-// keys in memory still count.
+// keys in memory still count, unless the CA refuses the account.
 func (k *known) complete(keys *savedKeys, next crypto.Signer) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if keys.current == nil && k.last != nil {
+	if keys.current == nil && k.last != nil && !sameKey(k.last, k.refused) {
 		keys.current, keys.lost = k.last, true
 	}
 	keys.add(next)
@@ -138,6 +138,9 @@ func (s *keyStore) get(ctx context.Context, name string) (crypto.Signer, error) 
 			loss = fmt.Sprintf("if the CA knows the account by the key under %q", currentEntry)
 		}
 		return nil, fmt.Errorf("account key in the cache under %q is damaged (%w): restore it from a backup, or delete the entry %s", name, err, loss)
+	}
+	if err := checkKey(key); err != nil {
+		return nil, fmt.Errorf("account key in the cache under %q %w; restore the right one from a backup, or delete the entry", name, err)
 	}
 	return key, nil
 }

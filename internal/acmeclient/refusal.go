@@ -35,6 +35,30 @@ func (e *refusalError) Error() string {
 
 func (e *refusalError) Unwrap() error { return e.problem }
 
+// Refusal returns the problem document of the last response within err that
+// refused a request. A problem that an order or a challenge reports is none.
+func Refusal(err error) (*acme.Error, bool) {
+	var last *acme.Error
+	switch e := err.(type) {
+	case *refusalError:
+		last = e.problem
+	case interface{ Unwrap() error }:
+		return Refusal(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, cause := range e.Unwrap() {
+			if p, ok := Refusal(cause); ok {
+				last = p
+			}
+		}
+	}
+	return last, last != nil
+}
+
+// Kind returns the kind of a problem, in lower case: what follows the last colon
+// of its type. It is empty for what is no problem document, such as a page of a
+// proxy.
+func Kind(p *acme.Error) string { return kindOf(p.ProblemType) }
+
 // problemText is the text of a problem. What is not a problem document, such as
 // a proxy's page, is told in words.
 func problemText(p *acme.Error) string {
