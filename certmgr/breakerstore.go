@@ -65,7 +65,7 @@ func (b *breakerStore) restore(ctx context.Context) {
 	}
 	data, err := b.store.get(ctx, breakerCacheKey)
 	if err != nil && !errors.Is(err, ErrCacheMiss) {
-		return // the account key will not be readable either
+		return // and try again before the next attempt
 	}
 	if b.read.Swap(true) || err != nil {
 		return

@@ -81,6 +81,9 @@ func newCertificate(sub subject, key crypto.Signer, chain [][]byte, leaf *x509.C
 // certificateFromBundle returns the certificate of a cache entry if it can be
 // served now. On any error the entry counts as missing.
 func certificateFromBundle(sub subject, data []byte, now time.Time) (*certificate, error) {
+	if len(data) == 0 {
+		return nil, errEmptyEntry
+	}
 	key, chain, err := bundle.Decode(data)
 	if err != nil {
 		return nil, err

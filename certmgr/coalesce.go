@@ -15,6 +15,8 @@ import (
 // one. Each key of a host that is on the allowlist by its exact name is a
 // group, as long as there are not too many, and so is each of the Manager's own
 // entries. All other names share one group, and all http-01 tokens another.
+// Records share one for each kind of record, with an event a day: a cache may
+// refuse them all, and certificates do not depend on them.
 type coalescer struct {
 	audit  *auditqueue.Queue
 	listed func(host string) bool // whether Hosts has the host's exact name
@@ -32,6 +34,7 @@ const (
 	tokensGroup    = "tokens of http-01"
 	strangersGroup = "names that are not on the list"
 	listedGroup    = "names on the list"
+	recordsGroup   = "records of " // and their kind
 )
 
 type failureTally struct {
@@ -41,8 +44,10 @@ type failureTally struct {
 }
 
 const (
-	// coalesceFor is the shortest time between two events of a group.
-	coalesceFor = time.Minute
+	// coalesceFor is the shortest time between two events of a group, and
+	// coalesceRecordsFor that of a group of records.
+	coalesceFor        = time.Minute
+	coalesceRecordsFor = 24 * time.Hour
 
 	// maxFailureGroups is the largest number of groups: a broken cache must not
 	// cause an event for each of a million listed hosts.
@@ -59,15 +64,26 @@ func (c *coalescer) report(key string, e audit.Event) {
 	t := c.tally(group, now)
 	t.count++
 	t.last = e
-	if t.at.IsZero() || now.Sub(t.at) >= coalesceFor {
+	if t.at.IsZero() || now.Sub(t.at) >= group.wait() {
 		c.emit(t, now)
 	}
+}
+
+// wait returns the shortest time between two events of the group.
+func (g failureGroup) wait() time.Duration {
+	if strings.HasPrefix(g.of, recordsGroup) {
+		return coalesceRecordsFor
+	}
+	return coalesceFor
 }
 
 // groupOf returns the group of a cache key or a host.
 func (c *coalescer) groupOf(key string) string {
 	if strings.HasSuffix(key, challenge.HTTP01Key("")) {
 		return tokensGroup
+	}
+	if isRecord(key) {
+		return recordsGroup + recordKind(key)
 	}
 	if host := hostOfKey(key); host != "" && !c.listed(host) {
 		return strangersGroup
@@ -87,7 +103,7 @@ func (c *coalescer) tally(group failureGroup, now time.Time) *failureTally {
 	}
 	if len(c.groups) >= maxFailureGroups {
 		for g, t := range c.groups {
-			if now.Sub(t.at) >= coalesceFor {
+			if now.Sub(t.at) >= g.wait() {
 				c.emit(t, now)
 				delete(c.groups, g)
 			}

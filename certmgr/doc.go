@@ -71,7 +71,8 @@
 //   - A failure is remembered, even across a restart, for the waits of
 //     Manager.Backoff, where autocert retries every minute. Its record is in the
 //     Cache under the host and "+failure". The entry "certmgr+visits" says when
-//     the entries of Hosts were last asked for (Manager.StaleHosts).
+//     the entries of Hosts were last asked for (Manager.StaleHosts). A Cache that
+//     refuses such keys is reported and otherwise works.
 //   - HostPolicy's approval of a host in memory holds for PolicyTTL, where
 //     autocert asks in each handshake. Policies have 5 seconds to answer, and are
 //     not called concurrently for one host. They are asked before a renewal, too.

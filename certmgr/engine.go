@@ -184,6 +184,7 @@ func (e *engine) newStore(w *flight.Waiters) *store {
 		settings:  e.settings,
 		audit:     e.audit,
 		reports:   e.reports,
+		warnings:  e.warnings,
 		tasks:     e.tasks,
 		reads:     e.callout("Cache.Get", maxReads).FailFast(cacheTimeout),
 		tokens:    e.callout("Cache.Get", maxTokenReads).FailFast(cacheTimeout),

@@ -14,10 +14,11 @@ type env struct {
 
 	clock
 
-	dir     string // the CA's directory URL
-	tasks   *flight.Tasks
-	audit   *auditqueue.Queue
-	reports *coalescer
+	dir      string // the CA's directory URL
+	tasks    *flight.Tasks
+	audit    *auditqueue.Queue
+	reports  *coalescer
+	warnings *warnings
 }
 
 func newEnv(m *Manager) *env {
@@ -25,5 +26,6 @@ func newEnv(m *Manager) *env {
 	e := &env{settings: set, clock: newClock(m.clock), dir: set.client.DirectoryURL, tasks: flight.NewTasks()}
 	e.audit = &auditqueue.Queue{Hook: func() func(context.Context, audit.Event) { return m.Audit }, Now: e.now}
 	e.reports = &coalescer{audit: e.audit, listed: func(host string) bool { return set.trustOf(host) == listed }}
+	e.warnings = &warnings{audit: e.audit}
 	return e
 }

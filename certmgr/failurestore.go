@@ -42,7 +42,8 @@ func (h *health) remember(sub subject, rec *failure) {
 }
 
 // recall loads the Cache's record of failures for sub into memory, unless this
-// process has failed itself. Call it in tasks only.
+// process has failed itself. An error means that it cannot be read; it has been
+// reported. Call it in tasks only.
 func (h *health) recall(ctx context.Context, sub subject, g grant) error {
 	if h.failures.last(sub) != nil {
 		return nil
@@ -70,8 +71,8 @@ func (h *health) recall(ctx context.Context, sub subject, g grant) error {
 	return nil
 }
 
-// savedFailure returns the Cache's record of failures for sub, or nil. An
-// unreadable cache is an error, a damaged record is not.
+// savedFailure returns the Cache's record of failures for sub, or nil. A record
+// that cannot be read is an error, a damaged one is not.
 func (h *health) savedFailure(ctx context.Context, sub subject) (*failure, error) {
 	var found *failure
 	for _, key := range failureCacheKeys(sub) {
@@ -84,7 +85,7 @@ func (h *health) savedFailure(ctx context.Context, sub subject) (*failure, error
 		}
 		var rec failureRecord
 		if err := json.Unmarshal(data, &rec); err != nil {
-			h.store.reports.report(key, audit.Event{Kind: audit.CacheEntryRejected, Host: sub.host(), Reason: key, Err: err})
+			h.reports.badRecord(key, err)
 			continue
 		}
 		if f := rec.failure(sub, h.machine, h.now()); f != nil && (found == nil || f.err.RetryAt.After(found.err.RetryAt)) {

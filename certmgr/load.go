@@ -66,7 +66,7 @@ func (l *loader) load(ctx context.Context, host string, want keyTypePrefs, g gra
 				return cert, err
 			}
 		}
-		return nil, l.miss(ctx, hostSubject(host, want.first, l.dir), g)
+		return l.miss(ctx, hostSubject(host, want.first, l.dir), g)
 	})
 	if err != nil {
 		return nil, err
@@ -74,17 +74,29 @@ func (l *loader) load(ctx context.Context, host string, want keyTypePrefs, g gra
 	return call.Wait(ctx)
 }
 
-// miss records that there is no certificate for sub, and reads the record of
-// failures.
-func (l *loader) miss(ctx context.Context, sub subject, g grant) error {
-	if err := l.health.recall(ctx, sub, g); err != nil {
-		return err
+// miss reads the record of failures for sub, and records that there is no
+// certificate.
+func (l *loader) miss(ctx context.Context, sub subject, g grant) (*certificate, error) {
+	if cert, err := l.recall(ctx, sub, g); !errors.Is(err, ErrCacheMiss) {
+		return cert, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.misses.Max = maxMisses
 	l.misses.Put(sub, l.now(), time.Time.Before)
-	return ErrCacheMiss
+	return nil, ErrCacheMiss
+}
+
+// recall reads the record of failures for sub, whose certificate was found to
+// be missing. If the record cannot be read, that may be because the Cache has
+// just failed as a whole: then the certificate cannot be read again either, and
+// must not be ordered. Otherwise the error is ErrCacheMiss. A certificate that
+// has turned up is returned.
+func (l *loader) recall(ctx context.Context, sub subject, g grant) (*certificate, error) {
+	if l.health.recall(ctx, sub, g) == nil {
+		return nil, ErrCacheMiss
+	}
+	return l.read(ctx, sub, g, quietly)
 }
 
 // missedLately reports whether a recent read for sub was a miss.

@@ -52,7 +52,10 @@ func (r *renewals) renew(ctx context.Context, sub subject) {
 	}
 	r.reportLateness(cert, now)
 	if err == nil || errors.Is(err, ErrCacheMiss) {
-		err = r.health.recall(ctx, sub, g)
+		_, err = r.loader.recall(ctx, sub, g)
+	}
+	if errors.Is(err, ErrCacheMiss) {
+		err = nil
 	}
 	if rec := r.health.failures.active(sub, now); rec != nil {
 		r.schedule.again(sub, cert, rec.err.RetryAt, rec.err)

@@ -23,6 +23,7 @@ type store struct {
 	settings  *settings
 	audit     *auditqueue.Queue
 	reports   *coalescer
+	warnings  *warnings
 	tasks     *flight.Tasks
 	reads     *flight.Callouts
 	tokens    *flight.Callouts // reads of challenge answers
@@ -44,6 +45,12 @@ type failedRead struct {
 const (
 	failedFor      = time.Second
 	maxFailedReads = 1_000
+
+	// skipRecordsFor is how long records are not read after a read of one
+	// hung: certificates do not wait for each of them.
+	skipRecordsFor = time.Minute
+
+	hangingRecords = "hanging records" // the key of that in store.failed
 )
 
 // get returns an entry; concurrent calls share one read. The error is
@@ -79,12 +86,24 @@ func (s *store) fetch(reads *flight.Callouts, key string) (flight.Ticket[string,
 func (s *store) failedLately(key string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f, ok := s.failed.Get(key)
-	if since := time.Since(f.at); !ok || since < 0 || since >= failedFor {
-		return nil
+	lately := func(key string, limit time.Duration) error {
+		f, ok := s.failed.Get(key)
+		if since := time.Since(f.at); !ok || since < 0 || since >= limit {
+			return nil
+		}
+		return f.err
 	}
-	return f.err
+	if canSkip(key) {
+		if err := lately(hangingRecords, skipRecordsFor); err != nil {
+			return err
+		}
+	}
+	return lately(key, failedFor)
 }
+
+// canSkip reports whether a record may go unread while reads of records hang.
+// Those of the account's keys are read whenever they matter.
+func canSkip(key string) bool { return isRecord(key) && !strings.HasPrefix(key, "acme_account+") }
 
 func (s *store) noteFailure(key string, err error) {
 	s.mu.Lock()
@@ -102,15 +121,33 @@ func (s *store) read(ctx context.Context, reads *flight.Callouts, key string) ([
 	defer cancel()
 	data, err := flight.CallOut(ctx, reads, key, func(ctx context.Context) ([]byte, error) { return c.Get(ctx, key) })
 	switch {
+	case err == nil && data == nil:
+		s.warnings.warn("Get of Manager.Cache returned neither an entry nor an error: " +
+			"this counts as a miss, but Get should return certmgr.ErrCacheMiss for a key without an entry")
+		return nil, ErrCacheMiss
 	case err == nil:
 		return data, nil
 	case errors.Is(err, ErrCacheMiss):
 		return nil, ErrCacheMiss
 	}
-	err = &refusal{kind: ErrCache, text: fmt.Sprintf("reading %q; no order is placed until the cache can be read", key), cause: err}
+	err = &refusal{kind: ErrCache, text: fmt.Sprintf("reading %q; %s", key, adviceOn(key, err)), cause: err}
 	s.noteFailure(key, err)
+	if canSkip(key) && flight.IsTimeout(err) {
+		s.noteFailure(hangingRecords, err)
+	}
 	s.reports.report(key, audit.Event{Kind: audit.CacheReadFailed, Host: hostOfKey(key), Err: err})
 	return nil, err
+}
+
+// adviceOn says what a failed read means.
+func adviceOn(key string, err error) string {
+	switch {
+	case isRecord(key):
+		return "certificates are served and issued without this entry"
+	case seemsMissing(err):
+		return "for a key without an entry, Get of the Cache must return certmgr.ErrCacheMiss"
+	}
+	return "no order is placed until the cache can be read"
 }
 
 // put writes an entry. The error wraps ErrCache; if it also wraps ErrBusy, the
@@ -121,8 +158,21 @@ func (s *store) put(ctx context.Context, key string, data []byte) error {
 	return s.write(ctx, key, "writing", func(ctx context.Context, c Cache) error { return c.Put(ctx, key, data) })
 }
 
+// delete deletes an entry, if there is one. Some caches fail to delete what is
+// not there.
 func (s *store) delete(ctx context.Context, key string) error {
-	return s.write(ctx, key, "deleting", func(ctx context.Context, c Cache) error { return c.Delete(ctx, key) })
+	return s.write(ctx, key, "deleting", func(ctx context.Context, c Cache) error {
+		err := c.Delete(ctx, key)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		data, missing := c.Get(ctx, key)
+		switch {
+		case missing == nil && data == nil, errors.Is(missing, ErrCacheMiss), missing != nil && seemsMissing(missing):
+			return nil
+		}
+		return err
+	})
 }
 
 func (s *store) write(ctx context.Context, key, what string, f func(context.Context, Cache) error) error {

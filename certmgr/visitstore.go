@@ -4,10 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
-	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/flight"
 )
 
@@ -78,7 +76,7 @@ func (s *visitStore) recallVisits(ctx context.Context) (visitRecord, error) {
 	}
 	var rec visitRecord
 	if err := json.Unmarshal(data, &rec); err != nil {
-		s.audit.Emit(audit.Event{Kind: audit.CacheEntryRejected, Reason: fmt.Sprintf("the entry under %q counts as missing", visitsKey), Err: err})
+		s.reports.badRecord(visitsKey, err)
 		return visitRecord{}, nil
 	}
 	s.visits.merge(rec.Hosts, s.now())

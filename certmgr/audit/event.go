@@ -67,7 +67,8 @@ func (e Event) Level() slog.Level {
 	case IssuanceFailed, CertificateExpired, CAUnavailable, AccountUnavailable:
 		return slog.LevelError
 	case ClockOff, BackoffRestored, ChallengeFailed, PolicyFailed, CacheReadFailed,
-		CacheEntryRejected, CacheWriteFailed, AccountContactFailed, EventsDropped, AllowlistRejected, HostUnreachable:
+		CacheEntryRejected, CacheWriteFailed, AccountContactFailed, EventsDropped, AllowlistRejected, HostUnreachable,
+		ConfigurationWarning:
 		return slog.LevelWarn
 	}
 	return slog.LevelInfo

@@ -48,11 +48,12 @@ const (
 	// memory stays in service. At most one a minute; Count is the number of
 	// failures since the last one.
 	PolicyFailed Kind = "policy_failed"
-	// CacheReadFailed: the Cache could not be read. A failed read never leads
-	// to an order. At most one a minute for each entry of a host that is on the
-	// Allowlist by its exact name, one for all other names, and one for all
-	// http-01 tokens. Count is the number of failures since the last event;
-	// Host and Err are an example.
+	// CacheReadFailed: the Cache could not be read. If the entry is autocert's
+	// too, nothing is ordered because of that; others are ignored. At most one
+	// a minute for each entry of a host that is on the Allowlist by its exact
+	// name, one for all other names, one for all http-01 tokens, and one a day
+	// for each kind of entry that autocert does not know. Count is the number
+	// of failures since the last event; Host and Err are an example.
 	CacheReadFailed Kind = "cache_read_failed"
 	// CacheEntryRejected: an entry of the Cache is damaged, expired or does not
 	// fit, and counts as missing. Coalesced like CacheReadFailed.
@@ -117,6 +118,10 @@ const (
 	// or it was inconclusive (Undecided). Err says where the name leads and
 	// what answered there.
 	HostUnreachable Kind = "host_unreachable"
+	// ConfigurationWarning: the Manager works, but the way it is set up will
+	// cause trouble. Reason names the setting and says what to do. Each warning
+	// is given once.
+	ConfigurationWarning Kind = "configuration_warning"
 	// ManagerClosed: the Manager was closed.
 	ManagerClosed Kind = "manager_closed"
 )
@@ -129,6 +134,6 @@ func Kinds() []Kind {
 		PolicyFailed, CacheReadFailed, CacheEntryRejected, CacheWriteFailed, CacheWriteRecovered,
 		AccountReady, CAUnavailable, CAAvailable, AccountUnavailable, AccountAvailable, AccountKeyChanged, AccountContactChanged,
 		AccountContactFailed, HandshakesRefused, EventsDropped, StartProgress, HostListed, HostUnlisted,
-		AllowlistRejected, AllowlistReloaded, IssuanceCanceled, HostUnreachable, ManagerClosed,
+		AllowlistRejected, AllowlistReloaded, IssuanceCanceled, HostUnreachable, ConfigurationWarning, ManagerClosed,
 	}
 }

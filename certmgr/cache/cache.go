@@ -46,7 +46,14 @@ var ErrMiss = autocert.ErrCacheMiss
 //   - a key without an entry is [ErrMiss] or an error that wraps it. Nothing else
 //     is a miss: not a time-out, not a context that ended, not an entry that
 //     cannot be decoded;
-//   - any other error says what failed and wraps its cause for errors.Is.
+//   - any other error says what failed and wraps its cause for errors.Is. That
+//     includes the storage's own error for an entry that does not exist
+//     (fs.ErrNotExist, sql.ErrNoRows, redis.Nil): replace it by [ErrMiss].
+//
+// certmgr copes with some caches that break these rules. Neither a value nor an
+// error is a miss, and an event says so. A Delete that fails is no failure if
+// the key has no entry. Entries that autocert does not know are not needed: a
+// cache may refuse their keys, at the cost of what they hold.
 //
 // Context: every method honours ctx and returns soon after it ends, with an
 // error that is not a miss, even if the storage behind it hangs.
@@ -54,7 +61,7 @@ var ErrMiss = autocert.ErrCacheMiss
 // All methods are safe for concurrent use by several goroutines.
 type Cache interface {
 	// Get returns the value last put under key. An empty value is an entry like
-	// any other. The slice belongs to the caller, who may change it.
+	// any other, and not nil. The slice belongs to the caller, who may change it.
 	Get(ctx context.Context, key string) ([]byte, error)
 
 	// Put stores data under key and replaces any existing value. It is atomic:

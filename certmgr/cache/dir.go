@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // Dir is a [Cache] in the directory that it names: one file for each key, named
@@ -45,7 +46,7 @@ func (d Dir) Get(ctx context.Context, key string) ([]byte, error) {
 		return nil, ErrMiss
 	}
 	data, err := await(ctx, func() ([]byte, error) { return os.ReadFile(path) })
-	if errors.Is(err, fs.ErrNotExist) {
+	if cannotExist(err) {
 		// Not wrapped: autocert compares with ==.
 		return nil, ErrMiss
 	}
@@ -80,7 +81,7 @@ func (d Dir) Delete(ctx context.Context, key string) error {
 		return nil
 	}
 	_, err = await(ctx, func() (struct{}, error) { return struct{}{}, os.Remove(path) })
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !cannotExist(err) {
 		return failed("delete", key, err)
 	}
 	return nil
@@ -97,8 +98,14 @@ func (d Dir) path(key string) (string, error) {
 }
 
 // maxFileName is the longest file name, in bytes, that common file systems
-// allow.
+// allow. Some allow less, such as eCryptfs with 143.
 const maxFileName = 255
+
+// cannotExist reports whether err says that there is no such file, or that its
+// name is too long for this file system.
+func cannotExist(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENAMETOOLONG)
+}
 
 // replace makes data the content of the file at path, in one step that other
 // processes see whole or not at all. If ctx ends before that step, the file is

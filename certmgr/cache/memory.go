@@ -40,7 +40,7 @@ func (m *Memory) Put(ctx context.Context, key string, data []byte) error {
 	if err := ctx.Err(); err != nil {
 		return failed("put", key, err)
 	}
-	data = bytes.Clone(data)
+	data = append([]byte{}, data...) // an empty value is not nil
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.entries == nil {

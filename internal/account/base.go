@@ -71,6 +71,7 @@ type known struct {
 	last     crypto.Signer // its key, or that of the previous account
 	refused  crypto.Signer // the key of an account that the CA refuses, or nil
 	changing keyChange     // the last change that the CA may still make
+	unused   crypto.Signer // generated here, and of no account yet; or nil
 }
 
 func (k *known) current() *Account {
@@ -92,6 +93,7 @@ func (k *known) publish(acc *Account, state savedState) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.account, k.state, k.last, k.refused = acc, state, acc.Key, nil
+	k.unused = nil
 }
 
 // giveUp is forget for an account that the CA refuses. If an operator deletes
@@ -109,6 +111,20 @@ func (k *known) wasInUse() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.last != nil
+}
+
+// generated notes that a key was generated.
+func (k *known) generated(key crypto.Signer) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.unused = key
+}
+
+// isUnused reports whether a key was generated here, and no account has had it.
+func (k *known) isUnused(key crypto.Signer) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.unused != nil && sameKey(k.unused, key)
 }
 
 func (k *known) forget(acc *Account) {

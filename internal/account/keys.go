@@ -22,9 +22,12 @@ type savedKeys struct {
 	isNew   bool            // current was just generated: no CA knows it
 	next    []crypto.Signer // new keys of unfinished changes, without current
 	nextErr error           // why the entry of the next key is unusable
+	unread  bool            // nextErr says that it cannot be read: there may be none
 }
 
-func (k savedKeys) isEmpty() bool { return k.current == nil && len(k.next) == 0 && k.nextErr == nil }
+func (k savedKeys) isEmpty() bool {
+	return k.current == nil && len(k.next) == 0 && (k.nextErr == nil || k.unread)
+}
 
 // isOnly reports whether key is the account's, and no change is in progress.
 func (k savedKeys) isOnly(key crypto.Signer) bool {

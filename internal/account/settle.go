@@ -132,7 +132,7 @@ func (s *settler) byCurrent(ctx context.Context, keys savedKeys) (*Account, erro
 	}
 	url, err := s.lookUp(ctx, keys.current)
 	switch {
-	case err != nil && len(keys.next) == 0 && keys.nextErr == nil && isRefusal(err):
+	case err != nil && len(keys.next) == 0 && isRefusal(err) && s.keys.hasNoNext(ctx, keys):
 		return &Account{Key: keys.current}, nil // the CA may not support onlyReturnExisting
 	case err != nil:
 		return nil, err
@@ -144,7 +144,7 @@ func (s *settler) byCurrent(ctx context.Context, keys savedKeys) (*Account, erro
 
 // byNext returns the account of the first next key that the CA knows, or nil.
 func (s *settler) byNext(ctx context.Context, keys savedKeys) (*Account, error) {
-	if keys.nextErr != nil {
+	if keys.nextErr != nil && !s.keys.hasNoNext(ctx, keys) {
 		return nil, unavailable{keys.nextErr}
 	}
 	for _, next := range keys.next {

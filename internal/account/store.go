@@ -20,6 +20,10 @@ const (
 	currentEntry = "acme_account+key"
 	legacyEntry  = "acme_account.key"
 	nextEntry    = "acme_account+key+next"
+
+	// absentEntry is never written. A store that cannot read this either fails
+	// for every name that it does not know.
+	absentEntry = "acme_account+key+absent+next"
 )
 
 // Store stores the entries of keys. Its calls have a time-out. It is safe for
@@ -35,6 +39,9 @@ type Store interface {
 
 // ErrNoEntry is the error of Store.Get for an entry that does not exist.
 var ErrNoEntry = errors.New("no such entry")
+
+// errDamaged is about an entry that was read, but holds no key.
+var errDamaged = errors.New("is damaged")
 
 // keyStore reads and writes the entries of the account's keys.
 type keyStore struct {
@@ -65,9 +72,25 @@ func (s *keyStore) read(ctx context.Context) (savedKeys, error) {
 		return savedKeys{}, err
 	}
 	next, err := s.get(ctx, nextEntry)
-	keys.nextErr = err
+	keys.nextErr, keys.unread = err, err != nil && !errors.Is(err, errDamaged)
 	s.known.complete(&keys, next)
 	return keys, nil
+}
+
+// hasNoNext reports whether the entry of the next key is known to be missing.
+// If it cannot be read, there are two signs of that. Nobody has changed a key
+// that was generated here and never had an account. And some stores know
+// autocert's entries only, and fail for others instead of reporting ErrNoEntry:
+// they have never held it.
+func (s *keyStore) hasNoNext(ctx context.Context, keys savedKeys) bool {
+	if keys.nextErr == nil || !keys.unread {
+		return keys.nextErr == nil
+	}
+	if s.known.isUnused(keys.current) {
+		return true
+	}
+	_, err := s.entries.Get(ctx, absentEntry)
+	return err != nil && !errors.Is(err, ErrNoEntry) && !flight.IsTimeout(err) && !errors.Is(err, context.Canceled) && ctx.Err() == nil
 }
 
 // complete adds next, the content of the entry of the next key or nil, and keys
@@ -108,6 +131,7 @@ func (s *keyStore) first(ctx context.Context) (savedKeys, error) {
 	if err := s.put(ctx, currentEntry, key); err != nil {
 		return savedKeys{}, err
 	}
+	s.known.generated(key)
 	if !s.shared {
 		return savedKeys{current: key, isNew: true}, nil
 	}
@@ -137,7 +161,11 @@ func (s *keyStore) get(ctx context.Context, name string) (crypto.Signer, error) 
 		if name == nextEntry {
 			loss = fmt.Sprintf("if the CA knows the account by the key under %q", currentEntry)
 		}
-		return nil, fmt.Errorf("account key in the cache under %q is damaged (%w): restore it from a backup, or delete the entry %s", name, err, loss)
+		if len(data) == 0 {
+			return nil, fmt.Errorf("account key in the cache under %q %w: it is empty; delete the entry %s; "+
+				"for a key without an entry, Get of the Cache must return certmgr.ErrCacheMiss", name, errDamaged, loss)
+		}
+		return nil, fmt.Errorf("account key in the cache under %q %w (%w): restore it from a backup, or delete the entry %s", name, errDamaged, err, loss)
 	}
 	if err := checkKey(key); err != nil {
 		return nil, fmt.Errorf("account key in the cache under %q %w; restore the right one from a backup, or delete the entry", name, err)

@@ -20,6 +20,7 @@ var keys = []string{
 	"tok-en_1+http-01",      // an answer to http-01
 	"tok-enX1+http-01",      // '_' is no wildcard, as it is to LIKE in SQL
 	"acme_account+key",      // the key of the account
+	"acme_account+key+next", // and the one that is to replace it
 	"acme_account.key",      // '+' is neither a blank nor a dot
 	"www.example.com",       // '.' is no separator
 	"wwwxexample.com",       // nor does it match any character
