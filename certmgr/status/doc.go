@@ -47,7 +47,8 @@
 //	time       when the report was made
 //	closed     whether the Manager was closed
 //	ca         directory (URL) and available; if it is not available also
-//	           retry_at, before which it is not tried, and error
+//	           retry_at, before which it is not tried, error, and no_account if
+//	           the CA works but there is no account with it
 //	counts     of all hosts, whatever the filter:
 //	           hosts (entries: a host with certificates of two key types has two),
 //	           states (state to number), attention, renewals_failing (valid

@@ -1,6 +1,7 @@
 package status
 
 import (
+	"errors"
 	"time"
 
 	"github.com/nostall/nostall/certmgr"
@@ -26,6 +27,7 @@ type (
 	caJSON struct {
 		Directory string    `json:"directory"`
 		Available bool      `json:"available"`
+		NoAccount bool      `json:"no_account,omitempty"` // and the CA is not why
 		RetryAt   time.Time `json:"retry_at,omitzero"`
 		Error     string    `json:"error,omitempty"`
 	}
@@ -123,6 +125,7 @@ func (r *report) json() reportJSON {
 		Events:  r.events,
 	}
 	if !j.CA.Available {
+		j.CA.NoAccount = errors.Is(s.CAFailure, certmgr.ErrNoAccount)
 		j.CA.RetryAt, j.CA.Error = utc(s.CAUnavailable), errorText(s.CAFailure, maxText)
 	}
 	if h := c.soonest; h != nil {

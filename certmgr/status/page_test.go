@@ -2,6 +2,7 @@ package status_test
 
 import (
 	"errors"
+	"fmt"
 	"html"
 	"regexp"
 	"strings"
@@ -99,6 +100,33 @@ func TestPageSumsUp(t *testing.T) {
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page does not say %q:\n%s", want, page)
+		}
+	}
+}
+
+// A missing account is not called the CA's failure.
+func TestMissingAccount(t *testing.T) {
+	s := everyState()
+	for retry, want := range map[time.Time][]string{
+		now.Add(5 * time.Minute): {"CA No account next attempt 14:37:07, in 5 min", "There is no account with the CA. ", " is not tried until 14:37:07 UTC; valid"},
+		now.Add(-time.Hour):      {"CA No account next attempt with the next issuance", " is tried again with the next issuance; valid"},
+	} {
+		s.snap.CAUnavailable, s.snap.CAFailure = retry, fmt.Errorf("%w: the terms have changed", certmgr.ErrNoAccount)
+		body := get(t, s, "/").Body.String()
+		if !strings.Contains(body, "<title>No account. ") {
+			t.Error("the title does not say that there is no account")
+		}
+		page := text(body)
+		for _, want := range append(want, "the terms have changed") {
+			if !strings.Contains(page, want) {
+				t.Errorf("the page does not say %q:\n%s", want, page)
+			}
+		}
+		if strings.Contains(page, "not available") || strings.Contains(page, "CA unavailable") {
+			t.Errorf("the page blames the CA:\n%s", page)
+		}
+		if json := get(t, s, "/?format=json").Body.String(); !strings.Contains(json, `"no_account": true`) {
+			t.Errorf("the JSON form does not say that there is no account: %s", json)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package status
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -37,6 +38,7 @@ type caView struct {
 	Directory string
 	Retry     *moment // nil if the CA is in use
 	Due       bool    // Retry is past, and nothing has needed the CA since
+	NoAccount bool    // the CA works, but there is no account with it
 	Error     string
 }
 
@@ -83,7 +85,11 @@ func newView(r *report) view {
 	if !s.CAUnavailable.IsZero() {
 		v.CA.Retry, v.CA.Error = newMoment(s.CAUnavailable, now), errorText(s.CAFailure, maxText)
 		v.CA.Due = !now.Before(s.CAUnavailable)
-		if !v.CA.Due {
+		v.CA.NoAccount = errors.Is(s.CAFailure, certmgr.ErrNoAccount)
+		switch {
+		case v.CA.NoAccount:
+			v.Title = "No account. " + v.Title
+		case !v.CA.Due:
 			v.Title = "CA unavailable. " + v.Title
 		}
 	}

@@ -42,18 +42,20 @@ func (b *blame) registering(trace *acmeclient.Trace, key crypto.Signer, err erro
 	return err
 }
 
-// directory blames the URL of the directory, unless it is the default or has
-// worked before: a CA that is out of service has many ways to say so.
+// directory blames the URL of the directory if there is nothing at that URL. A
+// CA that is out of service has many other ways to say so: then the URL is only
+// named. It is right if it is the default, or has worked before.
 func (b *blame) directory(err error) error {
-	p, ok := acmeclient.Refusal(err)
-	if !ok || b.dir == acme.LetsEncryptURL || b.known.wasInUse() {
+	if b.dir == acme.LetsEncryptURL || b.known.wasInUse() {
 		return err
 	}
-	switch p.StatusCode {
-	case http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone:
-		return unavailable{fmt.Errorf("Manager.Client.DirectoryURL %s is no directory of a CA: %w", quote(plainURL(b.dir)), err)}
+	if p, ok := acmeclient.Refusal(err); ok {
+		switch p.StatusCode {
+		case http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone:
+			return unavailable{fmt.Errorf("Manager.Client.DirectoryURL %s is no ACME directory: %w", quote(plainURL(b.dir)), err)}
+		}
 	}
-	return err
+	return fmt.Errorf("%w (is Manager.Client.DirectoryURL right?)", err)
 }
 
 // culprit returns what the CA does not accept, or "" if that is unknown. Some
@@ -70,7 +72,7 @@ func (b *blame) culprit(p *acme.Error, kind string, key crypto.Signer) string {
 		return actionRequired(p)
 	}
 	if saysUnusable(p) {
-		return b.account("the account of this key")
+		return b.account()
 	}
 	words := wordsOf(p)
 	switch {
@@ -85,7 +87,7 @@ func (b *blame) culprit(p *acme.Error, kind string, key crypto.Signer) string {
 	case kind == "unauthorized" && b.settings.binding != nil:
 		return b.binding()
 	case kind == "unauthorized", kind == "accountdoesnotexist":
-		return b.account("the account of this key")
+		return b.account()
 	}
 	return ""
 }
@@ -137,17 +139,17 @@ func (b *blame) key(key crypto.Signer) string {
 }
 
 // account says that an account cannot be used, and how to have another one.
-func (b *blame) account(name string) string {
-	return name + " is refused: if it was deactivated or revoked, " + b.otherKey()
+func (b *blame) account() string {
+	return "the account is refused: if that is final, " + b.otherKey() + " to register a new one"
 }
 
-// otherKey says how to register a new account.
+// otherKey says how to have another key.
 func (b *blame) otherKey() string {
 	switch {
 	case b.settings.key != nil:
-		return "set another Manager.Client.Key to register a new one"
+		return "set another Manager.Client.Key"
 	case b.shared:
-		return fmt.Sprintf("delete the entry %q from the Cache to register a new one", currentEntry)
+		return fmt.Sprintf("delete the entry %q from the Cache", currentEntry)
 	}
-	return "restart to register a new one"
+	return "restart"
 }

@@ -5,10 +5,12 @@
 //
 //	changer       changes the key (RFC 8555, section 7.3.5)
 //	registration  registers the account, or finds it (section 7.3)
+//	blame         says whose fault it is that there is no account
 //	settler       finds out by which key the CA knows the account
 //	saver         saves a key that the CA knows as the current one in the store
 //	contact       updates the account's contact (section 7.3.2)
 //	keyStore      reads and writes the entries of the keys
+//	settings      the user's, and which of them no CA could accept
 //	known         what this process knows, independent of the store
 //
 // The key has two entries in the [Store], one of them for the new key of a

@@ -31,7 +31,7 @@ func (r *Registrar) Refused(ctx context.Context, acc *Account, about string, err
 	case about != "" && strings.Contains(wordsOf(p), strings.ToLower(about)):
 		return err
 	case kind == "accountdoesnotexist", saysUnusable(p):
-		what = r.blame.account("account " + string(acc.URL))
+		what = r.blame.account()
 	case kind == "unauthorized":
 		// CAs use it for names, too.
 		lookUp := r.lookUpStatus(ctx, acc)
@@ -41,12 +41,12 @@ func (r *Registrar) Refused(ctx context.Context, acc *Account, about string, err
 		if IsUnavailable(lookUp) {
 			return lookUp
 		}
-		what, err = r.blame.account("account "+string(acc.URL)), fmt.Errorf("%w; %w", err, lookUp)
+		what, err = r.blame.account(), fmt.Errorf("%w; %w", err, lookUp)
 	default:
 		return err
 	}
 	r.known.giveUp(acc)
-	return unavailable{fmt.Errorf("%s: %w", what, err)}
+	return unavailable{fmt.Errorf("%s: account %s: %w", what, acc.URL, err)}
 }
 
 // lookUpStatus asks the CA for the account. The error says that the CA does not

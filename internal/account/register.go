@@ -90,9 +90,13 @@ func (r *registration) askTerms(ctx context.Context, terms string) (agreed bool,
 		return false, nil
 	}
 	if r.prompt == nil {
-		return false, fmt.Errorf("the CA's terms of service at %s must be accepted; set Manager.Prompt, for example to AcceptTOS", terms)
+		return false, fmt.Errorf("set Manager.Prompt, for example to AcceptTOS: the CA's terms of service at %s must be accepted", terms)
 	}
-	return flight.CallOut(ctx, r.prompts, terms, func(context.Context) (bool, error) { return r.prompt(terms), nil })
+	agreed, err = flight.CallOut(ctx, r.prompts, terms, func(context.Context) (bool, error) { return r.prompt(terms), nil })
+	if err != nil {
+		err = fmt.Errorf("Manager.Prompt: %w", err)
+	}
+	return agreed, err
 }
 
 // obstacle returns why the CA would refuse to register an account, by its

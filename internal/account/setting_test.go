@@ -126,10 +126,10 @@ func TestWhatTheCARefusesIsNamed(t *testing.T) {
 		{"malformed", "The EAB HMAC is wrong", bound, `Manager.ExternalAccountBinding with the KID "kid-1" is not accepted`},
 		{"userActionRequired", "", nil, "the CA waits for an action of yours"},
 		{"malformed", "must agree to the terms of service", nil, "Manager.Prompt has nothing to accept"},
-		{"unauthorized", "An account with the provided public key exists but is deactivated", nil, "the account of this key is refused: if it was deactivated"},
-		{"unauthorized", "", nil, "the account of this key is refused"},
-		{"unauthorized", "account suspended", func(set *setup) { set.key = weak }, "the account of this key is refused: if it was deactivated or revoked, set another Manager.Client.Key"},
-		{"unauthorized", "account suspended", func(set *setup) { set.store = nil }, "the account of this key is refused: if it was deactivated or revoked, restart"},
+		{"unauthorized", "An account with the provided public key exists but is deactivated", nil, "the account is refused: if that is final, " + ownEntry + " to register a new one"},
+		{"unauthorized", "", nil, "the account is refused"},
+		{"unauthorized", "account suspended", func(set *setup) { set.key = weak }, "the account is refused: if that is final, set another Manager.Client.Key"},
+		{"unauthorized", "account suspended", func(set *setup) { set.store = nil }, "the account is refused: if that is final, restart to register a new one"},
 	} {
 		atSite(t, func(t *testing.T, s *site) {
 			set := s.setup()
