@@ -22,14 +22,24 @@ func (is *issuer) notBegun(ctx context.Context, i *issuance, cause error) error 
 		return cause // reported by the breaker or Close
 	}
 	e := is.newError(i, audit.StageQueue, cause)
+	e.State = StateBackoff
 	e.RetryAt = e.Time.Add(pace.Jitter(pace.DefaultBackoff(1)))
-	if last := is.health.failures.last(i.req.sub); last != nil {
+	last := is.health.failures.last(i.req.sub)
+	if last != nil {
 		e.Attempts = last.err.Attempts
 	}
-	if active := is.health.failures.active(i.req.sub, e.Time); active != nil && active.err.RetryAt.After(e.RetryAt) {
+	active := is.health.failures.active(i.req.sub, e.Time)
+	switch {
+	case active != nil && active.err.RetryAt.After(e.RetryAt):
 		e.RetryAt = active.err.RetryAt // the CA's wait takes precedence
-	} else {
-		is.health.remember(i.req.sub, is.newFailure(i, e))
+	case last != nil && last.extra.why != "":
+		is.health.remember(i.req.sub, last.retryAt(e.RetryAt)) // the attempt is still to be recorded
+	default:
+		rec := is.newFailure(i, e)
+		if last != nil {
+			rec.extra = last.extra
+		}
+		is.health.remember(i.req.sub, rec)
 	}
 	is.issuances.failedAt(audit.StageQueue)
 	is.audit.Emit(i.event(audit.Event{

@@ -69,7 +69,8 @@
 //   - Handshakes fail fast, where autocert's wait up to 5 minutes behind each
 //     other. See GetCertificate for the errors.
 //   - A failure is remembered, even across a restart, for the waits of
-//     Manager.Backoff, where autocert retries every minute. Its record is in the
+//     Manager.Backoff, where autocert retries every minute. A restart earns the
+//     host one attempt before that, twice an hour at most. The record is in the
 //     Cache under the host and "+failure". The entry "certmgr+visits" says when
 //     the entries of Hosts were last asked for (Manager.StaleHosts). A Cache that
 //     refuses such keys is reported and otherwise works.

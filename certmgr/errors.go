@@ -100,6 +100,9 @@ type IssuanceError struct {
 	Time     time.Time   // when it failed
 	RetryAt  time.Time   // when the next attempt is due; zero if it is not scheduled
 	Err      error       // causes, joined over all challenges tried
+
+	State      HostState // of the host, without a certificate: StateBackoff, StatePaused or StateRejected; empty if the CA failed as a whole
+	UnpauseURL string    // with StatePaused: the CA's page that ends it, if the CA has named one
 }
 
 // Error returns one line of bounded length that names host, stage, CA and

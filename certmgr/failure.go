@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/internal/capped"
+	"github.com/nostall/nostall/internal/hosts"
 	"github.com/nostall/nostall/internal/pace"
 )
 
@@ -14,12 +15,14 @@ import (
 type failure struct {
 	err      *IssuanceError
 	account  string
-	machine  string
+	by       origin
 	trust    trust
 	since    time.Time // the first of the consecutive failures
 	lastRead time.Time // when a handshake last triggered a cache read
-	foreign  bool      // read from the Cache: by another process, or before a restart
-	clockOff bool      // there is a certificate, but it is expired by the local clock
+	asked    time.Time // the CA wants no attempt before, or zero
+	extra    extra
+	clockOff bool // there is a certificate, but it is expired by the local clock
+	dropped  bool // with its host, which was no longer allowed; failures.mu guards it
 }
 
 // wait returns how long the host backs off.
@@ -27,9 +30,10 @@ func (rec *failure) wait() pace.Wait { return pace.Wait{From: rec.err.Time, Unti
 
 // failures records what failed, why, and when to retry.
 type failures struct {
-	mu      sync.Mutex
-	records capped.Map[failureKey, *failure]
-	count   atomic.Int64 // of records
+	mu       sync.Mutex
+	records  capped.Map[failureKey, *failure]
+	relisted capped.Map[string, time.Time] // when an entry was last added to the list, since the start
+	count    atomic.Int64                  // of records
 }
 
 // counted updates count. f.mu is held.
@@ -40,9 +44,11 @@ const (
 	// of names.
 	maxFailures = 10_000
 
-	// maxForeign is how long the record of another process makes a host back
-	// off: one machine behind a firewall must not block a fleet, nor must a
-	// restart after a repair wait for a day.
+	// maxRelisted bounds the entries of which it is known when they were added.
+	maxRelisted = 10_000
+
+	// maxForeign is how long another machine's failure makes a host back off:
+	// one machine behind a firewall must not block a fleet.
 	maxForeign = 10 * time.Minute
 
 	// rereadEvery is how often handshakes for a host that backs off or is in
@@ -51,7 +57,10 @@ const (
 )
 
 func newFailures() *failures {
-	return &failures{records: capped.Map[failureKey, *failure]{Max: maxFailures}}
+	return &failures{
+		records:  capped.Map[failureKey, *failure]{Max: maxFailures},
+		relisted: capped.Map[string, time.Time]{Max: maxRelisted},
+	}
 }
 
 // active returns the failure that makes sub back off at now, or nil.
@@ -147,23 +156,49 @@ func (f *failures) forgetHost(host string) {
 	defer f.mu.Unlock()
 	defer f.counted()
 	for sc := range scopes {
-		f.records.Delete(failureKey{host, sc})
+		key := failureKey{host, sc}
+		if rec, ok := f.records.Get(key); ok {
+			rec.dropped = true
+		}
+		f.records.Delete(key)
 	}
 }
 
-// shorten limits the backoff of the hosts that match to that of another
-// process's record.
-func (f *failures) shorten(match func(host string) bool) {
+// counts reports whether rec is still sub's last failure, or was when its host
+// was dropped: the host may come back.
+func (f *failures) counts(sub subject, rec *failure) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	return rec.dropped || f.find(sub) == rec
+}
+
+// relist notes that entries were added to the list, again or for the first
+// time. That earns their hosts an attempt.
+func (f *failures) relist(entries []string, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, entry := range entries[:min(len(entries), maxRelisted)] {
+		f.relisted.Put(entry, now, time.Time.Before)
+	}
+	if f.records.Len() == 0 {
+		return
+	}
+	named := hosts.Collect(entries)
 	for key, rec := range f.records.All() {
-		if limit := rec.err.Time.Add(maxForeign); rec.err.RetryAt.After(limit) && match(key.host) {
-			short, e := *rec, *rec.err
-			e.RetryAt = limit
-			short.err = &e
-			f.records.Put(key, &short, nil)
+		if named.Match(key.host) != hosts.None {
+			f.records.Put(key, rec.withExtra(whyListed, maxExtra, now), nil)
 		}
 	}
+}
+
+// listedSince reports whether an entry for host was added to the list since t.
+func (f *failures) listedSince(host string, t time.Time) bool {
+	_, parent, _ := strings.Cut(host, ".")
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	exact, _ := f.relisted.Get(host)
+	wildcard, _ := f.relisted.Get("*." + parent)
+	return exact.After(t) || wildcard.After(t)
 }
 
 // clockWentBack corrects records made by a clock that was ahead.
@@ -180,6 +215,9 @@ func (f *failures) followClock(now time.Time) {
 			moved, e := *rec, *rec.err
 			e.Time, e.RetryAt = w.From, w.Until
 			moved.err = &e
+			if !rec.extra.until.IsZero() {
+				moved.extra.until = rec.extra.until.Add(w.Until.Sub(rec.err.RetryAt))
+			}
 			f.records.Put(key, &moved, nil)
 		}
 	}

@@ -1,6 +1,7 @@
 package certmgr
 
 import (
+	"encoding/json"
 	"time"
 
 	"golang.org/x/crypto/acme"
@@ -14,20 +15,26 @@ import (
 // key and "+failure". In a crash loop it keeps the next process from asking the
 // CA.
 type failureRecord struct {
-	Host     string      `json:"host"`
-	KeyType  string      `json:"keyType,omitempty"` // empty means both
-	Stage    audit.Stage `json:"stage"`
-	CA       string      `json:"ca"`
-	Account  string      `json:"account,omitempty"`
-	Machine  string      `json:"machine,omitempty"`
-	Attempt  string      `json:"attempt,omitempty"`
-	Attempts int         `json:"attempts"`
-	Time     time.Time   `json:"time"`
-	RetryAt  time.Time   `json:"retryAt"`
-	Cause    string      `json:"cause"`
-	Problem  string      `json:"problem,omitempty"` // ACME problem type
-	Status   int         `json:"status,omitempty"`
-	ClockOff bool        `json:"clockOff,omitempty"`
+	Host       string      `json:"host"`
+	KeyType    string      `json:"keyType,omitempty"` // empty means both
+	Stage      audit.Stage `json:"stage"`
+	CA         string      `json:"ca"`
+	Account    string      `json:"account,omitempty"`
+	Machine    string      `json:"machine,omitempty"`
+	Process    string      `json:"process,omitempty"`
+	Settings   string      `json:"settings,omitempty"` // the hash of settings.hash
+	Attempt    string      `json:"attempt,omitempty"`
+	Attempts   int         `json:"attempts"`
+	Time       time.Time   `json:"time"`
+	RetryAt    time.Time   `json:"retryAt"`
+	Asked      time.Time   `json:"asked,omitzero"` // the CA wants no attempt before
+	Extra      []time.Time `json:"extra,omitempty"`
+	State      HostState   `json:"state,omitempty"`
+	UnpauseURL string      `json:"unpauseURL,omitempty"`
+	Cause      string      `json:"cause"`
+	Problem    string      `json:"problem,omitempty"` // ACME problem type
+	Status     int         `json:"status,omitempty"`
+	ClockOff   bool        `json:"clockOff,omitempty"`
 }
 
 // newFailureRecord returns the record of a failure of sub, and its key in the
@@ -36,17 +43,25 @@ func newFailureRecord(sub subject, f *failure) (key string, rec failureRecord) {
 	e := f.err
 	at := failureKeyOf(sub, e.Stage)
 	rec = failureRecord{
-		Host:     e.Host,
-		Stage:    e.Stage,
-		CA:       e.CA,
-		Account:  f.account,
-		Machine:  f.machine,
-		Attempt:  e.Attempt,
-		Attempts: e.Attempts,
-		Time:     e.Time.UTC(),
-		RetryAt:  e.RetryAt.UTC(),
-		Cause:    text.OneLine(text.Of(e.Err), text.MaxError),
-		ClockOff: f.clockOff,
+		Host:       e.Host,
+		Stage:      e.Stage,
+		CA:         e.CA,
+		Account:    f.account,
+		Machine:    f.by.machine,
+		Process:    f.by.process,
+		Settings:   f.by.settings,
+		Attempt:    e.Attempt,
+		Attempts:   e.Attempts,
+		Time:       e.Time.UTC(),
+		RetryAt:    f.end().UTC(),
+		Asked:      f.asked.UTC(),
+		State:      e.State,
+		UnpauseURL: e.UnpauseURL,
+		Cause:      text.OneLine(text.Of(e.Err), text.MaxError),
+		ClockOff:   f.clockOff,
+	}
+	for _, t := range f.extra.spent {
+		rec.Extra = append(rec.Extra, t.UTC())
 	}
 	if at.scope != scopeHost {
 		rec.KeyType = e.KeyType
@@ -58,24 +73,31 @@ func newFailureRecord(sub subject, f *failure) (key string, rec failureRecord) {
 	return at.cacheKey(), rec
 }
 
+// entry returns the record of a failure as an entry of the Cache.
+func (rec *failure) entry(sub subject) (key string, data []byte, err error) {
+	key, record := newFailureRecord(sub, rec)
+	data, err = json.Marshal(record)
+	return key, data, err
+}
+
 // failure returns the record's failure for sub at now, or nil if it is about
 // something else or too old.
 func (r failureRecord) failure(sub subject, machine string, now time.Time) *failure {
 	if r.Host != sub.host() || r.CA != sub.ca || r.KeyType != "" && r.KeyType != sub.keyType.String() {
 		return nil
 	}
-	failed := pace.Earlier(r.Time, now) // the clock may have been ahead
-	retry := r.RetryAt
-	switch {
-	case !r.ClockOff:
-		retry = pace.Earlier(retry, failed.Add(maxForeign))
-	case r.Machine != machine || r.Time.After(now):
+	if r.ClockOff && (r.Machine != machine || r.Time.After(now)) {
 		return nil // a wrong clock affects only its own machine, until it is set
 	}
-	if !now.Before(retry) && now.Sub(failed) > 48*time.Hour {
+	failed := pace.Earlier(r.Time, now) // the clock may have been ahead
+	if !now.Before(r.RetryAt) && now.Sub(failed) > 48*time.Hour {
 		return nil // too old to count
 	}
-	return &failure{
+	latest := failed.Add(maxRestored)
+	if r.ClockOff { // the wait is for most of the certificate's lifetime
+		latest = r.RetryAt
+	}
+	f := &failure{
 		err: &IssuanceError{
 			Host:     r.Host,
 			KeyType:  sub.keyType.String(),
@@ -84,16 +106,31 @@ func (r failureRecord) failure(sub subject, machine string, now time.Time) *fail
 			Attempt:  r.Attempt,
 			Attempts: max(1, min(r.Attempts, 1000)),
 			Time:     failed,
-			RetryAt:  retry,
+			RetryAt:  pace.Earlier(r.RetryAt, latest),
 			Err:      r.cause(),
+			State:    StateBackoff,
 		},
 		account:  r.Account,
-		machine:  r.Machine,
+		by:       origin{r.Machine, r.Process, r.Settings},
 		since:    failed,
-		foreign:  true,
+		asked:    pace.Earlier(r.Asked, latest),
+		extra:    extra{spent: r.Extra[max(0, len(r.Extra)-maxExtraSettings):]},
 		clockOff: r.ClockOff,
 	}
+	if r.State.isHeld() {
+		f.err.State = r.State
+		if len(r.UnpauseURL) <= maxUnpauseURL {
+			f.err.UnpauseURL = r.UnpauseURL
+		}
+	}
+	return f
 }
+
+// Limits on what a record in the Cache can cause: it may be damaged.
+const (
+	maxRestored   = 30 * 24 * time.Hour // a backoff
+	maxUnpauseURL = 2048                // bytes
+)
 
 func (r failureRecord) cause() error {
 	where := ""

@@ -8,20 +8,24 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
+// isRecorded reports whether the Cache gets the record of a failure. Anyone can
+// have a policy that allows every host fail for names of their own, without
+// end: those are remembered in memory alone, which has a cap.
+func (h *health) isRecorded(sub subject, rec *failure) bool {
+	return h.settings.cache != nil && (rec.trust != untrusted || h.settings.trustOf(sub.host()) != notAllowed)
+}
+
 // saveFailure writes a failure's record to the Cache, for a restart and for
 // other machines. Losing it costs at most one more attempt.
 func (h *health) saveFailure(ctx context.Context, sub subject, rec *failure) {
-	// Anyone can have a policy that allows every host fail for names of their
-	// own, without end: those are remembered in memory alone, which has a cap.
-	if h.settings.cache == nil || rec.trust == untrusted && h.settings.trustOf(sub.host()) == notAllowed {
+	if !h.isRecorded(sub, rec) {
 		return
 	}
-	key, record := newFailureRecord(sub, rec)
-	data, err := json.Marshal(record)
+	key, data, err := rec.entry(sub)
 	if err != nil {
 		return
 	}
-	if h.failures.last(sub) == rec { // and not overtaken by a success
+	if h.failures.counts(sub, rec) { // and is not overtaken by a success
 		h.store.put(ctx, key, data)
 	}
 }
@@ -54,19 +58,22 @@ func (h *health) recall(ctx context.Context, sub subject, g grant) error {
 	}
 	now := h.now()
 	saved.trust, saved.lastRead = g.trust, now
+	saved = h.restored(sub, saved, now)
 	h.remember(sub, saved)
-	if now.Before(saved.err.RetryAt) {
-		h.audit.Emit(audit.Event{
+	if e := saved.err; now.Before(e.RetryAt) {
+		restored := audit.Event{
 			Kind:    audit.BackoffRestored,
 			Host:    sub.host(),
 			KeyType: sub.keyType.String(),
-			Attempt: saved.err.Attempt,
-			Stage:   saved.err.Stage,
+			Attempt: e.Attempt,
+			Stage:   e.Stage,
 			CA:      h.dir,
-			RetryAt: saved.err.RetryAt,
-			Count:   saved.err.Attempts,
-			Err:     saved.err,
-		})
+			RetryAt: e.RetryAt,
+			Count:   e.Attempts,
+			Err:     e,
+		}
+		e.describe(&restored)
+		h.audit.Emit(restored)
 	}
 	return nil
 }
@@ -88,7 +95,7 @@ func (h *health) savedFailure(ctx context.Context, sub subject) (*failure, error
 			h.reports.badRecord(key, err)
 			continue
 		}
-		if f := rec.failure(sub, h.machine, h.now()); f != nil && (found == nil || f.err.RetryAt.After(found.err.RetryAt)) {
+		if f := rec.failure(sub, h.self.machine, h.now()); f != nil && (found == nil || f.err.RetryAt.After(found.err.RetryAt)) {
 			found = f
 		}
 	}

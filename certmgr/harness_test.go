@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net"
@@ -113,6 +114,38 @@ func (w *world) restart() {
 	}
 	w.m = w.manager()
 	w.reach()
+}
+
+// spendExtras makes the record of a host's failure in the Cache say that two extra
+// attempts began just now, under settings that are not known, so that a restart
+// earns none.
+func (w *world) spendExtras(host string) {
+	w.t.Helper()
+	w.editRecord(host, func(record map[string]any) {
+		record["extra"] = []time.Time{time.Now(), time.Now()}
+		delete(record, "settings")
+	})
+}
+
+// editRecord changes the record of a host's failure in the Cache.
+func (w *world) editRecord(host string, edit func(record map[string]any)) {
+	w.t.Helper()
+	synctest.Wait()
+	data, err := w.cache.Cache.Get(w.t.Context(), host+"+failure")
+	var record map[string]any
+	if err == nil {
+		err = json.Unmarshal(data, &record)
+	}
+	if err != nil {
+		w.t.Fatalf("the record of %s: %v", host, err)
+	}
+	edit(record)
+	if data, err = json.Marshal(record); err == nil {
+		err = w.cache.Cache.Put(w.t.Context(), host+"+failure", data)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 func (w *world) get(host string) (*tls.Certificate, error) {

@@ -1,7 +1,9 @@
 package certmgr
 
 import (
+	"crypto/rand"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/nostall/nostall/internal/pace"
@@ -15,7 +17,8 @@ type health struct {
 	breaker      *breaker
 	breakerStore *breakerStore
 	store        *store
-	machine      string // this machine's name in records
+	self         origin // of the failures that this process records, without settings
+	began        time.Time
 }
 
 func newHealth(e *env, f *failures, s *store) *health {
@@ -31,8 +34,9 @@ func newHealth(e *env, f *failures, s *store) *health {
 			store:   s,
 			machine: machine,
 		},
-		store:   s,
-		machine: machine,
+		store: s,
+		self:  origin{machine: machine, process: strings.ToLower(rand.Text()[:10])},
+		began: e.now(),
 	}
 }
 

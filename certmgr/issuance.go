@@ -67,14 +67,19 @@ func (is *issuer) issue(ctx context.Context, i *issuance) (*certificate, error) 
 	}
 	concluded := make(chan struct{})
 	defer close(concluded)
-	i.last = is.health.failures.last(i.req.sub)
+	reason, err := is.lastFailure(ctx, i)
+	if err != nil {
+		unlock()
+		release()
+		return nil, err
+	}
 	i.began = time.Now()
 	is.audit.Emit(i.event(i.req.asker.event(audit.Event{
 		Kind:           audit.IssuanceStarted,
 		Decision:       audit.Allowed,
 		Rule:           i.req.grant.rule(i.host()),
 		Stage:          audit.StageOrder,
-		Reason:         i.req.reason,
+		Reason:         reason,
 		ExplanationURL: i.req.explanation,
 	})))
 	out, begun := is.orders.attempt(ctx, i, func() {
@@ -88,6 +93,19 @@ func (is *issuer) issue(ctx context.Context, i *issuance) (*certificate, error) 
 	}
 	release()
 	return is.conclude(ctx, i, out)
+}
+
+// lastFailure sets the failure that precedes the issuance, and returns what it
+// is for. If it is an extra attempt that cannot be recorded, that is an error.
+func (is *issuer) lastFailure(ctx context.Context, i *issuance) (reason string, err error) {
+	last := is.health.failures.last(i.req.sub)
+	if i.last = last; last == nil || i.req.override {
+		return i.req.reason, nil
+	}
+	if i.last, err = is.health.spend(ctx, i.req.sub, last); i.last == last {
+		return i.req.reason, err
+	}
+	return i.req.reason + ", before the end of the backoff: " + last.extra.why, err
 }
 
 // conclude applies the outcome of an attempt to the CA's state, the host and
@@ -147,7 +165,7 @@ func (is *issuer) newError(i *issuance, stage audit.Stage, cause error) *Issuanc
 func (is *issuer) newFailure(i *issuance, e *IssuanceError) *failure {
 	return &failure{
 		err:      e,
-		machine:  is.health.machine,
+		by:       origin{is.health.self.machine, is.health.self.process, is.settings.hash()},
 		trust:    i.req.grant.trust,
 		since:    e.Time,
 		lastRead: e.Time,
@@ -158,6 +176,7 @@ func (is *issuer) newFailure(i *issuance, e *IssuanceError) *failure {
 // as it considers the certificate expired.
 func (is *issuer) holdBack(i *issuance, out outcome) {
 	e := is.newError(i, audit.StageFinalize, nil)
+	e.State = StateBackoff
 	e.RetryAt = out.cert.dates().AgedUntil(e.Time)
 	e.Err = clockError(i.host(), out.cert, e.Time)
 	rec := is.newFailure(i, e)
@@ -254,8 +273,12 @@ func (is *issuer) fail(i *issuance, out outcome) error {
 		e.Attempts += i.last.err.Attempts
 	}
 	e.RetryAt = e.Time.Add(is.settings.backoffFor(e.Attempts))
-	e.RetryAt = pace.Later(e.RetryAt, e.Time.Add(retryAfter(out.err)))
 	rec := is.newFailure(i, e)
+	if d := retryAfter(out.err); d > 0 {
+		rec.asked = e.Time.Add(d)
+		e.RetryAt = pace.Later(e.RetryAt, rec.asked)
+	}
+	e.hold()
 	if errors.Is(out.err, ErrClock) {
 		rec.clockOff = true
 		// The next certificate would look the same: wait for the clock, or for
@@ -265,12 +288,13 @@ func (is *issuer) fail(i *issuance, out outcome) error {
 		}
 	}
 	if i.last != nil {
-		rec.since = i.last.since
+		rec.since, rec.extra = i.last.since, i.last.extra.carried()
 	}
 	if out.acc != nil {
 		rec.account = string(out.acc.URL)
 	}
 	failed.RetryAt, failed.Count = e.RetryAt, e.Attempts
+	e.describe(&failed)
 	is.health.remember(i.req.sub, rec)
 	is.audit.Emit(failed)
 	is.saveFailure(i, rec)

@@ -40,9 +40,8 @@ func (w *listWatch) hostsChanged(c change) {
 	if c.reloaded {
 		w.audit.Emit(audit.Event{Kind: audit.AllowlistReloaded, Rule: "Hosts", Reason: c.reason, Count: c.count})
 	}
-	if w.failures.count.Load() > 0 && len(c.added)+len(c.again) > 0 {
-		named := hosts.Collect(slices.Concat(c.added, c.again))
-		w.failures.shorten(func(host string) bool { return named.Match(host) != hosts.None })
+	if len(c.added)+len(c.again) > 0 {
+		w.failures.relist(slices.Concat(c.added, c.again), w.now())
 	}
 	if len(c.removed) > 0 {
 		w.endUnlisted(c)

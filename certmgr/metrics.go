@@ -109,7 +109,7 @@ func (m *Manager) Metrics() Metrics {
 }
 
 func hostStates() []HostState {
-	return []HostState{StateValid, StateIssuing, StateBackoff, StateExpired, StateFailed}
+	return []HostState{StateValid, StateIssuing, StateBackoff, StatePaused, StateRejected, StateExpired, StateFailed}
 }
 
 // issuances counts issuances by outcome.

@@ -74,9 +74,9 @@ func (o *orders) newConversation(i *issuance) *conversation {
 // mayReplace reports whether an order should have the replaces field, given the
 // last failure, if any. After an order failed, the next one omits the field,
 // since that may have caused the failure; but not after a rate limit, from
-// which it would exempt the order.
+// which it would exempt the order, nor after a rejection, for the same reason.
 func mayReplace(last *failure) bool {
-	return last == nil || last.err.Stage != audit.StageOrder || acmeclient.IsRateLimited(last.err)
+	return last == nil || last.err.Stage != audit.StageOrder || last.err.State.isHeld() || acmeclient.IsRateLimited(last.err)
 }
 
 const (

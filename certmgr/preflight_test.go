@@ -164,6 +164,7 @@ func TestPreflightEnforces(t *testing.T) {
 					t.Error("the CA was held to be out of service")
 				}
 				w.wantErr("a.example.com", certmgr.ErrBackoff)
+				w.spendExtras("a.example.com")
 				w.restart()
 				if err := w.wantErr("a.example.com", certmgr.ErrBackoff); !errors.Is(err, certmgr.ErrUnreachable) {
 					t.Errorf("after a restart: %v", err)

@@ -18,8 +18,15 @@ const (
 	StateValid   HostState = "valid"       // a valid certificate is served
 	StateIssuing HostState = "issuing"     // no valid certificate; one is being issued
 	StateBackoff HostState = "backing off" // no valid certificate; the next attempt is due at RetryAt
-	StateExpired HostState = "expired"     // the certificate in memory expired and none is being issued
-	StateFailed  HostState = "failed"      // no certificate; the next handshake begins an attempt
+
+	// No valid certificate, and the CA refuses the host until somebody acts.
+	// The next attempt is a day after the last one. Obtain, Renew and a change
+	// of the host's entry on the allowlist cause one at once.
+	StatePaused   HostState = "paused"   // after too many failures; a visit to Failure.UnpauseURL ends that
+	StateRejected HostState = "rejected" // by the CA's policy, or by the CAA records of the domain
+
+	StateExpired HostState = "expired" // the certificate in memory expired and none is being issued
+	StateFailed  HostState = "failed"  // no certificate; the next handshake begins an attempt
 )
 
 // HostStatus is the state of a host and key type, as known to a Manager.
@@ -147,6 +154,9 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus, late int) {
 		}
 		if st.State != StateValid && !st.Issuing && now.Before(st.RetryAt) {
 			st.State, st.StateSince = StateBackoff, rec.since
+			if rec.err.State.isHeld() {
+				st.State = rec.err.State
+			}
 		}
 	})
 	list = make([]HostStatus, 0, len(byKey))

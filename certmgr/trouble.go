@@ -54,6 +54,8 @@ func troubleOf(trace *acmeclient.Trace, stage audit.Stage, host string, err erro
 
 func troubleOfProblem(p *acme.Error, host string) trouble {
 	switch {
+	case acmeclient.IsPause(p):
+		return troubleHost // as many hosts as there are may be paused
 	case acmeclient.IsRateLimited(p) && isAccountWide(p, host):
 		return troubleCA
 	case acmeclient.IsRateLimited(p):

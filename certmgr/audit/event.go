@@ -38,7 +38,8 @@ type Event struct {
 	Count    int           // see the kind
 	Total    int           // see the kind
 
-	ExplanationURL string // the CA's page on why to renew (RFC 9773, section 4.2)
+	State          string // of the host after a failure, if the CA refuses it until somebody acts: "paused" or "rejected"
+	ExplanationURL string // the CA's page on why to renew (RFC 9773, section 4.2), or that ends a pause
 	Err            error  // the cause
 }
 

@@ -71,6 +71,7 @@ func (e Event) attrs() []slog.Attr {
 	if e.Total != 0 {
 		attrs = append(attrs, slog.Int("total", e.Total))
 	}
+	str("state", e.State)
 	str("explanation_url", e.ExplanationURL)
 	str("problem", e.problem())
 	str("error", errorText(e.Err))
@@ -118,6 +119,7 @@ type eventJSON struct {
 	RetryAt         time.Time `json:"retry_at,omitzero"`
 	Count           int       `json:"count,omitempty"`
 	Total           int       `json:"total,omitempty"`
+	State           string    `json:"state,omitempty"`
 	ExplanationURL  string    `json:"explanation_url,omitempty"`
 	Problem         string    `json:"problem,omitempty"`
 	Error           string    `json:"error,omitempty"`
@@ -153,6 +155,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 		RetryAt:         jsonTime(e.RetryAt),
 		Count:           e.Count,
 		Total:           e.Total,
+		State:           str(e.State),
 		ExplanationURL:  str(e.ExplanationURL),
 		Problem:         str(e.problem()),
 		Error:           str(errorText(e.Err)),

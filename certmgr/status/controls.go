@@ -111,6 +111,10 @@ func stateName(s certmgr.HostState) string {
 		return "Issuing"
 	case certmgr.StateBackoff:
 		return "Backing off"
+	case certmgr.StatePaused:
+		return "Paused"
+	case certmgr.StateRejected:
+		return "Rejected"
 	case certmgr.StateExpired:
 		return "Expired"
 	case certmgr.StateFailed:
@@ -124,7 +128,7 @@ func stateClass(s certmgr.HostState) string {
 	switch s {
 	case certmgr.StateBackoff:
 		return "backoff"
-	case certmgr.StateValid, certmgr.StateIssuing, certmgr.StateExpired, certmgr.StateFailed:
+	case certmgr.StateValid, certmgr.StateIssuing, certmgr.StatePaused, certmgr.StateRejected, certmgr.StateExpired, certmgr.StateFailed:
 		return string(s)
 	}
 	return "unknown"

@@ -78,17 +78,21 @@ func severity(h *certmgr.HostStatus) int {
 	switch h.State {
 	case certmgr.StateExpired:
 		return 0
-	case certmgr.StateBackoff:
+	case certmgr.StatePaused: // somebody has to act
 		return 1
-	case certmgr.StateFailed:
+	case certmgr.StateRejected:
 		return 2
-	case certmgr.StateIssuing:
+	case certmgr.StateBackoff:
 		return 3
+	case certmgr.StateFailed:
+		return 4
+	case certmgr.StateIssuing:
+		return 5
 	case certmgr.StateValid:
 		if late(h) {
-			return 4
+			return 6
 		}
-		return 5
+		return 7
 	}
 	return 0 // unknown state: needs attention
 }

@@ -58,6 +58,10 @@ func everyState() *still {
 	backoff := failing(certmgr.HostStatus{Host: "backoff.example"}, certmgr.StateBackoff, 49*time.Minute,
 		"first <cause>\nsecond & last")
 	backoff.Refused, backoff.LastRequested = 12345, now.Add(-5*time.Hour)
+	paused := failing(certmgr.HostStatus{Host: "paused.example", KeyType: "ECDSA"}, certmgr.StatePaused, 20*time.Hour, "paused by the CA")
+	paused.Failure.State, paused.Failure.UnpauseURL = certmgr.StatePaused, "https://ca.example/unpause?jwt=a&b=c"
+	rejected := failing(certmgr.HostStatus{Host: "rejected.example", KeyType: "ECDSA"}, certmgr.StateRejected, 21*time.Hour, "CAA")
+	rejected.Failure.State = certmgr.StateRejected
 	suggested := valid("valid.example")
 	suggested.RenewalCause, suggested.ExplanationURL, suggested.LastRequested = certmgr.RenewalCauseCA, "https://ca.example/why?a=1&b=2", now
 	late := failing(valid("late.example"), certmgr.StateValid, 21*time.Hour, "rate limited")
@@ -67,7 +71,7 @@ func everyState() *still {
 	s.snap.Hosts = []certmgr.HostStatus{
 		backoff, expired, failing(certmgr.HostStatus{Host: "failed.example", KeyType: "RSA"}, certmgr.StateFailed,
 			-time.Minute, "no route"),
-		issuing, late, renewing, suggested,
+		issuing, late, paused, rejected, renewing, suggested,
 	}
 	s.snap.RecentEvents = []audit.Event{
 		{Seq: 7, Time: now.Add(-time.Hour), Kind: audit.IssuanceFailed, Host: "backoff.example",

@@ -84,12 +84,14 @@ type (
 	}
 
 	failureJSON struct {
-		Stage    audit.Stage `json:"stage"`
-		Time     time.Time   `json:"time,omitzero"`
-		Attempts int         `json:"attempts"`
-		Attempt  string      `json:"attempt,omitempty"`
-		CA       string      `json:"ca,omitempty"`
-		Error    string      `json:"error"`
+		Stage      audit.Stage `json:"stage"`
+		Time       time.Time   `json:"time,omitzero"`
+		Attempts   int         `json:"attempts"`
+		Attempt    string      `json:"attempt,omitempty"`
+		CA         string      `json:"ca,omitempty"`
+		State      string      `json:"state,omitempty"`
+		UnpauseURL string      `json:"unpause_url,omitempty"`
+		Error      string      `json:"error"`
 	}
 )
 
@@ -166,7 +168,10 @@ func newHostJSON(h *certmgr.HostStatus) hostJSON {
 			Attempts: f.Attempts,
 			Attempt:  clean(f.Attempt, maxText),
 			CA:       clean(f.CA, maxText),
+			State:    heldState(f),
 			Error:    errorText(f.Err, maxText),
+
+			UnpauseURL: clean(f.UnpauseURL, maxLink),
 		}
 	}
 	return j

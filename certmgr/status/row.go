@@ -43,6 +43,7 @@ type flightView struct {
 type failureView struct {
 	Stage, Count, Cause string
 	At                  *moment
+	Unpause             string // link to the CA's page that ends a pause, or empty
 	Then                string // what happens next
 	Retry               *moment
 }
@@ -142,7 +143,12 @@ func newFailure(h *certmgr.HostStatus, now time.Time, alone bool) *failureView {
 	if alone {
 		bound = longCause
 	}
-	v := &failureView{Stage: clean(string(f.Stage), maxName), Cause: errorText(f.Err, bound), At: newMoment(f.Time, now)}
+	v := &failureView{
+		Stage:   clean(string(f.Stage), maxName),
+		Cause:   errorText(f.Err, bound),
+		At:      newMoment(f.Time, now),
+		Unpause: webLink(f.UnpauseURL),
+	}
 	if f.Attempts > 1 {
 		v.Count = ordinal(f.Attempts) + " in a row"
 	}
@@ -182,6 +188,16 @@ func newBar(h *certmgr.HostStatus, now time.Time) *bar {
 	return b
 }
 
+// heldState returns the state of a host that the CA refuses until somebody
+// acts, or "". It may have a valid certificate meanwhile.
+func heldState(f *certmgr.IssuanceError) string {
+	switch f.State {
+	case certmgr.StatePaused, certmgr.StateRejected:
+		return string(f.State)
+	}
+	return ""
+}
+
 func details(h *certmgr.HostStatus) (list []detail) {
 	add := func(name, value string) {
 		if value != "" {
@@ -205,6 +221,8 @@ func details(h *certmgr.HostStatus) (list []detail) {
 		when("Last failure", f.Time)
 		add("Failed attempt", clean(f.Attempt, maxName))
 		add("Failed at CA", clean(f.CA, maxText))
+		add("State by the CA", heldState(f))
+		add("The CA's page to unpause", clean(f.UnpauseURL, maxLink))
 	}
 	return list
 }

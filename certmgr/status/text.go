@@ -12,6 +12,9 @@ import (
 // maxText is the longest text from clients or a CA, in bytes.
 const maxText = 1024
 
+// maxLink is the longest link of a CA: a part of one leads nowhere.
+const maxLink = 2048
+
 // clean returns a text as one line of at most limit bytes, without invisible
 // characters or changes of writing direction. It does not escape for HTML or
 // JSON.

@@ -160,6 +160,10 @@ func IsRateLimited(err error) bool {
 	return ok && (problem.StatusCode == http.StatusTooManyRequests || kindOf(problem.ProblemType) == "ratelimited")
 }
 
+// ProblemKind returns the kind of a problem type, in lower case: what follows
+// the last colon. It is empty if the type is not a URI.
+func ProblemKind(problemType string) string { return kindOf(problemType) }
+
 // kindOf returns the kind of a problem type, by the same rule as x/crypto/acme:
 // what follows the last colon, in lower case. CAs differ in what precedes it.
 // It is empty if the type is not a URI.

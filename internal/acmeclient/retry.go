@@ -114,9 +114,10 @@ func (ca *CA) retryBackoff(n int, r *http.Request, res *http.Response) time.Dura
 	return serverErrorWait(n, r, res)
 }
 
-// limitedBackoff allows one retry, since each counts against the limit.
+// limitedBackoff allows one retry, since each counts against the limit, and none
+// for a name that is paused.
 func limitedBackoff(n int, res *http.Response) time.Duration {
-	if n > 1 {
+	if n > 1 || isPaused(res) {
 		return 0
 	}
 	d, ok := RetryAfter(res.Header, time.Now())

@@ -157,7 +157,7 @@ func TestDeletingWhatIsNotThereMayFail(t *testing.T) {
 					return nil
 				}}
 				w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Count: 1}, 403, nil,
-					acmetest.Problem{Type: "rejectedIdentifier", Detail: "not today"})
+					acmetest.Problem{Type: "malformed", Detail: "not today"})
 				if _, err := w.m.GetCertificate(hello); err == nil {
 					t.Fatal("served, although the CA refused the order")
 				}
