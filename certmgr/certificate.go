@@ -60,6 +60,7 @@ type certificate struct {
 	served
 	notAfter  time.Time
 	notBefore time.Time
+	issued    time.Time // by the CA's clock; notBefore if that is not known
 	subject   subject
 }
 
@@ -74,6 +75,7 @@ func newCertificate(sub subject, key crypto.Signer, chain [][]byte, leaf *x509.C
 		},
 		notAfter:  leaf.NotAfter,
 		notBefore: leaf.NotBefore,
+		issued:    leaf.NotBefore,
 		subject:   sub,
 	}
 }
@@ -103,8 +105,10 @@ type expiredEntry struct{ notAfter time.Time }
 
 func (e expiredEntry) Error() string { return "certificate expired at " + text.Stamp(e.notAfter) }
 
+// dates returns when to renew the certificate by: how far a CA backdates it does
+// not matter.
 func (c *certificate) dates() renewal.Dates {
-	return renewal.Dates{NotBefore: c.notBefore, NotAfter: c.notAfter}
+	return renewal.Dates{NotBefore: c.issued, NotAfter: c.notAfter}
 }
 
 // copy returns the copy for a caller of GetCertificate. Programs append to the

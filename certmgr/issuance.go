@@ -190,9 +190,19 @@ func (is *issuer) saveFailure(i *issuance, rec *failure) {
 	is.tasks.Go(func(ctx context.Context) { is.health.saveFailure(context.WithoutCancel(ctx), i.req.sub, rec) })
 }
 
+// clockError is about a clock that does not fit a new certificate.
 func clockError(host string, cert *certificate, now time.Time) error {
+	return newClockError(host, cert, now, "set the clock")
+}
+
+// datesError is clockError if the certificate does not fit the CA's clock either.
+func datesError(host string, cert *certificate, now time.Time) error {
+	return newClockError(host, cert, now, "by the CA's own clock that is wrong too: the CA has to mend its dates")
+}
+
+func newClockError(host string, cert *certificate, now time.Time, what string) error {
 	return &refusal{kind: ErrClock, host: host, text: fmt.Sprintf("it says %s, but the CA has just issued a certificate valid from %s to %s; "+
-		"set the clock; the certificate is kept", text.Stamp(now), text.Stamp(cert.notBefore), text.Stamp(cert.notAfter))}
+		"%s; the certificate is kept", text.Stamp(now), text.Stamp(cert.notBefore), text.Stamp(cert.notAfter), what)}
 }
 
 // publish brings a certificate into service, before it is written to the Cache,

@@ -229,27 +229,41 @@ func (o *orders) toResume(c *conversation) *order.Unfinished {
 }
 
 // checkDates returns an error if the local clock cannot serve the new
-// certificate. Dates that do not fit are the clock's fault: the certificate is
-// kept anyway.
+// certificate, which is kept anyway. Dates that do not fit are the local clock's
+// fault, unless they do not fit the CA's clock either.
 func (o *orders) checkDates(c *conversation, cert *certificate) error {
 	now := o.now()
-	behind, ahead := now.Before(cert.notBefore), !cert.usable(now.Add(renewal.MinInterval))
+	skew, known := o.skew()
+	if at := now.Add(skew); known && at.After(cert.notBefore) && at.Before(cert.notAfter) {
+		cert.issued = at
+	}
+	behind, ahead := misfit(cert, now)
 	if !behind && !ahead && !cert.dates().IsAged(now) {
 		return nil
 	}
 	err := clockError(c.host(), cert, now)
-	o.clockOff.Store(true)
-	c.emit(audit.Event{
-		Kind:     audit.ClockOff,
-		Stage:    audit.StageFinalize,
-		Serial:   serialOf(cert.leaf),
-		NotAfter: cert.notAfter,
-		Err:      err,
-	})
+	if behind, ahead := misfit(cert, now.Add(skew)); known && (behind || ahead) {
+		err = datesError(c.host(), cert, now)
+	}
+	if !o.clockOff.Swap(true) {
+		c.emit(audit.Event{
+			Kind:     audit.ClockOff,
+			Stage:    audit.StageFinalize,
+			Serial:   serialOf(cert.leaf),
+			NotAfter: cert.notAfter,
+			Err:      err,
+		})
+	}
 	if !ahead {
 		return nil // it can be served: clients go by their own clocks
 	}
 	return err
+}
+
+// misfit reports whether a clock that says now is behind the dates of a new
+// certificate, or too far ahead to serve it.
+func misfit(cert *certificate, now time.Time) (behind, ahead bool) {
+	return cert.notBefore.Sub(now) > maxSkew, !cert.usable(now.Add(renewal.MinInterval))
 }
 
 // keptKey returns the key to reuse for the next certificate of a subject

@@ -36,8 +36,9 @@ const (
 	// to be revoked, and is no longer served. Reason says which and why.
 	CertificateRevoked Kind = "certificate_revoked"
 	// ClockOff: the local clock does not fit the dates of a new certificate, or
-	// the Date header of the CA's replies. The latter is reported once until
-	// the clock fits again.
+	// the Date header of the CA's replies. It is reported once until the clock
+	// fits again. How far a CA backdates certificates does not matter, unless
+	// its replies have no Date.
 	ClockOff Kind = "clock_off"
 	// HostDropped: a host is no longer allowed; it is neither served nor
 	// renewed.

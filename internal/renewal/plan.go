@@ -43,7 +43,7 @@ func NewPlan(d Dates, certID string, renewBefore time.Duration) Plan {
 // certificate causes a few orders a day, not a loop.
 func (p *Plan) IssuedAt(issued time.Time, d Dates) {
 	p.earliest = d.notDueBefore(issued)
-	p.window.earliest = issued.Add(max(MinInterval, min(maxUnasked, d.NotAfter.Sub(issued)/10)))
+	p.window.earliest = issued.Add(max(MinInterval, min(maxUnasked, d.NotAfter.Sub(issued)/3)))
 }
 
 // ClockWentBack corrects limits that IssuedAt set by a clock that was ahead.
