@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"crypto"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 // External account binding keys, which a user gets from a CA that requires
@@ -41,20 +43,22 @@ func TestExternalAccountBinding(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		binding *acme.ExternalAccountBinding
-		problem string
+		problem string // "" if the CA is not asked
 		tells   string
 	}{
-		{"no key", nil, "externalAccountRequired", "Manager.ExternalAccountBinding"},
-		{"wrong key", &acme.ExternalAccountBinding{KID: "kid-1", Key: wrongKey}, "unauthorized", "external account binding"},
-		{"unknown key identifier", &acme.ExternalAccountBinding{KID: "kid-2", Key: boundKey}, "unauthorized", "kid"},
+		{"no key", nil, "", "Manager.ExternalAccountBinding is not set"},
+		{"wrong key", &acme.ExternalAccountBinding{KID: "kid-1", Key: wrongKey}, "unauthorized", `Manager.ExternalAccountBinding with the KID "kid-1"`},
+		{"unknown key identifier", &acme.ExternalAccountBinding{KID: "kid-2", Key: boundKey}, "unauthorized", `Manager.ExternalAccountBinding with the KID "kid-2"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := newManager(t, p, new(cache.Memory), host)
 			m.ExternalAccountBinding = c.binding
 			err := m.Obtain(t.Context(), host)
-			wantIssuanceError(t, err, host, audit.StageAccount, c.problem)
-			if !strings.Contains(fmt.Sprint(err), c.tells) {
-				t.Errorf("error does not mention %q: %v", c.tells, err)
+			if c.problem != "" {
+				wantIssuanceError(t, err, host, audit.StageAccount, c.problem)
+			}
+			if !errors.Is(err, certmgr.ErrNoAccount) || !strings.Contains(fmt.Sprint(err), c.tells) {
+				t.Errorf("error is no ErrNoAccount or does not mention %q: %v", c.tells, err)
 			}
 			m.close(t)
 			wantNoKey(t, m, err)
@@ -62,6 +66,57 @@ func TestExternalAccountBinding(t *testing.T) {
 				t.Errorf("%d orders without an account", n)
 			}
 		})
+	}
+}
+
+// Pebble refuses an account that was deactivated: that stops all hosts, until
+// its key is no longer in the cache.
+func TestDeactivatedAccount(t *testing.T) {
+	l := listen(t)
+	p := startPebble(t, pebbleConfig{tlsPort: port(l)})
+	store := new(cache.Memory)
+	m := newManager(t, p, store, "a.example.org", "b.example.org")
+	serveTLS(t, l, m.TLSConfig())
+	m.obtain(t, "a.example.org")
+
+	client := m.traffic.client(p)
+	client.Key = accountKey(t, store)
+	if err := client.DeactivateReg(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"a.example.org", "b.example.org"} {
+		err := m.Renew(t.Context(), host)
+		if !errors.Is(err, certmgr.ErrNoAccount) || !strings.Contains(fmt.Sprint(err), `delete the entry "acme_account+key"`) {
+			t.Errorf("%s: %v, want an ErrNoAccount that names the entry", host, err)
+		}
+	}
+	if err := store.Delete(t.Context(), "acme_account+key"); err != nil {
+		t.Fatal(err)
+	}
+	m.obtain(t, "b.example.org")
+}
+
+// accountKey returns the account's key in a cache.
+func accountKey(t *testing.T, store cache.Cache) crypto.Signer {
+	t.Helper()
+	data, err := store.Get(t.Context(), "acme_account+key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, _, err := bundle.DecodeKey(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// Pebble refuses contacts.
+func TestRefusedContact(t *testing.T) {
+	p := startPebble(t, pebbleConfig{})
+	m := newManager(t, p, new(cache.Memory), "a.example.org")
+	m.Email = "größe@example.org"
+	if err := m.Obtain(t.Context(), "a.example.org"); !errors.Is(err, certmgr.ErrNoAccount) || !strings.Contains(fmt.Sprint(err), "Manager.Email") {
+		t.Errorf("%v, want an ErrNoAccount that names Manager.Email", err)
 	}
 }
 
