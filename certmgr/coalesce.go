@@ -8,6 +8,7 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/auditqueue"
 	"github.com/nostall/nostall/internal/challenge"
+	"github.com/nostall/nostall/internal/flight"
 )
 
 // coalescer coalesces events of failures for names, which clients can choose:
@@ -35,6 +36,7 @@ const (
 	strangersGroup = "names that are not on the list"
 	listedGroup    = "names on the list"
 	recordsGroup   = "records of " // and their kind
+	panicsGroup    = "panics of "  // and the callback's name
 )
 
 type failureTally struct {
@@ -56,8 +58,21 @@ const (
 
 // report emits an event of a failure, or counts it for the next event of its
 // group. key is the cache key or the host concerned.
-func (c *coalescer) report(key string, e audit.Event) {
-	group := failureGroup{e.Kind, c.groupOf(key)}
+func (c *coalescer) report(key string, e audit.Event) { c.reportAs(c.groupOf(key), e) }
+
+// panicked reports a user's callback that panicked.
+func (c *coalescer) panicked(name string, d *flight.Death) {
+	c.reportAs(panicsGroup+name, audit.Event{
+		Kind:   audit.CallbackPanicked,
+		Reason: name,
+		Err:    d,
+		Stack:  d.Stack(),
+	})
+}
+
+// reportAs is report for a group.
+func (c *coalescer) reportAs(of string, e audit.Event) {
+	group := failureGroup{e.Kind, of}
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()

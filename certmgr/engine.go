@@ -222,6 +222,7 @@ func (e *engine) newOrders(s *store, m *memory, w *flight.Waiters) *orders {
 			HTTPClient:   client.HTTPClient,
 			UserAgent:    client.UserAgent,
 			RetryBackoff: client.RetryBackoff,
+			OnDeath:      func(d *flight.Death) { e.reports.panicked("Client.HTTPClient", d) },
 			Now:          e.now,
 		}),
 	}
@@ -263,7 +264,7 @@ func (e *engine) watch(w *listWatch) {
 // callout creates the Callouts for one kind of callback, which Close will wait
 // for.
 func (e *engine) callout(name string, limit int) *flight.Callouts {
-	c := flight.NewCallouts(name, limit)
+	c := flight.NewCallouts(name, limit).OnDeath(e.reports.panicked)
 	e.callouts = append(e.callouts, c)
 	return c
 }

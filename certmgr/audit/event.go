@@ -41,6 +41,7 @@ type Event struct {
 	State          string // of the host after a failure, if the CA refuses it until somebody acts: "paused" or "rejected"
 	ExplanationURL string // the CA's page on why to renew (RFC 9773, section 4.2), or that ends a pause
 	Err            error  // the cause
+	Stack          string // where a callback panicked: the functions on the stack, innermost first, in one line of at most 4 KB
 }
 
 // A Decision is what was decided about a host.
@@ -65,7 +66,7 @@ func (e Event) Level() slog.Level {
 			return slog.LevelError
 		}
 		return slog.LevelWarn
-	case IssuanceFailed, CertificateExpired, CAUnavailable, AccountUnavailable:
+	case IssuanceFailed, CertificateExpired, CAUnavailable, AccountUnavailable, CallbackPanicked:
 		return slog.LevelError
 	case ClockOff, BackoffRestored, ChallengeFailed, PolicyFailed, CacheReadFailed,
 		CacheEntryRejected, CacheWriteFailed, AccountContactFailed, EventsDropped, AllowlistRejected, HostUnreachable,

@@ -75,6 +75,9 @@ func (e Event) attrs() []slog.Attr {
 	str("explanation_url", e.ExplanationURL)
 	str("problem", e.problem())
 	str("error", errorText(e.Err))
+	if e.Stack != "" {
+		attrs = append(attrs, slog.String("stack", text.OneLine(e.Stack, text.MaxStack)))
+	}
 	return attrs
 }
 
@@ -123,6 +126,7 @@ type eventJSON struct {
 	ExplanationURL  string    `json:"explanation_url,omitempty"`
 	Problem         string    `json:"problem,omitempty"`
 	Error           string    `json:"error,omitempty"`
+	Stack           string    `json:"stack,omitempty"`
 }
 
 // MarshalJSON implements json.Marshaler. Times are in UTC, the duration is in
@@ -159,6 +163,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 		ExplanationURL:  str(e.ExplanationURL),
 		Problem:         str(e.problem()),
 		Error:           str(errorText(e.Err)),
+		Stack:           text.OneLine(e.Stack, text.MaxStack),
 	})
 }
 

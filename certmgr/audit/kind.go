@@ -123,6 +123,13 @@ const (
 	// cause trouble. Reason names the setting and says what to do. Each warning
 	// is given once.
 	ConfigurationWarning Kind = "configuration_warning"
+	// CallbackPanicked: a callback of the user's panicked, or ended its
+	// goroutine: a method of the Cache, HostPolicy, the HTTP client, and so on.
+	// The process continues. Reason names the callback, Err what happened, and
+	// Stack where. At most one a minute for each callback; Count is the number
+	// of panics since the last one. A panic of Manager.Audit itself goes to
+	// slog.Default().
+	CallbackPanicked Kind = "callback_panicked"
 	// ManagerClosed: the Manager was closed.
 	ManagerClosed Kind = "manager_closed"
 )
@@ -135,6 +142,6 @@ func Kinds() []Kind {
 		PolicyFailed, CacheReadFailed, CacheEntryRejected, CacheWriteFailed, CacheWriteRecovered,
 		AccountReady, CAUnavailable, CAAvailable, AccountUnavailable, AccountAvailable, AccountKeyChanged, AccountContactChanged,
 		AccountContactFailed, HandshakesRefused, EventsDropped, StartProgress, HostListed, HostUnlisted,
-		AllowlistRejected, AllowlistReloaded, IssuanceCanceled, HostUnreachable, ConfigurationWarning, ManagerClosed,
+		AllowlistRejected, AllowlistReloaded, IssuanceCanceled, HostUnreachable, ConfigurationWarning, CallbackPanicked, ManagerClosed,
 	}
 }

@@ -40,8 +40,8 @@ type Store interface {
 // ErrNoEntry is the error of Store.Get for an entry that does not exist.
 var ErrNoEntry = errors.New("no such entry")
 
-// errDamaged is about an entry that was read, but holds no key.
-var errDamaged = errors.New("is damaged")
+// errUnread is about an entry that could not be read, so that it may not exist.
+var errUnread = errors.New("cannot be read")
 
 // keyStore reads and writes the entries of the account's keys.
 type keyStore struct {
@@ -72,7 +72,7 @@ func (s *keyStore) read(ctx context.Context) (savedKeys, error) {
 		return savedKeys{}, err
 	}
 	next, err := s.get(ctx, nextEntry)
-	keys.nextErr, keys.unread = err, err != nil && !errors.Is(err, errDamaged)
+	keys.nextErr, keys.unread = err, errors.Is(err, errUnread)
 	s.known.complete(&keys, next)
 	return keys, nil
 }
@@ -153,7 +153,7 @@ func (s *keyStore) get(ctx context.Context, name string) (crypto.Signer, error) 
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("account key: %w", err)
+		return nil, fmt.Errorf("account key %w: %w", errUnread, err)
 	}
 	key, _, err := bundle.DecodeKey(data)
 	if err != nil {
@@ -162,10 +162,10 @@ func (s *keyStore) get(ctx context.Context, name string) (crypto.Signer, error) 
 			loss = fmt.Sprintf("if the CA knows the account by the key under %q", currentEntry)
 		}
 		if len(data) == 0 {
-			return nil, fmt.Errorf("account key in the cache under %q %w: it is empty; delete the entry %s; "+
-				"for a key without an entry, Get of the Cache must return certmgr.ErrCacheMiss", name, errDamaged, loss)
+			return nil, fmt.Errorf("account key in the cache under %q is damaged: it is empty; delete the entry %s; "+
+				"for a key without an entry, Get of the Cache must return certmgr.ErrCacheMiss", name, loss)
 		}
-		return nil, fmt.Errorf("account key in the cache under %q %w (%w): restore it from a backup, or delete the entry %s", name, errDamaged, err, loss)
+		return nil, fmt.Errorf("account key in the cache under %q is damaged (%w): restore it from a backup, or delete the entry %s", name, err, loss)
 	}
 	if err := checkKey(key); err != nil {
 		return nil, fmt.Errorf("account key in the cache under %q %w; restore the right one from a backup, or delete the entry", name, err)

@@ -26,6 +26,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/internal/flight"
 )
 
 const defaultBodyLimit = 1 << 20
@@ -41,6 +43,10 @@ type Config struct {
 	// is called for GET and HEAD. A redirected POST is always an error, because
 	// its signature covers the URL.
 	HTTPClient *http.Client
+
+	// OnDeath, if not nil, is called if HTTPClient panics or ends its
+	// goroutine. It must not block.
+	OnDeath func(*flight.Death)
 
 	// UserAgent is prepended to the User-Agent header of x/crypto/acme.
 	UserAgent string

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/nostall/nostall/internal/flight"
 )
 
 // maxRedirects is net/http's default.
@@ -91,8 +93,12 @@ func outgoing(ctx context.Context, req *http.Request) (*http.Request, error) {
 func (t *transport) send(req *http.Request, done chan<- reply) {
 	r := reply{err: clientError("the HTTP client ended its goroutine without an answer")}
 	defer func() {
-		if p := recover(); p != nil {
+		p := recover()
+		if p != nil {
 			r = reply{err: clientError(cut(fmt.Sprintf("the HTTP client panicked: %v", p), maxErrorText))}
+		}
+		if _, died := r.err.(clientError); died && t.ca.cfg.OnDeath != nil {
+			t.ca.cfg.OnDeath(flight.NewDeath("Client.HTTPClient", p))
 		}
 		done <- r
 	}()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // Queue numbers events and delivers them in order, one at a time, in a
@@ -31,7 +32,8 @@ type Queue struct {
 	recent  []audit.Event // the last failures, for Snapshot
 	history []audit.Event // the last events, for Snapshot
 	total   map[audit.Kind]uint64
-	lost    uint64 // events dropped in all
+	lost    uint64    // events dropped in all
+	stackAt time.Time // when the stack of a panic of the hook was last told
 }
 
 const (
@@ -82,11 +84,18 @@ func (q *Queue) run(idle chan struct{}) {
 		if clean {
 			return
 		}
+		where, stack := text.PanicStack()
 		go q.run(idle)
 		if r != nil {
 			defer func() { recover() }() // slog's handler may panic too
-			audit.Log(nil)(context.Background(), audit.Event{Time: q.Now(), Kind: audit.EventsDropped, Count: 1,
-				Err: fmt.Errorf("audit hook: callback panicked: %v", r)})
+			audit.Log(nil)(context.Background(), audit.Event{
+				Time:   q.Now(),
+				Kind:   audit.EventsDropped,
+				Reason: "Manager.Audit panicked",
+				Count:  1,
+				Err:    fmt.Errorf("audit hook: callback panicked: %v (in %s)", r, where),
+				Stack:  q.tellStack(stack),
+			})
 		}
 	}()
 	for {
@@ -103,6 +112,18 @@ func (q *Queue) run(idle chan struct{}) {
 			audit.Log(nil)(context.Background(), e)
 		}
 	}
+}
+
+// tellStack returns stack if none was told within the last minute: a hook may
+// panic for every event.
+func (q *Queue) tellStack(stack string) string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if now := time.Now(); q.stackAt.IsZero() || now.Sub(q.stackAt) >= time.Minute {
+		q.stackAt = now
+		return stack
+	}
+	return ""
 }
 
 func (q *Queue) next(idle chan struct{}) (audit.Event, bool) {

@@ -35,6 +35,7 @@ type Callouts struct {
 
 	grace      time.Duration // for a callback to return its own error after its context has ended
 	stuckAfter time.Duration // age at which a call is no longer waited for; zero means never
+	onDeath    func(name string, d *Death)
 
 	mu      sync.Mutex
 	running map[string]*callout // by key
@@ -73,6 +74,14 @@ func (c *Callouts) WithGrace(grace time.Duration) *Callouts {
 func (c *Callouts) FailFast(stuckAfter time.Duration) *Callouts {
 	c.stuckAfter = stuckAfter
 	return c.WithGrace(Grace)
+}
+
+// OnDeath sets what is called, in the callback's goroutine, when a callback has
+// panicked or called runtime.Goexit, with the name of c. It must not block. It
+// returns c.
+func (c *Callouts) OnDeath(f func(name string, d *Death)) *Callouts {
+	c.onDeath = f
+	return c
 }
 
 type calloutResult[T any] struct {
@@ -114,6 +123,7 @@ func CallOutThen[T any](ctx context.Context, c *Callouts, key string, f func(con
 			then()
 		}()
 		res.val, res.err = f(ctx)
+		examine(res.err)
 		returned = true
 	}()
 	select {

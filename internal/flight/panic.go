@@ -1,10 +1,8 @@
 package flight
 
 import (
+	"errors"
 	"fmt"
-	"path"
-	"runtime"
-	"strings"
 
 	"github.com/nostall/nostall/internal/text"
 )
@@ -14,13 +12,11 @@ import (
 type Death struct {
 	call  string // callback and key
 	what  string // what happened
-	where string // stack, innermost function first; empty if unknown
+	where string // the function that it happened in; empty if unknown
+	stack string // the functions on the stack, innermost first
 }
 
-const (
-	maxPanicValue = 256
-	maxPanicTrace = 400
-)
+const maxPanicValue = 256
 
 // Error includes where it happened.
 func (d *Death) Error() string {
@@ -30,41 +26,43 @@ func (d *Death) Error() string {
 	return d.Brief() + " (in " + d.where + ")"
 }
 
-// Brief is Error without the stack.
+// Brief is Error without the function.
 func (d *Death) Brief() string { return d.call + ": " + d.what }
+
+// Stack returns the functions on the stack when it happened, innermost first,
+// in one line of at most text.MaxStack bytes.
+func (d *Death) Stack() string { return d.stack }
 
 // Unwrap returns ErrPanic.
 func (d *Death) Unwrap() error { return ErrPanic }
 
-// died returns the error for a callback that panicked with r, or called
+// NewDeath returns the error for a callback that panicked with r, or called
 // runtime.Goexit if r is nil. It must be called by a deferred function of the
 // callback's goroutine.
-func (c *Callouts) died(key string, r any) error {
-	d := &Death{call: text.OneLine(fmt.Sprintf("%s for %q", c.name, key), maxPanicValue), what: "callback called runtime.Goexit"}
+func NewDeath(call string, r any) *Death {
+	d := &Death{call: text.OneLine(call, maxPanicValue), what: "callback called runtime.Goexit"}
 	if r != nil {
 		d.what = ErrPanic.Error() + ": " + text.OneLine(fmt.Sprint(r), maxPanicValue)
-		d.where = text.OneLine(panicTrace(), maxPanicTrace)
+	}
+	d.where, d.stack = text.PanicStack()
+	return d
+}
+
+// died is NewDeath for a call for key. It tells onDeath.
+func (c *Callouts) died(key string, r any) error {
+	d := NewDeath(fmt.Sprintf("%s for %q", c.name, key), r)
+	if c.onDeath != nil {
+		c.onDeath(c.name, d)
 	}
 	return d
 }
 
-// panicTrace returns the functions on the stack at the panic, innermost first.
-// It must be called by a deferred function.
-func panicTrace() string {
-	pcs := make([]uintptr, 64)
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)])
-	var trace []string
-	for {
-		frame, more := frames.Next()
-		switch {
-		case frame.Function == "runtime.gopanic":
-			trace = trace[:0] // the frames so far handle the panic
-		case strings.HasPrefix(frame.Function, "runtime."): // how a fault becomes a panic
-		default:
-			trace = append(trace, fmt.Sprintf("%s %s:%d", path.Base(frame.Function), path.Base(frame.File), frame.Line))
-		}
-		if !more {
-			return strings.Join(trace, " < ")
-		}
+// examine calls the methods of a callback's error once in the callback's
+// goroutine. They are the user's code: those of a nil pointer panic, for
+// example.
+func examine(err error) {
+	if err != nil {
+		_ = errors.Is(err, ErrPanic)
+		_ = IsTimeout(err)
 	}
 }

@@ -77,12 +77,12 @@ var layers = []may{
 	{
 		pkg:     "internal/acmeclient",
 		imports: []string{"internal/flight", "x/crypto/acme"},
-		why:     "what x/crypto/acme lacks; it knows neither hosts nor events, and of flight how to wait",
+		why:     "what x/crypto/acme lacks; it knows neither hosts nor events, and of flight how to wait and what is said of a panic",
 	},
 	{
 		pkg:     "internal/auditqueue",
-		imports: []string{"certmgr/audit"},
-		why:     "it delivers events, wherever they come from",
+		imports: []string{"certmgr/audit", "internal/text"},
+		why:     "it delivers events, wherever they come from, and of text has the stack of a hook that panicked",
 	},
 	{
 		pkg:     "internal/bundle",
