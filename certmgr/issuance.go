@@ -47,6 +47,9 @@ type keeper interface {
 	// in memory that was just issued, or read from the Cache.
 	scheduleIssued(cert *certificate)
 	scheduleLoaded(cert *certificate)
+	// notDueBefore returns when a subject's certificate is to be renewed, or
+	// zero if that is now, or was tried and failed.
+	notDueBefore(sub subject) time.Time
 	// noteReached notes that the CA validated a host here.
 	noteReached(host string, g grant)
 	// drop takes a host out of service, memory and renewal, unless it is on the
@@ -275,10 +278,26 @@ func (is *issuer) failAsWhole(i *issuance, out outcome) error {
 	return e
 }
 
+// spareUntil returns when the host's certificate is due if an operator had it
+// renewed before, or zero. If that fails, nothing is wrong with the host: the
+// valid certificate is renewed as planned.
+func (is *issuer) spareUntil(i *issuance) time.Time {
+	cert := is.memory.current(i.req.sub)
+	if !i.req.override || cert == nil || !cert.usable(is.now()) {
+		return time.Time{}
+	}
+	return is.keeper.notDueBefore(i.req.sub)
+}
+
 // fail returns the error of any other failed attempt, and records it for the
 // host.
 func (is *issuer) fail(i *issuance, out outcome) error {
 	e, failed := is.failed(i, out)
+	if due := is.spareUntil(i); !due.IsZero() {
+		e.RetryAt, failed.RetryAt, failed.Count = due, due, e.Attempts
+		is.audit.Emit(failed)
+		return e
+	}
 	if i.last != nil {
 		e.Attempts += i.last.err.Attempts
 	}

@@ -206,6 +206,18 @@ func (r *schedule) setAsk(it *renewalItem, t time.Time) {
 	r.changed()
 }
 
+// notDueBefore implements keeper.
+func (r *schedule) notDueBefore(sub subject) time.Time {
+	now := r.now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	it := r.items[sub]
+	if it == nil || !it.renew.IsSet() || it.kind == agendaRetry || it.late.IsLate() || !it.renew.At().After(now) {
+		return time.Time{}
+	}
+	return it.renew.At()
+}
+
 // describe sets when sub is due and what decided that, for Snapshot. late
 // reports whether its renewal fails.
 func (r *schedule) describe(sub subject, st *HostStatus) (late bool) {

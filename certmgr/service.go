@@ -1,6 +1,10 @@
 package certmgr
 
-import "github.com/nostall/nostall/certmgr/audit"
+import (
+	"time"
+
+	"github.com/nostall/nostall/certmgr/audit"
+)
 
 // service implements keeper: it tracks the hosts in service for the components
 // that issue and load certificates.
@@ -24,6 +28,8 @@ func (s *service) scheduleLoaded(c *certificate) {
 	s.schedule.planLoaded(c)
 	s.progress.have(c.subject.host())
 }
+
+func (s *service) notDueBefore(sub subject) time.Time { return s.schedule.notDueBefore(sub) }
 
 func (s *service) noteReached(host string, g grant) { s.visits.noteReached(host, g, s.now()) }
 
