@@ -92,6 +92,8 @@
 //     uses only RenewBefore. Here RenewBefore is for CAs that suggest nothing.
 //   - An expired certificate is not served. One that is not valid yet is served:
 //     the CA dates it, so the local clock is behind.
+//   - A certificate in the Cache from a CA for tests is replaced at once if the
+//     configured CA is a real one, where autocert serves it to its end.
 //   - A damaged certificate entry in the Cache counts as missing, where some
 //     damage is a permanent error in autocert. Cache calls time out after 5
 //     seconds.

@@ -14,11 +14,12 @@ type env struct {
 
 	clock
 
-	dir      string // the CA's directory URL
-	tasks    *flight.Tasks
-	audit    *auditqueue.Queue
-	reports  *coalescer
-	warnings *warnings
+	dir       string // the CA's directory URL
+	authority *authority
+	tasks     *flight.Tasks
+	audit     *auditqueue.Queue
+	reports   *coalescer
+	warnings  *warnings
 }
 
 func newEnv(m *Manager) *env {
@@ -26,6 +27,11 @@ func newEnv(m *Manager) *env {
 	e := &env{settings: set, clock: newClock(m.clock), dir: set.client.DirectoryURL, tasks: flight.NewTasks()}
 	e.audit = &auditqueue.Queue{Hook: func() func(context.Context, audit.Event) { return m.Audit }, Now: e.now}
 	e.reports = &coalescer{audit: e.audit, listed: func(host string) bool { return set.trustOf(host) == listed }}
+	e.authority = newAuthority(e.dir)
 	e.warnings = &warnings{audit: e.audit}
+	if set.cache == nil && (set.hosts != nil || set.hostPolicy != nil) {
+		e.warnings.warn("Manager.Cache is nil: certificates and the account's key are lost when the process ends, and each start orders " +
+			"them again, until the CA's rate limits refuse that; set Cache, for example to certmgr.DirCache(\"/var/lib/certs\")")
+	}
 	return e
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/certmgr/cache"
 )
 
 // Hooks for events: one that writes all of them to a log, and one of your own.
@@ -21,6 +22,7 @@ func Example_audit() {
 	logger := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	m := &certmgr.Manager{
 		Prompt: certmgr.AcceptTOS,
+		Cache:  new(cache.Memory), // a real server needs one that lasts
 		Hosts:  certmgr.MustAllowlist("www.example.com"),
 		Client: &acme.Client{DirectoryURL: ca.URL, HTTPClient: ca.Client()},
 		Audit: audit.All(audit.Log(logger), func(_ context.Context, e audit.Event) {

@@ -154,6 +154,12 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 	l.keeper.scheduleLoaded(cert)
 	e := certEvent(audit.CertificateLoaded, cert)
 	e.Decision, e.Rule = audit.Allowed, g.rule(sub.host())
+	e.Reason = "issued by " + issuerOf(cert.leaf)
 	l.audit.Emit(e)
+	if l.authority.distrusts(cert) {
+		e := certEvent(audit.CertificateUntrusted, cert)
+		e.Reason = "it was issued by " + issuerOf(cert.leaf) + ", a CA for tests that clients do not trust; it is served until it has been replaced"
+		l.audit.Emit(e)
+	}
 	return cert, nil
 }

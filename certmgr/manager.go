@@ -46,7 +46,9 @@ type Manager struct {
 	Prompt func(tosURL string) bool
 
 	// Cache stores what must survive a restart. Without one (nil), each start
-	// issues again, which soon hits the CA's rate limits.
+	// issues again, which soon hits the CA's rate limits; a warning says so. A
+	// certificate in it from a CA for tests, such as Let's Encrypt's staging
+	// environment, is replaced at once by one of the configured CA.
 	Cache Cache
 
 	// HostPolicy is asked about hosts that are not in Hosts. The handshake gets

@@ -32,6 +32,7 @@ type Metrics struct {
 	RenewalsLate  int               // valid certificates whose renewal fails
 	SoonestExpiry time.Time         // of the valid certificates in memory; zero if there are none
 	CAUnavailable time.Time         // the CA is not tried before this; zero if it is in use
+	Warnings      int               // see Snapshot.Warnings
 	NoAccount     bool              // the CA is not tried because there is no account, for a reason other than the CA
 }
 
@@ -93,6 +94,7 @@ func (m *Manager) Metrics() Metrics {
 	}
 	hosts, late := s.hostStatuses(now)
 	v.RenewalsLate = late
+	v.Warnings = len(s.warnAbout(hosts))
 	for _, st := range hosts {
 		v.Hosts[st.State]++
 		if st.State == StateValid && (v.SoonestExpiry.IsZero() || st.NotAfter.Before(v.SoonestExpiry)) {

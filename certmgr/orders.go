@@ -65,7 +65,7 @@ func (o *orders) newConversation(i *issuance) *conversation {
 		preflight: o.settings.preflight,
 		checker:   o.checker,
 	}
-	if cert := o.memory.current(i.req.sub); cert != nil && cert.usable(o.now()) && mayReplace(i.last) {
+	if cert := o.memory.current(i.req.sub); cert != nil && cert.usable(o.now()) && mayReplace(i.last) && !o.authority.distrusts(cert) {
 		c.replaces = acmeclient.CertID(cert.leaf)
 	}
 	return c
@@ -186,6 +186,7 @@ func (o *orders) converseOnce(ctx context.Context, c *conversation) outcome {
 		return out
 	}
 	o.lastWorked.Note(c.host(), res.Worked)
+	o.authority.hasIssued(res.Leaf)
 	out.cert = newCertificate(c.req.sub, res.Key, res.Chain, res.Leaf)
 	if out.data, err = bundle.Encode(res.Key, res.Chain); err != nil {
 		out.cert, out.err = nil, err

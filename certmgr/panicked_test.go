@@ -22,11 +22,8 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// brokenCallback is the user's code that panics, as the runtime does.
-func brokenCallback() {
-	var none map[string]int
-	none["x"] = 1
-}
+// brokenCallback is the user's code that panics.
+func brokenCallback() { panic("broken") }
 
 // brokenSigner is a key in a hardware module that panics.
 type brokenSigner struct{ crypto.Signer }

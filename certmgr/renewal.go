@@ -3,6 +3,7 @@ package certmgr
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/pace"
@@ -37,12 +38,13 @@ func (r *renewals) renew(ctx context.Context, sub subject) {
 		return
 	}
 	now := r.now()
-	if cert == nil && r.health.failures.active(sub, now) == nil {
+	replaces := cert != nil && r.isReplacement(sub)
+	if (cert == nil || replaces) && r.health.failures.active(sub, now) == nil {
 		if err := r.health.breaker.check(sub.host()); err != nil {
-			r.schedule.again(sub, nil, r.health.retryAt(sub), err)
+			r.schedule.again(sub, cert, r.health.retryAt(sub), err)
 			return
 		}
-		if !r.schedule.pace(sub, now) {
+		if replaces && !r.mayReplace(cert, now) || !r.schedule.pace(sub, now) {
 			return
 		}
 	}
@@ -69,6 +71,29 @@ func (r *renewals) renew(ctx context.Context, sub subject) {
 	if err := r.issue(ctx, sub, cert, g, urgent); err != nil && ctx.Err() == nil {
 		r.schedule.again(sub, cert, r.health.retryAt(sub), err)
 	}
+}
+
+// isReplacement reports whether a subject's certificate is to be replaced
+// because it is for tests.
+func (r *renewals) isReplacement(sub subject) bool {
+	var st HostStatus
+	r.schedule.describe(sub, &st)
+	return st.RenewalCause == RenewalCauseTests
+}
+
+// mayReplace reports whether a certificate may be replaced now because it is
+// for tests. If not, it is rescheduled.
+func (r *renewals) mayReplace(cert *certificate, now time.Time) bool {
+	if !r.authority.distrusts(cert) { // the CA has turned out to be for tests
+		r.schedule.planLoaded(cert)
+		return false
+	}
+	at := r.authority.replaceAt(now)
+	if at.After(now) {
+		r.schedule.firstAt(cert.subject, at)
+		return false
+	}
+	return true
 }
 
 // issue issues the certificate unless it was replaced meanwhile. Success

@@ -106,7 +106,12 @@ func (r *schedule) planIssued(c *certificate) {
 // planLoaded schedules a certificate that was in the cache; it may be due at
 // once.
 func (r *schedule) planLoaded(c *certificate) {
-	r.begin(c, planFor(c, r.settings.renewBefore), r.now())
+	now := r.now()
+	p := planFor(c, r.settings.renewBefore)
+	if r.authority.distrusts(c) {
+		p.ReplaceAt(now)
+	}
+	r.begin(c, p, now)
 }
 
 func planFor(c *certificate, renewBefore time.Duration) renewal.Plan {
@@ -206,18 +211,6 @@ func (r *schedule) setAsk(it *renewalItem, t time.Time) {
 	r.changed()
 }
 
-// notDueBefore implements keeper.
-func (r *schedule) notDueBefore(sub subject) time.Time {
-	now := r.now()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	it := r.items[sub]
-	if it == nil || !it.renew.IsSet() || it.kind == agendaRetry || it.late.IsLate() || !it.renew.At().After(now) {
-		return time.Time{}
-	}
-	return it.renew.At()
-}
-
 // describe sets when sub is due and what decided that, for Snapshot. late
 // reports whether its renewal fails.
 func (r *schedule) describe(sub subject, st *HostStatus) (late bool) {
@@ -229,6 +222,8 @@ func (r *schedule) describe(sub subject, st *HostStatus) (late bool) {
 	}
 	st.RenewAt, st.ExplanationURL = it.renew.At(), it.plan.Explanation()
 	switch {
+	case it.plan.IsReplacement():
+		st.RenewalCause = RenewalCauseTests
 	case it.kind == agendaRetry:
 		st.RenewalCause = RenewalCauseRetry
 	case it.plan.BySuggestion():

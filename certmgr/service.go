@@ -29,7 +29,13 @@ func (s *service) scheduleLoaded(c *certificate) {
 	s.progress.have(c.subject.host())
 }
 
-func (s *service) notDueBefore(sub subject) time.Time { return s.schedule.notDueBefore(sub) }
+func (s *service) notDueBefore(sub subject) time.Time {
+	var st HostStatus
+	if late := s.schedule.describe(sub, &st); late || st.RenewalCause == RenewalCauseRetry || !st.RenewAt.After(s.now()) {
+		return time.Time{}
+	}
+	return st.RenewAt
+}
 
 func (s *service) noteReached(host string, g grant) { s.visits.noteReached(host, g, s.now()) }
 

@@ -2,6 +2,7 @@ package certmgr
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -40,6 +41,7 @@ type HostStatus struct {
 	RenewalCause   RenewalCause // what decided RenewAt
 	StateSince     time.Time    // when State began, as far as this Manager knows
 	ExplanationURL string       // the CA's page on why to renew, or empty
+	Issuer         string       // name of the CA that issued the certificate in memory
 
 	Issuing      bool        // an issuance is in flight, possibly a renewal
 	IssuingSince time.Time   // when it began
@@ -61,6 +63,7 @@ const (
 	RenewalCauseCA       RenewalCause = "renewal information" // the CA's suggestion (ARI, RFC 9773)
 	RenewalCauseLifetime RenewalCause = "lifetime"            // the certificate's age, or Manager.RenewBefore
 	RenewalCauseRetry    RenewalCause = "retry"               // the last attempt failed or could not begin
+	RenewalCauseTests    RenewalCause = "for tests"           // the certificate is from a CA for tests: see audit.CertificateUntrusted
 )
 
 // Snapshot is the state of a Manager at one time.
@@ -76,6 +79,7 @@ type Snapshot struct {
 	Refused        uint64        // handshakes refused since the start
 	RecentFailures []audit.Event // the most recent, oldest first
 	RecentEvents   []audit.Event // the most recent of all kinds except start_progress, oldest first
+	Warnings       []string      // about the setup: those of audit.ConfigurationWarning, and certificates that are for tests
 	Closed         bool
 }
 
@@ -103,10 +107,31 @@ func (m *Manager) Snapshot() Snapshot {
 	snap.RecentFailures, snap.RecentEvents = s.audit.Last()
 	snap.Refused = s.handshakes.refused()
 	snap.Hosts, _ = s.hostStatuses(snap.Time)
+	snap.Warnings = s.warnAbout(snap.Hosts)
 	slices.SortFunc(snap.Hosts, func(a, b HostStatus) int {
 		return cmp.Or(strings.Compare(a.Host, b.Host), strings.Compare(a.KeyType, b.KeyType))
 	})
 	return snap
+}
+
+// warnAbout returns the warnings, given the state of all hosts.
+func (s *report) warnAbout(hosts []HostStatus) []string {
+	list := s.warnings.all()
+	var first HostStatus
+	n := 0
+	for _, st := range hosts {
+		if st.RenewalCause != RenewalCauseTests {
+			continue
+		}
+		if n++; n == 1 || st.Host < first.Host {
+			first = st
+		}
+	}
+	if n > 0 {
+		list = append(list, fmt.Sprintf("%d certificates in the Cache are from a CA for tests, and clients do not trust them: that of %s was issued by %s; "+
+			"they are being replaced", n, first.Host, first.Issuer))
+	}
+	return list
 }
 
 type statusKey struct{ host, keyType string }
@@ -126,7 +151,7 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus, late int) {
 	}
 	for _, c := range s.memory.all() {
 		st := status(c.subject.host(), c.subject.keyType.String())
-		st.NotBefore, st.NotAfter = c.notBefore, c.notAfter
+		st.NotBefore, st.NotAfter, st.Issuer = c.notBefore, c.notAfter, issuerOf(c.leaf)
 		failing := s.schedule.describe(c.subject, st)
 		st.State, st.StateSince = StateValid, s.memory.since(c.subject)
 		if !c.usable(now) {

@@ -29,3 +29,10 @@ func (w *warnings) warn(text string) {
 	w.given = append(w.given, text)
 	w.audit.Emit(audit.Event{Kind: audit.ConfigurationWarning, Reason: text})
 }
+
+// all returns the warnings given so far.
+func (w *warnings) all() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.given)
+}

@@ -6,7 +6,12 @@ type Kind string
 // The kinds of events.
 const (
 	// CertificateLoaded: a certificate was found in the Cache and is served.
+	// Reason names its issuer.
 	CertificateLoaded Kind = "certificate_loaded"
+	// CertificateUntrusted: a certificate in the Cache is from a CA for tests,
+	// such as Let's Encrypt's staging environment, and the configured CA is
+	// not. It is served, and replaced at once. Reason names its issuer.
+	CertificateUntrusted Kind = "certificate_untrusted"
 	// IssuanceStarted: an issuance began. Reason says for whom.
 	IssuanceStarted Kind = "issuance_started"
 	// CertificateIssued: an issuance succeeded and the certificate is served.
@@ -137,7 +142,7 @@ const (
 // Kinds returns every kind, in a fixed order.
 func Kinds() []Kind {
 	return []Kind{
-		CertificateLoaded, IssuanceStarted, CertificateIssued, IssuanceFailed, BackoffRestored, ChallengeFailed, CertificateExpired,
+		CertificateLoaded, CertificateUntrusted, IssuanceStarted, CertificateIssued, IssuanceFailed, BackoffRestored, ChallengeFailed, CertificateExpired,
 		RenewalLate, RenewalWindowMoved, CertificateRevoked, ClockOff, HostDropped, HostRestored,
 		PolicyFailed, CacheReadFailed, CacheEntryRejected, CacheWriteFailed, CacheWriteRecovered,
 		AccountReady, CAUnavailable, CAAvailable, AccountUnavailable, AccountAvailable, AccountKeyChanged, AccountContactChanged,

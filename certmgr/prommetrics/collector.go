@@ -31,6 +31,7 @@ type collector struct {
 	handshakes, issued, failures, duration, requests, events, dropped *prometheus.Desc
 	hosts, backingOff, late, inFlight, queued, issuingLimit           *prometheus.Desc
 	waiting, waitingLimit, expiry, unavailable, noAccount, retry      *prometheus.Desc
+	warnings                                                          *prometheus.Desc
 }
 
 var _ prometheus.Collector = (*collector)(nil)
@@ -66,6 +67,7 @@ func newCollector(s source) *collector {
 			"Unix time at which the first of the valid certificates ends. Absent if there are none."),
 		unavailable: desc("ca_unavailable", "Whether the CA is not tried because it failed as a whole."),
 		noAccount:   desc("no_account", "Whether the CA is not tried because there is no account, for a reason that is not the CA's."),
+		warnings:    desc("warnings", "Warnings about how the Manager is set up, on the status page and in the log."),
 		retry:       desc("ca_retry_timestamp_seconds", "Unix time before which the CA is not tried. Absent while the CA is in use."),
 	}
 }
@@ -76,6 +78,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 		c.handshakes, c.issued, c.failures, c.duration, c.requests, c.events, c.dropped,
 		c.hosts, c.backingOff, c.late, c.inFlight, c.queued, c.issuingLimit,
 		c.waiting, c.waitingLimit, c.expiry, c.unavailable, c.noAccount, c.retry,
+		c.warnings,
 	} {
 		ch <- d
 	}
@@ -128,6 +131,7 @@ func (c *collector) collectState(m certmgr.Metrics, gauge func(d *prometheus.Des
 	down := !m.CAUnavailable.IsZero()
 	gauge(c.unavailable, number(down && !m.NoAccount))
 	gauge(c.noAccount, number(m.NoAccount))
+	gauge(c.warnings, float64(m.Warnings))
 	if down {
 		gauge(c.retry, unixSeconds(m.CAUnavailable))
 	}

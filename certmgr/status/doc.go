@@ -69,6 +69,7 @@
 //	           explanation_url, in_flight (since, stage, waiting), failure (stage,
 //	           time, attempts, attempt, ca, error; state: paused or rejected, if the
 //	           CA refuses the host until somebody acts; unpause_url), retry_at,
-//	           refused, last_asked
+//	           refused, last_asked, issuer
 //	events     the most recent, oldest first, in the JSON form of audit.Event
+//	warnings   about the setup, as texts; left out if there are none
 package status

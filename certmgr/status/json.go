@@ -22,6 +22,8 @@ type (
 		Limit   int           `json:"limit"`
 		Hosts   []hostJSON    `json:"hosts"`
 		Events  []audit.Event `json:"events"`
+
+		Warnings []string `json:"warnings,omitempty"`
 	}
 
 	caJSON struct {
@@ -75,6 +77,7 @@ type (
 		RetryAt        time.Time            `json:"retry_at,omitzero"`
 		Refused        uint64               `json:"refused"`
 		LastAsked      time.Time            `json:"last_asked,omitzero"`
+		Issuer         string               `json:"issuer,omitempty"`
 	}
 
 	inFlightJSON struct {
@@ -133,6 +136,9 @@ func (r *report) json() reportJSON {
 	if h := c.soonest; h != nil {
 		j.Counts.SoonestExpiry = &expiryJSON{Host: clean(h.Host, maxText), KeyType: h.KeyType, NotAfter: utc(h.NotAfter)}
 	}
+	for _, w := range s.Warnings {
+		j.Warnings = append(j.Warnings, clean(w, maxText))
+	}
 	for _, h := range r.hosts {
 		j.Hosts = append(j.Hosts, newHostJSON(h))
 	}
@@ -157,6 +163,7 @@ func newHostJSON(h *certmgr.HostStatus) hostJSON {
 		RetryAt:        utc(h.RetryAt),
 		Refused:        h.Refused,
 		LastAsked:      utc(h.LastRequested),
+		Issuer:         clean(h.Issuer, maxText),
 	}
 	if h.Issuing {
 		j.InFlight = &inFlightJSON{Since: utc(h.IssuingSince), Stage: h.Stage, Waiting: h.Waiting}

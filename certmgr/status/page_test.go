@@ -201,3 +201,29 @@ func TestColumnsSayTheirOrder(t *testing.T) {
 		}
 	}
 }
+
+// Warnings about the setup are on every page and in the JSON, without markup of
+// an issuer's.
+func TestWarningsAreShown(t *testing.T) {
+	s := everyState()
+	s.snap.Warnings = []string{"Manager.Cache is nil", "issued by <b>Fake LE</b>"}
+	s.snap.Hosts[len(s.snap.Hosts)-1].Issuer = "R12, Let's Encrypt"
+	page := get(t, s, "/?host=valid.example").Body.String()
+	for _, want := range []string{"Warning. Manager.Cache is nil", "Warning. issued by <b>Fake LE</b>", "Issued byR12, Let's Encrypt"} {
+		if !strings.Contains(text(page), want) {
+			t.Errorf("the page does not say %q: %s", want, text(page))
+		}
+	}
+	if strings.Contains(page, "<b>Fake") {
+		t.Error("an issuer's name is markup")
+	}
+	data := get(t, s, "/?format=json&host=valid.example").Body.String()
+	for _, want := range []string{`"Manager.Cache is nil"`, `"issuer":"R12, Let's Encrypt"`} {
+		if !strings.Contains(strings.ReplaceAll(data, `": "`, `":"`), want) {
+			t.Errorf("the JSON lacks %s: %s", want, data)
+		}
+	}
+	if strings.Contains(text(get(t, everyState(), "/").Body.String()), "Warning.") {
+		t.Error("a page without warnings has one")
+	}
+}

@@ -130,6 +130,8 @@ func nextStep(h *certmgr.HostStatus, now time.Time) (at *moment, why, link strin
 		return at, "as the CA suggests (ARI)", webLink(h.ExplanationURL)
 	case certmgr.RenewalCauseLifetime:
 		return at, "by its lifetime", ""
+	case certmgr.RenewalCauseTests:
+		return at, "it is for tests", ""
 	}
 	return at, clean(string(h.RenewalCause), maxName), ""
 }
@@ -210,6 +212,7 @@ func details(h *certmgr.HostStatus) (list []detail) {
 		}
 	}
 	when("State since", h.StateSince)
+	add("Issued by", clean(h.Issuer, maxText))
 	when("Valid from", h.NotBefore)
 	when("Valid until", h.NotAfter)
 	when("Renewal due", h.RenewAt)

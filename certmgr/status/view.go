@@ -20,6 +20,7 @@ type view struct {
 	Taken   *moment
 	Closed  bool
 	CA      caView
+	Warns   []string // about the setup
 	Facts   []fact
 	States  []choiceView // the filter by state
 	Query   queryView
@@ -92,6 +93,9 @@ func newView(r *report) view {
 		case !v.CA.Due:
 			v.Title = "CA unavailable. " + v.Title
 		}
+	}
+	for _, w := range s.Warnings {
+		v.Warns = append(v.Warns, clean(w, maxText))
 	}
 	v.Query = queryView{Text: q.text, Host: q.host, State: q.state, Filtered: q.text+q.host+q.state != ""}
 	if q.sort != sortState || q.reverse {

@@ -15,6 +15,7 @@ type Plan struct {
 	certID   string    // RFC 9773, section 4.1; empty if the CA cannot be asked
 	byAge    time.Time // due time without a suggestion of the CA
 	earliest time.Time // lower bound on byAge; zero means none
+	replace  time.Time // if set, it alone decides: see ReplaceAt
 	window   window
 	failed   int // consecutive questions without an answer
 }
@@ -53,6 +54,13 @@ func (p *Plan) ClockWentBack(now time.Time, d Dates) {
 	}
 }
 
+// ReplaceAt makes the certificate due at t, whatever its dates say. It is not
+// one of the CA's, which is not asked about it.
+func (p *Plan) ReplaceAt(t time.Time) { p.certID, p.replace = "", t }
+
+// IsReplacement reports whether ReplaceAt was called.
+func (p *Plan) IsReplacement() bool { return !p.replace.IsZero() }
+
 // IsZero reports whether there is no certificate to renew.
 func (p *Plan) IsZero() bool { return p.byAge.IsZero() }
 
@@ -66,6 +74,9 @@ func (p *Plan) Explanation() string { return p.window.explanation }
 // Due returns when to renew the certificate: in the CA's window, or by its age
 // if there is none. While the CA does not answer, the earlier of both counts.
 func (p *Plan) Due() time.Time {
+	if p.IsReplacement() {
+		return p.replace
+	}
 	byAge := pace.Later(p.byAge, p.earliest)
 	w := p.window
 	if w.picked.IsZero() {
@@ -116,6 +127,8 @@ func (p *Plan) Unanswered(err error, retryAfter time.Duration) (wait time.Durati
 func (p *Plan) Reason(now time.Time) string {
 	w := p.window
 	switch {
+	case p.IsReplacement():
+		return "replacement of a certificate that is for tests"
 	case w.picked.IsZero() || now.Before(w.start):
 		return "renewal"
 	case now.After(w.end):
