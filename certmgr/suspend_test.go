@@ -64,7 +64,7 @@ func TestSuspendedClockIsAMachinesOwn(t *testing.T) {
 
 // A sleeper is the clock of a machine that can be suspended.
 type sleeper struct {
-	frozen bool // the process is stopped, and not the machine: readings of both kinds go on
+	frozen atomic.Bool // the process is stopped, and not the machine: readings of both kinds go on
 	slept  atomic.Int64
 
 	instant atomic.Int64 // the bubble's time at the last reading
@@ -85,7 +85,7 @@ func (s *sleeper) now() time.Time {
 		s.spun.Store(true)
 	}
 	slept := time.Duration(s.slept.Load())
-	if s.frozen {
+	if s.frozen.Load() {
 		return now.Add(slept)
 	}
 	return suspended(slept)
@@ -199,7 +199,7 @@ func TestPaceOfStartAfterSuspend(t *testing.T) {
 	for _, kind := range []string{"suspended machine", "frozen process"} {
 		table.Run(t, "B25/pace, "+kind, func(t *cases.T) {
 			suspendCase(t, func(t *cases.T, w *world, clock *sleeper) {
-				clock.frozen = kind == "frozen process"
+				clock.frozen.Store(kind == "frozen process")
 				hosts := make([]string, 2*pace.OrderBurst+20)
 				for i := range hosts {
 					hosts[i] = fmt.Sprintf("www.example%d.com", i)
