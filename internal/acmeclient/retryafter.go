@@ -55,8 +55,12 @@ func digits(v string) bool {
 }
 
 // rewriteRetryAfter replaces the field by one positive number of seconds, or
-// removes it. On anything else x/crypto/acme polls without a pause.
+// removes it. On anything else x/crypto/acme polls without a pause. The field is
+// by the CA's clock, and so is the response's Date; now counts if it has none.
 func rewriteRetryAfter(h http.Header, now time.Time) {
+	if date, ok := dateOf(h); ok {
+		now = date
+	}
 	d, ok := RetryAfter(h, now)
 	if !ok {
 		h.Del(retryAfterHeader)

@@ -77,3 +77,19 @@ func FuzzRetryAfter(f *testing.F) {
 		}
 	})
 }
+
+// A date is by the CA's clock: one that differs from the local one neither prolongs
+// nor removes the wait.
+func TestRetryAfterIsByTheCAsClock(t *testing.T) {
+	local := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	for _, off := range []time.Duration{0, -time.Hour, time.Hour, 365 * 24 * time.Hour} {
+		ca := local.Add(off)
+		h := http.Header{}
+		h.Set("Date", ca.Format(http.TimeFormat))
+		h.Set("Retry-After", ca.Add(90*time.Second).Format(http.TimeFormat))
+		rewriteRetryAfter(h, local)
+		if got := h.Get("Retry-After"); got != "90" {
+			t.Errorf("the CA's clock is off by %v: Retry-After %q, want 90", off, got)
+		}
+	}
+}

@@ -32,11 +32,17 @@ func (s *skew) get() (ahead time.Duration, at time.Time, ok bool) {
 
 // note records a response received at now.
 func (s *skew) note(h http.Header, now time.Time) {
-	date, err := http.ParseTime(h.Get("Date"))
-	if err != nil || date.Unix() < 0 || h.Get("Age") != "" {
+	date, ok := dateOf(h)
+	if !ok {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ahead, s.at = date.Sub(now), now
+}
+
+// dateOf returns the time of a response by the CA's clock.
+func dateOf(h http.Header) (date time.Time, ok bool) {
+	date, err := http.ParseTime(h.Get("Date"))
+	return date, err == nil && date.Unix() >= 0 && h.Get("Age") == ""
 }
