@@ -2,68 +2,89 @@ package sim
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 )
 
-// bugs holds mistakes that the simulation must find: in file, a path from the
-// root, old is replaced by new.
-var bugs = []struct{ name, file, old, new string }{
-	{"a renewal that failed is not tried again", "certmgr/renewal.go",
-		"r.schedule.again(sub, cert, r.health.retryAt(sub), err)",
-		"r.schedule.at(sub, r.now().AddDate(50, 0, 0))"},
-	{"an expired certificate is served", "certmgr/certificate.go",
-		"return s < c.expires ||",
-		"return s > 0 ||"},
-	{"a cache that cannot be read counts as empty", "certmgr/store.go",
-		"case errors.Is(err, ErrCacheMiss):",
-		"case errors.Is(err, ErrCacheMiss), true:"},
-	{"failed attempts are forgotten", "certmgr/failure.go",
-		"if rec == nil || rec.wait().IsOver(now) {",
-		"if rec == nil || true {"},
-	{"the CA's suggestion to renew is not followed", "internal/renewal/plan.go",
-		"if w.picked.IsZero() {\n\t\treturn byAge",
-		"if true {\n\t\treturn byAge"},
-	{"an issuance has no event", "certmgr/issuance.go",
-		"is.audit.Emit(i.event(audit.Event{\n\t\t\tKind:     audit.CertificateIssued,",
-		"func(audit.Event) {}(i.event(audit.Event{\n\t\t\tKind:     audit.CertificateIssued,"},
+// bug is a mistake: in file, a path from the root, old is replaced by changed.
+type bug struct{ name, file, old, changed string }
+
+// bugs holds mistakes that the simulation must find, by the test that must.
+var bugs = map[string][]bug{
+	"TestTenYears": {
+		{"a renewal that failed is not tried again", "certmgr/renewal.go",
+			"ctx.Err() == nil {\n\t\tr.schedule.again(sub, cert, r.health.retryAt(sub), err)",
+			"ctx.Err() == nil {\n\t\tr.schedule.at(sub, r.now().AddDate(50, 0, 0))"},
+		{"an expired certificate is served", "certmgr/certificate.go",
+			"return s < c.expires ||",
+			"return s > 0 ||"},
+		{"a cache that cannot be read counts as empty", "certmgr/store.go",
+			"case errors.Is(err, ErrCacheMiss):",
+			"case errors.Is(err, ErrCacheMiss), true:"},
+		{"failed attempts are forgotten", "certmgr/failure.go",
+			"if rec == nil || rec.wait().IsOver(now) {",
+			"if rec == nil || true {"},
+		{"the CA's suggestion to renew is not followed", "internal/renewal/plan.go",
+			"if w.picked.IsZero() {\n\t\treturn byAge",
+			"if true {\n\t\treturn byAge"},
+		{"an issuance has no event", "certmgr/issuance.go",
+			"is.audit.Emit(i.event(audit.Event{\n\t\t\tKind:     audit.CertificateIssued,",
+			"func(audit.Event) {}(i.event(audit.Event{\n\t\t\tKind:     audit.CertificateIssued,"},
+	},
+	"TestNewHosts": {
+		{"a chain whose leaf is not the first is not accepted", "internal/bundle/chain.go",
+			"leaf := slices.IndexFunc(pool,",
+			"leaf := slices.IndexFunc(pool[:min(1, len(pool))],"},
+		{"appointments go by the monotonic clock", "certmgr/clock.go",
+			"return wall().Round(0)",
+			"return wall()"},
+		{"turns that passed unused are used all at once", "certmgr/pace.go",
+			"case pl.turn < ran-maxLate:",
+			"case false:"},
+	},
 }
 
 // A change of the code can remove the place of a planted bug.
 func TestBugsHaveAPlace(t *testing.T) {
-	for _, bug := range bugs {
-		t.Run(bug.name, func(t *testing.T) { overlay(t, bug.file, bug.old, bug.new) })
+	for _, list := range bugs {
+		for _, bug := range list {
+			t.Run(bug.name, func(t *testing.T) { overlay(t, bug) })
+		}
 	}
 }
 
 // TestBugsAreFound shows that the simulation finds bugs. Each bug is planted in
 // a copy of one file, which the go command compiles instead of the original (go
-// help build, -overlay): production code has no hooks for it. TestTenYears must
+// help build, -overlay): production code has no hooks for it. The test must
 // report a violation with one of the seeds that CI runs.
 func TestBugsAreFound(t *testing.T) {
 	if !*plantBugs {
 		t.Skip("takes a minute: run it with -sim.bugs, as CI does")
 	}
-	for _, bug := range bugs {
-		t.Run(bug.name, func(t *testing.T) {
-			out := runWith(t, overlay(t, bug.file, bug.old, bug.new))
-			report, _, found := strings.Cut(out, violationMark)
-			if !found {
-				t.Errorf("no seed found it\n%s", tail(out))
-			}
-			t.Log(tail(report))
-		})
+	for _, test := range slices.Sorted(maps.Keys(bugs)) {
+		for _, bug := range bugs[test] {
+			t.Run(bug.name, func(t *testing.T) {
+				out := runWith(t, overlay(t, bug), test)
+				report, _, found := strings.Cut(out, violationMark)
+				if !found {
+					t.Errorf("no seed found it\n%s", tail(out))
+				}
+				t.Log(tail(report))
+			})
+		}
 	}
 }
 
 // overlay returns a file that makes the go command use a changed copy.
-func overlay(t *testing.T, file, old, changed string) string {
+func overlay(t *testing.T, b bug) string {
 	t.Helper()
-	real, err := filepath.Abs(filepath.Join("..", "..", filepath.FromSlash(file)))
+	real, err := filepath.Abs(filepath.Join("..", "..", filepath.FromSlash(b.file)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,28 +92,28 @@ func overlay(t *testing.T, file, old, changed string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(string(source), old); n != 1 {
-		t.Fatalf("%s holds %q %d times, want once: write the bug anew", file, old, n)
+	if n := strings.Count(string(source), b.old); n != 1 {
+		t.Fatalf("%s holds %q %d times, want once: write the bug anew", b.file, b.old, n)
 	}
 	dir := t.TempDir()
-	copied := filepath.Join(dir, filepath.Base(file))
-	if err := os.WriteFile(copied, []byte(strings.Replace(string(source), old, changed, 1)), 0o600); err != nil {
+	copied := filepath.Join(dir, filepath.Base(b.file))
+	if err := os.WriteFile(copied, []byte(strings.Replace(string(source), b.old, b.changed, 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b, err := json.Marshal(map[string]map[string]string{"Replace": {real: copied}})
+	replace, err := json.Marshal(map[string]map[string]string{"Replace": {real: copied}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	list := filepath.Join(dir, "overlay.json")
-	if err := os.WriteFile(list, b, 0o600); err != nil {
+	if err := os.WriteFile(list, replace, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return list
 }
 
-// runWith runs the simulation with an overlay, one seed after the other until
-// one fails, and returns its output.
-func runWith(t *testing.T, overlay string) string {
+// runWith runs a test of the simulation with an overlay, one seed after the
+// other until one fails, and returns its output.
+func runWith(t *testing.T, overlay, test string) string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "sim.test")
 	if out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", program, "-overlay", overlay, ".").CombinedOutput(); err != nil {
@@ -100,7 +121,7 @@ func runWith(t *testing.T, overlay string) string {
 	}
 	var out []byte
 	for seed := range uint64(*seedCount) {
-		cmd := exec.CommandContext(t.Context(), program, "-test.run", "^TestTenYears$", "-test.timeout", "1m",
+		cmd := exec.CommandContext(t.Context(), program, "-test.run", "^"+test+"$", "-test.timeout", "1m",
 			"-sim.seed", strconv.FormatUint(*firstSeed+seed, 10), "-sim.seeds", "1", "-sim.hosts", strconv.Itoa(*hostCount))
 		var err error
 		if out, err = cmd.CombinedOutput(); err != nil {

@@ -3,6 +3,8 @@ package sim
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/nostall/nostall/certmgr/cache"
@@ -24,6 +26,12 @@ type unreliable struct {
 	mu           sync.Mutex
 	inner        *cache.Memory
 	reads, saves cacheFault
+	stored       map[string]bool // serial numbers of all certificates that were ever written
+	present      map[string]bool // keys
+}
+
+func newUnreliable() *unreliable {
+	return &unreliable{inner: new(cache.Memory), stored: make(map[string]bool), present: make(map[string]bool)}
 }
 
 var _ cache.Cache = (*unreliable)(nil)
@@ -39,6 +47,35 @@ func (u *unreliable) clear() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.inner = new(cache.Memory)
+	clear(u.present)
+}
+
+// wasStored reports whether a certificate was written, even if it is gone.
+func (u *unreliable) wasStored(serial string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.stored[serial]
+}
+
+// keys returns the keys of all entries.
+func (u *unreliable) keys() []string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return slices.Sorted(maps.Keys(u.present))
+}
+
+// note notes that an entry was written or, if data is nil, deleted.
+func (u *unreliable) note(key string, data []byte) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if data == nil {
+		delete(u.present, key)
+		return
+	}
+	u.present[key] = true
+	if serial := serialIn(data); serial != "" {
+		u.stored[serial] = true
+	}
 }
 
 // reach returns the underlying cache, or the current fault.
@@ -72,7 +109,11 @@ func (u *unreliable) Put(ctx context.Context, key string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	return inner.Put(ctx, key, data)
+	if err := inner.Put(ctx, key, data); err != nil {
+		return err
+	}
+	u.note(key, data)
+	return nil
 }
 
 func (u *unreliable) Delete(ctx context.Context, key string) error {
@@ -80,5 +121,9 @@ func (u *unreliable) Delete(ctx context.Context, key string) error {
 	if err != nil {
 		return err
 	}
-	return inner.Delete(ctx, key)
+	if err := inner.Delete(ctx, key); err != nil {
+		return err
+	}
+	u.note(key, nil)
+	return nil
 }

@@ -10,13 +10,16 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
 // visit is one handshake and its result.
 type visit struct {
 	host       *host
+	process    *process
 	generation int
 	begin      time.Time
+	local      time.Time // the same by the machine's wall clock
 	took       time.Duration
 	cert       *tls.Certificate
 	err        error
@@ -37,8 +40,8 @@ func (w *world) check(v visit) {
 	if v.took > longest {
 		w.violatedLocked(v.host, "the handshake took %v", v.took)
 	}
-	if v.generation != w.generation || v.host.since.After(v.begin) {
-		return // a restart or a change of the list
+	if v.generation != w.generation || v.process.isDead() || v.host.since.After(v.begin) {
+		return // a restart, a kill or a change of the list
 	}
 	switch {
 	case !v.host.allowed:
@@ -63,15 +66,15 @@ func (w *world) checkNotAllowed(v visit) {
 func (w *world) checkRefused(v visit) {
 	h := v.host
 	switch {
-	case h.served != nil && h.servedAt.Before(v.begin) && v.begin.Before(h.served.NotAfter):
+	case h.served != nil && h.servedAt.Before(v.begin) && v.local.Before(h.served.NotAfter):
 		w.violatedLocked(h, "refused although a certificate valid to %v is in memory: %v", h.served.NotAfter, v.err)
 	case len(h.trouble) > 0 || v.begin.Before(h.healthy):
 		// An issuance that waits for its slot has no event yet, but the error
 		// shows it.
-		if !errors.Is(v.err, certmgr.ErrInFlight) && !w.ledger.explains(h.name) {
+		if !errors.Is(v.err, certmgr.ErrInFlight) && !w.p.ledger.explains(h.name) {
 			w.violatedLocked(h, "no event tells why visitors get: %v", v.err)
 		}
-	case errors.Is(v.err, certmgr.ErrInFlight) && (time.Since(w.started) < attempt || w.ledger.issuing(h.name)):
+	case errors.Is(v.err, certmgr.ErrInFlight) && (time.Since(w.started) < attempt || w.p.ledger.issuing(h.name)):
 		// Another handshake or Start began it.
 	default:
 		w.violatedLocked(h, "refused without need: %v", v.err)
@@ -81,7 +84,7 @@ func (w *world) checkRefused(v visit) {
 // checkServed: the served certificate is correct. w.mu is held.
 func (w *world) checkServed(v visit) {
 	h, leaf := v.host, v.cert.Leaf
-	truth := v.begin.Add(w.skew)
+	truth := v.local.Add(w.skew)
 	if serial := leaf.SerialNumber.String(); h.verified != serial { // verify once: it is the most expensive check
 		_, err := leaf.Verify(x509.VerifyOptions{DNSName: h.name, Roots: w.ca.Roots(), Intermediates: pool(v.cert.Certificate[1:]),
 			CurrentTime: leaf.NotBefore.Add(time.Minute)})
@@ -93,13 +96,13 @@ func (w *world) checkServed(v visit) {
 	if !truth.Before(leaf.NotAfter) && !w.isActive(clockOff) && v.begin.After(h.healthy) {
 		w.violatedLocked(h, "served a certificate that ended at %v", leaf.NotAfter)
 	}
-	if v.begin.After(leaf.NotAfter) {
+	if v.local.After(leaf.NotAfter) {
 		w.violatedLocked(h, "served a certificate that ended at %v by the local clock", leaf.NotAfter)
 	}
 	if at, ok := h.revoked[leaf.SerialNumber.String()]; ok && v.begin.After(at) {
 		w.violatedLocked(h, "served a certificate that was revoked at %v, as announced", at)
 	}
-	if (h.served == nil || !h.served.Equal(leaf)) && !w.ledger.has(h.name, leaf.NotAfter) {
+	if (h.served == nil || !h.served.Equal(leaf)) && !w.p.ledger.has(h.name, leaf.NotAfter) {
 		w.violatedLocked(h, "no event tells of the certificate to %v", leaf.NotAfter)
 	}
 	if h.served == nil || !h.served.Equal(leaf) {
@@ -133,8 +136,10 @@ func (w *world) checkRequests() {
 	for _, h := range w.hosts {
 		byName[h.name] = h
 	}
+	waits := make(map[waiting]time.Time)
 	for _, r := range w.ca.ForgetRequests() {
 		w.requests++
+		w.checkRetryAfter(r, waits)
 		if r.Fault == "" && r.Status == http.StatusTooManyRequests {
 			w.violated(nil, "a limit of the CA was exceeded at %v: %s %s: %s", r.Time.Sub(w.begin), r.Endpoint, r.Host, r.Detail)
 		}
@@ -144,6 +149,23 @@ func (w *world) checkRequests() {
 	}
 	if n := len(w.ca.Accounts()); n > w.accounts {
 		w.violated(nil, "%d accounts were registered, want %d", n, w.accounts)
+	}
+}
+
+// waiting is what the CA asked to wait with: an endpoint, for a host.
+type waiting struct {
+	endpoint acmetest.Endpoint
+	host     string
+}
+
+// checkRetryAfter checks that a Retry-After is obeyed. waits holds until when.
+func (w *world) checkRetryAfter(r acmetest.Request, waits map[waiting]time.Time) {
+	key := waiting{r.Endpoint, r.Host}
+	if until := waits[key]; r.Time.Before(until) {
+		w.violated(nil, "a request to %s for %s at %v, although the CA had asked to wait until %v", r.Endpoint, r.Host, r.Time.Sub(w.begin), until.Sub(w.begin))
+	}
+	if w.retryAfter > 0 && r.Fault == "status" && (r.Status == http.StatusTooManyRequests || r.Status == http.StatusServiceUnavailable) {
+		waits[key] = r.Time.Add(w.retryAfter)
 	}
 }
 
@@ -165,7 +187,7 @@ func (w *world) violated(h *host, format string, args ...any) {
 }
 
 // violationMark begins the line of a report that says how to reproduce it.
-const violationMark = "again: go test ./internal/sim -run TestTenYears "
+const violationMark = "again: go test ./internal/sim -run "
 
 // violatedLocked reports a violation and everything needed to reproduce it.
 func (w *world) violatedLocked(h *host, format string, args ...any) {
@@ -176,7 +198,7 @@ func (w *world) violatedLocked(h *host, format string, args ...any) {
 	}
 	name, recent := "", ""
 	if h != nil {
-		name, recent = h.name+": ", w.ledger.last(h.name)
+		name, recent = h.name+": ", w.p.ledger.last(h.name)
 	}
 	var active []string
 	for i := range w.active {
@@ -184,8 +206,8 @@ func (w *world) violatedLocked(h *host, format string, args ...any) {
 	}
 	slices.Sort(active)
 	w.t.Errorf("day %.4f: "+name+format+"\n\tgoing on: %s\n\tlast events: %s"+
-		"\n\t"+violationMark+"-sim.seed %d -sim.seeds 1 -sim.hosts %d -sim.years %d",
-		append([]any{time.Since(w.begin).Hours() / 24}, append(args, strings.Join(active, ", "), recent, w.seed, len(w.hosts), int(w.span/year))...)...)
+		"\n\t"+violationMark+"%s",
+		append([]any{time.Since(w.begin).Hours() / 24}, append(args, strings.Join(active, ", "), recent, w.again)...)...)
 }
 
 func (w *world) failed() bool {

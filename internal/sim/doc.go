@@ -1,9 +1,15 @@
-// Package sim contains only tests: a simulation of a Manager, the fake CA and a
-// cache through ten years of outages, rate limits, stalls, moved names,
-// restarts and wrong clocks, under constant traffic.
+// Package sim contains only tests: simulations of a Manager, the fake CA and a
+// cache.
+//
+// TestTenYears takes some hosts through ten years of outages, rate limits,
+// stalls, moved names, restarts, kills and wrong clocks, under constant traffic.
+// TestNewHosts lets one new host after another get its first certificate while
+// something goes wrong, and measures how long that takes.
 //
 // Everything runs in the virtual time of a testing/synctest bubble. A seed
 // determines all faults and their times, so a failing seed can be run again:
 //
 //	go test ./internal/sim -run TestTenYears -sim.seed 7 -sim.seeds 1 -v
+//
+// TestBugsAreFound plants mistakes in the code, which the simulations must find.
 package sim

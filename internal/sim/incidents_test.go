@@ -2,6 +2,7 @@ package sim
 
 import (
 	"crypto/x509"
+	"math/rand/v2"
 	"net/http"
 	"time"
 
@@ -29,6 +30,9 @@ const (
 	restartEmpty
 	hostRemoved
 	massRevocation
+	lostExchange
+	killed
+	asleep
 )
 
 // incidentPlan says how often a kind of incident happens, and how long it
@@ -65,6 +69,8 @@ var plans = []*incidentPlan{
 	{restartEmpty, "restart without the cache", 400 * day, 0, 0, 0, false},
 	{hostRemoved, "host off the list", 100 * day, time.Minute, 90 * day, time.Hour, true},
 	{massRevocation, "mass revocation", 500 * day, 30 * time.Hour, 5 * day, 0, false},
+	{lostExchange, "one exchange fails", 15 * day, day, 20 * day, 0, false}, // the next one of its kind
+	{asleep, "machine or process stopped", 120 * day, 0, 0, time.Hour, false},
 }
 
 // incident is one incident.
@@ -99,8 +105,7 @@ func (w *world) beginIncident(i *incident) {
 	case restart:
 		w.restart()
 	case restartEmpty:
-		w.accounts++
-		w.cache.clear()
+		w.loseCache()
 		w.restart()
 	case dnsMoved:
 		w.mu.Lock()
@@ -116,6 +121,13 @@ func (w *world) beginIncident(i *incident) {
 		w.remove(w.hosts[i.host])
 	case massRevocation:
 		w.announceRevocation(i)
+	case killed:
+		w.p.arm(i.variant % 32)
+	case asleep:
+		rng := rand.New(rand.NewPCG(w.seed, uint64(i.variant)))
+		w.stop(logUniform(rng, time.Minute, 3*day), i.variant%2 == 0)
+	case lostExchange:
+		i.undo = append(i.undo, w.loseExchange(i.variant))
 	default:
 		i.undo = append(i.undo, w.breakCA(i)...)
 	}
@@ -142,6 +154,9 @@ func (w *world) endIncident(i *incident) {
 		w.mu.Unlock()
 	case cacheReads, cacheWrites:
 		w.cache.set(cacheWorks, cacheWorks)
+		w.mu.Lock()
+		w.forgetful = time.Now()
+		w.mu.Unlock()
 	case clockOff:
 		w.setSkew(0)
 	case hostRemoved:
@@ -153,6 +168,15 @@ func (w *world) endIncident(i *incident) {
 	case massRevocation:
 		w.revoke(i)
 	}
+}
+
+// loseExchange makes one exchange fail, when it takes place.
+func (w *world) loseExchange(variant int) (undo func()) {
+	f, p := &exchangeFaults[variant%len(exchangeFaults)], places[variant/len(exchangeFaults)%len(places)]
+	if f.not != nil && f.not(p) {
+		f = &exchangeFaults[0]
+	}
+	return f.begin(w.ca, p, p.match(1))
 }
 
 // breakCA makes the CA fail in one of the ways of the incident's kind.
@@ -208,11 +232,34 @@ func (w *world) breakCA(i *incident) (undo []func()) {
 	panic("sim: unknown incident " + i.name)
 }
 
+// loseCache empties the cache.
+func (w *world) loseCache() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.accounts++
+	w.forgetful = time.Now()
+	w.cache.clear()
+}
+
 func (w *world) setSkew(d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.skew = d
-	w.ca.SetClockSkew(d)
+	w.setCAClock()
+}
+
+// setCAClock sets the CA's clock by the machine's, which may have been
+// suspended. w.mu is held.
+func (w *world) setCAClock() {
+	w.ca.SetClockSkew(time.Duration(w.clock.slept.Load()) + w.skew)
+}
+
+// stop suspends the machine for d, or stops the process. The CA continues.
+func (w *world) stop(d time.Duration, onlyProcess bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.clock.stop(d, onlyProcess)
+	w.setCAClock()
 }
 
 // remove takes a host off the list.
@@ -223,7 +270,7 @@ func (w *world) remove(h *host) {
 		return // off the list already
 	}
 	h.allowed, h.since, h.served = false, time.Now(), nil
-	w.m.Hosts.Remove(h.name)
+	w.p.m.Hosts.Remove(h.name)
 }
 
 func (w *world) addAgain(h *host) {
@@ -234,7 +281,7 @@ func (w *world) addAgain(h *host) {
 	}
 	h.absences = append(h.absences, span{h.since, time.Now()})
 	h.allowed, h.since = true, time.Now()
-	must(w.m.Hosts.Add(h.name))
+	must(w.p.m.Hosts.Add(h.name))
 }
 
 // announceRevocation moves the renewal windows of the served certificates into
@@ -243,7 +290,7 @@ func (w *world) announceRevocation(i *incident) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	i.announced = make(map[*host]*x509.Certificate)
-	now := time.Now().Add(w.skew)
+	now := w.clock.wall().Add(w.skew)
 	for _, h := range w.hosts {
 		if h.served == nil {
 			continue

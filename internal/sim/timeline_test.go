@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"math"
 	"math/rand/v2"
 	"time"
 )
@@ -41,6 +40,9 @@ func timeline(rng *rand.Rand, hosts int, span time.Duration) []moment {
 			}
 		})
 	}
+	for at := day; at < span; at += day {
+		add(at, (*world).checkStored)
+	}
 	every(rng, 30*day, span, func(at time.Duration) { add(at, func(w *world) { w.checkRequests() }) })
 	return all
 }
@@ -61,5 +63,5 @@ func (p *incidentPlan) duration(rng *rand.Rand) time.Duration {
 	if p.most == 0 {
 		return 0
 	}
-	return time.Duration(float64(p.least) * math.Pow(float64(p.most)/float64(p.least), rng.Float64()))
+	return logUniform(rng, p.least, p.most)
 }

@@ -13,11 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"golang.org/x/crypto/acme"
-
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
-	"github.com/nostall/nostall/certmgr/cache"
 )
 
 const (
@@ -29,27 +26,33 @@ const (
 type world struct {
 	t     *testing.T
 	seed  uint64
+	again string // flags that reproduce it
 	span  time.Duration
 	begin time.Time
 	rng   *rand.Rand // of the main goroutine
 
 	ca       *acmetest.Server
 	cache    *unreliable
+	clock    *clock
 	hosts    []*host
 	lifetime atomic.Int64 // of new certificates
+	issued   issuedCertificates
 	visits   sync.WaitGroup
+	killed   chan struct{} // capacity 1: a process was killed
 
 	// Written by the main goroutine under mu, read by visits.
 	mu         sync.Mutex
-	m          *certmgr.Manager
+	p          *process
 	generation int // number of restarts of the Manager
+	kills      int
 	started    time.Time
-	skew       time.Duration
+	skew       time.Duration // of the machine's wall clock, behind the CA's
 	active     map[*incident]bool
-	ledger     *ledger   // of this Manager's events
-	ariHealthy time.Time // since when renewal information works
-	accounts   int       // number of accounts that the CA may have
-	requests   int       // number of requests checked
+	ariHealthy time.Time     // since when renewal information works
+	forgetful  time.Time     // when the cache last lost something
+	accounts   int           // number of accounts that the CA may have
+	requests   int           // number of requests checked
+	retryAfter time.Duration // what refusals that the test wants ask for, or 0
 	violations int
 }
 
@@ -68,6 +71,10 @@ type host struct {
 	verified string    // serial number of the last verified certificate
 }
 
+func newHost(name string) *host {
+	return &host{name: name, allowed: true, since: time.Now(), trouble: make(map[*incident]bool), revoked: make(map[string]time.Time)}
+}
+
 // span is a time interval.
 type span struct{ from, to time.Time }
 
@@ -76,7 +83,7 @@ func hostName(i int) string { return fmt.Sprintf("www%d.site%d.example", i, i%ma
 
 func newWorld(t *testing.T, seed uint64, hosts int, span time.Duration) *world {
 	w := &world{t: t, seed: seed, span: span, begin: time.Now(), rng: rand.New(rand.NewPCG(seed, 0)),
-		cache: &unreliable{inner: new(cache.Memory)}, active: make(map[*incident]bool), accounts: 1}
+		cache: newUnreliable(), clock: new(clock), killed: make(chan struct{}, 1), active: make(map[*incident]bool), accounts: 1}
 	w.ca = acmetest.NewUnstartedServer()
 	w.ca.RateLimits = acmetest.LetsEncryptRateLimits()
 	w.ca.RateLimits.Requests = nil // requests take no time in a bubble
@@ -85,10 +92,10 @@ func newWorld(t *testing.T, seed uint64, hosts int, span time.Duration) *world {
 	w.lifetime.Store(int64(90 * day))
 	w.ca.EditCertificate("*", func(leaf *x509.Certificate) {
 		leaf.NotAfter = leaf.NotBefore.Add(time.Duration(w.lifetime.Load()) - time.Second)
+		w.issued.add(leaf)
 	})
 	for i := range hosts {
-		w.hosts = append(w.hosts, &host{name: hostName(i), allowed: true, since: w.begin,
-			trouble: make(map[*incident]bool), revoked: make(map[string]time.Time)})
+		w.hosts = append(w.hosts, newHost(hostName(i)))
 	}
 	w.start()
 	return w
@@ -107,18 +114,11 @@ func (w *world) start() {
 	}
 	w.generation++
 	w.started = time.Now()
-	w.ledger = newLedger()
-	w.m = &certmgr.Manager{
-		Prompt: certmgr.AcceptTOS,
-		Cache:  w.cache,
-		Hosts:  list,
-		Client: &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: w.ca.Client()},
-		Audit:  w.ledger.hook,
-	}
+	w.p = w.newProcess(list)
 	for _, h := range w.hosts {
 		w.point(h)
 	}
-	must(w.m.Start(context.Background()))
+	must(w.p.m.Start(context.Background()))
 }
 
 // point resolves a host's name to the Manager, unless it has moved away.
@@ -129,20 +129,43 @@ func (w *world) point(h *host) {
 			return
 		}
 	}
-	w.ca.Resolve(h.name, acmetest.Target{TLSConfig: w.m.TLSConfig()})
+	w.ca.Resolve(h.name, acmetest.Target{TLSConfig: w.p.tlsConfig()})
 }
 
 // restart closes the Manager and starts a new one.
 func (w *world) restart() {
 	w.mu.Lock()
-	m, ledger := w.m, w.ledger
+	p := w.p
 	w.generation++ // handshakes in progress may get ErrClosed
 	w.mu.Unlock()
-	if err := m.Close(); err != nil {
+	w.close(p)
+	w.start()
+}
+
+// close closes a Manager and checks its events.
+func (w *world) close(p *process) {
+	if err := p.m.Close(); err != nil && !p.isDead() {
 		w.violated(nil, "Close: %v", err)
 	}
-	w.settle(ledger)
-	w.start()
+	w.settle(p.ledger)
+}
+
+// sleepUntil waits until t, and meanwhile starts a new Manager for each that is
+// killed.
+func (w *world) sleepUntil(t time.Time) {
+	timer := time.NewTimer(time.Until(t))
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+			return
+		case <-w.killed:
+			if w.p.isDead() { // and no restart has come first
+				w.kills++
+				w.restart()
+			}
+		}
+	}
 }
 
 // settle checks the ledger of a closed Manager.
@@ -161,32 +184,32 @@ func (w *world) live() {
 		if w.failed() {
 			return
 		}
-		time.Sleep(time.Until(w.begin.Add(m.at)))
+		w.sleepUntil(w.begin.Add(m.at))
 		m.do(w)
 	}
-	time.Sleep(time.Until(w.begin.Add(w.span)))
+	w.sleepUntil(w.begin.Add(w.span))
 }
 
 // end closes everything; a leaked goroutine makes the bubble fail.
 func (w *world) end() {
 	w.visits.Wait()
 	w.checkRequests()
-	if err := w.m.Close(); err != nil {
-		w.violated(nil, "Close: %v", err)
-	}
-	w.settle(w.ledger)
+	w.checkStored()
+	w.close(w.p)
 	w.ca.Close()
-	w.t.Logf("seed %d: %d certificates, %d requests, %d restarts", w.seed, len(w.ca.Issued()), w.requests, w.generation/2)
+	if w.clock.spun.Load() {
+		w.violated(nil, "the clock was read more than %d times while no time passed: something spins", maxReadings)
+	}
+	w.t.Logf("seed %d: %d certificates, %d requests, %d restarts, %d kills", w.seed, len(w.ca.Issued()), w.requests, w.generation/2-w.kills, w.kills)
 }
 
 // visit is one handshake.
 func (w *world) visit(h *host) {
 	w.visits.Go(func() {
 		w.mu.Lock()
-		v := visit{host: h, generation: w.generation, begin: time.Now()}
-		m := w.m
+		v := visit{host: h, process: w.p, generation: w.generation, begin: time.Now(), local: w.clock.wall()}
 		w.mu.Unlock()
-		v.cert, v.err = m.GetCertificate(&tls.ClientHelloInfo{ServerName: h.name})
+		v.cert, v.err = v.process.m.GetCertificate(&tls.ClientHelloInfo{ServerName: h.name})
 		v.took = time.Since(v.begin)
 		w.check(v)
 	})

@@ -1,0 +1,134 @@
+package sim
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"strings"
+	"sync"
+	"time"
+)
+
+// issuedCertificate is a certificate that the CA has issued and the cache may
+// not have been given yet.
+type issuedCertificate struct {
+	host   string
+	serial string
+	at     time.Time
+}
+
+// issuedCertificates are those not yet known to be stored.
+type issuedCertificates struct {
+	mu      sync.Mutex
+	pending []issuedCertificate
+}
+
+// add notes a certificate that the CA issues.
+func (c *issuedCertificates) add(leaf *x509.Certificate) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pending = append(c.pending, issuedCertificate{leaf.DNSNames[0], leaf.SerialNumber.String(), time.Now()})
+}
+
+// take empties the list.
+func (c *issuedCertificates) take() []issuedCertificate {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	list := c.pending
+	c.pending = nil
+	return list
+}
+
+// putBack adds what is still to be judged.
+func (c *issuedCertificates) putBack(list []issuedCertificate) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pending = append(list, c.pending...)
+}
+
+// serialIn returns the serial number of the first certificate in a cache entry,
+// or "".
+func serialIn(entry []byte) string {
+	for {
+		block, rest := pem.Decode(entry)
+		if block == nil {
+			return ""
+		}
+		if block.Type == "CERTIFICATE" {
+			leaf, err := x509.ParseCertificate(block.Bytes)
+			if err != nil {
+				return ""
+			}
+			return leaf.SerialNumber.String()
+		}
+		entry = rest
+	}
+}
+
+const (
+	// orderLifetime is how long the fake CA keeps an order.
+	orderLifetime = 7 * day
+
+	// storedWithin is how soon a certificate is stored if nothing is wrong. A
+	// restart may put off the renewal, and with it the order that is resumed, to
+	// another moment within the CA's renewal window.
+	storedWithin = 3 * day
+)
+
+// checkStored checks that the cache was given each certificate that the CA has
+// issued, once nothing has been wrong for a while.
+func (w *world) checkStored() {
+	byName := make(map[string]*host)
+	for _, h := range w.hosts {
+		byName[h.name] = h
+	}
+	var later []issuedCertificate
+	for _, c := range w.issued.take() {
+		if !w.judgeStored(c, byName[c.host]) {
+			later = append(later, c)
+		}
+	}
+	w.issued.putBack(later)
+}
+
+// judgeStored reports whether nothing more need be found out about c.
+func (w *world) judgeStored(c issuedCertificate, h *host) bool {
+	if h == nil || w.cache.wasStored(c.serial) {
+		return true
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch begun := c.at.Add(-attempt); {
+	case !w.forgetful.Before(begun), !h.allowed, h.since.After(begun):
+		return true // cache or host were away: that can lose it
+	case w.isActive(cacheReads), w.isActive(cacheWrites):
+		return true
+	case len(h.trouble) > 0, time.Since(c.at) < storedWithin, time.Since(h.healthy) < storedWithin:
+		return time.Since(c.at) > orderLifetime // then nobody can fetch it
+	}
+	w.violatedLocked(h, "the certificate %s, issued on day %.4f, was never stored", c.serial, c.at.Sub(w.begin).Hours()/24)
+	return true
+}
+
+// checkNewHost checks what is left of a host's first issuance: one certificate,
+// stored, and no order to be resumed. killed says that a process had no time to
+// tidy up.
+func (w *world) checkNewHost(h *host, killed bool) {
+	certificates := 0
+	for _, c := range w.issued.take() {
+		if c.host != h.name {
+			continue
+		}
+		certificates++
+		if !w.cache.wasStored(c.serial) {
+			w.violated(h, "the certificate %s was never stored", c.serial)
+		}
+	}
+	if certificates > 1 {
+		w.violated(h, "%d certificates were issued, want 1", certificates)
+	}
+	for _, key := range w.cache.keys() {
+		if !killed && strings.HasPrefix(key, h.name) && strings.HasSuffix(key, "+order") {
+			w.violated(h, "the cache still has %s", key)
+		}
+	}
+}
