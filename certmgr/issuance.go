@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/pace"
 	"github.com/nostall/nostall/internal/text"
@@ -119,6 +120,9 @@ func (is *issuer) conclude(ctx context.Context, i *issuance, out outcome) (*cert
 	offList := takenOffBy(ctx)
 	if is.tasks.IsClosed() || offList != nil {
 		what = troubleNone // it was interrupted
+	}
+	if (what == troubleOwn || what == troubleCA) && !isAskedToWait(cause) && !is.spareUntil(i).IsZero() {
+		what = troubleNone // nobody may need the CA again for weeks
 	}
 	whole := is.health.breaker.done(i.host(), i.probe, what, cause, retryAfter(cause))
 	is.health.breakerStore.save()
@@ -277,6 +281,9 @@ func (is *issuer) failAsWhole(i *issuance, out outcome) error {
 	is.audit.Emit(failed)
 	return e
 }
+
+// isAskedToWait reports whether the CA wants no request for a while.
+func isAskedToWait(err error) bool { return acmeclient.IsRateLimited(err) || retryAfter(err) > 0 }
 
 // spareUntil returns when the host's certificate is due if an operator had it
 // renewed before, or zero. If that fails, nothing is wrong with the host: the

@@ -52,7 +52,7 @@ func seemsMissing(err error) bool {
 	}
 	said := strings.ToLower(text.Of(err))
 	for _, words := range []string{
-		"redis: nil", "no rows", "nosuchkey", "no such key", "no such entry", "no such item", "no such object",
+		"redis: nil", "nil returned", "no rows", "no documents", "no such file", "unknown key", "nosuchkey", "no such key", "no such entry", "no such item", "no such object",
 		"not found", "notfound", "not exist", "doesn't exist", "doesn’t exist", "cache miss", "cachemiss",
 	} {
 		if strings.Contains(said, words) {

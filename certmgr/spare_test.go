@@ -18,6 +18,10 @@ func TestFailedRenewOfWhatIsNotDueLeavesNothing(t *testing.T) {
 		"order": func(w *world) func() {
 			return w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, 403, nil, acmetest.Problem{Type: "rejectedIdentifier", Detail: "no"})
 		},
+		"CA that answers nothing": func(w *world) func() { return w.ca.Drop(acmetest.Match{}) },
+		"CA that fails": func(w *world) func() {
+			return w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, 500, nil, acmetest.Problem{Type: "serverInternal"})
+		},
 		"rate limit": func(w *world) func() {
 			return w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, 429, nil, acmetest.Problem{Type: "rateLimited", Detail: "too many certificates for a.example.com"})
 		},
@@ -43,14 +47,16 @@ func TestFailedRenewOfWhatIsNotDueLeavesNothing(t *testing.T) {
 				if told := w.events.of(audit.IssuanceFailed); len(told) != 2 || told[1].Reason != "Renew" || !told[1].RetryAt.Equal(before.RenewAt) {
 					t.Errorf("told: %v, want an event for each Renew", told)
 				}
-				if _, err := w.cache.Cache.Get(t.Context(), "a.example.com+failure"); !errors.Is(err, cache.ErrMiss) {
-					t.Errorf("the failure is in the Cache: %v", err)
-				}
+				w.mustNotRead("a.example.com+failure")
 				now := w.m.Snapshot().Hosts[0]
 				if now.Failure != nil || now.State != certmgr.StateValid || !now.RetryAt.IsZero() || !now.RenewAt.Equal(before.RenewAt) ||
 					now.RenewalCause != before.RenewalCause {
 					t.Errorf("the host's state is %+v, want that of before, %+v", now, before)
 				}
+				if snap := w.m.Snapshot(); !snap.CAUnavailable.IsZero() || snap.CAFailure != nil {
+					t.Errorf("the CA counts as unavailable until %v: %v", snap.CAUnavailable, snap.CAFailure)
+				}
+				w.mustNotRead("acme_ca+failure")
 				if m := w.m.Metrics(); m.BackingOff != 0 || m.RenewalsLate != 0 {
 					t.Errorf("%d hosts back off, %d renewals are late", m.BackingOff, m.RenewalsLate)
 				}
@@ -86,4 +92,12 @@ func TestFailedRenewOfWhatIsDueIsRemembered(t *testing.T) {
 		w.m.Obtain(t.Context(), "b.example.com")
 		w.wantErr("b.example.com", certmgr.ErrBackoff)
 	})
+}
+
+// mustNotRead checks that the Cache has no entry.
+func (w *world) mustNotRead(key string) {
+	w.t.Helper()
+	if _, err := w.cache.Cache.Get(w.t.Context(), key); !errors.Is(err, cache.ErrMiss) {
+		w.t.Errorf("the Cache has an entry %q (error %v)", key, err)
+	}
 }
