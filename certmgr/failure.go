@@ -108,16 +108,15 @@ func (f *failures) put(sub subject, rec *failure, now time.Time) (evicted failur
 	return evicted, dropped
 }
 
-// uses reports whether a record is here that is kept under key in the Cache:
+// uses reports whether a record is here whose entry in the Cache is that of key:
 // there is one entry for a host's failed validation and for its ECDSA
 // certificate.
-func (f *failures) uses(key string) bool {
+func (f *failures) uses(key failureKey) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	host, _, _ := strings.Cut(key, "+")
 	for sc := range scopes {
-		k := failureKey{host, sc}
-		if _, ok := f.records.Get(k); ok && k.cacheKey() == key {
+		k := failureKey{key.host, sc}
+		if _, ok := f.records.Get(k); ok && k.cacheKey() == key.cacheKey() {
 			return true
 		}
 	}

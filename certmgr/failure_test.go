@@ -42,7 +42,7 @@ func TestFailuresTellWhatTheyDrop(t *testing.T) {
 		}
 		if ok {
 			dropped++
-			if _, kept := f.records.Get(key); key.host == "" || kept || f.uses(key.cacheKey()) {
+			if _, kept := f.records.Get(key); key.host == "" || kept || f.uses(key) {
 				t.Errorf("%v was not dropped", key)
 			}
 		}
@@ -64,13 +64,14 @@ func TestFailureKeyIsThatOfItsEntry(t *testing.T) {
 			rec := newTestFailure(sub, stage, time.Now().Add(time.Hour))
 			f.put(sub, rec, time.Now())
 			want, _ := newFailureRecord(sub, rec)
+			at := failureKeyOf(sub, stage)
 			for key := range f.records.All() {
-				if key.cacheKey() != want || !f.uses(want) {
+				if key.cacheKey() != want || !f.uses(key) {
 					t.Errorf("%v at %s: %q, but the record is written under %q", typ, stage, key.cacheKey(), want)
 				}
 			}
 			f.forgetHost("a.example.com")
-			if f.uses(want) {
+			if f.uses(at) {
 				t.Errorf("%q is still in use", want)
 			}
 		}

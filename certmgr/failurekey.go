@@ -43,9 +43,9 @@ func failureKeyOf(sub subject, stage audit.Stage) failureKey {
 // cacheKey returns the record's key in the Cache.
 func (k failureKey) cacheKey() string {
 	if k.scope == scopeRSA {
-		return k.host + "+rsa+failure"
+		return entryKey(k.host, "+rsa+failure")
 	}
-	return k.host + "+failure"
+	return entryKey(k.host, "+failure")
 }
 
 // failureCacheKeys returns the keys under which the Cache may have a failure

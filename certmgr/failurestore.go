@@ -37,10 +37,9 @@ func (h *health) remember(sub subject, rec *failure) {
 	if !dropped || h.settings.cache == nil {
 		return
 	}
-	key := evicted.cacheKey()
 	h.tasks.Go(func(ctx context.Context) {
-		if !h.failures.uses(key) { // by another record, or a new one
-			h.store.delete(context.WithoutCancel(ctx), key)
+		if !h.failures.uses(evicted) { // by another record, or a new one
+			h.store.delete(context.WithoutCancel(ctx), evicted.cacheKey())
 		}
 	})
 }

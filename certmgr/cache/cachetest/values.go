@@ -17,6 +17,8 @@ var keys = []string{
 	"example.com+rsa",       // the certificate for clients without ECDSA
 	"example.com+token",     // an answer to tls-alpn-01
 	"example.com+failure",   // the record of a failure
+	"example.com+order",     // an unfinished order
+	"example.com+rsa+order", // the same for the other certificate
 	"tok-en_1+http-01",      // an answer to http-01
 	"tok-enX1+http-01",      // '_' is no wildcard, as it is to LIKE in SQL
 	"acme_account+key",      // the key of the account
@@ -29,6 +31,7 @@ var keys = []string{
 	"example.co",            // or the beginning
 	strings.Repeat("a", 63) + "." + strings.Repeat("b", 63) + "." + strings.Repeat("c", 63) + ".example",
 	strings.Repeat("a", 63) + "." + strings.Repeat("b", 63) + "." + strings.Repeat("c", 63) + ".example+rsa",
+	strings.Repeat("0123456789abcdef", 4) + "+order", // in place of a long name, its SHA-256
 }
 
 const key = "example.com"
