@@ -53,8 +53,9 @@ func (is *issuer) notBegun(ctx context.Context, i *issuance, cause error) error 
 }
 
 // lockTimeout is as long as an attempt may take, and then the deletion of its
-// answers from the Cache: one for each type of challenge.
-const lockTimeout = attemptTimeout + 2*cacheTimeout
+// answers from the Cache, one for each type of challenge, and the update of its
+// order's entry.
+const lockTimeout = attemptTimeout + 3*cacheTimeout
 
 // lock waits for the host's lock as long as an attempt may take.
 func (is *issuer) lock(ctx context.Context, sub subject) (unlock func(), err error) {

@@ -72,10 +72,14 @@
 //     Manager.Backoff, where autocert retries every minute. A restart earns the
 //     host one attempt before that, twice an hour at most. The record is in the
 //     Cache under the host and "+failure". The entry "certmgr+visits" says when
-//     the entries of Hosts were last asked for (Manager.StaleHosts). A Cache that
-//     refuses such keys is reported and otherwise works. Where one would exceed
-//     200 bytes, the host in it is replaced by the SHA-256 of the whole key in
-//     hexadecimal.
+//     the entries of Hosts were last asked for (Manager.StaleHosts).
+//   - An order whose certificate has not arrived is resumed by the next attempt,
+//     also after a restart or a crash, where autocert orders another one. Until
+//     the certificate is in the Cache, the order and its private key are there
+//     under the host and "+order", or "+rsa+order".
+//   - A Cache that refuses the keys that autocert does not have is reported and
+//     otherwise works. Where such a key would exceed 200 bytes, the host in it is
+//     replaced by the SHA-256 of the whole key in hexadecimal.
 //   - HostPolicy's approval of a host in memory holds for PolicyTTL, where
 //     autocert asks in each handshake. Policies have 5 seconds to answer, and are
 //     not called concurrently for one host. They are asked before a renewal, too.

@@ -60,20 +60,22 @@ func newEngine(m *Manager) *engine {
 	gate := &gate{env: e.env, policy: e.newPolicy(waiters), memory: memory, failures: failures}
 	health := newHealth(e.env, failures, store)
 
+	unfinished := &orderStore{env: e.env, memory: memory, store: store}
 	progress := &progress{audit: e.audit}
 	startPace := &startPace{every: e.settings.startPace}
 	schedule := newSchedule(e.env, memory, progress, startPace)
 	service := &service{
-		env:      e.env,
-		memory:   memory,
-		failures: failures,
-		progress: progress,
-		visits:   visits,
-		schedule: schedule,
+		env:        e.env,
+		memory:     memory,
+		failures:   failures,
+		unfinished: unfinished,
+		progress:   progress,
+		visits:     visits,
+		schedule:   schedule,
 	}
-
-	orders := e.newOrders(store, memory, waiters)
+	orders := e.newOrders(store, memory, waiters, unfinished)
 	e.ca = orders.ca
+
 	issuer := &issuer{
 		env:       e.env,
 		gate:      gate,
@@ -167,14 +169,15 @@ func newEngine(m *Manager) *engine {
 		waiters:    waiters,
 	}
 	e.watch(&listWatch{
-		env:      e.env,
-		gate:     gate,
-		memory:   memory,
-		failures: failures,
-		issuer:   issuer,
-		keeper:   service,
-		progress: progress,
-		visits:   visits,
+		env:        e.env,
+		gate:       gate,
+		memory:     memory,
+		failures:   failures,
+		unfinished: unfinished,
+		issuer:     issuer,
+		keeper:     service,
+		progress:   progress,
+		visits:     visits,
 	})
 	return e
 }
@@ -211,12 +214,13 @@ func (e *engine) newVisits(s *store) *visits {
 	return keeper.visits
 }
 
-func (e *engine) newOrders(s *store, m *memory, w *flight.Waiters) *orders {
+func (e *engine) newOrders(s *store, m *memory, w *flight.Waiters, u *orderStore) *orders {
 	client := &e.settings.client
 	o := &orders{
-		env:     e.env,
-		memory:  m,
-		answers: challenge.NewAnswers(answerStore{s}),
+		env:        e.env,
+		memory:     m,
+		unfinished: u,
+		answers:    challenge.NewAnswers(answerStore{s}),
 		ca: acmeclient.New(acmeclient.Config{
 			DirectoryURL: e.dir,
 			HTTPClient:   client.HTTPClient,

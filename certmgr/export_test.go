@@ -94,7 +94,7 @@ func HangFile(a *Allowlist, cause error) { a.list.hangs(cause) }
 // Kept returns what m keeps of failed issuances for the next attempt.
 func Kept(m *Manager) map[string]any {
 	kept := make(map[string]any)
-	unfinished := &m.engine.operator.issuer.orders.unfinished
+	unfinished := m.engine.operator.issuer.orders.unfinished
 	unfinished.mu.Lock()
 	for sub, o := range unfinished.orders.All() {
 		kept[fmt.Sprint("the unfinished order of ", sub)] = o

@@ -127,8 +127,11 @@ func (is *issuer) conclude(ctx context.Context, i *issuance, out outcome) (*cert
 	whole := is.health.breaker.done(i.host(), i.probe, what, cause, retryAfter(cause))
 	is.health.breakerStore.save()
 	is.orders.watchClock()
-	if out.cert != nil && offList == nil {
-		offList = is.publish(ctx, i, out.cert)
+	if out.cert != nil {
+		is.orders.unfinished.put(i.req.sub, nil)
+		if offList == nil {
+			offList = is.publish(ctx, i, out.cert)
+		}
 	}
 	if offList != nil {
 		return nil, is.canceled(i, out, offList)
@@ -244,13 +247,23 @@ func (is *issuer) succeed(i *issuance, out outcome) {
 			Duration: time.Since(i.began),
 		}))
 	}
-	is.store.putCertificate(cert, out.data, func() bool { return is.memory.current(cert.subject) == cert })
+	is.store.putCertificate(cert, out.data, func() bool { return is.memory.current(cert.subject) == cert }, is.settle(i, out))
 	if known && !cert.dates().IsAged(is.now()) { // otherwise holdBack writes another
 		is.tasks.Go(func(ctx context.Context) {
 			for _, key := range failureCacheKeys(req.sub) {
 				is.store.delete(context.WithoutCancel(ctx), key)
 			}
 		})
+	}
+}
+
+// settle returns what to do once the certificate of an outcome is in the Cache:
+// the entry of its order is no longer needed.
+func (is *issuer) settle(i *issuance, out outcome) func(context.Context) {
+	return func(ctx context.Context) {
+		if out.entry {
+			is.orders.unfinished.remove(ctx, i.req.sub, out.order)
+		}
 	}
 }
 
@@ -313,6 +326,9 @@ func (is *issuer) fail(i *issuance, out outcome) error {
 	if d := retryAfter(out.err); d > 0 {
 		rec.asked = e.Time.Add(d)
 		e.RetryAt = pace.Later(e.RetryAt, rec.asked)
+	}
+	if at, ok := is.orders.comeBack(i, e); ok {
+		e.Attempts, e.RetryAt = max(e.Attempts-1, 1), at
 	}
 	e.hold()
 	if errors.Is(out.err, ErrClock) {

@@ -16,13 +16,14 @@ import (
 // listWatch applies changes of the allowlist.
 type listWatch struct {
 	*env
-	gate     *gate
-	memory   *memory
-	failures *failures
-	issuer   *issuer
-	keeper   keeper
-	progress *progress
-	visits   *visits
+	gate       *gate
+	memory     *memory
+	failures   *failures
+	unfinished *orderStore
+	issuer     *issuer
+	keeper     keeper
+	progress   *progress
+	visits     *visits
 }
 
 // hostsChanged is called for each change of the allowlist. It does not block.
@@ -84,6 +85,7 @@ func (w *listWatch) endUnlisted(c change) {
 	w.tasks.Go(func(ctx context.Context) {
 		hosts := w.affected(c.removed)
 		if w.settings.hostPolicy == nil {
+			w.forgetOrders(c.removed)
 			for _, host := range hosts {
 				w.keeper.drop(host, nil)
 			}
@@ -91,6 +93,20 @@ func (w *listWatch) endUnlisted(c change) {
 		}
 		eachHost(ctx, hosts, func(host string) { w.askAgainAbout(ctx, host, c.reason) })
 	})
+}
+
+// forgetOrders deletes the orders of hosts, of which the Cache may have some of the
+// last process. If there are many, it leaves those to expire: nobody reads them
+// while the hosts are not allowed.
+func (w *listWatch) forgetOrders(entries []string) {
+	if len(entries) > maxEntryEvents {
+		return
+	}
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry, "*") && w.settings.trustOf(entry) == notAllowed {
+			w.unfinished.dropHost(entry)
+		}
+	}
 }
 
 // askAgainAbout asks HostPolicy about a host that was removed from the list.
@@ -134,14 +150,14 @@ func (w *listWatch) affected(entries []string) []string {
 }
 
 // hasStateFor reports whether there is any state for host: a certificate in
-// memory, an issuance in flight, a failure.
+// memory, an issuance in flight, a failure, an unfinished order.
 func (w *listWatch) hasStateFor(host string) bool {
 	if len(w.memory.certificates(host)) > 0 {
 		return true
 	}
 	for kt := range bundle.KeyType(bundle.KeyTypes) {
 		sub := hostSubject(host, kt, w.dir)
-		if w.issuer.issues.Running(sub) != nil || w.failures.last(sub) != nil {
+		if w.issuer.issues.Running(sub) != nil || w.failures.last(sub) != nil || w.unfinished.has(sub) {
 			return true
 		}
 	}
@@ -156,6 +172,7 @@ func (w *listWatch) hostsWithState() []string {
 	}
 	w.issuer.issues.Each(func(c *issueCall) { hosts = append(hosts, c.Key.host()) })
 	w.failures.all(func(host string, _ *failure, _ bool) { hosts = append(hosts, host) })
+	hosts = append(hosts, w.unfinished.hosts()...)
 	slices.Sort(hosts)
 	return slices.Compact(hosts)
 }

@@ -36,7 +36,7 @@ type orders struct {
 	checker    *probe.Checker
 	calls      *flight.Callouts // attempts, which call user code too
 	lastWorked challenge.Memory
-	unfinished unfinishedOrders
+	unfinished *orderStore
 	clockOff   atomic.Bool // reported by an event
 }
 
@@ -50,6 +50,7 @@ type conversation struct {
 	preflight preflight.Mode
 	checker   *probe.Checker
 	checked   bool // by the preflight
+	kept      *orderKeep
 	cleanup   order.Cleanup
 }
 
@@ -64,6 +65,7 @@ func (o *orders) newConversation(i *issuance) *conversation {
 		emit:      func(e audit.Event) { o.audit.Emit(i.event(e)) },
 		preflight: o.settings.preflight,
 		checker:   o.checker,
+		kept:      newOrderKeep(o.unfinished, i.req),
 	}
 	if cert := o.memory.current(i.req.sub); cert != nil && cert.usable(o.now()) && mayReplace(i.last) && !o.authority.distrusts(cert) {
 		c.replaces = acmeclient.CertID(cert.leaf)
@@ -97,6 +99,7 @@ type outcome struct {
 	acc   *account.Account
 	stage audit.Stage // the last one
 	order string      // its URL
+	entry bool        // the Cache has an entry of the order
 	err   error
 }
 
@@ -125,9 +128,10 @@ func (o *orders) attempt(ctx context.Context, i *issuance, then func()) (out out
 	}, func() {
 		defer then()
 		// The next issuance for the host waits for that, as it uses the same
-		// keys of the Cache. Each deletion is bounded by cacheTimeout, and
-		// Close waits.
+		// keys of the Cache. Each call is bounded by cacheTimeout, and Close
+		// waits.
 		c.cleanup.Forget(context.Background())
+		c.kept.end(ctx)
 	})
 	if err != nil { // c may still be in use
 		out = outcome{stage: i.getStage(), err: err}
@@ -170,7 +174,7 @@ func (o *orders) converseOnce(ctx context.Context, c *conversation) outcome {
 		return outcome{err: err}
 	}
 	client := o.ca.Client(acc.Key, acc.URL)
-	res, err := order.Run(ctx, client, o.request(c))
+	res, err := order.Run(ctx, client, o.request(ctx, c))
 	out := outcome{acc: acc, order: res.OrderURL}
 	switch {
 	case err != nil && res.Refuted:
@@ -179,6 +183,9 @@ func (o *orders) converseOnce(ctx context.Context, c *conversation) outcome {
 		err = withdrawn(ctx, client, res.Leaf)
 	}
 	if err != nil {
+		if res.Leaf != nil {
+			c.kept.keep(ctx, nil)
+		}
 		if problems := text.Problems(err); len(problems) > 0 && problems[len(problems)-1].StatusCode == http.StatusNotFound {
 			o.ca.Forget() // its resources may have moved
 		}
@@ -192,21 +199,24 @@ func (o *orders) converseOnce(ctx context.Context, c *conversation) outcome {
 		out.cert, out.err = nil, err
 		return out
 	}
+	out.entry = c.kept.succeed()
 	out.err = o.checkDates(c, out.cert)
 	return out
 }
 
 // request returns the order.Request for a conversation.
-func (o *orders) request(c *conversation) order.Request {
+func (o *orders) request(ctx context.Context, c *conversation) order.Request {
 	sub := c.req.sub
 	return order.Request{
 		Host:       sub.host(),
 		KeyType:    sub.keyType,
 		Extra:      o.settings.extraExtensions,
 		Replaces:   c.replaces,
-		Unfinished: o.toResume(c),
-		Keep:       func(u *order.Unfinished) { o.unfinished.keep(sub, u) },
-		Key:        func() crypto.Signer { return o.keptKey(sub) },
+		Unfinished: c.kept.resume(ctx, c.req.override),
+		Keep:       c.kept.keep,
+		Key: func(ctx context.Context, orderURL string) crypto.Signer {
+			return cmp.Or(c.kept.key(ctx, orderURL), o.keptKey(sub))
+		},
 		Before: func(ctx context.Context) ([]string, error) {
 			err := c.precheck(ctx)
 			return c.types, err
@@ -219,14 +229,18 @@ func (o *orders) request(c *conversation) order.Request {
 	}
 }
 
-// toResume returns the order that an earlier attempt did not finish, or nil. One
-// whose certificate does not fit does not keep an operator from ordering another.
-func (o *orders) toResume(c *conversation) *order.Unfinished {
-	u := o.unfinished.get(c.req.sub)
-	if u != nil && !u.Unfit.IsZero() && c.req.override {
-		return nil
+// inProgress is how long after it was placed an order is simply in progress if the
+// CA asks to come back: an attempt that ends so does not count as a failure.
+const inProgress = 10 * time.Minute
+
+// comeBack returns when to resume an order that is in progress.
+func (o *orders) comeBack(i *issuance, e *IssuanceError) (at time.Time, ok bool) {
+	wait, asked := errors.AsType[*order.WaitError](e.Err)
+	kept := o.unfinished.get(i.req.sub)
+	if !asked || wait.Wait() == 0 || kept == nil || e.Time.Sub(kept.order.Created) >= inProgress {
+		return time.Time{}, false
 	}
-	return u
+	return e.Time.Add(wait.Wait()), true
 }
 
 // checkDates returns an error if the local clock cannot serve the new

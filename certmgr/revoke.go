@@ -133,6 +133,9 @@ func (s *operator) revokeOne(ctx context.Context, cert *certificate, reason acme
 		s.deleteLater(cert)
 		err = fmt.Errorf("%s is revoked and out of service here, but still in the Cache: %w", what, err)
 	}
+	if s.issuer.issues.Running(sub) == nil { // an issuance in flight has a newer order
+		s.issuer.orders.unfinished.forget(ctx, sub)
+	}
 	if reason != acme.CRLReasonCessationOfOperation {
 		s.tasks.Go(func(ctx context.Context) { s.replaceRevoked(ctx, sub) })
 	}

@@ -10,11 +10,12 @@ import (
 // that issue and load certificates.
 type service struct {
 	*env
-	memory   *memory
-	failures *failures
-	progress *progress
-	visits   *visits
-	schedule *schedule
+	memory     *memory
+	failures   *failures
+	unfinished *orderStore
+	progress   *progress
+	visits     *visits
+	schedule   *schedule
 }
 
 var _ keeper = (*service)(nil)
@@ -45,6 +46,9 @@ func (s *service) drop(host string, why error) {
 		return
 	}
 	s.failures.forgetHost(host)
+	if s.unfinished.hasHost(host) {
+		s.unfinished.dropHost(host)
+	}
 	// Memory first: the schedule takes and keeps only what is there.
 	certs, inService := s.memory.drop(host)
 	for _, c := range certs {

@@ -193,10 +193,10 @@ func (s *store) write(ctx context.Context, key, what string, f func(context.Cont
 	return err
 }
 
-// putCertificate writes a certificate's entry. If that takes long or fails, it
-// continues in the background until it succeeds or current says that the entry
-// is obsolete.
-func (s *store) putCertificate(c *certificate, data []byte, current func() bool) {
+// putCertificate writes a certificate's entry, and calls stored when it has. If
+// that takes long or fails, it continues in the background until it succeeds or
+// current says that the entry is obsolete.
+func (s *store) putCertificate(c *certificate, data []byte, current func() bool, stored func(context.Context)) {
 	key := c.subject.cacheKey()
 	tried := make(chan struct{})
 	ok := s.tasks.Go(func(ctx context.Context) {
@@ -205,6 +205,7 @@ func (s *store) putCertificate(c *certificate, data []byte, current func() bool)
 		err := s.put(context.WithoutCancel(ctx), key, data)
 		close(tried)
 		if err == nil {
+			stored(ctx)
 			return
 		}
 		flight.Retry(ctx, func(ctx context.Context) (done bool) {
@@ -215,11 +216,14 @@ func (s *store) putCertificate(c *certificate, data []byte, current func() bool)
 				return false
 			}
 			s.audit.Emit(audit.Event{Kind: audit.CacheWriteRecovered, Host: c.subject.host(), KeyType: c.subject.keyType.String()})
+			stored(ctx)
 			return true
 		})
 	})
 	if !ok { // closed; this goroutine is one that Close waits for
-		s.put(context.Background(), key, data)
+		if s.put(context.Background(), key, data) == nil {
+			stored(context.Background())
+		}
 		return
 	}
 	select {

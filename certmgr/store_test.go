@@ -80,7 +80,7 @@ func TestCertificateIsWrittenWhenCloseComesFirst(t *testing.T) {
 		s := w.m.engine.operator
 		cert := certFor(t, hostSubject("a.example.com", bundle.ECDSA, s.dir))
 		w.m.Close()
-		s.store.putCertificate(cert, []byte("the entry"), func() bool { return true })
+		s.store.putCertificate(cert, []byte("the entry"), func() bool { return true }, func(context.Context) {})
 		if data, err := w.cache.Get(t.Context(), "a.example.com"); string(data) != "the entry" {
 			t.Errorf("lost: %v", err)
 		}

@@ -1,6 +1,7 @@
 package certmgr
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/nostall/nostall/internal/account"
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/hosts"
+	"github.com/nostall/nostall/internal/order"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -74,9 +76,12 @@ func isAccountWide(e *acme.Error, host string) bool {
 }
 
 // retryAfter returns the longest wait that the CA asked for in err, which
-// acmeclient has bounded, or zero.
+// acmeclient and order have bounded, or zero.
 func retryAfter(err error) time.Duration {
 	var longest time.Duration
+	if wait, ok := errors.AsType[*order.WaitError](err); ok {
+		longest = wait.Wait()
+	}
 	for _, p := range text.Problems(err) {
 		if p.Header != nil {
 			d, _ := acmeclient.RetryAfter(p.Header, time.Now())

@@ -2,6 +2,7 @@ package certmgr
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/nostall/nostall/internal/capped"
 	"github.com/nostall/nostall/internal/order"
@@ -13,20 +14,43 @@ const maxUnfinished = 1_000
 // finish. The zero value is ready.
 type unfinishedOrders struct {
 	mu     sync.Mutex
-	orders capped.Map[subject, *order.Unfinished]
+	orders capped.Map[subject, *keptOrder]
+}
+
+// keptOrder is an order that is kept. It is not changed but for dropped.
+type keptOrder struct {
+	order   *order.Unfinished
+	saved   *order.Unfinished // what the Cache has of it, or nil
+	apart   bool              // the Cache's entry is left alone
+	trusted bool              // its host is not a stranger's
+	dropped atomic.Bool       // it is no longer wanted, which its conversation may not know
+}
+
+// worth ranks orders for eviction: those whose certificate may have been issued
+// last, and before them those of trusted hosts.
+func (o *keptOrder) worth() int {
+	worth := 0
+	if o.order.Key != nil {
+		worth += 2
+	}
+	if o.trusted {
+		worth++
+	}
+	return worth
 }
 
 // get returns the order that an earlier attempt did not finish, or nil.
-func (u *unfinishedOrders) get(sub subject) *order.Unfinished {
+func (u *unfinishedOrders) get(sub subject) *keptOrder {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	o, _ := u.orders.Get(sub)
 	return o
 }
 
-// keep remembers an order for the next attempt, or with nil forgets it. If there are
-// too many, an arbitrary one is evicted, at the cost of one more order.
-func (u *unfinishedOrders) keep(sub subject, o *order.Unfinished) {
+// put remembers an order for the next attempt, or with nil forgets it. If there
+// are too many, another one is evicted, at the cost of one more order if the
+// Cache does not have it.
+func (u *unfinishedOrders) put(sub subject, o *keptOrder) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if o == nil {
@@ -34,5 +58,40 @@ func (u *unfinishedOrders) keep(sub subject, o *order.Unfinished) {
 		return
 	}
 	u.orders.Max = maxUnfinished
-	u.orders.Put(sub, o, nil)
+	u.orders.Put(sub, o, func(a, b *keptOrder) bool { return a.worth() < b.worth() })
+}
+
+// replace changes what is known of an order that is there. It reports whether it
+// did.
+func (u *unfinishedOrders) replace(sub subject, old, now *keptOrder) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if o, _ := u.orders.Get(sub); o == nil || o != old {
+		return false
+	}
+	u.orders.Put(sub, now, nil)
+	return true
+}
+
+// drop forgets an order that is no longer wanted.
+func (u *unfinishedOrders) drop(sub subject) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if o, ok := u.orders.Get(sub); ok {
+		o.dropped.Store(true)
+		u.orders.Delete(sub)
+	}
+}
+
+func (u *unfinishedOrders) has(sub subject) bool { return u.get(sub) != nil }
+
+// hosts returns the hosts with an order.
+func (u *unfinishedOrders) hosts() []string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	var hosts []string
+	for sub := range u.orders.All() {
+		hosts = append(hosts, sub.host())
+	}
+	return hosts
 }

@@ -11,7 +11,7 @@ import (
 func TestUnfinishedOrdersAreBounded(t *testing.T) {
 	var u unfinishedOrders
 	for i := range maxUnfinished + 10 {
-		u.keep(hostSubject(fmt.Sprintf("h%d.example.com", i), bundle.ECDSA, ""), &order.Unfinished{})
+		u.put(hostSubject(fmt.Sprintf("h%d.example.com", i), bundle.ECDSA, ""), &keptOrder{order: new(order.Unfinished)})
 	}
 	if n := u.orders.Len(); n != maxUnfinished {
 		t.Errorf("%d are kept, want %d", n, maxUnfinished)
@@ -20,12 +20,12 @@ func TestUnfinishedOrdersAreBounded(t *testing.T) {
 
 func TestUnfinishedOrderIsForgotten(t *testing.T) {
 	var u unfinishedOrders
-	sub, kept := hostSubject("a.example.com", bundle.ECDSA, ""), &order.Unfinished{}
-	u.keep(sub, kept)
+	sub, kept := hostSubject("a.example.com", bundle.ECDSA, ""), &keptOrder{order: new(order.Unfinished)}
+	u.put(sub, kept)
 	if got := u.get(sub); got != kept {
 		t.Errorf("got %v", got)
 	}
-	u.keep(sub, nil)
+	u.put(sub, nil)
 	if got := u.get(sub); got != nil {
 		t.Errorf("got %v after it was forgotten", got)
 	}

@@ -14,7 +14,6 @@ func knownFailures() []knownFailure {
 		{"cases", "B23/TLS 1.2", "the error says that the CA was answered, and nothing of client certificates"},
 		{"cases", "B24/TLS 1.3", "a session is resumed although its host was removed"},
 		{"cases", "H08/list that flaps", "an attempt that the list cuts short leaves no trace, and the next one begins at once"},
-		{"cases", "H08/process that restarts", "an attempt that the end of the process cuts short leaves no trace"},
 		{"cases", "H09/AllowAnyHost", "nothing keeps orders of the account for the hosts on the list"},
 		{"cases", "H09/policy that says yes", "nothing keeps orders of the account for the hosts on the list"},
 		{"cases", "H11/directory", "the directory is not flushed after the rename"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 
 	"golang.org/x/crypto/acme"
@@ -16,24 +17,25 @@ import (
 
 // authorize satisfies the pending authorizations of an order with the first of
 // types that each offers. typ is set if the CA decided a challenge of that
-// type, either way.
+// type, either way. If nothing can come of the order for another reason, the
+// error is an *endedError.
 func (c *conversation) authorize(ctx context.Context, order *acme.Order, types []string) (typ string, err error) {
 	for _, url := range order.AuthzURLs {
 		c.req.Stage(audit.StageAuthorization)
 		z, err := c.client.GetAuthorization(ctx, url)
 		if err != nil {
-			return "", acmeclient.Cause(err)
+			return "", endIfDenied(acmeclient.Cause(err))
 		}
 		switch z.Status {
 		case acme.StatusValid:
 			continue
 		case acme.StatusPending:
 		default:
-			return "", authorizationFailed(z, nil)
+			return "", &endedError{err: authorizationFailed(z, nil)}
 		}
 		chal := pickChallenge(z, types)
 		if chal == nil {
-			return "", fmt.Errorf("the CA offers none of the challenge types %q; it offers %q%s", types, challengeTypes(z), http01Hint(types))
+			return "", &endedError{err: fmt.Errorf("the CA offers none of the challenge types %q; it offers %q%s", types, challengeTypes(z), http01Hint(types))}
 		}
 		typ = chal.Type
 		c.req.Stage(audit.StageChallenge)
@@ -65,8 +67,36 @@ func challengeTypes(z *acme.Authorization) []string {
 	return types
 }
 
-// pickChallenge returns the challenge of the first of types that is offered.
+// endIfDenied makes a refusal of the CA the end of an order that was not
+// finalized: nothing is lost by it.
+func endIfDenied(err error) error {
+	if isRefused(err) {
+		return &endedError{err: err}
+	}
+	return err
+}
+
+// isRefused reports whether the CA refused a request and would refuse it again.
+func isRefused(err error) bool {
+	problem, ok := acmeclient.Problem(err)
+	if !ok || problem.StatusCode < 400 || problem.StatusCode >= 500 || acmeclient.IsRateLimited(err) {
+		return false
+	}
+	switch problem.StatusCode {
+	case http.StatusRequestTimeout, http.StatusConflict, http.StatusTooEarly:
+		return false
+	}
+	return true
+}
+
+// pickChallenge returns the challenge that the CA is validating already, for an
+// earlier conversation, or else that of the first of types that is offered.
 func pickChallenge(z *acme.Authorization, types []string) *acme.Challenge {
+	for _, c := range z.Challenges {
+		if c.Status == acme.StatusProcessing && slices.Contains(types, c.Type) {
+			return c
+		}
+	}
 	for _, typ := range types {
 		for _, c := range z.Challenges {
 			if c.Type == typ {
@@ -87,7 +117,7 @@ func (c *conversation) solve(ctx context.Context, chal *acme.Challenge, authzURL
 	defer answer.Remove()
 	c.req.Cleanup.Later(answer.Forget)
 	if _, err := c.client.Accept(ctx, chal); err != nil {
-		return false, acmeclient.Cause(err)
+		return false, endIfDenied(acmeclient.Cause(err))
 	}
 	z, err := c.pollAuthorization(ctx, authzURL)
 	switch {

@@ -57,25 +57,24 @@ func (c *conversation) finish(ctx context.Context, o *Unfinished, order *acme.Or
 		return fmt.Errorf("certificate request: %w", err)
 	}
 	c.res.OrderURL = o.URL
-	c.keep(o)
+	c.keep(ctx, o)
 	f := &finishing{req: c.req, client: c.client, o: o, csr: csr}
 	chain, leaf, err := f.run(ctx, order)
 	switch {
 	case err == nil:
 		c.res.Key, c.res.Chain, c.res.Leaf = o.Key, chain, leaf
-		c.req.Keep(nil)
 	case isEnded(err):
-		c.req.Keep(nil)
+		c.req.Keep(ctx, nil)
 	default:
-		c.keep(o)
+		c.keep(ctx, o)
 	}
 	return err
 }
 
 // keep passes on a copy of o as it is now.
-func (c *conversation) keep(o *Unfinished) {
+func (c *conversation) keep(ctx context.Context, o *Unfinished) {
 	now := *o
-	c.req.Keep(&now)
+	c.req.Keep(ctx, &now)
 }
 
 // run gets the chain and checks it.
@@ -102,7 +101,7 @@ func (f *finishing) misfit(err error) error {
 		}
 	}
 	if f.o.Unfit.IsZero() {
-		f.o.Unfit = f.req.Now()
+		f.o.Unfit = f.req.Now().Round(0)
 	}
 	return fmt.Errorf("the CA's certificate does not fit: %w; each attempt downloads that of order %s again, and the next order is placed after %s",
 		err, f.o.URL, text.Stamp(f.o.end()))

@@ -95,7 +95,7 @@ func (s *site) request() Request {
 	return Request{
 		Host:    host,
 		KeyType: bundle.ECDSA,
-		Key:     func() crypto.Signer { return nil },
+		Key:     func(context.Context, string) crypto.Signer { return nil },
 		Before: func(context.Context) ([]string, error) {
 			return []string{challenge.TLSALPN01, challenge.HTTP01}, nil
 		},
@@ -104,18 +104,26 @@ func (s *site) request() Request {
 		Event:   func(e audit.Event) { s.events = append(s.events, e) },
 		Now:     time.Now,
 		Cleanup: &s.cleanup,
-		Keep: func(u *Unfinished) {
+		Keep: func(_ context.Context, u *Unfinished) {
 			s.kept = u
 			s.keeps++
 		},
 	}
 }
 
-// run is Run with the time-out of an attempt.
+// run is Run with the time-out of an attempt. A certificate ends the need for its
+// order.
 func (s *site) run(req Request) (Result, error) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), 3*time.Minute)
 	defer cancel()
-	return Run(ctx, s.client, req)
+	res, err := Run(ctx, s.client, req)
+	if err == nil {
+		if s.kept == nil || s.kept.Key != res.Key || s.kept.URL != res.OrderURL {
+			s.t.Errorf("with the certificate, %+v was kept", s.kept)
+		}
+		s.kept = nil
+	}
+	return res, err
 }
 
 // must is run that must return a certificate for the key in the result.

@@ -27,23 +27,24 @@ type Request struct {
 	Extra    []pkix.Extension // for the certificate request
 	Replaces string           // CertID of the certificate to be renewed, or ""
 
-	// Unfinished is what Keep was last called with for the host and key type, or
-	// nil.
+	// Unfinished is what Keep was last called with for the host and key type, by
+	// this process or another one, or nil.
 	Unfinished *Unfinished
 
-	// Keep is called before the certificate is asked for, with the order that the
-	// next conversation is to resume, and again when more is known of it. It is
-	// called with nil when that need not be: the certificate is there, or none can
-	// come of the order.
-	Keep func(*Unfinished)
+	// Keep is called with the order that the next conversation is to resume: when
+	// it was placed, with its key before the certificate is asked for, and when
+	// more is known of it. It is called with nil when none can come of the order.
+	// After a success it is not called: the order is needed until the certificate
+	// is safe.
+	Keep func(context.Context, *Unfinished)
 
-	// Key returns the key to use, or nil for a new one. It is called as late as
-	// possible.
-	Key func() crypto.Signer
+	// Key returns the key to use for an order, or nil for a new one. It is called
+	// as late as possible.
+	Key func(ctx context.Context, orderURL string) crypto.Signer
 
-	// Before is called once, before the first order, and not if an unfinished
-	// order is resumed. It returns the challenge types to try, in order. If it
-	// returns an error, no order is placed.
+	// Before is called once, before the first order, and not if an order is
+	// resumed whose certificate was asked for. It returns the challenge types to
+	// try, in order. If it returns an error, no order is placed or resumed.
 	Before func(ctx context.Context) (types []string, err error)
 
 	// Present makes the response to a challenge available.
@@ -95,88 +96,126 @@ const maxOthers = 1
 // run gets a certificate, from the order that an earlier conversation did not
 // finish, or from a new one.
 func (c *conversation) run(ctx context.Context) error {
-	if u := c.req.Unfinished; u != nil && u.isResumable(c.client, c.req.Now()) {
+	u := c.req.Unfinished
+	if u != nil && !u.isResumable(c.client, c.req.Now()) {
+		c.req.Keep(ctx, nil)
+		u = nil
+	}
+	if u != nil && u.Key != nil {
 		o := *u
 		c.req.Stage(audit.StageFinalize)
 		if err := c.finish(ctx, &o, nil); !isEnded(err) {
 			return err
 		}
+		u = nil
 	}
 	types, err := c.req.Before(ctx)
 	if err != nil {
 		return err
 	}
 	for n := 0; ; n++ {
-		err := c.orderAnew(ctx, types)
+		err := c.obtain(ctx, types, u)
 		if ended, ok := errors.AsType[*endedError](err); !ok || !ended.others || n >= maxOthers {
 			return err
 		}
+		u = nil
 	}
 }
 
-// orderAnew gets a certificate from a new order.
-func (c *conversation) orderAnew(ctx context.Context, types []string) error {
-	order, err := c.authorizedOrder(ctx, types)
+// obtain gets a certificate from pending, an order that was placed earlier, or
+// from a new one.
+func (c *conversation) obtain(ctx context.Context, types []string, pending *Unfinished) error {
+	order, o, err := c.authorizedOrder(ctx, types, pending)
 	if err != nil {
 		return err
 	}
 	c.res.Refuted = false
 	c.req.Stage(audit.StageFinalize)
-	key := c.req.Key()
-	if key == nil {
-		if key, err = bundle.GenerateKey(c.req.KeyType); err != nil {
+	if o.Key = c.req.Key(ctx, o.URL); o.Key == nil {
+		if o.Key, err = bundle.GenerateKey(c.req.KeyType); err != nil {
 			return err
 		}
 	}
-	return c.finish(ctx, &Unfinished{
-		URL:       order.URI,
-		Account:   c.client.KID,
-		Directory: c.client.DirectoryURL,
-		Created:   c.req.Now(),
-		Expires:   order.Expires,
-		Key:       key,
-	}, order)
+	return c.finish(ctx, o, order)
 }
 
 // maxAuthorizations is the largest number of authorizations in an order; one
 // name needs one (RFC 8555, section 7.1.3).
 const maxAuthorizations = 4
 
-// authorizedOrder returns an order that can be finalized. A challenge that
-// fails makes its authorization invalid and with it the order (RFC 8555,
-// section 7.1.6), so the next type needs a new order.
-func (c *conversation) authorizedOrder(ctx context.Context, types []string) (*acme.Order, error) {
+// authorizedOrder returns an order that can be finalized: pending, or a new
+// one. A challenge that fails makes its authorization invalid and with it the
+// order (RFC 8555, section 7.1.6), so the next type needs a new order.
+func (c *conversation) authorizedOrder(ctx context.Context, types []string, pending *Unfinished) (*acme.Order, *Unfinished, error) {
 	types = slices.Clone(types)
 	var causes []error
 	for {
 		c.req.Stage(audit.StageOrder)
-		order, err := c.newOrder(ctx)
+		order, o, resumed, err := c.place(ctx, pending)
+		pending = nil
 		if err != nil {
-			return nil, errors.Join(append(causes, acmeclient.Cause(err))...)
+			return nil, nil, errors.Join(append(causes, err)...)
 		}
-		c.res.OrderURL = order.URI
-		if n := len(order.AuthzURLs); n > maxAuthorizations {
-			return nil, errors.Join(append(causes, fmt.Errorf("order %s has %d authorizations for one name", order.URI, n))...)
-		}
-		switch order.Status {
-		case acme.StatusReady:
-			return order, nil // authorized by earlier orders
-		case acme.StatusPending:
-		default:
-			return nil, errors.Join(append(causes, orderFailed(order))...)
+		if order.Status == acme.StatusReady {
+			return order, o, nil // authorized by earlier orders or conversations
 		}
 		typ, err := c.authorize(ctx, order, types)
 		if err == nil {
 			c.res.Worked = typ
-			return order, nil
+			return order, o, nil
+		}
+		if typ == "" && !isEnded(err) {
+			c.keepPending(ctx, o, err)
+		} else {
+			c.req.Keep(ctx, nil)
+			if resumed && typ == "" {
+				continue // what ended it happened before
+			}
 		}
 		causes = append(causes, err)
 		// Only another challenge type can succeed now.
 		types = slices.DeleteFunc(types, func(t string) bool { return t == typ })
 		if typ == "" || len(types) == 0 || ctx.Err() != nil {
-			return nil, errors.Join(causes...)
+			return nil, nil, errors.Join(causes...)
 		}
 	}
+}
+
+// place returns an order that is pending or ready: the one that was placed
+// earlier, if that can still be used, or a new one.
+func (c *conversation) place(ctx context.Context, earlier *Unfinished) (order *acme.Order, o *Unfinished, resumed bool, err error) {
+	if earlier != nil {
+		now := *earlier
+		c.res.OrderURL = now.URL
+		if order, err = c.reopen(ctx, &now); order != nil || err != nil {
+			return order, &now, true, err
+		}
+		c.req.Keep(ctx, nil)
+	}
+	if order, err = c.newOrder(ctx); err != nil {
+		return nil, nil, false, acmeclient.Cause(err)
+	}
+	c.res.OrderURL = order.URI
+	if n := len(order.AuthzURLs); n > maxAuthorizations {
+		return nil, nil, false, fmt.Errorf("order %s has %d authorizations for one name", order.URI, n)
+	}
+	if !isOpen(order) {
+		return nil, nil, false, orderFailed(order)
+	}
+	o = &Unfinished{
+		URL:       order.URI,
+		Account:   c.client.KID,
+		Directory: c.client.DirectoryURL,
+		Created:   c.req.Now().Round(0),
+		Expires:   order.Expires,
+	}
+	c.keep(ctx, o)
+	return order, o, false, nil
+}
+
+// isOpen reports whether an order can still be authorized or finalized.
+func isOpen(o *acme.Order) bool {
+	return o.Status == acme.StatusPending || o.Status == acme.StatusReady
 }
 
 // newOrder places an order with replaces, which exempts it from the CA's rate

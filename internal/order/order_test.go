@@ -97,10 +97,11 @@ func TestOrderFails(t *testing.T) {
 			refuted: true,
 		},
 		"no verdict": {
-			fault:  func(ca *acmetest.Server) { ca.Drop(acmetest.Match{Endpoint: acmetest.Authorization, After: 1}) },
-			err:    "tls-alpn-01: ",
-			stage:  audit.StageChallenge,
-			orders: 1,
+			fault:      func(ca *acmetest.Server) { ca.Drop(acmetest.Match{Endpoint: acmetest.Authorization, After: 1}) },
+			err:        "tls-alpn-01: ",
+			stage:      audit.StageChallenge,
+			orders:     1,
+			unfinished: true,
 		},
 		"the certificate request is refused": {
 			fault: func(ca *acmetest.Server) {
@@ -168,7 +169,7 @@ func TestOrderFails(t *testing.T) {
 				if res.Refuted != c.refuted {
 					t.Errorf("refuted: %v", res.Refuted)
 				}
-				if u := s.kept; (u != nil) != c.unfinished || u != nil && (u.URL != res.OrderURL || u.Key == nil || u.Account != s.client.KID ||
+				if u := s.kept; (u != nil) != c.unfinished || u != nil && (u.URL != res.OrderURL || (u.Key != nil) != (c.stage == audit.StageFinalize) || u.Account != s.client.KID ||
 					u.Directory != s.ca.URL || u.Created.After(time.Now()) || !u.Expires.After(u.Created)) {
 					t.Errorf("unfinished: %+v", u)
 				}
@@ -202,7 +203,7 @@ func TestKeyThatIsToStay(t *testing.T) {
 	at(t, func(t *testing.T, s *site) {
 		key := newKey(t)
 		req := s.request()
-		req.Key = func() crypto.Signer {
+		req.Key = func(context.Context, string) crypto.Signer {
 			if last := s.stages[len(s.stages)-1]; last != audit.StageFinalize {
 				t.Errorf("asked for at stage %q", last)
 			}

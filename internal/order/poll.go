@@ -14,7 +14,12 @@ import (
 )
 
 func (c *conversation) pollAuthorization(ctx context.Context, url string) (*acme.Authorization, error) {
-	rule := pollRule{first: pollFirst, maxFails: pollMaxFails, isFatal: isDenied}
+	rule := pollRule{
+		first:    pollFirst,
+		maxFails: pollMaxFails,
+		isFatal:  isDenied,
+		stays:    true, // the response to the challenge must be there while the CA validates
+	}
 	return poll(ctx, rule, func(ctx context.Context) (*acme.Authorization, bool, error) {
 		z, err := c.client.GetAuthorization(ctx, url)
 		if err != nil {
@@ -44,26 +49,37 @@ type pollRule struct {
 	maxFails int              // consecutive failures
 	failWait time.Duration    // the least wait after the first of them; it grows as they do
 	isFatal  func(error) bool // reports whether a failure ends it at once
+	stays    bool             // a Retry-After of more than pollMost does not end it
 }
 
 // poll calls fetch until done. The waits grow from the first, and a longer
-// Retry-After is obeyed up to pollMost; with first 0, Retry-After does not apply to
-// the first call. Errors are those of fetch, or that ctx has ended.
+// Retry-After is obeyed. If it is longer than pollMost, it ends the polling with
+// a *WaitError, unless the rule says otherwise; with first 0, Retry-After does not
+// apply to the first call. Other errors are those of fetch, or that ctx has ended.
 func poll[T any](ctx context.Context, rule pollRule, fetch func(context.Context) (T, bool, error)) (T, error) {
 	var zero T
+	var last error
 	trace := acmeclient.TraceOf(ctx)
 	fails := 0
 	for wait := rule.first; ; wait = min(max(wait*8/5, pollFirst), pollMost) {
 		if wait > 0 {
-			if err := flight.Sleep(ctx, min(max(wait, trace.RetryAfter()), pollMost)); err != nil {
-				return zero, fmt.Errorf("the CA reached no result: %w", context.Cause(ctx))
+			asked := trace.RetryAfter()
+			if asked > pollMost && !rule.stays {
+				return zero, &WaitError{Asked: asked, Err: last}
+			}
+			if err := flight.Sleep(ctx, min(max(wait, asked), pollMost)); err != nil {
+				err = fmt.Errorf("the CA reached no result: %w", context.Cause(ctx))
+				if asked > pollMost {
+					err = &WaitError{Asked: asked, Err: err}
+				}
+				return zero, err
 			}
 		}
 		v, done, err := fetch(ctx)
-		if done && err == nil {
-			return v, nil
-		}
-		if err == nil {
+		if last = err; err == nil {
+			if done {
+				return v, nil
+			}
 			fails = 0
 			continue
 		}
@@ -73,3 +89,36 @@ func poll[T any](ctx context.Context, rule pollRule, fetch func(context.Context)
 		wait = max(wait, rule.failWait*time.Duration(fails))
 	}
 }
+
+// WaitError is the end of a conversation because the CA asks for a longer wait
+// than a conversation may have. The order is kept.
+type WaitError struct {
+	Asked time.Duration // the CA's Retry-After
+	Err   error         // what else is known; may be nil
+}
+
+// maxTrustedWait is the longest wait for an order's progress that the CA is taken at
+// its word for. ZeroSSL has said a day while it was processing an order that it
+// finished within seconds.
+const maxTrustedWait = time.Hour
+
+// Wait returns how long to wait before the order is resumed, or 0 if that is for
+// the caller to say.
+func (e *WaitError) Wait() time.Duration {
+	if e.Asked > maxTrustedWait {
+		return 0
+	}
+	return e.Asked
+}
+
+// Error returns one line.
+func (e *WaitError) Error() string {
+	s := fmt.Sprintf("the CA is not done, and asks to come back in %v", e.Asked)
+	if e.Err != nil {
+		return s + ": " + e.Err.Error()
+	}
+	return s
+}
+
+// Unwrap returns what else is known.
+func (e *WaitError) Unwrap() error { return e.Err }

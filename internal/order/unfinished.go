@@ -12,20 +12,21 @@ import (
 	"github.com/nostall/nostall/internal/pace"
 )
 
-// Unfinished is an order that was finalized and whose certificate has not arrived.
-// The next conversation resumes it, until the certificate is there or the CA calls the
-// order invalid. A new order each time would mean a new certificate each time, and
-// Let's Encrypt allows only 5 for the same names in 7 days. Times are by the wall
-// clock.
+// Unfinished is an order whose certificate has not arrived. The next
+// conversation resumes it, until the certificate is there or the CA calls the
+// order invalid. A new order each time would mean a new certificate each time,
+// and Let's Encrypt allows only 5 for the same names in 7 days. Times are by the
+// wall clock.
 type Unfinished struct {
 	URL       string
 	Account   acme.KeyID // no other account can resume it
 	Directory string     // URL of the CA's directory
 	Created   time.Time
-	Expires   time.Time // when the CA drops it; zero if it did not say
-	Key       crypto.Signer
+	Expires   time.Time     // when the CA drops it; zero if it did not say
+	Key       crypto.Signer // nil until the certificate is about to be asked for
 
-	// Progress; losing it is harmless.
+	// Progress. To lose it costs at most another order.
+	Stalls   int       // conversations that ended while the CA decided nothing about its authorization
 	Accepted bool      // the CA accepted the certificate request
 	Missing  time.Time // since when the CA has replied with 404 or 410 only, or zero
 	Unfit    time.Time // when a certificate came that does not fit, or zero
@@ -57,7 +58,8 @@ func (o *Unfinished) end() time.Time {
 
 // isResumable reports whether a client can resume the order now.
 func (o *Unfinished) isResumable(client *acme.Client, now time.Time) bool {
-	return o.Account == client.KID && o.Directory == client.DirectoryURL && now.Before(o.end())
+	return o.Account == client.KID && o.Directory == client.DirectoryURL && now.Before(o.end()) &&
+		(o.Key != nil || o.Stalls < maxStalls)
 }
 
 // noteReply notes whether the CA still knows the order and its certificate. It
@@ -68,7 +70,7 @@ func (o *Unfinished) noteReply(err error, now time.Time) error {
 	switch {
 	case isProblem && isGone(problem):
 		if o.Missing.IsZero() {
-			o.Missing = now
+			o.Missing = now.Round(0)
 		}
 		if missing := now.Sub(o.Missing); missing >= missingFor {
 			return &endedError{err: fmt.Errorf("the CA has not known order %s or its certificate for %s: %w", o.URL, missing.Round(time.Minute), err)}

@@ -367,7 +367,7 @@ func TestOrderThatAnotherProcessFinalizedIsReplacedAtOnce(t *testing.T) {
 func TestOrderIsKeptBeforeItIsFinalized(t *testing.T) {
 	at(t, func(t *testing.T, s *site) {
 		s.ca.Edit(finalize, func(*acmetest.Reply) {
-			if s.keeps != 1 || s.kept == nil || s.kept.Key == nil {
+			if s.keeps != 2 || s.kept == nil || s.kept.Key == nil {
 				t.Errorf("kept %+v by %d calls", s.kept, s.keeps)
 			}
 		})

@@ -1,0 +1,154 @@
+package certmgr
+
+import (
+	"context"
+	"crypto"
+
+	"github.com/nostall/nostall/internal/order"
+)
+
+// orderKeep keeps the order of one issuance. Only the goroutine of its attempt
+// uses it.
+type orderKeep struct {
+	*orderStore
+	sub     subject
+	trusted bool // an order without a key is written too
+
+	read  bool              // the entry was read
+	apart bool              // the entry is of a later version: it is left alone
+	now   *order.Unfinished // what the next conversation is to resume, or nil
+	tried *order.Unfinished // what was last tried to write
+	saved *order.Unfinished // what the entry holds, as far as is known
+	kept  *keptOrder        // now, as it is in memory
+	done  bool              // the conversation had a certificate
+}
+
+func newOrderKeep(s *orderStore, req issueRequest) *orderKeep {
+	return &orderKeep{
+		orderStore: s,
+		sub:        req.sub,
+		trusted:    req.grant.trust != untrusted || s.settings.trustOf(req.sub.host()) != notAllowed,
+	}
+}
+
+// resume returns the order that an earlier attempt, of this process or of
+// another one, did not finish, or nil. One whose certificate does not fit does
+// not keep an operator from ordering another.
+func (k *orderKeep) resume(ctx context.Context, override bool) *order.Unfinished {
+	if kept := k.get(k.sub); kept != nil {
+		k.kept, k.now, k.saved, k.apart = kept, kept.order, kept.saved, kept.apart
+	} else if !k.read {
+		k.find(ctx)
+	}
+	if k.now != nil && !k.now.Unfit.IsZero() && override {
+		return nil
+	}
+	return k.now
+}
+
+// find reads the entry. If the certificate in service came of its order, a
+// process ended before it could delete the entry.
+func (k *orderKeep) find(ctx context.Context) {
+	k.read = true
+	u, rec, err := k.orderStore.read(ctx, k.sub)
+	if _, newer := err.(newerOrder); newer {
+		k.apart = true
+	}
+	switch {
+	case err != nil || u == nil:
+	case isLeftover(rec, u, k.memory.current(k.sub)):
+		k.saved = u
+	default:
+		k.now, k.saved = u, u
+		k.remember()
+	}
+}
+
+// keep remembers an order for the next attempt, or with nil forgets it. It
+// writes the order before the conversation goes on if that is a new one, or has
+// a key now.
+func (k *orderKeep) keep(ctx context.Context, u *order.Unfinished) {
+	if takenOffBy(ctx) != nil {
+		u = nil
+	}
+	k.now = u
+	k.remember()
+	if u != nil && (k.tried == nil || k.tried.URL != u.URL || k.tried.Key != u.Key) && (k.saved == nil || *k.saved != *u) {
+		k.save(ctx)
+	}
+}
+
+// remember keeps the order in memory.
+func (k *orderKeep) remember() {
+	if k.kept = nil; k.now != nil {
+		k.kept = k.newKept()
+	}
+	k.put(k.sub, k.kept)
+}
+
+func (k *orderKeep) newKept() *keptOrder {
+	return &keptOrder{
+		order:   k.now,
+		saved:   k.saved,
+		apart:   k.apart,
+		trusted: k.trusted,
+	}
+}
+
+// save writes the order to the Cache. What strangers can have placed without
+// proving control of a name is kept in memory alone, which has a cap.
+func (k *orderKeep) save(ctx context.Context) {
+	if k.apart || k.settings.cache == nil || !k.trusted && k.now.Key == nil {
+		return
+	}
+	k.tried = k.now
+	if k.write(ctx, k.sub, k.now) {
+		k.saved = k.now
+		now := k.newKept()
+		if k.replace(k.sub, k.kept, now) { // not if it was dropped meanwhile
+			k.kept = now
+		}
+	}
+}
+
+// key returns the key that another process has asked for the certificate of the
+// order with: it resumed the order meanwhile, and both get the same
+// certificate. Otherwise it returns nil.
+func (k *orderKeep) key(ctx context.Context, url string) crypto.Signer {
+	if k.saved == nil || k.saved.URL != url {
+		return nil
+	}
+	u, _, err := k.orderStore.read(ctx, k.sub)
+	if err != nil || u == nil || u.URL != url {
+		return nil
+	}
+	return u.Key
+}
+
+// end brings the entry up to date when the conversation is over. If there is a
+// certificate, its order is needed until that is in the Cache.
+func (k *orderKeep) end(ctx context.Context) {
+	if k.done {
+		return
+	}
+	if takenOffBy(ctx) != nil {
+		k.keep(ctx, nil)
+	}
+	if k.now != nil && (k.saved == nil || *k.saved != *k.now) && !k.isDropped() {
+		k.save(ctx)
+	}
+	if k.saved != nil && (k.now == nil || k.isDropped()) {
+		k.remove(ctx, k.sub, k.saved.URL)
+	}
+}
+
+// isDropped reports whether the order is no longer wanted: its host is off the
+// list, or its certificates were revoked.
+func (k *orderKeep) isDropped() bool { return k.kept != nil && k.kept.dropped.Load() }
+
+// succeed notes that there is a certificate. It reports whether the Cache has an
+// entry to delete once it has the certificate.
+func (k *orderKeep) succeed() (entry bool) {
+	k.done = true
+	return k.saved != nil
+}

@@ -1,0 +1,180 @@
+package certmgr
+
+import (
+	"cmp"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/order"
+	"github.com/nostall/nostall/internal/pace"
+)
+
+// orderRecord is the JSON form of an unfinished order in the Cache, under the
+// host's key and "+order". By it another process resumes the order, if this one
+// ends before its certificate is in the Cache.
+type orderRecord struct {
+	Version   int       `json:"version"`
+	Host      string    `json:"host"`
+	KeyType   string    `json:"keyType"`
+	Order     string    `json:"order"`
+	Account   string    `json:"account"`
+	Directory string    `json:"directory"`
+	Created   time.Time `json:"created"`
+	Expires   time.Time `json:"expires,omitzero"`
+	Key       string    `json:"key,omitempty"`    // PKCS #8 in PEM; empty until the certificate is about to be asked for
+	KeptOf    string    `json:"keptOf,omitempty"` // serial number of the older certificate with this key
+
+	Stalls   int       `json:"stalls,omitempty"`
+	Accepted bool      `json:"accepted,omitempty"`
+	Missing  time.Time `json:"missing,omitzero"`
+	Unfit    time.Time `json:"unfit,omitzero"`
+}
+
+// orderVersion is the version of the form. A process that finds a later one
+// leaves the entry alone.
+const orderVersion = 1
+
+// maxOrderRecord is the largest entry that is read, in bytes: an RSA key of
+// 4,096 bits and three URLs fit in a third of it.
+const maxOrderRecord = 16 << 10
+
+// encodeOrder returns the entry for an order. keptOf is the certificate whose
+// key the order has, or nil.
+func encodeOrder(sub subject, u *order.Unfinished, keptOf *certificate) ([]byte, error) {
+	rec := orderRecord{
+		Version:   orderVersion,
+		Host:      sub.host(),
+		KeyType:   sub.keyType.String(),
+		Order:     u.URL,
+		Account:   string(u.Account),
+		Directory: u.Directory,
+		Created:   u.Created.UTC(),
+		Expires:   u.Expires.UTC(),
+		Stalls:    u.Stalls,
+		Accepted:  u.Accepted,
+		Missing:   u.Missing.UTC(),
+		Unfit:     u.Unfit.UTC(),
+	}
+	if u.Key != nil {
+		der, err := x509.MarshalPKCS8PrivateKey(u.Key)
+		if err != nil {
+			return nil, err
+		}
+		rec.Key = string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	}
+	if keptOf != nil {
+		rec.KeptOf = serialOf(keptOf.leaf)
+	}
+	return json.Marshal(rec)
+}
+
+// newerOrder is the error of an entry whose version this code does not know.
+type newerOrder int
+
+func (v newerOrder) Error() string {
+	return fmt.Sprintf("it has version %d, and this program knows %d: a newer one wrote it, and it is left alone", int(v), orderVersion)
+}
+
+// decodeOrder returns the order of an entry, and what it was written with. No
+// error says anything of what the entry holds.
+func decodeOrder(sub subject, data []byte, now time.Time) (*order.Unfinished, *orderRecord, error) {
+	if len(data) > maxOrderRecord {
+		return nil, nil, fmt.Errorf("entry of %d bytes is too large", len(data))
+	}
+	var form struct{ Version int }
+	if json.Unmarshal(data, &form) == nil && form.Version > orderVersion {
+		return nil, nil, newerOrder(form.Version)
+	}
+	rec := new(orderRecord)
+	if json.Unmarshal(data, rec) != nil {
+		return nil, nil, errors.New("entry cannot be parsed") // the parser's own error could quote the key
+	}
+	switch {
+	case rec.Version != orderVersion:
+		return nil, nil, errors.New("entry has no version")
+	case rec.Host != sub.host() || rec.KeyType != sub.keyType.String():
+		return nil, nil, errors.New("entry is about another certificate")
+	case rec.Created.IsZero():
+		return nil, nil, errors.New("entry does not say when the order was placed")
+	case !isOriginOf(rec.Order, rec.Account, rec.Directory):
+		return nil, nil, errors.New("URL of the order is not one of the CA's")
+	}
+	key, err := decodeOrderKey(sub.keyType, rec.Key)
+	if err != nil {
+		return nil, nil, err
+	}
+	past := func(t time.Time) time.Time { return pace.Earlier(t, now) } // the clock may have been ahead
+	return &order.Unfinished{
+		URL:       rec.Order,
+		Account:   acme.KeyID(rec.Account),
+		Directory: rec.Directory,
+		Created:   past(rec.Created),
+		Expires:   rec.Expires,
+		Key:       key,
+		Stalls:    max(rec.Stalls, 0),
+		Accepted:  rec.Accepted,
+		Missing:   past(rec.Missing),
+		Unfit:     past(rec.Unfit),
+	}, rec, nil
+}
+
+// decodeOrderKey returns the private key of an entry, which may have none.
+func decodeOrderKey(kt bundle.KeyType, encoded string) (crypto.Signer, error) {
+	if encoded == "" {
+		return nil, nil
+	}
+	key, rest, err := bundle.DecodeKey([]byte(encoded))
+	if err != nil {
+		return nil, err
+	}
+	have := bundle.ECDSA
+	switch key := key.(type) {
+	case *ecdsa.PrivateKey:
+	case *rsa.PrivateKey:
+		if have = bundle.RSA; key.N.BitLen() < 2048 {
+			return nil, fmt.Errorf("RSA key has %d bits", key.N.BitLen())
+		}
+	}
+	if have != kt || len(rest) > 0 {
+		return nil, fmt.Errorf("private key is not that of a certificate with an %v key", kt)
+	}
+	return key, nil
+}
+
+// isOriginOf reports whether a URL leads to the server of the CA's account URLs
+// or of its directory. Signed requests are sent to it, which must not go
+// anywhere else because an entry was changed.
+func isOriginOf(orderURL, account, directory string) bool {
+	o, err := url.Parse(orderURL)
+	if err != nil || o.Host == "" {
+		return false
+	}
+	for _, of := range []string{account, directory} {
+		if u, err := url.Parse(of); err == nil && u.Scheme == o.Scheme && u.Host == o.Host {
+			return true
+		}
+	}
+	return false
+}
+
+// isLeftover reports whether a certificate came of u, the record's order, and not
+// an older one that had the key before.
+func isLeftover(rec *orderRecord, u *order.Unfinished, cert *certificate) bool {
+	return cert != nil && u.Key != nil && sameKey(cert.key, u.Key) && cmp.Or(rec.KeptOf, "-") != serialOf(cert.leaf)
+}
+
+func sameKey(a, b crypto.Signer) bool {
+	pub, ok := a.Public().(interface{ Equal(crypto.PublicKey) bool })
+	return ok && pub.Equal(b.Public())
+}

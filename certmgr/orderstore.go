@@ -1,0 +1,172 @@
+package certmgr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/flight"
+	"github.com/nostall/nostall/internal/order"
+)
+
+// orderStore keeps the orders that conversations did not finish, in memory and
+// in the Cache. An entry that cannot be read or written costs nothing but the
+// resumption by another process.
+type orderStore struct {
+	*env
+	memory *memory
+	store  *store
+	unfinishedOrders
+}
+
+// orderCacheKey returns the key in the Cache of a subject's unfinished order.
+func orderCacheKey(sub subject) string {
+	if sub.keyType == bundle.RSA {
+		return entryKey(sub.host(), "+rsa+order")
+	}
+	return entryKey(sub.host(), "+order")
+}
+
+// read returns the order in a subject's entry, and the record that it is from,
+// or nil if there is none. An error has been reported, and the entry counts as
+// missing; it is a newerOrder if the entry is of a later version.
+func (s *orderStore) read(ctx context.Context, sub subject) (u *order.Unfinished, rec *orderRecord, err error) {
+	c := s.settings.cache
+	if c == nil {
+		return nil, nil, nil
+	}
+	key := orderCacheKey(sub)
+	if err := s.store.failedLately(key); err != nil {
+		return nil, nil, err // reported by then
+	}
+	in, cancel := context.WithTimeout(ctx, cacheTimeout)
+	defer cancel()
+	// Not a shared read, which may have begun before another process's write.
+	data, err := flight.CallOut(in, s.store.reads, key, func(ctx context.Context) ([]byte, error) { return c.Get(ctx, key) })
+	if errors.Is(err, ErrCacheMiss) || err == nil && data == nil {
+		return nil, nil, nil
+	}
+	if err != nil {
+		err = &refusal{kind: ErrCache, text: fmt.Sprintf("reading %q; %s", key, adviceOn(key, err)), cause: err}
+		if ctx.Err() == nil {
+			s.noteHang(err)
+			s.reports.report(key, audit.Event{
+				Kind:    audit.CacheReadFailed,
+				Host:    sub.host(),
+				KeyType: sub.keyType.String(),
+				Err:     err,
+			})
+		}
+		return nil, nil, err
+	}
+	u, rec, err = decodeOrder(sub, data, s.now())
+	if err != nil {
+		s.reports.report(key, audit.Event{
+			Kind:    audit.CacheEntryRejected,
+			Host:    sub.host(),
+			KeyType: sub.keyType.String(),
+			Reason:  "the entry under \"" + key + "\" counts as missing",
+			Err:     err,
+		})
+	}
+	return u, rec, err
+}
+
+// noteHang notes a failed call of the Cache that took all its time, so that an
+// issuance does not wait so long for each of them.
+func (s *orderStore) noteHang(err error) {
+	if flight.IsTimeout(err) {
+		s.store.noteFailure(hangingRecords, err)
+	}
+}
+
+// write writes the entry of an order, and reports whether it did. A failure has
+// been reported. While such calls hang, only an order with a key is written, and
+// in the background after patience.
+func (s *orderStore) write(ctx context.Context, sub subject, u *order.Unfinished) bool {
+	var keptOf *certificate
+	if cert := s.memory.current(sub); cert != nil && u.Key != nil && sameKey(cert.key, u.Key) {
+		keptOf = cert
+	}
+	key := orderCacheKey(sub)
+	data, err := encodeOrder(sub, u, keptOf)
+	if err != nil {
+		return false
+	}
+	if s.store.failedLately(key) == nil {
+		// Close does not interrupt it: that would look like a failure of the Cache.
+		err := s.store.put(context.WithoutCancel(ctx), key, data)
+		s.noteHang(err)
+		return err == nil
+	}
+	if u.Key == nil {
+		return false
+	}
+	done := make(chan bool, 1)
+	if !s.tasks.Go(func(ctx context.Context) { done <- s.store.put(ctx, key, data) == nil }) {
+		return false
+	}
+	select {
+	case ok := <-done:
+		return ok
+	case <-time.After(patience):
+		return false
+	}
+}
+
+// remove deletes the entry if it is that of the order with this URL, or in any
+// case if url is empty. An entry of a later version stays. While such calls hang,
+// nothing is deleted: a leftover is recognized.
+func (s *orderStore) remove(ctx context.Context, sub subject, url string) {
+	if s.store.failedLately(orderCacheKey(sub)) != nil {
+		return
+	}
+	s.store.deleteIf(context.WithoutCancel(ctx), orderCacheKey(sub), func(data []byte) bool {
+		u, _, err := decodeOrder(sub, data, s.now())
+		if _, newer := err.(newerOrder); newer {
+			return false
+		}
+		return url == "" || err == nil && u.URL == url
+	})
+}
+
+// forget forgets a subject's order, whatever it is.
+func (s *orderStore) forget(ctx context.Context, sub subject) {
+	s.drop(sub)
+	s.remove(ctx, sub, "")
+}
+
+// forgetHost is forget for all key types.
+func (s *orderStore) forgetHost(ctx context.Context, host string) {
+	for kt := range bundle.KeyType(bundle.KeyTypes) {
+		s.forget(ctx, hostSubject(host, kt, s.dir))
+	}
+}
+
+// hasHost reports whether an order of the host is in memory.
+func (s *orderStore) hasHost(host string) bool {
+	for kt := range bundle.KeyType(bundle.KeyTypes) {
+		if s.has(hostSubject(host, kt, s.dir)) {
+			return true
+		}
+	}
+	return false
+}
+
+// dropHost is forgetHost for a host that is no longer allowed. It does not block.
+func (s *orderStore) dropHost(host string) {
+	for kt := range bundle.KeyType(bundle.KeyTypes) {
+		s.drop(hostSubject(host, kt, s.dir))
+	}
+	if s.settings.cache == nil {
+		return
+	}
+	s.tasks.Go(func(ctx context.Context) {
+		if s.settings.trustOf(host) == notAllowed { // it was not added again
+			s.forgetHost(ctx, host)
+		}
+	})
+}
