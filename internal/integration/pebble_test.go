@@ -39,6 +39,7 @@ type pebble struct {
 	directory  string          // URL
 	management string          // URL of the management interface
 	transport  pebbleTransport // trusts the CA's HTTPS certificate
+	trustFile  string          // that certificate
 	roots      *x509.CertPool  // of the certificates that it issues
 	dns        *dnsServer
 }
@@ -66,6 +67,13 @@ func (t pebbleTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	defer cancel()
 	t.server.awaitOutput(ctx, "for order "+order)
 	return res, nil
+}
+
+// awaitIssued waits until the server has issued a certificate.
+func (t pebbleTransport) awaitIssued(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, issuedTimeout)
+	defer cancel()
+	t.server.awaitOutput(ctx, "for order ")
 }
 
 // dnsServer answers Pebble.
@@ -137,6 +145,7 @@ func tryPebble(t testing.TB, c pebbleConfig, dns *dnsServer) (*pebble, error) {
 		directory:  "https://" + loopback(ports[0]) + "/dir",
 		management: "https://" + loopback(ports[1]),
 		transport:  pebbleTransport{&http.Transport{TLSClientConfig: &tls.Config{RootCAs: trust}}, proc},
+		trustFile:  cert,
 		roots:      x509.NewCertPool(),
 		dns:        dns,
 	}

@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(superviseEnv) != "" {
 		os.Exit(supervise(os.Args[1], os.Args[2:]))
 	}
+	if os.Getenv(victimEnv) != "" {
+		os.Exit(victim(os.Args[1], os.Args[2], os.Args[3], os.Args[4], os.Args[5]))
+	}
 	dir, err := os.MkdirTemp("", "nostall-integration-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
