@@ -225,24 +225,3 @@ func TestChangedSettingsEarnFiveAttemptsAnHour(t *testing.T) {
 		w.get("a.example.com")
 	})
 }
-
-// An extra attempt that gets no slot is still one, and not lost.
-func TestExtraAttemptWithoutASlotIsKept(t *testing.T) {
-	inBubble(t, func(t *testing.T, w *world) {
-		failFor(w, 5)
-		w.restart()
-		w.m.MaxIssuing = 1
-		w.m.HandshakeWait = -1
-		lift := w.ca.Delay(acmetest.Match{Host: "b.example.com"}, 25*time.Second)
-		w.get("b.example.com")
-		w.get("a.example.com") // waits for a slot
-		time.Sleep(170 * time.Second)
-		w.get("c.example.com")
-		time.Sleep(15 * time.Second)
-		lift()
-		time.Sleep(10 * time.Minute)
-		w.get("a.example.com")
-		time.Sleep(time.Minute)
-		w.mustGet("a.example.com")
-	})
-}
