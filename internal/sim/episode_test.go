@@ -30,14 +30,22 @@ type episode struct {
 	stops bool          // the process is stopped, and the machine is not suspended
 }
 
+// killSteps is more than the steps of an issuance (see process.arm).
+const killSteps = 32
+
 // drawEpisode makes up an episode. Its number alone decides on its kind, so
 // that each kind comes often.
 func drawEpisode(seed uint64, number int) *episode {
 	rng := rand.New(rand.NewPCG(seed, uint64(number)))
 	e := &episode{number: number, place: places[rng.IntN(len(places))], variant: rng.IntN(1 << 16), kill: -1, chain: -1}
 	switch number % 8 {
-	case 0, 1, 2, 3, 4, 5, 6:
+	case 0, 1, 2, 5, 6:
 		e.drawFault(rng)
+	case 3:
+		e.kill = rng.IntN(killSteps)
+	case 4:
+		e.drawFault(rng)
+		e.kill = rng.IntN(killSteps)
 	case 7:
 		switch rng.IntN(2) {
 		case 0:

@@ -70,6 +70,7 @@ var plans = []*incidentPlan{
 	{hostRemoved, "host off the list", 100 * day, time.Minute, 90 * day, time.Hour, true},
 	{massRevocation, "mass revocation", 500 * day, 30 * time.Hour, 5 * day, 0, false},
 	{lostExchange, "one exchange fails", 15 * day, day, 20 * day, 0, false}, // the next one of its kind
+	{killed, "kill during the next writes", 40 * day, 0, 0, 0, false},
 	{asleep, "machine or process stopped", 120 * day, 0, 0, time.Hour, false},
 }
 
@@ -122,7 +123,7 @@ func (w *world) beginIncident(i *incident) {
 	case massRevocation:
 		w.announceRevocation(i)
 	case killed:
-		w.p.arm(i.variant % 32)
+		w.p.arm(i.variant % killSteps)
 	case asleep:
 		rng := rand.New(rand.NewPCG(w.seed, uint64(i.variant)))
 		w.stop(logUniform(rng, time.Minute, 3*day), i.variant%2 == 0)
