@@ -95,11 +95,7 @@ func (t *transport) getDirectory(req *http.Request) (*http.Response, error) {
 	}
 	res, err := t.fetchDirectory(req, doc == nil)
 	t.keepNonce(res)
-	if fresh := parseDirectory(res); fresh != nil {
-		for _, u := range []*string{&fresh.Nonce, &fresh.Account, &fresh.Order, &fresh.Revoke, &fresh.KeyChange, &fresh.RenewalInfo} {
-			*u = t.absoluteURL(*u)
-		}
-		t.ca.directory.put(fresh, generation, time.Now())
+	if t.keepDirectory(res, generation) {
 		return res, nil
 	}
 	trace := TraceOf(req.Context())
@@ -109,6 +105,19 @@ func (t *transport) getDirectory(req *http.Request) (*http.Response, error) {
 	}
 	trace.fail(EndpointDirectory, displayURL(req.URL))
 	return res, err
+}
+
+// keepDirectory keeps the document in a response, if there is one.
+func (t *transport) keepDirectory(res *http.Response, generation int) bool {
+	fresh := parseDirectory(res)
+	if fresh == nil {
+		return false
+	}
+	for _, u := range []*string{&fresh.Nonce, &fresh.Account, &fresh.Order, &fresh.Revoke, &fresh.KeyChange, &fresh.RenewalInfo} {
+		*u = t.absoluteURL(*u)
+	}
+	t.ca.directory.put(fresh, generation, time.Now())
+	return true
 }
 
 // fetchDirectory asks for the document, more than once only if it is needed.
