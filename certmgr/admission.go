@@ -37,7 +37,7 @@ func (is *issuer) notBegun(ctx context.Context, i *issuance, cause error) error 
 	default:
 		rec := is.newFailure(i, e)
 		if last != nil {
-			rec.extra = last.extra
+			rec.blame, rec.extra = last.blame, last.extra
 		}
 		is.health.remember(i.req.sub, rec)
 	}
@@ -80,6 +80,19 @@ const (
 	priorities = 4
 )
 
+// pass checks the breaker, and probes a CA that was out of service.
+func (is *issuer) pass(ctx context.Context, i *issuance) error {
+	one, err := is.health.breaker.allow(i.host())
+	if err == nil && one {
+		err = is.health.probe(ctx, i.host())
+	}
+	i.one = one && err == nil
+	if err != nil && ctx.Err() == nil {
+		is.health.waiting.add(i.req, is.now())
+	}
+	return err
+}
+
 // admit waits for a slot and checks the breaker, which may have opened
 // meanwhile.
 func (is *issuer) admit(ctx context.Context, i *issuance) (release func(), err error) {
@@ -105,7 +118,7 @@ func (is *issuer) admit(ctx context.Context, i *issuance) (release func(), err e
 	if rec := is.health.failures.active(req.sub, is.now()); rec != nil {
 		err = backingOff(rec)
 	} else {
-		i.probe, err = is.health.breaker.allow(i.host())
+		err = is.pass(ctx, i)
 	}
 	if err != nil {
 		release()

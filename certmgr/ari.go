@@ -33,8 +33,8 @@ func (r *renewals) ask(ctx context.Context, sub subject) {
 			return // it was on the list, and the policy does not know it
 		}
 	}
-	if until, _, cause := r.health.breaker.state(); cause != nil && until.After(now) {
-		r.schedule.askAt(cert, until.Add(renewal.FirstAsk()))
+	if o := r.health.breaker.state(); o.failures > 0 && (o.wait.Until.After(now) || r.health.waiting.isAttended()) {
+		r.schedule.askAt(cert, pace.Later(o.wait.Until, now).Add(renewal.FirstAsk()))
 		return
 	}
 	in, cancel := context.WithTimeout(ctx, askTimeout)

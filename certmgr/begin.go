@@ -29,7 +29,7 @@ type issuance struct {
 
 	// Only its own goroutine uses these.
 	last  *failure  // of the previous issuance, or nil
-	probe bool      // it is the breaker's probe of whether the CA works again
+	one   bool      // it is the one order that ends an outage of the CA, or prolongs it
 	began time.Time // when it got its slot, by the monotonic clock; zero before
 }
 
@@ -134,7 +134,7 @@ func (is *issuer) mayIssue(req issueRequest) error {
 	if rec := is.health.failures.active(req.sub, is.now()); rec != nil {
 		return backingOff(rec)
 	}
-	if err := is.health.breaker.check(req.sub.host()); err != nil {
+	if err := is.health.refuse(req); err != nil {
 		return err
 	}
 	if is.memory.current(req.sub) != nil {

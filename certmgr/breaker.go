@@ -2,11 +2,14 @@ package certmgr
 
 import (
 	"fmt"
+	"net/http"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/account"
+	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/auditqueue"
 	"github.com/nostall/nostall/internal/hosts"
 	"github.com/nostall/nostall/internal/pace"
@@ -14,69 +17,188 @@ import (
 )
 
 // breaker is a circuit breaker for a CA that fails as a whole, so that not
-// every host backs off for itself. When its wait is over it lets one issuance
-// through as a probe, whose outcome decides for all.
+// every host finds out for itself. It is in one of these states:
+//
+//   - closed: the CA is used. Its failures, of several hosts or of what all hosts
+//     need, open the breaker.
+//   - open: nothing is asked of the CA before the end of a wait. Then one caller
+//     of allow probes it, with a request that costs little (see health.probe). If
+//     that fails, the next wait begins.
+//   - half open: a probe has passed. One caller of allow may make one order, whose
+//     outcome closes the breaker, or opens it again for a longer wait.
+//
+// It makes no request and starts nothing: somebody has to ask for a certificate,
+// or be waiting for one. See prober.
 type breaker struct {
-	ca    string
-	audit *auditqueue.Queue
-	now   func() time.Time
+	ca      string
+	audit   *auditqueue.Queue
+	now     func() time.Time
+	changed func() // called after each change of state; must not block
 
-	mu       sync.Mutex
-	failures int       // consecutive; 0 means closed: the CA is used
-	wait     pace.Wait // current, after a call of waits
+	mu     sync.Mutex
+	out    outage
+	recent map[string]caFailure // by host
+	worked time.Time            // when the CA last issued a certificate
+}
+
+// outage is an outage of the CA. The zero value means that there is none.
+type outage struct {
+	since    time.Time // the first failure
+	failures int       // consecutive, of orders and probes; 0 means closed
+	orders   int       // the orders among them
+	wait     pace.Wait // nothing is asked of the CA before its end
 	cause    error
-	probing  bool
-	recent   map[string]time.Time // last failure of the CA by registered domain
+	trying   bool      // a probe or the one order is under way
+	passed   time.Time // when a probe passed, if no order has used that yet
+	told     time.Time // the last event
+}
+
+// caFailure is a failure of the CA for one host.
+type caFailure struct {
+	at     time.Time
+	domain string // registered
+	own    bool   // not a rate limit
 }
 
 const (
-	breakerDomains = 3           // failures for this many registered domains ...
-	breakerWindow  = time.Minute // ... within this time are blamed on the CA
+	// Failures for this many registered domains, or for this many hosts of fewer
+	// domains, within this time are blamed on the CA.
+	breakerDomains = 3
+	breakerHosts   = 5
+	breakerWindow  = time.Minute
+
+	// passedFor is how long a probe that has passed stands for an order.
+	passedFor = time.Minute
+
+	// tellEvery is the shortest time between two events about probes that fail.
+	tellEvery = 15 * time.Minute
 )
 
 func newBreaker(ca string, a *auditqueue.Queue, now func() time.Time) *breaker {
-	return &breaker{ca: ca, audit: a, now: now, recent: make(map[string]time.Time)}
+	return &breaker{
+		ca:      ca,
+		audit:   a,
+		now:     now,
+		changed: func() {},
+		recent:  make(map[string]caFailure),
+	}
 }
 
-// waits reports whether the next probe is not due yet. b.mu is held.
-func (b *breaker) waits() bool {
+// age returns how long the outage has lasted.
+func (o *outage) age(now time.Time) time.Duration { return now.Sub(o.since) }
+
+// hasPassed reports whether a probe has passed that no order has used yet.
+func (o *outage) hasPassed(now time.Time) bool {
+	since := now.Sub(o.passed)
+	return !o.passed.IsZero() && since >= 0 && since < passedFor
+}
+
+// mayTry reports whether a probe or an order may begin.
+func (o *outage) mayTry(now time.Time) bool {
+	return !o.trying && (o.hasPassed(now) || o.wait.IsOver(now))
+}
+
+// look returns the time, and has the wait follow a clock that was set back.
+// b.mu is held.
+func (b *breaker) look() time.Time {
 	now := b.now()
-	b.wait = b.wait.At(now)
-	return !b.wait.IsOver(now)
+	b.out.wait = b.out.wait.At(now)
+	return now
 }
 
-// allow returns an error while the CA backs off or is being probed. If probe is
-// true, the caller is the probe and must call done.
-func (b *breaker) allow(host string) (probe bool, err error) {
+// allow returns an error while the CA is left alone or being tried. If one is
+// true, the caller may make one order, after a probe if needsProbe says so, and
+// must call done, probed with an error, or giveBack.
+func (b *breaker) allow(host string) (one bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.failures == 0 {
+	now := b.look()
+	switch {
+	case b.out.failures == 0:
 		return false, nil
-	}
-	if b.waits() || b.probing {
+	case !b.out.mayTry(now):
 		return false, b.refusal(host)
 	}
-	b.probing = true
+	b.out.trying = true
 	return true, nil
 }
 
-// check is allow without taking the probe.
-func (b *breaker) check(host string) error {
+// check is allow without the permission. If attended is true, a prober decides
+// when the CA is asked, and who is next.
+func (b *breaker) check(host string, attended bool) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.failures == 0 || !b.waits() && !b.probing {
+	now := b.look()
+	if b.out.failures == 0 || b.out.mayTry(now) && (!attended || b.out.hasPassed(now)) {
 		return nil
 	}
 	return b.refusal(host)
 }
 
-func (b *breaker) refusal(host string) error {
-	if account.IsUnavailable(b.cause) {
-		text := fmt.Sprintf("no certificate can be issued without an account (failure %d in a row), next attempt %s", b.failures, text.Stamp(b.wait.Until))
-		return &caRefusal{refusal{kind: ErrNoAccount, host: host, text: text, cause: b.cause}, b.wait.Until}
+// needsProbe reports whether a probe must precede the order that allow permits.
+// There is none if the CA is not why there is no account.
+func (b *breaker) needsProbe() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.out.hasPassed(b.now()) && !account.IsUnavailable(b.out.cause)
+}
+
+// giveBack returns the permission of allow unused.
+func (b *breaker) giveBack() {
+	defer b.changed()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.out.trying = false
+}
+
+// passOn returns the permission of allow after a probe that has passed, for
+// whoever makes the order.
+func (b *breaker) passOn() {
+	defer b.changed()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.out.trying = false
+	if now := b.now(); !b.out.hasPassed(now) {
+		b.out.passed = now
 	}
-	text := fmt.Sprintf("%s is not used (failure %d in a row), next attempt %s", b.ca, b.failures, text.Stamp(b.wait.Until))
-	return &caRefusal{refusal{kind: ErrCAUnavailable, host: host, text: text, cause: b.cause}, b.wait.Until}
+}
+
+// probed records a probe that took some time and failed. It returns what the
+// host is refused with.
+func (b *breaker) probed(host string, took time.Duration, cause error) error {
+	defer b.changed()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now, o := b.now(), &b.out
+	o.trying = false
+	if o.failures == 0 {
+		return nil // an operator's order has succeeded meanwhile
+	}
+	o.failures++
+	o.cause, o.passed = cause, time.Time{}
+	wait := pace.ProbeWait(o.age(now))
+	if acmeclient.IsRateLimited(cause) {
+		wait = max(wait, pace.RefusalWait(1))
+	}
+	o.wait = pace.Wait{From: now, Until: pace.Later(pace.Next(now, took, wait), now.Add(retryAfter(cause)))}
+	if since := now.Sub(o.told); since < 0 || since >= tellEvery {
+		b.tell("", "")
+	}
+	return b.refusal(host)
+}
+
+func (b *breaker) refusal(host string) error {
+	o := &b.out
+	next := "next attempt " + text.Stamp(o.wait.Until)
+	if o.trying || o.mayTry(b.now()) {
+		next = "it is being tried again"
+	}
+	if account.IsUnavailable(o.cause) {
+		text := fmt.Sprintf("no certificate can be issued without an account (failure %d in a row), %s", o.failures, next)
+		return &caRefusal{refusal{kind: ErrNoAccount, host: host, text: text, cause: o.cause}, o.wait.Until}
+	}
+	text := fmt.Sprintf("%s is not used (failure %d in a row), %s", b.ca, o.failures, next)
+	return &caRefusal{refusal{kind: ErrCAUnavailable, host: host, text: text, cause: o.cause}, o.wait.Until}
 }
 
 // caRefusal also matches ErrBackoff: nothing is tried before retryAt.
@@ -87,108 +209,153 @@ type caRefusal struct {
 
 func (r *caRefusal) Unwrap() []error { return append(r.refusal.Unwrap(), ErrBackoff) }
 
-// done records the end of an attempt. retryAfter is the wait that the CA asked
-// for, or zero. It returns true if the failure is the CA's as a whole and must
-// not count against the host.
-func (b *breaker) done(host string, probe bool, what trouble, cause error, retryAfter time.Duration) bool {
+// evidence is what an attempt says about the CA.
+type evidence struct {
+	host  string
+	one   bool // it is the one order that allow permitted
+	what  trouble
+	cause error
+	took  time.Duration
+}
+
+// done records the end of an attempt. whole says that the failure is the CA's as
+// a whole and must not count against the host, back that the CA works again.
+func (b *breaker) done(v evidence) (whole, back bool) {
+	defer b.changed()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if probe {
-		b.probing = false
+	if v.one {
+		b.out.trying = false
 	}
-	now := b.now()
+	if v.cause == nil {
+		b.worked = b.now()
+	}
 	switch {
-	case cause == nil, probe && (what == troubleHost || what == troubleLimit):
-		b.closeLocked(host)
-		return false
-	case what == troubleNone, what == troubleHost:
-		return false
-	case what == troubleCA, what == troubleLocal:
-		b.openLocked(host, probe, cause, max(pace.Jitter(pace.CABackoff(b.failures+1)), retryAfter), now)
-		return true
+	case v.cause == nil, v.one && (v.what == troubleHost || v.what == troubleLimit):
+		return false, b.closeLocked(v.host)
+	case v.what == troubleNone, v.what == troubleHost:
+		return false, false // after a probe that has passed, the next order may follow
+	case v.one, v.what == troubleCA, v.what == troubleLocal, b.isOneOfMany(v):
+		b.openLocked(v)
+		return true, false
 	}
-	// A failed probe counts against its host too, so that another one is next.
-	if many := b.failedFor(hosts.RegisteredDomain(host), now); many || probe {
-		b.openLocked(host, probe, cause, pace.Jitter(pace.CABackoff(b.failures+1)), now)
-		return !probe
+	return false, false
+}
+
+func (b *breaker) openLocked(v evidence) {
+	now, o := b.look(), &b.out
+	if o.failures > 0 && !v.one && (o.trying || !o.wait.IsOver(now)) {
+		return // it was in flight when the breaker opened
+	}
+	if o.failures == 0 {
+		o.since = now
+	}
+	toldOf := text.Of(o.cause)
+	o.failures++
+	o.orders++
+	o.cause, o.passed = v.cause, time.Time{}
+	wait := pace.OutageWait(o.orders, o.age(now))
+	if isRefusal(v.cause) {
+		wait = pace.RefusalWait(o.orders)
+	}
+	until := pace.Next(now, v.took, wait)
+	if v.what != troubleLimit { // else the CA means the host
+		until = pace.Later(until, now.Add(retryAfter(v.cause)))
+	}
+	o.wait = pace.Wait{From: now, Until: until}
+	// What is wrong on this side does not end by itself: it is not repeated as
+	// often as it is looked at.
+	if !account.IsUnavailable(v.cause) || text.Of(v.cause) != toldOf || now.Sub(o.told) >= tellEvery {
+		b.tell(v.host, "")
+	}
+}
+
+// isRefusal reports whether the CA refused a request, rather than failed.
+func isRefusal(err error) bool {
+	for _, p := range text.Problems(err) {
+		is4xx := p.StatusCode >= 400 && p.StatusCode <= 499
+		if is4xx && (p.StatusCode == http.StatusTooManyRequests || strings.HasPrefix(p.ProblemType, "urn:ietf:params:acme:error:")) {
+			return true
+		}
 	}
 	return false
 }
 
-func (b *breaker) openLocked(host string, probe bool, cause error, wait time.Duration, now time.Time) {
-	if b.failures > 0 && !probe && b.waits() {
-		return // it was in flight when the breaker opened
-	}
-	b.failures++
-	b.cause = cause
-	b.wait = pace.Wait{From: now, Until: now.Add(wait)}
-	kind := audit.CAUnavailable
-	if account.IsUnavailable(cause) {
-		kind = audit.AccountUnavailable
-	}
-	b.audit.Emit(audit.Event{
-		Kind:    kind,
-		CA:      b.ca,
-		Host:    host,
-		Count:   b.failures,
-		RetryAt: b.wait.Until,
-		Err:     cause,
-	})
-}
-
-func (b *breaker) closeLocked(host string) {
-	if b.failures == 0 {
-		return
-	}
-	kind := audit.CAAvailable
-	if account.IsUnavailable(b.cause) {
-		kind = audit.AccountAvailable
-	}
-	b.failures = 0
-	b.cause = nil
-	clear(b.recent)
-	b.audit.Emit(audit.Event{Kind: kind, CA: b.ca, Host: host})
-}
-
-// restore opens the breaker with the state saved by another process, or by this
-// host before a restart.
-func (b *breaker) restore(failures int, until time.Time, cause error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.failures > 0 {
-		return
-	}
-	b.failures, b.wait, b.cause = max(1, failures), pace.Wait{From: b.now(), Until: until}, cause
-	b.audit.Emit(audit.Event{
+// tell emits the event of a failure. b.mu is held.
+func (b *breaker) tell(host, reason string) {
+	o := &b.out
+	o.told = b.now()
+	e := audit.Event{
 		Kind:    audit.CAUnavailable,
 		CA:      b.ca,
-		Count:   b.failures,
-		RetryAt: b.wait.Until,
-		Reason:  "recorded in the cache",
-		Err:     cause,
-	})
+		Host:    host,
+		Count:   o.failures,
+		RetryAt: o.wait.Until,
+		Reason:  reason,
+		Err:     o.cause,
+	}
+	if account.IsUnavailable(o.cause) {
+		e.Kind = audit.AccountUnavailable
+	}
+	b.audit.Emit(e)
 }
 
-// failedFor records a failure of the CA for a domain, and reports whether it is
+func (b *breaker) closeLocked(host string) (back bool) {
+	if b.out.failures == 0 {
+		return false
+	}
+	kind := audit.CAAvailable
+	if account.IsUnavailable(b.out.cause) {
+		kind = audit.AccountAvailable
+	}
+	b.out = outage{}
+	clear(b.recent)
+	b.audit.Emit(audit.Event{Kind: kind, CA: b.ca, Host: host})
+	return true
+}
+
+// isOneOfMany records a failure of the CA for a host, and reports whether it is
 // one of many.
-func (b *breaker) failedFor(domain string, now time.Time) bool {
-	for d, t := range b.recent {
-		if now.Sub(t).Abs() > breakerWindow {
-			delete(b.recent, d)
+func (b *breaker) isOneOfMany(v evidence) bool {
+	now := b.now()
+	b.recent[v.host] = caFailure{at: now, domain: hosts.RegisteredDomain(v.host), own: v.what == troubleOwn}
+	own, domains := 0, make(map[string]bool)
+	for host, f := range b.recent {
+		if now.Sub(f.at).Abs() > breakerWindow {
+			delete(b.recent, host)
+			continue
+		}
+		domains[f.domain] = true
+		if f.own {
+			own++
 		}
 	}
-	b.recent[domain] = now
-	return len(b.recent) >= breakerDomains
+	return len(domains) >= breakerDomains || own >= breakerHosts
 }
 
-// state returns until when the CA backs off (zero if it is in use), the number
-// of failures and their cause.
-func (b *breaker) state() (until time.Time, failures int, cause error) {
+// hasWorkedSince reports whether the CA has issued a certificate since t.
+func (b *breaker) hasWorkedSince(t time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.failures == 0 {
-		return time.Time{}, 0, nil
+	return b.worked.After(t)
+}
+
+// restore opens the breaker with what another process recorded of an outage, or
+// this host before a restart.
+func (b *breaker) restore(o outage) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.out.failures > 0 {
+		return
 	}
-	b.waits()
-	return b.wait.Until, b.failures, b.cause
+	b.out = o
+	b.tell("", "recorded in the cache")
+}
+
+// state returns a copy of the outage, which is the zero value if there is none.
+func (b *breaker) state() outage {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.look()
+	return b.out
 }

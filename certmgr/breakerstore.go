@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"sync/atomic"
+	"time"
 
 	"github.com/nostall/nostall/internal/account"
 	"github.com/nostall/nostall/internal/pace"
@@ -22,29 +23,38 @@ type breakerStore struct {
 	store   *store
 	machine string // this machine's name in the record
 
-	read  atomic.Bool  // the record was read
-	saved atomic.Int64 // the end of the backoff in the record, in Unix nanoseconds; 0 if there is none
+	read   atomic.Bool  // the record was read
+	saved  atomic.Int64 // the end of the wait in the record, in Unix nanoseconds; 0 if there is none
+	orders atomic.Int64 // the failed orders in the record
 }
 
-// save writes the breaker's state if it is open, and deletes it once it is
-// closed again. It does not wait for that.
+// minSaved is the shortest wait after a probe that is saved.
+const minSaved = 20 * time.Second
+
+// save writes the outage if there is one, and deletes it once it is over. It
+// does not wait for that. The short waits after probes are not worth a write.
 func (b *breakerStore) save() {
-	until, failures, cause := b.breaker.state()
+	o := b.breaker.state()
 	switch {
-	case account.IsUnavailable(cause): // not the CA's fault
-	case cause != nil:
-		if b.saved.Swap(until.UnixNano()) == until.UnixNano() {
+	case account.IsUnavailable(o.cause): // not the CA's fault
+	case o.failures > 0:
+		id := o.wait.Until.UnixNano()
+		if last := b.saved.Load(); last == id || last != 0 && o.wait.Until.Sub(b.now()) < minSaved && o.orders == int(b.orders.Load()) {
 			return
 		}
+		b.saved.Store(id)
+		b.orders.Store(int64(o.orders))
 		rec := failureRecord{
 			CA:       b.dir,
 			Machine:  b.machine,
-			Attempts: failures,
+			Attempts: o.failures,
+			Orders:   o.orders,
+			Since:    o.since.UTC(),
 			Time:     b.now().UTC(),
-			RetryAt:  until.UTC(),
-			Cause:    text.OneLine(text.Of(cause), text.MaxError),
+			RetryAt:  o.wait.Until.UTC(),
+			Cause:    text.OneLine(text.Of(o.cause), text.MaxError),
 		}
-		if problems := text.Problems(cause); len(problems) > 0 {
+		if problems := text.Problems(o.cause); len(problems) > 0 {
 			rec.Problem, rec.Status = problems[0].ProblemType, problems[0].StatusCode
 		}
 		data, err := json.Marshal(rec)
@@ -75,10 +85,22 @@ func (b *breakerStore) restore(ctx context.Context) {
 		return
 	}
 	now := b.now()
-	until := pace.Earlier(rec.RetryAt, pace.Earlier(rec.Time, now).Add(maxForeign))
-	if until.After(now) {
-		until = now.Add(min(until.Sub(now), maxForeign))
-		b.saved.Store(until.UnixNano())
-		b.breaker.restore(rec.Attempts, until, rec.cause())
+	failed := pace.Earlier(rec.Time, now)
+	if !now.Before(failed.Add(maxForeign)) {
+		return // too old to count
 	}
+	until := pace.Earlier(rec.RetryAt, failed.Add(maxForeign))
+	b.saved.Store(until.UnixNano())
+	b.orders.Store(int64(rec.Orders))
+	since := failed
+	if !rec.Since.IsZero() {
+		since = pace.Earlier(rec.Since, failed)
+	}
+	b.breaker.restore(outage{
+		since:    since,
+		failures: max(1, rec.Attempts),
+		orders:   max(1, rec.Orders),
+		wait:     pace.Wait{From: now, Until: until},
+		cause:    rec.cause(),
+	})
 }

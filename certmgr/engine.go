@@ -58,7 +58,7 @@ func newEngine(m *Manager) *engine {
 	store := e.newStore(waiters)
 	visits := e.newVisits(store)
 	gate := &gate{env: e.env, policy: e.newPolicy(waiters), memory: memory, failures: failures}
-	health := newHealth(e.env, failures, store)
+	health := newHealth(e.env, failures, store, waiters)
 
 	unfinished := &orderStore{env: e.env, memory: memory, store: store}
 	progress := &progress{audit: e.audit}
@@ -75,7 +75,7 @@ func newEngine(m *Manager) *engine {
 	}
 	orders := e.newOrders(store, memory, waiters, unfinished)
 	e.ca = orders.ca
-
+	health.ask = func(ctx context.Context) error { return acmeclient.Probe(ctx, orders.ca) }
 	issuer := &issuer{
 		env:       e.env,
 		gate:      gate,
@@ -123,6 +123,17 @@ func newEngine(m *Manager) *engine {
 		},
 	}
 	schedule.changed = dispatcher.wake
+	prober := &prober{
+		env:      e.env,
+		gate:     gate,
+		health:   health,
+		memory:   memory,
+		loader:   loader,
+		issuer:   issuer,
+		schedule: schedule,
+		changed:  make(chan struct{}, 1),
+	}
+	health.waiting.attend, health.breaker.changed = prober.start, prober.wake
 
 	handshakes := &handshakes{settings: e.settings, audit: e.audit}
 	e.server = &server{

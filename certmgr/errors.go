@@ -46,8 +46,9 @@ var (
 	ErrBackoff = errors.New("certmgr: backing off")
 
 	// ErrCAUnavailable: the CA as a whole failed (directory, account, nonces,
-	// an account-wide rate limit, or failures for several domains). No host is
-	// tried until the CA's own backoff ends.
+	// an account-wide rate limit, or failures for several hosts). While somebody
+	// waits for a certificate the CA is probed, at first every 5 s, and after a
+	// probe that passes one host is tried, whose success ends the outage.
 	ErrCAUnavailable = errors.New("certmgr: CA unavailable")
 
 	// ErrNoAccount: there is no account with the CA, for a reason other than

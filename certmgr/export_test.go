@@ -115,7 +115,7 @@ func Leftovers(m *Manager, hosts ...string) (left []string) {
 	if used, waiting := is.slots.Load(); used+waiting != 0 {
 		left = append(left, fmt.Sprintf("%d slots, and %d that wait for one", used, waiting))
 	}
-	if m.engine.report.health.breaker.probing {
+	if m.engine.report.health.breaker.state().trying {
 		left = append(left, "the probe of the CA")
 	}
 	for _, host := range hosts {

@@ -20,9 +20,30 @@ type failure struct {
 	since    time.Time // the first of the consecutive failures
 	lastRead time.Time // when a handshake last triggered a cache read
 	asked    time.Time // the CA wants no attempt before, or zero
+	blame    blame
 	extra    extra
 	clockOff bool // there is a certificate, but it is expired by the local clock
 	dropped  bool // with its host, which was no longer allowed; failures.mu guards it
+}
+
+// blame counts the consecutive failures of a host by whose they were: those of
+// the CA do not make the host back off for longer, nor the other way round.
+type blame struct {
+	host    int
+	ca      int       // since the last of the host's
+	caSince time.Time // the first of these
+}
+
+// after returns the counts after one more failure.
+func (b blame) after(what trouble, now time.Time) blame {
+	if what != troubleOwn {
+		return blame{host: b.host + 1}
+	}
+	if b.ca == 0 {
+		b.caSince = now
+	}
+	b.ca++
+	return b
 }
 
 // wait returns how long the host backs off.
@@ -198,6 +219,21 @@ func (f *failures) listedSince(host string, t time.Time) bool {
 	exact, _ := f.relisted.Get(host)
 	wildcard, _ := f.relisted.Get("*." + parent)
 	return exact.After(t) || wildcard.After(t)
+}
+
+// release ends the backoff of the hosts whose last failure was the CA's, since
+// that works again, unless the CA has asked for a wait.
+func (f *failures) release(now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for key, rec := range f.records.All() {
+		at := pace.Later(now, rec.asked)
+		if rec.blame.ca > 0 && !rec.clockOff && rec.err.RetryAt.After(at) {
+			free := rec.retryAt(at)
+			free.extra = rec.extra.carried()
+			f.records.Put(key, free, nil)
+		}
+	}
 }
 
 // clockWentBack corrects records made by a clock that was ahead.

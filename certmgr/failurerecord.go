@@ -25,6 +25,7 @@ type failureRecord struct {
 	Settings   string      `json:"settings,omitempty"` // the hash of settings.hash
 	Attempt    string      `json:"attempt,omitempty"`
 	Attempts   int         `json:"attempts"`
+	OfCA       int         `json:"ofCA,omitempty"` // the last of these, which were the CA's
 	Time       time.Time   `json:"time"`
 	RetryAt    time.Time   `json:"retryAt"`
 	Asked      time.Time   `json:"asked,omitzero"` // the CA wants no attempt before
@@ -35,6 +36,10 @@ type failureRecord struct {
 	Problem    string      `json:"problem,omitempty"` // ACME problem type
 	Status     int         `json:"status,omitempty"`
 	ClockOff   bool        `json:"clockOff,omitempty"`
+
+	// Of an outage of the CA only.
+	Since  time.Time `json:"since,omitzero"`   // the first failure
+	Orders int       `json:"orders,omitempty"` // the attempts among the failures, which are probes too
 }
 
 // newFailureRecord returns the record of a failure of sub, and its key in the
@@ -52,6 +57,7 @@ func newFailureRecord(sub subject, f *failure) (key string, rec failureRecord) {
 		Settings:   f.by.settings,
 		Attempt:    e.Attempt,
 		Attempts:   e.Attempts,
+		OfCA:       f.blame.ca,
 		Time:       e.Time.UTC(),
 		RetryAt:    f.end().UTC(),
 		Asked:      f.asked.UTC(),
@@ -93,6 +99,8 @@ func (r failureRecord) failure(sub subject, machine string, now time.Time) *fail
 	if !now.Before(r.RetryAt) && now.Sub(failed) > 48*time.Hour {
 		return nil // too old to count
 	}
+	attempts := max(1, min(r.Attempts, 1000))
+	ofCA := max(0, min(r.OfCA, attempts))
 	latest := failed.Add(maxRestored)
 	if r.ClockOff { // the wait is for most of the certificate's lifetime
 		latest = r.RetryAt
@@ -104,7 +112,7 @@ func (r failureRecord) failure(sub subject, machine string, now time.Time) *fail
 			Stage:    r.Stage,
 			CA:       r.CA,
 			Attempt:  r.Attempt,
-			Attempts: max(1, min(r.Attempts, 1000)),
+			Attempts: attempts,
 			Time:     failed,
 			RetryAt:  pace.Earlier(r.RetryAt, latest),
 			Err:      r.cause(),
@@ -115,6 +123,7 @@ func (r failureRecord) failure(sub subject, machine string, now time.Time) *fail
 		since:    failed,
 		asked:    pace.Earlier(r.Asked, latest),
 		extra:    extra{spent: r.Extra[max(0, len(r.Extra)-maxExtraSettings):]},
+		blame:    blame{host: attempts - ofCA, ca: ofCA, caSince: failed},
 		clockOff: r.ClockOff,
 	}
 	if r.State.isHeld() {

@@ -210,7 +210,7 @@ func (s *server) answerWithoutIssuing(ctx context.Context, sub subject, want key
 	if err := s.gate.uncertifiable(sub.host(), g); err != nil {
 		return nil, true, err
 	}
-	err = s.health.breaker.check(sub.host())
+	err = s.health.refuse(visitorRequest(sub, g))
 	return nil, err != nil, err
 }
 

@@ -1,27 +1,34 @@
 package certmgr
 
 import (
+	"context"
 	"crypto/rand"
+	"errors"
 	"os"
 	"strings"
 	"time"
 
+	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/pace"
 )
 
 // health tracks what does not work: the failures of hosts and of the CA as a
-// whole, in memory and in the Cache.
+// whole, in memory and in the Cache, and who waits for the CA.
 type health struct {
 	*env
 	failures     *failures
 	breaker      *breaker
 	breakerStore *breakerStore
+	waiting      *waiting
 	store        *store
 	self         origin // of the failures that this process records, without settings
 	began        time.Time
+
+	ask    func(ctx context.Context) error // sends the CA one request that costs little; set before the first use
+	probes *flight.Flight[string, struct{}]
 }
 
-func newHealth(e *env, f *failures, s *store) *health {
+func newHealth(e *env, f *failures, s *store, w *flight.Waiters) *health {
 	machine := machineName()
 	b := newBreaker(e.dir, e.audit, e.now)
 	return &health{
@@ -34,10 +41,59 @@ func newHealth(e *env, f *failures, s *store) *health {
 			store:   s,
 			machine: machine,
 		},
-		store: s,
-		self:  origin{machine: machine, process: strings.ToLower(rand.Text()[:10])},
-		began: e.now(),
+		waiting: newWaiting(),
+		store:   s,
+		self:    origin{machine: machine, process: strings.ToLower(rand.Text()[:10])},
+		began:   e.now(),
+		probes:  flight.Named[struct{}](e.tasks, w),
 	}
+}
+
+// refuse returns an error while the CA is out of service. The request counts as
+// waiting then.
+func (h *health) refuse(req issueRequest) error {
+	err := h.breaker.check(req.sub.host(), h.waiting.isAttended())
+	if err != nil {
+		h.waiting.add(req, h.now())
+	}
+	return err
+}
+
+// probe makes the probe that must precede the order which breaker.allow has
+// just permitted, if any, and returns why there can be no order.
+func (h *health) probe(ctx context.Context, host string) error {
+	if !h.breaker.needsProbe() {
+		return nil
+	}
+	began := time.Now()
+	err := h.ask(ctx)
+	if ctx.Err() != nil {
+		h.breaker.giveBack()
+		return context.Cause(ctx)
+	}
+	if err == nil {
+		return nil
+	}
+	err = h.breaker.probed(host, time.Since(began), err)
+	h.breakerStore.save()
+	return err
+}
+
+// confirm says whose failure it is that the CA failed for one host: if it does
+// not pass a probe either, it fails for all. Attempts that fail together share
+// the probe. cause is that of the failure, with what the probe has found.
+func (h *health) confirm(ctx context.Context, what trouble, cause error) (trouble, error) {
+	if what != troubleOwn || h.breaker.state().failures > 0 {
+		return what, cause
+	}
+	call, err := h.probes.Start(h.dir, func(ctx context.Context) (struct{}, error) { return struct{}{}, h.ask(ctx) })
+	if err != nil {
+		return what, cause
+	}
+	if _, err = call.Await(ctx); err != nil && ctx.Err() == nil && !h.tasks.IsClosed() {
+		return troubleCA, errors.Join(cause, err)
+	}
+	return what, cause
 }
 
 // retryAt returns when sub may be tried again in the background.
@@ -46,11 +102,7 @@ func (h *health) retryAt(sub subject) time.Time {
 	if rec := h.failures.active(sub, now); rec != nil {
 		return rec.err.RetryAt
 	}
-	retry := now.Add(pace.Jitter(retryRenewal))
-	if until, _, _ := h.breaker.state(); until.After(retry) {
-		return until
-	}
-	return retry
+	return pace.Later(now.Add(pace.Jitter(retryRenewal)), h.breaker.state().wait.Until)
 }
 
 // machineName returns the name of this machine for failure records.

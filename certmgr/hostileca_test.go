@@ -21,6 +21,9 @@ import (
 // No reply of a CA makes a loop, holds an attempt for longer than its bound,
 // or harms another host.
 func TestHostileRepliesAreBounded(t *testing.T) {
+	// A host that the CA fails, and does not refuse, is tried after 5, 15, 45 and
+	// 60 s, then each minute, and after 15 min every 5 min.
+	const mostAttempts = 31
 	host := acmetest.Match{Host: "a.example.com"}
 	at := func(e acmetest.Endpoint) acmetest.Match { return acmetest.Match{Endpoint: e, Host: "a.example.com"} }
 	tests := []struct {
@@ -29,7 +32,7 @@ func TestHostileRepliesAreBounded(t *testing.T) {
 		most  int // requests for the host in an hour, with a visitor a second
 		stage audit.Stage
 	}{
-		{"order invalid at once", func(ca *acmetest.Server) { ca.InvalidOrder("a.example.com") }, 5, audit.StageOrder},
+		{"order invalid at once", func(ca *acmetest.Server) { ca.InvalidOrder("a.example.com") }, mostAttempts, audit.StageOrder},
 		{"stuck processing", func(ca *acmetest.Server) { ca.StuckProcessing("a.example.com") }, 200, audit.StageFinalize},
 		{"stuck processing, Retry-After in the past", func(ca *acmetest.Server) {
 			ca.StuckProcessing("a.example.com")
@@ -43,14 +46,14 @@ func TestHostileRepliesAreBounded(t *testing.T) {
 			ca.StuckProcessing("a.example.com")
 			ca.RetryAfter(acmetest.Order, "86400000")
 		}, 200, audit.StageFinalize},
-		{"newOrder stalls", func(ca *acmetest.Server) { ca.Stall(at(acmetest.NewOrder)) }, 10, audit.StageOrder},
-		{"everything stalls", func(ca *acmetest.Server) { ca.Stall(host) }, 10, audit.StageOrder},
-		{"connections drop", func(ca *acmetest.Server) { ca.Drop(host) }, 10, audit.StageOrder},
-		{"garbage", func(ca *acmetest.Server) { ca.Garbage(at(acmetest.Authorization)) }, 25, audit.StageAuthorization},
-		{"endless bodies", func(ca *acmetest.Server) { ca.EndlessBody(host) }, 5, audit.StageOrder},
+		{"newOrder stalls", func(ca *acmetest.Server) { ca.Stall(at(acmetest.NewOrder)) }, 2 * mostAttempts, audit.StageOrder},
+		{"everything stalls", func(ca *acmetest.Server) { ca.Stall(host) }, 2 * mostAttempts, audit.StageOrder},
+		{"connections drop", func(ca *acmetest.Server) { ca.Drop(host) }, 2 * mostAttempts, audit.StageOrder},
+		{"garbage", func(ca *acmetest.Server) { ca.Garbage(at(acmetest.Authorization)) }, 4 * mostAttempts, audit.StageAuthorization},
+		{"endless bodies", func(ca *acmetest.Server) { ca.EndlessBody(host) }, mostAttempts, audit.StageOrder},
 		{"500", func(ca *acmetest.Server) {
 			ca.Status(host, http.StatusInternalServerError, nil, acmetest.Problem{Type: "serverInternal"})
-		}, 20, audit.StageOrder},
+		}, 4 * mostAttempts, audit.StageOrder},
 		{"429 with an absurd Retry-After", func(ca *acmetest.Server) {
 			ca.Status(host, http.StatusTooManyRequests, http.Header{"Retry-After": {"999999999"}}, acmetest.Problem{Type: "rateLimited", Detail: "a.example.com"})
 		}, 1, audit.StageOrder},

@@ -25,6 +25,10 @@ type issueRequest struct {
 	override    bool   // by an operator: ignores backoff, breaker and pacing
 }
 
+// hostsOwnAfter is how long the CA fails a host, and not others, before that is
+// taken for a fault of the host's.
+const hostsOwnAfter = 15 * time.Minute
+
 // issuer turns requests into certificates in memory and cache.
 type issuer struct {
 	*env
@@ -53,6 +57,8 @@ type keeper interface {
 	notDueBefore(sub subject) time.Time
 	// noteReached notes that the CA validated a host here.
 	noteReached(host string, g grant)
+	// caIsBack brings forward what waits for the CA, which works again.
+	caIsBack()
 	// drop takes a host out of service, memory and renewal, unless it is on the
 	// list. why may be nil.
 	drop(host string, why error)
@@ -117,6 +123,7 @@ func (is *issuer) lastFailure(ctx context.Context, i *issuance) (reason string, 
 func (is *issuer) conclude(ctx context.Context, i *issuance, out outcome) (*certificate, error) {
 	cause := out.cause()
 	what := troubleOf(i.trace, out.stage, i.host(), cause)
+	what, cause = is.health.confirm(ctx, what, cause)
 	offList := takenOffBy(ctx)
 	if is.tasks.IsClosed() || offList != nil {
 		what = troubleNone // it was interrupted
@@ -124,8 +131,18 @@ func (is *issuer) conclude(ctx context.Context, i *issuance, out outcome) (*cert
 	if (what == troubleOwn || what == troubleCA) && !isAskedToWait(cause) && !is.spareUntil(i).IsZero() {
 		what = troubleNone // nobody may need the CA again for weeks
 	}
-	whole := is.health.breaker.done(i.host(), i.probe, what, cause, retryAfter(cause))
+	whole, back := is.health.breaker.done(evidence{
+		host:  i.host(),
+		one:   i.one,
+		what:  what,
+		cause: cause,
+		took:  time.Since(i.began),
+	})
 	is.health.breakerStore.save()
+	if back {
+		is.health.failures.release(is.now())
+		is.keeper.caIsBack()
+	}
 	is.orders.watchClock()
 	if out.cert != nil {
 		is.orders.unfinished.put(i.req.sub, nil)
@@ -153,7 +170,7 @@ func (is *issuer) conclude(ctx context.Context, i *issuance, out outcome) (*cert
 	case whole:
 		return nil, is.failAsWhole(i, out)
 	}
-	return nil, is.fail(i, out)
+	return nil, is.fail(i, out, what)
 }
 
 // newError returns the error of an issuance that failed at a stage, counted as
@@ -289,9 +306,12 @@ func (is *issuer) failed(i *issuance, out outcome) (*IssuanceError, audit.Event)
 // as a whole. It does not count against the host.
 func (is *issuer) failAsWhole(i *issuance, out outcome) error {
 	e, failed := is.failed(i, out)
-	e.RetryAt, _, _ = is.health.breaker.state()
+	e.RetryAt = is.health.breaker.state().wait.Until
 	failed.RetryAt = e.RetryAt
 	is.audit.Emit(failed)
+	if !i.req.override {
+		is.health.waiting.add(i.req, e.Time)
+	}
 	return e
 }
 
@@ -311,24 +331,27 @@ func (is *issuer) spareUntil(i *issuance) time.Time {
 
 // fail returns the error of any other failed attempt, and records it for the
 // host.
-func (is *issuer) fail(i *issuance, out outcome) error {
+func (is *issuer) fail(i *issuance, out outcome, what trouble) error {
 	e, failed := is.failed(i, out)
 	if due := is.spareUntil(i); !due.IsZero() {
 		e.RetryAt, failed.RetryAt, failed.Count = due, due, e.Attempts
 		is.audit.Emit(failed)
 		return e
 	}
+	rec := is.newFailure(i, e)
 	if i.last != nil {
 		e.Attempts += i.last.err.Attempts
+		rec.since, rec.blame, rec.extra = i.last.since, i.last.blame, i.last.extra.carried()
 	}
-	e.RetryAt = e.Time.Add(is.settings.backoffFor(e.Attempts))
-	rec := is.newFailure(i, e)
-	if d := retryAfter(out.err); d > 0 {
-		rec.asked = e.Time.Add(d)
-		e.RetryAt = pace.Later(e.RetryAt, rec.asked)
+	before := rec.blame
+	rec.blame = before.after(what, e.Time)
+	if wait := retryAfter(out.err); wait > 0 {
+		rec.asked = e.Time.Add(wait)
 	}
+	e.RetryAt = pace.Later(is.retryAt(i, rec), rec.asked)
 	if at, ok := is.orders.comeBack(i, e); ok {
 		e.Attempts, e.RetryAt = max(e.Attempts-1, 1), at
+		rec.blame = before
 	}
 	e.hold()
 	if errors.Is(out.err, ErrClock) {
@@ -339,9 +362,6 @@ func (is *issuer) fail(i *issuance, out outcome) error {
 			e.RetryAt = pace.Later(e.RetryAt, e.Time.Add(cert.notAfter.Sub(cert.notBefore)/2))
 		}
 	}
-	if i.last != nil {
-		rec.since, rec.extra = i.last.since, i.last.extra.carried()
-	}
 	if out.acc != nil {
 		rec.account = string(out.acc.URL)
 	}
@@ -351,4 +371,26 @@ func (is *issuer) fail(i *issuance, out outcome) error {
 	is.audit.Emit(failed)
 	is.saveFailure(i, rec)
 	return e
+}
+
+// retryAt returns when a host is tried again after a failure, unless the CA asks
+// for a longer wait. If the failure is the CA's and visitors are refused because
+// of it, the waits are those of an outage. They are the host's if
+// Manager.Backoff sets them, or if the CA has failed this host for long but
+// works for others.
+func (is *issuer) retryAt(i *issuance, rec *failure) time.Time {
+	now, blame := rec.err.Time, rec.blame
+	if blame.ca == 0 {
+		return now.Add(is.settings.backoffFor(blame.host))
+	}
+	calm := now.Add(is.settings.backoffFor(blame.ca))
+	itsOwn := now.Sub(blame.caSince) > hostsOwnAfter && is.health.breaker.hasWorkedSince(blame.caSince)
+	if itsOwn || len(is.settings.backoff) > 0 {
+		return calm
+	}
+	soon := pace.Next(now, time.Since(i.began), pace.OutageWait(blame.ca, now.Sub(blame.caSince)))
+	if cert := is.memory.current(i.req.sub); cert != nil && cert.usable(now) {
+		return pace.Earlier(calm, pace.Later(soon, cert.notAfter))
+	}
+	return soon
 }

@@ -20,8 +20,8 @@ func (r *renewals) reportLateness(cert *certificate, now time.Time) {
 	}
 	if rec := r.health.failures.last(cert.subject); rec != nil {
 		e.RetryAt, e.Err = rec.err.RetryAt, rec.err
-	} else if until, _, cause := r.health.breaker.state(); cause != nil {
-		e.RetryAt, e.Err = until, cause
+	} else if o := r.health.breaker.state(); o.failures > 0 {
+		e.RetryAt, e.Err = o.wait.Until, o.cause
 	} else {
 		e.RetryAt, e.Err = now, r.schedule.lastCause(cert)
 	}

@@ -12,19 +12,25 @@ type errHave struct{ cert *certificate }
 
 func (errHave) Error() string { return "certmgr: certificate in memory" }
 
-// lead begins an issuance, or joins one that began since, and waits
-// HandshakeWait for it.
-func (s *server) lead(ctx context.Context, sub subject, want keyTypePrefs, g grant, who asker) (*certificate, error) {
+// visitorRequest returns the request for a host that a client asks for.
+func visitorRequest(sub subject, g grant) issueRequest {
 	req := issueRequest{
 		sub:      sub,
 		grant:    g,
 		reason:   "handshake",
-		asker:    who,
 		priority: withVisitor,
 	}
 	if g.trust == untrusted {
 		req.priority = untrustedVisitor
 	}
+	return req
+}
+
+// lead begins an issuance, or joins one that began since, and waits
+// HandshakeWait for it.
+func (s *server) lead(ctx context.Context, sub subject, want keyTypePrefs, g grant, who asker) (*certificate, error) {
+	req := visitorRequest(sub, g)
+	req.asker = who
 	call, err := s.issuer.begin(req, func() error {
 		if cert := s.memory.get(sub.host(), want, s.now()); cert != nil {
 			return errHave{cert}

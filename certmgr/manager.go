@@ -125,9 +125,11 @@ type Manager struct {
 
 	// Backoff holds the waits after 1, 2, 3 ... consecutive failures of a host;
 	// the last one repeats. They get 10 percent of jitter and are at least 1 s.
-	// Default: 1 min, 10 min, then hourly for a day, then daily. They go on over
-	// a restart, which earns a host one attempt before that, twice an hour at
-	// most. A host that the CA has paused or rejected is tried once a day.
+	// Default: 1 min, 10 min, then hourly for a day, then daily; and while
+	// visitors are refused because the CA itself fails, 5 s, 15 s, 45 s, then
+	// every minute for 15 min, then every 5 min. They go on over a restart,
+	// which earns a host one attempt before that, twice an hour at most. A host
+	// that the CA has paused or rejected is tried once a day.
 	Backoff []time.Duration
 
 	// StartPace is the time between certificates that Start issues for new

@@ -86,9 +86,8 @@ func (m *Manager) Metrics() Metrics {
 		v.CARequests = append(v.CARequests, CARequestCount{Endpoint: c.Endpoint.String(), Status: c.Status, Count: c.Requests})
 	}
 	_, v.Queued = s.issuer.slots.Load()
-	var cause error
-	v.CAUnavailable, _, cause = s.health.breaker.state()
-	v.NoAccount = account.IsUnavailable(cause)
+	out := s.health.breaker.state()
+	v.CAUnavailable, v.NoAccount = out.wait.Until, account.IsUnavailable(out.cause)
 	for _, state := range hostStates() {
 		v.Hosts[state] = 0
 	}

@@ -40,7 +40,7 @@ func (r *renewals) renew(ctx context.Context, sub subject) {
 	now := r.now()
 	replaces := cert != nil && r.isReplacement(sub)
 	if (cert == nil || replaces) && r.health.failures.active(sub, now) == nil {
-		if err := r.health.breaker.check(sub.host()); err != nil {
+		if err := r.health.refuse(issueRequest{sub: sub, grant: g, priority: background}); err != nil {
 			r.schedule.again(sub, cert, r.health.retryAt(sub), err)
 			return
 		}

@@ -76,7 +76,7 @@ func TestReplacementOfARevokedCertificateIsTriedAgain(t *testing.T) {
 		w.mustGet("a.example.com")
 		lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, http.StatusServiceUnavailable, nil, acmetest.Problem{Type: "serverInternal"})
 		w.mustRevoke("a.example.com", acme.CRLReasonSuperseded)
-		time.Sleep(20 * time.Second)
+		time.Sleep(10 * time.Second)
 		w.wantErr("a.example.com", certmgr.ErrBackoff)
 		lift()
 		time.Sleep(time.Hour)

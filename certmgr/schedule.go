@@ -166,6 +166,21 @@ func (r *schedule) isWanted(sub subject) bool {
 	return owed || r.progress.wants(sub.host())
 }
 
+// hasten makes subjects that match due, if they are to be tried again, and
+// reports whether there are any. match must not block.
+func (r *schedule) hasten(match func(subject) bool) (any bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	for sub, it := range r.items {
+		if it.kind == agendaRetry && it.renew.IsSet() && match(sub) {
+			r.setRenew(it, agendaRetry, pace.Earlier(it.renew.At(), now))
+			any = true
+		}
+	}
+	return any
+}
+
 // first schedules the first issuance for a host that no handshake waits for.
 func (r *schedule) first(sub subject) {
 	r.mu.Lock()

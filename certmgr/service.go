@@ -40,6 +40,14 @@ func (s *service) notDueBefore(sub subject) time.Time {
 
 func (s *service) noteReached(host string, g grant) { s.visits.noteReached(host, g, s.now()) }
 
+// caIsBack implements keeper. Renewals have time, and come by themselves.
+func (s *service) caIsBack() {
+	now := s.now()
+	s.schedule.hasten(func(sub subject) bool {
+		return s.memory.current(sub) == nil && s.failures.active(sub, now) == nil
+	})
+}
+
 // drop implements keeper.
 func (s *service) drop(host string, why error) {
 	if s.settings.trustOf(host) != notAllowed {

@@ -103,7 +103,8 @@ func (m *Manager) Snapshot() Snapshot {
 	s := m.engine.report
 	snap := Snapshot{Time: s.now(), CA: s.dir, Waiting: s.waiters.Waiting(), Closed: s.tasks.IsClosed()}
 	snap.Issuing, snap.Queued = s.issuer.slots.Load()
-	snap.CAUnavailable, _, snap.CAFailure = s.health.breaker.state()
+	out := s.health.breaker.state()
+	snap.CAUnavailable, snap.CAFailure = out.wait.Until, out.cause
 	snap.RecentFailures, snap.RecentEvents = s.audit.Last()
 	snap.Refused = s.handshakes.refused()
 	snap.Hosts, _ = s.hostStatuses(snap.Time)

@@ -1,6 +1,7 @@
 package certmgr
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -44,14 +45,48 @@ func troubleOf(trace *acmeclient.Trace, stage audit.Stage, host string, err erro
 		return troubleNone
 	}
 	problems := text.Problems(err)
-	if len(problems) == 0 && trace.Failed() != acmeclient.EndpointNone {
-		return troubleOwn // no reply, or an unusable one
+	if len(problems) == 0 {
+		return troubleOfLoss(trace, err)
 	}
 	worst := troubleHost
 	for _, p := range problems {
 		worst = max(worst, troubleOfProblem(p, host))
 	}
 	return worst
+}
+
+// troubleOfLoss is troubleOf without a problem document: if there was no reply,
+// or an unusable one, that is the CA's failure. A request that was merely under
+// way when the attempt's time was over says nothing.
+func troubleOfLoss(trace *acmeclient.Trace, err error) trouble {
+	lost := requestErrors(err)
+	for _, e := range lost {
+		if e.Timeout > 0 || !errors.Is(e, context.DeadlineExceeded) {
+			return troubleOwn
+		}
+	}
+	if len(lost) == 0 && trace.Failed() != acmeclient.EndpointNone && !errors.Is(err, context.DeadlineExceeded) {
+		return troubleOwn
+	}
+	return troubleHost
+}
+
+// requestErrors returns the requests without a usable response that err is
+// about.
+func requestErrors(err error) []*acmeclient.RequestError {
+	switch e := err.(type) {
+	case *acmeclient.RequestError:
+		return []*acmeclient.RequestError{e}
+	case interface{ Unwrap() error }:
+		return requestErrors(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		var all []*acmeclient.RequestError
+		for _, cause := range e.Unwrap() {
+			all = append(all, requestErrors(cause)...)
+		}
+		return all
+	}
+	return nil
 }
 
 func troubleOfProblem(p *acme.Error, host string) trouble {

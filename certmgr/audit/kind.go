@@ -73,7 +73,8 @@ const (
 	// AccountReady: an account was registered with the CA, or found there.
 	AccountReady Kind = "account_ready"
 	// CAUnavailable: the CA as a whole has failed and is not tried before
-	// RetryAt.
+	// RetryAt. Each failed issuance that was to end an outage is told, and a
+	// failed probe at most every 15 minutes.
 	CAUnavailable Kind = "ca_unavailable"
 	// CAAvailable: the CA works again.
 	CAAvailable Kind = "ca_available"

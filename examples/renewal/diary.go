@@ -123,6 +123,8 @@ func about(d time.Duration) string {
 		return round(time.Hour, "hour")
 	case d > 3*time.Minute:
 		d = d.Round(5 * time.Minute)
+	case d < 50*time.Second:
+		return "some seconds"
 	}
 	return round(time.Minute, "minute")
 }

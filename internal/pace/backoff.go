@@ -37,27 +37,14 @@ func DefaultBackoff(failures int) time.Duration {
 	return 24 * time.Hour
 }
 
-// CABackoff returns the wait after consecutive failures of a CA as a whole. It
-// stays short, because an outage is not the hosts' fault and all of them wait
-// for its end.
-func CABackoff(failures int) time.Duration {
-	switch {
-	case failures <= 1:
-		return time.Minute
-	case failures <= 3:
-		return 5 * time.Minute
-	}
-	return 15 * time.Minute
-}
-
 // Jitter returns d plus or minus up to 10 percent, so that what failed together
 // is not retried together.
-func Jitter(d time.Duration) time.Duration {
-	if d <= 0 {
-		return d
-	}
-	spread := int64(d) / 5
-	if spread == 0 {
+func Jitter(d time.Duration) time.Duration { return within(d, 10) }
+
+// within returns d plus or minus up to so many percent.
+func within(d time.Duration, percent time.Duration) time.Duration {
+	spread := int64(d/100*percent) * 2
+	if spread <= 0 {
 		return d
 	}
 	return d - time.Duration(spread/2) + time.Duration(rand.Int64N(spread))

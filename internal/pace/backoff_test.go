@@ -32,14 +32,6 @@ func TestBackoffGrowsOrFollowsItsWaits(t *testing.T) {
 	}
 }
 
-func TestBackoffOfACAEndsAtAQuarterOfAnHour(t *testing.T) {
-	for failures, want := range []time.Duration{1, 1, 5, 5, 15, 15} {
-		if d := CABackoff(failures); d != want*time.Minute {
-			t.Errorf("after %d failures: %v, want %v", failures, d, want*time.Minute)
-		}
-	}
-}
-
 func TestJitterOfTinyWaits(t *testing.T) {
 	for _, d := range []time.Duration{-time.Second, 0, 1, 4} {
 		if got := Jitter(d); got != d {
