@@ -39,13 +39,17 @@ func drawEpisode(seed uint64, number int) *episode {
 	rng := rand.New(rand.NewPCG(seed, uint64(number)))
 	e := &episode{number: number, place: places[rng.IntN(len(places))], variant: rng.IntN(1 << 16), kill: -1, chain: -1}
 	switch number % 8 {
-	case 0, 1, 2, 5, 6:
+	case 0, 1, 2:
 		e.drawFault(rng)
 	case 3:
 		e.kill = rng.IntN(killSteps)
 	case 4:
 		e.drawFault(rng)
 		e.kill = rng.IntN(killSteps)
+	case 5:
+		e.drawOutage(rng, 5*time.Second, 40*time.Minute)
+	case 6:
+		e.drawOutage(rng, 5*time.Second, 2*time.Minute)
 	case 7:
 		switch rng.IntN(2) {
 		case 0:
