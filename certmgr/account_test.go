@@ -264,7 +264,7 @@ func TestTermsThatAreNotAccepted(t *testing.T) {
 			w.m.Prompt = prompt
 			_, err := w.get("a.example.com")
 			issue, ok := errors.AsType[*certmgr.IssuanceError](err)
-			if !ok || issue.Stage != audit.StageAccount || name != "panic" && (!strings.Contains(err.Error(), terms) || !strings.Contains(err.Error(), "Prompt")) {
+			if !ok || issue.Stage != audit.StageAccount || name != "panic" && (!strings.Contains(issue.Error(), terms) || !strings.Contains(issue.Error(), "Prompt")) {
 				t.Errorf("%s: got %v", name, err)
 			}
 		})

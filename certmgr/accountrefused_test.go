@@ -93,8 +93,8 @@ func TestRefusedAccountStopsAllHostsOnce(t *testing.T) {
 				before := w.ca.Count(acmetest.NewOrder)
 				_, first := w.get(hosts[0])
 				for _, err := range append(w.getAll(hosts[1:]), first) {
-					if !errors.Is(err, certmgr.ErrNoAccount) || errors.Is(err, certmgr.ErrCAUnavailable) || !strings.Contains(err.Error(), tt.says) {
-						t.Fatalf("%v, want an ErrNoAccount that says %q", err, tt.says)
+					if !errors.Is(err, certmgr.ErrNoAccount) || errors.Is(err, certmgr.ErrCAUnavailable) || !strings.Contains(certmgr.InFull(err).Error(), tt.says) {
+						t.Fatalf("%v, want an ErrNoAccount that says %q", certmgr.InFull(err), tt.says)
 					}
 				}
 				if err := w.m.Obtain(t.Context(), hosts[1]); !errors.Is(err, certmgr.ErrNoAccount) {
@@ -149,7 +149,7 @@ func TestRefusedAccountIsFoundAfterARestart(t *testing.T) {
 		w.restart()
 		before := w.ca.Count(acmetest.NewOrder)
 		for _, host := range []string{"b.example.com", "c.example.com"} {
-			if _, err := w.get(host); !errors.Is(err, certmgr.ErrNoAccount) || !strings.Contains(err.Error(), accountCacheKey) {
+			if _, err := w.get(host); !errors.Is(err, certmgr.ErrNoAccount) || !strings.Contains(certmgr.InFull(err).Error(), accountCacheKey) {
 				t.Errorf("%s: %v", host, err)
 			}
 		}

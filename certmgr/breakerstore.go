@@ -9,7 +9,6 @@ import (
 
 	"github.com/nostall/nostall/internal/account"
 	"github.com/nostall/nostall/internal/pace"
-	"github.com/nostall/nostall/internal/text"
 )
 
 // breakerCacheKey is the key of the breaker's state in the Cache, for a restart
@@ -52,11 +51,8 @@ func (b *breakerStore) save() {
 			Since:    o.since.UTC(),
 			Time:     b.now().UTC(),
 			RetryAt:  o.wait.Until.UTC(),
-			Cause:    text.OneLine(text.Of(o.cause), text.MaxError),
 		}
-		if problems := text.Problems(o.cause); len(problems) > 0 {
-			rec.Problem, rec.Status = problems[0].ProblemType, problems[0].StatusCode
-		}
+		rec.setCause(o.cause)
 		data, err := json.Marshal(rec)
 		if err != nil {
 			return

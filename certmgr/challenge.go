@@ -54,11 +54,11 @@ func (s *server) challengeCertificate(ctx context.Context, host string) (*tls.Ce
 	}
 	data, err := s.token(ctx, challenge.TLSALPN01Key(host))
 	if err != nil {
-		return nil, fmt.Errorf("certmgr: %s: no tls-alpn-01 challenge is pending here: %w", host, err)
+		return nil, brief(fmt.Errorf("certmgr: %s: no tls-alpn-01 challenge is pending here: %w", shortHost(host), err))
 	}
 	key, chain, err := bundle.Decode(data)
 	if err != nil {
-		return nil, fmt.Errorf("certmgr: %s: tls-alpn-01 answer in the cache: %w", host, err)
+		return nil, brief(fmt.Errorf("certmgr: %s: tls-alpn-01 answer in the cache: %w", shortHost(host), err))
 	}
 	return &tls.Certificate{Certificate: chain, PrivateKey: key}, nil
 }

@@ -27,8 +27,8 @@ func TestFirstAttemptTriesBothChallengesLaterOnesOne(t *testing.T) {
 		lift := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "nobody home"})
 		_, err := w.get("a.example.com")
 		for _, typ := range []string{challenge.TLSALPN01, challenge.HTTP01} {
-			if !strings.Contains(err.Error(), typ) {
-				t.Errorf("%q does not have the cause of %s", err, typ)
+			if full := certmgr.InFull(err); !strings.Contains(full.Error(), typ) {
+				t.Errorf("%q does not have the cause of %s", full, typ)
 			}
 		}
 		w.wantOrders("a.example.com", 2)
@@ -55,8 +55,8 @@ func TestForgottenNextProtosIsSaid(t *testing.T) {
 		config.NextProtos = []string{"h2", "http/1.1"}
 		w.ca.Resolve("*", acmetest.Target{TLSConfig: config})
 		_, err := w.get("a.example.com")
-		if err == nil || !strings.Contains(err.Error(), `NextProtos hold "acme-tls/1"`) {
-			t.Errorf("%v does not say what to look at", err)
+		if full := certmgr.InFull(err); full == nil || !strings.Contains(full.Error(), `NextProtos hold "acme-tls/1"`) {
+			t.Errorf("%v does not say what to look at", full)
 		}
 		events := w.events.of(audit.ChallengeFailed)
 		if len(events) != 1 || !strings.Contains(events[0].Reason, "NextProtos") {

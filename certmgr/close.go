@@ -2,12 +2,12 @@ package certmgr
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // closeGrace is how long Close waits for callbacks whose context has ended.
@@ -48,5 +48,5 @@ func (m *Manager) Close() error {
 	flush, cancelFlush := context.WithTimeout(context.Background(), closeGrace)
 	defer cancelFlush()
 	errs = append(errs, s.audit.Flush(flush))
-	return errors.Join(errs...)
+	return text.Join(errs...)
 }

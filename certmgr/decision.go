@@ -54,6 +54,15 @@ type decision struct {
 	is    audit.Decision
 	grant grant // if is is audit.Allowed
 	err   error // why it is not allowed
+	own   bool  // err is HostPolicy's own
+}
+
+// shown is err for a client: HostPolicy's own error is returned unchanged.
+func (d decision) shown() error {
+	if d.own {
+		return d.err
+	}
+	return brief(d.err)
 }
 
 // allow allows a host. policyYes is when HostPolicy allowed it, or zero if the

@@ -42,6 +42,7 @@ func TestAccountFollowsTheManagersFields(t *testing.T) {
 				m.Audit = func(context.Context, audit.Event) {}
 				start(t, ca, m)
 				_, err := m.GetCertificate(hello("example.com"))
+				err = certmgr.InFull(err)
 				switch {
 				case test.err == "" && err != nil:
 					t.Fatal(err)

@@ -154,7 +154,7 @@ func TestWithoutHTTPHandlerThereIsNoHTTP01(t *testing.T) {
 		start(t, ca, m)
 		_, err := m.GetCertificate(hello("example.com"))
 		issuance, ok := errors.AsType[*certmgr.IssuanceError](err)
-		if !ok || !strings.Contains(err.Error(), "HTTPHandler") {
+		if !ok || !strings.Contains(issuance.Error(), "HTTPHandler") {
 			t.Fatalf("error %v, want an IssuanceError that names HTTPHandler", err)
 		}
 		if issuance.Host != "example.com" || ca.Count(acmetest.Challenge) != 0 {

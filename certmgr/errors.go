@@ -11,6 +11,7 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/preflight"
 	"github.com/nostall/nostall/internal/account"
+	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/text"
 )
@@ -100,14 +101,16 @@ type IssuanceError struct {
 	Attempts int         // consecutive failures, including this one
 	Time     time.Time   // when it failed
 	RetryAt  time.Time   // when the next attempt is due; zero if it is not scheduled
+	URL      string      // of the CA's resource that failed, without its query; empty if none did
 	Err      error       // causes, joined over all challenges tried
 
 	State      HostState // of the host, without a certificate: StateBackoff, StatePaused or StateRejected; empty if the CA failed as a whole
 	UnpauseURL string    // with StatePaused: the CA's page that ends it, if the CA has named one
 }
 
-// Error returns one line of bounded length that names host, stage, CA and
-// cause.
+// Error returns one line that names host, stage, CA and cause, what to do and
+// when the next attempt is due. It has at most 1 KB, and in addition links of
+// the CA, whole, up to 2 KB. The error of a handshake has a short form of it.
 func (e *IssuanceError) Error() string {
 	if e == nil {
 		return "<nil>"
@@ -115,8 +118,8 @@ func (e *IssuanceError) Error() string {
 	return e.text(text.MaxError)
 }
 
-// text is Error within limit bytes. If it is too long, the cause is cut, not
-// the time of the next attempt.
+// text is Error within limit bytes besides links. If it is too long, the cause
+// is cut, not what follows it.
 func (e *IssuanceError) text(limit int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "certmgr: %s: %s failed", e.Host, e.Stage)
@@ -126,12 +129,48 @@ func (e *IssuanceError) text(limit int) string {
 	if e.Attempts > 1 {
 		fmt.Fprintf(&b, " (failure %d in a row)", e.Attempts)
 	}
-	fmt.Fprintf(&b, ": %v", e.Err)
-	retry := ""
-	if !e.RetryAt.IsZero() {
-		retry = "; next attempt " + text.Stamp(e.RetryAt)
+	b.WriteString(": " + text.Cause(e.Err))
+	tail := ""
+	if hint := e.Hint(); hint != "" {
+		tail = "; " + text.OneLine(hint, maxHint)
 	}
-	return text.WithTail(b.String(), retry, limit)
+	tail += nextAttempt(e.RetryAt)
+	if len(tail) >= limit {
+		return text.OneLine(tail, limit)
+	}
+	return text.Line(b.String(), limit-len(tail)) + tail
+}
+
+// maxHint is the longest hint in the text of an error, in bytes.
+const maxHint = 384
+
+// Hint says how to have a failed issuance tried at once, with and without code:
+// which entry of the Cache keeps it waiting over restarts. It is empty if the
+// next attempt is not scheduled.
+func (e *IssuanceError) Hint() string {
+	if e == nil || e.RetryAt.IsZero() {
+		return ""
+	}
+	key := breakerCacheKey
+	switch {
+	case e.State == "" && account.IsUnavailable(e.Err): // which is not recorded
+		return "to try again at once, call Manager.Obtain, or restart"
+	case e.State != "" || errors.Is(e.Err, ErrClock):
+		kt := bundle.ECDSA
+		if e.KeyType == bundle.RSA.String() {
+			kt = bundle.RSA
+		}
+		key = failureKeyOf(hostSubject(e.Host, kt, e.CA), e.Stage).cacheKey()
+	}
+	return fmt.Sprintf("to try again at once, call Manager.Obtain, or delete the Cache's entry %q, if there is one, and restart", key)
+}
+
+// nextAttempt is the end of an error's text.
+func nextAttempt(at time.Time) string {
+	if at.IsZero() {
+		return ""
+	}
+	return "; next attempt " + text.Stamp(at)
 }
 
 // Unwrap returns the joined causes.
@@ -142,8 +181,8 @@ func (e *IssuanceError) Unwrap() error {
 	return e.Err
 }
 
-// refusal is the error of a refused handshake: a sentinel, the host, what
-// happened and what to do. Its text is built only when it is read.
+// refusal is the error of a refused handshake or operation: a sentinel, the
+// host, what happened and what to do. Its text is built only when it is read.
 type refusal struct {
 	kind  error
 	host  string
@@ -165,15 +204,16 @@ func (r *refusal) Error() string {
 		b.WriteString(" since " + text.Stamp(r.since))
 	}
 	if r.cause == nil {
-		return text.OneLine(b.String(), text.MaxError)
+		return text.Line(b.String(), text.MaxError)
 	}
 	// A reason for a change of the list can be long, but leaves room for the
 	// cause.
 	head := text.OneLine(b.String(), text.MaxError/2) + ": "
+	room := text.MaxError - len(head)
 	if cause, ok := r.cause.(*IssuanceError); ok && cause != nil {
-		return head + cause.text(text.MaxError-len(head))
+		return head + strings.TrimPrefix(cause.text(room), "certmgr: ")
 	}
-	return head + text.OneLine(text.Of(r.cause), text.MaxError-len(head))
+	return head + text.Line(text.Cause(r.cause), room)
 }
 
 func (r *refusal) Unwrap() []error {

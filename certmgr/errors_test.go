@@ -90,7 +90,7 @@ func TestErrorTextsNeverPanic(t *testing.T) {
 func TestLongReasonLeavesRoomForTheCause(t *testing.T) {
 	r := &refusal{kind: ErrHostNotAllowed, host: "a.example.com", text: strings.Repeat("r", 2000),
 		cause: &IssuanceError{Host: "tenant.example.net", Stage: audit.StageOrder, Err: errors.New("no"), RetryAt: time.Now()}}
-	if line := r.Error(); !strings.Contains(line, "tenant.example.net: order failed at : no; next attempt ") || len(line) > text.MaxError {
+	if line := r.Error(); !strings.Contains(line, "tenant.example.net: order failed at : no; ") || !strings.Contains(line, "; next attempt ") || len(line) > text.MaxError {
 		t.Errorf("the cause is missing: %q", line)
 	}
 }

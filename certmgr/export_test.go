@@ -15,6 +15,9 @@ import (
 // SetClock gives m, which must not be in use yet, a wall clock.
 func SetClock(m *Manager, now func() time.Time) { m.clock = now }
 
+// InFull returns what the short error of a refused handshake wraps.
+func InFull(err error) error { return inFull(err) }
+
 // Now returns the time by m's clock.
 func Now(m *Manager) time.Time { return m.engine.now() }
 

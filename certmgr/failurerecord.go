@@ -7,6 +7,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/pace"
 	"github.com/nostall/nostall/internal/text"
 )
@@ -35,6 +36,9 @@ type failureRecord struct {
 	Cause      string      `json:"cause"`
 	Problem    string      `json:"problem,omitempty"` // ACME problem type
 	Status     int         `json:"status,omitempty"`
+	Detail     string      `json:"detail,omitempty"`   // of the problem
+	Instance   string      `json:"instance,omitempty"` // of the problem
+	URL        string      `json:"url,omitempty"`
 	ClockOff   bool        `json:"clockOff,omitempty"`
 
 	// Of an outage of the CA only.
@@ -63,18 +67,14 @@ func newFailureRecord(sub subject, f *failure) (key string, rec failureRecord) {
 		Asked:      f.asked.UTC(),
 		State:      e.State,
 		UnpauseURL: e.UnpauseURL,
-		Cause:      text.OneLine(text.Of(e.Err), text.MaxError),
 		ClockOff:   f.clockOff,
 	}
 	for _, t := range f.extra.spent {
 		rec.Extra = append(rec.Extra, t.UTC())
 	}
+	rec.setCause(e.Err)
 	if at.scope != scopeHost {
 		rec.KeyType = e.KeyType
-	}
-	if problems := text.Problems(e.Err); len(problems) > 0 {
-		p := problems[len(problems)-1] // the problem that ended the attempt
-		rec.Problem, rec.Status = p.ProblemType, p.StatusCode
 	}
 	return at.cacheKey(), rec
 }
@@ -84,6 +84,20 @@ func (rec *failure) entry(sub subject) (key string, data []byte, err error) {
 	key, record := newFailureRecord(sub, rec)
 	data, err = json.Marshal(record)
 	return key, data, err
+}
+
+// setCause records why it failed.
+func (r *failureRecord) setCause(err error) {
+	r.URL = acmeclient.URL(err)
+	r.Cause = text.Line(text.Of(err), text.MaxError)
+	if old, ok := err.(*recordedError); ok {
+		r.Cause = old.bare
+	}
+	if problems := text.Problems(err); len(problems) > 0 {
+		p := problems[len(problems)-1] // the problem that ended the attempt
+		r.Problem, r.Status = p.ProblemType, p.StatusCode
+		r.Detail, r.Instance = text.Line(text.Flat(p.Detail), text.MaxError), p.Instance
+	}
 }
 
 // failure returns the record's failure for sub at now, or nil if it is about
@@ -115,6 +129,7 @@ func (r failureRecord) failure(sub subject, machine string, now time.Time) *fail
 			Attempts: attempts,
 			Time:     failed,
 			RetryAt:  pace.Earlier(r.RetryAt, latest),
+			URL:      acmeclient.PlainURL(r.URL),
 			Err:      r.cause(),
 			State:    StateBackoff,
 		},
@@ -146,9 +161,15 @@ func (r failureRecord) cause() error {
 	if r.Machine != "" {
 		where = " (seen by " + text.OneLine(r.Machine, 100) + ")"
 	}
-	e := &recordedError{text: text.OneLine(r.Cause, text.MaxError) + where}
+	bare := text.Line(r.Cause, text.MaxError)
+	e := &recordedError{text: bare + where, bare: bare, url: acmeclient.PlainURL(r.URL)}
 	if r.Problem != "" || r.Status != 0 {
-		e.cause = &acme.Error{StatusCode: r.Status, ProblemType: r.Problem, Detail: text.OneLine(r.Cause, text.MaxError)}
+		e.cause = acmeclient.BoundProblem(&acme.Error{
+			StatusCode:  r.Status,
+			ProblemType: r.Problem,
+			Detail:      text.Line(r.Detail, text.MaxError),
+			Instance:    r.Instance,
+		})
 	} else if r.Stage == audit.StagePreflight {
 		e.cause = ErrUnreachable
 	}
@@ -158,8 +179,11 @@ func (r failureRecord) cause() error {
 // recordedError is a cause read from the Cache.
 type recordedError struct {
 	text  string
+	bare  string // without who saw it
+	url   string
 	cause error
 }
 
-func (e *recordedError) Error() string { return e.text }
-func (e *recordedError) Unwrap() error { return e.cause }
+func (e *recordedError) Error() string     { return e.text }
+func (e *recordedError) Unwrap() error     { return e.cause }
+func (e *recordedError) FailedURL() string { return e.url }

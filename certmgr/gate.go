@@ -43,7 +43,7 @@ func (gt *gate) permit(ctx context.Context, host string) decision {
 	return allow(d.grant.trust, now)
 }
 
-// allowed is permit for challenges, which need only the error. If the policy
+// allowed is permit for challenges, which need only the client's error. If the policy
 // cannot decide, the operator gets an event; the client of an http-01 request
 // does not learn why.
 func (gt *gate) allowed(ctx context.Context, host string) error {
@@ -54,7 +54,7 @@ func (gt *gate) allowed(ctx context.Context, host string) error {
 	if d.is == audit.Undecided {
 		gt.policy.report(host, d.err)
 	}
-	return d.err
+	return d.shown()
 }
 
 // policyHolds reports whether an earlier approval of HostPolicy still covers a

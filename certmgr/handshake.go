@@ -40,6 +40,9 @@ type server struct {
 //   - ErrCache if the Cache cannot be read; ErrBusy if a limit was reached;
 //   - ErrClosed after Close, for certificates that are not in memory.
 //
+// The text of these errors has at most 200 bytes, since servers log it for each
+// client; that of HostPolicy is not changed. What they wrap says more.
+//
 // The certificate is the caller's own copy. All waits also end with
 // hello.Context(), which may be nil. GetCertificate is safe for concurrent use.
 //
@@ -51,7 +54,7 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	host, err := normalizeHost(hello.ServerName, noSNI)
 	if err != nil {
 		s.handshakes.refuse(resultOf(err), "", err, hello, s.now())
-		return nil, err
+		return nil, brief(err)
 	}
 	if isChallenge(hello) {
 		return s.answerChallenge(hello, host)
@@ -80,6 +83,7 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 
 // refuse counts a refused handshake for a valid host name.
 func (s *server) refuse(host string, err error, hello *tls.ClientHelloInfo, now time.Time) {
+	err = inFull(err)
 	r := resultOf(err)
 	s.handshakes.refuse(r, host, err, hello, now)
 	if r.ofAllowedHost() {
@@ -115,7 +119,7 @@ func contextOf(hello *tls.ClientHelloInfo) context.Context {
 }
 
 // serve is the path of a handshake that memory alone cannot answer: policy,
-// load, failure, issue.
+// load, failure, issue. The error is for the client.
 func (s *server) serve(hello *tls.ClientHelloInfo, host string, want keyTypePrefs, entry *hostEntry) (*certificate, error) {
 	ctx := contextOf(hello)
 	var held *certificate // its host is yet to be allowed
@@ -127,7 +131,7 @@ func (s *server) serve(hello *tls.ClientHelloInfo, host string, want keyTypePref
 		if held != nil && vouched {
 			return held, nil
 		}
-		return nil, &refusal{kind: ErrClosed, host: host}
+		return nil, brief(&refusal{kind: ErrClosed, host: host})
 	}
 	d := s.gate.permit(ctx, host)
 	switch d.is {
@@ -136,13 +140,13 @@ func (s *server) serve(hello *tls.ClientHelloInfo, host string, want keyTypePref
 		if entry != nil {
 			s.gate.refuseHost(host, d.err)
 		}
-		return nil, d.err
+		return nil, d.shown()
 	case audit.Undecided:
 		s.gate.policy.report(host, d.err)
 		if held != nil && vouched {
 			return held, nil // the policy's backend fails, but the certificate is valid
 		}
-		return nil, d.err
+		return nil, d.shown()
 	}
 	g := d.grant
 	s.visits.noteAsked(host, g, s.now())
@@ -151,13 +155,13 @@ func (s *server) serve(hello *tls.ClientHelloInfo, host string, want keyTypePref
 	}
 	sub := hostSubject(host, want.first, s.dir)
 	if cert, done, err := s.answerWithoutIssuing(ctx, sub, want, g); done {
-		return cert, err
+		return cert, brief(err)
 	}
 	cert, err := s.loader.load(ctx, host, want, g)
-	if !errors.Is(err, ErrCacheMiss) {
-		return cert, withHost(err, host)
+	if errors.Is(err, ErrCacheMiss) {
+		cert, err = s.lead(ctx, sub, want, g, askerOf(hello))
 	}
-	return s.lead(ctx, sub, want, g, askerOf(hello))
+	return cert, brief(withHost(err, host))
 }
 
 // withHost adds the host to an error of a stage that knows only keys.
@@ -178,7 +182,7 @@ func withHost(err error, host string) error {
 			cause: e.Cause,
 		}
 	case *refusal:
-		if e.host == "" {
+		if _, named := e.cause.(*IssuanceError); e.host == "" && !named {
 			named := *e
 			named.host = host
 			return &named

@@ -184,6 +184,7 @@ func (is *issuer) newError(i *issuance, stage audit.Stage, cause error) *Issuanc
 		Attempt:  i.id,
 		Attempts: 1,
 		Time:     is.now(),
+		URL:      acmeclient.URL(cause),
 		Err:      cause,
 	}
 }

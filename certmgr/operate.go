@@ -70,7 +70,7 @@ func (m *Manager) Renew(ctx context.Context, host string) error {
 		wg.Go(func() { errs[i] = s.issueNow(ctx, sub, g, "Renew") })
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	return text.Join(errs...)
 }
 
 // operate is the common part of the operations.
@@ -107,9 +107,9 @@ type operatorError struct {
 func (e *operatorError) Error() string {
 	var texts []string
 	for _, cause := range e.causes {
-		texts = append(texts, strings.TrimPrefix(text.Of(cause), "certmgr: "))
+		texts = append(texts, text.Cause(cause))
 	}
-	return text.OneLine("certmgr: "+e.what+": "+strings.Join(texts, "; "), text.MaxError)
+	return text.Line("certmgr: "+e.what+": "+strings.Join(texts, "; "), text.MaxError)
 }
 
 func (e *operatorError) Unwrap() []error { return e.causes }

@@ -83,10 +83,13 @@ func (p *policy) report(host string, err error) {
 	})
 }
 
-// policyRefusal marks a policy's own error as a refusal, within this file.
-type policyRefusal struct{ err error }
+// policyError marks a policy's own error, within this file.
+type policyError struct {
+	err error
+	is  audit.Decision
+}
 
-func (p policyRefusal) Error() string { return p.err.Error() }
+func (p policyError) Error() string { return p.err.Error() }
 
 // ask returns HostPolicy's decision. The error of a refusal is HostPolicy's
 // own, unchanged.
@@ -116,8 +119,8 @@ func (p *policy) ask(ctx context.Context, host string) decision {
 	switch err := err.(type) {
 	case nil:
 		return allow(st, time.Time{})
-	case policyRefusal:
-		return refuse(err.err)
+	case policyError:
+		return decision{is: err.is, err: err.err, own: true}
 	default:
 		return undecided(err)
 	}
@@ -142,9 +145,9 @@ func (p *policy) call(ctx context.Context, host string, decide HostPolicy) (trus
 	case err != nil:
 		return notAllowed, &refusal{kind: ErrPolicy, host: host, text: noAnswer(err) + "; the host is not refused, try again", cause: err}
 	case a.undecided:
-		return notAllowed, a.err
+		return notAllowed, policyError{a.err, audit.Undecided}
 	case a.err != nil:
-		return notAllowed, policyRefusal{a.err}
+		return notAllowed, policyError{a.err, audit.Refused}
 	case a.verdict.untrusted:
 		return untrusted, nil
 	}

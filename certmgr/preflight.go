@@ -93,10 +93,11 @@ type diagnosis struct {
 }
 
 // maxDiagnosis leaves room for what an *IssuanceError says before and after it.
-const maxDiagnosis = 768
+const maxDiagnosis = 640
 
 func (d *diagnosis) Error() string {
-	return text.WithTail(text.Of(d.err), "; "+d.found.Error(), maxDiagnosis)
+	tail := "; " + d.found.Error()
+	return text.Line(text.Of(d.err), maxDiagnosis-len(tail)) + tail
 }
 
 func (d *diagnosis) Unwrap() []error { return []error{d.err, d.found} }

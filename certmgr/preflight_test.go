@@ -147,7 +147,7 @@ func TestPreflightEnforces(t *testing.T) {
 				if d := time.Since(start); d < tt.at || d > tt.at+time.Second {
 					t.Errorf("took %v, want %v", d, tt.at)
 				}
-				checkPreflightText(t, err, tt)
+				checkPreflightText(t, certmgr.InFull(err), tt)
 				var e *certmgr.IssuanceError
 				if !errors.As(err, &e) || e.Stage != audit.StagePreflight || !errors.Is(err, certmgr.ErrUnreachable) || !e.RetryAt.After(time.Now()) {
 					t.Fatalf("got %v", err)
@@ -331,8 +331,8 @@ func TestFailedChallengeIsDiagnosed(t *testing.T) {
 				if !errors.As(err, &e) || e.Stage != audit.StageChallenge || len(text.Problems(err)) == 0 {
 					t.Fatalf("got %v", err)
 				}
-				if !strings.Contains(err.Error(), tt.want) || errors.Is(err, certmgr.ErrUnreachable) != tt.is {
-					t.Errorf("%v\ndoes not say %q", err, tt.want)
+				if !strings.Contains(e.Error(), tt.want) || errors.Is(err, certmgr.ErrUnreachable) != tt.is {
+					t.Errorf("%v\ndoes not say %q", e, tt.want)
 				}
 				if found, ok := errors.AsType[*preflight.Error](err); !ok || found.Host != "a.example.com" || len(found.Addrs) == 0 {
 					t.Errorf("got %v", found)
@@ -372,7 +372,7 @@ func TestPreflightPassesThroughAFleet(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-			} else if !errors.Is(err, certmgr.ErrUnreachable) || !strings.Contains(err.Error(), "NextProtos") {
+			} else if !errors.Is(err, certmgr.ErrUnreachable) || !strings.Contains(certmgr.InFull(err).Error(), "NextProtos") {
 				t.Errorf("got %v", err)
 			}
 			if s := other.Snapshot(); len(s.Hosts) != 0 {

@@ -38,7 +38,7 @@ func (e Event) attrs() []slog.Attr {
 	attrs := make([]slog.Attr, 0, 12)
 	str := func(key, val string) {
 		if val != "" {
-			attrs = append(attrs, slog.String(key, text.OneLine(val, text.MaxError)))
+			attrs = append(attrs, slog.String(key, text.Line(val, text.MaxError)))
 		}
 	}
 	when := func(key string, t time.Time) {
@@ -56,7 +56,7 @@ func (e Event) attrs() []slog.Attr {
 	str("alpn", e.ALPN)
 	str("attempt", e.Attempt)
 	str("stage", string(e.Stage))
-	str("reason", e.Reason)
+	str("reason", text.Flat(e.Reason))
 	str("ca", e.CA)
 	str("order_url", e.OrderURL)
 	if e.Duration != 0 {
@@ -134,7 +134,7 @@ type eventJSON struct {
 // fields are left out. The form is stable: members may be added but never
 // change.
 func (e Event) MarshalJSON() ([]byte, error) {
-	str := func(s string) string { return text.OneLine(s, text.MaxError) }
+	str := func(s string) string { return text.Line(s, text.MaxError) }
 	return json.Marshal(eventJSON{
 		Seq:             e.Seq,
 		Time:            jsonTime(e.Time),
@@ -150,7 +150,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 		ALPN:            str(e.ALPN),
 		Attempt:         str(e.Attempt),
 		Stage:           e.Stage,
-		Reason:          str(e.Reason),
+		Reason:          str(text.Flat(e.Reason)),
 		CA:              str(e.CA),
 		OrderURL:        str(e.OrderURL),
 		DurationSeconds: e.Duration.Seconds(),

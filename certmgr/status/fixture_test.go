@@ -40,7 +40,8 @@ func valid(host string) certmgr.HostStatus {
 func failing(h certmgr.HostStatus, state certmgr.HostState, retry time.Duration, cause string) certmgr.HostStatus {
 	h.State, h.StateSince, h.RetryAt = state, now.Add(-time.Hour), now.Add(retry)
 	h.Failure = &certmgr.IssuanceError{Host: h.Host, KeyType: h.KeyType, Stage: audit.StageChallenge, CA: caURL,
-		Attempt: "a1b2-3", Attempts: 3, Time: now.Add(-time.Hour), RetryAt: h.RetryAt, Err: errors.New(cause)}
+		Attempt: "a1b2-3", Attempts: 3, Time: now.Add(-time.Hour), RetryAt: h.RetryAt, Err: errors.New(cause),
+		URL: caURL + "/authorization/1"}
 	return h
 }
 

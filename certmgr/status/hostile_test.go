@@ -40,7 +40,7 @@ func poison(s string, all bool) *still {
 		h := &p.snap.Hosts[i]
 		h.Host, h.ExplanationURL = h.Host+s, "https://ca.example/"+s
 		if h.Failure != nil {
-			h.Failure = &certmgr.IssuanceError{Host: s, CA: s, Attempt: s, Attempts: 2, Time: now,
+			h.Failure = &certmgr.IssuanceError{Host: s, CA: s, Attempt: s, Attempts: 2, Time: now, URL: s,
 				Err: errors.Join(errors.New(s), errors.New(s))}
 		}
 	}

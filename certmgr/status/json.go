@@ -6,6 +6,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // The JSON form. Keep the package documentation in step.
@@ -92,6 +93,8 @@ type (
 		Attempts   int         `json:"attempts"`
 		Attempt    string      `json:"attempt,omitempty"`
 		CA         string      `json:"ca,omitempty"`
+		URL        string      `json:"url,omitempty"`
+		Hint       string      `json:"hint,omitempty"`
 		State      string      `json:"state,omitempty"`
 		UnpauseURL string      `json:"unpause_url,omitempty"`
 		Error      string      `json:"error"`
@@ -131,7 +134,7 @@ func (r *report) json() reportJSON {
 	}
 	if !j.CA.Available {
 		j.CA.NoAccount = errors.Is(s.CAFailure, certmgr.ErrNoAccount)
-		j.CA.RetryAt, j.CA.Error = utc(s.CAUnavailable), errorText(s.CAFailure, maxText)
+		j.CA.RetryAt, j.CA.Error = utc(s.CAUnavailable), wholeError(s.CAFailure)
 	}
 	if h := c.soonest; h != nil {
 		j.Counts.SoonestExpiry = &expiryJSON{Host: clean(h.Host, maxText), KeyType: h.KeyType, NotAfter: utc(h.NotAfter)}
@@ -176,7 +179,9 @@ func newHostJSON(h *certmgr.HostStatus) hostJSON {
 			Attempt:  clean(f.Attempt, maxText),
 			CA:       clean(f.CA, maxText),
 			State:    heldState(f),
-			Error:    errorText(f.Err, maxText),
+			URL:      text.Line(f.URL, maxText),
+			Hint:     text.Line(f.Hint(), maxText),
+			Error:    wholeError(f.Err),
 
 			UnpauseURL: clean(f.UnpauseURL, maxLink),
 		}

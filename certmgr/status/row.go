@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // row is a row of the table of hosts.
@@ -58,12 +59,9 @@ type bar struct {
 	Class string
 }
 
-// longCause and shortCause are the longest cause on a host's own page and in
-// the table, in bytes.
-const (
-	longCause  = maxText
-	shortCause = 280
-)
+// shortCause is the longest cause in the table of hosts, in bytes. A host's own
+// page has the whole.
+const shortCause = 280
 
 func newRow(h *certmgr.HostStatus, now time.Time, alone bool) row {
 	host, keyType := clean(h.Host, maxName), clean(h.KeyType, maxName)
@@ -141,15 +139,14 @@ func newFailure(h *certmgr.HostStatus, now time.Time, alone bool) *failureView {
 	if f == nil {
 		return nil
 	}
-	bound := shortCause
-	if alone {
-		bound = longCause
-	}
 	v := &failureView{
 		Stage:   clean(string(f.Stage), maxName),
-		Cause:   errorText(f.Err, bound),
+		Cause:   errorText(f.Err, shortCause),
 		At:      newMoment(f.Time, now),
 		Unpause: webLink(f.UnpauseURL),
+	}
+	if alone {
+		v.Cause = wholeError(f.Err)
 	}
 	if f.Attempts > 1 {
 		v.Count = ordinal(f.Attempts) + " in a row"
@@ -226,6 +223,8 @@ func details(h *certmgr.HostStatus) (list []detail) {
 		add("Failed at CA", clean(f.CA, maxText))
 		add("State by the CA", heldState(f))
 		add("The CA's page to unpause", clean(f.UnpauseURL, maxLink))
+		add("Failed at URL", text.Line(f.URL, maxText))
+		add("What to do", text.Line(f.Hint(), maxText))
 	}
 	return list
 }

@@ -3,10 +3,9 @@ package status
 import (
 	"fmt"
 	"net/url"
-	"strconv"
-	"strings"
 	"time"
-	"unicode/utf8"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // maxText is the longest text from clients or a CA, in bytes.
@@ -18,35 +17,24 @@ const maxLink = 2048
 // clean returns a text as one line of at most limit bytes, without invisible
 // characters or changes of writing direction. It does not escape for HTML or
 // JSON.
-func clean(s string, limit int) string {
-	if len(s) > 4*limit {
-		s = s[:4*limit]
-	}
-	for _, r := range s {
-		if !strconv.IsPrint(r) || r == utf8.RuneError {
-			q := strconv.Quote(s)
-			s = strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
-			break
-		}
-	}
-	if len(s) <= limit {
-		return s
-	}
-	const cut = "…"
-	n := limit - len(cut)
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n] + cut
-}
+func clean(s string, limit int) string { return text.OneLine(s, limit) }
 
-// errorText returns an error as one line. Joined errors are separated by
-// semicolons.
+// errorText returns an error as one line of at most limit bytes. Joined errors
+// are separated by semicolons.
 func errorText(err error, limit int) string {
 	if err == nil {
 		return ""
 	}
-	return clean(strings.ReplaceAll(fmt.Sprint(err), "\n", "; "), limit)
+	return clean(text.Of(err), limit)
+}
+
+// wholeError is errorText where there is room for the whole: its links are
+// whole too, and count apart.
+func wholeError(err error) string {
+	if err == nil {
+		return ""
+	}
+	return text.Line(text.Of(err), maxText)
 }
 
 // webLink returns a URL that is safe as a link, or "": a CA could send one that

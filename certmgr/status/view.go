@@ -84,7 +84,7 @@ func newView(r *report) view {
 	v.Title = v.Verdict
 	v.CA = caView{Directory: strings.TrimPrefix(clean(s.CA, maxText), "https://")}
 	if !s.CAUnavailable.IsZero() {
-		v.CA.Retry, v.CA.Error = newMoment(s.CAUnavailable, now), errorText(s.CAFailure, maxText)
+		v.CA.Retry, v.CA.Error = newMoment(s.CAUnavailable, now), wholeError(s.CAFailure)
 		v.CA.Due = !now.Before(s.CAUnavailable)
 		v.CA.NoAccount = errors.Is(s.CAFailure, certmgr.ErrNoAccount)
 		switch {

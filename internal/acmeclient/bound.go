@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/internal/text"
 )
 
 // Limits on what is kept of a CA's responses. Errors are kept for each failed
@@ -16,11 +18,11 @@ import (
 const (
 	maxHeader      = 4 << 10 // of a response, as headerSize counts
 	maxHeaderValue = 1 << 10 // longer values are dropped
-	maxProblem     = 1280    // all texts of a problem document
+	maxProblem     = 1280    // all texts of a problem document, without their links
 	maxDetail      = 1 << 10 // its detail; a *certmgr.IssuanceError shows no more
 	maxProblemText = 256     // each of its other texts
 	maxErrorText   = 1 << 10 // of an error that is not a problem document
-	maxDisplayURL  = 1 << 10
+	maxDisplayURL  = text.MaxLinks
 )
 
 // neededHeaders returns the fields that this package and x/crypto/acme read,
@@ -63,21 +65,22 @@ func headerSize(h http.Header) int {
 func fieldSize(name, value string) int { return len(name) + len(value) + 32 }
 
 // BoundProblem truncates the texts of a problem in place, drops the subproblems
-// that do not fit, and returns it. The caller must be the only one to hold e.
+// that do not fit, and returns it. Links stay whole, up to text.MaxLinks bytes of
+// the detail and as many of the instance: in them a CA says what to do. The caller must be the only one to hold e.
 // Call it for problems in successful responses, such as those of orders and
 // challenges; Cause handles the others.
 func BoundProblem(e *acme.Error) *acme.Error {
-	room := maxProblem
-	take := func(s *string, limit int) {
-		*s = cut(*s, min(limit, room))
-		room -= len(*s)
-	}
+	room := text.Room{Text: maxProblem, Links: 2 * text.MaxLinks}
+	take := func(s *string, limit int) { *s = room.Take(*s, limit) }
 	take(&e.ProblemType, maxProblemText)
-	take(&e.Detail, maxDetail)
+	if len(e.Instance) > text.MaxLinks {
+		e.Instance = "" // part of a URL leads nowhere
+	}
 	take(&e.Instance, maxProblemText)
+	take(&e.Detail, maxDetail)
 	var kept []acme.Subproblem // a copy: a subslice would retain the others
 	for _, sub := range e.Subproblems {
-		if room -= 128; room <= 0 { // its size without texts
+		if room.Text -= 128; room.Text <= 0 { // its size without texts
 			break
 		}
 		take(&sub.Type, maxProblemText)
@@ -106,8 +109,8 @@ func boundError(err error) error {
 	if err == nil {
 		return nil
 	}
-	if text := err.Error(); len(text) > maxErrorText {
-		return errors.New(cut(text, maxErrorText))
+	if s := err.Error(); len(s) > maxErrorText {
+		return errors.New((&text.Room{Text: maxErrorText, Links: text.MaxLinks}).Take(s, maxErrorText))
 	}
 	return err
 }

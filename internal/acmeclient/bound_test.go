@@ -18,6 +18,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // problemSize is how many bytes of text a problem holds.
@@ -81,7 +82,7 @@ func TestLargeRefusalIsBoundedAndStaysAProblem(t *testing.T) {
 				t.Errorf("it holds %d bytes", n)
 			}
 			detail := object["detail"].(string)
-			if text := strings.TrimSuffix(p.Detail, "... (cut short)"); !strings.HasPrefix(detail, text) || len(text) < min(len(detail), 1000) {
+			if kept := strings.TrimSuffix(p.Detail, "..."); !strings.HasPrefix(detail, kept) || len(kept) < min(len(detail), 1000) {
 				t.Errorf("detail %.50q... of %d bytes", p.Detail, len(p.Detail))
 			}
 			if !utf8.ValidString(p.Error()) {
@@ -108,6 +109,30 @@ func TestLargeRefusalIsBoundedAndStaysAProblem(t *testing.T) {
 			t.Errorf("%.50q, %d bytes", p.Detail, problemSize(p))
 		}
 	})
+}
+
+// A link says what to do, and is of no use if it is cut.
+func TestLinksOfARefusalStayWhole(t *testing.T) {
+	link := "https://ca.example/unpause?jwt=" + strings.Repeat("eyJhbGciOi.", 150)
+	filler := strings.Repeat("too many failed authorizations ", 60)
+	for name, detail := range map[string]string{
+		"at the end":    "Visit " + link + ".",
+		"after the cut": filler + link,
+		"across it":     filler[:900] + link + " to unpause.",
+	} {
+		body, err := json.Marshal(map[string]any{"type": "urn:ietf:params:acme:error:rateLimited", "detail": detail, "instance": link})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := refusal(t, nil, string(body))
+		if !strings.Contains(p.Detail, strings.TrimSuffix(link, ".")) || p.Instance != link || len(p.Detail) > maxDetail+text.MaxLinks {
+			t.Errorf("%s: detail %q\ninstance %q", name, p.Detail, p.Instance)
+		}
+	}
+	body := `{"type":"urn:ietf:params:acme:error:userActionRequired","detail":"see the page","instance":"` + link + link + `"}`
+	if p := refusal(t, nil, body); p.Instance != "" {
+		t.Errorf("an instance of %d bytes is left", len(p.Instance))
+	}
 }
 
 // Everything that CAs normally send is kept, and somewhat more.
@@ -184,11 +209,11 @@ func TestErrorThatQuotesAnAnswerIsBounded(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSite(t)
 				err := Cause(s.getOrder(t, s.ca(f(s))))
-				if err == nil || len(err.Error()) > 2<<10 || !utf8.ValidString(err.Error()) {
+				if err == nil || len(err.Error()) > 2<<10+64 || !utf8.ValidString(err.Error()) {
 					t.Errorf("%.100v", err)
 				}
 				for cause := err; cause != nil; cause = errors.Unwrap(cause) {
-					if n := len(cause.Error()); n > 2<<10 {
+					if n := len(cause.Error()); n > 2<<10+64 {
 						t.Errorf("a cause holds %d bytes", n)
 					}
 				}

@@ -1,6 +1,7 @@
 package acmeclient
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -112,6 +113,15 @@ func (e redirectError) Error() string {
 		e.status, target)
 }
 
+// PlainURL returns a URL without its user, query and fragment, in bounded
+// length, or "" if it is none.
+func PlainURL(s string) string {
+	if u, err := url.Parse(s); err == nil {
+		return displayURL(u)
+	}
+	return ""
+}
+
 // displayURL returns u without its user, query and fragment, which may be
 // secret.
 func displayURL(u *url.URL) string {
@@ -143,6 +153,28 @@ func Cause(err error) error {
 	}
 	return err
 }
+
+// URL returns the URL of the CA's resource that failed with err: the last one
+// that the tree of err names, without its query, or "".
+func URL(err error) string {
+	if e, ok := err.(interface{ FailedURL() string }); ok {
+		return e.FailedURL()
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		return URL(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		last := ""
+		for _, cause := range e.Unwrap() {
+			last = cmp.Or(URL(cause), last)
+		}
+		return last
+	}
+	return ""
+}
+
+// FailedURL returns the URL of the request.
+func (e *RequestError) FailedURL() string { return e.URL }
 
 // Problem returns the CA's problem document within err, if there is one. It is
 // errors.As for an *acme.Error.

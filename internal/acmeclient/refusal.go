@@ -59,6 +59,9 @@ func Refusal(err error) (*acme.Error, bool) {
 // proxy.
 func Kind(p *acme.Error) string { return kindOf(p.ProblemType) }
 
+// FailedURL returns the URL of the request.
+func (e *refusalError) FailedURL() string { return e.url }
+
 // problemText is the text of a problem. What is not a problem document, such as
 // a proxy's page, is told in words.
 func problemText(p *acme.Error) string {

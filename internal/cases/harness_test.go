@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -94,8 +95,15 @@ func (w *world) edit(e acmetest.Endpoint, f func(r *acmetest.Reply)) (lift func(
 	return w.ca.Edit(acmetest.Match{Endpoint: e}, f)
 }
 
-// get makes a client's handshake.
-func (w *world) get(name string) (*tls.Certificate, error) { return w.m.GetCertificate(hello(name)) }
+// get makes a client's handshake. The error is the one that the short error of
+// the handshake wraps: what an operator is told.
+func (w *world) get(name string) (*tls.Certificate, error) {
+	cert, err := w.m.GetCertificate(hello(name))
+	if fmt.Sprintf("%T", err) == "*certmgr.handshakeError" { // not an error of HostPolicy
+		err = errors.Unwrap(err)
+	}
+	return cert, err
+}
 
 // until repeats get until it succeeds, or for limit. It returns how long that
 // took, and the last error.

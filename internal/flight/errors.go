@@ -44,7 +44,7 @@ func (b *Busy) Error() string {
 		return text.OneLine(line, text.MaxError)
 	}
 	head := text.OneLine(line, text.MaxError/2) + ": "
-	return head + text.OneLine(text.Of(b.Cause), text.MaxError-len(head))
+	return head + text.Line(text.Cause(b.Cause), text.MaxError-len(head))
 }
 
 // Unwrap returns ErrBusy and the cause, if any.
@@ -80,7 +80,7 @@ func Brief(err error) string {
 			err = cause
 		}
 	}
-	line, _, _ := strings.Cut(text.Of(err), "\n")
+	line, _, _ := strings.Cut(fmt.Sprint(err), "\n")
 	return line
 }
 

@@ -16,7 +16,7 @@ func TestBriefIsTheInnermostCause(t *testing.T) {
 	}{
 		"wrapped":         {fmt.Errorf("dial: %w", fmt.Errorf("connect: %w", refused)), "connection refused"},
 		"of a panic":      {fmt.Errorf("dial: %w", &Death{call: `Dial for "a"`, what: "callback panicked: boom", where: "f a.go:1"}), `Dial for "a": callback panicked: boom`},
-		"of a busy key":   {&Busy{What: "dialling a", Cause: refused}, `certmgr: too busy: dialling a: connection refused\nand more`},
+		"of a busy key":   {&Busy{What: "dialling a", Cause: refused}, `certmgr: too busy: dialling a: connection refused; and more`},
 		"of several":      {errors.Join(errors.New("one"), errors.New("two")), "one"},
 		"nothing at all":  {nil, "<nil>"},
 		"without a cause": {context.DeadlineExceeded, "context deadline exceeded"},

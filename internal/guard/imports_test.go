@@ -63,8 +63,8 @@ var layers = []may{
 	},
 	{
 		pkg:     "certmgr/status",
-		imports: []string{"certmgr", "certmgr/audit"},
-		why:     "a page that sees what every user can see",
+		imports: []string{"certmgr", "certmgr/audit", "internal/text"},
+		why:     "a page that sees what every user can see, and how text is written in one line",
 	},
 	{
 		pkg: "internal/account",
@@ -76,7 +76,7 @@ var layers = []may{
 	},
 	{
 		pkg:     "internal/acmeclient",
-		imports: []string{"internal/flight", "x/crypto/acme"},
+		imports: []string{"internal/flight", "internal/text", "x/crypto/acme"},
 		why:     "what x/crypto/acme lacks; it knows neither hosts nor events, and of flight how to wait and what is said of a panic",
 	},
 	{

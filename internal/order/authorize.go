@@ -2,7 +2,6 @@ package order
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -147,10 +146,22 @@ func authorizationFailed(z *acme.Authorization, chal *acme.Challenge) error {
 		}
 	}
 	if len(causes) == 0 {
-		return fmt.Errorf("authorization %s is %q and the CA gave no reason", text.OneLine(z.URI, text.MaxError), brief(z.Status))
+		return failedObject(z.URI, fmt.Errorf("authorization %s is %q and the CA gave no reason", text.Line(z.URI, 64), brief(z.Status)))
 	}
-	return fmt.Errorf("authorization is %s: %w", brief(z.Status), errors.Join(causes...))
+	return failedObject(z.URI, fmt.Errorf("authorization is %s: %w", brief(z.Status), text.Join(causes...)))
 }
+
+// objectError is a failure that the CA keeps under a URL of its own.
+type objectError struct {
+	url string
+	err error
+}
+
+func failedObject(url string, err error) error { return &objectError{acmeclient.PlainURL(url), err} }
+
+func (e *objectError) Error() string     { return e.err.Error() }
+func (e *objectError) Unwrap() error     { return e.err }
+func (e *objectError) FailedURL() string { return e.url }
 
 // maxReasons is how many of the CA's reasons for a failed authorization are
 // kept. An authorization usually fails by its first challenge (RFC 8555,

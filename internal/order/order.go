@@ -17,6 +17,7 @@ import (
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/challenge"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // Request describes a conversation. The goroutine of Run calls its functions.
@@ -154,7 +155,7 @@ func (c *conversation) authorizedOrder(ctx context.Context, types []string, pend
 		order, o, resumed, err := c.place(ctx, pending)
 		pending = nil
 		if err != nil {
-			return nil, nil, errors.Join(append(causes, err)...)
+			return nil, nil, text.Join(append(causes, err)...)
 		}
 		if order.Status == acme.StatusReady {
 			return order, o, nil // authorized by earlier orders or conversations
@@ -176,7 +177,7 @@ func (c *conversation) authorizedOrder(ctx context.Context, types []string, pend
 		// Only another challenge type can succeed now.
 		types = slices.DeleteFunc(types, func(t string) bool { return t == typ })
 		if typ == "" || len(types) == 0 || ctx.Err() != nil {
-			return nil, nil, errors.Join(causes...)
+			return nil, nil, text.Join(causes...)
 		}
 	}
 }
@@ -230,9 +231,9 @@ func (c *conversation) newOrder(ctx context.Context) (*acme.Order, error) {
 
 func orderFailed(o *acme.Order) error {
 	if acmeclient.GivesReason(o.Error) {
-		return fmt.Errorf("order %s is %s: %w", o.URI, brief(o.Status), acmeclient.BoundProblem(o.Error))
+		return failedObject(o.URI, fmt.Errorf("order %s is %s: %w", o.URI, brief(o.Status), acmeclient.BoundProblem(o.Error)))
 	}
-	return fmt.Errorf("order %s is %q and the CA gave no reason", o.URI, brief(o.Status))
+	return failedObject(o.URI, fmt.Errorf("order %s is %q and the CA gave no reason", o.URI, brief(o.Status)))
 }
 
 // newCSR returns the certificate request. Like autocert's it has a common name,

@@ -5,6 +5,7 @@ package text
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,9 +18,58 @@ import (
 // clients.
 const MaxError = 1024
 
-// Of returns the text of err. err may be nil, or an error whose Error method
-// panics, as on a nil pointer.
-func Of(err error) string { return fmt.Sprint(err) }
+// Of returns the text of err, whose lines, as of joined errors, become clauses
+// of one. err may be nil, or an error whose Error method panics, as on a nil
+// pointer.
+func Of(err error) string { return Flat(fmt.Sprint(err)) }
+
+// Cause is Of for an error in the text of another one: it leaves out the
+// package's name, which the text has at its beginning.
+func Cause(err error) string { return strings.TrimPrefix(Of(err), "certmgr: ") }
+
+// Flat joins the lines of s.
+func Flat(s string) string {
+	if !strings.ContainsAny(s, "\n\r") {
+		return s
+	}
+	var b strings.Builder
+	for line := range strings.FieldsFuncSeq(s, func(r rune) bool { return r == '\n' || r == '\r' }) {
+		line = strings.TrimSpace(line)
+		if line == "" {
+			continue
+		}
+		if before := b.String(); before != "" {
+			if !strings.HasSuffix(before, ":") && !strings.HasSuffix(before, ";") {
+				b.WriteByte(';')
+			}
+			b.WriteByte(' ')
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
+// Join is errors.Join, but the text of its error is one line if those of errs
+// are.
+func Join(errs ...error) error {
+	errs = slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return err == nil })
+	if len(errs) == 0 {
+		return nil
+	}
+	return &joined{errs}
+}
+
+type joined struct{ errs []error }
+
+func (j *joined) Error() string {
+	texts := make([]string, len(j.errs))
+	for i, err := range j.errs {
+		texts[i] = Of(err)
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (j *joined) Unwrap() []error { return j.errs }
 
 // WithTail returns head and tail as one line of at most limit bytes. If it is
 // too long, head is cut. The tail must be printable.
@@ -28,8 +78,8 @@ func WithTail(head, tail string, limit int) string {
 }
 
 // OneLine escapes what would break a log line or a terminal, and cuts the text
-// to limit bytes at a rune boundary. If limit is not positive, the result is
-// empty.
+// to limit bytes, at a rune boundary and not within a link. If limit is not
+// positive, the result is empty.
 func OneLine(s string, limit int) string {
 	if limit <= 0 {
 		return ""
@@ -37,29 +87,22 @@ func OneLine(s string, limit int) string {
 	if len(s)/4 > limit { // 4*limit may overflow
 		s = s[:4*limit]
 	}
-	clean := true
-	for _, r := range s {
-		if !strconv.IsPrint(r) || r == utf8.RuneError {
-			clean = false
-			break
-		}
-	}
-	if !clean {
-		q := strconv.Quote(s)
-		s = strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
-	}
-	if len(s) <= limit {
+	if s = escape(s); len(s) <= limit {
 		return s
 	}
-	const cut = "..."
-	if limit <= len(cut) {
-		return cut[:limit]
+	return cut(s, limit)
+}
+
+// escape returns s without what would break a log line or a terminal. It does
+// not change links.
+func escape(s string) string {
+	for _, r := range s {
+		if !strconv.IsPrint(r) || r == utf8.RuneError {
+			q := strconv.Quote(s)
+			return strings.ReplaceAll(q[1:len(q)-1], `\"`, `"`)
+		}
 	}
-	n := limit - len(cut)
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n] + cut
+	return s
 }
 
 // Stamp returns t in UTC, to the second (RFC 3339).
