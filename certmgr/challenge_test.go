@@ -3,6 +3,7 @@ package certmgr_test
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -49,10 +50,61 @@ func TestFirstAttemptTriesBothChallengesLaterOnesOne(t *testing.T) {
 	})
 }
 
+// What is added to TLSConfig does not keep the CA out. A configuration of the
+// user's own may, and the error names what in it.
+func TestServerConfigurationThatKeepsTheCAOut(t *testing.T) {
+	required := func(c *tls.Config) { c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool() }
+	for name, tt := range map[string]struct {
+		change func(c *tls.Config)
+		says   string // of a configuration of the user's own
+	}{
+		"client certificates": {required, "requires a client certificate"},
+		"no protocols":        {func(c *tls.Config) { c.NextProtos = nil }, `NextProtos hold "acme-tls/1"`},
+		"other protocols":     {func(c *tls.Config) { c.NextProtos = []string{"h2"} }, `NextProtos hold "acme-tls/1"`},
+		"verification": {func(c *tls.Config) {
+			c.VerifyConnection = func(tls.ConnectionState) error { return errors.New("not known here") }
+		}, "requires a client certificate"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				ours := w.m.TLSConfig()
+				own := &tls.Config{GetCertificate: w.m.GetCertificate, NextProtos: ours.NextProtos}
+				for _, c := range []*tls.Config{ours, own} {
+					c.MaxVersion = tls.VersionTLS12
+					tt.change(c)
+				}
+				w.ca.Resolve("*", acmetest.Target{TLSConfig: ours})
+				w.mustGet("a.example.com")
+				w.ca.Resolve("*", acmetest.Target{TLSConfig: own})
+				err := w.m.Obtain(t.Context(), "b.example.com")
+				if err == nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "was answered") {
+					t.Errorf("%v\ndoes not say %q", err, tt.says)
+				}
+			})
+		})
+	}
+}
+
+// The configuration of TLSConfig is for challenges of this Manager alone: another
+// one's GetCertificate may have taken the place of its own.
+func TestTLSConfigLeavesOtherHandshakesAlone(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		for _, hello := range []*tls.ClientHelloInfo{
+			{ServerName: "a.example.com"},
+			{ServerName: "a.example.com", SupportedProtos: []string{"h2"}},
+			{ServerName: "a.example.com", SupportedProtos: []string{"acme-tls/1"}}, // awaited elsewhere
+			{SupportedProtos: []string{"acme-tls/1"}},
+		} {
+			if c, err := w.m.TLSConfig().GetConfigForClient(hello); c != nil || err != nil {
+				t.Errorf("%+v: %v, %v", hello, c, err)
+			}
+		}
+	})
+}
+
 func TestForgottenNextProtosIsSaid(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		config := w.m.TLSConfig()
-		config.NextProtos = []string{"h2", "http/1.1"}
+		config := &tls.Config{GetCertificate: w.m.GetCertificate, NextProtos: []string{"h2", "http/1.1"}}
 		w.ca.Resolve("*", acmetest.Target{TLSConfig: config})
 		_, err := w.get("a.example.com")
 		if full := certmgr.InFull(err); full == nil || !strings.Contains(full.Error(), `NextProtos hold "acme-tls/1"`) {

@@ -165,10 +165,33 @@ type Manager struct {
 func (m *Manager) init() { m.once.Do(func() { m.engine = newEngine(m) }) }
 
 // TLSConfig returns a server configuration for HTTP/2, HTTP/1.1 and
-// tls-alpn-01, whose certificates come from GetCertificate.
+// tls-alpn-01, whose certificates come from GetCertificate. If this process
+// awaits a CA's tls-alpn-01 handshake, its GetConfigForClient returns a
+// configuration for that alone: settings that are added, such as ClientAuth,
+// do not keep the CA out.
 func (m *Manager) TLSConfig() *tls.Config {
 	return &tls.Config{
-		GetCertificate: m.GetCertificate,
-		NextProtos:     []string{"h2", "http/1.1", acme.ALPNProto},
+		GetCertificate:     m.GetCertificate,
+		GetConfigForClient: m.challengeConfig,
+		NextProtos:         []string{"h2", "http/1.1", acme.ALPNProto},
 	}
+}
+
+// challengeConfig returns the configuration for a tls-alpn-01 handshake that is
+// awaited here, and nil for any other. RFC 8737, section 3, has no client
+// certificates.
+func (m *Manager) challengeConfig(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	if !isChallenge(hello) {
+		return nil, nil
+	}
+	m.init()
+	host, err := normalizeHost(hello.ServerName, noSNI)
+	if err != nil || !m.engine.server.answers.Awaits(host) {
+		return nil, nil // GetCertificate decides
+	}
+	return &tls.Config{
+		GetCertificate: m.GetCertificate,
+		NextProtos:     []string{acme.ALPNProto},
+		MinVersion:     tls.VersionTLS12,
+	}, nil
 }

@@ -11,7 +11,6 @@ type knownFailure struct {
 // failure must be fixed.
 func knownFailures() []knownFailure {
 	return []knownFailure{
-		{"cases", "B23/TLS 1.2", "the error says that the CA was answered, and nothing of client certificates"},
 		{"cases", "B24/TLS 1.3", "a session is resumed although its host was removed"},
 		{"cases", "H08/list that flaps", "an attempt that the list cuts short leaves no trace, and the next one begins at once"},
 		{"cases", "H09/AllowAnyHost", "nothing keeps orders of the account for the hosts on the list"},

@@ -142,6 +142,9 @@ func (a *Answers) KeyAuthorization(host, token string) []byte {
 	return answer.body
 }
 
+// Awaits reports whether a tls-alpn-01 challenge for host is pending here.
+func (a *Answers) Awaits(host string) bool { return a.get(TLSALPN01Key(host)) != nil }
+
 // Proof returns the expected response: the certificate in DER (tls-alpn-01) or
 // the key authorization (http-01). It must not be changed.
 func (a *Answer) Proof() []byte {
@@ -161,17 +164,3 @@ func (a *Answer) Remove() { a.remove() }
 
 // Forget deletes the answer from the Cache.
 func (a *Answer) Forget(ctx context.Context) { a.forget(ctx) }
-
-// Sighting says in words whether the CA's request arrived here, and what to
-// check if it did not.
-func (a *Answer) Sighting() string {
-	n := a.seen.Load()
-	switch {
-	case n > 0:
-		return fmt.Sprintf("the CA's request reached this process %d times and was answered", n)
-	case a.typ == TLSALPN01:
-		return "no tls-alpn-01 handshake of the CA reached this process: does the name lead to this machine, is port 443 open, " +
-			"and does tls.Config.NextProtos hold \"acme-tls/1\" (Manager.TLSConfig sets it)?"
-	}
-	return "no http-01 request of the CA reached this process: does the name lead to this machine, is port 80 open, and is it served by Manager.HTTPHandler?"
-}

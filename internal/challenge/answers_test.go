@@ -146,3 +146,46 @@ func TestSightingCountsRequests(t *testing.T) {
 		}
 	}
 }
+
+// A hint goes by what the CA says, and by whether its request arrived.
+func TestHintFitsTheReason(t *testing.T) {
+	const acmeError = "urn:ietf:params:acme:error:"
+	for _, tt := range []struct {
+		typ, kind, detail string
+		arrived           bool
+		want              string
+	}{
+		{challenge.TLSALPN01, "caa", "CAA record for example.com prevents issuance", false, "CAA records do not allow this CA"},
+		{challenge.HTTP01, "dns", "DNS problem: NXDOMAIN looking up A for a.example.com", false, "does not exist in DNS"},
+		{challenge.HTTP01, "dns", "DNS problem: SERVFAIL looking up CAA for a.example.com", true, "name servers fail"},
+		{challenge.HTTP01, "dns", "DNS problem: query timed out looking up A", false, "do not answer the CA"},
+		{challenge.HTTP01, "dns", "no valid A records found for a.example.com", false, "A and AAAA records"},
+		{challenge.HTTP01, "rateLimited", "too many", false, "limit ends by itself"},
+		{challenge.TLSALPN01, "connection", "Timeout during connect (likely firewall problem)", false, "port 443 open"},
+		{challenge.HTTP01, "connection", "Connection refused", false, "port 80 open"},
+		{challenge.HTTP01, "connection", "Connection refused", true, "not from everywhere"},
+		{challenge.TLSALPN01, "unauthorized", "Incorrect validation certificate for tls-alpn-01 challenge", false, "no tls-alpn-01 handshake"},
+		{challenge.TLSALPN01, "unauthorized", "Incorrect validation certificate for tls-alpn-01 challenge", true, "got another answer too"},
+		{challenge.TLSALPN01, "unauthorized", `Cannot negotiate ALPN protocol "acme-tls/1" for tls-alpn-01 challenge`, true, "NextProtos"},
+		{challenge.TLSALPN01, "tls", "remote error: tls: no application protocol", false, "NextProtos"},
+		{challenge.TLSALPN01, "tls", "remote error: tls: handshake failure", true, "client certificate"},
+		{challenge.TLSALPN01, "tls", "remote error: tls: handshake failure", false, "no tls-alpn-01 handshake"},
+		{challenge.TLSALPN01, "tls", "remote error: tls: certificate required", false, "client certificate"},
+		{challenge.TLSALPN01, "tls", "remote error: tls: internal error", true, "failed afterwards"},
+	} {
+		answers := challenge.NewAnswers(&entries{data: make(map[string][]byte)})
+		answer := present(t, answers, tt.typ, "token", "a.example.com")
+		if tt.arrived {
+			answers.Certificate("a.example.com")
+			answers.KeyAuthorization("a.example.com", "token")
+		}
+		said := answer.Hint(&acme.Error{ProblemType: acmeError + tt.kind, Detail: tt.detail})
+		if !strings.Contains(said, tt.want) || len(said) > 256 || strings.Contains(said, "was answered") {
+			t.Errorf("%s, %s, %t: %q, want %q", tt.kind, tt.detail, tt.arrived, said, tt.want)
+		}
+	}
+	answer := present(t, challenge.NewAnswers(&entries{data: make(map[string][]byte)}), challenge.HTTP01, "token", "a.example.com")
+	if said := answer.Hint(nil); said != answer.Sighting() {
+		t.Errorf("no reason: %q", said)
+	}
+}

@@ -127,13 +127,15 @@ func (c *conversation) solve(ctx context.Context, chal *acme.Challenge, authzURL
 	}
 	c.res.Refuted = true
 	err = authorizationFailed(z, chal)
+	reason, _ := acmeclient.Problem(err)
+	hint := answer.Hint(reason)
 	c.req.Event(audit.Event{
 		Kind:   audit.ChallengeFailed,
 		Stage:  audit.StageChallenge,
-		Reason: chal.Type + ": " + answer.Sighting(),
+		Reason: chal.Type + ": " + hint,
 		Err:    err,
 	})
-	return true, fmt.Errorf("%w (%s)", err, answer.Sighting())
+	return true, fmt.Errorf("%w (%s)", err, hint)
 }
 
 // authorizationFailed returns the CA's reasons. If chal, the challenge that was
