@@ -20,11 +20,13 @@ type breakerStore struct {
 	*env
 	breaker *breaker
 	store   *store
-	machine string // this machine's name in the record
+	self    origin // of the records of this process, without settings
+	began   time.Time
 
-	read   atomic.Bool  // the record was read
-	saved  atomic.Int64 // the end of the wait in the record, in Unix nanoseconds; 0 if there is none
-	orders atomic.Int64 // the failed orders in the record
+	read   atomic.Bool                 // the record was read
+	saved  atomic.Int64                // the end of the wait in the record, in Unix nanoseconds; 0 if there is none
+	orders atomic.Int64                // the failed orders in the record
+	spent  atomic.Pointer[[]time.Time] // the extra probes that restarts have earned, or nil
 }
 
 // minSaved is the shortest wait after a probe that is saved.
@@ -45,12 +47,20 @@ func (b *breakerStore) save() {
 		b.orders.Store(int64(o.orders))
 		rec := failureRecord{
 			CA:       b.dir,
-			Machine:  b.machine,
+			Machine:  b.self.machine,
+			Process:  b.self.process,
+			Settings: b.settings.hash(),
 			Attempts: o.failures,
 			Orders:   o.orders,
 			Since:    o.since.UTC(),
 			Time:     b.now().UTC(),
 			RetryAt:  o.wait.Until.UTC(),
+		}
+		if retryAfter(o.cause) > 0 {
+			rec.Asked = rec.RetryAt
+		}
+		if spent := b.spent.Load(); spent != nil {
+			rec.Extra = extra{spent: *spent}.recent(b.now())
 		}
 		rec.setCause(o.cause)
 		data, err := json.Marshal(rec)
@@ -63,8 +73,9 @@ func (b *breakerStore) save() {
 	}
 }
 
-// restore reads the CA's failures from the Cache, once. Like every record of
-// another process they count for at most maxForeign.
+// restore reads the CA's failures from the Cache, once. Another process that is
+// alive keeps this one waiting for at most maxForeign, unless the CA asked for
+// the wait.
 func (b *breakerStore) restore(ctx context.Context) {
 	if b.read.Load() {
 		return
@@ -81,11 +92,20 @@ func (b *breakerStore) restore(ctx context.Context) {
 		return
 	}
 	now := b.now()
+	spent := extra{spent: rec.Extra[max(0, len(rec.Extra)-maxExtraSettings):]}.recent(now)
+	b.spent.Store(&spent)
 	failed := pace.Earlier(rec.Time, now)
-	if !now.Before(failed.Add(maxForeign)) {
+	until := pace.Earlier(rec.RetryAt, failed.Add(maxRestored))
+	before := origin{rec.Machine, rec.Process, rec.Settings}.precedes(b.self, rec.Time, b.began)
+	if !before && rec.Asked.IsZero() {
+		until = pace.Earlier(until, failed.Add(maxForeign))
+	}
+	if !now.Before(pace.Later(until, failed).Add(maxForeign)) {
 		return // too old to count
 	}
-	until := pace.Earlier(rec.RetryAt, failed.Add(maxForeign))
+	if until.After(now) && b.earns(ctx, rec, before, now) {
+		until = now
+	}
 	b.saved.Store(until.UnixNano())
 	b.orders.Store(int64(rec.Orders))
 	since := failed
@@ -99,4 +119,26 @@ func (b *breakerStore) restore(ctx context.Context) {
 		wait:     pace.Wait{From: now, Until: until},
 		cause:    rec.cause(),
 	})
+}
+
+// earns reports whether the start of this process earns a probe before the end
+// of the wait, as it earns hosts an attempt (see health.restored), and records
+// it.
+func (b *breakerStore) earns(ctx context.Context, rec failureRecord, before bool, now time.Time) bool {
+	limit := 0
+	switch {
+	case rec.Settings != "" && rec.Settings != b.settings.hash():
+		limit = maxExtraSettings
+	case before && rec.Asked.IsZero():
+		limit = maxExtra
+	}
+	spent := *b.spent.Load()
+	if len(spent) >= limit {
+		return false
+	}
+	spent = append(spent, now)
+	b.spent.Store(&spent)
+	rec.Extra = spent
+	data, err := json.Marshal(rec)
+	return err == nil && b.store.put(ctx, breakerCacheKey, data) == nil
 }

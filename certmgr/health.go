@@ -29,7 +29,7 @@ type health struct {
 }
 
 func newHealth(e *env, f *failures, s *store, w *flight.Waiters) *health {
-	machine := machineName()
+	self := origin{machine: machineName(), process: strings.ToLower(rand.Text()[:10])}
 	b := newBreaker(e.dir, e.audit, e.now)
 	return &health{
 		env:      e,
@@ -39,11 +39,12 @@ func newHealth(e *env, f *failures, s *store, w *flight.Waiters) *health {
 			env:     e,
 			breaker: b,
 			store:   s,
-			machine: machine,
+			self:    self,
+			began:   e.now(),
 		},
 		waiting: newWaiting(),
 		store:   s,
-		self:    origin{machine: machine, process: strings.ToLower(rand.Text()[:10])},
+		self:    self,
 		began:   e.now(),
 		probes:  flight.Named[struct{}](e.tasks, w),
 	}

@@ -16,6 +16,12 @@ type origin struct {
 	settings string // the hash of the settings
 }
 
+// precedes reports whether what o recorded at t is by the predecessor of a
+// process on the same machine that began later.
+func (o origin) precedes(self origin, t, began time.Time) bool {
+	return o.machine == self.machine && (o.process != self.process || o.process == "") && !t.After(began)
+}
+
 // What earns a host an extra attempt, for its event.
 const (
 	whyRestarted = "the process was restarted"
@@ -36,7 +42,7 @@ const (
 // began is taken for its predecessor.
 func (h *health) restored(sub subject, rec *failure, now time.Time) *failure {
 	own := rec.by.process == h.self.process && rec.by.process != ""
-	before := rec.by.machine == h.self.machine && !rec.err.Time.After(h.began)
+	before := rec.by.precedes(h.self, rec.err.Time, h.began)
 	decided := rec.err.State.isHeld() || rec.clockOff
 	switch {
 	case h.failures.listedSince(sub.host(), rec.err.Time):
