@@ -141,7 +141,7 @@ func TestLadderOfOrders(t *testing.T) {
 					mustAllow(t, b)
 					b.done(evidence{host: "a.example.com", one: true, what: troubleOwn, cause: errDown})
 				}
-				time.Sleep(begin.Add(15 * time.Minute).Sub(time.Now()))
+				time.Sleep(time.Until(begin.Add(15 * time.Minute)))
 				mustAllow(t, b)
 				b.done(evidence{host: "a.example.com", one: true, what: troubleOwn, cause: errDown})
 				if wait := time.Until(b.state().wait.Until); wait < 5*time.Minute*9/10 || wait > 5*time.Minute*11/10 {
