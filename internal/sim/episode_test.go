@@ -26,6 +26,7 @@ type episode struct {
 
 	kill  int           // the step at which the process is killed, or -1
 	chain int           // index into oddChains, or -1
+	fails bool          // the outage is only that validations of the host fail
 	sleep time.Duration // how long the machine is suspended after the outage, or 0
 	stops bool          // the process is stopped, and the machine is not suspended
 }
@@ -55,8 +56,9 @@ func drawEpisode(seed uint64, number int) *episode {
 		case 0:
 			e.chain = rng.IntN(len(oddChains))
 		default:
-			e.sleep, e.stops = logUniform(rng, time.Hour, 3*day), rng.IntN(2) == 0
-			e.drawOutage(rng, time.Second, 20*time.Minute)
+			e.sleep, e.stops = logUniform(rng, 2*time.Hour, 3*day), rng.IntN(2) == 0 // longer than a backoff
+			e.drawOutage(rng, time.Second, 40*time.Minute)
+			e.fails = rng.IntN(2) == 0
 		}
 	}
 	return e
@@ -88,7 +90,10 @@ func (e *episode) String() string {
 		parts = append(parts, e.fault.name+" at "+where)
 	}
 	if e.outage > 0 {
-		if e.everything {
+		switch {
+		case e.fails:
+			where = "validation"
+		case e.everything:
 			where = "everything"
 		}
 		how := fmt.Sprintf("variant %d", e.variant%outageVariants)
@@ -118,7 +123,9 @@ func (e *episode) begin(w *world, h *host) (undo []func()) {
 	if e.fault != nil {
 		undo = append(undo, e.fault.begin(w.ca, e.place, m))
 	}
-	if e.outage > 0 {
+	if e.fails {
+		undo = append(undo, w.ca.FailValidation(h.name, "", acmetest.Problem{Type: "connection"}))
+	} else if e.outage > 0 {
 		m.Count = 0
 		if e.everything {
 			m = acmetest.Match{}
