@@ -16,6 +16,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 )
 
 func TestValuesThatNoCAAcceptsAreNamed(t *testing.T) {
@@ -239,6 +240,28 @@ func TestKeyThatCannotSignIsNamed(t *testing.T) {
 			err := s.m.use(t.Context())
 			if !IsUnavailable(err) || !strings.Contains(err.Error(), "Manager.Client.Key cannot sign") || len(err.Error()) > 500 {
 				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+// A contact that the CA does not accept for an account that exists is named, too.
+func TestRefusedChangeOfTheContactNamesTheField(t *testing.T) {
+	for _, tt := range []struct{ email, want string }{
+		{"ops@example.org", `Manager.Email "ops@example.org" is not accepted: changing the account's contact: CA `},
+		{"ops@example.org ", `Manager.Email "ops@example.org " begins or ends with white space`},
+	} {
+		atSite(t, func(t *testing.T, s *site) {
+			s.mustUse()
+			s.ca.Status(acmetest.Match{Endpoint: acmetest.UpdateAccount}, http.StatusBadRequest, nil,
+				acmetest.Problem{Type: "invalidContact", Detail: "forbidden domain"})
+			set := s.setup()
+			set.email = tt.email
+			s.restart(set)
+			s.mustUse()
+			failed := s.events.of(audit.AccountContactFailed)
+			if len(failed) != 1 || !strings.HasPrefix(failed[0].Err.Error(), tt.want) {
+				t.Errorf("%v, want one event whose error is %s", failed, tt.want)
 			}
 		})
 	}
