@@ -233,3 +233,53 @@ func TestWrongSettingIsNamedWithoutARequest(t *testing.T) {
 		})
 	}
 }
+
+// One event tells of it, however long it lasts.
+func TestRefusedAccountIsToldOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.mustGet("a.example.com")
+		w.ca.DeactivateAccount(w.account().URL)
+		w.visitFor(20*time.Hour, "b.example.com")
+		if events := w.events.of(audit.AccountUnavailable); len(events) != 1 {
+			t.Errorf("%d events, want 1: %v", len(events), events)
+		}
+	})
+}
+
+// A process that crashes and restarts again and again does not ask for the
+// account each time. One that restarts after a repair does.
+func TestRefusedAccountOutlivesRestarts(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.mustGet("a.example.com")
+		w.ca.DeactivateAccount(w.account().URL)
+		visit := func() {
+			t.Helper()
+			w.restart()
+			if _, err := w.get("b.example.com"); !errors.Is(err, certmgr.ErrNoAccount) || !strings.Contains(err.Error(), accountCacheKey) {
+				t.Errorf("after a restart: %v", err)
+			}
+			synctest.Wait()
+		}
+		visit()
+		before := w.ca.Count(acmetest.NewAccount)
+		for range 30 {
+			time.Sleep(10 * time.Second)
+			visit()
+		}
+		if n := w.ca.Count(acmetest.NewAccount) - before; n > 6 { // a lookup and a registration each
+			t.Errorf("%d requests for the account in 30 restarts", n)
+		}
+		if n := len(w.events.of(audit.CAUnavailable)); n != 0 {
+			t.Errorf("%d events that blame the CA", n)
+		}
+		time.Sleep(2 * time.Hour)
+		visit()
+		w.cache.Cache.Delete(t.Context(), accountCacheKey)
+		w.restart()
+		w.mustGet("b.example.com")
+		synctest.Wait()
+		if _, err := w.cache.Cache.Get(t.Context(), "acme_ca+failure"); err == nil {
+			t.Error("the record of the failure is still there")
+		}
+	})
+}

@@ -72,6 +72,10 @@ const (
 
 	// tellEvery is the shortest time between two events about probes that fail.
 	tellEvery = 15 * time.Minute
+
+	// remindEvery is the same for an account that is missing for the same reason
+	// as before.
+	remindEvery = 24 * time.Hour
 )
 
 func newBreaker(ca string, a *auditqueue.Queue, now func() time.Time) *breaker {
@@ -250,7 +254,7 @@ func (b *breaker) openLocked(v evidence) {
 	if o.failures == 0 {
 		o.since = now
 	}
-	toldOf := text.Of(o.cause)
+	last := o.cause
 	o.failures++
 	o.orders++
 	o.cause, o.passed = v.cause, time.Time{}
@@ -263,9 +267,9 @@ func (b *breaker) openLocked(v evidence) {
 		until = pace.Later(until, now.Add(retryAfter(v.cause)))
 	}
 	o.wait = pace.Wait{From: now, Until: until}
-	// What is wrong on this side does not end by itself: it is not repeated as
-	// often as it is looked at.
-	if !account.IsUnavailable(v.cause) || text.Of(v.cause) != toldOf || now.Sub(o.told) >= tellEvery {
+	// What only an operator can end is not repeated as often as it is looked at.
+	again := account.IsUnavailable(v.cause) && account.IsUnavailable(last) && account.Reason(v.cause) == account.Reason(last)
+	if since := now.Sub(o.told); !again || since < 0 || since >= remindEvery {
 		b.tell(v.host, "")
 	}
 }

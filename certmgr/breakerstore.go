@@ -9,6 +9,7 @@ import (
 
 	"github.com/nostall/nostall/internal/account"
 	"github.com/nostall/nostall/internal/pace"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // breakerCacheKey is the key of the breaker's state in the Cache, for a restart
@@ -37,7 +38,7 @@ const minSaved = 20 * time.Second
 func (b *breakerStore) save() {
 	o := b.breaker.state()
 	switch {
-	case account.IsUnavailable(o.cause): // not the CA's fault
+	case account.IsUnavailable(o.cause) && len(text.Problems(o.cause)) == 0: // the CA was not asked
 	case o.failures > 0:
 		id := o.wait.Until.UnixNano()
 		if last := b.saved.Load(); last == id || last != 0 && o.wait.Until.Sub(b.now()) < minSaved && o.orders == int(b.orders.Load()) {
@@ -55,6 +56,8 @@ func (b *breakerStore) save() {
 			Since:    o.since.UTC(),
 			Time:     b.now().UTC(),
 			RetryAt:  o.wait.Until.UTC(),
+
+			NoAccount: account.IsUnavailable(o.cause),
 		}
 		if retryAfter(o.cause) > 0 {
 			rec.Asked = rec.RetryAt
@@ -108,6 +111,10 @@ func (b *breakerStore) restore(ctx context.Context) {
 	}
 	b.saved.Store(until.UnixNano())
 	b.orders.Store(int64(rec.Orders))
+	cause := rec.cause()
+	if rec.NoAccount {
+		cause = account.Recorded(cause)
+	}
 	since := failed
 	if !rec.Since.IsZero() {
 		since = pace.Earlier(rec.Since, failed)
@@ -117,7 +124,7 @@ func (b *breakerStore) restore(ctx context.Context) {
 		failures: max(1, rec.Attempts),
 		orders:   max(1, rec.Orders),
 		wait:     pace.Wait{From: now, Until: until},
-		cause:    rec.cause(),
+		cause:    cause,
 	})
 }
 

@@ -153,7 +153,7 @@ func (e *IssuanceError) Hint() string {
 	}
 	key := breakerCacheKey
 	switch {
-	case e.State == "" && account.IsUnavailable(e.Err): // which is not recorded
+	case e.State == "" && account.IsUnavailable(e.Err): // a restart earns an attempt
 		return "to try again at once, call Manager.Obtain, or restart"
 	case e.State != "" || errors.Is(e.Err, ErrClock):
 		kt := bundle.ECDSA

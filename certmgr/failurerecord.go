@@ -44,6 +44,8 @@ type failureRecord struct {
 	// Of an outage of the CA only.
 	Since  time.Time `json:"since,omitzero"`   // the first failure
 	Orders int       `json:"orders,omitempty"` // the attempts among the failures, which are probes too
+
+	NoAccount bool `json:"noAccount,omitempty"` // it is the account that is unavailable
 }
 
 // newFailureRecord returns the record of a failure of sub, and its key in the

@@ -71,7 +71,7 @@ type Snapshot struct {
 	Time           time.Time
 	CA             string        // directory URL
 	CAUnavailable  time.Time     // the CA is not tried before this; zero if it is in use
-	CAFailure      error         // why it is unavailable
+	CAFailure      error         // why it is unavailable; an ErrNoAccount if the account is, and not the CA
 	Hosts          []HostStatus  // by host and key type
 	Issuing        int           // issuances holding a slot
 	Queued         int           // issuances waiting for a slot

@@ -138,7 +138,7 @@ func (r *Registrar) Get(ctx context.Context) (*Account, error) {
 	// Only attempts wait here, not handshakes, and their number is limited.
 	acc, err := call.Await(ctx)
 	if errors.Is(err, flight.ErrPanic) && !IsUnavailable(err) {
-		err = unavailable{err} // of the user's Key or RetryBackoff
+		err = unavailable{err: err} // of the user's Key or RetryBackoff
 	}
 	return acc, err
 }

@@ -37,7 +37,7 @@ func (b *blame) registering(trace *acmeclient.Trace, key crypto.Signer, err erro
 		return err
 	}
 	if what := b.culprit(p, kind, key); what != "" {
-		return unavailable{fmt.Errorf("%s: %w", what, err)}
+		return unavailableFor(what, err)
 	}
 	return err
 }
@@ -52,7 +52,7 @@ func (b *blame) directory(err error) error {
 	if p, ok := acmeclient.Refusal(err); ok {
 		switch p.StatusCode {
 		case http.StatusBadRequest, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone:
-			return unavailable{fmt.Errorf("Manager.Client.DirectoryURL %s is no ACME directory: %w", quote(plainURL(b.dir)), err)}
+			return unavailableFor("Manager.Client.DirectoryURL "+quote(plainURL(b.dir))+" is no ACME directory", err)
 		}
 	}
 	return fmt.Errorf("%w (is Manager.Client.DirectoryURL right?)", err)

@@ -2,6 +2,7 @@ package account
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -19,7 +20,30 @@ var ErrNoAccount = errors.New("certmgr: no account")
 // unavailable marks the cause of a missing account that is not the CA's fault: a
 // setting, the key, the store, the terms of service, the state of the account.
 // It is an ErrNoAccount.
-type unavailable struct{ err error }
+type unavailable struct {
+	err    error
+	reason string // without the CA's words; empty means that it is all of err
+}
+
+// unavailableFor returns the error of an account that is unavailable for a
+// reason, which the CA told by err.
+func unavailableFor(reason string, err error) error {
+	return unavailable{err: fmt.Errorf("%s: %w", reason, err), reason: reason}
+}
+
+// Recorded returns an error that was recorded earlier, as one for which
+// IsUnavailable holds.
+func Recorded(err error) error { return unavailable{err: err} }
+
+// Reason returns the reason why there is no account, if IsUnavailable(err). The
+// same reason has the same text, whatever request the CA has refused.
+func Reason(err error) string {
+	u, ok := errors.AsType[unavailable](err)
+	if ok && u.reason != "" {
+		return u.reason
+	}
+	return text.Of(err)
+}
 
 func (e unavailable) Error() string { return e.err.Error() }
 func (e unavailable) Unwrap() error { return e.err }

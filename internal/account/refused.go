@@ -25,9 +25,9 @@ func (r *Registrar) Refused(ctx context.Context, acc *Account, about string, err
 	var what string
 	switch {
 	case kind == "useractionrequired":
-		return unavailable{fmt.Errorf("%s: %w", actionRequired(p), err)}
+		return unavailableFor(actionRequired(p), err)
 	case kind == "externalaccountrequired":
-		return unavailable{fmt.Errorf("%s: %w", r.blame.binding(), err)}
+		return unavailableFor(r.blame.binding(), err)
 	case about != "" && strings.Contains(wordsOf(p), strings.ToLower(about)):
 		return err
 	case kind == "accountdoesnotexist", saysUnusable(p):
@@ -46,7 +46,7 @@ func (r *Registrar) Refused(ctx context.Context, acc *Account, about string, err
 		return err
 	}
 	r.known.giveUp(acc)
-	return unavailable{fmt.Errorf("%s: account %s: %w", what, acc.URL, err)}
+	return unavailableFor(what, fmt.Errorf("account %s: %w", acc.URL, err))
 }
 
 // lookUpStatus asks the CA for the account. The error says that the CA does not
@@ -65,7 +65,7 @@ func (r *Registrar) lookUpStatus(ctx context.Context, acc *Account) error {
 	err = fmt.Errorf("looking up the account: %w", acmeclient.Cause(err))
 	switch p, kind := refusalOf(err); kind {
 	case "useractionrequired":
-		return unavailable{fmt.Errorf("%s: %w", actionRequired(p), err)}
+		return unavailableFor(actionRequired(p), err)
 	case "unauthorized", "accountdoesnotexist":
 		return err
 	}

@@ -28,7 +28,7 @@ type registration struct {
 // register finds or registers the account and returns it. The turn is held.
 func (r *registration) register(ctx context.Context) (*Account, error) {
 	if err := r.settings.check(); err != nil {
-		return nil, unavailable{err}
+		return nil, unavailable{err: err}
 	}
 	trace := new(acmeclient.Trace)
 	acc, state, err := r.settler.find(acmeclient.WithTrace(ctx, trace))
@@ -59,7 +59,7 @@ func (r *registration) findOrEnroll(ctx context.Context, acc *Account) (named *A
 		obstacle = r.settings.checkNew()
 	}
 	if obstacle != nil && r.settings.key == nil {
-		return nil, false, unavailable{obstacle} // without a request
+		return nil, false, unavailable{err: obstacle} // without a request
 	}
 	client := r.client(acc)
 	dir, err := r.discover(ctx, client)
@@ -68,7 +68,7 @@ func (r *registration) findOrEnroll(ctx context.Context, acc *Account) (named *A
 	}
 	agreed, err := r.askTerms(ctx, dir.Terms)
 	if err != nil {
-		return nil, false, unavailable{err}
+		return nil, false, unavailable{err: err}
 	}
 	if acc.URL != "" {
 		return acc, true, nil
@@ -115,14 +115,14 @@ func (r *registration) obstacle(dir acme.Directory, agreed bool) error {
 // registered because of an obstacle.
 func (r *registration) existing(ctx context.Context, acc *Account, obstacle error) (*Account, error) {
 	if r.settings.key == nil {
-		return nil, unavailable{obstacle} // it was looked up
+		return nil, unavailable{err: obstacle} // it was looked up
 	}
 	url, err := r.lookUp(ctx, acc.Key)
 	if err != nil {
 		return nil, err
 	}
 	if url == "" {
-		return nil, unavailable{obstacle}
+		return nil, unavailable{err: obstacle}
 	}
 	return &Account{acc.Key, url}, nil
 }

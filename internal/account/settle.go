@@ -61,7 +61,7 @@ func (s *settler) find(ctx context.Context) (*Account, savedState, error) {
 	for range maxKeyReads {
 		keys, err := s.readOrMake(ctx)
 		if err != nil {
-			return nil, saved, unavailable{err}
+			return nil, saved, unavailable{err: err}
 		}
 		if keys.isNew {
 			return &Account{Key: keys.current}, saved, nil
@@ -74,13 +74,13 @@ func (s *settler) find(ctx context.Context) (*Account, savedState, error) {
 		// replaced it.
 		now, err := s.keys.read(ctx)
 		if err != nil {
-			return nil, saved, unavailable{err}
+			return nil, saved, unavailable{err: err}
 		}
 		if now.equal(keys) {
 			return acc, state, nil
 		}
 	}
-	return nil, saved, unavailable{fmt.Errorf("account key: other machines changed it in the cache %d times meanwhile", maxKeyReads)}
+	return nil, saved, unavailable{err: fmt.Errorf("account key: other machines changed it in the cache %d times meanwhile", maxKeyReads)}
 }
 
 // readOrMake returns the keys, generating one if there is none. The current key
@@ -145,7 +145,7 @@ func (s *settler) byCurrent(ctx context.Context, keys savedKeys) (*Account, erro
 // byNext returns the account of the first next key that the CA knows, or nil.
 func (s *settler) byNext(ctx context.Context, keys savedKeys) (*Account, error) {
 	if keys.nextErr != nil && !s.keys.hasNoNext(ctx, keys) {
-		return nil, unavailable{keys.nextErr}
+		return nil, unavailable{err: keys.nextErr}
 	}
 	for _, next := range keys.next {
 		switch url, err := s.lookUp(ctx, next); {

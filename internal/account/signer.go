@@ -41,7 +41,7 @@ func signError(err error) error {
 		return nil
 	}
 	if len(text.Of(err)) > maxSignError {
-		return unavailable{fmt.Errorf("Manager.Client.Key cannot sign: %s", text.OneLine(text.Of(err), maxSignError))}
+		return unavailable{err: fmt.Errorf("Manager.Client.Key cannot sign: %s", text.OneLine(text.Of(err), maxSignError))}
 	}
-	return unavailable{fmt.Errorf("Manager.Client.Key cannot sign: %w", err)}
+	return unavailable{err: fmt.Errorf("Manager.Client.Key cannot sign: %w", err)}
 }
