@@ -53,7 +53,7 @@ type incidentPlan struct {
 const backoff = 27 * time.Hour
 
 var plans = []*incidentPlan{
-	{caOutage, "outage of the CA", 60 * day, time.Minute, 14 * day, backoff, false},
+	{caOutage, "outage of the CA", 60 * day, time.Minute, 5 * day, backoff, false},
 	{caStall, "stall of the CA", 90 * day, time.Minute, 7 * day, backoff, false},
 	{caStorm, "storm of 429", 90 * day, time.Minute, 4 * day, 2 * backoff, false},
 	{caGarbage, "garbage from the CA", 150 * day, time.Minute, 2 * day, backoff, false},
