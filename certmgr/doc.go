@@ -83,6 +83,9 @@
 //   - HostPolicy's approval of a host in memory holds for PolicyTTL, where
 //     autocert asks in each handshake. Policies have 5 seconds to answer, and are
 //     not called concurrently for one host. They are asked before a renewal, too.
+//   - TLSConfig sets GetConfigForClient too: a CA's tls-alpn-01 handshake passes
+//     although the server requires client certificates. For other handshakes it
+//     returns nil.
 //   - Challenge handshakes and http-01 requests reach the Cache only for allowed
 //     hosts, and the policy gets the normalised host, without a port.
 //   - HTTPHandler serves the response to a challenge only for the challenge's own

@@ -85,6 +85,30 @@ func TestOutageEndsSoonForVisitors(t *testing.T) {
 	}
 }
 
+// Hosts that nobody visits have theirs soon, too, even if there are more than are
+// remembered as waiting.
+func TestOutageEndsSoonForStart(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		const lasts, hosts = 10 * time.Minute, 150
+		w.m.StartPace = -1
+		var names []string
+		for i := range hosts {
+			names = append(names, fmt.Sprintf("www.example%d.com", i))
+		}
+		w.m.Hosts.Replace(names...)
+		lift := w.ca.Drop(acmetest.Match{Endpoint: acmetest.Directory})
+		if err := w.m.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(lasts)
+		lift()
+		time.Sleep(promised(acmetest.Directory, lasts))
+		if n := w.ca.Count(acmetest.Certificate); n != hosts {
+			t.Errorf("%d of %d hosts have a certificate", n, hosts)
+		}
+	})
+}
+
 func endsSoon(t *testing.T, w *world, e acmetest.Endpoint, kind outageKind, lasts time.Duration, n int) {
 	t.Helper()
 	w.m.HandshakeWait = -1
