@@ -131,10 +131,13 @@ const unusable = `(deactivated|deleted|revoked|suspended|disabled|blocked|banned
 // proxies say.
 func refusalOf(err error) (p *acme.Error, kind string) {
 	problem, ok := acmeclient.Refusal(err)
-	if !ok || !isRefusal(problem) || acmeclient.Kind(problem) == "" {
+	if !ok || !isRefusal(problem) {
 		return nil, ""
 	}
-	return problem, acmeclient.Kind(problem)
+	if kind = acmeclient.ProblemKind(problem.ProblemType); kind == "" {
+		return nil, ""
+	}
+	return problem, kind
 }
 
 // wordsOf returns the text of a problem in lower case.

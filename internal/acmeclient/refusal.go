@@ -54,11 +54,6 @@ func Refusal(err error) (*acme.Error, bool) {
 	return last, last != nil
 }
 
-// Kind returns the kind of a problem, in lower case: what follows the last colon
-// of its type. It is empty for what is no problem document, such as a page of a
-// proxy.
-func Kind(p *acme.Error) string { return kindOf(p.ProblemType) }
-
 // FailedURL returns the URL of the request.
 func (e *refusalError) FailedURL() string { return e.url }
 

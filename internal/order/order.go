@@ -98,9 +98,12 @@ const maxOthers = 1
 // finish, or from a new one.
 func (c *conversation) run(ctx context.Context) error {
 	u := c.req.Unfinished
-	if u != nil && !u.isResumable(c.client, c.req.Now()) {
-		c.req.Keep(ctx, nil)
-		u = nil
+	if u != nil {
+		now := c.req.Now().Round(0)
+		if u = u.asOf(now); !u.isResumable(c.client, now) {
+			c.req.Keep(ctx, nil)
+			u = nil
+		}
 	}
 	if u != nil && u.Key != nil {
 		o := *u

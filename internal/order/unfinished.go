@@ -56,6 +56,16 @@ func (o *Unfinished) end() time.Time {
 	return end
 }
 
+// asOf returns a copy that does not claim to be from the future: a clock that was
+// ahead, and was set back since, must not make the order be resumed for longer.
+func (o *Unfinished) asOf(now time.Time) *Unfinished {
+	at := *o
+	at.Created = pace.Earlier(o.Created, now)
+	at.Missing = pace.Earlier(o.Missing, now)
+	at.Unfit = pace.Earlier(o.Unfit, now)
+	return &at
+}
+
 // isResumable reports whether a client can resume the order now.
 func (o *Unfinished) isResumable(client *acme.Client, now time.Time) bool {
 	return o.Account == client.KID && o.Directory == client.DirectoryURL && now.Before(o.end()) &&
