@@ -64,12 +64,25 @@ func TestFailedValidation(t *testing.T) {
 				t.Errorf("%d failed attempts, want 1", n)
 			}
 
-			restarted := newManager(t, p, stored, c.host)
-			if err := restarted.handshake(t, c.host); !errors.Is(err, certmgr.ErrBackoff) {
-				t.Errorf("after a restart: %v, want ErrBackoff", err)
+			// A restart earns the host an attempt, twice an hour.
+			for n := range 3 {
+				restarted := newManager(t, p, stored, c.host)
+				if c.http {
+					restarted.HTTPHandler(nil)
+				}
+				err := restarted.handshake(t, c.host)
+				restarted.close(t)
+				if n < 2 {
+					if failed, ok := errors.AsType[*certmgr.IssuanceError](err); !ok || failed.Attempts != n+2 || errors.Is(err, certmgr.ErrBackoff) {
+						t.Errorf("after restart %d: %v, want the failure of another attempt", n+1, err)
+					}
+					continue
+				}
+				if !errors.Is(err, certmgr.ErrBackoff) {
+					t.Errorf("after the third restart: %v, want ErrBackoff", err)
+				}
+				restarted.traffic.wantNone(t)
 			}
-			restarted.close(t)
-			restarted.traffic.wantNone(t)
 		})
 	}
 }

@@ -1,15 +1,13 @@
 package integration
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
-
-	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
@@ -36,15 +34,14 @@ func TestTLSALPN01(t *testing.T) {
 	mustVisit(t, addr, "www.example.org", p.roots, nil) // still served after Close
 }
 
-// The server does not support acme-tls/1, so that only http-01 can succeed.
+// The server has a tls.Config of its own, which does not support acme-tls/1, so
+// that only http-01 can succeed.
 func TestHTTP01(t *testing.T) {
 	tlsListener, httpListener := listen(t), listen(t)
 	p := startPebble(t, pebbleConfig{tlsPort: port(tlsListener), httpPort: port(httpListener)})
 	const host = "www.example.org"
 	m := newManager(t, p, new(cache.Memory), host)
-	config := m.TLSConfig()
-	config.NextProtos = slices.DeleteFunc(config.NextProtos, func(proto string) bool { return proto == acme.ALPNProto })
-	addr := serveTLS(t, tlsListener, config)
+	addr := serveTLS(t, tlsListener, &tls.Config{GetCertificate: m.GetCertificate, NextProtos: []string{"h2", "http/1.1"}})
 	var answered atomic.Int32
 	handler := m.HTTPHandler(nil)
 	serveHTTP(t, httpListener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
