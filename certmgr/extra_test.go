@@ -51,6 +51,14 @@ func TestRepairedThenRestartedWorks(t *testing.T) {
 			}
 		})
 	})
+	t.Run("under another name, as containers are", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, w *world) {
+			failFor(w, 5)
+			w.editRecord("a.example.com", func(record map[string]any) { record["machine"] = "5f0c2a9b7d31" })
+			w.restart()
+			w.mustGet("a.example.com")
+		})
+	})
 	t.Run("Start", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			failFor(w, 5)

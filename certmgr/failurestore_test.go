@@ -74,8 +74,8 @@ func TestCrashLoopWithFailingRenewalLeavesTheCAAlone(t *testing.T) {
 	})
 }
 
-// A record of another machine holds a host back for 10 minutes at most, and one's
-// own until Hosts.Add.
+// A record that another machine made since this process began holds a host back
+// for 10 minutes at most, and one's own until Hosts.Add.
 func TestForeignFailureHoldsBackForTenMinutes(t *testing.T) {
 	late := func(w *world) {
 		data, err := json.Marshal(map[string]any{"host": "a.example.com", "stage": "challenge", "ca": w.ca.URL, "attempts": 30,
@@ -87,6 +87,8 @@ func TestForeignFailureHoldsBackForTenMinutes(t *testing.T) {
 	}
 	t.Run("another machine", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
+			w.mustGet("b.example.com")
+			time.Sleep(time.Second)
 			late(w)
 			time.Sleep(time.Minute)
 			if err := w.wantErr("a.example.com", certmgr.ErrBackoff); !strings.Contains(err.Error(), "firewalled (seen by other)") {

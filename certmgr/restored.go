@@ -16,10 +16,11 @@ type origin struct {
 	settings string // the hash of the settings
 }
 
-// precedes reports whether what o recorded at t is by the predecessor of a
-// process on the same machine that began later.
+// precedes reports whether o recorded something at t before another process
+// began: that one may follow a repair. It need not run on a machine of the same
+// name, since a container often gets a new one when it is restarted.
 func (o origin) precedes(self origin, t, began time.Time) bool {
-	return o.machine == self.machine && (o.process != self.process || o.process == "") && !t.After(began)
+	return (o.process != self.process || o.process == "") && !t.After(began)
 }
 
 // What earns a host an extra attempt, for its event.
@@ -33,13 +34,11 @@ const (
 // process. What this process recorded itself, and what the CA decided (a pause,
 // a rejection, Retry-After), applies as it is. Beyond that,
 //
-//   - a restart, which may follow a repair, earns an attempt;
-//   - another process that is alive, by which this one cannot have been
-//     repaired, makes the host back off for maxForeign at most;
+//   - a failure from before this process began earns an attempt: a restart may
+//     follow a repair;
+//   - a later one, of another process that is alive, makes the host back off for
+//     maxForeign at most;
 //   - changed settings and a change of the list earn an attempt in any case.
-//
-// A process with this machine's name that recorded the failure before this one
-// began is taken for its predecessor.
 func (h *health) restored(sub subject, rec *failure, now time.Time) *failure {
 	own := rec.by.process == h.self.process && rec.by.process != ""
 	before := rec.by.precedes(h.self, rec.err.Time, h.began)
