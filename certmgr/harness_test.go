@@ -9,6 +9,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -333,6 +334,10 @@ func (c *faultyCache) reads() []string {
 	c.gets = nil
 	return keys
 }
+
+// otherReads is reads without the entries of orders, which are looked for in the
+// background after a load.
+func (c *faultyCache) otherReads() []string { return slices.DeleteFunc(c.reads(), isOrderKey) }
 
 // quietLog keeps slog.Default() out of the test's output and returns what it got.
 func quietLog(t *testing.T) *strings.Builder {

@@ -163,7 +163,7 @@ func TestPreferredKeyTypeIsLoadedAfterTheOther(t *testing.T) {
 		if cert := w.mustGet("a.example.com"); cert.Leaf.PublicKeyAlgorithm != x509.ECDSA {
 			t.Error("the ECDSA certificate in the cache was not loaded")
 		}
-		if reads := w.cache.reads(); len(reads) != 1 {
+		if reads := w.cache.otherReads(); len(reads) != 1 {
 			t.Errorf("%d reads, want 1: %q", len(reads), reads)
 		}
 		if got := w.ca.Count(acmetest.Any) - n; got != 0 {

@@ -55,7 +55,7 @@ func TestReadOfAnEntryIsSharedWhoeverReadsIt(t *testing.T) {
 		if d := time.Since(began); d != takes-time.Second {
 			t.Errorf("those who joined the read waited %v, want what was left of it", d)
 		}
-		if reads := w.cache.reads(); len(reads) != 2 {
+		if reads := w.cache.otherReads(); len(reads) != 2 {
 			t.Errorf("%q were read, want each entry once", reads)
 		}
 		if n := len(w.events.of(audit.CertificateLoaded)); n != 1 {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/crypto/acme"
@@ -123,19 +124,50 @@ func TestRevokeForgetsAnUnfinishedRenewal(t *testing.T) {
 	})
 }
 
-// A process that was killed when the certificate was in the Cache leaves an entry
-// that says nothing of the next order, unless keys are kept.
+// A process that was killed when the certificate was in the Cache leaves an entry.
+// It goes when the certificate is loaded, unless it is of another order.
+func TestLeftoverEntryGoesWhenTheCertificateIsLoaded(t *testing.T) {
+	for name, c := range map[string]struct {
+		age   time.Duration
+		other bool
+		want  bool
+	}{
+		"leftover":        {0, false, false},
+		"old certificate": {3 * day, false, true}, // not looked for
+		"another order":   {0, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				entry := make(map[string]any)
+				w.ca.Edit(acmetest.Match{Endpoint: acmetest.Certificate, Count: 1}, func(*acmetest.Reply) { entry = w.orderEntry(orderKey) })
+				w.mustGet(orderHost)
+				synctest.Wait()
+				if c.other {
+					delete(entry, "key")
+				}
+				w.putOrderEntry(entry)
+				time.Sleep(c.age)
+				w.restart()
+				w.mustGet(orderHost)
+				synctest.Wait()
+				if there := w.orderEntry(orderKey) != nil; there != c.want {
+					t.Errorf("the entry is there: %v, want %v", there, c.want)
+				}
+			})
+		})
+	}
+}
+
+// A leftover says nothing of the next order, unless keys are kept.
 func TestLeftoverEntryOfAnOrder(t *testing.T) {
 	for _, keep := range []bool{false, true} {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.m.KeepKey = keep
 			entry := make(map[string]any)
 			w.ca.Edit(acmetest.Match{Endpoint: acmetest.Certificate, Count: 1}, func(*acmetest.Reply) { entry = w.orderEntry(orderKey) })
-			w.mustGet(orderHost)
-			w.putOrderEntry(entry)
-			w.restart()
-			w.m.KeepKey = keep
 			first := w.mustGet(orderHost)
+			synctest.Wait()
+			w.putOrderEntry(entry)
 			if err := w.m.Renew(t.Context(), orderHost); err != nil {
 				t.Fatal(err)
 			}

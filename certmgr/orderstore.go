@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
@@ -17,10 +18,21 @@ import (
 // resumption by another process.
 type orderStore struct {
 	*env
-	memory *memory
-	store  *store
+	memory   *memory
+	store    *store
+	sweeping atomic.Int32 // sweeps under way
 	unfinishedOrders
 }
+
+const (
+	// leftoverFor is the age of a certificate up to which its order's entry is
+	// looked for when it is loaded: a process that was killed is restarted soon.
+	leftoverFor = 48 * time.Hour
+
+	// maxSweeps bounds the reads for that. More would compete with those of
+	// handshakes when thousands of hosts are loaded.
+	maxSweeps = 64
+)
 
 // orderCacheKey returns the key in the Cache of a subject's unfinished order.
 func orderCacheKey(sub subject) string {
@@ -73,6 +85,30 @@ func (s *orderStore) read(ctx context.Context, sub subject) (u *order.Unfinished
 		})
 	}
 	return u, rec, err
+}
+
+// sweep deletes, in the background, the entry of the order that a certificate
+// came of, which has just been loaded: a process that was killed left it. An
+// entry that sweep does not find is found when the next issuance begins.
+func (s *orderStore) sweep(cert *certificate) {
+	sub := cert.subject
+	if s.settings.cache == nil || s.now().Sub(cert.notBefore) > leftoverFor || s.has(sub) {
+		return
+	}
+	if s.sweeping.Add(1) > maxSweeps {
+		s.sweeping.Add(-1)
+		return
+	}
+	began := s.tasks.Go(func(ctx context.Context) {
+		defer s.sweeping.Add(-1)
+		u, rec, err := s.read(ctx, sub)
+		if err == nil && u != nil && isLeftover(rec, u, cert) {
+			s.remove(ctx, sub, u.URL)
+		}
+	})
+	if !began {
+		s.sweeping.Add(-1)
+	}
 }
 
 // noteHang notes a failed call of the Cache that took all its time, so that an

@@ -28,6 +28,7 @@ func (s *service) scheduleIssued(c *certificate) {
 func (s *service) scheduleLoaded(c *certificate) {
 	s.schedule.planLoaded(c)
 	s.progress.have(c.subject.host())
+	s.unfinished.sweep(c)
 }
 
 func (s *service) notDueBefore(sub subject) time.Time {
