@@ -41,7 +41,8 @@ func TestEntryOfAnOrderStaysUntilTheCertificateIsStored(t *testing.T) {
 	})
 	t.Run("closed meanwhile", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
-			w.ca.Edit(acmetest.Match{Endpoint: acmetest.Certificate}, func(*acmetest.Reply) { go w.m.Close() })
+			m := w.m
+			w.ca.Edit(acmetest.Match{Endpoint: acmetest.Certificate, Count: 1}, func(*acmetest.Reply) { go m.Close() })
 			w.get(orderHost)
 			w.restart()
 			w.mustGet(orderHost)
