@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nostall/nostall/certmgr"
@@ -71,6 +72,7 @@ func TestOutageCostsNoCacheReads(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.ca.Status(acmetest.Match{Endpoint: acmetest.Directory}, http.StatusServiceUnavailable, nil, acmetest.Problem{Type: "serverInternal"})
 		w.get("a.example.com")
+		synctest.Wait() // what follows an issuance or a load in the background
 		w.cache.reads()
 		for range 100 {
 			w.wantErr("a.example.com", certmgr.ErrCAUnavailable)

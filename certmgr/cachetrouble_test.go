@@ -75,6 +75,7 @@ func TestStuckReadIsNotWaitedForAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.cache.get(func(context.Context, string) error { w.cache.hang(); return nil })
 		w.get("a.example.com")
+		synctest.Wait() // what follows an issuance or a load in the background
 		w.cache.reads()
 		w.wantErr("a.example.com", certmgr.ErrCache)
 		if reads := w.cache.reads(); len(reads) != 0 {
@@ -97,6 +98,7 @@ func TestConcurrentFirstVisitorsAllGetTheCachedCertificate(t *testing.T) {
 		w.m.Hosts.Add(hosts...)
 		w.cache.get(func(ctx context.Context, key string) error { return flight.Sleep(ctx, 50*time.Millisecond) })
 		requests := w.ca.Count(acmetest.Any)
+		synctest.Wait() // what follows an issuance or a load in the background
 		w.cache.reads()
 		start := time.Now()
 		var wg sync.WaitGroup

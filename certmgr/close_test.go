@@ -36,6 +36,7 @@ func TestCloseEndsEverything(t *testing.T) {
 		}
 		w.mustGet("a.example.com") // memory is still served
 		n := w.ca.Count(acmetest.Any)
+		synctest.Wait() // what follows an issuance or a load in the background
 		w.cache.reads()
 		w.wantErr("c.example.com", certmgr.ErrClosed)
 		for _, err := range []error{w.m.Obtain(t.Context(), "c.example.com"), w.m.Renew(t.Context(), "a.example.com"), w.m.Start(t.Context())} {

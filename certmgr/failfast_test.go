@@ -139,6 +139,7 @@ func TestCertificateThatTurnsUpInTheCacheIsFound(t *testing.T) {
 		if err := other.Obtain(t.Context(), "a.example.com"); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait() // what follows an issuance or a load in the background
 		w.cache.reads()
 		w.cache.get(func(ctx context.Context, key string) error { return flight.Sleep(ctx, time.Second) })
 		time.Sleep(10 * time.Second)

@@ -155,6 +155,7 @@ func TestPreferredKeyTypeIsLoadedAfterTheOther(t *testing.T) {
 		if cert, err := w.m.GetCertificate(rsa); err != nil || cert.Leaf.PublicKeyAlgorithm != x509.RSA {
 			t.Fatalf("the client of RSA alone got %v", err)
 		}
+		synctest.Wait() // what follows an issuance or a load in the background
 		w.cache.reads()
 		for range 10 {
 			w.mustGet("a.example.com")

@@ -93,6 +93,7 @@ func TestManyVisitorsCostOneReadOfEachEntry(t *testing.T) {
 		w.m.MaxWaiting = 2000
 		w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})
 		w.cache.slowFor("a.example.com", 100*time.Millisecond)
+		synctest.Wait() // what follows an issuance or a load in the background
 		w.cache.reads()
 		var wg sync.WaitGroup
 		for range 2000 {

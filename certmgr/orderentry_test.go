@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nostall/nostall/certmgr"
@@ -375,6 +376,7 @@ func TestEntryOfAnOrderIsReadForIssuancesAlone(t *testing.T) {
 		w.mustGet(orderHost)
 		time.Sleep(3 * day)
 		w.restart()
+		synctest.Wait() // what follows an issuance or a load in the background
 		w.cache.reads()
 		w.mustGet(orderHost)
 		if reads := w.cache.reads(); slices.ContainsFunc(reads, isOrderKey) {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nostall/nostall/certmgr"
@@ -142,6 +143,7 @@ func TestRenewalAsksThePolicyAgain(t *testing.T) {
 	policyWorld(t, policy, func(t *testing.T, w *world) {
 		w.mustGet("a.example.com")
 		refuse.Store(true)
+		synctest.Wait() // what follows an issuance or a load in the background
 		w.cache.reads()
 		time.Sleep(100 * day)
 		w.wantOrders("a.example.com", 1)
