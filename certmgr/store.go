@@ -117,9 +117,9 @@ func (s *store) read(ctx context.Context, reads *flight.Callouts, key string) ([
 	if c == nil {
 		return nil, ErrCacheMiss
 	}
-	ctx, cancel := context.WithTimeout(ctx, cacheTimeout)
+	timed, cancel := context.WithTimeout(ctx, cacheTimeout)
 	defer cancel()
-	data, err := flight.CallOut(ctx, reads, key, func(ctx context.Context) ([]byte, error) { return c.Get(ctx, key) })
+	data, err := flight.CallOut(timed, reads, key, func(ctx context.Context) ([]byte, error) { return c.Get(ctx, key) })
 	switch {
 	case err == nil && data == nil:
 		s.warnings.warn("Get of Manager.Cache returned neither an entry nor an error: " +
@@ -131,6 +131,9 @@ func (s *store) read(ctx context.Context, reads *flight.Callouts, key string) ([
 		return nil, ErrCacheMiss
 	}
 	err = &refusal{kind: ErrCache, text: fmt.Sprintf("reading %q; %s", key, adviceOn(key, err)), cause: err}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return nil, err // the Manager was closed, or nobody waits any more: that is no failure of the cache
+	}
 	s.noteFailure(key, err)
 	if canSkip(key) && flight.IsTimeout(err) {
 		s.noteFailure(hangingRecords, err)
