@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -118,17 +119,18 @@ func TestRecordsThatFailAreToldOnce(t *testing.T) {
 // taken for one that fails for records only: nothing is ordered.
 func TestCacheThatDiesAtTheRecordOrdersNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		dead := false
+		var dead atomic.Bool
 		w.cache.get(func(_ context.Context, key string) error {
-			dead = dead || isRecord(key)
-			if dead {
+			if isRecord(key) {
+				dead.Store(true)
+			}
+			if dead.Load() {
 				return errDisk
 			}
 			return nil
 		})
 		w.wantErr("a.example.com", certmgr.ErrCache)
 		w.wantOrders("a.example.com", 0)
-		dead = false
 		w.cache.get(nil)
 		time.Sleep(failedFor)
 		w.mustGet("a.example.com")
