@@ -3,13 +3,13 @@ package certmgr
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/pace"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // health tracks what does not work: the failures of hosts and of the CA as a
@@ -92,7 +92,7 @@ func (h *health) confirm(ctx context.Context, what trouble, cause error) (troubl
 		return what, cause
 	}
 	if _, err = call.Await(ctx); err != nil && ctx.Err() == nil && !h.tasks.IsClosed() {
-		return troubleCA, errors.Join(cause, err)
+		return troubleCA, text.Join(cause, err)
 	}
 	return what, cause
 }

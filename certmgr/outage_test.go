@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -83,6 +84,24 @@ func TestOutageEndsSoonForVisitors(t *testing.T) {
 			}
 		}
 	}
+}
+
+// What a host failed with and what the probe found stand in one line, in errors and
+// in events.
+func TestOutageIsToldInOneLine(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.mustGet("b.example.com")
+		w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, 500, nil, acmetest.Problem{})
+		w.ca.Status(acmetest.Match{Endpoint: acmetest.NewNonce}, 503, nil, acmetest.Problem{})
+		w.get("a.example.com")
+		down := w.events.of(audit.CAUnavailable)
+		if len(down) != 1 {
+			t.Fatalf("%d events, want that the probe failed, too", len(down))
+		}
+		if s := down[0].Err.Error(); strings.Contains(s, "\n") || !strings.Contains(s, "500") || !strings.Contains(s, "503") {
+			t.Errorf("the error is %q, want both failures in one line", s)
+		}
+	})
 }
 
 // Hosts that nobody visits have theirs soon, too, even if there are more than are
