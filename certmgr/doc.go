@@ -127,7 +127,9 @@
 //     has terms of service.
 //   - Errors have other texts, and failed cache writes are retried.
 //   - DirCache refuses keys that are not plain file names. A key that is too long
-//     for one is a miss.
+//     for one is a miss. A value survives a power failure once Put has returned,
+//     and a Manager removes temporary files that killed processes left more than
+//     an hour ago.
 //
 // Everything else is meant to be the same, including cache keys and bytes: you
 // can switch over, and back, without issuing anything again.

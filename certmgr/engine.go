@@ -179,6 +179,7 @@ func newEngine(m *Manager) *engine {
 		visits:     visits,
 		waiters:    waiters,
 	}
+	e.cleanCache()
 	e.watch(&listWatch{
 		env:        e.env,
 		gate:       gate,

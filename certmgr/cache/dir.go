@@ -19,10 +19,12 @@ import (
 // changed. Names, contents and modes are those of autocert.DirCache, so each
 // can take over the other's directory.
 //
-// Put writes a temporary file, flushes it to disk and renames it into place, so
-// neither a reader nor a crash sees half a value. Several processes may share a
-// directory. A process killed during a Put leaves its temporary file behind
-// (its name begins with ".put-"). Such a file is never read and may be deleted.
+// Put writes a temporary file, flushes it to disk, renames it into place and
+// flushes the directory. So neither a reader nor a crash sees half a value, and
+// a value survives a power failure once Put has returned. Several processes may
+// share a directory. A process killed during a Put leaves its temporary file
+// behind (its name begins with ".put-"). Such a file is never read; [Dir.Clean]
+// removes it.
 //
 // If the file system hangs, as a network mount may, calls still return when
 // their context ends. The system call cannot be interrupted: it continues in
@@ -45,7 +47,7 @@ func (d Dir) Get(ctx context.Context, key string) ([]byte, error) {
 	if len(key) > maxFileName {
 		return nil, ErrMiss
 	}
-	data, err := await(ctx, func() ([]byte, error) { return os.ReadFile(path) })
+	data, err := await(ctx, func() ([]byte, error) { return read(path) })
 	if cannotExist(err) {
 		// Not wrapped: autocert compares with ==.
 		return nil, ErrMiss
@@ -62,6 +64,9 @@ func (d Dir) Put(ctx context.Context, key string, data []byte) error {
 	if err != nil {
 		return failed("put", key, err)
 	}
+	if len(data) > maxValue {
+		return failed("put", key, errTooLarge)
+	}
 	// The goroutine below may outlive this call, and data is the caller's.
 	data = bytes.Clone(data)
 	_, err = await(ctx, func() (struct{}, error) { return struct{}{}, replace(ctx, path, data) })
@@ -71,7 +76,7 @@ func (d Dir) Put(ctx context.Context, key string, data []byte) error {
 	return nil
 }
 
-// Delete removes the file of key, if there is one.
+// Delete removes the file of key, if there is one, and flushes the directory.
 func (d Dir) Delete(ctx context.Context, key string) error {
 	path, err := d.path(key)
 	if err != nil {
@@ -80,7 +85,7 @@ func (d Dir) Delete(ctx context.Context, key string) error {
 	if len(key) > maxFileName {
 		return nil
 	}
-	_, err = await(ctx, func() (struct{}, error) { return struct{}{}, os.Remove(path) })
+	_, err = await(ctx, func() (struct{}, error) { return struct{}{}, remove(path) })
 	if err != nil && !cannotExist(err) {
 		return failed("delete", key, err)
 	}
@@ -101,61 +106,34 @@ func (d Dir) path(key string) (string, error) {
 // allow. Some allow less, such as eCryptfs with 143.
 const maxFileName = 255
 
+// maxValue is the largest value, in bytes. Those of certmgr have some kilobytes,
+// and a few megabytes for a list of 20,000 hosts. A file that never ends, such
+// as a link to /dev/zero, must not fill the memory.
+const maxValue = 16 << 20
+
+var errTooLarge = fmt.Errorf("the value is larger than %d bytes: no entry of a cache is; delete the file", maxValue)
+
+// read returns the content of the file at path.
+func read(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxValue+1))
+	if err == nil && len(data) > maxValue {
+		err = errTooLarge
+	}
+	if err != nil {
+		return nil, err
+	}
+	return data, nil
+}
+
 // cannotExist reports whether err says that there is no such file, or that its
 // name is too long for this file system.
 func cannotExist(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENAMETOOLONG)
-}
-
-// replace makes data the content of the file at path, in one step that other
-// processes see whole or not at all. If ctx ends before that step, the file is
-// left alone. On failure the temporary file is removed.
-func replace(ctx context.Context, path string, data []byte) (err error) {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	// CreateTemp gives the file mode 0600. The name does not contain the key,
-	// which may already be as long as a file name can be. No key contains '~'.
-	f, err := os.CreateTemp(dir, ".put-*~")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			// Report the first cause. A temporary file that cannot be removed
-			// either is never read.
-			_ = os.Remove(f.Name())
-		}
-	}()
-	if err := writeSync(f, data); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
-}
-
-// syncWriter is the part of *os.File that writeSync uses.
-type syncWriter interface {
-	io.WriteCloser
-	Sync() error
-}
-
-// writeSync writes data to f, flushes it to disk and closes f. Without the
-// flush, a power failure after the rename could leave an empty file in place of
-// a certificate.
-func writeSync(f syncWriter, data []byte) error {
-	_, err := f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	// Some network file systems report a failed write only here.
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	return err
 }
 
 // await runs f, which may hang for ever, and returns its result, or the error

@@ -1,0 +1,85 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+const (
+	// tempAge is the age from which a temporary file is one of a process that
+	// was killed: a Put takes seconds.
+	tempAge = time.Hour
+
+	// cleanBatch is how many names of a directory are in memory at a time.
+	cleanBatch = 1000
+)
+
+// Clean removes the temporary files that killed processes left in the directory
+// more than an hour ago: they hold private keys. It reads the directory once,
+// and ends with ctx. It touches regular files named as those of Put only, and
+// follows no link. autocert.DirCache's own temporary files have the name of an
+// entry and some digits, which may be an entry as well; Clean leaves them.
+//
+// A certmgr.Manager cleans its Cache once, in the background, if that has this
+// method. A directory that does not exist is clean.
+func (d Dir) Clean(ctx context.Context) error {
+	_, err := await(ctx, func() (struct{}, error) { return struct{}{}, clean(ctx, filepath.Join(string(d), ".")) })
+	if err != nil {
+		return fmt.Errorf("cache: removing old temporary files: %w", err)
+	}
+	return nil
+}
+
+// clean returns the first error, and removes what it can.
+func clean(ctx context.Context, dir string) error {
+	f, err := os.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	before := time.Now().Add(-tempAge)
+	var failed error
+	for {
+		entries, err := f.ReadDir(cleanBatch)
+		for _, e := range entries {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if !isOldTemp(e, before) {
+				continue
+			}
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) && failed == nil {
+				failed = err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return failed
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// isOldTemp reports whether an entry is a temporary file from before a time.
+func isOldTemp(e fs.DirEntry, before time.Time) bool {
+	digits, ok := strings.CutPrefix(e.Name(), tempPrefix)
+	if digits, ok2 := strings.CutSuffix(digits, tempSuffix); !ok || !ok2 || digits == "" || strings.Trim(digits, "0123456789") != "" {
+		return false
+	}
+	if !e.Type().IsRegular() {
+		return false
+	}
+	info, err := e.Info() // of the entry itself, if it is a link
+	return err == nil && info.Mode().IsRegular() && info.ModTime().Before(before)
+}

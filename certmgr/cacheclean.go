@@ -1,0 +1,39 @@
+package certmgr
+
+import (
+	"context"
+	"time"
+
+	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/flight"
+)
+
+// cleaner is what a Cache may implement: Clean removes what killed processes
+// left behind, such as temporary files. DirCache does.
+type cleaner interface {
+	Clean(context.Context) error
+}
+
+// cleanTimeout is the time-out of a Cache's Clean. It reads a directory of
+// which each file may be an entry.
+const cleanTimeout = time.Minute
+
+// cleanCache has the Cache remove what killed processes left behind, once for a
+// Manager, in the background. Nothing waits for it.
+func (e *engine) cleanCache() {
+	c, ok := e.settings.cache.(cleaner)
+	if !ok {
+		return
+	}
+	calls := e.callout("Cache.Clean", 1)
+	e.tasks.Go(func(ctx context.Context) {
+		in, cancel := context.WithTimeout(ctx, cleanTimeout)
+		defer cancel()
+		_, err := flight.CallOut(in, calls, "", func(ctx context.Context) (struct{}, error) { return struct{}{}, c.Clean(ctx) })
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		err = &refusal{kind: ErrCache, text: "removing what killed processes left in it; certificates are served and issued without that", cause: err}
+		e.audit.Emit(audit.Event{Kind: audit.CacheWriteFailed, Err: err})
+	})
+}
