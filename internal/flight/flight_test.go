@@ -68,6 +68,52 @@ func TestCallThatIsCanceledBeforeItRunsKeepsNoneBack(t *testing.T) {
 	})
 }
 
+// A canceled call that takes its time leaves the call after it alone: that is
+// still the one that others join.
+func TestCallThatEndsLateKeepsItsSuccessor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, _ := newTestFlight(t, 10)
+		old := start(t, f, "key", func(context.Context) (int, error) {
+			time.Sleep(time.Second) // whatever its context says
+			return 0, nil
+		})
+		f.Cancel(func(string) error { return errors.New("taken off the list") })
+		fresh := start(t, f, "key", after(time.Minute, 1))
+		time.Sleep(2 * time.Second)
+		if !old.Ended() || fresh.Ended() {
+			t.Fatalf("the canceled call has ended: %v; its successor: %v", old.Ended(), fresh.Ended())
+		}
+		if f.Running("key") != fresh.Call {
+			t.Error("the end of a canceled call removed its successor")
+		}
+		if joined := start(t, f, "key", after(0, 2)); joined.Began {
+			t.Error("a second call for the key began")
+		}
+	})
+}
+
+// Nobody learns of an outcome while the call still counts as in flight.
+func TestOutcomeIsKnownAfterTheCallIsRemoved(t *testing.T) {
+	f, _ := newTestFlight(t, 10)
+	release := make(chan struct{})
+	c := start(t, f, "key", func(context.Context) (int, error) {
+		<-release
+		return 1, nil
+	})
+	f.Each(func(c *Call[string, int]) { // the call cannot be removed meanwhile
+		close(release)
+		for range 10_000 {
+			if runtime.Gosched(); c.Ended() {
+				t.Error("the outcome is known, and the call in flight")
+				return
+			}
+		}
+	})
+	if val, err := c.Wait(t.Context()); val != 1 || err != nil {
+		t.Errorf("outcome %d, %v", val, err)
+	}
+}
+
 // A caller that comes after the outcome is known begins a new call and does not
 // get the old outcome, however soon it comes.
 func TestNextCallBeginsAsSoonAsTheLastHasEnded(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 func TestSlotsGoByPriority(t *testing.T) {
@@ -80,5 +81,49 @@ func TestSuspectsHoldHalfOfTheSlots(t *testing.T) {
 		}
 		cancel()
 		wg.Wait()
+	})
+}
+
+// A suspect that is done makes room for the next one.
+func TestSuspectsTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewSlots(2, 1)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		for range 3 {
+			release, err := s.Acquire(ctx, Claim{Suspect: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			release()
+		}
+	})
+}
+
+// A slot that is granted after its claim's context has ended, but before the
+// claim is withdrawn, is not lost.
+func TestSlotGrantedAtTheLastMomentIsNotLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewSlots(1, 1)
+		if _, err := s.Acquire(t.Context(), Claim{}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := s.Acquire(ctx, Claim{}); err == nil {
+				t.Error("the claim got the slot after its context had ended")
+			}
+		})
+		synctest.Wait()
+		s.mu.Lock()
+		cancel()
+		s.used-- // what release does
+		s.grant()
+		s.mu.Unlock()
+		wg.Wait()
+		if used, waiting := s.Load(); used != 0 || waiting != 0 {
+			t.Errorf("%d slots used and %d waiting at the end", used, waiting)
+		}
 	})
 }
