@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -101,6 +103,47 @@ func TestTLSConfigLeavesOtherHandshakesAlone(t *testing.T) {
 		}
 	})
 }
+
+// Whoever poses as a CA while a challenge is pending gets no further than one:
+// a server that requires client certificates handles none of their requests.
+func TestHandshakeOfAChallengeLeadsToNoRequest(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.HandshakeWait = -1
+		w.ca.Stall(acmetest.Match{Endpoint: acmetest.Challenge})
+		w.get("a.example.com")
+		time.Sleep(time.Second)
+		config := w.m.TLSConfig()
+		config.ClientAuth, config.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
+		near, far := net.Pipe()
+		listener := make(connListener, 1)
+		listener <- far
+		server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a request is handled") })}
+		go server.Serve(tls.NewListener(listener, config))
+		defer server.Close()
+		client := tls.Client(near, &tls.Config{ServerName: "a.example.com", NextProtos: []string{acme.ALPNProto}, InsecureSkipVerify: true})
+		defer client.Close()
+		if err := client.HandshakeContext(t.Context()); err != nil {
+			t.Fatalf("the challenge is not answered: %v", err) // the test would show nothing
+		}
+		io.WriteString(client, "GET / HTTP/1.1\r\nHost: a.example.com\r\n\r\n")
+		if n, err := client.Read(make([]byte, 1)); n > 0 || err == nil {
+			t.Error("the server replies")
+		}
+	})
+}
+
+// connListener accepts the connections that are sent to it.
+type connListener chan net.Conn
+
+func (l connListener) Accept() (net.Conn, error) {
+	if conn, ok := <-l; ok {
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (l connListener) Close() error { close(l); return nil }
+func (connListener) Addr() net.Addr { return &net.TCPAddr{} }
 
 func TestForgottenNextProtosIsSaid(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
