@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
@@ -156,4 +157,32 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("a certificate that does not fit passes: %v with a %v key", leaf.DNSNames, leaf.PublicKeyAlgorithm)
 		}
 	})
+}
+
+// A key that the cache's format does not have is an error, and nothing of it is
+// written.
+func TestKeysOfOtherKindsAreRefused(t *testing.T) {
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der := selfSigned("a.example.com", key)
+	if data, err := bundle.Encode(key, [][]byte{der}); err == nil || len(data) > 0 {
+		t.Errorf("encoded as %q, %v", data, err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kt, ok := bundle.TypeOf(leaf); ok {
+		t.Errorf("type %v", kt)
+	}
+	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p224.Curve = nil
+	if data, err := bundle.Encode(p224, nil); err == nil || len(data) > 0 {
+		t.Errorf("a key without a curve: encoded as %q, %v", data, err)
+	}
 }

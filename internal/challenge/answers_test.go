@@ -3,6 +3,7 @@ package challenge_test
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/x509"
 	"errors"
 	"strings"
@@ -189,3 +190,42 @@ func TestHintFitsTheReason(t *testing.T) {
 		t.Errorf("no reason: %q", said)
 	}
 }
+
+// A slow Cache does not keep a CA waiting that comes to this machine, nor does
+// a key that cannot answer leave anything behind.
+func TestAnswerIsHereBeforeItIsInTheCache(t *testing.T) {
+	store := &lookingStore{}
+	answers := challenge.NewAnswers(store)
+	store.look = func() bool {
+		return answers.Certificate("a.example.com") != nil || answers.KeyAuthorization("a.example.com", "token") != nil
+	}
+	for _, typ := range []string{challenge.TLSALPN01, challenge.HTTP01} {
+		store.found = false
+		present(t, answers, typ, "token", "a.example.com").Remove()
+		if !store.found {
+			t.Errorf("%s: the answer is not here while it is written to the Cache", typ)
+		}
+		store.found = false
+		if _, err := answers.Present(t.Context(), &acme.Client{Key: noKey{}}, &acme.Challenge{Type: typ, Token: "token"}, "a.example.com"); err == nil || store.found {
+			t.Errorf("%s: an account key of an unknown kind: %v", typ, err)
+		}
+	}
+}
+
+// lookingStore notes whether the answer is here during Put.
+type lookingStore struct {
+	look  func() bool
+	found bool
+}
+
+func (s *lookingStore) Put(context.Context, string, []byte) error {
+	s.found = s.look()
+	return nil
+}
+
+func (*lookingStore) Delete(context.Context, string) error { return nil }
+
+// noKey is a key of a kind that ACME does not have.
+type noKey struct{ crypto.Signer }
+
+func (noKey) Public() crypto.PublicKey { return nil }

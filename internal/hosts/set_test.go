@@ -116,3 +116,13 @@ func TestSetSharesItsShards(t *testing.T) {
 		}
 	}
 }
+
+// What readers remember of a set holds for that set alone.
+func TestEachEditIsAnotherGeneration(t *testing.T) {
+	old := Collect([]string{"a.example.com"})
+	e := NewEdit(old)
+	e.Remove("a.example.com")
+	if e.Set().Generation() == old.Generation() || old.Generation() == 0 {
+		t.Errorf("generations %d and %d", old.Generation(), e.Set().Generation())
+	}
+}
