@@ -182,6 +182,19 @@ func TestOneHostHasDetails(t *testing.T) {
 			t.Errorf("the page of a host does not say %q:\n%s", want, page)
 		}
 	}
+	page = text(get(t, everyState(), "/?host=paused.example").Body.String())
+	for _, want := range []string{
+		"Failed attempta1b2-3", "Failed at CA" + caURL, "Failed at URL" + caURL + "/authorization/1",
+		"The CA's page to unpausehttps://ca.example/unpause?jwt=a&b=c", "What to do",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page of a host that failed does not say %q:\n%s", want, page)
+		}
+	}
+	page = text(get(t, new(still), "/").Body.String())
+	if want := "No host has a certificate in memory"; !strings.Contains(page, want) {
+		t.Errorf("the page of a new Manager does not say %q:\n%s", want, page)
+	}
 	page = text(get(t, everyState(), "/?host=nobody.example").Body.String())
 	if want := "Nothing is known of nobody.example"; !strings.Contains(page, want) {
 		t.Errorf("the page of an unknown host does not say %q:\n%s", want, page)

@@ -36,9 +36,6 @@ func (t *Tasks) Go(f func(ctx context.Context)) bool {
 	return true
 }
 
-// Context returns the tasks' context, for work that other goroutines do.
-func (t *Tasks) Context() context.Context { return t.ctx }
-
 // begin counts a goroutine that the caller is about to start, unless t is
 // closed.
 func (t *Tasks) begin() bool {

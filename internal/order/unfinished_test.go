@@ -103,6 +103,9 @@ func TestWhatWasIssuedIsNotLost(t *testing.T) {
 		"finalize 429":            func(ca *acmetest.Server) { ca.Status(times(finalize, 3), 429, nil, acmetest.Problem{}) },
 		"finalize 503":            func(ca *acmetest.Server) { ca.Status(times(finalize, 20), 503, nil, acmetest.Problem{}) },
 		"order 429":               func(ca *acmetest.Server) { ca.Status(times(orderURL, 6), 429, nil, acmetest.Problem{}) },
+		"finalize 404 of a replica": func(ca *acmetest.Server) {
+			ca.Status(times(finalize, 7), 404, nil, acmetest.Problem{Type: "malformed"})
+		},
 		"order 404": func(ca *acmetest.Server) {
 			ca.Status(times(orderURL, 40), 404, nil, acmetest.Problem{Type: "malformed"})
 		},
