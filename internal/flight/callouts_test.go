@@ -219,6 +219,32 @@ func TestSuccessorsAreBounded(t *testing.T) {
 	})
 }
 
+// Calls that have not returned are bounded, whether anybody still waits for
+// them or not.
+func TestRunningCallsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := NewCallouts("callback", 2)
+		call := func(key string, f func(context.Context) (int, error)) error {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := CallOut(ctx, c, key, f)
+			return err
+		}
+		for _, key := range []string{"a", "b"} {
+			if err := call(key, slow(time.Minute, false)); !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatal(err)
+			}
+		}
+		if err := call("c", quick); !errors.Is(err, ErrBusy) {
+			t.Errorf("a third call was made: %v", err)
+		}
+		time.Sleep(time.Minute)
+		if err := call("c", quick); err != nil {
+			t.Errorf("after the others returned: %v", err)
+		}
+	})
+}
+
 // The caller has the outcome before what follows it begins, and key and Wait
 // have it after that has ended.
 func TestWhatFollowsACallKeepsItsKey(t *testing.T) {

@@ -75,6 +75,18 @@ func TestOrderFails(t *testing.T) {
 			err:   "no",
 			stage: audit.StageOrder,
 		},
+		"many authorizations": {
+			fault: func(ca *acmetest.Server) {
+				ca.Edit(acmetest.Match{Endpoint: acmetest.NewOrder}, func(r *acmetest.Reply) {
+					r.EditObject(func(order map[string]any) {
+						order["authorizations"] = slices.Repeat(order["authorizations"].([]any), maxAuthorizations+1)
+					})
+				})
+			},
+			err:    "has 5 authorizations for one name",
+			stage:  audit.StageOrder,
+			orders: 1,
+		},
 		"no challenge that can be answered": {
 			edit:   only("dns-02"),
 			err:    `the CA offers none of the challenge types ["dns-02"]; it offers ["tls-alpn-01" "http-01"`,

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -104,7 +105,13 @@ func TestPendingOrderOfNoUseIsReplacedAtOnce(t *testing.T) {
 	dead := func(r *acmetest.Reply) {
 		r.EditObject(func(z map[string]any) { z["status"] = acme.StatusDeactivated })
 	}
+	manyTimes := func(r *acmetest.Reply) {
+		r.EditObject(func(order map[string]any) {
+			order["authorizations"] = slices.Repeat(order["authorizations"].([]any), maxAuthorizations+1)
+		})
+	}
 	for name, fault := range map[string]func(s *site){
+		"many authorizations":   func(s *site) { s.ca.Edit(times(orderURL, 1), manyTimes) },
 		"invalid":               edited("status", acme.StatusInvalid),
 		"finalized by others":   edited("status", acme.StatusValid),
 		"about to be":           edited("status", acme.StatusProcessing),
