@@ -117,6 +117,9 @@ func (s *site) run(req Request) (Result, error) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), 3*time.Minute)
 	defer cancel()
 	res, err := Run(ctx, s.client, req)
+	if s.answers.Awaits(req.Host) {
+		s.t.Error("the answer to a challenge is left when the conversation is over")
+	}
 	if err == nil {
 		if s.kept == nil || s.kept.Key != res.Key || s.kept.URL != res.OrderURL {
 			s.t.Errorf("with the certificate, %+v was kept", s.kept)

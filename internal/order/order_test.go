@@ -269,3 +269,25 @@ func TestCleanupSurvivesAPanic(t *testing.T) {
 		}
 	})
 }
+
+// What the CA says about a challenge that was not tried is not the reason.
+func TestReasonIsThatOfTheChallengeThatWasTried(t *testing.T) {
+	at(t, func(t *testing.T, s *site) {
+		s.ca.FailValidation(host, challenge.HTTP01, acmetest.Problem{Type: "connection", Detail: "nobody there"})
+		s.ca.Edit(authorization, func(r *acmetest.Reply) {
+			r.EditObject(func(z map[string]any) {
+				for _, c := range z["challenges"].([]any) {
+					if c := c.(map[string]any); c["type"] != challenge.HTTP01 {
+						c["error"] = map[string]any{"type": "urn:ietf:params:acme:error:dns", "detail": "another one's"}
+					}
+				}
+			})
+		})
+		req := s.request()
+		req.Before = func(context.Context) ([]string, error) { return []string{challenge.HTTP01}, nil }
+		_, err := s.run(req)
+		if err == nil || !strings.Contains(err.Error(), "nobody there") || strings.Contains(err.Error(), "another one's") {
+			t.Error(err)
+		}
+	})
+}
