@@ -80,9 +80,12 @@
 //   - A Cache that refuses the keys that autocert does not have is reported and
 //     otherwise works. Where such a key would exceed 200 bytes, the host in it is
 //     replaced by the SHA-256 of the whole key in hexadecimal.
-//   - HostPolicy's approval of a host in memory holds for PolicyTTL, where
-//     autocert asks in each handshake. Policies have 5 seconds to answer, and are
-//     not called concurrently for one host. They are asked before a renewal, too.
+//   - HostPolicy's approval serves a host in memory whatever its age, and after
+//     PolicyTTL the policy is asked again in the background, where autocert asks
+//     in each handshake. With MaxPolicyAge, or a negative PolicyTTL, the policy
+//     is asked before a handshake is served on an older one. Policies have 5
+//     seconds to answer, and are not called concurrently for one host. They are
+//     asked before a renewal, too.
 //   - TLSConfig sets GetConfigForClient too: a CA's tls-alpn-01 handshake passes
 //     although the server requires client certificates. For other handshakes it
 //     returns nil.

@@ -59,18 +59,23 @@ func (gt *gate) allowed(ctx context.Context, host string) error {
 
 // policyHolds reports whether an earlier approval of HostPolicy still covers a
 // host in memory. If it is older than PolicyTTL it still does, and the policy
-// is asked again in the background.
+// is asked again in the background. If it is older than MaxPolicyAge it does
+// not, unless the policy could not decide a moment ago. An approval from the
+// future was given by a clock that was ahead: it counts as too old.
 func (gt *gate) policyHolds(host string, e *hostEntry, now time.Time) bool {
-	ttl := gt.settings.policyTTL
+	ttl, most := gt.settings.policyTTL, gt.settings.maxPolicyAge
 	yes := e.yes.Load()
 	if yes == 0 || ttl <= 0 || gt.settings.hostPolicy == nil {
 		return false
 	}
-	if age := now.UnixNano() - yes; age >= 0 && age < int64(ttl) {
+	if most > 0 && !isWithin(yes, most, now) {
+		return isWithin(e.undecided.Load(), askAgain, now)
+	}
+	if isWithin(yes, ttl, now) {
 		return true
 	}
 	asked := e.asked.Load()
-	if since := now.UnixNano() - asked; since >= 0 && since < int64(min(ttl, askAgain)) || !e.asked.CompareAndSwap(asked, now.UnixNano()) {
+	if isWithin(asked, min(ttl, askAgain), now) || !e.asked.CompareAndSwap(asked, now.UnixNano()) {
 		return true
 	}
 	gt.tasks.Go(func(ctx context.Context) {
@@ -85,6 +90,13 @@ func (gt *gate) policyHolds(host string, e *hostEntry, now time.Time) bool {
 		}
 	})
 	return true
+}
+
+// isWithin reports whether at, in Unix nanoseconds, lies less than d before now,
+// and not after it.
+func isWithin(at int64, d time.Duration, now time.Time) bool {
+	since := now.UnixNano() - at
+	return since >= 0 && since < int64(d)
 }
 
 // askAgain is the shortest time between two calls of a policy that fails.

@@ -144,6 +144,9 @@ func (s *server) serve(hello *tls.ClientHelloInfo, host string, want keyTypePref
 	case audit.Undecided:
 		s.gate.policy.report(host, d.err)
 		if held != nil && vouched {
+			if d.own || errors.Is(d.err, ErrPolicy) { // and not because this client left
+				entry.undecided.Store(s.now().UnixNano())
+			}
 			return held, nil // the policy's backend fails, but the certificate is valid
 		}
 		return nil, d.shown()

@@ -96,10 +96,21 @@ type Manager struct {
 	// certificate is never reused.
 	KeepKey bool
 
-	// PolicyTTL is how long HostPolicy's approval holds for a host whose
-	// certificate is in memory. After that the policy is asked again, in the
-	// background. Default 1 minute; negative: asked in each handshake.
+	// PolicyTTL is how long HostPolicy's approval counts as fresh, for a host
+	// whose certificate is in memory. The first handshake after that is still
+	// served, however old the approval is, and has the policy asked again in
+	// the background; its answer affects the handshakes after it. Default 1
+	// minute; negative: asked in each handshake, before it is served. See also
+	// MaxPolicyAge.
 	PolicyTTL time.Duration
+
+	// MaxPolicyAge is the age from which an approval of HostPolicy serves no
+	// handshake any more: the policy is asked first, and a handshake waits for
+	// its answer, at most 5 seconds. A host that nobody visited for a day, for
+	// example, is then not served on yesterday's approval. If the policy cannot
+	// decide, a valid certificate stays in service, and the policy is asked
+	// again after 10 seconds. Default: off, so an approval of any age serves.
+	MaxPolicyAge time.Duration
 
 	// Audit gets an event for every change of state: one at a time, in order,
 	// in its own goroutine. If it is slow, events beyond 4,096 are dropped and

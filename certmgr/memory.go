@@ -39,6 +39,9 @@ type hostEntry struct {
 	// asked is when HostPolicy was last asked again in the background.
 	asked atomic.Int64
 
+	// undecided is when HostPolicy last could not decide in a handshake.
+	undecided atomic.Int64
+
 	// refused is set while HostPolicy's last answer was a no.
 	refused atomic.Bool
 

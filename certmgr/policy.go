@@ -18,8 +18,11 @@ import (
 // A policy is called with a normalised host and a context that ends after 5
 // seconds. It may block, and is never called concurrently for the same host.
 //
-// An error is a refusal: within Manager.PolicyTTL the host is no longer served.
-// But the policy counts as undecided if it does not return in time, panics, or
+// An error is a refusal: the host is no longer served, from the next time that
+// the policy is asked. For a host whose certificate is in memory that is at the
+// first handshake after Manager.PolicyTTL, which itself is still served; at a
+// handshake after Manager.MaxPolicyAge, which is not; and before renewal. But
+// the policy counts as undecided if it does not return in time, panics, or
 // returns an error that wraps one of these:
 //
 //   - ErrPolicy, for policies that report it explicitly;

@@ -27,6 +27,7 @@ type settings struct {
 	hosts                  *hostList   // nil if empty
 	hostPolicy             HostPolicy  // nil if there is none
 	policyTTL              time.Duration
+	maxPolicyAge           time.Duration
 	renewBefore            time.Duration // 0 means by the lifetime
 	email                  string
 	extraExtensions        []pkix.Extension
@@ -51,6 +52,7 @@ func newSettings(m *Manager) *settings {
 		hosts:                  m.Hosts.hostList(),
 		hostPolicy:             m.HostPolicy,
 		policyTTL:              orDefault(m.PolicyTTL, time.Minute),
+		maxPolicyAge:           max(m.MaxPolicyAge, 0),
 		renewBefore:            m.RenewBefore,
 		email:                  m.Email,
 		extraExtensions:        m.ExtraExtensions,
