@@ -23,6 +23,7 @@ type savedKeys struct {
 	next    []crypto.Signer // new keys of unfinished changes, without current
 	nextErr error           // why the entry of the next key is unusable
 	unread  bool            // nextErr says that it cannot be read: there may be none
+	surplus bool            // the entry of the next key holds the current one
 }
 
 func (k savedKeys) isEmpty() bool {
@@ -38,8 +39,7 @@ func (k savedKeys) equal(other savedKeys) bool {
 	return sameKey(k.current, other.current) && slices.EqualFunc(k.next, other.next, sameKey)
 }
 
-// add adds a next key, unless it is nil or known. A next key equal to current
-// is left over from a finished change.
+// add adds a next key, unless it is nil or known.
 func (k *savedKeys) add(next crypto.Signer) {
 	if next == nil || sameKey(next, k.current) || slices.ContainsFunc(k.next, func(o crypto.Signer) bool { return sameKey(o, next) }) {
 		return

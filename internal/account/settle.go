@@ -138,6 +138,8 @@ func (s *settler) byCurrent(ctx context.Context, keys savedKeys) (*Account, erro
 		return nil, err
 	case url == "":
 		return nil, nil
+	case keys.surplus: // the change of the key ended, except for this
+		s.keys.deleteNext(context.WithoutCancel(ctx), keys.current)
 	}
 	return &Account{keys.current, url}, nil
 }

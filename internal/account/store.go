@@ -73,6 +73,7 @@ func (s *keyStore) read(ctx context.Context) (savedKeys, error) {
 	}
 	next, err := s.get(ctx, nextEntry)
 	keys.nextErr, keys.unread = err, errors.Is(err, errUnread)
+	keys.surplus = next != nil && sameKey(next, keys.current)
 	s.known.complete(&keys, next)
 	return keys, nil
 }
