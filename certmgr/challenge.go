@@ -1,6 +1,7 @@
 package certmgr
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/challenge"
+	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/probe"
 )
 
@@ -24,6 +26,14 @@ func (s answerStore) Put(ctx context.Context, key string, data []byte) error {
 }
 
 func (s answerStore) Delete(ctx context.Context, key string) error { return s.store.delete(ctx, key) }
+
+func (s answerStore) DeleteLater(key string, data []byte) {
+	s.store.tasks.Go(func(ctx context.Context) {
+		flight.Retry(ctx, func(ctx context.Context) (done bool) {
+			return s.store.deleteIf(ctx, key, func(now []byte) bool { return bytes.Equal(now, data) }) == nil
+		})
+	})
+}
 
 // challengeTypes returns the challenge types that can be answered, in order of
 // preference.

@@ -122,6 +122,7 @@ func decodeOrder(sub subject, data []byte, now time.Time) (*order.Unfinished, *o
 		Created:   past(rec.Created),
 		Expires:   rec.Expires,
 		Key:       key,
+		Inherited: true,
 		Stalls:    max(rec.Stalls, 0),
 		Accepted:  rec.Accepted,
 		Missing:   past(rec.Missing),

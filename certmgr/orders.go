@@ -221,11 +221,13 @@ func (o *orders) request(ctx context.Context, c *conversation) order.Request {
 			err := c.precheck(ctx)
 			return c.types, err
 		},
-		Present: o.answers.Present,
-		Stage:   c.enter,
-		Event:   c.emit,
-		Now:     o.now,
-		Cleanup: &c.cleanup,
+		Usable:   o.settings.challengeTypes(),
+		Present:  o.answers.Present,
+		Withdraw: o.answers.Withdraw,
+		Stage:    c.enter,
+		Event:    c.emit,
+		Now:      o.now,
+		Cleanup:  &c.cleanup,
 	}
 }
 

@@ -155,11 +155,21 @@ func (s *orderStore) write(ctx context.Context, sub subject, u *order.Unfinished
 
 // remove deletes the entry if it is that of the order with this URL, or in any
 // case if url is empty. An entry of a later version stays. While such calls hang,
-// nothing is deleted: a leftover is recognized.
+// that of a known order is deleted later, and nothing else: a leftover is
+// recognized.
 func (s *orderStore) remove(ctx context.Context, sub subject, url string) {
-	if s.store.failedLately(orderCacheKey(sub)) != nil {
-		return
+	if s.store.failedLately(orderCacheKey(sub)) == nil {
+		s.removeNow(ctx, sub, url)
+	} else if url != "" {
+		s.tasks.Go(func(ctx context.Context) {
+			if flight.Sleep(ctx, skipRecordsFor) == nil {
+				s.removeNow(ctx, sub, url)
+			}
+		})
 	}
+}
+
+func (s *orderStore) removeNow(ctx context.Context, sub subject, url string) {
 	s.store.deleteIf(context.WithoutCancel(ctx), orderCacheKey(sub), func(data []byte) bool {
 		u, _, err := decodeOrder(sub, data, s.now())
 		if _, newer := err.(newerOrder); newer {

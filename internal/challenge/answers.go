@@ -20,6 +20,10 @@ import (
 type Store interface {
 	Put(ctx context.Context, key string, data []byte) error
 	Delete(ctx context.Context, key string) error
+
+	// DeleteLater deletes the entry in the background, as soon as that can be
+	// done, unless it is not data any more.
+	DeleteLater(key string, data []byte)
 }
 
 // Answers holds the responses to pending challenges in this process. The Cache
@@ -109,7 +113,22 @@ func (a *Answers) add(ctx context.Context, key string, data []byte, answer *Answ
 			delete(a.live, key)
 		}
 	}
-	answer.forget = func(ctx context.Context) { a.store.Delete(ctx, key) }
+	answer.forget = func(ctx context.Context) {
+		if a.store.Delete(ctx, key) != nil && answer.stored {
+			a.store.DeleteLater(key, data)
+		}
+	}
+}
+
+// Withdraw deletes the answer to a challenge that is decided from the Cache, if a
+// process that was killed left it there.
+func (a *Answers) Withdraw(ctx context.Context, chal *acme.Challenge, host string) {
+	switch {
+	case chal.Type == TLSALPN01:
+		a.store.Delete(ctx, TLSALPN01Key(host))
+	case chal.Type == HTTP01 && IsToken(chal.Token):
+		a.store.Delete(ctx, HTTP01Key(chal.Token))
+	}
 }
 
 func (a *Answers) get(key string) *Answer {

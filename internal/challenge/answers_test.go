@@ -17,8 +17,9 @@ import (
 
 // entries is a Store that fails if err is set.
 type entries struct {
-	data map[string][]byte
-	err  error
+	data  map[string][]byte
+	err   error
+	later map[string]string // what is to be deleted later
 }
 
 func (e *entries) Put(_ context.Context, key string, data []byte) error {
@@ -31,6 +32,13 @@ func (e *entries) Put(_ context.Context, key string, data []byte) error {
 func (e *entries) Delete(_ context.Context, key string) error {
 	delete(e.data, key)
 	return e.err
+}
+
+func (e *entries) DeleteLater(key string, data []byte) {
+	if e.later == nil {
+		e.later = make(map[string]string)
+	}
+	e.later[key] = string(data)
 }
 
 // present makes the response to a challenge available, with a new account key.
@@ -95,6 +103,38 @@ func TestHTTP01AnswerIsForItsHostAlone(t *testing.T) {
 	answer.Forget(t.Context())
 	if answers.KeyAuthorization("a.example.com", "token") != nil || len(store.data) != 0 {
 		t.Error("it is still there")
+	}
+}
+
+// An answer that cannot be deleted is deleted later, so that none is left for
+// ever.
+func TestAnswerThatCannotBeDeletedIsDeletedLater(t *testing.T) {
+	store := &entries{data: make(map[string][]byte)}
+	answers := challenge.NewAnswers(store)
+	answer := present(t, answers, challenge.HTTP01, "token", "a.example.com")
+	store.err = errors.New("down")
+	if answer.Forget(t.Context()); store.later["token+http-01"] != string(answer.Proof()) {
+		t.Errorf("to be deleted later: %q", store.later)
+	}
+	unstored := present(t, answers, challenge.HTTP01, "other", "a.example.com")
+	if unstored.Forget(t.Context()); len(store.later) != 1 {
+		t.Errorf("to be deleted later: %q", store.later)
+	}
+}
+
+func TestWithdrawDeletesWhatAnotherProcessPresented(t *testing.T) {
+	store := &entries{data: make(map[string][]byte)}
+	other, answers := challenge.NewAnswers(store), challenge.NewAnswers(store)
+	for _, typ := range []string{challenge.TLSALPN01, challenge.HTTP01} {
+		present(t, other, typ, "token", "a.example.com")
+		answers.Withdraw(t.Context(), &acme.Challenge{Type: typ, Token: "../token"}, "b.example.com")
+		if len(store.data) != 1 {
+			t.Errorf("%s: another answer was deleted", typ)
+		}
+		answers.Withdraw(t.Context(), &acme.Challenge{Type: typ, Token: "token"}, "a.example.com")
+		if len(store.data) != 0 {
+			t.Errorf("%s: it is still there", typ)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package order
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -15,7 +16,7 @@ import (
 )
 
 // authorize satisfies the pending authorizations of an order with the first of
-// types that each offers. typ is set if the CA decided a challenge of that
+// types that each offers, or else of the usable ones. typ is set if the CA decided a challenge of that
 // type, either way. If nothing can come of the order for another reason, the
 // error is an *endedError.
 func (c *conversation) authorize(ctx context.Context, order *acme.Order, types []string) (typ string, err error) {
@@ -32,7 +33,7 @@ func (c *conversation) authorize(ctx context.Context, order *acme.Order, types [
 		default:
 			return "", &endedError{err: authorizationFailed(z, nil)}
 		}
-		chal := pickChallenge(z, types)
+		chal := cmp.Or(pickChallenge(z, types), pickChallenge(z, c.req.Usable))
 		if chal == nil {
 			return "", &endedError{err: fmt.Errorf("the CA offers none of the challenge types %q; it offers %q%s", types, challengeTypes(z), http01Hint(types))}
 		}

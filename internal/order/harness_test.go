@@ -90,6 +90,8 @@ func (s *site) Delete(_ context.Context, key string) error {
 	return nil
 }
 
+func (s *site) DeleteLater(string, []byte) {}
+
 // request returns a Request for host that tries tls-alpn-01 first.
 func (s *site) request() Request {
 	return Request{
@@ -99,11 +101,12 @@ func (s *site) request() Request {
 		Before: func(context.Context) ([]string, error) {
 			return []string{challenge.TLSALPN01, challenge.HTTP01}, nil
 		},
-		Present: s.answers.Present,
-		Stage:   func(stage audit.Stage) { s.stages = append(s.stages, stage) },
-		Event:   func(e audit.Event) { s.events = append(s.events, e) },
-		Now:     time.Now,
-		Cleanup: &s.cleanup,
+		Present:  s.answers.Present,
+		Withdraw: s.answers.Withdraw,
+		Stage:    func(stage audit.Stage) { s.stages = append(s.stages, stage) },
+		Event:    func(e audit.Event) { s.events = append(s.events, e) },
+		Now:      time.Now,
+		Cleanup:  &s.cleanup,
 		Keep: func(_ context.Context, u *Unfinished) {
 			s.kept = u
 			s.keeps++

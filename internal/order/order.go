@@ -48,8 +48,15 @@ type Request struct {
 	// try, in order. If it returns an error, no order is placed or resumed.
 	Before func(ctx context.Context) (types []string, err error)
 
+	// Usable are all challenge types that can be answered. If the CA offers none
+	// of Before's, the first of these that it offers is tried.
+	Usable []string
+
 	// Present makes the response to a challenge available.
 	Present func(ctx context.Context, client *acme.Client, chal *acme.Challenge, host string) (*challenge.Answer, error)
+
+	// Withdraw deletes what another process presented for a challenge.
+	Withdraw func(ctx context.Context, chal *acme.Challenge, host string)
 
 	Stage func(audit.Stage) // called at the beginning of each stage
 	Event func(audit.Event) // called with events that lack host and CA
@@ -178,8 +185,9 @@ func (c *conversation) authorizedOrder(ctx context.Context, types []string, pend
 		}
 		causes = append(causes, err)
 		// Only another challenge type can succeed now.
+		before := len(types)
 		types = slices.DeleteFunc(types, func(t string) bool { return t == typ })
-		if typ == "" || len(types) == 0 || ctx.Err() != nil {
+		if len(types) == before || len(types) == 0 || ctx.Err() != nil {
 			return nil, nil, text.Join(causes...)
 		}
 	}

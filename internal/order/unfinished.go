@@ -24,6 +24,7 @@ type Unfinished struct {
 	Created   time.Time
 	Expires   time.Time     // when the CA drops it; zero if it did not say
 	Key       crypto.Signer // nil until the certificate is about to be asked for
+	Inherited bool          // another process placed it, and may have left answers to its challenges
 
 	// Progress. To lose it costs at most another order.
 	Stalls   int       // conversations that ended while the CA decided nothing about its authorization
