@@ -1,147 +1,162 @@
 package cases
 
 import (
-	"context"
-	"errors"
+	"crypto/x509"
+	"encoding/pem"
+	"flag"
+	"fmt"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/acme"
+
 	"github.com/nostall/nostall/certmgr/acmetest"
-	"github.com/nostall/nostall/certmgr/cache"
 )
 
-// faultMode is the fault of one operation of a faultyCache.
-type faultMode string
+var allFaults = flag.Bool("cases.faults", false, "make each fault at each call of a life; otherwise one in seven")
 
-const (
-	fails     faultMode = "fails"
-	late      faultMode = "takes effect and fails"
-	panics    faultMode = "panics"
-	hangs     faultMode = "hangs for a minute"
-	dies      faultMode = "dies, and so do all after it"
-	diesAfter faultMode = "takes effect, and all after it die"
-)
+// accountEntry is the entry of the account's key.
+const accountEntry = "acme_account+key"
 
-// visitsPart is the end of the key of an entry that is written on its own
-// schedule.
-const visitsPart = "certmgr+visits"
-
-var errFault = errors.New("injected")
-
-// faultyCache is a cache with a fault in one operation.
-type faultyCache struct {
-	cache.Memory
-	at   int // counted from 1
-	mode faultMode
-
-	mu   sync.Mutex
-	n    int
-	dead bool
+// outcome is what a life came to.
+type outcome struct {
+	calls          []call
+	orders, issued int
 }
 
-// do runs an operation, or not.
-func (c *faultyCache) do(key string, operation func() error) error {
-	c.mu.Lock()
-	if !strings.HasSuffix(key, visitsPart) {
-		c.n++
-	}
-	hit := c.n == c.at && !c.dead && !strings.HasSuffix(key, visitsPart)
-	dead := c.dead
-	if hit {
-		c.dead = c.mode == dies || c.mode == diesAfter
-	}
-	c.mu.Unlock()
-	switch {
-	case dead:
-		return errFault
-	case !hit:
-		return operation()
-	}
-	switch c.mode {
-	case late, diesAfter:
-		operation()
-	case panics:
-		panic(errFault)
-	case hangs:
-		time.Sleep(time.Minute)
-	}
-	return errFault
-}
-
-func (c *faultyCache) Get(ctx context.Context, key string) (data []byte, err error) {
-	err = c.do(key, func() (e error) { data, e = c.Memory.Get(context.WithoutCancel(ctx), key); return e })
-	return data, err
-}
-
-func (c *faultyCache) Put(ctx context.Context, key string, data []byte) error {
-	return c.do(key, func() error { return c.Memory.Put(context.WithoutCancel(ctx), key, data) })
-}
-
-func (c *faultyCache) Delete(ctx context.Context, key string) error {
-	return c.do(key, func() error { return c.Memory.Delete(context.WithoutCancel(ctx), key) })
-}
-
-// life is the result of a host's first days.
-type life struct{ operations, accounts, orders, issued int }
-
-// live runs a first issuance, a change of the account key, a renewal and a
-// restart, with a fault in one operation of the cache.
-func live(t *T, mode faultMode, at int) (l life) {
+// liveWith lives a life with a fault, with one challenge type, and checks what is
+// left.
+func liveWith(t *T, challenge string, fault call, mode faultMode) (o outcome) {
 	t.Helper()
-	short := func(ca *acmetest.Server) { ca.Lifetime = 6 * 24 * time.Hour } // so that a life is
-	bubbleCA(t, short, func(t *T, w *world) {
-		c := &faultyCache{at: at, mode: mode}
-		w.cache = c
-		w.restart()
-		visit := func() {
-			for range 3 {
-				w.get(host)
-				time.Sleep(2 * time.Minute)
+	t.Bubble(func(t *T) { // it fails if a goroutine is left
+		l := &life{t: t, ca: acmetest.NewUnstartedServer(), around: newSurroundings(fault, mode), events: new(recorder)}
+		l.ca.Challenges = []string{challenge}
+		l.ca.Processing, l.ca.Lifetime = 500*time.Millisecond, lifetime
+		l.ca.StartMemory()
+		defer l.ca.Close()
+		l.around.ca = l.ca.Client().Transport
+		l.live()
+		l.checkAccount()
+		l.checkCertificate()
+		l.m.Close()
+		for key := range l.around.entries() {
+			if key != host && key != accountEntry && key != visitsEntry {
+				t.Errorf("%q is left in the Cache", key)
 			}
 		}
-		visit()
-		w.m.RollAccountKey(t.Context())
-		time.Sleep(4 * 24 * time.Hour)
-		visit()
-		w.m.Close()
-		c.mu.Lock()
-		l.operations = c.n
-		c.at, c.dead = -1, false // the next process finds a cache that works
-		c.mu.Unlock()
-		w.restart()
-		if took, err := w.until(host, time.Minute, 7*time.Hour); err != nil {
-			t.Errorf("not in service after %v: %v", took, err)
-		}
-		if err := w.m.Renew(t.Context(), host); err != nil {
-			t.Errorf("Renew at the end: %v", err)
-		}
-		l.accounts, l.orders, l.issued = len(w.ca.Accounts()), w.newOrders(), w.issued()
+		l.checkEvents()
+		o = outcome{l.around.calls, len(l.ca.Orders()), len(l.ca.Issued())}
 	})
-	return l
+	return o
 }
 
-// Tried by a hostile review, and held: a fault in one operation of the cache
-// loses no account and costs at most one more certificate.
-func TestFaultOfTheCacheCostsOneCertificateAtMost(t *testing.T) {
-	var sound life
-	table.Run(t, "held/no fault", func(t *T) {
-		if sound = live(t, fails, -1); sound.accounts != 1 || sound.issued != 3 {
-			t.Fatalf("%+v, want 1 account and 3 certificates", sound)
-		}
-	})
-	for _, mode := range []faultMode{fails, late, panics, hangs, dies, diesAfter} {
-		table.Run(t, "held/cache "+string(mode), func(t *T) {
-			for at := 1; at <= sound.operations; at++ {
-				l := live(t, mode, at)
-				if l.accounts != 1 || l.issued > sound.issued+1 || l.orders > sound.orders+2 {
-					t.Errorf("operation %d: %+v; without it %+v", at, l, sound)
-				}
-				if t.Failed() {
-					return
-				}
+// checkAccount checks that there is one account, and that its key is in the Cache.
+func (l *life) checkAccount() {
+	l.t.Helper()
+	accounts := l.ca.Accounts()
+	if len(accounts) != 1 {
+		l.t.Errorf("%d accounts, want 1", len(accounts))
+		return
+	}
+	block, _ := pem.Decode([]byte(l.around.entries()[accountEntry]))
+	if block == nil {
+		l.t.Error("the account's key is not in the Cache")
+		return
+	}
+	key, err := x509.ParseECPrivateKey(block.Bytes)
+	if err != nil {
+		l.t.Error(err)
+		return
+	}
+	if print, err := acme.JWKThumbprint(key.Public()); err != nil || print != accounts[0].Thumbprint {
+		l.t.Errorf("the CA does not know the account's key in the Cache: %v", err)
+	}
+}
+
+// checkCertificate checks that one certificate is in service, the Cache's.
+func (l *life) checkCertificate() {
+	l.t.Helper()
+	cert, err := l.m.GetCertificate(hello(host))
+	if err != nil {
+		l.t.Errorf("no certificate in the end: %v", err)
+		return
+	}
+	leaf := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Leaf.Raw})
+	if !strings.Contains(l.around.entries()[host], string(leaf)) {
+		l.t.Error("the Cache has another certificate than the one in service")
+	}
+	if known := l.m.Snapshot().Hosts; len(known) != 1 {
+		l.t.Errorf("%d certificates in service: %v", len(known), known)
+	}
+	if most := 90 * time.Second; l.longest > most {
+		l.t.Errorf("a visitor waited for %v, want %v at most", l.longest, most)
+	}
+}
+
+// checkEvents checks that an event names the failure. An exchange with the CA that
+// is repeated within seconds is none, nor is a deletion that turns out to
+// have worked.
+func (l *life) checkEvents() {
+	l.t.Helper()
+	around := l.around
+	switch {
+	case around.fault.name == "" || around.mode == dies || around.mode == diesAfter:
+		return
+	case !around.hit: // requests for renewal information depend on chance
+		return
+	case around.fault.isExchange() && around.mode != panics && len(l.failures) == 0:
+		return
+	case around.mode == late && strings.HasPrefix(around.fault.name, "delete "):
+		return
+	}
+	told := slices.Clone(l.failures)
+	for _, e := range l.events.all() {
+		told = append(told, e.String())
+	}
+	if !slices.ContainsFunc(told, func(text string) bool {
+		return slices.ContainsFunc(signs[around.mode], func(sign string) bool { return strings.Contains(text, sign) })
+	}) {
+		l.t.Errorf("no event names the failure: %q", told)
+	}
+}
+
+// signs are what an event says of a fault, one of them.
+var signs = map[faultMode][]string{
+	fails:   {errFault.Error()},
+	late:    {errFault.Error()},
+	panics:  {"panicked"},
+	hangs:   {"did not return", "did not answer"},
+	breaks:  {"500"},
+	garbles: {"cannot be parsed", "unexpected"},
+}
+
+// Whatever happens to one call of the Cache or to one exchange with the CA in a
+// server's life, there is one account, at most one order more, and nothing is
+// left over at the next start.
+func TestFaultAtEachCallOfALife(t *testing.T) {
+	for _, challenge := range []string{"tls-alpn-01", "http-01"} {
+		var sound outcome
+		table.Run(t, "held/"+challenge, func(t *T) {
+			sound = liveWith(t, challenge, call{}, "")
+			if sound.orders != 3 || sound.issued != 3 || len(sound.calls) < 60 {
+				t.Fatalf("%d orders, %d certificates, %d calls, want 3, 3 and many", sound.orders, sound.issued, len(sound.calls))
 			}
 		})
+		n := 0
+		for _, fault := range sound.calls {
+			for _, mode := range fault.modes() {
+				if n++; !*allFaults && n%7 != 0 {
+					continue
+				}
+				table.Run(t, fmt.Sprintf("held/%s/%v %s", challenge, fault, mode), func(t *T) {
+					o := liveWith(t, challenge, fault, mode)
+					if o.orders > sound.orders+1 || o.issued > sound.issued+1 {
+						t.Errorf("%d orders and %d certificates, without the fault %d and %d", o.orders, o.issued, sound.orders, sound.issued)
+					}
+				})
+			}
+		}
 	}
 }
