@@ -118,8 +118,8 @@ func (r failureRecord) failure(sub subject, machine string, now time.Time) *fail
 	attempts := max(1, min(r.Attempts, 1000))
 	ofCA := max(0, min(r.OfCA, attempts))
 	latest := failed.Add(maxRestored)
-	if r.ClockOff { // the wait is for most of the certificate's lifetime
-		latest = r.RetryAt
+	if r.ClockOff {
+		latest = failed.Add(maxClockWait)
 	}
 	f := &failure{
 		err: &IssuanceError{
@@ -154,8 +154,9 @@ func (r failureRecord) failure(sub subject, machine string, now time.Time) *fail
 
 // Limits on what a record in the Cache can cause: it may be damaged.
 const (
-	maxRestored   = 30 * 24 * time.Hour // a backoff
-	maxUnpauseURL = 2048                // bytes
+	maxRestored   = 30 * 24 * time.Hour  // a backoff
+	maxClockWait  = 400 * 24 * time.Hour // that of a wrong clock: half of a certificate's lifetime
+	maxUnpauseURL = 2048                 // bytes
 )
 
 func (r failureRecord) cause() error {

@@ -3,7 +3,9 @@ package certmgr_test
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -110,6 +112,43 @@ func TestForeignFailureHoldsBackForTenMinutes(t *testing.T) {
 			w.mustGet("a.example.com")
 		})
 	})
+}
+
+// However damaged a record is, or whoever wrote it, it does not keep a host or
+// the CA waiting for ever.
+func TestRecordOfCenturiesEndsInTime(t *testing.T) {
+	machine, err := os.Hostname()
+	if err != nil {
+		t.Skip(err)
+	}
+	const year = 365 * 24 * time.Hour
+	for name, tt := range map[string]struct {
+		key    string
+		fields map[string]any
+		most   time.Duration
+	}{
+		"host":              {"a.example.com+failure", nil, 31 * 24 * time.Hour},
+		"paused host":       {"a.example.com+failure", map[string]any{"state": certmgr.StatePaused}, 31 * 24 * time.Hour},
+		"host with a clock": {"a.example.com+failure", map[string]any{"clockOff": true, "machine": machine}, year + 36*24*time.Hour},
+		"CA":                {"acme_ca+failure", map[string]any{"host": ""}, 31 * 24 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				never := time.Date(2999, 1, 1, 0, 0, 0, 0, time.UTC)
+				rec := map[string]any{"host": "a.example.com", "stage": "challenge", "ca": w.ca.URL, "attempts": 1 << 30, "orders": 1 << 30,
+					"machine": "other", "time": time.Now(), "retryAt": never, "asked": never, "cause": "damaged"}
+				maps.Copy(rec, tt.fields)
+				data, err := json.Marshal(rec)
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.cache.Cache.Put(t.Context(), tt.key, data)
+				w.wantErr("a.example.com", certmgr.ErrBackoff)
+				time.Sleep(tt.most)
+				w.mustGet("a.example.com")
+			})
+		})
+	}
 }
 
 // A backoff that is restored after a restart is an event.
