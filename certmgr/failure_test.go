@@ -149,6 +149,41 @@ func TestDroppedFailureLeavesTheEntryOfItsTwin(t *testing.T) {
 	})
 }
 
+// Of two records about a certificate, that of its key type and that of its host,
+// the one with the longer wait counts.
+func TestLongerBackoffCounts(t *testing.T) {
+	for _, stages := range [][2]audit.Stage{{audit.StageOrder, audit.StageChallenge}, {audit.StageChallenge, audit.StageOrder}} {
+		f, now := newFailures(), time.Now()
+		sub := hostSubject("a.example.com", bundle.RSA, "ca")
+		f.put(sub, newTestFailure(sub, stages[0], now.Add(time.Hour)), now)
+		f.put(sub, newTestFailure(sub, stages[1], now.Add(time.Minute)), now)
+		if rec := f.active(sub, now.Add(time.Second)); rec == nil || rec.err.Stage != stages[0] {
+			t.Errorf("the longer wait is that after %s, and another one counts", stages[0])
+		}
+	}
+}
+
+// What is over makes way first, then strangers' failures, and then those of
+// others.
+func TestFailuresOfStrangersMakeWay(t *testing.T) {
+	now := time.Now()
+	over := newTestFailure(hostSubject("over.example.com", bundle.ECDSA, "ca"), audit.StageOrder, now.Add(-time.Minute))
+	stranger := newTestFailure(hostSubject("stranger.example.com", bundle.ECDSA, "ca"), audit.StageOrder, now.Add(time.Hour))
+	stranger.trust = untrusted
+	known := newTestFailure(hostSubject("known.example.com", bundle.ECDSA, "ca"), audit.StageOrder, now.Add(time.Hour))
+	for _, tt := range []struct{ stays, goes *failure }{{known, stranger}, {known, over}, {stranger, over}} {
+		f := newFailures()
+		f.records.Max = 2
+		for _, rec := range []*failure{tt.stays, tt.goes} {
+			f.put(hostSubject(rec.err.Host, bundle.ECDSA, "ca"), rec, now)
+		}
+		sub := hostSubject("new.example.com", bundle.ECDSA, "ca")
+		if evicted, _ := f.put(sub, newTestFailure(sub, audit.StageOrder, now.Add(time.Hour)), now); evicted.host != tt.goes.err.Host {
+			t.Errorf("%s made way for a new failure, and not %s", evicted.host, tt.goes.err.Host)
+		}
+	}
+}
+
 // What strangers make grow has a cap.
 func TestFailuresAreBounded(t *testing.T) {
 	f, now := newFailures(), time.Now()

@@ -250,3 +250,17 @@ func TestCAThatIsBackForOneOrder(t *testing.T) {
 		}
 	})
 }
+
+// While the CA is out of service, visitors still find the certificate that
+// another machine has written meanwhile.
+func TestCertificateThatTurnsUpDuringAnOutageIsFound(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.ca.Status(acmetest.Match{Endpoint: acmetest.Directory}, 503, nil, acmetest.Problem{Type: "serverInternal"})
+		w.get("a.example.com")
+		w.wantErr("a.example.com", certmgr.ErrCAUnavailable)
+		now := time.Now()
+		w.cache.Cache.Put(t.Context(), "a.example.com", testBundle(t, "a.example.com", now.Add(-day), now.Add(80*day)))
+		time.Sleep(11 * time.Second)
+		w.mustGet("a.example.com")
+	})
+}

@@ -12,6 +12,26 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
+// What the CA may have done is not asked for again if that could do harm.
+func TestWhatIsNotSentAgainAfterALostResponse(t *testing.T) {
+	for p, want := range map[purpose]int{
+		forFinalize: 0, forKeyChange: 0, forRevoke: 0,
+		forOrder: 1, forDirectory: 1, forNonce: 1, forUnsigned: 1,
+		forAccount: 2, forLookup: 2, forObject: 2, forChain: 2, forChallenge: 2, forOther: 2,
+	} {
+		for f, want := range map[fault]int{faultLost: want, faultLate: min(want, 1)} {
+			var tr tries
+			n := 0
+			for n < 100 && tr.wait(p, f, nil) > 0 {
+				n++
+			}
+			if n != want {
+				t.Errorf("purpose %d, fault %d: sent again %d times, want %d", p, f, n, want)
+			}
+		}
+	}
+}
+
 func TestRetries(t *testing.T) {
 	tests := []struct {
 		name     string
