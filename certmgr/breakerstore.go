@@ -91,7 +91,11 @@ func (b *breakerStore) restore(ctx context.Context) {
 		return
 	}
 	var rec failureRecord
-	if json.Unmarshal(data, &rec) != nil || rec.CA != b.dir {
+	if err := decodeRecord(data, maxRecord, &rec); err != nil {
+		b.reports.badRecord(breakerCacheKey, err)
+		return
+	}
+	if rec.CA != b.dir {
 		return
 	}
 	now := b.now()

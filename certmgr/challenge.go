@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/crypto/acme"
 
-	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/challenge"
 	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/probe"
@@ -66,11 +65,11 @@ func (s *server) challengeCertificate(ctx context.Context, host string) (*tls.Ce
 	if err != nil {
 		return nil, brief(fmt.Errorf("certmgr: %s: no tls-alpn-01 challenge is pending here: %w", shortHost(host), err))
 	}
-	key, chain, err := bundle.Decode(data)
+	cert, err := challenge.ParseTLSALPN01(host, data)
 	if err != nil {
 		return nil, brief(fmt.Errorf("certmgr: %s: tls-alpn-01 answer in the cache: %w", shortHost(host), err))
 	}
-	return &tls.Certificate{Certificate: chain, PrivateKey: key}, nil
+	return cert, nil
 }
 
 // token reads the answer to a challenge from the Cache; CAs ask from several

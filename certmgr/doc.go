@@ -109,6 +109,13 @@
 //   - A damaged certificate entry in the Cache counts as missing, where some
 //     damage is a permanent error in autocert. Cache calls time out after 5
 //     seconds.
+//   - A certificate that every client refuses is not accepted, neither from the
+//     Cache nor from the CA: one without serverAuth, that of a CA, one with an
+//     unknown critical extension, or with certificates in its chain of which
+//     none is its issuer's. A leaf without its issuer's certificate, and one that
+//     has ended, does not take the place of a good one. Entries of more than 128
+//     KiB, more than 16 certificates, and RSA keys of more than 8,192 bits are
+//     refused before they are parsed. autocert serves all of these.
 //   - A ClientHello with only TLS 1.3, or without any cipher suite, gets ECDSA,
 //     where autocert issues RSA for it. Names with full-width dots are accepted,
 //     where autocert refuses them. A valid certificate of the other key type is

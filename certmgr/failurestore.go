@@ -2,7 +2,6 @@ package certmgr
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 
 	"github.com/nostall/nostall/certmgr/audit"
@@ -90,7 +89,7 @@ func (h *health) savedFailure(ctx context.Context, sub subject) (*failure, error
 			return nil, err
 		}
 		var rec failureRecord
-		if err := json.Unmarshal(data, &rec); err != nil {
+		if err := decodeRecord(data, maxRecord, &rec); err != nil {
 			h.reports.badRecord(key, err)
 			continue
 		}

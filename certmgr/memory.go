@@ -137,8 +137,9 @@ func (m *memory) publish(c *certificate, g grant, now time.Time, check func() *r
 
 // adopt is publish for a certificate from the cache. If memory holds one that
 // was issued later and is valid, that one stays. (Issued, and not ends:
-// lifetimes shrink over the years.) It returns the one that memory holds then,
-// or nil if c was revoked.
+// lifetimes shrink over the years.) A valid one stays too if c lacks the
+// certificate of its issuer. It returns the one that memory holds then, or nil
+// if c was revoked.
 func (m *memory) adopt(c *certificate, g grant, now time.Time, check func() *refusal) (kept *certificate, offList *refusal) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -147,7 +148,8 @@ func (m *memory) adopt(c *certificate, g grant, now time.Time, check func() *ref
 	}
 	if e := m.hosts[c.subject.host()]; e != nil {
 		have := e.certs[c.subject.keyType]
-		if have != nil && have.subject == c.subject && have.notBefore.After(c.notBefore) && have.usable(now) {
+		if have != nil && have.subject == c.subject && have.usable(now) &&
+			(have.notBefore.After(c.notBefore) || bundle.LacksIssuer(c.chain, have.chain)) {
 			return have, nil
 		}
 	}

@@ -242,7 +242,7 @@ func TestDamagedEntryOfAnOrderCostsOneOrder(t *testing.T) {
 		"key is cut":       func(e map[string]any) { e["key"] = e["key"].(string)[:100] },
 		"RSA key":          rsaKey,
 		"two keys":         func(e map[string]any) { e["key"] = e["key"].(string) + e["key"].(string) },
-		"too large":        other("more", strings.Repeat("x", 20_000)),
+		"too large":        other("more", strings.Repeat("x", 70_000)),
 		"unknown order":    func(e map[string]any) { e["order"], e["key"] = e["order"].(string)+"0", "" },
 		"another account":  other("account", "https://ca.example/account/2"),
 		"another CA":       other("directory", "https://ca.example/directory"),

@@ -45,10 +45,6 @@ type orderRecord struct {
 // leaves the entry alone.
 const orderVersion = 1
 
-// maxOrderRecord is the largest entry that is read, in bytes: an RSA key of
-// 4,096 bits and three URLs fit in a third of it.
-const maxOrderRecord = 16 << 10
-
 // encodeOrder returns the entry for an order. keptOf is the certificate whose
 // key the order has, or nil.
 func encodeOrder(sub subject, u *order.Unfinished, keptOf *certificate) ([]byte, error) {
@@ -89,8 +85,8 @@ func (v newerOrder) Error() string {
 // decodeOrder returns the order of an entry, and what it was written with. No
 // error says anything of what the entry holds.
 func decodeOrder(sub subject, data []byte, now time.Time) (*order.Unfinished, *orderRecord, error) {
-	if len(data) > maxOrderRecord {
-		return nil, nil, fmt.Errorf("entry of %d bytes is too large", len(data))
+	if err := checkRecord(data, maxRecord); err != nil {
+		return nil, nil, err
 	}
 	var form struct{ Version int }
 	if json.Unmarshal(data, &form) == nil && form.Version > orderVersion {

@@ -56,7 +56,7 @@ func FuzzDecodeOrder(f *testing.F) {
 		}
 		again, _, err := decodeOrder(sub, written, now)
 		if err != nil {
-			if len(written) > maxOrderRecord {
+			if len(written) > maxRecord {
 				t.Skip("too large by now")
 			}
 			t.Fatalf("what was written cannot be read: %v\n%s", err, written)

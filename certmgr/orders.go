@@ -221,6 +221,7 @@ func (o *orders) request(ctx context.Context, c *conversation) order.Request {
 			err := c.precheck(ctx)
 			return c.types, err
 		},
+		Accept:   func(chain [][]byte, leaf *x509.Certificate) error { return o.accept(sub, chain, leaf) },
 		Usable:   o.settings.challengeTypes(),
 		Present:  o.answers.Present,
 		Withdraw: o.answers.Withdraw,
@@ -229,6 +230,22 @@ func (o *orders) request(ctx context.Context, c *conversation) order.Request {
 		Now:      o.now,
 		Cleanup:  &c.cleanup,
 	}
+}
+
+// accept returns why a new certificate must not take the place of the one in
+// service, or nil. Without one, it is better than none.
+func (o *orders) accept(sub subject, chain [][]byte, leaf *x509.Certificate) error {
+	now := o.now()
+	have := o.memory.current(sub)
+	switch {
+	case have == nil || !have.usable(now):
+		return nil
+	case now.After(leaf.NotAfter):
+		return fmt.Errorf("it ended at %s, by the clock here, and the one in service, which ends at %s, stays", text.Stamp(leaf.NotAfter), text.Stamp(have.notAfter))
+	case bundle.LacksIssuer(chain, have.chain):
+		return fmt.Errorf("it came without the certificate of its issuer, which clients need, and the one in service, which ends at %s, stays", text.Stamp(have.notAfter))
+	}
+	return nil
 }
 
 // inProgress is how long after it was placed an order is simply in progress if the

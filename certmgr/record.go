@@ -1,7 +1,9 @@
 package certmgr
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 
@@ -29,6 +31,32 @@ func isRecord(key string) bool {
 // recordKind returns what a record's key says about its content: its last
 // suffix.
 func recordKind(key string) string { return key[strings.LastIndexByte(key, '+')+1:] }
+
+const (
+	// maxRecord is the largest record that is parsed, in bytes. That of a
+	// failure has a few texts of up to 2 KB, which JSON may write six times as
+	// long.
+	maxRecord = 64 << 10
+
+	// maxVisitRecord is the same for the record of visits: maxWatched entries of
+	// the greatest length, with three dates each.
+	maxVisitRecord = 8 << 20
+)
+
+// decodeRecord parses a record of at most limit bytes.
+func decodeRecord(data []byte, limit int, rec any) error {
+	if err := checkRecord(data, limit); err != nil {
+		return err
+	}
+	return json.Unmarshal(data, rec)
+}
+
+func checkRecord(data []byte, limit int) error {
+	if len(data) > limit {
+		return fmt.Errorf("entry of %d bytes is too large: the limit is %d; delete it", len(data), limit)
+	}
+	return nil
+}
 
 // badRecord reports a record that is damaged. It counts as missing.
 func (c *coalescer) badRecord(key string, err error) {

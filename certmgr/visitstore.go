@@ -75,7 +75,7 @@ func (s *visitStore) recallVisits(ctx context.Context) (visitRecord, error) {
 		return visitRecord{}, err
 	}
 	var rec visitRecord
-	if err := json.Unmarshal(data, &rec); err != nil {
+	if err := decodeRecord(data, maxVisitRecord, &rec); err != nil {
 		s.reports.badRecord(visitsKey, err)
 		return visitRecord{}, nil
 	}

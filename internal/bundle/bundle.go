@@ -2,6 +2,17 @@
 // certificate: PEM blocks, first the private key (SEC 1 for ECDSA, PKCS #1 for
 // RSA), then the chain, leaf first. It may know keys, PEM and X.509. It does no
 // I/O, and knows neither cache keys nor who serves a certificate.
+//
+// [Check] says what is accepted as a certificate, from a cache and from a CA.
+// What no client would accept is refused, although autocert serves it: a
+// certificate that is not for servers, that of a CA, one with a critical
+// extension that is not known, a chain that has nothing to do with it, several
+// certificates in one block, keys that crypto/tls cannot use. What autocert
+// serves without harm is accepted: a leaf alone, certificates in any order
+// after the leaf, twice, or with the root, more names, wildcards, no extended
+// key usage at all, a self-signed certificate, PKCS #8 keys, RSA up to 8,192
+// bits, line ends of any kind. Unlike autocert it knows no dates: its callers
+// do.
 package bundle
 
 import (
@@ -17,10 +28,6 @@ import (
 
 	"github.com/nostall/nostall/internal/text"
 )
-
-// MaxSize is the largest entry that Decode reads, in bytes. Chains are a few
-// KB.
-const MaxSize = 1 << 20
 
 // Encode returns the entry for a key and its chain.
 func Encode(key crypto.Signer, chain [][]byte) ([]byte, error) {
@@ -55,18 +62,19 @@ func EncodeKey(buf *bytes.Buffer, key crypto.Signer) error {
 	return pem.Encode(buf, block)
 }
 
-// Decode parses what Encode wrote. Like autocert it also reads PKCS #8 keys. It
-// does not check that key and chain belong together.
+// Decode parses what Encode wrote, within the limits of this package. Like
+// autocert it also reads PKCS #8 keys. It does not check that key and chain
+// belong together, nor what the chain holds.
 func Decode(data []byte) (crypto.Signer, [][]byte, error) {
-	if len(data) > MaxSize {
-		return nil, nil, fmt.Errorf("entry of %d bytes is too large", len(data))
-	}
 	key, rest, err := DecodeKey(data)
 	if err != nil {
 		return nil, nil, err
 	}
 	var chain [][]byte
 	for len(rest) > 0 {
+		if len(chain) == MaxChain {
+			return nil, nil, tooLong(MaxChain + 1)
+		}
 		var block *pem.Block
 		block, rest = pem.Decode(rest)
 		if block == nil {
@@ -83,12 +91,18 @@ func Decode(data []byte) (crypto.Signer, [][]byte, error) {
 // DecodeKey parses the private key at the start of an entry, and returns the
 // rest of the entry. No error reveals any of the key.
 func DecodeKey(data []byte) (key crypto.Signer, rest []byte, err error) {
+	if err := checkSize(data); err != nil {
+		return nil, nil, err
+	}
 	block, rest := pem.Decode(data)
 	if block == nil {
 		return nil, nil, errors.New("no PEM block found")
 	}
 	if !strings.Contains(block.Type, "PRIVATE") {
 		return nil, nil, fmt.Errorf("first PEM block is %q and not a private key", text.OneLine(block.Type, 64))
+	}
+	if err := checkPrivateKey(block.Bytes); err != nil {
+		return nil, nil, err
 	}
 	if key, err := x509.ParsePKCS1PrivateKey(block.Bytes); err == nil {
 		return key, rest, nil

@@ -6,16 +6,8 @@ import (
 	"crypto"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"slices"
-
-	"github.com/nostall/nostall/internal/text"
 )
-
-// maxSent is the largest number of certificates that a CA may send. Real chains
-// have two to four, and which one certifies which costs a signature for each
-// pair.
-const maxSent = 16
 
 // Arrange returns a chain that a CA sent in the order in which it is served:
 // the certificate for key first, then as far as possible each certifying the
@@ -25,14 +17,14 @@ const maxSent = 16
 // leaf. That is an error: the chain is another certificate's. A leaf alone is
 // no error.
 func Arrange(key crypto.Signer, sent [][]byte) ([][]byte, error) {
-	if len(sent) > maxSent {
-		return nil, fmt.Errorf("chain has %d certificates", len(sent))
+	if len(sent) > MaxChain {
+		return nil, tooLong(len(sent))
 	}
 	pool, err := parseSent(sent)
 	leaf := slices.IndexFunc(pool, func(c *x509.Certificate) bool { return isFor(c, key) })
 	switch {
 	case leaf < 0 && err != nil:
-		return nil, fmt.Errorf("certificate cannot be parsed: %w", err)
+		return nil, err
 	case len(pool) == 0:
 		return nil, errors.New("no certificate found")
 	case leaf < 0:
@@ -55,8 +47,7 @@ func Arrange(key crypto.Signer, sent [][]byte) ([][]byte, error) {
 	for take(chain[len(chain)-1:]) || take(chain) {
 	}
 	if len(chain) == 1 && (len(pool) > 0 || err != nil) {
-		return nil, fmt.Errorf("chain is broken: none of its other certificates is from the issuer of the first, %s",
-			text.OneLine(chain[0].Issuer.String(), maxIssuer))
+		return nil, brokenChain(chain[0])
 	}
 	var arranged [][]byte
 	for _, c := range chain {
@@ -65,13 +56,11 @@ func Arrange(key crypto.Signer, sent [][]byte) ([][]byte, error) {
 	return arranged, nil
 }
 
-const maxIssuer = 200 // bytes of an issuer's name in an error
-
 // parseSent returns the certificates that can be parsed, each once, and the
 // first error.
 func parseSent(sent [][]byte) (pool []*x509.Certificate, failed error) {
 	for _, der := range sent {
-		c, err := x509.ParseCertificate(der)
+		c, err := parseCertificate(der)
 		failed = cmp.Or(failed, err)
 		if err == nil && !slices.ContainsFunc(pool, c.Equal) {
 			pool = append(pool, c)

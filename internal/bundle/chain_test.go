@@ -33,6 +33,9 @@ func (p *pki) certify(subject, issuer string) []byte {
 		IsCA:                  !strings.Contains(subject, "."),
 		BasicConstraintsValid: true,
 	}
+	if !tmpl.IsCA {
+		tmpl.DNSNames = []string{subject}
+	}
 	parent := &x509.Certificate{Subject: pkix.Name{CommonName: issuer}}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, p.key(subject).Public(), p.key(issuer))
 	if err != nil {
@@ -107,7 +110,7 @@ func TestChainThatDoesNotFitTogetherIsRefused(t *testing.T) {
 		{"other CA", leaf + ", X by Y", "chain is broken"},
 		{"garbage for the issuer", leaf + ", garbage", "chain is broken"},
 		{"garbage for the leaf", "garbage, A by B", "cannot be parsed"},
-		{"too many", leaf + strings.Repeat(", A by B", maxSent), "17 certificates"},
+		{"too many", leaf + strings.Repeat(", A by B", MaxChain), "17 certificates"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if _, err := Arrange(p.key("a.example"), p.chain(test.sent)); err == nil || !strings.Contains(err.Error(), test.want) {

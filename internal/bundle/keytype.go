@@ -29,11 +29,11 @@ func (k KeyType) String() string {
 }
 
 // TypeOf returns the type of a certificate's key. ok is false if it is neither
-// ECDSA nor RSA.
+// RSA nor ECDSA on a curve that crypto/tls can use.
 func TypeOf(leaf *x509.Certificate) (kt KeyType, ok bool) {
-	switch leaf.PublicKey.(type) {
+	switch key := leaf.PublicKey.(type) {
 	case *ecdsa.PublicKey:
-		return ECDSA, true
+		return ECDSA, key.Curve == elliptic.P256() || key.Curve == elliptic.P384() || key.Curve == elliptic.P521()
 	case *rsa.PublicKey:
 		return RSA, true
 	}

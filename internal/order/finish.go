@@ -86,6 +86,9 @@ func (f *finishing) run(ctx context.Context, order *acme.Order) (chain [][]byte,
 	if chain, err = bundle.Arrange(f.o.Key, sent); err == nil {
 		leaf, err = bundle.Check(f.req.Host, f.req.KeyType, f.o.Key, chain)
 	}
+	if err == nil {
+		err = f.req.Accept(chain, leaf)
+	}
 	if err != nil {
 		return nil, nil, f.misfit(acmeclient.Cause(err))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/tls"
+	"crypto/x509"
 	"net/http"
 	"slices"
 	"strings"
@@ -101,6 +102,7 @@ func (s *site) request() Request {
 		Before: func(context.Context) ([]string, error) {
 			return []string{challenge.TLSALPN01, challenge.HTTP01}, nil
 		},
+		Accept:   func([][]byte, *x509.Certificate) error { return nil },
 		Present:  s.answers.Present,
 		Withdraw: s.answers.Withdraw,
 		Stage:    func(stage audit.Stage) { s.stages = append(s.stages, stage) },

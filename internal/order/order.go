@@ -55,6 +55,10 @@ type Request struct {
 	// Present makes the response to a challenge available.
 	Present func(ctx context.Context, client *acme.Client, chal *acme.Challenge, host string) (*challenge.Answer, error)
 
+	// Accept returns why a certificate that is for the host and the key must not
+	// come into service, or nil.
+	Accept func(chain [][]byte, leaf *x509.Certificate) error
+
 	// Withdraw deletes what another process presented for a challenge.
 	Withdraw func(ctx context.Context, chal *acme.Challenge, host string)
 
