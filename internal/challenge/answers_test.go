@@ -264,6 +264,7 @@ func (s *lookingStore) Put(context.Context, string, []byte) error {
 }
 
 func (*lookingStore) Delete(context.Context, string) error { return nil }
+func (*lookingStore) DeleteLater(string, []byte)           {}
 
 // noKey is a key of a kind that ACME does not have.
 type noKey struct{ crypto.Signer }
