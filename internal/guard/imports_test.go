@@ -86,7 +86,7 @@ var layers = []may{
 	},
 	{
 		pkg:     "internal/bundle",
-		imports: []string{"internal/text"},
+		imports: []string{"internal/text", "x/crypto/cryptobyte", "x/crypto/cryptobyte/asn1"},
 		never:   []string{"net", "net/http", "os"},
 		why:     "keys and chains as bytes; no I/O",
 	},
