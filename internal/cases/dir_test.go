@@ -3,7 +3,6 @@ package cases
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,41 +13,6 @@ import (
 	"github.com/nostall/nostall/certmgr/cache"
 )
 
-// putDir is set in a child process of the test, which makes one Put into the
-// directory that it names.
-const putDir = "NOSTALL_CASES_PUT"
-
-const putKey = "example.com"
-
-func TestPutForStrace(t *testing.T) {
-	dir := os.Getenv(putDir)
-	if dir == "" {
-		t.Skip("for other tests")
-	}
-	if err := cache.Dir(dir).Put(t.Context(), putKey, []byte(strings.Repeat("N", 1000))); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// putUnderStrace makes one Put into dir and returns the system calls that
-// strace reports, in order. Without strace the test is skipped.
-func putUnderStrace(t *T, dir string, args ...string) []string {
-	t.Helper()
-	if err := exec.Command("strace", "-qq", "-o", os.DevNull, os.Args[0], "-test.list=^$").Run(); err != nil {
-		t.Skipf("strace does not work here: %v", err)
-	}
-	out := filepath.Join(t.TempDir(), "strace")
-	args = append([]string{"-f", "-y", "-qq", "-o", out}, args...)
-	cmd := exec.CommandContext(t.Context(), "strace", append(args, os.Args[0], "-test.run=^TestPutForStrace$")...)
-	cmd.Env = append(os.Environ(), putDir+"="+dir)
-	cmd.Run() // it may be killed
-	data, err := os.ReadFile(out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.Split(string(data), "\n")
-}
-
 // H11 (hostile review): once Put has returned, the value survives a power
 // failure: the value is flushed before it is renamed, and the directory after
 // that.
@@ -56,7 +20,9 @@ func TestDirPutIsDurable(t *testing.T) {
 	dir := t.TempDir()
 	var steps []string
 	table.Run(t, "H11/value", func(t *T) {
-		for _, line := range putUnderStrace(t, dir, "-e", "trace=fsync,fdatasync,rename,renameat,renameat2") {
+		needStrace(t)
+		lines, _ := putUnderStrace(t, dir, "-e", "trace=fsync,fdatasync,rename,renameat,renameat2")
+		for _, line := range lines {
 			switch {
 			case strings.Contains(line, "rename"):
 				steps = append(steps, "rename")
@@ -76,26 +42,6 @@ func TestDirPutIsDurable(t *testing.T) {
 		}
 		if !slices.Equal(steps, []string{"value", "rename", "directory"}) {
 			t.Errorf("Put flushes and renames in the order %q", steps)
-		}
-	})
-}
-
-// Tried by a hostile review, and held: a process killed during a Put leaves the
-// old value or the new one.
-func TestDirPutThatIsKilledLeavesAWholeValue(t *testing.T) {
-	table.Run(t, "held/killed during Put", func(t *T) {
-		before, after := strings.Repeat("O", 1000), strings.Repeat("N", 1000)
-		for _, at := range []string{"write:signal=KILL:when=1", "write:signal=KILL:when=2", "fsync:signal=KILL:when=1",
-			"rename,renameat,renameat2:signal=KILL:when=1"} {
-			d := cache.Dir(t.TempDir())
-			if err := d.Put(t.Context(), putKey, []byte(before)); err != nil {
-				t.Fatal(err)
-			}
-			putUnderStrace(t, string(d), "-e", "inject="+at)
-			data, err := d.Get(t.Context(), putKey)
-			if err != nil || string(data) != before && string(data) != after {
-				t.Errorf("killed at %s: %d bytes, %v", at, len(data), err)
-			}
 		}
 	})
 }
