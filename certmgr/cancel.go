@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 // takenOff is the error of an issuance whose host is no longer allowed: reason
@@ -15,6 +16,29 @@ func takenOff(host, reason string, policy error) *refusal {
 		text += " (" + reason + ")"
 	}
 	return &refusal{kind: ErrHostNotAllowed, host: host, text: text, cause: policy}
+}
+
+// refusedMeanwhile is takenOff for a host that HostPolicy alone has allowed, and
+// refuses now.
+func refusedMeanwhile(host string, policy error) *refusal {
+	return &refusal{kind: ErrHostNotAllowed, host: host, text: "refused by HostPolicy during its issuance", cause: policy}
+}
+
+// endIssuances ends the issuances in flight for a host that is no longer
+// allowed.
+func endIssuances(is *issuer, host string, why *refusal) {
+	for kt := range bundle.KeyType(bundle.KeyTypes) {
+		if is.issues.Running(hostSubject(host, kt, is.dir)) == nil {
+			continue
+		}
+		is.issues.Cancel(func(sub subject) error {
+			if sub.host() != host {
+				return nil
+			}
+			return why
+		})
+		return
+	}
 }
 
 // takenOffBy returns the error that ended ctx if that is a takenOff, or nil: a

@@ -36,8 +36,10 @@
 //   - failure: if the host is backing off, the handshake fails at once, with the
 //     reason of the last failure and the time of the next attempt.
 //   - issue: if an issuance for the host is in flight, the handshake fails at once
-//     with ErrInFlight. Otherwise it begins the issuance and waits for it for at
-//     most HandshakeWait. The issuance continues without it.
+//     with ErrInFlight. Otherwise it begins the issuance and waits for it.
+//
+// All waits of a handshake end HandshakeWait after it began. What it has begun
+// continues without it, up to the issuance, and serves the next visitor.
 //
 // Renewal never runs in a handshake. Certificates in memory are renewed in the
 // background, when the CA suggests it or with a third of their lifetime left.

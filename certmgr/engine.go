@@ -147,6 +147,7 @@ func newEngine(m *Manager) *engine {
 		answers:    orders.answers,
 		handshakes: handshakes,
 		visits:     visits,
+		rest:       flight.New[cacheRead, struct{}](e.tasks, waiters, cacheRead.String),
 	}
 	e.starter = &starter{
 		env:      e.env,

@@ -18,10 +18,19 @@ type gate struct {
 
 // permit decides whether host may be served.
 func (gt *gate) permit(ctx context.Context, host string) decision {
+	return gt.decide(ctx, host, gt.policy.ask)
+}
+
+// permitInTask is permit for tasks, which do not count against MaxWaiting.
+func (gt *gate) permitInTask(ctx context.Context, host string) decision {
+	return gt.decide(ctx, host, gt.policy.askInTask)
+}
+
+func (gt *gate) decide(ctx context.Context, host string, ask func(context.Context, string) decision) decision {
 	if st := gt.settings.trustOf(host); st != notAllowed {
 		return allow(st, time.Time{})
 	}
-	d := gt.policy.ask(ctx, host)
+	d := ask(ctx, host)
 	if d.is != audit.Allowed {
 		if gt.settings.hostPolicy != nil { // the host may have been added to the list meanwhile
 			if st := gt.settings.trustOf(host); st != notAllowed {
@@ -106,7 +115,7 @@ const askAgain = 10 * time.Second
 // it is a policy that refuses, it is asked again in each handshake, and before
 // renewal, which drops the host.
 func (gt *gate) refuseHost(host string, why error) {
-	if gt.memory.markRefused(host) {
+	if gt.memory.markRefused(host, gt.now()) {
 		gt.audit.Emit(audit.Event{
 			Kind:     audit.HostDropped,
 			Host:     host,
@@ -116,6 +125,15 @@ func (gt *gate) refuseHost(host string, why error) {
 			Err:      why,
 		})
 	}
+}
+
+// isCurrent reports whether a permission still holds after a wait: the list
+// holds the host, or the policy has not refused it since. It does not block.
+func (gt *gate) isCurrent(host string, g grant) bool {
+	if g.policyYes.IsZero() {
+		return gt.settings.trustOf(host) != notAllowed
+	}
+	return !gt.memory.isRefused(host)
 }
 
 // offList returns an error if host is no longer on the list. If there is a

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
@@ -24,13 +23,14 @@ type server struct {
 	answers    *challenge.Answers
 	handshakes *handshakes
 	visits     *visits
+	rest       *flight.Flight[cacheRead, struct{}] // of handshakes that did not wait
 }
 
 // GetCertificate implements tls.Config.GetCertificate: it returns a certificate
 // for hello.ServerName, or answers a tls-alpn-01 challenge. Only the handshake
-// that begins an issuance waits for a CA, and for at most HandshakeWait. Every
-// other handshake gets a certificate that is valid now, or an error that says
-// why there is none and when the next attempt is due:
+// that begins an issuance waits for a CA. Every other handshake gets a
+// certificate that is valid now, or an error that says why there is none and
+// when the next attempt is due:
 //
 //   - ErrNoServerName, ErrBadServerName if the name is not a host name;
 //   - ErrHostNotAllowed, or HostPolicy's error unchanged;
@@ -43,8 +43,13 @@ type server struct {
 // The text of these errors has at most 200 bytes, since servers log it for each
 // client; that of HostPolicy is not changed. What they wrap says more.
 //
-// The certificate is the caller's own copy. All waits also end with
-// hello.Context(), which may be nil. GetCertificate is safe for concurrent use.
+// A certificate in memory is returned at once. All that a handshake waits for,
+// HostPolicy, the Cache and an issuance, takes at most HandshakeWait together,
+// and the answer to a challenge 10.2 s. All waits also end with hello.Context(),
+// which may be nil. What has begun goes on without the handshake.
+//
+// The certificate is the caller's own copy. GetCertificate is safe for
+// concurrent use.
 //
 // A server that uses GetCertificate without TLSConfig must add "acme-tls/1" to
 // tls.Config.NextProtos for tls-alpn-01, or serve HTTPHandler for http-01.
@@ -72,7 +77,7 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 		}
 		return hot.copy(), nil
 	}
-	cert, err := s.serve(hello, host, want, entry)
+	cert, err := s.serve(contextOf(hello), s.newHandshake(hello, host, want))
 	if err != nil {
 		s.refuse(host, err, hello, s.now()) // it may have waited
 		return nil, err
@@ -119,52 +124,89 @@ func contextOf(hello *tls.ClientHelloInfo) context.Context {
 }
 
 // serve is the path of a handshake that memory alone cannot answer: policy,
-// load, failure, issue. The error is for the client.
-func (s *server) serve(hello *tls.ClientHelloInfo, host string, want keyTypePrefs, entry *hostEntry) (*certificate, error) {
-	ctx := contextOf(hello)
-	var held *certificate // its host is yet to be allowed
-	if entry != nil {
-		held = entry.usable(want, s.now())
-	}
-	vouched := entry != nil && entry.yes.Load() != 0
+// load, failure, issue. Each step may take its time, so what was known before
+// it counts no more after it. The error is for the client.
+func (s *server) serve(ctx context.Context, hs handshake) (*certificate, error) {
 	if s.tasks.IsClosed() {
-		if held != nil && vouched {
-			return held, nil
+		if cert := s.vouched(hs); cert != nil {
+			return cert, nil
 		}
-		return nil, brief(&refusal{kind: ErrClosed, host: host})
+		return nil, brief(&refusal{kind: ErrClosed, host: hs.host})
 	}
-	d := s.gate.permit(ctx, host)
-	switch d.is {
-	case audit.Refused:
-		s.health.failures.forgetHost(host)
-		if entry != nil {
-			s.gate.refuseHost(host, d.err)
+	var waitedFor *certificate
+	for {
+		d := s.permit(ctx, hs)
+		switch d.is {
+		case audit.Refused:
+			return nil, s.refused(hs.host, d)
+		case audit.Undecided:
+			return s.serveUndecided(hs, d, waitedFor)
 		}
-		return nil, d.shown()
-	case audit.Undecided:
-		s.gate.policy.report(host, d.err)
-		if held != nil && vouched {
-			if d.own || errors.Is(d.err, ErrPolicy) { // and not because this client left
-				entry.undecided.Store(s.now().UnixNano())
-			}
-			return held, nil // the policy's backend fails, but the certificate is valid
+		s.visits.noteAsked(hs.host, d.grant, s.now())
+		if cert := s.memory.get(hs.host, hs.want, s.now()); cert != nil {
+			return cert, nil
 		}
-		return nil, d.shown()
+		cert, err := s.find(ctx, hs, d.grant)
+		if cert != nil && s.isServable(cert) && s.gate.isCurrent(hs.host, d.grant) || err != nil && err != errNotCurrent {
+			return cert, brief(withHost(err, hs.host))
+		}
+		waitedFor = cert // the list has changed, or there was a revocation
 	}
-	g := d.grant
-	s.visits.noteAsked(host, g, s.now())
-	if held != nil {
-		return held, nil
+}
+
+// refused returns the error of a host that list and policy refuse.
+func (s *server) refused(host string, d decision) error {
+	s.health.failures.forgetHost(host)
+	s.gate.refuseHost(host, d.err)
+	endIssuances(s.issuer, host, refusedMeanwhile(host, d.err))
+	return d.shown()
+}
+
+// serveUndecided is serve while the policy fails: valid certificates stay in
+// service. waitedFor is one whose host the list no longer holds, or nil.
+func (s *server) serveUndecided(hs handshake, d decision, waitedFor *certificate) (*certificate, error) {
+	s.gate.policy.report(hs.host, d.err)
+	if cert := s.vouched(hs); cert != nil {
+		if d.own || errors.Is(d.err, ErrPolicy) { // and not because this client left
+			s.memory.markUndecided(hs.host, s.now())
+		}
+		return cert, nil
 	}
-	sub := hostSubject(host, want.first, s.dir)
-	if cert, done, err := s.answerWithoutIssuing(ctx, sub, want, g); done {
-		return cert, brief(err)
+	if waitedFor != nil && s.isServable(waitedFor) {
+		return waitedFor, nil
 	}
-	cert, err := s.loader.load(ctx, host, want, g)
-	if errors.Is(err, ErrCacheMiss) {
-		cert, err = s.lead(ctx, sub, want, g, askerOf(hello))
+	return nil, d.shown()
+}
+
+// errNotCurrent: the host is no longer allowed by what it was allowed by. The
+// policy may allow it.
+var errNotCurrent = errors.New("certmgr: the host's permission has ended meanwhile")
+
+// isServable reports whether a certificate is valid and not revoked.
+func (s *server) isServable(cert *certificate) bool {
+	return cert.usable(s.now()) && !s.memory.isBarred(cert.leaf)
+}
+
+// vouched returns a certificate in memory that HostPolicy vouched for, or nil.
+func (s *server) vouched(hs handshake) *certificate {
+	if !s.memory.isAllowedByPolicy(hs.host) {
+		return nil
 	}
-	return cert, brief(withHost(err, host))
+	return s.memory.get(hs.host, hs.want, s.now())
+}
+
+// find finds a certificate for a host that is allowed and has none in memory:
+// it is loaded, or issued.
+func (s *server) find(ctx context.Context, hs handshake, g grant) (*certificate, error) {
+	sub := hostSubject(hs.host, hs.want.first, s.dir)
+	cert, done, err := s.answerWithoutIssuing(ctx, sub, hs, g)
+	if !done {
+		cert, err = s.load(ctx, hs, g)
+		if errors.Is(err, ErrCacheMiss) {
+			cert, err = s.lead(ctx, sub, hs, g)
+		}
+	}
+	return cert, err
 }
 
 // withHost adds the host to an error of a stage that knows only keys.
@@ -197,17 +239,17 @@ func withHost(err error, host string) error {
 // answerWithoutIssuing answers for a host that the cache has no certificate for
 // as far as this process knows, if nothing may be issued: it is in flight,
 // backing off, or the CA is. done is false if there is no such answer.
-func (s *server) answerWithoutIssuing(ctx context.Context, sub subject, want keyTypePrefs, g grant) (cert *certificate, done bool, err error) {
+func (s *server) answerWithoutIssuing(ctx context.Context, sub subject, hs handshake, g grant) (cert *certificate, done bool, err error) {
 	if call := s.issuer.issues.Running(sub); call != nil {
 		if issuanceOf(call).mayReread(s.now()) {
-			s.rereadInBackground(sub, want, g)
+			s.rereadInBackground(sub, hs.want, g)
 		}
-		cert, err = s.join(ctx, sub, call)
+		cert, err = s.join(ctx, hs, call)
 		return cert, true, err
 	}
 	if rec := s.health.failures.active(sub, s.now()); rec != nil {
 		if s.health.failures.mayRead(rec, s.now()) {
-			s.rereadInBackground(sub, want, g)
+			s.rereadInBackground(sub, hs.want, g)
 		}
 		return nil, true, backingOff(rec)
 	}
@@ -236,19 +278,4 @@ func (s *server) rereadInBackground(sub subject, want keyTypePrefs, g grant) {
 			}
 		}
 	})
-}
-
-// join is for handshakes that find an issuance in flight: they fail at once,
-// unless InFlightWait lets them wait.
-func (s *server) join(ctx context.Context, sub subject, call *issueCall) (*certificate, error) {
-	cert, err := call.WaitFor(ctx, s.settings.inFlightWait)
-	if err == flight.ErrNotYet || errors.Is(err, ErrBusy) && !call.Ended() {
-		return nil, inFlight(sub, call)
-	}
-	return cert, err
-}
-
-func inFlight(sub subject, call *issueCall) error {
-	return &refusal{kind: ErrInFlight, host: sub.host(), since: call.Since,
-		text: fmt.Sprintf("%s certificate at stage %q", sub.keyType, issuanceOf(call).getStage())}
 }

@@ -1,11 +1,6 @@
 package certmgr
 
-import (
-	"context"
-	"errors"
-
-	"github.com/nostall/nostall/internal/flight"
-)
+import "context"
 
 // errHave cancels an issuance before it begins: there is a certificate already.
 type errHave struct{ cert *certificate }
@@ -26,14 +21,16 @@ func visitorRequest(sub subject, g grant) issueRequest {
 	return req
 }
 
-// lead begins an issuance, or joins one that began since, and waits
-// HandshakeWait for it.
-func (s *server) lead(ctx context.Context, sub subject, want keyTypePrefs, g grant, who asker) (*certificate, error) {
+// lead begins an issuance, or joins one that began since, and waits for it.
+func (s *server) lead(ctx context.Context, sub subject, hs handshake, g grant) (*certificate, error) {
 	req := visitorRequest(sub, g)
-	req.asker = who
+	req.asker = hs.asker
 	call, err := s.issuer.begin(req, func() error {
-		if cert := s.memory.get(sub.host(), want, s.now()); cert != nil {
+		if cert := s.memory.get(hs.host, hs.want, s.now()); cert != nil {
 			return errHave{cert}
+		}
+		if !s.gate.isCurrent(hs.host, g) {
+			return errNotCurrent
 		}
 		return s.issuer.mayIssue(req)
 	})
@@ -41,14 +38,10 @@ func (s *server) lead(ctx context.Context, sub subject, want keyTypePrefs, g gra
 		return have.cert, nil
 	}
 	if err != nil {
-		return nil, withHost(err, sub.host())
+		return nil, err
 	}
 	if !call.Began {
-		return s.join(ctx, sub, call.Call)
+		return s.join(ctx, hs, call.Call)
 	}
-	cert, err := call.WaitFor(ctx, s.settings.handshakeWait)
-	if err == flight.ErrNotYet || errors.Is(err, ErrBusy) && !call.Ended() {
-		return nil, inFlight(sub, call.Call)
-	}
-	return cert, err
+	return s.await(ctx, hs, call.Call, s.settings.handshakeWait)
 }

@@ -113,12 +113,7 @@ func (w *listWatch) forgetOrders(entries []string) {
 func (w *listWatch) askAgainAbout(ctx context.Context, host, reason string) {
 	switch d := w.gate.permit(ctx, host); d.is {
 	case audit.Refused:
-		w.issuer.issues.Cancel(func(sub subject) error {
-			if sub.host() != host {
-				return nil
-			}
-			return takenOff(host, reason, d.err)
-		})
+		endIssuances(w.issuer, host, takenOff(host, reason, d.err))
 		w.keeper.drop(host, d.err)
 	case audit.Undecided:
 		if ctx.Err() == nil {

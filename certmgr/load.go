@@ -59,7 +59,21 @@ func (r cacheRead) String() string {
 // ErrCacheMiss, or wraps ErrCache. After a miss, the Cache's record of failures
 // for the preferred key type is in memory too.
 func (l *loader) load(ctx context.Context, host string, want keyTypePrefs, g grant) (*certificate, error) {
-	call, err := l.flight.Start(cacheRead{host, want}, func(ctx context.Context) (*certificate, error) {
+	call, err := l.flight.Start(cacheRead{host, want}, l.search(host, want, g))
+	if err != nil {
+		return nil, err
+	}
+	return call.Wait(ctx)
+}
+
+// loadInTask is load for tasks, which do not count against MaxWaiting.
+func (l *loader) loadInTask(ctx context.Context, host string, want keyTypePrefs, g grant) (*certificate, error) {
+	return l.flight.Do(ctx, cacheRead{host, want}, l.search(host, want, g))
+}
+
+// search returns the body of a load's call.
+func (l *loader) search(host string, want keyTypePrefs, g grant) func(context.Context) (*certificate, error) {
+	return func(ctx context.Context) (*certificate, error) {
 		for _, kt := range want.types() {
 			cert, err := l.read(ctx, hostSubject(host, kt, l.dir), g, loud)
 			if !errors.Is(err, ErrCacheMiss) {
@@ -67,11 +81,7 @@ func (l *loader) load(ctx context.Context, host string, want keyTypePrefs, g gra
 			}
 		}
 		return l.miss(ctx, hostSubject(host, want.first, l.dir), g)
-	})
-	if err != nil {
-		return nil, err
 	}
-	return call.Wait(ctx)
 }
 
 // miss reads the record of failures for sub, and records that there is no

@@ -117,12 +117,14 @@ type Manager struct {
 	// counted. If it is nil, failures go to slog.Default().
 	Audit func(context.Context, audit.Event)
 
-	// HandshakeWait is how long the handshake that begins an issuance waits for
-	// it. Default 10 s; negative: not at all. The issuance continues.
+	// HandshakeWait is how long a handshake waits in all: for HostPolicy, for
+	// the Cache, and for the issuance that it begins. Default 10 s; negative:
+	// not at all for an issuance, and 5 s for HostPolicy and the Cache together.
+	// What has begun continues.
 	HandshakeWait time.Duration
 
-	// InFlightWait is how long other handshakes for that host wait. Default:
-	// not at all.
+	// InFlightWait is how long a handshake waits for an issuance that another
+	// one began, within HandshakeWait. Default: not at all.
 	InFlightWait time.Duration
 
 	// MaxWaiting is how many handshakes may wait in all: for issuances, and for

@@ -42,8 +42,9 @@ type hostEntry struct {
 	// undecided is when HostPolicy last could not decide in a handshake.
 	undecided atomic.Int64
 
-	// refused is set while HostPolicy's last answer was a no.
-	refused atomic.Bool
+	// no is when HostPolicy last refused the host, in Unix nanoseconds, while
+	// that is its last answer; else 0.
+	no atomic.Int64
 
 	// visited is when a handshake was last recorded in visits, in Unix seconds.
 	visited atomic.Int64
@@ -166,9 +167,9 @@ func (m *memory) put(c *certificate, g grant, now time.Time) {
 	old := m.hosts[host]
 	e := old.clone()
 	e.trust = g.trust
-	if !g.policyYes.IsZero() {
-		e.yes.Store(g.policyYes.UnixNano())
-		e.refused.Store(false)
+	if yes := g.policyYes; !yes.IsZero() && yes.UnixNano() >= e.no.Load() { // else it has refused since
+		e.yes.Store(yes.UnixNano())
+		e.no.Store(0)
 	}
 	if have := e.certs[c.subject.keyType]; have == nil || !have.usable(now) {
 		e.since[c.subject.keyType] = now
@@ -189,7 +190,7 @@ func (old *hostEntry) clone() *hostEntry {
 		e.visited.Store(old.visited.Load())
 		e.yes.Store(old.yes.Load())
 		e.asked.Store(old.asked.Load())
-		e.refused.Store(old.refused.Load())
+		e.no.Store(old.no.Load())
 	}
 	return e
 }
@@ -219,13 +220,13 @@ func (m *memory) markAllowed(host string, at time.Time) bool {
 		return false
 	}
 	e.yes.Store(at.UnixNano())
-	return e.refused.Swap(false)
+	return e.no.Swap(0) != 0
 }
 
 // markRefused notes that HostPolicy refused a host, and reports whether that is
 // news. The certificate is kept: a policy may change its mind, and a new one
 // costs an order.
-func (m *memory) markRefused(host string) bool {
+func (m *memory) markRefused(host string, at time.Time) bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	e := m.hosts[host]
@@ -233,7 +234,16 @@ func (m *memory) markRefused(host string) bool {
 		return false
 	}
 	e.yes.Store(0)
-	return !e.refused.Swap(true)
+	return e.no.Swap(at.UnixNano()) == 0
+}
+
+// markUndecided notes that HostPolicy could not decide about a host.
+func (m *memory) markUndecided(host string, at time.Time) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if e := m.hosts[host]; e != nil {
+		e.undecided.Store(at.UnixNano())
+	}
 }
 
 // isAllowedByPolicy reports whether HostPolicy's last answer about a host was a
@@ -250,7 +260,7 @@ func (m *memory) isRefused(host string) bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	e := m.hosts[host]
-	return e != nil && e.refused.Load()
+	return e != nil && e.no.Load() != 0
 }
 
 // drop removes a host. It returns its certificates, and whether they were in
@@ -263,7 +273,7 @@ func (m *memory) drop(host string) (certs []*certificate, inService bool) {
 		return nil, false
 	}
 	delete(m.hosts, host)
-	return e.all(), !e.refused.Load()
+	return e.all(), e.no.Load() == 0
 }
 
 // all returns the certificates of all key types.

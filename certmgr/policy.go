@@ -94,31 +94,51 @@ type policyError struct {
 
 func (p policyError) Error() string { return p.err.Error() }
 
+// mayBlock reports whether asking the policy can take any time.
+func (p *policy) mayBlock() bool {
+	decide := p.settings.hostPolicy
+	return decide != nil && !isWhitelist(decide)
+}
+
 // ask returns HostPolicy's decision. The error of a refusal is HostPolicy's
 // own, unchanged.
 func (p *policy) ask(ctx context.Context, host string) decision {
-	decide := p.settings.hostPolicy
-	if decide == nil {
-		text := "not on the list in Manager.Hosts; add it there to allow it"
-		if p.settings.hosts == nil {
-			text = "no host is allowed, because neither Manager.Hosts nor Manager.HostPolicy is set; " +
-				"set Hosts: certmgr.MustAllowlist(\"" + host + "\")"
-		}
-		return refuse(&refusal{kind: ErrHostNotAllowed, host: host, text: text})
+	if !p.mayBlock() {
+		return p.decideAtOnce(ctx, host)
 	}
-	if isWhitelist(decide) {
+	call, err := p.flight.Start(host, p.question(host))
+	if err != nil {
+		return undecided(&refusal{kind: err, host: host})
+	}
+	return decisionOf(call.Wait(ctx))
+}
+
+// askInTask is ask for tasks, which do not count against MaxWaiting.
+func (p *policy) askInTask(ctx context.Context, host string) decision {
+	if !p.mayBlock() {
+		return p.decideAtOnce(ctx, host)
+	}
+	return decisionOf(p.flight.Do(ctx, host, p.question(host)))
+}
+
+// decideAtOnce decides if there is no policy, or one that cannot block.
+func (p *policy) decideAtOnce(ctx context.Context, host string) decision {
+	if decide := p.settings.hostPolicy; decide != nil {
 		if err := decide(ctx, host); err != nil {
 			return refuse(err)
 		}
 		return allow(byPolicy, time.Time{})
 	}
-	call, err := p.flight.Start(host, func(ctx context.Context) (trust, error) {
-		return p.call(ctx, host, decide)
-	})
-	if err != nil {
-		return undecided(&refusal{kind: err, host: host})
+	text := "not on the list in Manager.Hosts; add it there to allow it"
+	if p.settings.hosts == nil {
+		text = "no host is allowed, because neither Manager.Hosts nor Manager.HostPolicy is set; " +
+			"set Hosts: certmgr.MustAllowlist(\"" + host + "\")"
 	}
-	st, err := call.Wait(ctx)
+	return refuse(&refusal{kind: ErrHostNotAllowed, host: host, text: text})
+}
+
+// decisionOf returns the decision for the outcome of a call.
+func decisionOf(st trust, err error) decision {
 	switch err := err.(type) {
 	case nil:
 		return allow(st, time.Time{})
@@ -127,6 +147,11 @@ func (p *policy) ask(ctx context.Context, host string) decision {
 	default:
 		return undecided(err)
 	}
+}
+
+// question returns the body of a call about host.
+func (p *policy) question(host string) func(context.Context) (trust, error) {
+	return func(ctx context.Context) (trust, error) { return p.call(ctx, host, p.settings.hostPolicy) }
 }
 
 func (p *policy) call(ctx context.Context, host string, decide HostPolicy) (trust, error) {

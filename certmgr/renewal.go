@@ -139,7 +139,7 @@ func (r *renewals) permitted(ctx context.Context, host string) (grant, bool) {
 		return grant{}, false
 	case audit.Undecided:
 		r.gate.policy.report(host, d.err)
-		return grant{trust: byPolicy}, !errors.Is(d.err, ErrClosed)
+		return grant{trust: byPolicy}, !errors.Is(d.err, ErrClosed) && !r.memory.isRefused(host)
 	}
 	return d.grant, true
 }

@@ -59,6 +59,7 @@ func (b *Busy) Unwrap() []error {
 type Left struct {
 	Key   any // what the call is for, formatted with %v
 	Cause error
+	Began bool // the caller waited for a call that it began
 }
 
 // Error names the key.

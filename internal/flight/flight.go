@@ -219,7 +219,11 @@ func (t Ticket[K, V]) Wait(ctx context.Context) (V, error) {
 		}
 		defer t.waiters.leave(&t.waiting)
 	}
-	return t.Await(ctx)
+	val, err := t.Await(ctx)
+	if left, ok := err.(*Left); ok && t.Began {
+		left.Began = true
+	}
+	return val, err
 }
 
 // Await is Wait without the limit, for callers bounded elsewhere.
@@ -252,6 +256,6 @@ func (c *Call[K, V]) await(ctx context.Context, timeout <-chan time.Time) (V, er
 	case <-timeout:
 		return zero, ErrNotYet
 	case <-ctx.Done():
-		return zero, &Left{c.Key, context.Cause(ctx)}
+		return zero, &Left{Key: c.Key, Cause: context.Cause(ctx)}
 	}
 }

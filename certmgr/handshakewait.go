@@ -1,0 +1,128 @@
+package certmgr
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nostall/nostall/internal/flight"
+)
+
+// handshake is one that memory alone cannot answer.
+type handshake struct {
+	host  string
+	want  keyTypePrefs
+	asker asker
+	until time.Time // when all its waits end; zero in the background, which has no visitor
+}
+
+// callbackWait is how long a handshake waits for policy and cache together if
+// HandshakeWait is negative. Without it, a restart would refuse the hosts whose
+// certificates are in the Cache.
+const callbackWait = 5 * time.Second
+
+func (s *server) newHandshake(hello *tls.ClientHelloInfo, host string, want keyTypePrefs) handshake {
+	limit := s.settings.handshakeWait
+	if limit == 0 {
+		limit = callbackWait
+	}
+	return handshake{host: host, want: want, asker: askerOf(hello), until: time.Now().Add(limit)}
+}
+
+// inBackground reports whether nobody waits for it.
+func (hs handshake) inBackground() bool { return hs.until.IsZero() }
+
+// left returns how long it may still wait, but at most d.
+func (hs handshake) left(d time.Duration) time.Duration { return min(d, time.Until(hs.until)) }
+
+// permit asks the gate, within the handshake's time.
+func (s *server) permit(ctx context.Context, hs handshake) decision {
+	if hs.inBackground() {
+		return s.gate.permitInTask(ctx, hs.host)
+	}
+	if !s.gate.policy.mayBlock() {
+		return s.gate.permit(ctx, hs.host)
+	}
+	began := time.Now()
+	in, cancel := context.WithDeadline(ctx, hs.until)
+	defer cancel()
+	d := s.gate.permit(in, hs.host)
+	left, ok := d.err.(*flight.Left)
+	if !ok {
+		return d
+	}
+	if left.Began {
+		s.goOn(hs, func(ctx context.Context, hs handshake) { s.serve(ctx, hs) })
+	}
+	if ctx.Err() != nil {
+		return d
+	}
+	return undecided(hs.late(ErrPolicy, began, "the host is not refused, try again"))
+}
+
+// load loads the certificate, within the handshake's time.
+func (s *server) load(ctx context.Context, hs handshake, g grant) (*certificate, error) {
+	if hs.inBackground() {
+		return s.loader.loadInTask(ctx, hs.host, hs.want, g)
+	}
+	began := time.Now()
+	in, cancel := context.WithDeadline(ctx, hs.until)
+	defer cancel()
+	cert, err := s.loader.load(in, hs.host, hs.want, g)
+	left, ok := err.(*flight.Left)
+	if !ok {
+		return cert, err
+	}
+	if left.Began {
+		s.goOn(hs, func(ctx context.Context, hs handshake) { s.find(ctx, hs, g) })
+	}
+	if ctx.Err() != nil {
+		return nil, err
+	}
+	return nil, hs.late(ErrCache, began, "it is still being read, try again")
+}
+
+// late returns the error of a handshake whose time is up.
+func (hs handshake) late(kind error, began time.Time, text string) error {
+	return &refusal{
+		kind:  kind,
+		host:  hs.host,
+		text:  fmt.Sprintf("no answer within %v; %s", time.Since(began).Round(time.Millisecond), text),
+		cause: context.DeadlineExceeded,
+	}
+}
+
+// goOn does the rest of a handshake in the background, which has begun what it did
+// not wait for. The next visitor finds the outcome: if policy and cache are
+// slower than any visitor may wait, or wants to, nobody would ever get a
+// certificate otherwise.
+func (s *server) goOn(hs handshake, rest func(ctx context.Context, hs handshake)) {
+	hs.until = time.Time{}
+	s.rest.Start(cacheRead{hs.host, hs.want}, func(ctx context.Context) (struct{}, error) {
+		rest(ctx, hs)
+		return struct{}{}, nil
+	})
+}
+
+// join is for handshakes that find an issuance in flight: they fail at once,
+// unless InFlightWait lets them wait.
+func (s *server) join(ctx context.Context, hs handshake, call *issueCall) (*certificate, error) {
+	return s.await(ctx, hs, call, s.settings.inFlightWait)
+}
+
+// await waits for an issuance, but at most d, and within the handshake's time.
+func (s *server) await(ctx context.Context, hs handshake, call *issueCall, d time.Duration) (*certificate, error) {
+	cert, err := call.WaitFor(ctx, hs.left(d))
+	if err == flight.ErrNotYet || errors.Is(err, ErrBusy) && !call.Ended() {
+		return nil, inFlight(call)
+	}
+	return cert, err
+}
+
+func inFlight(call *issueCall) error {
+	sub := call.Key
+	return &refusal{kind: ErrInFlight, host: sub.host(), since: call.Since,
+		text: fmt.Sprintf("%s certificate at stage %q", sub.keyType, issuanceOf(call).getStage())}
+}
