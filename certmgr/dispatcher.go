@@ -33,6 +33,11 @@ const (
 	// follow neither a clock that jumps nor a suspended machine.
 	maxTimer = 5 * time.Minute
 
+	// minTimer is the shortest wait, and minTimerStill that after a wait in which
+	// the clock did not move: something due soon must not make a loop then.
+	minTimer      = time.Millisecond
+	minTimerStill = 100 * time.Millisecond
+
 	// maxBack is how far the clock may be set back without that: appointments
 	// are as much later then.
 	maxBack = time.Minute
@@ -54,19 +59,27 @@ func (d *dispatcher) run(ctx context.Context) {
 	timer := time.NewTimer(maxTimer)
 	defer timer.Stop()
 	var clock clockWatch
+	var before time.Time // by the clock, when the timer was set that has fired
 	for {
 		now := d.now()
+		least := minTimer
+		if !before.IsZero() && !now.After(before) {
+			least = minTimerStill
+		}
 		if clock.look(now) < -maxBack {
 			for _, follow := range d.onClockBack {
 				follow(now)
 			}
 		}
-		timer.Reset(d.schedule.due(now, func(kind agendaKind, it *renewalItem) bool {
+		wait := d.schedule.due(now, func(kind agendaKind, it *renewalItem) bool {
 			return d.tasks.Go(func(ctx context.Context) { d.work(ctx, kind, it) })
-		}))
+		})
+		timer.Reset(max(wait, least))
 		select {
 		case <-timer.C:
+			before = now
 		case <-d.woken:
+			before = time.Time{}
 		case <-ctx.Done():
 			return
 		}
@@ -77,9 +90,34 @@ func (d *dispatcher) run(ctx context.Context) {
 // whatever went wrong, it is rescheduled: nothing is forgotten.
 func (d *dispatcher) work(ctx context.Context, kind agendaKind, it *renewalItem) {
 	defer d.schedule.done(kind, it)
+	if wait := d.pause(kind, it); wait > 0 && flight.Sleep(ctx, wait) != nil {
+		return
+	}
 	if kind == agendaAsk {
 		d.worker.ask(ctx, it.sub)
 		return
 	}
 	d.worker.renew(ctx, it.sub)
+}
+
+// minPause is the shortest time between two renewals, or questions, for a
+// subject, whatever the Cache, the CA and the wall clock say.
+const minPause = 5 * time.Second
+
+// pause returns how long to wait before the work on an item that is due, and
+// notes when it begins.
+func (d *dispatcher) pause(kind agendaKind, it *renewalItem) time.Duration {
+	d.schedule.mu.Lock()
+	defer d.schedule.mu.Unlock()
+	begun := &it.begun[0]
+	if kind == agendaAsk {
+		begun = &it.begun[1]
+	}
+	now := time.Now()
+	wait := time.Duration(0)
+	if !begun.IsZero() {
+		wait = max(0, minPause-now.Sub(*begun))
+	}
+	*begun = now.Add(wait)
+	return wait
 }

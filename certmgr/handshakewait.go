@@ -20,8 +20,9 @@ type handshake struct {
 
 // callbackWait is how long a handshake waits for policy and cache together if
 // HandshakeWait is negative. Without it, a restart would refuse the hosts whose
-// certificates are in the Cache.
-const callbackWait = 5 * time.Second
+// certificates are in the Cache. It is longer than one call that hangs, whose
+// own error says more.
+const callbackWait = 6 * time.Second
 
 func (s *server) newHandshake(hello *tls.ClientHelloInfo, host string, want keyTypePrefs) handshake {
 	limit := s.settings.handshakeWait

@@ -119,7 +119,7 @@ type Manager struct {
 
 	// HandshakeWait is how long a handshake waits in all: for HostPolicy, for
 	// the Cache, and for the issuance that it begins. Default 10 s; negative:
-	// not at all for an issuance, and 5 s for HostPolicy and the Cache together.
+	// not at all for an issuance, and 6 s for HostPolicy and the Cache together.
 	// What has begun continues.
 	HandshakeWait time.Duration
 

@@ -137,7 +137,7 @@ func (m *memory) publish(c *certificate, g grant, now time.Time, check func() *r
 }
 
 // adopt is publish for a certificate from the cache. If memory holds one that
-// was issued later and is valid, that one stays. (Issued, and not ends:
+// is valid and was not issued before it, that one stays. (Issued, and not ends:
 // lifetimes shrink over the years.) A valid one stays too if c lacks the
 // certificate of its issuer. It returns the one that memory holds then, or nil
 // if c was revoked.
@@ -150,7 +150,7 @@ func (m *memory) adopt(c *certificate, g grant, now time.Time, check func() *ref
 	if e := m.hosts[c.subject.host()]; e != nil {
 		have := e.certs[c.subject.keyType]
 		if have != nil && have.subject == c.subject && have.usable(now) &&
-			(have.notBefore.After(c.notBefore) || bundle.LacksIssuer(c.chain, have.chain)) {
+			(!c.notBefore.After(have.notBefore) || bundle.LacksIssuer(c.chain, have.chain)) {
 			return have, nil
 		}
 	}

@@ -39,6 +39,9 @@ const (
 	// another waiter's turn.
 	turnTime = 10 * time.Second
 
+	// minNap keeps the prober from spinning while the clock stands still or jumps.
+	minNap = 100 * time.Millisecond
+
 	// maxNap bounds how long the prober sleeps: timers follow neither a clock that
 	// jumps nor a suspended machine, and waiters leave.
 	maxNap = time.Minute
@@ -71,8 +74,8 @@ func (p *prober) run(ctx context.Context) {
 			p.nap(ctx, maxNap)
 		case !o.mayTry(now):
 			p.nap(ctx, min(o.wait.Until.Sub(now), maxNap))
-		default:
-			p.try(ctx)
+		case !p.try(ctx):
+			p.nap(ctx, minNap)
 		}
 	}
 }
@@ -84,9 +87,10 @@ func patienceIn(o outage, now time.Time) time.Duration {
 	return max(minPatience+wait, patienceProbes*pace.ProbeEvery(o.age(now)))
 }
 
-// nap waits until the breaker's state changes, but not for longer than d.
+// nap waits until the breaker's state changes, but not for longer than d, or
+// minNap.
 func (p *prober) nap(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(max(d, time.Millisecond))
+	timer := time.NewTimer(max(d, minNap))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -95,16 +99,22 @@ func (p *prober) nap(ctx context.Context, d time.Duration) {
 	}
 }
 
-// try probes the CA. If that passes, one of those who wait makes an order.
-func (p *prober) try(ctx context.Context) {
+// try probes the CA, unless somebody else was faster. If the probe passes, one
+// of those who wait makes an order.
+func (p *prober) try(ctx context.Context) (probed bool) {
 	one, err := p.health.breaker.allow("")
 	if err != nil || !one {
-		return // somebody else was faster
+		return false
 	}
-	if p.health.probe(ctx, "") != nil {
-		return
+	if p.health.probe(ctx, "") == nil {
+		p.health.breaker.passOn()
+		p.order(ctx)
 	}
-	p.health.breaker.passOn()
+	return true
+}
+
+// order has one of those who wait make an order.
+func (p *prober) order(ctx context.Context) {
 	for ctx.Err() == nil {
 		w, ok := p.health.waiting.next()
 		if !ok {

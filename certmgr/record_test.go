@@ -54,6 +54,7 @@ func TestRecordsThatFailBlockNothing(t *testing.T) {
 				}
 				w.cache.get(fail)
 				w.cache.put(fail)
+				w.m.HandshakeWait = time.Minute // two reads that hang are 10 s of it
 				w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Host: "b.example.com", Count: 1}, 403, nil,
 					acmetest.Problem{Type: "unauthorized", Detail: "not today"})
 				w.mustGet("a.example.com")
@@ -64,6 +65,7 @@ func TestRecordsThatFailBlockNothing(t *testing.T) {
 				w.mustGet("b.example.com")
 				w.cache.release()
 				w.restart()
+				w.m.HandshakeWait = time.Minute
 				w.mustGet("a.example.com")
 				w.mustGet("c.example.com")
 				time.Sleep(70 * day)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/pace"
+	"github.com/nostall/nostall/internal/renewal"
 )
 
 // renewals does what is due: it renews certificates, and asks the CA when to
@@ -41,6 +42,7 @@ func (r *renewals) renew(ctx context.Context, sub subject) {
 	replaces := cert != nil && r.isReplacement(sub)
 	if (cert == nil || replaces) && r.health.failures.active(sub, now) == nil {
 		if err := r.health.refuse(issueRequest{sub: sub, grant: g, priority: background}); err != nil {
+			r.reportLateness(cert, now)
 			r.schedule.again(sub, cert, r.health.retryAt(sub), err)
 			return
 		}
@@ -49,8 +51,11 @@ func (r *renewals) renew(ctx context.Context, sub subject) {
 		}
 	}
 	newer, err := r.loader.read(ctx, sub, g, quietly)
-	if newer != nil && (cert == nil || newer.notBefore.After(cert.notBefore)) {
-		return // another machine's, scheduled when it was loaded
+	if newer != nil && newer != cert {
+		if !r.isDue(sub) {
+			return // another machine's
+		}
+		cert = newer
 	}
 	r.reportLateness(cert, now)
 	if err == nil || errors.Is(err, ErrCacheMiss) {
@@ -71,6 +76,14 @@ func (r *renewals) renew(ctx context.Context, sub subject) {
 	if err := r.issue(ctx, sub, cert, g, urgent); err != nil && ctx.Err() == nil {
 		r.schedule.again(sub, cert, r.health.retryAt(sub), err)
 	}
+}
+
+// isDue reports whether a subject whose certificate was just loaded is to be
+// renewed as soon as schedule allows that.
+func (r *renewals) isDue(sub subject) bool {
+	var st HostStatus
+	r.schedule.describe(sub, &st)
+	return !st.RenewAt.After(r.now().Add(renewal.MinInterval))
 }
 
 // isReplacement reports whether a subject's certificate is to be replaced

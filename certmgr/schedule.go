@@ -35,6 +35,8 @@ type renewalItem struct {
 	ask   renewal.Appointment[*renewalItem] // in agendaAsk
 	plan  renewal.Plan
 	late  renewal.Lateness
+
+	begun [2]time.Time // the last renewal and question, by the monotonic clock
 }
 
 // agendaKind says what is due, and so which workers do it. Those for hosts that
@@ -128,8 +130,12 @@ func (r *schedule) begin(c *certificate, p renewal.Plan, now time.Time) {
 		return
 	}
 	it := r.item(c.subject)
+	due := p.Due()
+	if !it.plan.IsZero() { // a Cache may return a new certificate at each read, due at once
+		due = pace.Later(due, now.Add(renewal.MinInterval))
+	}
 	it.plan, it.late, it.owed = p, renewal.Lateness{}, false
-	r.setRenew(it, agendaRenew, p.Due())
+	r.setRenew(it, agendaRenew, due)
 	if p.CertID() == "" {
 		r.agendas[agendaAsk].Cancel(&it.ask)
 		return
@@ -355,8 +361,9 @@ func (r *schedule) again(sub subject, cert *certificate, t time.Time, cause erro
 	defer r.mu.Unlock()
 	it := r.item(sub)
 	if cert != nil {
-		if mark, ok := it.late.Failed(cert.notAfter, cause, r.now()); ok {
-			t = pace.Earlier(t, mark)
+		now := r.now()
+		if mark, ok := it.late.Failed(cert.notAfter, cause, now); ok {
+			t = pace.Earlier(t, pace.Later(mark, now.Add(renewal.MinInterval)))
 		}
 	}
 	r.setRenew(it, agendaRetry, t)

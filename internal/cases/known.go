@@ -15,7 +15,6 @@ func knownFailures() []knownFailure {
 		{"cases", "H08/list that flaps", "an attempt that the list cuts short leaves no trace, and the next one begins at once"},
 		{"cases", "H09/AllowAnyHost", "nothing keeps orders of the account for the hosts on the list"},
 		{"cases", "H09/policy that says yes", "nothing keeps orders of the account for the hosts on the list"},
-		{"cases", "H13", "a certificate from the cache that is not newer than the one in memory replaces it, and is due at once"},
 		{"cases", "H18/opaque, suffix", "the target of a request that is no path is appended to the host as it is"},
 		{"cases", "H18/opaque, userinfo", "the target of a request that is no path is appended to the host as it is"},
 		{"cases", "H18/other scheme", "the target of a request that is no path is appended to the host as it is"},
