@@ -1,7 +1,9 @@
 package certmgr_test
 
 import (
+	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"testing"
 	"time"
@@ -75,4 +77,44 @@ func TestRestartObeysTheCAsRetryAfter(t *testing.T) {
 		w.m.Email = "ops@example.org"
 		w.mustGet("a.example.com")
 	})
+}
+
+// An outage that another process, which is alive, has recorded holds this one
+// back for 10 minutes at most, unless the CA asked for the wait. That of another
+// CA does not count.
+func TestOutageThatAnotherProcessRecorded(t *testing.T) {
+	for name, tt := range map[string]struct {
+		fields map[string]any
+		wait   time.Duration
+	}{
+		"this CA's":            {nil, 10 * time.Minute},
+		"that the CA asks for": {map[string]any{"asked": true}, 2 * time.Hour},
+		"another CA's":         {map[string]any{"ca": "https://other.example/directory"}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				w.m.Snapshot() // from here on the process is alive
+				time.Sleep(time.Minute)
+				until := time.Now().Add(2 * time.Hour)
+				rec := map[string]any{"ca": w.ca.URL, "machine": "other", "process": "other", "attempts": 3, "orders": 3,
+					"time": time.Now(), "retryAt": until, "cause": "down"}
+				maps.Copy(rec, tt.fields)
+				if rec["asked"] != nil {
+					rec["asked"] = until
+				}
+				data, err := json.Marshal(rec)
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.cache.Cache.Put(t.Context(), "acme_ca+failure", data)
+				if tt.wait > 0 {
+					w.wantErr("a.example.com", certmgr.ErrCAUnavailable)
+					time.Sleep(tt.wait - time.Minute)
+					w.wantErr("b.example.com", certmgr.ErrCAUnavailable)
+					time.Sleep(2 * time.Minute)
+				}
+				w.mustGet("c.example.com")
+			})
+		})
+	}
 }

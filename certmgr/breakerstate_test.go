@@ -186,6 +186,30 @@ func TestManyFailuresAreTheCAs(t *testing.T) {
 	}
 }
 
+// Who waits under a name that a stranger made up makes way for a visitor, and so
+// does a renewal.
+func TestVisitorsStayAmongWaiters(t *testing.T) {
+	for _, other := range []issueRequest{
+		{priority: untrustedVisitor, grant: grant{trust: untrusted}},
+		{priority: background},
+	} {
+		w := newWaiting()
+		w.waiters.Max = 2
+		add := func(host string, req issueRequest) {
+			req.sub = hostSubject(host, 0, "ca")
+			w.add(req, time.Now())
+		}
+		add("other", other)
+		add("first", issueRequest{priority: withVisitor})
+		add("second", issueRequest{priority: withVisitor})
+		for range 2 {
+			if got, ok := w.next(); !ok || got.req.sub.host() == "other" {
+				t.Errorf("with priority %d: a visitor made way", other.priority)
+			}
+		}
+	}
+}
+
 // Waiters have their turns in the order in which they came, visitors first, and
 // are forgotten when they do not come again.
 func TestTurnsOfWaiters(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 )
@@ -172,6 +173,30 @@ func TestHungAccountKeyIsReported(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		if len(failed) < 10 {
 			t.Errorf("only %d failures reported in a day of trouble", len(failed))
+		}
+	})
+}
+
+// A host that waited for its slot while the CA went out of service gives the
+// slot back.
+func TestSlotIsGivenBackWhenTheCAIsOut(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.MaxIssuing, w.m.HandshakeWait = 1, -1
+		directory := acmetest.Match{Endpoint: acmetest.Directory}
+		undelay := w.ca.Delay(directory, 5*time.Second)
+		lift := w.ca.Status(directory, 503, nil, acmetest.Problem{Type: "serverInternal"})
+		w.get("a.example.com")
+		for _, host := range []string{"b.example.com", "c.example.com"} { // they wait for the slot
+			w.wantErr(host, certmgr.ErrInFlight)
+		}
+		time.Sleep(time.Minute)
+		w.wantErr("d.example.com", certmgr.ErrCAUnavailable)
+		undelay()
+		lift()
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		if err := w.m.Obtain(ctx, "d.example.com"); err != nil {
+			t.Errorf("no slot is free after the outage: %v", err)
 		}
 	})
 }

@@ -285,6 +285,8 @@ func TestEntryOfANewerVersionIsLeftAlone(t *testing.T) {
 		before, _ := w.cache.Cache.Get(t.Context(), orderKey)
 		w.resume()
 		w.wantOrders(orderHost, 2)
+		w.m.Hosts.Remove(orderHost)
+		synctest.Wait()
 		if after, err := w.cache.Cache.Get(t.Context(), orderKey); string(after) != string(before) {
 			t.Errorf("it is now %q, %v", after, err)
 		}

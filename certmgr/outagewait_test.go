@@ -356,6 +356,9 @@ func TestHostsAreFreeWhenTheCAIsBack(t *testing.T) {
 		w.m.Hosts.Add("a.example.net", "a.example.org", "a.example.edu")
 		lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.Finalize}, 500, nil, acmetest.Problem{Type: "serverInternal"})
 		w.visitFor(20*time.Minute, "a.example.net") // alone: it backs off for 5 min
+		for w.retryAt("a.example.net").Before(time.Now().Add(4 * time.Minute)) {
+			w.visitFor(time.Second, "a.example.net")
+		}
 		for _, host := range []string{"a.example.org", "a.example.edu", "b.example.com"} {
 			w.get(host)
 		}
@@ -369,4 +372,14 @@ func TestHostsAreFreeWhenTheCAIsBack(t *testing.T) {
 		time.Sleep(time.Second)
 		w.mustGet("a.example.net")
 	})
+}
+
+// retryAt returns when a host that has failed is tried again.
+func (w *world) retryAt(host string) time.Time {
+	for _, h := range w.m.Snapshot().Hosts {
+		if h.Host == host {
+			return h.RetryAt
+		}
+	}
+	return time.Time{}
 }
