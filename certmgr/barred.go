@@ -13,16 +13,18 @@ import (
 // (SubjectPublicKeyInfo).
 type fingerprint [sha256.Size]byte
 
-// maxBarred is the largest number of revocations remembered.
+// maxBarred is the largest number of revocations remembered, and of hosts with
+// one.
 const maxBarred = 100_000
 
 // bar bars a certificate from memory for ever, and all others with its key if
 // that is compromised. It returns the certificate that it removed, which may be
 // another one with that key. news is false if the certificate was barred
 // before.
-func (m *memory) bar(c *certificate, compromised bool) (removed *certificate, news bool) {
+func (m *memory) bar(c *certificate, compromised bool, now time.Time) (removed *certificate, news bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.revoked.Put(c.subject.host(), now, time.Time.Before)
 	id := fingerprint(sha256.Sum256(c.leaf.Raw))
 	_, known := m.barred.Get(id)
 	m.remember(id, c.notAfter)
@@ -65,6 +67,15 @@ func (m *memory) isBarred(leaf *x509.Certificate) bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.bars(leaf)
+}
+
+// lastRevoked returns when a certificate of host was last revoked here, or the
+// zero time.
+func (m *memory) lastRevoked(host string) time.Time {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	at, _ := m.revoked.Get(host)
+	return at
 }
 
 // errRevoked is the error of a certificate that is valid but revoked.

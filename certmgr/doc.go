@@ -91,6 +91,11 @@
 //   - TLSConfig sets GetConfigForClient too: a CA's tls-alpn-01 handshake passes
 //     although the server requires client certificates. For other handshakes it
 //     returns nil.
+//   - TLSConfig resumes TLS sessions only of hosts that are served, and none from
+//     before a revocation, where autocert's clients with a session are served on.
+//     Its WrapSession and UnwrapSession are set for that: ticket keys belong to the
+//     returned configuration, and not to its clones. With GetCertificate alone, call
+//     MayResume.
 //   - Challenge handshakes and http-01 requests reach the Cache only for allowed
 //     hosts, and the policy gets the normalised host, without a port.
 //   - HTTPHandler serves the response to a challenge only for the challenge's own

@@ -3,6 +3,7 @@ package certmgr
 import (
 	"context"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/nostall/nostall/internal/bundle"
@@ -20,6 +21,11 @@ func InFull(err error) error { return inFull(err) }
 
 // Now returns the time by m's clock.
 func Now(m *Manager) time.Time { return m.engine.now() }
+
+// ListenerOn is m.Listener on another listener.
+func ListenerOn(m *Manager, tcp net.Listener) net.Listener {
+	return &listener{config: m.TLSConfig(), tcp: tcp}
+}
 
 // InMemory returns how many certificates m holds in memory for host, or "" for all.
 func InMemory(m *Manager, host string) int {

@@ -66,6 +66,13 @@ func (gt *gate) allowed(ctx context.Context, host string) error {
 	return d.shown()
 }
 
+// stillAllowed reports whether a host in memory is allowed for all that is known
+// here: it is on the list, or an earlier approval of HostPolicy still covers it. It
+// does not block.
+func (gt *gate) stillAllowed(host string, e *hostEntry, now time.Time) bool {
+	return gt.settings.hosts.holds(host, &e.listed) || gt.policyHolds(host, e, now)
+}
+
 // policyHolds reports whether an earlier approval of HostPolicy still covers a
 // host in memory. If it is older than PolicyTTL it still does, and the policy
 // is asked again in the background. If it is older than MaxPolicyAge it does

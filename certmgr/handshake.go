@@ -52,7 +52,9 @@ type server struct {
 // concurrent use.
 //
 // A server that uses GetCertificate without TLSConfig must add "acme-tls/1" to
-// tls.Config.NextProtos for tls-alpn-01, or serve HTTPHandler for http-01.
+// tls.Config.NextProtos for tls-alpn-01, or serve HTTPHandler for http-01. It
+// must also call MayResume, or turn off session tickets: a resumed session
+// requests no certificate.
 func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	m.init()
 	s := m.engine.server
@@ -67,14 +69,12 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	want := keyTypesFor(hello)
 	now := s.now()
 	hot, entry := s.memory.hot(host, want, now)
-	if hot != nil && (s.settings.hosts.holds(host, &entry.listed) || s.gate.policyHolds(host, entry, now)) {
+	if hot != nil && s.gate.stillAllowed(host, entry, now) {
 		if hot.keyType != want.first && entry.takeSeek() {
 			s.seekPreferred(host, want, entry)
 		}
 		s.handshakes.count(resServed)
-		if entry.takeVisit(now.Unix()) {
-			s.visits.noteAsked(host, grant{trust: entry.trust}, now)
-		}
+		s.noteVisit(host, entry, now)
 		return hot.copy(), nil
 	}
 	cert, err := s.serve(contextOf(hello), s.newHandshake(hello, host, want))
@@ -84,6 +84,14 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	}
 	s.handshakes.count(resServed)
 	return cert.copy(), nil
+}
+
+// noteVisit records a handshake for a host in memory, for the sake of the cores
+// once in a while only.
+func (s *server) noteVisit(host string, e *hostEntry, now time.Time) {
+	if e.takeVisit(now.Unix()) {
+		s.visits.noteAsked(host, grant{trust: e.trust}, now)
+	}
 }
 
 // refuse counts a refused handshake for a valid host name.

@@ -182,12 +182,26 @@ func (m *Manager) init() { m.once.Do(func() { m.engine = newEngine(m) }) }
 // awaits a CA's tls-alpn-01 handshake, its GetConfigForClient returns a
 // configuration for that alone: settings that are added, such as ClientAuth,
 // do not keep the CA out.
+//
+// Its UnwrapSession resumes a TLS session only if MayResume allows it, and none
+// that is older than the last revocation of a certificate of its host. Any
+// other session leads to a full handshake. Tickets are encrypted with the keys
+// of the returned configuration, also by its clones, such as those that
+// net/http makes: call SetSessionTicketKeys on the returned one, at any time.
+// On a clone it has no effect, unless the clone's WrapSession and UnwrapSession
+// are replaced too. Each call of TLSConfig has keys of its own.
 func (m *Manager) TLSConfig() *tls.Config {
-	return &tls.Config{
+	config := &tls.Config{
 		GetCertificate:     m.GetCertificate,
 		GetConfigForClient: m.challengeConfig,
 		NextProtos:         []string{"h2", "http/1.1", acme.ALPNProto},
 	}
+	tickets := &sessions{config: config, server: func() *server {
+		m.init()
+		return m.engine.server
+	}}
+	config.WrapSession, config.UnwrapSession = tickets.wrap, tickets.unwrap
+	return config
 }
 
 // challengeConfig returns the configuration for a tls-alpn-01 handshake that is
@@ -203,8 +217,9 @@ func (m *Manager) challengeConfig(hello *tls.ClientHelloInfo) (*tls.Config, erro
 		return nil, nil // GetCertificate decides
 	}
 	return &tls.Config{
-		GetCertificate: m.GetCertificate,
-		NextProtos:     []string{acme.ALPNProto},
-		MinVersion:     tls.VersionTLS12,
+		GetCertificate:         m.GetCertificate,
+		NextProtos:             []string{acme.ALPNProto},
+		MinVersion:             tls.VersionTLS12,
+		SessionTicketsDisabled: true, // a stranger can send this hello too
 	}, nil
 }

@@ -15,9 +15,10 @@ import (
 type memory struct {
 	maxUntrusted int // hosts in memory beyond which an untrusted one makes way for another
 
-	mu     sync.RWMutex
-	hosts  map[string]*hostEntry
-	barred capped.Map[fingerprint, time.Time] // what must not be served any more, with its expiry
+	mu      sync.RWMutex
+	hosts   map[string]*hostEntry
+	barred  capped.Map[fingerprint, time.Time] // what must not be served any more, with its expiry
+	revoked capped.Map[string, time.Time]      // when a certificate of a host was last revoked
 }
 
 // hostEntry is replaced, not modified, except for its atomic fields.
@@ -64,6 +65,7 @@ func newMemory() *memory {
 		maxUntrusted: maxUntrustedHosts,
 		hosts:        make(map[string]*hostEntry),
 		barred:       capped.Map[fingerprint, time.Time]{Max: maxBarred},
+		revoked:      capped.Map[string, time.Time]{Max: maxBarred},
 	}
 }
 

@@ -26,7 +26,7 @@ func TestMemoryTakesNoBarredCertificate(t *testing.T) {
 		return kept
 	}
 	publish(revoked)
-	if removed, news := m.bar(revoked, false); removed != revoked || !news {
+	if removed, news := m.bar(revoked, false, now); removed != revoked || !news {
 		t.Errorf("bar returned %v, %v", removed, news)
 	}
 	if adopt(revoked) != nil || publish(revoked) || m.current(sub) != nil {
@@ -35,10 +35,10 @@ func TestMemoryTakesNoBarredCertificate(t *testing.T) {
 	if adopt(sound) != sound {
 		t.Error("memory refused another one")
 	}
-	if removed, news := m.bar(revoked, false); removed != nil || news {
+	if removed, news := m.bar(revoked, false, now); removed != nil || news {
 		t.Errorf("bar returned %v, %v for the second time", removed, news)
 	}
-	m.bar(sound, true)
+	m.bar(sound, true, now)
 	renewed := newCertificate(sub, sound.key, sound.chain, &x509.Certificate{Raw: []byte{1}, RawSubjectPublicKeyInfo: sound.leaf.RawSubjectPublicKeyInfo})
 	if publish(renewed) {
 		t.Error("memory took a certificate with a compromised key")

@@ -25,7 +25,8 @@ import (
 // an error.
 //
 // A revoked certificate leaves memory, Cache and renewal, and this process
-// never serves it again, whatever the Cache holds. If the host is allowed, a
+// never serves it again, whatever the Cache holds. TLS sessions from before are
+// not resumed (see TLSConfig). If the host is allowed, a
 // new one is issued at once in the background, ignoring backoff, or loaded from
 // the Cache if another machine has renewed it. The exception is
 // acme.CRLReasonCessationOfOperation: remove the host from Hosts as well, or
@@ -197,7 +198,7 @@ func (s *operator) takeOut(cert *certificate, compromised bool) (other *certific
 	// In this order, a certificate issued in between is on the schedule in the
 	// end.
 	s.schedule.drop(cert.subject)
-	removed, news := s.memory.bar(cert, compromised)
+	removed, news := s.memory.bar(cert, compromised, s.now())
 	if c := s.memory.current(cert.subject); c != nil {
 		s.schedule.planLoaded(c)
 	}

@@ -11,7 +11,6 @@ type knownFailure struct {
 // failure must be fixed.
 func knownFailures() []knownFailure {
 	return []knownFailure{
-		{"cases", "B24/TLS 1.3", "a session is resumed although its host was removed"},
 		{"cases", "H08/list that flaps", "an attempt that the list cuts short leaves no trace, and the next one begins at once"},
 		{"cases", "H09/AllowAnyHost", "nothing keeps orders of the account for the hosts on the list"},
 		{"cases", "H09/policy that says yes", "nothing keeps orders of the account for the hosts on the list"},
@@ -33,6 +32,5 @@ func knownFailures() []knownFailure {
 		{"probe", "H21/64:ff9b::a9fe:a9fe", "a preflight asks an address that no CA does"},
 		{"probe", "H21/::127.0.0.1", "a preflight asks an address that no CA does"},
 		{"probe", "H21/fd00:ec2::254", "a preflight asks an address that no CA does"},
-		{"integration", "B24/HTTP/3", "a session is resumed although its host was removed"},
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 	"github.com/nostall/nostall/internal/cases"
 )
@@ -50,26 +51,36 @@ func TestHTTP3ServersTakeAnyConfig(t *testing.T) {
 	}
 }
 
-// B24 with QUIC: a resumed session requests no certificate.
+// B24 with QUIC: a resumed session requests no certificate, and its client may
+// send the request before the handshake is over (0-RTT).
 func TestARemovedHostIsNotResumedByHTTP3(t *testing.T) {
-	table.Run(t, "B24/HTTP/3", func(t *cases.T) {
-		m, ca := newHTTP3Manager(t)
-		addr := serveHTTP3(t, m.TLSConfig())
-		client := &tls.Config{RootCAs: ca.Roots(), ClientSessionCache: tls.NewLRUClientSessionCache(4)}
-		_, err := visitHTTP3(t, addr, www, client)
-		if err != nil {
-			t.Fatal(err)
+	for name, config := range map[string]func(m *certmgr.Manager) *tls.Config{
+		"TLSConfig":          func(m *certmgr.Manager) *tls.Config { return m.TLSConfig() },
+		"ConfigureTLSConfig": func(m *certmgr.Manager) *tls.Config { return http3.ConfigureTLSConfig(m.TLSConfig()) },
+		"Clone":              func(m *certmgr.Manager) *tls.Config { return m.TLSConfig().Clone() },
+	} {
+		for _, method := range []string{http.MethodGet, http3.MethodGet0RTT} {
+			table.Run(t, "B24/HTTP/3/"+name+"/"+method, func(t *cases.T) {
+				m, ca := newHTTP3Manager(t)
+				addr := serveHTTP3(t, config(m))
+				client := &tls.Config{RootCAs: ca.Roots(), ClientSessionCache: tls.NewLRUClientSessionCache(4)}
+				resumed, early := false, false
+				for visits := 0; !resumed || !early && method == http3.MethodGet0RTT; visits++ { // a ticket may come after the page
+					var err error
+					if resumed, early, err = requestHTTP3(t, addr, www, client, method); err != nil || visits == 100 {
+						t.Fatalf("visit %d: resumed %v, 0-RTT %v, error %v", visits, resumed, early, err)
+					}
+				}
+				m.Hosts.Remove(www)
+				if resumed, early, err := requestHTTP3(t, addr, www, client, method); !refused(err) {
+					t.Errorf("a client that was there before: resumed %v, 0-RTT %v, error %v; want an alert", resumed, early, err)
+				}
+				if n := m.Metrics().Handshakes[audit.ResultNotAllowed]; n != 1 {
+					t.Errorf("%d refused handshakes are counted", n)
+				}
+			})
 		}
-		for resumed := false; !resumed; { // a ticket may come after the page
-			if resumed, err = visitHTTP3(t, addr, www, client); err != nil {
-				t.Fatal(err)
-			}
-		}
-		m.Hosts.Remove(www)
-		if _, err := visitHTTP3(t, addr, www, client); err == nil {
-			t.Error("a client that was there before is served")
-		}
-	})
+	}
 }
 
 const www = "www.example.com"
@@ -120,29 +131,45 @@ func serveHTTP3(t *cases.T, config *tls.Config) net.Addr {
 // connection, and reports whether that resumed a session.
 func visitHTTP3(t *cases.T, addr net.Addr, host string, client *tls.Config) (resumed bool, err error) {
 	t.Helper()
+	resumed, _, err = requestHTTP3(t, addr, host, client, http.MethodGet)
+	return resumed, err
+}
+
+// requestHTTP3 is visitHTTP3 with a method, and reports whether the server
+// accepted the request before the handshake was over.
+func requestHTTP3(t *cases.T, addr net.Addr, host string, client *tls.Config, method string) (resumed, early bool, err error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	var conn *quic.Conn
 	transport := &http3.Transport{
 		TLSClientConfig: client,
 		QUICConfig:      &quic.Config{HandshakeIdleTimeout: timeout},
-		Dial: func(ctx context.Context, _ string, tc *tls.Config, qc *quic.Config) (*quic.Conn, error) {
-			return quic.DialAddrEarly(ctx, addr.String(), tc, qc)
+		Dial: func(ctx context.Context, _ string, tc *tls.Config, qc *quic.Config) (_ *quic.Conn, err error) {
+			if conn, err = quic.DialAddrEarly(ctx, addr.String(), tc, qc); err == nil {
+				context.AfterFunc(conn.Context(), cancel) // a request would wait for a handshake that has failed
+			}
+			return conn, err
 		},
 	}
 	defer transport.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), timeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host+"/", nil)
+	req, err := http.NewRequestWithContext(ctx, method, "https://"+host+"/", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	res, err := transport.RoundTrip(req)
 	if err != nil {
-		return false, err
+		if conn != nil {
+			err = errors.Join(err, context.Cause(conn.Context()))
+		}
+		return false, false, err
 	}
 	defer res.Body.Close()
 	if body, err := io.ReadAll(res.Body); err != nil || string(body) != "HTTP/3.0" {
 		t.Errorf("the page is %q, error %v", body, err)
 	}
-	return res.TLS.DidResume, nil
+	state := conn.ConnectionState()
+	return state.TLS.DidResume, state.Used0RTT, nil
 }
 
 // refused reports whether err is the alert of a server that has no certificate.

@@ -1,0 +1,118 @@
+package certmgr
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/binary"
+	"time"
+
+	"github.com/nostall/nostall/internal/bundle"
+)
+
+// MayResume reports whether a server may resume a TLS session with a client
+// that asks for cs.ServerName. A resumed session requests no certificate, so
+// GetCertificate is not called, and a client from before would be served on
+// after its host was removed from the list, refused by HostPolicy, or has no
+// valid certificate any more.
+//
+// It is false without a server name, for a name that is not a host name, and
+// unless GetCertificate would serve the host from memory alone. A full
+// handshake decides then. So it costs no I/O and no wait, and is the same after
+// Close. It counts as a visit to the host, and not as a handshake. It is safe
+// for concurrent use.
+//
+// TLSConfig calls it. A configuration of one's own must do so in UnwrapSession,
+// as the example shows; see TLSConfig for what else that one does.
+func (m *Manager) MayResume(cs tls.ConnectionState) bool {
+	m.init()
+	host, err := normalizeHost(cs.ServerName, noSNI)
+	return err == nil && m.engine.server.mayResume(host)
+}
+
+// mayResume is the hot path without a certificate.
+func (s *server) mayResume(host string) bool {
+	now := s.now()
+	hot, entry := s.memory.hot(host, keyTypePrefs{first: bundle.ECDSA, other: true}, now)
+	if hot == nil || !s.gate.stillAllowed(host, entry, now) {
+		return false
+	}
+	s.noteVisit(host, entry, now)
+	return true
+}
+
+// sessions encrypts and decrypts the session tickets of a configuration and of
+// its clones, which share its ticket keys: a clone does not know its own
+// functions, nor they the clone.
+type sessions struct {
+	server func() *server // of the Manager, whose first use this may be
+	config *tls.Config
+
+	// spare encrypts for clones if the tickets of config itself were turned off
+	// after it was cloned.
+	spare tls.Config
+}
+
+// wrap is config's WrapSession.
+func (s *sessions) wrap(cs tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
+	mark := sessionMark{made: s.server().now(), named: cs.ServerName != ""}
+	session.Extra = append(session.Extra, mark.encode())
+	ticket, err := s.config.EncryptTicket(cs, session)
+	if err != nil {
+		return s.spare.EncryptTicket(cs, session)
+	}
+	return ticket, nil
+}
+
+// unwrap is config's UnwrapSession. A session that must not be resumed is no
+// error: a full handshake follows, which GetCertificate refuses as any other.
+func (s *sessions) unwrap(ticket []byte, cs tls.ConnectionState) (*tls.SessionState, error) {
+	session, _ := s.config.DecryptTicket(ticket, cs)
+	if session == nil {
+		session, _ = s.spare.DecryptTicket(ticket, cs)
+	}
+	if session == nil || !s.mayResume(markOf(session), cs) {
+		return nil, nil
+	}
+	return session, nil
+}
+
+func (s *sessions) mayResume(mark sessionMark, cs tls.ConnectionState) bool {
+	if cs.ServerName == "" {
+		return !mark.named // its certificate is one of config.Certificates
+	}
+	host, err := normalizeHost(cs.ServerName, noSNI)
+	if err != nil {
+		return false
+	}
+	server := s.server()
+	return mark.made.After(server.memory.lastRevoked(host)) && server.mayResume(host)
+}
+
+// sessionMark is what a ticket says beyond its session. Tickets of other
+// programs with the same keys have none.
+type sessionMark struct {
+	made  time.Time // not before the handshake that the session began with, nor before one that resumed it
+	named bool      // the client had given a server name
+}
+
+// markPrefix tells a mark from other data in tls.SessionState.Extra.
+const markPrefix = "nostall1"
+
+func (m sessionMark) encode() []byte {
+	b := append([]byte(markPrefix), 0)
+	if m.named {
+		b[len(markPrefix)] = 1
+	}
+	return binary.BigEndian.AppendUint64(b, uint64(m.made.UnixNano()))
+}
+
+// markOf returns the mark of a session. Without one, it is as old as can be,
+// and had a name.
+func markOf(session *tls.SessionState) sessionMark {
+	for _, extra := range session.Extra {
+		if b, ok := bytes.CutPrefix(extra, []byte(markPrefix)); ok && len(b) == 9 {
+			return sessionMark{made: time.Unix(0, int64(binary.BigEndian.Uint64(b[1:]))), named: b[0] == 1}
+		}
+	}
+	return sessionMark{made: time.Unix(0, 0), named: true}
+}
