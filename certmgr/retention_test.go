@@ -61,7 +61,7 @@ func heldBy(v reflect.Value, seen map[uintptr]bool) int {
 	return n
 }
 
-const longText = 100_000 // several of them fit into the megabyte that is read of an answer
+const longText = 40_000 // several of them fit into what is read of an answer
 
 // hostileProblem is as long as it can be.
 func hostileProblem() acmetest.Problem {
@@ -93,7 +93,7 @@ func hostileCAs() map[string]func(ca *acmetest.Server) {
 		"no challenge of use": func(ca *acmetest.Server) {
 			ca.Edit(acmetest.Match{Endpoint: acmetest.Authorization}, func(r *acmetest.Reply) {
 				r.EditObject(func(o map[string]any) {
-					o["challenges"] = slices.Repeat([]any{map[string]any{"type": long[:100], "url": r.URL}}, 3_000)
+					o["challenges"] = slices.Repeat([]any{map[string]any{"type": long[:100], "url": r.URL}}, 600)
 				})
 			})
 		},
@@ -234,7 +234,7 @@ func TestLittleIsKeptOfWhatACASends(t *testing.T) {
 }
 
 // As the walk above could overlook something, the heap is asked too, with a margin
-// that nothing else comes near: 40 refusals are 90 MB.
+// that nothing else comes near: 40 refusals are 50 MB.
 func TestHeapDoesNotGrowWithRefusals(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		var hosts []string
@@ -243,7 +243,7 @@ func TestHeapDoesNotGrowWithRefusals(t *testing.T) {
 		}
 		w.m.Hosts = certmgr.MustAllowlist(hosts...)
 		w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, http.StatusBadRequest, hostileHeader(),
-			acmetest.Problem{Type: "rejectedIdentifier", Detail: strings.Repeat("x", 1_000_000)})
+			acmetest.Problem{Type: "rejectedIdentifier", Detail: strings.Repeat("x", 200_000)})
 		before := heapInUse()
 		var wg sync.WaitGroup
 		for _, host := range hosts {

@@ -30,7 +30,7 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-const defaultBodyLimit = 1 << 20
+const defaultBodyLimit = 256 << 10
 
 // Config says how to reach one CA. Its zero value means Let's Encrypt through
 // http.DefaultClient.
@@ -58,7 +58,8 @@ type Config struct {
 	RetryBackoff func(n int, r *http.Request, res *http.Response) time.Duration
 
 	// BodyLimit limits each response body, in bytes after decompression. Zero
-	// or less means 1 MiB.
+	// or less means 256 KiB: documents of a CA have some KB, and a problem about
+	// 100 names some 30 KB.
 	BodyLimit int64
 
 	// Now is the local wall clock, compared with the CA's: see CA.Skew. Nil

@@ -181,7 +181,7 @@ func TestZeroConfig(t *testing.T) {
 	if c.DirectoryURL != acme.LetsEncryptURL {
 		t.Errorf("directory: %s", c.DirectoryURL)
 	}
-	if ca.cfg.BodyLimit != 1<<20 {
+	if ca.cfg.BodyLimit != 256<<10 {
 		t.Errorf("default: %d bytes", ca.cfg.BodyLimit)
 	}
 }

@@ -51,7 +51,7 @@ func (e *RequestError) late() bool {
 
 // lasts reports whether repeating the same request soon cannot help.
 func (e *RequestError) lasts() bool {
-	var tooLarge bodyLimitError
+	var tooLarge *limitError
 	var untrusted *tls.CertificateVerificationError
 	var redirect redirectError
 	var broken clientError
@@ -85,13 +85,6 @@ func (e *unusableError) Error() string {
 type clientError string
 
 func (e clientError) Error() string { return string(e) }
-
-// bodyLimitError is a response longer than this number of bytes.
-type bodyLimitError int64
-
-func (limit bodyLimitError) Error() string {
-	return fmt.Sprintf("the answer is larger than %d bytes: this may not be an ACME server, check the directory URL", int64(limit))
-}
 
 // redirectError is a redirect that is not followed: of a POST, or from https to
 // another scheme.

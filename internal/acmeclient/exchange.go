@@ -123,6 +123,12 @@ func (t *transport) fetch(req *http.Request) reply {
 	}
 	defer res.Body.Close()
 	body, err := readBody(req.Context(), res, t.ca.cfg.BodyLimit)
+	if err == nil {
+		err = checkShape(body)
+	}
+	if err != nil {
+		body = nil
+	}
 	if err != nil && res.StatusCode >= 400 {
 		err = nil // a refusal counts without its text: users' transports read and close bodies
 	}
@@ -154,7 +160,7 @@ func redirectPolicy(user func(*http.Request, []*http.Request) error) func(*http.
 func readBody(ctx context.Context, res *http.Response, limit int64) ([]byte, error) {
 	body, err := io.ReadAll(io.LimitReader(contextReader{ctx, res.Body}, limit+1))
 	if int64(len(body)) > limit {
-		return nil, bodyLimitError(limit)
+		return nil, &limitError{"is larger than", limit, "bytes"}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the answer (%s): %w", cut(res.Status, maxProblemText), err)

@@ -176,7 +176,7 @@ func TestBodyLimit(t *testing.T) {
 			s := newSite(t)
 			s.EndlessBody(at(endpoint))
 			err := s.getOrder(t, s.ca(s.Client()))
-			if err == nil || !strings.Contains(err.Error(), "larger than 1048576 bytes") {
+			if err == nil || !strings.Contains(err.Error(), "larger than 262144 bytes") {
 				t.Errorf("error %v", err)
 			}
 			s.expect(t, endpoint, 1)
