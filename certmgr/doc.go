@@ -46,6 +46,19 @@
 // They are served until they expire, whatever happens to the CA, the Cache or
 // the policy meanwhile.
 //
+// # Several Managers on one Cache
+//
+// Machines may share a Cache. Each finds there what another one has issued, and
+// whose order is in progress. Nothing keeps two of them from ordering for the
+// same host at the same moment, or from registering an account each, if both
+// start at once with an empty Cache: that needs a lock, which a Cache does not
+// have. They read the account's key again after they wrote it, and use the one
+// that is there from then on; the other account stays unused.
+//
+// In one process, have one Manager for a Cache. To replace it, for example by
+// one with other settings, Close it first: until then it renews, retries and
+// writes to the Cache. Certificates in its memory are served even after that.
+//
 // # Observing a Manager
 //
 // Manager.Audit gets an audit.Event for every change of state, in order;

@@ -50,6 +50,17 @@ func demo(ctx context.Context) error {
 		return err
 	}
 	fmt.Println("the servers and the manager are closed")
+
+	issued := len(ca.Issued())
+	m, err = replace(m, []string{demoHost}, cache, &acme.Client{DirectoryURL: ca.URL, HTTPClient: ca.Client()})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = m.Close() }()
+	if _, err := m.GetCertificate(&tls.ClientHelloInfo{ServerName: demoHost}); err != nil {
+		return err
+	}
+	fmt.Printf("a new manager with the same cache serves what is there: %d certificates were issued\n", len(ca.Issued())-issued)
 	return nil
 }
 

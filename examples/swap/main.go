@@ -63,6 +63,16 @@ func newManager(hosts []string, cache string, client *acme.Client) *autocert.Man
 	}
 }
 
+// replace returns a Manager that takes the place of another one, for example
+// because the hosts have changed. The old one is closed before: it would go on
+// renewing, and writing to the cache that both use.
+func replace(old *autocert.Manager, hosts []string, cache string, client *acme.Client) (*autocert.Manager, error) {
+	if err := old.Close(); err != nil {
+		return nil, err
+	}
+	return newManager(hosts, cache, client), nil
+}
+
 func listenAndServe(ctx context.Context, m *autocert.Manager, httpAddr, httpsAddr string) error {
 	plain, err := net.Listen("tcp", httpAddr)
 	if err != nil {

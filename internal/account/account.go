@@ -110,11 +110,11 @@ func New(cfg Config) *Registrar {
 // returns a *flight.Left, and the registration continues for the next caller.
 // IsUnavailable reports whether the error is not the CA's fault.
 func (r *Registrar) Get(ctx context.Context) (*Account, error) {
-	if acc := r.known.current(); acc != nil {
+	if acc, unconfirmed := r.known.inUse(time.Now()); acc != nil && !unconfirmed {
 		return acc, nil
 	}
 	call, err := r.flight.Start(r.dir, func(ctx context.Context) (*Account, error) {
-		if acc := r.known.current(); acc != nil {
+		if acc := r.confirm(ctx); acc != nil {
 			return acc, nil
 		}
 		ctx, cancel := flight.Within(ctx, registerTimeout, "no account")
@@ -141,6 +141,27 @@ func (r *Registrar) Get(ctx context.Context) (*Account, error) {
 		err = unavailable{err: err} // of the user's Key or RetryBackoff
 	}
 	return acc, err
+}
+
+// confirm returns the account in use, or nil if there is none. Once, some time
+// after this process wrote the account's key, it looks whether that is still in
+// the Store. Two machines that start with an empty Store may both register: what
+// is in the Store is then the key of both.
+func (r *Registrar) confirm(ctx context.Context) *Account {
+	acc, unconfirmed := r.known.inUse(time.Now())
+	if !unconfirmed {
+		return acc
+	}
+	again := time.Now().Add(confirmAgain)
+	r.known.confirmAt(again)
+	key, err := r.keys.get(ctx, currentEntry)
+	if err == nil {
+		r.known.noteConfirmed(again)
+	}
+	if err == nil && key != nil && !sameKey(key, acc.Key) {
+		r.Forget(acc)
+	}
+	return r.known.current()
 }
 
 // Forget drops an account that the CA no longer knows, so that the next call of

@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"fmt"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/acme"
 
@@ -72,12 +73,38 @@ type known struct {
 	refused  crypto.Signer // the key of an account that the CA refuses, or nil
 	changing keyChange     // the last change that the CA may still make
 	unused   crypto.Signer // generated here, and of no account yet; or nil
+	confirm  time.Time     // when to look whether the saved key is still in the store; zero means never
 }
 
 func (k *known) current() *Account {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.account
+}
+
+// inUse returns the account in use, or nil, and whether the time has come to
+// look whether its key is still in the store.
+func (k *known) inUse(now time.Time) (acc *Account, unconfirmed bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.account, k.account != nil && k.state == saved && !k.confirm.IsZero() && !now.Before(k.confirm)
+}
+
+// confirmAt sets when to look whether the key is in the store.
+func (k *known) confirmAt(at time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.confirm = at
+}
+
+// noteConfirmed notes that the entry was read, unless the key was written since at
+// was set.
+func (k *known) noteConfirmed(at time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.confirm.Equal(at) {
+		k.confirm = time.Time{}
+	}
 }
 
 // isSaved reports whether acc is in use and its key is saved as the current

@@ -119,6 +119,16 @@ const (
 	maxKeyPause = 2 * time.Second
 )
 
+const (
+	// confirmAfter is how long after a write of the current key its entry is
+	// read again: another machine's write, begun before it could see this one,
+	// has ended by then.
+	confirmAfter = 10 * time.Second
+
+	// confirmAgain is the same after that read has failed.
+	confirmAgain = time.Minute
+)
+
 // first generates a key. If another machine did so at the same time, it returns
 // the keys in the store.
 func (s *keyStore) first(ctx context.Context) (savedKeys, error) {
@@ -175,6 +185,9 @@ func (s *keyStore) get(ctx context.Context, name string) (crypto.Signer, error) 
 }
 
 func (s *keyStore) put(ctx context.Context, name string, key crypto.Signer) error {
+	if name == currentEntry && s.shared {
+		defer func() { s.known.confirmAt(time.Now().Add(confirmAfter)) }()
+	}
 	var buf bytes.Buffer
 	err := bundle.EncodeKey(&buf, key)
 	if err == nil {
