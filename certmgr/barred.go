@@ -22,6 +22,8 @@ const maxBarred = 100_000
 // another one with that key. news is false if the certificate was barred
 // before.
 func (m *memory) bar(c *certificate, compromised bool, now time.Time) (removed *certificate, news bool) {
+	var evicted []*certificate
+	defer func() { m.tellEvicted(evicted) }()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.revoked.Put(c.subject.host(), now, time.Time.Before)
@@ -40,9 +42,9 @@ func (m *memory) bar(c *certificate, compromised bool, now time.Time) (removed *
 	e := old.clone()
 	e.certs[kt], e.served[kt] = nil, served{}
 	if e.certs == [bundle.KeyTypes]*certificate{} {
-		delete(m.hosts, host)
+		m.remove(host)
 	} else {
-		m.hosts[host] = e
+		evicted = m.set(host, e)
 	}
 	return removed, !known
 }

@@ -27,7 +27,7 @@ func BenchmarkScheduler(b *testing.B) {
 			for b.Loop() {
 				e := &env{settings: newSettings(new(Manager)), clock: newClock(func() time.Time { return now }), tasks: flight.NewTasks()}
 				e.tasks.Close() // nothing runs: the scheduler alone is measured
-				r := newSchedule(e, newMemory(), new(progress), new(startPace))
+				r := newSchedule(e, newMemory(func(string) bool { return false }), new(progress), new(startPace))
 				r.authority = newAuthority("")
 				for _, c := range certs {
 					r.memory.publish(c, grant{}, now, alwaysListed)

@@ -53,7 +53,7 @@ const (
 func newEngine(m *Manager) *engine {
 	e := &engine{env: newEnv(m), unwatch: func() {}, closed: make(chan struct{})}
 	waiters := flight.NewWaiters(e.settings.maxWaiting, "MaxWaiting")
-	memory := newMemory()
+	memory := newMemory(func(host string) bool { return e.settings.trustOf(host) == listed })
 	failures := newFailures()
 	store := e.newStore(waiters)
 	visits := e.newVisits(store)
@@ -73,6 +73,7 @@ func newEngine(m *Manager) *engine {
 		visits:     visits,
 		schedule:   schedule,
 	}
+	memory.onEvicted = service.evicted
 	orders := e.newOrders(store, memory, waiters, unfinished)
 	e.ca = orders.ca
 	health.ask = func(ctx context.Context) error { return acmeclient.Probe(ctx, orders.ca) }

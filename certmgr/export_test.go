@@ -46,13 +46,12 @@ func Scheduled(m *Manager) int {
 // WatchedHosts returns for how many hosts and entries m remembers visits.
 func WatchedHosts(m *Manager) int { return len(m.engine.report.visits.hosts) }
 
-// LimitStrangers sets how many untrusted hosts m may hold in memory. It returns
-// the previous limit.
-func LimitStrangers(m *Manager, most int) (before int) {
+// LimitStrangers sets how many untrusted hosts, and how many that the policy
+// allows, m may hold in memory.
+func LimitStrangers(m *Manager, most int) {
 	m.init()
-	before = m.engine.report.memory.maxUntrusted
-	m.engine.report.memory.maxUntrusted = most
-	return before
+	m.engine.report.memory.untrusted.Max = most
+	m.engine.report.memory.byPolicy.Max = most
 }
 
 // Load has m read the certificate of a host from its Cache, as renewal does.

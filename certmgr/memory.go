@@ -13,7 +13,7 @@ import (
 // memory holds the certificates that are served. Its lock is never held while
 // anything blocks.
 type memory struct {
-	maxUntrusted int // hosts in memory beyond which an untrusted one makes way for another
+	evictable
 
 	mu      sync.RWMutex
 	hosts   map[string]*hostEntry
@@ -57,15 +57,14 @@ type hostEntry struct {
 	sought atomic.Bool
 }
 
-// maxUntrustedHosts bounds the untrusted hosts in memory.
-const maxUntrustedHosts = 100_000
-
-func newMemory() *memory {
+// newMemory returns an empty memory. isListed reports whether Hosts has a host's
+// exact name; it must not block.
+func newMemory(isListed func(host string) bool) *memory {
 	return &memory{
-		maxUntrusted: maxUntrustedHosts,
-		hosts:        make(map[string]*hostEntry),
-		barred:       capped.Map[fingerprint, time.Time]{Max: maxBarred},
-		revoked:      capped.Map[string, time.Time]{Max: maxBarred},
+		evictable: newEvictable(isListed),
+		hosts:     make(map[string]*hostEntry),
+		barred:    capped.Map[fingerprint, time.Time]{Max: maxBarred},
+		revoked:   capped.Map[string, time.Time]{Max: maxBarred},
 	}
 }
 
@@ -126,6 +125,8 @@ func (e *hostEntry) usable(want keyTypePrefs, now time.Time) *certificate {
 // here after the list has changed, so a removal either finds the certificate,
 // or check finds the removal.
 func (m *memory) publish(c *certificate, g grant, now time.Time, check func() *refusal) (published bool, offList *refusal) {
+	var evicted []*certificate
+	defer func() { m.tellEvicted(evicted) }()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.bars(c.leaf) {
@@ -134,7 +135,7 @@ func (m *memory) publish(c *certificate, g grant, now time.Time, check func() *r
 	if offList = check(); offList != nil {
 		return false, offList
 	}
-	m.put(c, g, now)
+	evicted = m.put(c, g, now)
 	return true, nil
 }
 
@@ -144,6 +145,8 @@ func (m *memory) publish(c *certificate, g grant, now time.Time, check func() *r
 // certificate of its issuer. It returns the one that memory holds then, or nil
 // if c was revoked.
 func (m *memory) adopt(c *certificate, g grant, now time.Time, check func() *refusal) (kept *certificate, offList *refusal) {
+	var evicted []*certificate
+	defer func() { m.tellEvicted(evicted) }()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.bars(c.leaf) {
@@ -159,15 +162,15 @@ func (m *memory) adopt(c *certificate, g grant, now time.Time, check func() *ref
 	if offList = check(); offList != nil {
 		return nil, offList
 	}
-	m.put(c, g, now)
+	evicted = m.put(c, g, now)
 	return c, nil
 }
 
-// put replaces the host's entry by one with c. m.mu is held.
-func (m *memory) put(c *certificate, g grant, now time.Time) {
+// put replaces the host's entry by one with c. It returns the certificates of
+// the host that makes way, if any. m.mu is held.
+func (m *memory) put(c *certificate, g grant, now time.Time) (evicted []*certificate) {
 	host := c.subject.host()
-	old := m.hosts[host]
-	e := old.clone()
+	e := m.hosts[host].clone()
 	e.trust = g.trust
 	if yes := g.policyYes; !yes.IsZero() && yes.UnixNano() >= e.no.Load() { // else it has refused since
 		e.yes.Store(yes.UnixNano())
@@ -178,10 +181,26 @@ func (m *memory) put(c *certificate, g grant, now time.Time) {
 	}
 	e.certs[c.subject.keyType] = c
 	e.served[c.subject.keyType] = c.served
-	if old == nil && g.trust == untrusted && len(m.hosts) >= m.maxUntrusted {
-		m.evict()
-	}
+	return m.set(host, e)
+}
+
+// set makes e the host's entry. It returns the certificates of the host that
+// makes way, if any. m.mu is held.
+func (m *memory) set(host string, e *hostEntry) (evicted []*certificate) {
 	m.hosts[host] = e
+	other, full := m.enter(host, e)
+	if !full {
+		return nil
+	}
+	evicted = m.hosts[other].all()
+	delete(m.hosts, other)
+	return evicted
+}
+
+// remove removes the host's entry. m.mu is held.
+func (m *memory) remove(host string) {
+	delete(m.hosts, host)
+	m.leave(host)
 }
 
 // clone returns a new entry with the content of old, which may be nil.
@@ -195,21 +214,6 @@ func (old *hostEntry) clone() *hostEntry {
 		e.no.Store(old.no.Load())
 	}
 	return e
-}
-
-// evict drops an untrusted host, if there is one among a few: any,
-// since the order of a map is random, and the cache still has it.
-func (m *memory) evict() {
-	seen := 0
-	for host, e := range m.hosts {
-		if e.trust == untrusted {
-			delete(m.hosts, host)
-			return
-		}
-		if seen++; seen == 32 {
-			return
-		}
-	}
 }
 
 // markAllowed notes that HostPolicy allowed a host, and reports whether that is
@@ -274,7 +278,7 @@ func (m *memory) drop(host string) (certs []*certificate, inService bool) {
 	if e == nil {
 		return nil, false
 	}
-	delete(m.hosts, host)
+	m.remove(host)
 	return e.all(), e.no.Load() == 0
 }
 

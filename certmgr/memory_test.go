@@ -14,7 +14,7 @@ func alwaysListed() *refusal { return nil }
 // The decisive check is the one under memory's lock: a revoked certificate is
 // not kept, however late it comes.
 func TestMemoryTakesNoBarredCertificate(t *testing.T) {
-	m, now := newMemory(), time.Now()
+	m, now := newMemory(func(string) bool { return false }), time.Now()
 	sub := hostSubject("a.example.com", bundle.ECDSA, "ca")
 	revoked, sound := certFor(t, sub), certFor(t, sub)
 	publish := func(c *certificate) bool {
@@ -47,7 +47,7 @@ func TestMemoryTakesNoBarredCertificate(t *testing.T) {
 
 // What is remembered of revocations has a bound, and what ends sooner goes first.
 func TestBarredCertificatesAreBounded(t *testing.T) {
-	m, now := newMemory(), time.Now()
+	m, now := newMemory(func(string) bool { return false }), time.Now()
 	id := func(i int) fingerprint { return fingerprint{byte(i), byte(i >> 8), byte(i >> 16)} }
 	late := func(i int) bool { return i%2 == 0 }
 	for i := range maxBarred + 100 {

@@ -33,6 +33,12 @@ import (
 // In that case valid certificates stay in service and are renewed, but none is
 // issued for a host without one. A policy that asks a database should wrap each
 // error that is not an answer: fmt.Errorf("%w: %w", certmgr.ErrPolicy, err).
+//
+// A policy may allow more names than its author has in mind. So at most 250,000
+// hosts that it allows are in memory, and 100,000 that a wildcard or
+// AllowAnyHost allows. Beyond that, hosts that no client has asked for lately
+// make way: their certificates stay in the Cache, are loaded at the next visit,
+// and are renewed only then. Exact names on Manager.Hosts never make way.
 type HostPolicy = autocert.HostPolicy
 
 // AllowAnyHost is a HostPolicy that allows every host. Anyone who points a name

@@ -354,11 +354,11 @@ func (r *schedule) reason(sub subject) (reason, explanation string) {
 // again schedules the next try for sub: at t, or sooner if a report is due
 // before.
 func (r *schedule) again(sub subject, cert *certificate, t time.Time, cause error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.memory.current(sub) != cert {
 		return // another one has its own plan
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	it := r.item(sub)
 	if cert != nil {
 		now := r.now()

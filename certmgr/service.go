@@ -49,6 +49,17 @@ func (s *service) caIsBack() {
 	})
 }
 
+// evicted follows memory: a host that has made way there is not renewed before
+// its next visitor loads it again.
+func (s *service) evicted(certs []*certificate) {
+	s.warnings.warn("memory has no room for all hosts that are not in Manager.Hosts by their exact names: those without visitors make way for others, " +
+		"are loaded from the Cache at their next visit, and renewed only then; list by their exact names the hosts that must not wait for that")
+	for _, c := range certs {
+		s.schedule.dropUnserved(c.subject)
+	}
+	s.visits.forget(certs[0].subject.host())
+}
+
 // drop implements keeper.
 func (s *service) drop(host string, why error) {
 	if s.settings.trustOf(host) != notAllowed {

@@ -46,6 +46,50 @@ func TestStrangersMakeWayEverywhere(t *testing.T) {
 	}
 }
 
+// A host that made way is served from the Cache at its next visit, without an order,
+// and renewed from then on.
+func TestHostThatMadeWayComesBack(t *testing.T) {
+	for name, policy := range map[string]certmgr.HostPolicy{
+		"AllowAnyHost":         certmgr.AllowAnyHost,
+		"policy that says yes": func(context.Context, string) error { return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			policyWorld(t, policy, func(t *testing.T, w *world) {
+				certmgr.LimitStrangers(w.m, 3)
+				host := func(i int) string { return fmt.Sprintf("www.tenant%d.com", i) }
+				var first []*x509.Certificate
+				for i := range 10 {
+					first = append(first, w.mustGet(host(i)).Leaf)
+					time.Sleep(time.Minute)
+				}
+				if n := certmgr.WatchedHosts(w.m); n > 3 {
+					t.Errorf("visits of %d hosts are remembered, want 3", n)
+				}
+				if warnings := w.m.Snapshot().Warnings; len(warnings) != 1 {
+					t.Errorf("warnings: %q", warnings)
+				}
+				for i := range 10 {
+					if !w.mustGet(host(i)).Leaf.Equal(first[i]) {
+						t.Errorf("%s has another certificate", host(i))
+					}
+					w.wantOrders(host(i), 1)
+				}
+				time.Sleep(70 * day) // all are due, and none is expired
+				for i := range 10 {
+					w.mustGet(host(i))
+					time.Sleep(10 * time.Minute)
+				}
+				for i := range 10 {
+					w.wantOrders(host(i), 2)
+				}
+				if m, s := certmgr.InMemory(w.m, ""), certmgr.Scheduled(w.m); m != 3 || s != 3 {
+					t.Errorf("%d certificates in memory and %d in the schedule, want 3", m, s)
+				}
+			})
+		})
+	}
+}
+
 // strangersWorld is a bubble with a cap on the hosts in memory that the list does not
 // hold.
 func strangersWorld(t *cases.T, policy certmgr.HostPolicy, most int, f func(t *cases.T, w *world)) {
