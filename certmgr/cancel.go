@@ -72,7 +72,11 @@ func (is *issuer) canceled(i *issuance, out outcome, why *refusal) error {
 		e.Serial, e.NotAfter = serialOf(c.leaf), c.notAfter
 		e.Reason += "; its certificate is kept in the Cache but not served"
 	}
-	is.audit.Emit(i.event(e))
+	if i.req.grant.trust == listed { // it no longer is
+		is.audit.EmitReserved(i.event(e))
+	} else {
+		is.audit.Emit(i.event(e))
+	}
 	return why
 }
 

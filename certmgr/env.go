@@ -25,7 +25,11 @@ type env struct {
 func newEnv(m *Manager) *env {
 	set := newSettings(m)
 	e := &env{settings: set, clock: newClock(m.clock), dir: set.client.DirectoryURL, tasks: flight.NewTasks()}
-	e.audit = &auditqueue.Queue{Hook: func() func(context.Context, audit.Event) { return m.Audit }, Now: e.now}
+	e.audit = &auditqueue.Queue{
+		Hook:        func() func(context.Context, audit.Event) { return m.Audit },
+		Now:         e.now,
+		IsStrangers: set.isStrangers,
+	}
 	e.reports = &coalescer{audit: e.audit, listed: func(host string) bool { return set.trustOf(host) == listed }}
 	e.authority = newAuthority(e.dir)
 	e.warnings = &warnings{audit: e.audit}

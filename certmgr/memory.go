@@ -269,17 +269,13 @@ func (m *memory) isRefused(host string) bool {
 	return e != nil && e.no.Load() != 0
 }
 
-// drop removes a host. It returns its certificates, and whether they were in
-// service.
-func (m *memory) drop(host string) (certs []*certificate, inService bool) {
+// drop removes a host. It returns its entry, or nil.
+func (m *memory) drop(host string) *hostEntry {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e := m.hosts[host]
-	if e == nil {
-		return nil, false
-	}
 	m.remove(host)
-	return e.all(), e.no.Load() == 0
+	return e
 }
 
 // all returns the certificates of all key types.

@@ -70,20 +70,28 @@ func (s *service) drop(host string, why error) {
 		s.unfinished.dropHost(host)
 	}
 	// Memory first: the schedule takes and keeps only what is there.
-	certs, inService := s.memory.drop(host)
-	for _, c := range certs {
-		s.schedule.dropUnserved(c.subject)
+	e := s.memory.drop(host)
+	if e != nil {
+		for _, c := range e.all() {
+			s.schedule.dropUnserved(c.subject)
+		}
 	}
 	s.progress.have(host)
 	s.visits.forget(host)
-	if inService {
-		s.audit.Emit(audit.Event{
-			Kind:     audit.HostDropped,
-			Host:     host,
-			Decision: audit.Refused,
-			Rule:     s.settings.decider(),
-			Reason:   "no longer allowed",
-			Err:      why,
-		})
+	if e == nil || e.no.Load() != 0 {
+		return
+	}
+	dropped := audit.Event{
+		Kind:     audit.HostDropped,
+		Host:     host,
+		Decision: audit.Refused,
+		Rule:     s.settings.decider(),
+		Reason:   "no longer allowed",
+		Err:      why,
+	}
+	if e.trust == listed { // it no longer is
+		s.audit.EmitReserved(dropped)
+	} else {
+		s.audit.Emit(dropped)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/preflight"
 	"github.com/nostall/nostall/internal/hosts"
 	"github.com/nostall/nostall/internal/pace"
@@ -108,6 +109,18 @@ func (set *settings) trustOf(host string) trust {
 		return untrusted
 	}
 	return notAllowed
+}
+
+// isStrangers reports whether an event is about a host that a stranger may have
+// made up: one that is not in Hosts by its exact name. In some events the host
+// is the operator's, or only an example.
+func (set *settings) isStrangers(e audit.Event) bool {
+	switch e.Kind {
+	case audit.HostListed, audit.HostUnlisted, audit.PolicyFailed, audit.CAUnavailable, audit.CAAvailable,
+		audit.AccountUnavailable, audit.AccountAvailable:
+		return false
+	}
+	return e.Host != "" && set.trustOf(e.Host) != listed
 }
 
 // decider names what decides about hosts that are not in Hosts.

@@ -23,33 +23,56 @@ type Queue struct {
 	Hook func() func(context.Context, audit.Event)
 	// Now is the clock that dates events.
 	Now func() time.Time
+	// IsStrangers reports whether an event is about a host that a stranger may
+	// have made up: such events have only a share of each list here. It must
+	// not block. If it is nil, no event is.
+	IsStrangers func(e audit.Event) bool
 
-	mu      sync.Mutex
-	seq     uint64
-	queue   []audit.Event
-	dropped int
-	idle    chan struct{} // non-nil while the goroutine runs; closed when it ends
-	recent  []audit.Event // the last failures, for Snapshot
-	history []audit.Event // the last events, for Snapshot
-	total   map[audit.Kind]uint64
-	lost    uint64    // events dropped in all
-	stackAt time.Time // when the stack of a panic of the hook was last told
+	mu        sync.Mutex
+	seq       uint64
+	queue     []entry
+	strangers int // in queue
+	dropped   int
+	idle      chan struct{} // non-nil while the goroutine runs; closed when it ends
+	recent    []entry       // the last failures, for Snapshot
+	history   []entry       // the last events, for Snapshot
+	total     map[audit.Kind]uint64
+	lost      uint64    // events dropped in all
+	stackAt   time.Time // when the stack of a panic of the hook was last told
+}
+
+// entry is an event in a list.
+type entry struct {
+	audit.Event
+	strangers bool
 }
 
 const (
 	maxQueued  = 4096
 	maxRecent  = 32 // failures
 	maxHistory = 64 // events of all kinds
+
+	// Of these, strangers' events never take more than the following from
+	// others. There may be more of them while there is room.
+	maxStrangersQueued  = 3072
+	maxStrangersRecent  = 8
+	maxStrangersHistory = 16
 )
 
 // Emit queues an event. It never blocks.
-func (q *Queue) Emit(e audit.Event) {
+func (q *Queue) Emit(e audit.Event) { q.emit(e, q.IsStrangers != nil && q.IsStrangers(e)) }
+
+// EmitReserved is Emit for an event that is not a stranger's, whatever
+// IsStrangers says of its host now.
+func (q *Queue) EmitReserved(e audit.Event) { q.emit(e, false) }
+
+func (q *Queue) emit(e audit.Event, strangers bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.add(e)
+	q.add(entry{e, strangers})
 }
 
-func (q *Queue) add(e audit.Event) {
+func (q *Queue) add(e entry) {
 	q.seq++
 	e.Seq = q.seq
 	e.Time = q.Now()
@@ -58,17 +81,20 @@ func (q *Queue) add(e audit.Event) {
 	}
 	q.total[e.Kind]++
 	if e.IsFailure() {
-		q.recent = appendLast(q.recent, e, maxRecent)
+		q.recent = appendLast(q.recent, e, maxRecent, maxStrangersRecent)
 	}
 	if e.Kind != audit.StartProgress {
-		q.history = appendLast(q.history, e, maxHistory)
+		q.history = appendLast(q.history, e, maxHistory, maxStrangersHistory)
 	}
-	if len(q.queue) >= maxQueued {
+	if len(q.queue) >= maxQueued || e.strangers && q.strangers >= maxStrangersQueued {
 		q.dropped++
 		q.lost++
 		return
 	}
 	q.queue = append(q.queue, e)
+	if e.strangers {
+		q.strangers++
+	}
 	if q.idle == nil {
 		q.idle = make(chan struct{})
 		go q.run(q.idle)
@@ -132,7 +158,7 @@ func (q *Queue) next(idle chan struct{}) (audit.Event, bool) {
 	if len(q.queue) == 0 && q.dropped > 0 {
 		n := q.dropped
 		q.dropped = 0
-		q.add(audit.Event{Kind: audit.EventsDropped, Count: n, Reason: "Manager.Audit is too slow"})
+		q.add(entry{Event: audit.Event{Kind: audit.EventsDropped, Count: n, Reason: "Manager.Audit is too slow"}})
 	}
 	if len(q.queue) == 0 {
 		q.queue = nil
@@ -141,9 +167,12 @@ func (q *Queue) next(idle chan struct{}) (audit.Event, bool) {
 		return audit.Event{}, false
 	}
 	e := q.queue[0]
-	q.queue[0] = audit.Event{}
+	q.queue[0] = entry{}
 	q.queue = q.queue[1:]
-	return e, true
+	if e.strangers {
+		q.strangers--
+	}
+	return e.Event, true
 }
 
 // Flush waits until every event has been delivered, or ctx ends.
@@ -162,14 +191,24 @@ func (q *Queue) Flush(ctx context.Context) error {
 	}
 }
 
-// appendLast appends e to list and drops the first element if there are more
-// than most.
-func appendLast(list []audit.Event, e audit.Event, most int) []audit.Event {
-	if len(list) == most {
-		copy(list, list[1:])
-		list = list[:most-1]
+// appendLast appends e to list. If there are more than most then, it drops the
+// first one; of the strangers' if these are more than share.
+func appendLast(list []entry, e entry, most, share int) []entry {
+	list = append(list, e)
+	if len(list) <= most {
+		return list
 	}
-	return append(list, e)
+	first, strangers := 0, 0
+	for i := len(list) - 1; i >= 0; i-- {
+		if list[i].strangers {
+			first = i
+			strangers++
+		}
+	}
+	if strangers <= share {
+		first = 0
+	}
+	return slices.Delete(list, first, first+1)
 }
 
 // Last returns the most recent failures and the most recent events, oldest
@@ -177,7 +216,14 @@ func appendLast(list []audit.Event, e audit.Event, most int) []audit.Event {
 func (q *Queue) Last() (failures, events []audit.Event) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return slices.Clone(q.recent), slices.Clone(q.history)
+	return eventsOf(q.recent), eventsOf(q.history)
+}
+
+func eventsOf(list []entry) (events []audit.Event) {
+	for _, e := range list {
+		events = append(events, e.Event)
+	}
+	return events
 }
 
 // Totals returns the number of events of each kind, and how many were lost in

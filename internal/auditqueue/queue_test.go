@@ -2,6 +2,7 @@ package auditqueue
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"runtime"
@@ -94,5 +95,92 @@ func TestLastEventsAreBounded(t *testing.T) {
 				t.Errorf("the last event kept is number %d, want %d", last, 3*maxHistory)
 			}
 		}
+	})
+}
+
+// flooded returns a queue whose hook has not returned, with n events of strangers.
+func flooded(n int, deliver func(audit.Event)) (q *Queue, release func()) {
+	hold := make(chan struct{})
+	q = &Queue{
+		Now:         time.Now,
+		IsStrangers: func(e audit.Event) bool { return e.Host == "stranger" },
+		Hook: func() func(context.Context, audit.Event) {
+			return func(_ context.Context, e audit.Event) { <-hold; deliver(e) }
+		},
+	}
+	for range n {
+		q.Emit(audit.Event{Kind: audit.IssuanceFailed, Host: "stranger"})
+	}
+	return q, func() { close(hold) }
+}
+
+// However many events strangers cause, there is room for the others.
+func TestStrangersDisplaceNoEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		got := make(map[string]int)
+		q, release := flooded(10_000, func(e audit.Event) { got[e.Host]++ })
+		for range 500 {
+			q.Emit(audit.Event{Kind: audit.IssuanceFailed, Host: "listed"})
+			q.EmitReserved(audit.Event{Kind: audit.HostDropped, Host: "stranger"}) // it was on the list until now
+		}
+		release()
+		if err := q.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		// One was with the hook before the queue was full.
+		if got["listed"] != 500 || got["stranger"] != 1+3072+500 {
+			t.Errorf("500 events of each kind and 10,000 of strangers: got %v", got)
+		}
+		if _, lost := q.Totals(); lost != 10_000-1-3072 {
+			t.Errorf("%d lost", lost)
+		}
+		q.Emit(audit.Event{Kind: audit.IssuanceFailed, Host: "stranger"})
+		if q.Flush(t.Context()); got["stranger"] != 1+3072+500+1 {
+			t.Error("a place that became free was not used")
+		}
+	})
+}
+
+// Strangers have a share of the recent events and failures, and the rest if nobody else
+// wants it.
+func TestStrangersHaveAShareOfTheRecentEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, release := flooded(100, func(audit.Event) {})
+		defer release()
+		count := func() string {
+			failures, events := q.Last()
+			strangers := func(list []audit.Event) (n int) {
+				for i, e := range list {
+					if i > 0 && list[i-1].Seq >= e.Seq {
+						t.Errorf("event %d is after %d", e.Seq, list[i-1].Seq)
+					}
+					if e.Host == "stranger" {
+						n++
+					}
+				}
+				return n
+			}
+			return fmt.Sprintf("%d of %d failures, %d of %d events", strangers(failures), len(failures), strangers(events), len(events))
+		}
+		emit := func(n int, host string) {
+			for range n {
+				q.Emit(audit.Event{Kind: audit.IssuanceFailed, Host: host})
+			}
+		}
+		want := func(what, want string) {
+			t.Helper()
+			if got := count(); got != want {
+				t.Errorf("%s: the strangers have %s, want %s", what, got, want)
+			}
+		}
+		want("alone", "32 of 32 failures, 64 of 64 events")
+		emit(10, "listed")
+		want("after a few others", "22 of 32 failures, 54 of 64 events")
+		emit(100, "listed")
+		want("after many others", "0 of 32 failures, 0 of 64 events")
+		emit(1000, "stranger")
+		want("after a flood", "8 of 32 failures, 16 of 64 events")
+		emit(1, "listed")
+		want("after one more", "8 of 32 failures, 16 of 64 events")
 	})
 }
