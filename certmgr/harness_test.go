@@ -59,6 +59,7 @@ type world struct {
 	cache  *faultyCache
 	m      *certmgr.Manager
 	events *recorder
+	policy *agedPolicy // nil unless the test sets it
 }
 
 // inBubble runs f in a bubble with a new world.
