@@ -114,7 +114,8 @@ type Manager struct {
 
 	// Audit gets an event for every change of state: one at a time, in order,
 	// in its own goroutine. If it is slow, events beyond 4,096 are dropped and
-	// counted. If it is nil, failures go to slog.Default().
+	// counted, and those about hosts that are not in Hosts by their exact names
+	// beyond 3,072. If it is nil, failures go to slog.Default().
 	Audit func(context.Context, audit.Event)
 
 	// HandshakeWait is how long a handshake waits in all: for HostPolicy, for

@@ -77,8 +77,8 @@ type Snapshot struct {
 	Queued         int           // issuances waiting for a slot
 	Waiting        int           // handshakes waiting
 	Refused        uint64        // handshakes refused since the start
-	RecentFailures []audit.Event // the most recent, oldest first
-	RecentEvents   []audit.Event // the most recent of all kinds except start_progress, oldest first
+	RecentFailures []audit.Event // the 32 most recent, oldest first; of hosts that are not in Hosts by their exact names 8, or more if there is room
+	RecentEvents   []audit.Event // likewise 64 and 16 of all kinds except start_progress
 	Warnings       []string      // about the setup: those of audit.ConfigurationWarning, and certificates that are for tests
 	Closed         bool
 }

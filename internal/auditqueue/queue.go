@@ -6,7 +6,6 @@ package auditqueue
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -28,48 +27,29 @@ type Queue struct {
 	// not block. If it is nil, no event is.
 	IsStrangers func(e audit.Event) bool
 
-	mu        sync.Mutex
-	seq       uint64
-	queue     []entry
-	strangers int // in queue
-	dropped   int
-	idle      chan struct{} // non-nil while the goroutine runs; closed when it ends
-	recent    []entry       // the last failures, for Snapshot
-	history   []entry       // the last events, for Snapshot
-	total     map[audit.Kind]uint64
-	lost      uint64    // events dropped in all
-	stackAt   time.Time // when the stack of a panic of the hook was last told
+	mu      sync.Mutex
+	seq     uint64
+	backlog backlog
+	idle    chan struct{} // non-nil while the goroutine runs; closed when it ends
+	recent  []entry       // the last failures, for Snapshot
+	history []entry       // the last events, for Snapshot
+	total   map[audit.Kind]uint64
+	stackAt time.Time // when the stack of a panic of the hook was last told
 }
-
-// entry is an event in a list.
-type entry struct {
-	audit.Event
-	strangers bool
-}
-
-const (
-	maxQueued  = 4096
-	maxRecent  = 32 // failures
-	maxHistory = 64 // events of all kinds
-
-	// Of these, strangers' events never take more than the following from
-	// others. There may be more of them while there is room.
-	maxStrangersQueued  = 3072
-	maxStrangersRecent  = 8
-	maxStrangersHistory = 16
-)
 
 // Emit queues an event. It never blocks.
-func (q *Queue) Emit(e audit.Event) { q.emit(e, q.IsStrangers != nil && q.IsStrangers(e)) }
+func (q *Queue) Emit(e audit.Event) {
+	q.emit(entry{Event: e, strangers: q.IsStrangers != nil && q.IsStrangers(e)})
+}
 
 // EmitReserved is Emit for an event that is not a stranger's, whatever
 // IsStrangers says of its host now.
-func (q *Queue) EmitReserved(e audit.Event) { q.emit(e, false) }
+func (q *Queue) EmitReserved(e audit.Event) { q.emit(entry{Event: e}) }
 
-func (q *Queue) emit(e audit.Event, strangers bool) {
+func (q *Queue) emit(e entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.add(entry{e, strangers})
+	q.add(e)
 }
 
 func (q *Queue) add(e entry) {
@@ -86,16 +66,7 @@ func (q *Queue) add(e entry) {
 	if e.Kind != audit.StartProgress {
 		q.history = appendLast(q.history, e, maxHistory, maxStrangersHistory)
 	}
-	if len(q.queue) >= maxQueued || e.strangers && q.strangers >= maxStrangersQueued {
-		q.dropped++
-		q.lost++
-		return
-	}
-	q.queue = append(q.queue, e)
-	if e.strangers {
-		q.strangers++
-	}
-	if q.idle == nil {
+	if q.backlog.push(e) && q.idle == nil {
 		q.idle = make(chan struct{})
 		go q.run(q.idle)
 	}
@@ -155,22 +126,16 @@ func (q *Queue) tellStack(stack string) string {
 func (q *Queue) next(idle chan struct{}) (audit.Event, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.queue) == 0 && q.dropped > 0 {
-		n := q.dropped
-		q.dropped = 0
+	e, ok := q.backlog.pop()
+	if n := q.backlog.dropped; !ok && n > 0 {
+		q.backlog.dropped = 0
 		q.add(entry{Event: audit.Event{Kind: audit.EventsDropped, Count: n, Reason: "Manager.Audit is too slow"}})
+		e, ok = q.backlog.pop()
 	}
-	if len(q.queue) == 0 {
-		q.queue = nil
+	if !ok {
 		q.idle = nil
 		close(idle)
 		return audit.Event{}, false
-	}
-	e := q.queue[0]
-	q.queue[0] = entry{}
-	q.queue = q.queue[1:]
-	if e.strangers {
-		q.strangers--
 	}
 	return e.Event, true
 }
@@ -191,39 +156,12 @@ func (q *Queue) Flush(ctx context.Context) error {
 	}
 }
 
-// appendLast appends e to list. If there are more than most then, it drops the
-// first one; of the strangers' if these are more than share.
-func appendLast(list []entry, e entry, most, share int) []entry {
-	list = append(list, e)
-	if len(list) <= most {
-		return list
-	}
-	first, strangers := 0, 0
-	for i := len(list) - 1; i >= 0; i-- {
-		if list[i].strangers {
-			first = i
-			strangers++
-		}
-	}
-	if strangers <= share {
-		first = 0
-	}
-	return slices.Delete(list, first, first+1)
-}
-
 // Last returns the most recent failures and the most recent events, oldest
 // first.
 func (q *Queue) Last() (failures, events []audit.Event) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return eventsOf(q.recent), eventsOf(q.history)
-}
-
-func eventsOf(list []entry) (events []audit.Event) {
-	for _, e := range list {
-		events = append(events, e.Event)
-	}
-	return events
 }
 
 // Totals returns the number of events of each kind, and how many were lost in
@@ -235,5 +173,5 @@ func (q *Queue) Totals() (byKind map[audit.Kind]uint64, lost uint64) {
 	for _, kind := range audit.Kinds() {
 		byKind[kind] = q.total[kind]
 	}
-	return byKind, q.lost
+	return byKind, q.backlog.lost
 }
