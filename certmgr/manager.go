@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509/pkix"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -169,6 +170,14 @@ type Manager struct {
 	// if this machine cannot reach its own public addresses directly. It may be
 	// called concurrently.
 	PreflightDial func(ctx context.Context, network, address string) (net.Conn, error)
+
+	// PreflightAllow has Preflight ask addresses that it does not ask otherwise,
+	// because no public CA can reach them: loopback, link-local, carrier-grade NAT
+	// (100.64.0.0/10), reserved and multicast ones, and clouds' metadata services. A
+	// name's owner chooses its addresses, so allow only what all of them may have
+	// this machine connect to. Private networks (10.0.0.0/8 and the like) are asked
+	// anyway.
+	PreflightAllow []netip.Prefix
 
 	once      sync.Once
 	engine    *engine // made by init

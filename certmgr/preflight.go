@@ -18,6 +18,7 @@ func (e *engine) newChecker(o *orders) *probe.Checker {
 	return probe.New(probe.Config{
 		Resolver: e.settings.preflightResolver,
 		Dial:     e.settings.preflightDial,
+		Allow:    e.settings.preflightAllow,
 		Lookups:  e.callout("PreflightResolver", maxLookups).FailFast(probe.LookupTimeout),
 		Dials:    e.callout("PreflightDial", maxDials).FailFast(probe.AskTimeout),
 		Answers:  o.answers,

@@ -6,6 +6,7 @@ import (
 	"crypto/x509/pkix"
 	"math"
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -41,6 +42,7 @@ type settings struct {
 	preflight              preflight.Mode
 	preflightResolver      preflight.Resolver // nil means net.DefaultResolver
 	preflightDial          func(ctx context.Context, network, addr string) (net.Conn, error)
+	preflightAllow         []netip.Prefix
 	keepKey                bool
 	startPace              time.Duration
 	http01                 *atomic.Bool // HTTPHandler was called
@@ -66,6 +68,7 @@ func newSettings(m *Manager) *settings {
 		preflight:              m.Preflight,
 		preflightResolver:      m.PreflightResolver,
 		preflightDial:          m.PreflightDial,
+		preflightAllow:         m.PreflightAllow,
 		keepKey:                m.KeepKey,
 		startPace:              orDefault(m.StartPace, pace.OrderEvery),
 		http01:                 &m.useHTTP01,

@@ -104,7 +104,7 @@ func (p *probe) finding(addr netip.Addr, r reply) finding {
 const maxAnswerText = 300
 
 func (c *Checker) askOne(ctx context.Context, host string, addr netip.Addr, p *probe) reply {
-	if r, ok := unaskable(addr); ok {
+	if r, ok := c.unaskable(addr); ok {
 		return r
 	}
 	key := fmt.Sprintf("%s %s %s", host, p.typ, addr)
@@ -123,16 +123,14 @@ func (c *Checker) askOne(ctx context.Context, host string, addr netip.Addr, p *p
 }
 
 // unaskable reports whether an address must not be probed, and the reply to
-// record for it. A name's owner chooses its addresses, and must not make this
-// machine connect to itself or to link-local services (RFC 3927; a cloud's
-// metadata service, for example), which a CA does not probe either. A loopback
-// address says little about the name: it often comes from a hosts file.
-func unaskable(addr netip.Addr) (reply, bool) {
+// record for it. A loopback address says little about the name: it often comes
+// from a hosts file.
+func (c *Checker) unaskable(addr netip.Addr) (reply, bool) {
 	switch {
+	case contains(c.conf.Allow, addr.WithZone("")), !isUnreachable(addr):
+		return reply{}, false
 	case addr.IsLoopback():
 		return reply{outcome: noRoute, text: "a loopback address, not asked (is there a line in the hosts file?)"}, true
-	case addr.IsUnspecified(), addr.IsMulticast(), addr.IsLinkLocalUnicast(), addr.Zone() != "":
-		return reply{outcome: wrong, text: "an address that no CA can reach, not asked"}, true
 	}
-	return reply{}, false
+	return reply{outcome: wrong, text: "an address that no CA can reach, not asked"}, true
 }

@@ -12,6 +12,7 @@ package probe
 import (
 	"context"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/nostall/nostall/certmgr/preflight"
@@ -36,6 +37,7 @@ const (
 type Config struct {
 	Resolver preflight.Resolver // nil: net.DefaultResolver
 	Dial     Dial               // nil: a net.Dialer
+	Allow    []netip.Prefix     // addresses to ask although no public CA can reach them
 
 	Lookups *flight.Callouts // limits calls of Resolver
 	Dials   *flight.Callouts // limits calls of Dial, including the use of its connections
