@@ -87,7 +87,8 @@ func (s *server) token(ctx context.Context, key string) ([]byte, error) {
 // addition to tls-alpn-01.
 //
 // A nil fallback redirects GET and HEAD requests to https on port 443 with
-// status 302, and answers others with 400. The fallback serves unencrypted
+// status 302. It answers others with 400, and those without a valid Host or
+// whose target is not a path. The fallback serves unencrypted
 // requests and is not protected by Hosts or HostPolicy.
 func (m *Manager) HTTPHandler(fallback http.Handler) http.Handler {
 	m.useHTTP01.Store(true)
@@ -136,6 +137,9 @@ func (s *server) httpToken(ctx context.Context, hostport, token string) ([]byte,
 	if err := s.gate.allowed(ctx, host); err != nil {
 		return nil, http.StatusForbidden, err
 	}
+	if s.answers.IsForeign(host, token) {
+		return nil, http.StatusNotFound, fmt.Errorf("certmgr: %s: the http-01 challenge is another host's", host)
+	}
 	body, err := s.token(ctx, challenge.HTTP01Key(token))
 	switch {
 	case errors.Is(err, ErrCacheMiss):
@@ -151,16 +155,4 @@ func stripPort(hostport string) string {
 		return host
 	}
 	return hostport
-}
-
-func redirectToHTTPS(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		http.Error(w, "Use HTTPS", http.StatusBadRequest)
-		return
-	}
-	host := r.Host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = net.JoinHostPort(h, "443")
-	}
-	http.Redirect(w, r, "https://"+host+r.URL.RequestURI(), http.StatusFound)
 }

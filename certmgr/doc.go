@@ -111,11 +111,16 @@
 //     MayResume.
 //   - Challenge handshakes and http-01 requests reach the Cache only for allowed
 //     hosts, and the policy gets the normalised host, without a port.
-//   - HTTPHandler serves the response to a challenge only for the challenge's own
-//     host, as application/octet-stream (RFC 8555, section 8.3). It does not look
+//   - HTTPHandler serves the response to a challenge of this process only for the
+//     challenge's own host, as application/octet-stream (RFC 8555, section 8.3). One
+//     that another machine left in the Cache is for any allowed host, since its key
+//     there names none. HTTPHandler does not look
 //     up invalid tokens or those of more than 200 bytes, and replies 503 if the
 //     Cache fails. Other replies are fixed texts, where autocert exposes the
 //     errors of HostPolicy and the Cache.
+//   - HTTPHandler's redirect has the normal form of the host. It replies 400 to a
+//     request whose Host is missing or not valid, or whose target is not a path, where
+//     autocert appends what there is.
 //   - Each certificate has a new key, where autocert keeps one for ever. KeepKey
 //     keeps it.
 //   - Authorizations of a failed order are left to expire, where autocert

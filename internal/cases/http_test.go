@@ -24,7 +24,7 @@ func TestPort80AnswersInTermsOfHTTP(t *testing.T) {
 		{"no token", "GET", challenge, host, http.StatusNotFound},
 		{"directories", "GET", challenge + "../../etc/passwd", host, http.StatusNotFound},
 		{"slash at the end", "GET", challenge + "tok-1/", host, http.StatusNotFound},
-		{"page, no Host", "GET", "/", "", http.StatusFound},
+		{"page, no Host", "GET", "/", "", http.StatusBadRequest}, // there is nowhere to redirect to
 		{"page, address", "GET", "/", "192.0.2.1", http.StatusFound},
 		{"page, full URL", "GET", "http://" + host + "/x?y=1", host, http.StatusFound},
 		{"POST", "POST", "/", host, http.StatusBadRequest},

@@ -34,11 +34,15 @@ type Answers struct {
 
 	mu   sync.RWMutex
 	live map[string]*Answer // by the Cache's key
+
+	// stored has the hosts of the http-01 answers in the Cache that came from
+	// here, by the Cache's key, which names no host.
+	stored map[string]string
 }
 
 // NewAnswers returns an empty Answers.
 func NewAnswers(store Store) *Answers {
-	return &Answers{store: store, live: make(map[string]*Answer)}
+	return &Answers{store: store, live: make(map[string]*Answer), stored: make(map[string]string)}
 }
 
 // Answer is the response to one challenge. The CA can fetch it until it is
@@ -104,6 +108,9 @@ func (a *Answers) presentHTTP01(ctx context.Context, client *acme.Client, chal *
 func (a *Answers) add(ctx context.Context, key string, data []byte, answer *Answer) {
 	a.mu.Lock()
 	a.live[key] = answer
+	if answer.typ == HTTP01 {
+		a.stored[key] = answer.host
+	}
 	a.mu.Unlock()
 	answer.stored = a.store.Put(ctx, key, data) == nil
 	answer.remove = func() {
@@ -114,10 +121,28 @@ func (a *Answers) add(ctx context.Context, key string, data []byte, answer *Answ
 		}
 	}
 	answer.forget = func(ctx context.Context) {
+		defer a.forgetHost(key)
 		if a.store.Delete(ctx, key) != nil && answer.stored {
 			a.store.DeleteLater(key, data)
 		}
 	}
+}
+
+func (a *Answers) forgetHost(key string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.stored, key)
+}
+
+// IsForeign reports whether the http-01 answer to a token is from this process,
+// and for another host. Until it is deleted from the Cache, it could be read
+// there for any. Of an answer that another machine has put there nobody knows
+// the host.
+func (a *Answers) IsForeign(host, token string) bool {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	owner, known := a.stored[HTTP01Key(token)]
+	return known && owner != host
 }
 
 // Withdraw deletes the answer to a challenge that is decided from the Cache, if a

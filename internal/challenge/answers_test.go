@@ -99,8 +99,17 @@ func TestHTTP01AnswerIsForItsHostAlone(t *testing.T) {
 	if answers.KeyAuthorization("b.example.com", "token") != nil || answers.KeyAuthorization("a.example.com", "other") != nil {
 		t.Error("it answers more than it should")
 	}
+	wantForeign := func(want bool) {
+		t.Helper()
+		if answers.IsForeign("b.example.com", "token") != want || answers.IsForeign("a.example.com", "token") || answers.IsForeign("b.example.com", "other") {
+			t.Errorf("another host's token is foreign: %v, want %v", !want, want)
+		}
+	}
+	wantForeign(true)
 	answer.Remove()
+	wantForeign(true) // it is in the Cache still
 	answer.Forget(t.Context())
+	wantForeign(false)
 	if answers.KeyAuthorization("a.example.com", "token") != nil || len(store.data) != 0 {
 		t.Error("it is still there")
 	}
