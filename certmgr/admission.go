@@ -10,7 +10,8 @@ import (
 )
 
 // notBegun reports an issuance that failed before it began. If no slot or lock
-// became free in time, that is recorded like a failure but not counted as one.
+// became free in time, or there were too many attempts, that is recorded like a
+// failure but not counted as one.
 func (is *issuer) notBegun(ctx context.Context, i *issuance, cause error) error {
 	if offList := takenOffBy(ctx); offList != nil {
 		return is.canceled(i, outcome{stage: audit.StageQueue}, offList)
@@ -18,28 +19,19 @@ func (is *issuer) notBegun(ctx context.Context, i *issuance, cause error) error 
 	if is.tasks.IsClosed() && errors.Is(cause, ErrClosed) {
 		return &refusal{kind: ErrClosed, host: i.host()} // not the error of the wait
 	}
-	if !errors.Is(cause, ErrBusy) || errors.Is(cause, ErrBackoff) || is.tasks.IsClosed() {
+	tooMany, cut := cause.(*tooManyAttempts)
+	if !cut && (!errors.Is(cause, ErrBusy) || errors.Is(cause, ErrBackoff)) || is.tasks.IsClosed() {
 		return cause // reported by the breaker or Close
 	}
 	e := is.newError(i, audit.StageQueue, cause)
 	e.State = StateBackoff
 	e.RetryAt = e.Time.Add(pace.Jitter(pace.DefaultBackoff(1)))
-	last := is.health.failures.last(i.req.sub)
-	if last != nil {
-		e.Attempts = last.err.Attempts
+	if cut {
+		e.RetryAt = tooMany.next
 	}
-	active := is.health.failures.active(i.req.sub, e.Time)
-	switch {
-	case active != nil && active.err.RetryAt.After(e.RetryAt):
-		e.RetryAt = active.err.RetryAt // the CA's wait takes precedence
-	case last != nil && last.extra.why != "":
-		is.health.remember(i.req.sub, last.retryAt(e.RetryAt)) // the attempt is still to be recorded
-	default:
-		rec := is.newFailure(i, e)
-		if last != nil {
-			rec.blame, rec.extra = last.blame, last.extra
-		}
-		is.health.remember(i.req.sub, rec)
+	is.health.putOff(i, e, cut)
+	if cut && !tooMany.tell {
+		return &refusal{kind: ErrBackoff, cause: e}
 	}
 	is.issuances.failedAt(audit.StageQueue)
 	is.audit.Emit(i.event(audit.Event{
@@ -49,6 +41,9 @@ func (is *issuer) notBegun(ctx context.Context, i *issuance, cause error) error 
 		Reason:  i.req.reason,
 		Err:     e,
 	}))
+	if cut {
+		return &refusal{kind: ErrBackoff, cause: e}
+	}
 	return e
 }
 
@@ -80,19 +75,6 @@ const (
 	priorities = 4
 )
 
-// pass checks the breaker, and probes a CA that was out of service.
-func (is *issuer) pass(ctx context.Context, i *issuance) error {
-	one, err := is.health.breaker.allow(i.host())
-	if err == nil && one {
-		err = is.health.probe(ctx, i.host())
-	}
-	i.one = one && err == nil
-	if err != nil && ctx.Err() == nil {
-		is.health.waiting.add(i.req, is.now())
-	}
-	return err
-}
-
 // admit waits for a slot and checks the breaker, which may have opened
 // meanwhile.
 func (is *issuer) admit(ctx context.Context, i *issuance) (release func(), err error) {
@@ -103,6 +85,7 @@ func (is *issuer) admit(ctx context.Context, i *issuance) (release func(), err e
 	wait, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	is.health.breakerStore.restore(wait)
+	is.orders.budget.restore(wait)
 	release, err = is.slots.Acquire(wait, flight.Claim{Priority: int(req.priority), Suspect: suspect && !req.override})
 	if err != nil {
 		return nil, &refusal{kind: ErrBusy, host: i.host(), cause: err}
@@ -111,18 +94,37 @@ func (is *issuer) admit(ctx context.Context, i *issuance) (release func(), err e
 		release()
 		return nil, offList
 	}
-	if req.override {
-		return release, nil
-	}
-	// An issuance for the host's other key type may have failed meanwhile.
-	if rec := is.health.failures.active(req.sub, is.now()); rec != nil {
-		err = backingOff(rec)
-	} else {
-		err = is.pass(ctx, i)
-	}
-	if err != nil {
+	if err = is.mayBegin(ctx, i); err != nil {
+		is.takeBack(i)
 		release()
 		return nil, err
 	}
 	return release, nil
+}
+
+// mayBegin returns an error if an attempt may not begin now. If it may, or if
+// there is an error, takeBack undoes it.
+func (is *issuer) mayBegin(ctx context.Context, i *issuance) error {
+	if !i.req.override {
+		// An issuance for the host's other key type may have failed meanwhile.
+		if rec := is.health.failures.active(i.req.sub, is.now()); rec != nil {
+			return backingOff(rec)
+		}
+		if err := is.health.countAttempt(i, func() bool { return is.orders.unfinished.isFinalized(ctx, i.req.sub) }); err != nil {
+			return err
+		}
+		if err := is.health.pass(ctx, i); err != nil {
+			return err
+		}
+	}
+	return is.orders.reserve(ctx, i, is.health.failures.last(i.req.sub))
+}
+
+// takeBack undoes mayBegin for an attempt that does not begin.
+func (is *issuer) takeBack(i *issuance) {
+	is.health.uncountAttempt(i)
+	is.orders.giveBack(i)
+	if i.one {
+		is.health.breaker.giveBack()
+	}
 }

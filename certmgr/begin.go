@@ -28,9 +28,11 @@ type issuance struct {
 	reread atomic.Int64                // when the cache was last read, in Unix nanoseconds
 
 	// Only its own goroutine uses these.
-	last  *failure  // of the previous issuance, or nil
-	one   bool      // it is the one order that ends an outage of the CA, or prolongs it
-	began time.Time // when it got its slot, by the monotonic clock; zero before
+	last    *failure  // of the previous issuance, or nil
+	one     bool      // it is the one order that ends an outage of the CA, or prolongs it
+	began   time.Time // when it got its slot, by the monotonic clock; zero before
+	counted countedAttempt
+	claim   orderClaim
 }
 
 func newIssuance(req issueRequest, now time.Time) *issuance {
@@ -145,6 +147,9 @@ func (is *issuer) mayIssue(req issueRequest) error {
 	}
 	if req.grant.unlisted() && is.unlisted.all.Load() >= maxUnlisted {
 		return &refusal{kind: ErrBusy, host: req.sub.host(), text: "too many hosts that are not on the list by name wait for issuance"}
+	}
+	if err := is.orders.mayOrder(req); err != nil {
+		return err
 	}
 	if req.grant.trust != untrusted {
 		return nil

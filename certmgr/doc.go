@@ -88,6 +88,14 @@
 //     host one attempt before that, twice an hour at most. The record is in the
 //     Cache under the host and "+failure". The entry "certmgr+visits" says when
 //     the entries of Hosts were last asked for (Manager.StaleHosts).
+//   - Attempts whose outcome is not known, because the process ended or the host
+//     left the list meanwhile, or because it was forgotten with the host, count
+//     too: 5 an hour for a host, but for Obtain and Renew. The Cache has them
+//     under "+failure", for hosts on Hosts by their exact names and those of a
+//     HostWhitelist.
+//   - The account's orders are rationed by Manager.OrderBudget. What is used of
+//     it is in the Cache under "acme_ca+", a hash of the directory's URL and
+//     "+orders".
 //   - An order whose certificate has not arrived is resumed by the next attempt,
 //     also after a restart or a crash, where autocert orders another one. Until
 //     the certificate is in the Cache, the order and its private key are there

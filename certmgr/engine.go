@@ -74,7 +74,8 @@ func newEngine(m *Manager) *engine {
 		schedule:   schedule,
 	}
 	memory.onEvicted = service.evicted
-	orders := e.newOrders(store, memory, waiters, unfinished)
+	budget := newOrderBudget(e.env, store)
+	orders := e.newOrders(store, memory, waiters, unfinished, budget)
 	e.ca = orders.ca
 	health.ask = func(ctx context.Context) error { return acmeclient.Probe(ctx, orders.ca) }
 	issuer := &issuer{
@@ -228,12 +229,13 @@ func (e *engine) newVisits(s *store) *visits {
 	return keeper.visits
 }
 
-func (e *engine) newOrders(s *store, m *memory, w *flight.Waiters, u *orderStore) *orders {
+func (e *engine) newOrders(s *store, m *memory, w *flight.Waiters, u *orderStore, b *orderBudget) *orders {
 	client := &e.settings.client
 	o := &orders{
 		env:        e.env,
 		memory:     m,
 		unfinished: u,
+		budget:     b,
 		answers:    challenge.NewAnswers(answerStore{s}),
 		ca: acmeclient.New(acmeclient.Config{
 			DirectoryURL: e.dir,

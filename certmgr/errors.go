@@ -43,7 +43,9 @@ var (
 	ErrInFlight = errors.New("certmgr: issuance in flight")
 
 	// ErrBackoff: an issuance for the host failed and the next attempt is not
-	// due yet. The error also wraps the *IssuanceError of that failure.
+	// due yet. The error also wraps the *IssuanceError of that failure. That is
+	// one of stage queue if too many attempts were cut short. There is none if it
+	// is what is left of Manager.OrderBudget that the host must wait for.
 	ErrBackoff = errors.New("certmgr: backing off")
 
 	// ErrCAUnavailable: the CA as a whole failed (directory, account, nonces,
@@ -161,6 +163,9 @@ func (e *IssuanceError) Hint() string {
 			kt = bundle.RSA
 		}
 		key = failureKeyOf(hostSubject(e.Host, kt, e.CA), e.Stage).cacheKey()
+		if _, cut := e.Err.(*tooManyAttempts); cut {
+			key = attemptsCacheKey(e.Host)
+		}
 	}
 	return fmt.Sprintf("to try again at once, call Manager.Obtain, or delete the Cache's entry %q, if there is one, and restart", key)
 }

@@ -79,6 +79,12 @@ func CheckHost(ctx context.Context, m *Manager, host string) error {
 	return m.engine.operator.issuer.orders.checker.Check(ctx, host, func(func(context.Context)) {}).Err
 }
 
+// OrderBudgetKey returns the key of the entry in which m keeps its order budget.
+func OrderBudgetKey(m *Manager) string {
+	m.init()
+	return m.engine.operator.issuer.orders.budget.cacheKey()
+}
+
 // ForgetAccount has m look its account up again.
 func ForgetAccount(ctx context.Context, m *Manager) error {
 	accounts := m.engine.operator.issuer.orders.accounts

@@ -102,7 +102,7 @@ func (h *health) spend(ctx context.Context, sub subject, rec *failure) (*failure
 	if !h.isRecorded(sub, after) {
 		return after, nil
 	}
-	key, data, err := after.entry(sub)
+	key, data, err := h.failureEntry(sub, after)
 	if err == nil {
 		err = h.store.put(ctx, key, data)
 	}

@@ -54,7 +54,8 @@ type failures struct {
 	mu       sync.Mutex
 	records  capped.Map[failureKey, *failure]
 	relisted capped.Map[string, time.Time] // when an entry was last added to the list, since the start
-	count    atomic.Int64                  // of records
+	attempts *attempts
+	count    atomic.Int64 // of records
 }
 
 // counted updates count. f.mu is held.
@@ -81,6 +82,7 @@ func newFailures() *failures {
 	return &failures{
 		records:  capped.Map[failureKey, *failure]{Max: maxFailures},
 		relisted: capped.Map[string, time.Time]{Max: maxRelisted},
+		attempts: newAttempts(),
 	}
 }
 
@@ -167,8 +169,10 @@ func (f *failures) forget(sub subject) bool {
 	return known
 }
 
-// forgetHost removes a host's records for all key types.
+// forgetHost removes a host's records for all key types. Its recent attempts
+// count instead.
 func (f *failures) forgetHost(host string) {
+	f.attempts.forgetOutcomes(host)
 	if f.count.Load() == 0 {
 		return // the usual case; keeps scanners cheap
 	}

@@ -1,7 +1,6 @@
 package certmgr
 
 import (
-	"encoding/json"
 	"time"
 
 	"golang.org/x/crypto/acme"
@@ -25,12 +24,13 @@ type failureRecord struct {
 	Process    string      `json:"process,omitempty"`
 	Settings   string      `json:"settings,omitempty"` // the hash of settings.hash
 	Attempt    string      `json:"attempt,omitempty"`
-	Attempts   int         `json:"attempts"`
+	Attempts   int         `json:"attempts"`       // 0 if none failed
 	OfCA       int         `json:"ofCA,omitempty"` // the last of these, which were the CA's
 	Time       time.Time   `json:"time"`
 	RetryAt    time.Time   `json:"retryAt"`
 	Asked      time.Time   `json:"asked,omitzero"` // the CA wants no attempt before
 	Extra      []time.Time `json:"extra,omitempty"`
+	Begun      []time.Time `json:"begun,omitempty"` // attempts without a known outcome; see attempts.go
 	State      HostState   `json:"state,omitempty"`
 	UnpauseURL string      `json:"unpauseURL,omitempty"`
 	Cause      string      `json:"cause"`
@@ -81,13 +81,6 @@ func newFailureRecord(sub subject, f *failure) (key string, rec failureRecord) {
 	return at.cacheKey(), rec
 }
 
-// entry returns the record of a failure as an entry of the Cache.
-func (rec *failure) entry(sub subject) (key string, data []byte, err error) {
-	key, record := newFailureRecord(sub, rec)
-	data, err = json.Marshal(record)
-	return key, data, err
-}
-
 // setCause records why it failed.
 func (r *failureRecord) setCause(err error) {
 	r.URL = acmeclient.URL(err)
@@ -105,7 +98,7 @@ func (r *failureRecord) setCause(err error) {
 // failure returns the record's failure for sub at now, or nil if it is about
 // something else or too old.
 func (r failureRecord) failure(sub subject, machine string, now time.Time) *failure {
-	if r.Host != sub.host() || r.CA != sub.ca || r.KeyType != "" && r.KeyType != sub.keyType.String() {
+	if r.Attempts == 0 || r.Host != sub.host() || r.CA != sub.ca || r.KeyType != "" && r.KeyType != sub.keyType.String() {
 		return nil
 	}
 	if r.ClockOff && (r.Machine != machine || r.Time.After(now)) {

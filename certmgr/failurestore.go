@@ -2,6 +2,7 @@ package certmgr
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 
 	"github.com/nostall/nostall/certmgr/audit"
@@ -14,13 +15,34 @@ func (h *health) isRecorded(sub subject, rec *failure) bool {
 	return h.settings.cache != nil && (rec.trust != untrusted || h.settings.trustOf(sub.host()) != notAllowed)
 }
 
+// newFailure returns the record of an issuance that failed with e.
+func (h *health) newFailure(i *issuance, e *IssuanceError) *failure {
+	return &failure{
+		err:      e,
+		by:       origin{h.self.machine, h.self.process, h.settings.hash()},
+		trust:    i.req.grant.trust,
+		since:    e.Time,
+		lastRead: e.Time,
+	}
+}
+
+// failureEntry returns the record of a failure as an entry of the Cache.
+func (h *health) failureEntry(sub subject, rec *failure) (key string, data []byte, err error) {
+	key, record := newFailureRecord(sub, rec)
+	if key == attemptsCacheKey(sub.host()) {
+		record.addAttempts(h.failures.attempts.toSave(sub.host(), h.now()))
+	}
+	data, err = json.Marshal(record)
+	return key, data, err
+}
+
 // saveFailure writes a failure's record to the Cache, for a restart and for
 // other machines. Losing it costs at most one more attempt.
 func (h *health) saveFailure(ctx context.Context, sub subject, rec *failure) {
 	if !h.isRecorded(sub, rec) {
 		return
 	}
-	key, data, err := rec.entry(sub)
+	key, data, err := h.failureEntry(sub, rec)
 	if err != nil {
 		return
 	}
@@ -92,6 +114,9 @@ func (h *health) savedFailure(ctx context.Context, sub subject) (*failure, error
 		if err := decodeRecord(data, maxRecord, &rec); err != nil {
 			h.reports.badRecord(key, err)
 			continue
+		}
+		if rec.Host == sub.host() && rec.CA == sub.ca {
+			h.failures.attempts.restore(rec.Host, rec.Begun, h.now())
 		}
 		if f := rec.failure(sub, h.self.machine, h.now()); f != nil && (found == nil || f.err.RetryAt.After(found.err.RetryAt)) {
 			found = f

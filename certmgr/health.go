@@ -80,6 +80,19 @@ func (h *health) probe(ctx context.Context, host string) error {
 	return err
 }
 
+// pass checks the breaker, and probes a CA that was out of service.
+func (h *health) pass(ctx context.Context, i *issuance) error {
+	one, err := h.breaker.allow(i.host())
+	if err == nil && one {
+		err = h.probe(ctx, i.host())
+	}
+	i.one = one && err == nil
+	if err != nil && ctx.Err() == nil {
+		h.waiting.add(i.req, h.now())
+	}
+	return err
+}
+
 // confirm says whose failure it is that the CA failed for one host: if it does
 // not pass a probe either, it fails for all. Attempts that fail together share
 // the probe. cause is that of the failure, with what the probe has found.
@@ -95,6 +108,27 @@ func (h *health) confirm(ctx context.Context, what trouble, cause error) (troubl
 		return troubleCA, text.Join(cause, err)
 	}
 	return what, cause
+}
+
+// putOff has a host back off because of e, which is no failure of its own.
+func (h *health) putOff(i *issuance, e *IssuanceError, cut bool) {
+	last := h.failures.last(i.req.sub)
+	if last != nil {
+		e.Attempts = last.err.Attempts
+	}
+	active := h.failures.active(i.req.sub, e.Time)
+	switch {
+	case active != nil && active.err.RetryAt.After(e.RetryAt):
+		e.RetryAt = active.err.RetryAt // the CA's wait takes precedence
+	case last != nil && last.extra.why != "" && !cut:
+		h.remember(i.req.sub, last.retryAt(e.RetryAt)) // the attempt is still to be recorded
+	default:
+		rec := h.newFailure(i, e)
+		if last != nil {
+			rec.blame, rec.extra = last.blame, last.extra
+		}
+		h.remember(i.req.sub, rec)
+	}
 }
 
 // retryAt returns when sub may be tried again in the background.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/pace"
 	"github.com/nostall/nostall/internal/text"
@@ -22,6 +23,7 @@ type issueRequest struct {
 	asker       asker // the client whose handshake began it
 	priority    priority
 	explanation string // URL of the CA's page on why to renew
+	suggested   bool   // the CA suggests to renew the certificate now
 	override    bool   // by an operator: ignores backoff, breaker and pacing
 }
 
@@ -79,11 +81,13 @@ func (is *issuer) issue(ctx context.Context, i *issuance) (*certificate, error) 
 	defer close(concluded)
 	reason, err := is.lastFailure(ctx, i)
 	if err != nil {
+		is.takeBack(i)
 		unlock()
 		release()
 		return nil, err
 	}
 	i.began = time.Now()
+	is.health.recordAttempt(i)
 	is.audit.Emit(i.event(i.req.asker.event(audit.Event{
 		Kind:           audit.IssuanceStarted,
 		Decision:       audit.Allowed,
@@ -101,6 +105,7 @@ func (is *issuer) issue(ctx context.Context, i *issuance) (*certificate, error) 
 	if !begun {
 		defer unlock()
 	}
+	is.orders.giveBack(i)
 	release()
 	return is.conclude(ctx, i, out)
 }
@@ -120,30 +125,13 @@ func (is *issuer) lastFailure(ctx context.Context, i *issuance) (reason string, 
 
 // conclude applies the outcome of an attempt to the CA's state, the host and
 // the waiters.
-func (is *issuer) conclude(ctx context.Context, i *issuance, out outcome) (*certificate, error) {
-	cause := out.cause()
-	what := troubleOf(i.trace, out.stage, i.host(), cause)
-	what, cause = is.health.confirm(ctx, what, cause)
-	offList := takenOffBy(ctx)
-	if is.tasks.IsClosed() || offList != nil {
-		what = troubleNone // it was interrupted
-	}
-	if (what == troubleOwn || what == troubleCA) && !isAskedToWait(cause) && !is.spareUntil(i).IsZero() {
-		what = troubleNone // nobody may need the CA again for weeks
-	}
-	whole, back := is.health.breaker.done(evidence{
-		host:  i.host(),
-		one:   i.one,
-		what:  what,
-		cause: cause,
-		took:  time.Since(i.began),
-	})
-	is.health.breakerStore.save()
+func (is *issuer) conclude(ctx context.Context, i *issuance, out outcome) (cert *certificate, err error) {
+	what, whole, back := is.health.judge(ctx, i, out, !is.spareUntil(i).IsZero())
 	if back {
-		is.health.failures.release(is.now())
 		is.keeper.caIsBack()
 	}
 	is.orders.watchClock()
+	offList := takenOffBy(ctx)
 	if out.cert != nil {
 		is.orders.unfinished.put(i.req.sub, nil)
 		if offList == nil {
@@ -167,10 +155,17 @@ func (is *issuer) conclude(ctx context.Context, i *issuance, out outcome) (*cert
 		return out.cert, nil
 	case is.tasks.IsClosed():
 		return nil, is.closed(i, out)
-	case whole:
-		return nil, is.failAsWhole(i, out)
 	}
-	return nil, is.fail(i, out, what)
+	is.health.failures.attempts.end(i.host(), i.counted.at)
+	if whole {
+		err = is.failAsWhole(i, out)
+	} else {
+		err = is.fail(i, out, what)
+	}
+	if whole || i.req.sub.keyType == bundle.RSA { // else fail has written the record
+		is.health.updateRecord(i)
+	}
+	return nil, err
 }
 
 // newError returns the error of an issuance that failed at a stage, counted as
@@ -189,17 +184,6 @@ func (is *issuer) newError(i *issuance, stage audit.Stage, cause error) *Issuanc
 	}
 }
 
-// newFailure returns the record of an issuance that failed with e.
-func (is *issuer) newFailure(i *issuance, e *IssuanceError) *failure {
-	return &failure{
-		err:      e,
-		by:       origin{is.health.self.machine, is.health.self.process, is.settings.hash()},
-		trust:    i.req.grant.trust,
-		since:    e.Time,
-		lastRead: e.Time,
-	}
-}
-
 // holdBack prevents a clock that seems to be ahead from ordering again as soon
 // as it considers the certificate expired.
 func (is *issuer) holdBack(i *issuance, out outcome) {
@@ -207,7 +191,7 @@ func (is *issuer) holdBack(i *issuance, out outcome) {
 	e.State = StateBackoff
 	e.RetryAt = out.cert.dates().AgedUntil(e.Time)
 	e.Err = clockError(i.host(), out.cert, e.Time)
-	rec := is.newFailure(i, e)
+	rec := is.health.newFailure(i, e)
 	rec.clockOff = true
 	is.health.remember(i.req.sub, rec)
 	is.saveFailure(i, rec)
@@ -215,7 +199,10 @@ func (is *issuer) holdBack(i *issuance, out outcome) {
 
 // saveFailure writes the record to the Cache.
 func (is *issuer) saveFailure(i *issuance, rec *failure) {
-	is.tasks.Go(func(ctx context.Context) { is.health.saveFailure(context.WithoutCancel(ctx), i.req.sub, rec) })
+	is.tasks.Go(func(ctx context.Context) {
+		i.counted.wait()
+		is.health.saveFailure(context.WithoutCancel(ctx), i.req.sub, rec)
+	})
 }
 
 // clockError is about a clock that does not fit a new certificate.
@@ -252,6 +239,7 @@ func (is *issuer) succeed(i *issuance, out outcome) {
 	cert, req := out.cert, i.req
 	i.enter(audit.StageStore)
 	known := is.health.failures.forget(req.sub)
+	is.health.failures.attempts.succeeded(i.host())
 	is.keeper.noteReached(i.host(), req.grant)
 	if out.err == nil { // else it is told by fail: the certificate cannot be served
 		is.issuances.succeeded(time.Since(i.requestedAt))
@@ -268,6 +256,7 @@ func (is *issuer) succeed(i *issuance, out outcome) {
 	is.store.putCertificate(cert, out.data, func() bool { return is.memory.current(cert.subject) == cert }, is.settle(i, out))
 	if known && !cert.dates().IsAged(is.now()) { // otherwise holdBack writes another
 		is.tasks.Go(func(ctx context.Context) {
+			i.counted.wait()
 			for _, key := range failureCacheKeys(req.sub) {
 				is.store.delete(context.WithoutCancel(ctx), key)
 			}
@@ -279,6 +268,8 @@ func (is *issuer) succeed(i *issuance, out outcome) {
 // the entry of its order is no longer needed.
 func (is *issuer) settle(i *issuance, out outcome) func(context.Context) {
 	return func(ctx context.Context) {
+		// First: a process that is killed in between finds the order's entry.
+		is.health.clearRecord(context.WithoutCancel(ctx), i)
 		if out.entry {
 			is.orders.unfinished.remove(ctx, i.req.sub, out.order)
 		}
@@ -334,12 +325,16 @@ func (is *issuer) spareUntil(i *issuance) time.Time {
 // host.
 func (is *issuer) fail(i *issuance, out outcome, what trouble) error {
 	e, failed := is.failed(i, out)
-	if due := is.spareUntil(i); !due.IsZero() {
+	due := is.spareUntil(i)
+	if none := rationed(out.err); none != nil {
+		due = none.retryAt
+	}
+	if !due.IsZero() {
 		e.RetryAt, failed.RetryAt, failed.Count = due, due, e.Attempts
 		is.audit.Emit(failed)
 		return e
 	}
-	rec := is.newFailure(i, e)
+	rec := is.health.newFailure(i, e)
 	if i.last != nil {
 		e.Attempts += i.last.err.Attempts
 		rec.since, rec.blame, rec.extra = i.last.since, i.last.blame, i.last.extra.carried()

@@ -144,7 +144,9 @@ type Manager struct {
 	// visitors are refused because the CA itself fails, 5 s, 15 s, 45 s, then
 	// every minute for 15 min, then every 5 min. They go on over a restart,
 	// which earns a host one attempt before that, twice an hour at most. A host
-	// that the CA has paused or rejected is tried once a day.
+	// that the CA has paused or rejected is tried once a day. Attempts that are
+	// cut short, because the process ends or the host leaves the list, have no
+	// wait, but only 5 of them begin within an hour.
 	Backoff []time.Duration
 
 	// StartPace is the time between certificates that Start issues for new
@@ -152,6 +154,17 @@ type Manager struct {
 	// most 25 at once and then one every 7 hours. Default 72 s: half of what
 	// Let's Encrypt allows. Negative: no pacing, for a CA without limits.
 	StartPace time.Duration
+
+	// OrderBudget is how many orders the account may place within 3 hours: a
+	// bucket of so many, which refills evenly. Orders that replace a certificate
+	// in the window that the CA suggests (ARI, RFC 9773) do not count. What is
+	// left goes to the hosts on Hosts by their exact names: other hosts get orders
+	// only while more than half is left, and Start only while more than a sixth
+	// is. Whoever gets none is refused until the next order is due, and has not
+	// failed. The budget is kept in Cache, over restarts and for all machines that
+	// share it. Default: 300 for Let's Encrypt and its staging environment, which
+	// is their limit, and none for other CAs. Negative: no limit.
+	OrderBudget int
 
 	// Preflight checks that a host's name leads to this server before placing
 	// an order. It does what the CA will do: resolve the name and ask each

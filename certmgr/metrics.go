@@ -33,6 +33,8 @@ type Metrics struct {
 	SoonestExpiry time.Time         // of the valid certificates in memory; zero if there are none
 	CAUnavailable time.Time         // the CA is not tried before this; zero if it is in use
 	Warnings      int               // see Snapshot.Warnings
+	OrderBudget   int               // the limit of orders in 3 hours: Manager.OrderBudget; 0 if there is none
+	OrdersLeft    int               // orders of it that are left, as far as known: other machines' are seen once a minute
 	NoAccount     bool              // the CA is not tried because there is no account, for a reason other than the CA
 }
 
@@ -87,6 +89,7 @@ func (m *Manager) Metrics() Metrics {
 	}
 	_, v.Queued = s.issuer.slots.Load()
 	out := s.health.breaker.state()
+	v.OrderBudget, v.OrdersLeft = s.issuer.orders.budget.size, s.issuer.orders.budget.left()
 	v.CAUnavailable, v.NoAccount = out.wait.Until, account.IsUnavailable(out.cause)
 	for _, state := range hostStates() {
 		v.Hosts[state] = 0

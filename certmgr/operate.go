@@ -134,12 +134,14 @@ func goesOn(err error) error {
 }
 
 func (s *operator) issueNow(ctx context.Context, sub subject, g grant, reason string) error {
+	_, _, suggested := s.schedule.reason(sub)
 	call, err := s.issuer.begin(issueRequest{
-		sub:      sub,
-		grant:    g,
-		reason:   reason,
-		priority: withVisitor,
-		override: true,
+		sub:       sub,
+		grant:     g,
+		reason:    reason,
+		priority:  withVisitor,
+		suggested: suggested,
+		override:  true,
 	}, func() error {
 		if s.memory.current(sub) != nil {
 			return nil // it is renewed

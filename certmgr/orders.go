@@ -37,6 +37,7 @@ type orders struct {
 	calls      *flight.Callouts // attempts, which call user code too
 	lastWorked challenge.Memory
 	unfinished *orderStore
+	budget     *orderBudget
 	clockOff   atomic.Bool // reported by an event
 }
 
@@ -67,10 +68,18 @@ func (o *orders) newConversation(i *issuance) *conversation {
 		checker:   o.checker,
 		kept:      newOrderKeep(o.unfinished, i.req),
 	}
-	if cert := o.memory.current(i.req.sub); cert != nil && cert.usable(o.now()) && mayReplace(i.last) && !o.authority.distrusts(cert) {
-		c.replaces = acmeclient.CertID(cert.leaf)
-	}
+	c.replaces = o.replaces(i.req.sub, i.last)
 	return c
+}
+
+// replaces returns the CertID of the certificate that an order for sub is to
+// replace, or "", given the last failure, if any.
+func (o *orders) replaces(sub subject, last *failure) string {
+	cert := o.memory.current(sub)
+	if cert == nil || !cert.usable(o.now()) || !mayReplace(last) || o.authority.distrusts(cert) {
+		return ""
+	}
+	return acmeclient.CertID(cert.leaf)
 }
 
 // mayReplace reports whether an order should have the replaces field, given the
@@ -222,6 +231,7 @@ func (o *orders) request(ctx context.Context, c *conversation) order.Request {
 			return c.types, err
 		},
 		Accept:   func(chain [][]byte, leaf *x509.Certificate) error { return o.accept(sub, chain, leaf) },
+		Order:    o.countOrder(c.issuance),
 		Usable:   o.settings.challengeTypes(),
 		Present:  o.answers.Present,
 		Withdraw: o.answers.Withdraw,

@@ -87,6 +87,26 @@ func (s *orderStore) read(ctx context.Context, sub subject) (u *order.Unfinished
 	return u, rec, err
 }
 
+// find returns the order that the next attempt will resume, or nil.
+func (s *orderStore) find(ctx context.Context, sub subject) *order.Unfinished {
+	if kept := s.get(sub); kept != nil {
+		return kept.order
+	}
+	u, rec, err := s.read(ctx, sub)
+	if err != nil || u == nil || isLeftover(rec, u, s.memory.current(sub)) {
+		s.noteNone(sub, s.now())
+		return nil
+	}
+	return u
+}
+
+// isFinalized reports whether the certificate of the order that the next attempt
+// will resume was asked for.
+func (s *orderStore) isFinalized(ctx context.Context, sub subject) bool {
+	u := s.find(ctx, sub)
+	return u != nil && u.Key != nil
+}
+
 // sweep deletes, in the background, the entry of the order that a certificate
 // came of, which has just been loaded: a process that was killed left it. An
 // entry that sweep does not find is found when the next issuance begins.
@@ -103,6 +123,7 @@ func (s *orderStore) sweep(cert *certificate) {
 		defer s.sweeping.Add(-1)
 		u, rec, err := s.read(ctx, sub)
 		if err == nil && u != nil && isLeftover(rec, u, cert) {
+			s.store.deleteIf(context.WithoutCancel(ctx), attemptsCacheKey(sub.host()), isOfAttempts)
 			s.remove(ctx, sub, u.URL)
 		}
 	})

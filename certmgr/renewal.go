@@ -41,7 +41,12 @@ func (r *renewals) renew(ctx context.Context, sub subject) {
 	now := r.now()
 	replaces := cert != nil && r.isReplacement(sub)
 	if (cert == nil || replaces) && r.health.failures.active(sub, now) == nil {
-		if err := r.health.refuse(issueRequest{sub: sub, grant: g, priority: background}); err != nil {
+		req := issueRequest{sub: sub, grant: g, priority: background}
+		err := r.health.refuse(req)
+		if err == nil {
+			err = r.issuer.orders.mayOrder(req)
+		}
+		if err != nil {
 			r.reportLateness(cert, now)
 			r.schedule.again(sub, cert, r.health.retryAt(sub), err)
 			return
@@ -113,7 +118,7 @@ func (r *renewals) mayReplace(cert *certificate, now time.Time) bool {
 // schedules the next renewal.
 func (r *renewals) issue(ctx context.Context, sub subject, cert *certificate, g grant, urgent bool) error {
 	req := issueRequest{sub: sub, grant: g, priority: background}
-	req.reason, req.explanation = r.schedule.reason(sub)
+	req.reason, req.explanation, req.suggested = r.schedule.reason(sub)
 	if cert == nil {
 		req.reason = "first certificate"
 		if r.progress.wants(sub.host()) {

@@ -340,15 +340,17 @@ func (r *schedule) done(kind agendaKind, it *renewalItem) {
 	r.changed()
 }
 
-// reason returns why sub is renewed now, and the CA's page about it.
-func (r *schedule) reason(sub subject) (reason, explanation string) {
+// reason returns why sub is renewed now, the CA's page about it, and whether the
+// CA suggests it.
+func (r *schedule) reason(sub subject) (reason, explanation string, suggested bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	it := r.items[sub]
 	if it == nil {
-		return "renewal", ""
+		return "renewal", "", false
 	}
-	return it.plan.Reason(r.now()), it.plan.Explanation()
+	now := r.now()
+	return it.plan.Reason(now), it.plan.Explanation(), it.plan.InWindow(now)
 }
 
 // again schedules the next try for sub: at t, or sooner if a report is due

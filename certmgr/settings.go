@@ -45,6 +45,7 @@ type settings struct {
 	preflightAllow         []netip.Prefix
 	keepKey                bool
 	startPace              time.Duration
+	orderBudget            int          // orders in pace.AccountWindow
 	http01                 *atomic.Bool // HTTPHandler was called
 }
 
@@ -86,6 +87,7 @@ func newSettings(m *Manager) *settings {
 		}
 	}
 	set.client.DirectoryURL = cmp.Or(set.client.DirectoryURL, DefaultACMEDirectory)
+	set.orderBudget = orDefault(m.OrderBudget, defaultOrderBudget(set.client.DirectoryURL))
 	set.client.UserAgent = cmp.Or(set.client.UserAgent, "nostall-certmgr")
 	return set
 }

@@ -72,6 +72,8 @@ type Snapshot struct {
 	CA             string        // directory URL
 	CAUnavailable  time.Time     // the CA is not tried before this; zero if it is in use
 	CAFailure      error         // why it is unavailable; an ErrNoAccount if the account is, and not the CA
+	OrderBudget    int           // the limit of orders in 3 hours: Manager.OrderBudget; 0 if there is none
+	OrdersLeft     int           // orders of it that are left
 	Hosts          []HostStatus  // by host and key type
 	Issuing        int           // issuances holding a slot
 	Queued         int           // issuances waiting for a slot
@@ -105,6 +107,7 @@ func (m *Manager) Snapshot() Snapshot {
 	snap.Issuing, snap.Queued = s.issuer.slots.Load()
 	out := s.health.breaker.state()
 	snap.CAUnavailable, snap.CAFailure = out.wait.Until, out.cause
+	snap.OrderBudget, snap.OrdersLeft = s.issuer.orders.budget.size, s.issuer.orders.budget.left()
 	snap.RecentFailures, snap.RecentEvents = s.audit.Last()
 	snap.Refused = s.handshakes.refused()
 	snap.Hosts, _ = s.hostStatuses(snap.Time)

@@ -161,6 +161,21 @@ func (s *store) put(ctx context.Context, key string, data []byte) error {
 	return s.write(ctx, key, "writing", func(ctx context.Context, c Cache) error { return c.Put(ctx, key, data) })
 }
 
+// update writes an entry that f makes of the present one, which is nil if there is
+// none. This process does not write to key in between.
+func (s *store) update(ctx context.Context, key string, f func(data []byte) ([]byte, error)) error {
+	return s.write(ctx, key, "updating", func(ctx context.Context, c Cache) error {
+		data, err := c.Get(ctx, key)
+		if err != nil && !errors.Is(err, ErrCacheMiss) {
+			return err
+		}
+		if data, err = f(data); err != nil {
+			return err
+		}
+		return c.Put(ctx, key, data)
+	})
+}
+
 // delete deletes an entry, if there is one. Some caches fail to delete what is
 // not there.
 func (s *store) delete(ctx context.Context, key string) error {

@@ -3,6 +3,7 @@ package certmgr
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/nostall/nostall/internal/capped"
 	"github.com/nostall/nostall/internal/order"
@@ -15,6 +16,7 @@ const maxUnfinished = 1_000
 type unfinishedOrders struct {
 	mu     sync.Mutex
 	orders capped.Map[subject, *keptOrder]
+	none   capped.Map[subject, time.Time] // when the Cache was found to have none
 }
 
 // keptOrder is an order that is kept. It is not changed but for dropped.
@@ -81,6 +83,23 @@ func (u *unfinishedOrders) drop(sub subject) {
 		o.dropped.Store(true)
 		u.orders.Delete(sub)
 	}
+}
+
+// noteNone notes that there is no order of a subject, neither here nor in the Cache.
+func (u *unfinishedOrders) noteNone(sub subject, now time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.none.Max = maxUnfinished
+	u.none.Put(sub, now, time.Time.Before)
+}
+
+// hadNone reports whether that was noted a moment ago, and still holds here.
+func (u *unfinishedOrders) hadNone(sub subject, now time.Time) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	at, noted := u.none.Get(sub)
+	_, has := u.orders.Get(sub)
+	return noted && !has && now.Sub(at).Abs() < rereadEvery
 }
 
 func (u *unfinishedOrders) has(sub subject) bool { return u.get(sub) != nil }

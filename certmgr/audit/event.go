@@ -70,7 +70,7 @@ func (e Event) Level() slog.Level {
 		return slog.LevelError
 	case ClockOff, BackoffRestored, ChallengeFailed, PolicyFailed, CacheReadFailed,
 		CacheEntryRejected, CacheWriteFailed, AccountContactFailed, EventsDropped, AllowlistRejected, HostUnreachable,
-		ConfigurationWarning, CertificateUntrusted:
+		ConfigurationWarning, CertificateUntrusted, OrdersRationed:
 		return slog.LevelWarn
 	}
 	return slog.LevelInfo

@@ -85,6 +85,12 @@ const (
 	AccountUnavailable Kind = "account_unavailable"
 	// AccountAvailable: an account is available again.
 	AccountAvailable Kind = "account_available"
+	// OrdersRationed: an order was not placed, since what is left of
+	// Manager.OrderBudget is kept for others, or nothing is. Reason says how many
+	// orders are left and for whom, RetryAt when the next one is due. At most one
+	// an hour for each share of the budget; Count is the number of refusals since
+	// the last one, Host an example.
+	OrdersRationed Kind = "orders_rationed"
 	// AccountKeyChanged: the account has a new key (Manager.RollAccountKey).
 	// Reason holds the account's URL and the key's thumbprint.
 	AccountKeyChanged Kind = "account_key_changed"
@@ -117,8 +123,8 @@ const (
 	// Count entries.
 	AllowlistReloaded Kind = "allowlist_reloaded"
 	// IssuanceCanceled: an issuance ended because its host is no longer allowed
-	// or the Manager was closed. It does not count as a failure and causes no
-	// backoff.
+	// or the Manager was closed. It does not count as a failure. After 5 such
+	// attempts within an hour the host backs off.
 	IssuanceCanceled Kind = "issuance_canceled"
 	// HostUnreachable: a preflight found that a name does not lead to this
 	// server (Decision Refused), that only some of its addresses do (Allowed),
@@ -146,7 +152,7 @@ func Kinds() []Kind {
 		CertificateLoaded, CertificateUntrusted, IssuanceStarted, CertificateIssued, IssuanceFailed, BackoffRestored, ChallengeFailed, CertificateExpired,
 		RenewalLate, RenewalWindowMoved, CertificateRevoked, ClockOff, HostDropped, HostRestored,
 		PolicyFailed, CacheReadFailed, CacheEntryRejected, CacheWriteFailed, CacheWriteRecovered,
-		AccountReady, CAUnavailable, CAAvailable, AccountUnavailable, AccountAvailable, AccountKeyChanged, AccountContactChanged,
+		AccountReady, CAUnavailable, CAAvailable, AccountUnavailable, AccountAvailable, OrdersRationed, AccountKeyChanged, AccountContactChanged,
 		AccountContactFailed, HandshakesRefused, EventsDropped, StartProgress, HostListed, HostUnlisted,
 		AllowlistRejected, AllowlistReloaded, IssuanceCanceled, HostUnreachable, ConfigurationWarning, CallbackPanicked, ManagerClosed,
 	}

@@ -31,7 +31,7 @@ type collector struct {
 	handshakes, issued, failures, duration, requests, events, dropped *prometheus.Desc
 	hosts, backingOff, late, inFlight, queued, issuingLimit           *prometheus.Desc
 	waiting, waitingLimit, expiry, unavailable, noAccount, retry      *prometheus.Desc
-	warnings                                                          *prometheus.Desc
+	warnings, orderBudget, ordersLeft                                 *prometheus.Desc
 }
 
 var _ prometheus.Collector = (*collector)(nil)
@@ -68,6 +68,8 @@ func newCollector(s source) *collector {
 		unavailable: desc("ca_unavailable", "Whether the CA is not tried because it failed as a whole."),
 		noAccount:   desc("no_account", "Whether the CA is not tried because there is no account, for a reason that is not the CA's."),
 		warnings:    desc("warnings", "Warnings about how the Manager is set up, on the status page and in the log."),
+		orderBudget: desc("order_budget", "Orders that the account may place in 3 hours. Absent without a limit."),
+		ordersLeft:  desc("orders_left", "Orders of certmgr_order_budget that are left. Absent without a limit."),
 		retry:       desc("ca_retry_timestamp_seconds", "Unix time before which the CA is not tried. Absent while the CA is in use."),
 	}
 }
@@ -78,7 +80,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 		c.handshakes, c.issued, c.failures, c.duration, c.requests, c.events, c.dropped,
 		c.hosts, c.backingOff, c.late, c.inFlight, c.queued, c.issuingLimit,
 		c.waiting, c.waitingLimit, c.expiry, c.unavailable, c.noAccount, c.retry,
-		c.warnings,
+		c.warnings, c.orderBudget, c.ordersLeft,
 	} {
 		ch <- d
 	}
@@ -132,6 +134,10 @@ func (c *collector) collectState(m certmgr.Metrics, gauge func(d *prometheus.Des
 	gauge(c.unavailable, number(down && !m.NoAccount))
 	gauge(c.noAccount, number(m.NoAccount))
 	gauge(c.warnings, float64(m.Warnings))
+	if m.OrderBudget > 0 {
+		gauge(c.orderBudget, float64(m.OrderBudget))
+		gauge(c.ordersLeft, float64(m.OrdersLeft))
+	}
 	if down {
 		gauge(c.retry, unixSeconds(m.CAUnavailable))
 	}

@@ -49,6 +49,7 @@ func busy() fixed {
 		InFlight: 3, Queued: 1, IssuingLimit: 16, Waiting: 4, WaitingLimit: 1000, BackingOff: 2, RenewalsLate: 1, Warnings: 2,
 		SoonestExpiry: time.Date(2026, 3, 20, 0, 0, 0, 0, time.UTC),
 		CAUnavailable: time.Date(2026, 3, 1, 12, 5, 0, 0, time.UTC),
+		OrderBudget:   300, OrdersLeft: 212,
 	}
 	for i, r := range audit.Results() {
 		f.Handshakes[r] = uint64(1000 >> i)

@@ -48,7 +48,8 @@
 //	closed     whether the Manager was closed
 //	ca         directory (URL) and available; if it is not available also
 //	           retry_at, before which it is not tried, error, and no_account if
-//	           the CA works but there is no account with it
+//	           the CA works but there is no account with it; if orders are limited
+//	           (Manager.OrderBudget) orders, with left and limit
 //	counts     of all hosts, whatever the filter:
 //	           hosts (entries: a host with certificates of two key types has two),
 //	           states (state to number), attention, renewals_failing (valid

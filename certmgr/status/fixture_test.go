@@ -68,7 +68,7 @@ func everyState() *still {
 	late := failing(valid("late.example"), certmgr.StateValid, 21*time.Hour, "rate limited")
 	late.RenewAt, late.RenewalCause = late.RetryAt, certmgr.RenewalCauseRetry
 	s := &still{}
-	s.snap = certmgr.Snapshot{Time: now, CA: caURL, Issuing: 1, Queued: 1, Waiting: 3, Refused: 4127}
+	s.snap = certmgr.Snapshot{Time: now, CA: caURL, Issuing: 1, Queued: 1, Waiting: 3, Refused: 4127, OrderBudget: 300, OrdersLeft: 212}
 	s.snap.Hosts = []certmgr.HostStatus{
 		backoff, expired, failing(certmgr.HostStatus{Host: "failed.example", KeyType: "RSA"}, certmgr.StateFailed,
 			-time.Minute, "no route"),

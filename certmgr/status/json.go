@@ -33,6 +33,13 @@ type (
 		NoAccount bool      `json:"no_account,omitempty"` // and the CA is not why
 		RetryAt   time.Time `json:"retry_at,omitzero"`
 		Error     string    `json:"error,omitempty"`
+
+		Orders *ordersJSON `json:"orders,omitempty"`
+	}
+
+	ordersJSON struct {
+		Left  int `json:"left"`
+		Limit int `json:"limit"`
 	}
 
 	countsJSON struct {
@@ -135,6 +142,9 @@ func (r *report) json() reportJSON {
 	if !j.CA.Available {
 		j.CA.NoAccount = errors.Is(s.CAFailure, certmgr.ErrNoAccount)
 		j.CA.RetryAt, j.CA.Error = utc(s.CAUnavailable), wholeError(s.CAFailure)
+	}
+	if s.OrderBudget > 0 {
+		j.CA.Orders = &ordersJSON{Left: s.OrdersLeft, Limit: s.OrderBudget}
 	}
 	if h := c.soonest; h != nil {
 		j.Counts.SoonestExpiry = &expiryJSON{Host: clean(h.Host, maxText), KeyType: h.KeyType, NotAfter: utc(h.NotAfter)}

@@ -82,7 +82,7 @@ func TestPageSumsUp(t *testing.T) {
 	for _, want := range []string{
 		"6 of 9 certificates need attention", "As of 14:32:07 UTC", "CA In use", "ca.example/directory",
 		"In flight2 1 queued", "Waiting3 handshakes",
-		"Backing off4 1 still valid", "Expires firstin 60 days late.example", "Refused4,127", "Issued46",
+		"Backing off4 1 still valid", "Expires firstin 60 days late.example", "Refused4,127", "Issued46", "Orders left212 of 300 in 3 hours",
 		"served1,000,00099.6%", "backing_off4,1270.4%", "challenge9", "All 9", "Needs attention 6", "Valid 3",
 		"handshakes_refused backoff.example backing_off: 57 · refused by Backoff · asked by 192.0.2.7:1234",
 		"issuance_failed backoff.example stage challenge · took 3s · first <cause>; second & last · next attempt 15:21:07",

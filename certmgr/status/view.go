@@ -152,6 +152,14 @@ func facts(r *report) []fact {
 		{Name: "Refused", Value: grouped(s.Refused), Of: "handshakes"},
 		{Name: "Issued", Value: grouped(r.metrics.Issued), Of: "since the start"},
 	}
+	if s.OrderBudget > 0 {
+		list = append(list, fact{
+			Name:  "Orders left",
+			Value: grouped(s.OrdersLeft),
+			Of:    "of " + grouped(s.OrderBudget) + " in 3 hours",
+			Bad:   s.OrdersLeft < s.OrderBudget/6,
+		})
+	}
 	if n := r.metrics.EventsDropped; n > 0 {
 		list = append(list, fact{Name: "Events lost", Value: grouped(n), Of: "the Audit hook is too slow", Bad: true})
 	}

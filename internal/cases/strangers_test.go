@@ -28,8 +28,8 @@ func TestStrangersLeaveOrdersToTheList(t *testing.T) {
 	} {
 		table.Run(t, "H09/"+name, func(t *T) {
 			bubbleCA(t, limits, func(t *T, w *world) {
-				w.m.HostPolicy, w.m.HandshakeWait = policy, -1
-				w.ca.Unresolve("*") // the strangers' names lead nowhere, which costs an order as well
+				w.m.HostPolicy, w.m.HandshakeWait, w.m.OrderBudget = policy, -1, 300 // as with Let's Encrypt's directory
+				w.ca.Unresolve("*")                                                  // the strangers' names lead nowhere, which costs an order as well
 				w.ca.Resolve(host, acmetest.Target{TLSConfig: w.m.TLSConfig()})
 				for i := range 400 {
 					w.get(fmt.Sprintf("www.made-up-%d.net", i))

@@ -52,6 +52,11 @@ type Request struct {
 	// of Before's, the first of these that it offers is tried.
 	Usable []string
 
+	// Order is called before each new order, which has replaces or not. If it
+	// returns an error, the order is not placed. Otherwise done is called with
+	// the outcome; without says that the order was sent without replaces.
+	Order func(replaces bool) (done func(without bool, err error), err error)
+
 	// Present makes the response to a challenge available.
 	Present func(ctx context.Context, client *acme.Client, chal *acme.Challenge, host string) (*challenge.Answer, error)
 
@@ -237,10 +242,15 @@ func isOpen(o *acme.Order) bool {
 // newOrder places an order with replaces, which exempts it from the CA's rate
 // limits. Once the CA has failed on the field, it is left out.
 func (c *conversation) newOrder(ctx context.Context) (*acme.Order, error) {
+	done, err := c.req.Order(c.replaces != "")
+	if err != nil {
+		return nil, err
+	}
 	order, without, err := acmeclient.NewOrder(ctx, c.client, acme.DomainIDs(c.req.Host), c.replaces)
 	if without {
 		c.replaces = ""
 	}
+	done(without, err)
 	return order, err
 }
 

@@ -96,6 +96,11 @@ func (p *Plan) BySuggestion() bool {
 	return !p.window.picked.IsZero() && p.Due().Equal(p.window.due())
 }
 
+// InWindow reports whether now is in the window that the CA suggests.
+func (p *Plan) InWindow(now time.Time) bool {
+	return !p.window.picked.IsZero() && !now.Before(p.window.start) && now.Before(p.window.end)
+}
+
 // Answered applies the CA's answer. It returns the wait before the next
 // question, and whether the window moved. The picked time stays while the
 // window does (RFC 9773, section 4.2).

@@ -69,6 +69,10 @@ func (l *ledger) hook(_ context.Context, e audit.Event) {
 			l.wrongf("attempt %s for %s ended, which did not begin", e.Attempt, key)
 		}
 		delete(l.open, key)
+	case audit.IssuanceCanceled: // perhaps before it began
+		if l.open[key] == e.Attempt {
+			delete(l.open, key)
+		}
 	case audit.CAUnavailable, audit.AccountUnavailable, audit.CacheReadFailed:
 		l.caFailed = true
 	case audit.ManagerClosed:

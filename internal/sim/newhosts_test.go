@@ -15,6 +15,9 @@ func (w *world) liveWithNewHosts(first, episodes int) {
 		w.undergo(drawEpisode(w.seed, n))
 		if n%crowdEvery == crowdEvery-1 {
 			w.crowd(n)
+			w.restart()
+			w.flap(n)
+			w.besiege(n)
 		}
 	}
 }

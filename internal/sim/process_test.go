@@ -11,6 +11,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/cache"
+	"github.com/nostall/nostall/internal/pace"
 )
 
 // process is a Manager from its start to a restart or a kill. It stands between
@@ -40,11 +41,12 @@ var (
 func (w *world) newProcess(list *certmgr.Allowlist) *process {
 	p := &process{ledger: newLedger(), cache: w.cache, net: w.ca.Client().Transport, killed: w.killed}
 	p.m = &certmgr.Manager{
-		Prompt: certmgr.AcceptTOS,
-		Cache:  p,
-		Hosts:  list,
-		Client: &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: &http.Client{Transport: p}},
-		Audit:  p.ledger.hook,
+		Prompt:      certmgr.AcceptTOS,
+		Cache:       p,
+		Hosts:       list,
+		OrderBudget: pace.AccountOrders,
+		Client:      &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: &http.Client{Transport: p}},
+		Audit:       p.ledger.hook,
 	}
 	setClock(p.m, w.clock.now)
 	return p

@@ -1,0 +1,98 @@
+package certmgr
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/nostall/nostall/internal/bundle"
+)
+
+// attemptsCacheKey returns the key in the Cache of the record that names a
+// host's attempts, which may be that of a failure as well.
+func attemptsCacheKey(host string) string { return failureKey{host, scopeHost}.cacheKey() }
+
+// addAttempts adds attempts without a known outcome.
+func (r *failureRecord) addAttempts(began []time.Time) {
+	for _, t := range began {
+		r.Begun = append(r.Begun, t.UTC())
+	}
+}
+
+// recordAttempt writes an attempt that has just begun to the Cache, if a crash
+// now may be one of many. The attempt does not wait for that. Hosts whose names
+// strangers choose are counted in memory alone.
+func (h *health) recordAttempt(i *issuance) {
+	g := i.req.grant
+	named := g.trust == listed || g.trust == byPolicy && isWhitelist(h.settings.hostPolicy)
+	if !named || h.settings.cache == nil || i.counted.at.IsZero() {
+		return
+	}
+	if time.Since(h.clock.began) > crashLoop && !h.failures.attempts.hasCut(i.host()) {
+		return
+	}
+	done := make(chan struct{})
+	if h.tasks.Go(func(ctx context.Context) {
+		defer close(done)
+		h.saveAttempts(context.WithoutCancel(ctx), i.host())
+	}) {
+		i.counted.recorded = done
+	}
+}
+
+// updateRecord brings the Cache's record up to date if it has the attempt, which
+// has ended.
+func (h *health) updateRecord(i *issuance) {
+	if i.counted.recorded != nil {
+		h.tasks.Go(func(ctx context.Context) {
+			i.counted.wait()
+			h.saveAttempts(context.WithoutCancel(ctx), i.host())
+		})
+	}
+}
+
+// clearRecord takes the attempts of a host that has its certificate out of the
+// Cache's record.
+func (h *health) clearRecord(ctx context.Context, i *issuance) {
+	i.counted.wait()
+	if h.failures.attempts.isSaved(i.host()) {
+		h.saveAttempts(ctx, i.host())
+	}
+}
+
+// isOfAttempts reports whether an entry is a record of attempts alone.
+func isOfAttempts(data []byte) bool {
+	var rec failureRecord
+	return decodeRecord(data, maxRecord, &rec) == nil && rec.Attempts == 0 && len(rec.Begun) > 0
+}
+
+// saveAttempts brings the Cache's record of a host's attempts up to date. Losing
+// it costs at most some more attempts.
+func (h *health) saveAttempts(ctx context.Context, host string) {
+	sub, key := hostSubject(host, bundle.ECDSA, h.dir), attemptsCacheKey(host)
+	if h.store.failedLately(key) != nil {
+		return
+	}
+	if rec := h.failures.last(sub); rec != nil && h.isRecorded(sub, rec) {
+		h.saveFailure(ctx, sub, rec)
+		return
+	}
+	now := h.now()
+	began := h.failures.attempts.toSave(host, now)
+	if len(began) == 0 {
+		h.store.delete(ctx, key)
+		return
+	}
+	rec := failureRecord{
+		Host:    host,
+		CA:      h.dir,
+		Machine: h.self.machine,
+		Process: h.self.process,
+		Time:    now.UTC(),
+		RetryAt: now.UTC(),
+	}
+	rec.addAttempts(began)
+	if data, err := json.Marshal(rec); err == nil {
+		h.store.put(ctx, key, data)
+	}
+}

@@ -1,0 +1,105 @@
+package certmgr
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/text"
+)
+
+// orderClaim is the part of an issuance in the order budget.
+type orderClaim struct {
+	share    share       // that its orders are from
+	exempt   bool        // an order with replaces does not count
+	reserved atomic.Bool // an order that is not placed yet
+}
+
+// shareOf returns the share of the budget that the orders of a request are from.
+func (o *orders) shareOf(req issueRequest) share {
+	switch {
+	case req.override || o.memory.current(req.sub) != nil:
+		return shareAll
+	case req.grant.unlisted():
+		return shareStrangers
+	case req.priority == background:
+		return shareStart
+	}
+	return shareAll
+}
+
+// mayOrder returns an error if the budget has no order for a request now. A host
+// that may have an order to resume passes: reserve looks.
+func (o *orders) mayOrder(req issueRequest) error {
+	share, unfinished := o.shareOf(req), o.unfinished
+	if unfinished.has(req.sub) || share != shareStrangers && !unfinished.hadNone(req.sub, o.now()) {
+		return nil
+	}
+	return o.budget.check(req.sub.host(), share)
+}
+
+// reserve takes an order of the budget for an attempt, before it begins. An
+// attempt that has an order to resume, or replaces a certificate when the CA
+// wants that, begins without one.
+func (o *orders) reserve(ctx context.Context, i *issuance, last *failure) error {
+	if o.budget.size == 0 {
+		return nil
+	}
+	sub := i.req.sub
+	c := &i.claim
+	c.share, c.exempt = o.shareOf(i.req), i.req.suggested
+	if c.exempt && o.replaces(sub, last) != "" {
+		return nil
+	}
+	err := o.budget.take(i.host(), c.share)
+	if err == nil {
+		c.reserved.Store(true)
+		return nil
+	}
+	if o.unfinished.find(ctx, sub) != nil {
+		return nil
+	}
+	return err
+}
+
+// rationed returns the error of the budget if that alone ended an attempt, which
+// had an order to resume and needed another one. Otherwise it returns nil.
+func rationed(err error) *caRefusal {
+	if none, ok := errors.AsType[*caRefusal](err); ok && len(text.Problems(err)) == 0 {
+		return none
+	}
+	return nil
+}
+
+// giveBack returns a reserved order that was not placed.
+func (o *orders) giveBack(i *issuance) {
+	if i.claim.reserved.CompareAndSwap(true, false) {
+		o.budget.giveBack()
+	}
+}
+
+// countOrder is order.Request's Order: it takes each order that is placed from
+// the budget.
+func (o *orders) countOrder(i *issuance) func(replaces bool) (func(bool, error), error) {
+	return func(replaces bool) (done func(without bool, err error), err error) {
+		free := replaces && i.claim.exempt
+		if !free && !i.claim.reserved.CompareAndSwap(true, false) {
+			if err := o.budget.take(i.host(), i.claim.share); err != nil {
+				return nil, err
+			}
+		}
+		return func(without bool, err error) {
+			problem, refused := acmeclient.Problem(err)
+			refused = refused && problem.StatusCode < http.StatusInternalServerError
+			switch {
+			case o.budget.size == 0:
+			case free && without && !refused:
+				o.budget.spend()
+			case !free && refused:
+				o.budget.giveBack()
+			}
+		}, nil
+	}
+}
