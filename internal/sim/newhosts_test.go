@@ -13,11 +13,12 @@ import (
 func (w *world) liveWithNewHosts(first, episodes int) {
 	for n := first; n < first+episodes && !w.failed(); n++ {
 		w.undergo(drawEpisode(w.seed, n))
-		if n%crowdEvery == crowdEvery-1 {
-			w.crowd(n)
-			w.restart()
+		if n%crowdEvery == pressureAt {
 			w.flap(n)
 			w.besiege(n)
+		}
+		if n%crowdEvery == crowdEvery-1 {
+			w.crowd(n)
 		}
 	}
 }

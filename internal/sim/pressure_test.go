@@ -15,6 +15,7 @@ import (
 )
 
 const (
+	pressureAt  = 5 // of crowdEvery episodes
 	flapTimes   = 30
 	flapMost    = 5 // orders within an hour
 	siegeNames  = 400
