@@ -47,10 +47,38 @@ type outage struct {
 	failures int       // consecutive, of orders and probes; 0 means closed
 	orders   int       // the orders among them
 	wait     pace.Wait // nothing is asked of the CA before its end
-	cause    error
+	finding            // about the last failure
 	trying   bool      // a probe or the one order is under way
 	passed   time.Time // when a probe passed, if no order has used that yet
 	told     time.Time // the last event
+}
+
+// finding is what the error of a failure says. Its methods may be a user's, such
+// as those of a RoundTripper's error, so it is asked before a lock is taken.
+type finding struct {
+	cause      error
+	noAccount  bool // account.IsUnavailable
+	reason     string
+	isRefusal  bool // the CA refused a request
+	isLimited  bool // by a rate limit
+	retryAfter time.Duration
+}
+
+func findingOf(cause error) finding {
+	if cause == nil {
+		return finding{}
+	}
+	f := finding{
+		cause:      cause,
+		noAccount:  account.IsUnavailable(cause),
+		isRefusal:  isRefusal(cause),
+		isLimited:  acmeclient.IsRateLimited(cause),
+		retryAfter: retryAfter(cause),
+	}
+	if f.noAccount {
+		f.reason = account.Reason(cause)
+	}
+	return f
 }
 
 // caFailure is a failure of the CA for one host.
@@ -144,7 +172,7 @@ func (b *breaker) check(host string, attended bool) error {
 func (b *breaker) needsProbe() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return !b.out.hasPassed(b.now()) && !account.IsUnavailable(b.out.cause)
+	return !b.out.hasPassed(b.now()) && !b.out.noAccount
 }
 
 // giveBack returns the permission of allow unused.
@@ -170,6 +198,7 @@ func (b *breaker) passOn() {
 // probed records a probe that took some time and failed. It returns what the
 // host is refused with.
 func (b *breaker) probed(host string, took time.Duration, cause error) error {
+	found := findingOf(cause)
 	defer b.changed()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -179,12 +208,12 @@ func (b *breaker) probed(host string, took time.Duration, cause error) error {
 		return nil // an operator's order has succeeded meanwhile
 	}
 	o.failures++
-	o.cause, o.passed = cause, time.Time{}
+	o.finding, o.passed = found, time.Time{}
 	wait := pace.ProbeWait(o.age(now))
-	if acmeclient.IsRateLimited(cause) {
+	if found.isLimited {
 		wait = max(wait, pace.RefusalWait(1))
 	}
-	o.wait = pace.Wait{From: now, Until: pace.Later(pace.Next(now, took, wait), now.Add(retryAfter(cause)))}
+	o.wait = pace.Wait{From: now, Until: pace.Later(pace.Next(now, took, wait), now.Add(found.retryAfter))}
 	if since := now.Sub(o.told); since < 0 || since >= tellEvery {
 		b.tell("", "")
 	}
@@ -197,7 +226,7 @@ func (b *breaker) refusal(host string) error {
 	if o.trying || o.mayTry(b.now()) {
 		next = "it is being tried again"
 	}
-	if account.IsUnavailable(o.cause) {
+	if o.noAccount {
 		text := fmt.Sprintf("no certificate can be issued without an account (failure %d in a row), %s", o.failures, next)
 		return &caRefusal{refusal{kind: ErrNoAccount, host: host, text: text, cause: o.cause}, o.wait.Until}
 	}
@@ -225,6 +254,7 @@ type evidence struct {
 // done records the end of an attempt. whole says that the failure is the CA's as
 // a whole and must not count against the host, back that the CA works again.
 func (b *breaker) done(v evidence) (whole, back bool) {
+	found := findingOf(v.cause)
 	defer b.changed()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -240,13 +270,13 @@ func (b *breaker) done(v evidence) (whole, back bool) {
 	case v.what == troubleNone, v.what == troubleHost:
 		return false, false // after a probe that has passed, the next order may follow
 	case v.one, v.what == troubleCA, v.what == troubleLocal, b.isOneOfMany(v):
-		b.openLocked(v)
+		b.openLocked(v, found)
 		return true, false
 	}
 	return false, false
 }
 
-func (b *breaker) openLocked(v evidence) {
+func (b *breaker) openLocked(v evidence, found finding) {
 	now, o := b.look(), &b.out
 	if o.failures > 0 && !v.one && (o.trying || !o.wait.IsOver(now)) {
 		return // it was in flight when the breaker opened
@@ -254,21 +284,20 @@ func (b *breaker) openLocked(v evidence) {
 	if o.failures == 0 {
 		o.since = now
 	}
-	last := o.cause
+	// What only an operator can end is not repeated as often as it is looked at.
+	again := found.noAccount && o.noAccount && found.reason == o.reason
 	o.failures++
 	o.orders++
-	o.cause, o.passed = v.cause, time.Time{}
+	o.finding, o.passed = found, time.Time{}
 	wait := pace.OutageWait(o.orders, o.age(now))
-	if isRefusal(v.cause) {
+	if found.isRefusal {
 		wait = pace.RefusalWait(o.orders)
 	}
 	until := pace.Next(now, v.took, wait)
 	if v.what != troubleLimit { // else the CA means the host
-		until = pace.Later(until, now.Add(retryAfter(v.cause)))
+		until = pace.Later(until, now.Add(found.retryAfter))
 	}
 	o.wait = pace.Wait{From: now, Until: until}
-	// What only an operator can end is not repeated as often as it is looked at.
-	again := account.IsUnavailable(v.cause) && account.IsUnavailable(last) && account.Reason(v.cause) == account.Reason(last)
 	if since := now.Sub(o.told); !again || since < 0 || since >= remindEvery {
 		b.tell(v.host, "")
 	}
@@ -298,7 +327,7 @@ func (b *breaker) tell(host, reason string) {
 		Reason:  reason,
 		Err:     o.cause,
 	}
-	if account.IsUnavailable(o.cause) {
+	if o.noAccount {
 		e.Kind = audit.AccountUnavailable
 	}
 	b.audit.Emit(e)
@@ -309,7 +338,7 @@ func (b *breaker) closeLocked(host string) (back bool) {
 		return false
 	}
 	kind := audit.CAAvailable
-	if account.IsUnavailable(b.out.cause) {
+	if b.out.noAccount {
 		kind = audit.AccountAvailable
 	}
 	b.out = outage{}

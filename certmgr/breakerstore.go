@@ -38,7 +38,7 @@ const minSaved = 20 * time.Second
 func (b *breakerStore) save() {
 	o := b.breaker.state()
 	switch {
-	case account.IsUnavailable(o.cause) && len(text.Problems(o.cause)) == 0: // the CA was not asked
+	case o.noAccount && len(text.Problems(o.cause)) == 0: // the CA was not asked
 	case o.failures > 0:
 		id := o.wait.Until.UnixNano()
 		if last := b.saved.Load(); last == id || last != 0 && o.wait.Until.Sub(b.now()) < minSaved && o.orders == int(b.orders.Load()) {
@@ -57,9 +57,9 @@ func (b *breakerStore) save() {
 			Time:     b.now().UTC(),
 			RetryAt:  o.wait.Until.UTC(),
 
-			NoAccount: account.IsUnavailable(o.cause),
+			NoAccount: o.noAccount,
 		}
-		if retryAfter(o.cause) > 0 {
+		if o.retryAfter > 0 {
 			rec.Asked = rec.RetryAt
 		}
 		if spent := b.spent.Load(); spent != nil {
@@ -128,7 +128,7 @@ func (b *breakerStore) restore(ctx context.Context) {
 		failures: max(1, rec.Attempts),
 		orders:   max(1, rec.Orders),
 		wait:     pace.Wait{From: now, Until: until},
-		cause:    cause,
+		finding:  findingOf(cause),
 	})
 }
 

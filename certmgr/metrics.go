@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
-	"github.com/nostall/nostall/internal/account"
 )
 
 // Metrics holds a Manager's counters since it was created, and its current
@@ -90,7 +89,7 @@ func (m *Manager) Metrics() Metrics {
 	_, v.Queued = s.issuer.slots.Load()
 	out := s.health.breaker.state()
 	v.OrderBudget, v.OrdersLeft = s.issuer.orders.budget.size, s.issuer.orders.budget.left()
-	v.CAUnavailable, v.NoAccount = out.wait.Until, account.IsUnavailable(out.cause)
+	v.CAUnavailable, v.NoAccount = out.wait.Until, out.noAccount
 	for _, state := range hostStates() {
 		v.Hosts[state] = 0
 	}
