@@ -23,6 +23,10 @@ const (
 	listed           // Hosts holds its exact name
 )
 
+// isStrangers reports whether a stranger may have made the host's name up,
+// whoever allows it.
+func (t trust) isStrangers() bool { return t == untrusted || t == byPolicy }
+
 // grant is why a host is allowed: its trust, and when HostPolicy allowed it, if
 // it did.
 type grant struct {

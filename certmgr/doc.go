@@ -86,7 +86,9 @@
 //   - A failure is remembered, even across a restart, for the waits of
 //     Manager.Backoff, where autocert retries every minute. A restart earns the
 //     host one attempt before that, twice an hour at most. The record is in the
-//     Cache under the host and "+failure". The entry "certmgr+visits" says when
+//     Cache under the host and "+failure"; for hosts that neither Hosts nor
+//     HostWhitelist has by their exact names, under one of 1,000 keys such as
+//     "unlisted-123+failure", which a hash of the name chooses. The entry "certmgr+visits" says when
 //     the entries of Hosts were last asked for (Manager.StaleHosts).
 //   - Attempts whose outcome is not known, because the process ended or the host
 //     left the list meanwhile, or because it was forgotten with the host, count

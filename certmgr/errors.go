@@ -1,6 +1,7 @@
 package certmgr
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -108,6 +109,8 @@ type IssuanceError struct {
 
 	State      HostState // of the host, without a certificate: StateBackoff, StatePaused or StateRejected; empty if the CA failed as a whole
 	UnpauseURL string    // with StatePaused: the CA's page that ends it, if the CA has named one
+
+	entry string // the key of the failure's record in the Cache; empty means that of its host
 }
 
 // Error returns one line that names host, stage, CA and cause, what to do and
@@ -166,6 +169,7 @@ func (e *IssuanceError) Hint() string {
 		if _, cut := e.Err.(*tooManyAttempts); cut {
 			key = attemptsCacheKey(e.Host)
 		}
+		key = cmp.Or(e.entry, key)
 	}
 	return fmt.Sprintf("to try again at once, call Manager.Obtain, or delete the Cache's entry %q, if there is one, and restart", key)
 }

@@ -1,6 +1,7 @@
 package certmgr
 
 import (
+	"cmp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -62,9 +63,11 @@ type failures struct {
 func (f *failures) counted() { f.count.Store(int64(f.records.Len())) }
 
 const (
-	// maxFailures bounds the records, since a stranger can make up any number
-	// of names.
-	maxFailures = 10_000
+	// maxFailures bounds the records of hosts that Hosts has by their exact
+	// names, and maxStrangersFailures those of others, whose names a stranger
+	// can make up without end. A record has up to 16 KB of a CA's texts.
+	maxFailures          = 10_000
+	maxStrangersFailures = 3_000
 
 	// maxRelisted bounds the entries of which it is known when they were added.
 	maxRelisted = 10_000
@@ -80,7 +83,11 @@ const (
 
 func newFailures() *failures {
 	return &failures{
-		records:  capped.Map[failureKey, *failure]{Max: maxFailures},
+		records: capped.Map[failureKey, *failure]{
+			Max:      maxFailures,
+			IsMinor:  func(rec *failure) bool { return rec.trust.isStrangers() },
+			MaxMinor: maxStrangersFailures,
+		},
 		relisted: capped.Map[string, time.Time]{Max: maxRelisted},
 		attempts: newAttempts(),
 	}
@@ -126,7 +133,7 @@ func (f *failures) put(sub subject, rec *failure, now time.Time) (evicted failur
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	key := failureKeyOf(sub, rec.err.Stage)
-	evicted, dropped = f.records.Put(key, rec, func(a, b *failure) bool { return a.worth(now) < b.worth(now) })
+	evicted, dropped = f.records.Put(key, rec, func(a, b *failure) bool { return a.isWorthLess(b, now) })
 	f.counted()
 	return evicted, dropped
 }
@@ -156,6 +163,13 @@ func (rec *failure) worth(now time.Time) int {
 		return 1
 	}
 	return 2
+}
+
+// isWorthLess reports whether rec makes way before other: of two of the same
+// worth, that whose backoff ends first. So new names do not evict those that
+// have failed for long.
+func (rec *failure) isWorthLess(other *failure, now time.Time) bool {
+	return cmp.Or(cmp.Compare(rec.worth(now), other.worth(now)), rec.err.RetryAt.Compare(other.err.RetryAt)) < 0
 }
 
 // forget removes sub's failures and reports whether there were any.

@@ -66,13 +66,13 @@ func TestFailureKeyIsThatOfItsEntry(t *testing.T) {
 			want, _ := newFailureRecord(sub, rec)
 			at := failureKeyOf(sub, stage)
 			for key := range f.records.All() {
-				if key.cacheKey() != want || !f.uses(key) {
-					t.Errorf("%v at %s: %q, but the record is written under %q", typ, stage, key.cacheKey(), want)
+				if key != want || !f.uses(key) {
+					t.Errorf("%v at %s: %q, but the record is written under %q", typ, stage, key.cacheKey(), want.cacheKey())
 				}
 			}
 			f.forgetHost("a.example.com")
 			if f.uses(at) {
-				t.Errorf("%q is still in use", want)
+				t.Errorf("%q is still in use", want.cacheKey())
 			}
 		}
 	}
@@ -163,35 +163,51 @@ func TestLongerBackoffCounts(t *testing.T) {
 	}
 }
 
-// What is over makes way first, then strangers' failures, and then those of
-// others.
+// What is over makes way first, then failures of untrusted hosts, and of others that
+// whose wait ends first. Those of hosts on the list have places of their own.
 func TestFailuresOfStrangersMakeWay(t *testing.T) {
 	now := time.Now()
-	over := newTestFailure(hostSubject("over.example.com", bundle.ECDSA, "ca"), audit.StageOrder, now.Add(-time.Minute))
-	stranger := newTestFailure(hostSubject("stranger.example.com", bundle.ECDSA, "ca"), audit.StageOrder, now.Add(time.Hour))
-	stranger.trust = untrusted
-	known := newTestFailure(hostSubject("known.example.com", bundle.ECDSA, "ca"), audit.StageOrder, now.Add(time.Hour))
-	for _, tt := range []struct{ stays, goes *failure }{{known, stranger}, {known, over}, {stranger, over}} {
-		f := newFailures()
-		f.records.Max = 2
-		for _, rec := range []*failure{tt.stays, tt.goes} {
-			f.put(hostSubject(rec.err.Host, bundle.ECDSA, "ca"), rec, now)
-		}
-		sub := hostSubject("new.example.com", bundle.ECDSA, "ca")
-		if evicted, _ := f.put(sub, newTestFailure(sub, audit.StageOrder, now.Add(time.Hour)), now); evicted.host != tt.goes.err.Host {
-			t.Errorf("%s made way for a new failure, and not %s", evicted.host, tt.goes.err.Host)
+	failed := func(host string, trust trust, wait time.Duration) *failure {
+		rec := newTestFailure(hostSubject(host, bundle.ECDSA, "ca"), audit.StageOrder, now.Add(wait))
+		rec.trust = trust
+		return rec
+	}
+	f := newFailures()
+	f.records.Max, f.records.MaxMinor = 2, 2
+	put := func(rec *failure) (evicted string) {
+		key, _ := f.put(hostSubject(rec.err.Host, bundle.ECDSA, "ca"), rec, now)
+		return key.host
+	}
+	for _, tt := range []struct {
+		rec     *failure
+		evicted string
+	}{
+		{failed("listed.example.com", listed, time.Minute), ""},
+		{failed("over.example.com", listed, -time.Minute), ""},
+		{failed("day.example.net", byPolicy, 24*time.Hour), ""},
+		{failed("stranger.example.net", untrusted, 48*time.Hour), ""},
+		{failed("hour.example.net", byPolicy, time.Hour), "stranger.example.net"},
+		{failed("new.example.net", byPolicy, time.Minute), "hour.example.net"},
+		{failed("last.example.net", untrusted, time.Minute), "new.example.net"},
+		{failed("added.example.com", listed, time.Hour), "over.example.com"},
+		{failed("again.example.com", listed, time.Hour), "listed.example.com"},
+	} {
+		if evicted := put(tt.rec); evicted != tt.evicted {
+			t.Errorf("%q made way for %s, want %q", evicted, tt.rec.err.Host, tt.evicted)
 		}
 	}
 }
 
-// What strangers make grow has a cap.
+// What strangers make grow has a cap, which is written out.
 func TestFailuresAreBounded(t *testing.T) {
-	f, now := newFailures(), time.Now()
-	for i := range 2 * maxFailures {
-		sub := hostSubject(fmt.Sprintf("www.stranger%d.com", i), bundle.ECDSA, "ca")
-		f.put(sub, &failure{trust: untrusted, err: &IssuanceError{RetryAt: now.Add(time.Hour)}}, now)
-	}
-	if n := f.records.Len(); n > maxFailures {
-		t.Errorf("%d failure records", n)
+	for trust, most := range map[trust]int{untrusted: 3000, byPolicy: 3000, listed: 10_000} {
+		f, now := newFailures(), time.Now()
+		for i := range most + 1000 {
+			sub := hostSubject(fmt.Sprintf("www.host%d.com", i), bundle.ECDSA, "ca")
+			f.put(sub, &failure{trust: trust, err: &IssuanceError{RetryAt: now.Add(time.Hour)}}, now)
+		}
+		if n := f.records.Len(); n != most {
+			t.Errorf("%d records of hosts of trust %d, want %d", n, trust, most)
+		}
 	}
 }

@@ -1,7 +1,9 @@
 package certmgr
 
 import (
-	"slices"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/bundle"
@@ -40,7 +42,8 @@ func failureKeyOf(sub subject, stage audit.Stage) failureKey {
 	return failureKey{sub.host(), ownScope(sub)}
 }
 
-// cacheKey returns the record's key in the Cache.
+// cacheKey returns the record's key in the Cache, if the list has the host by
+// its exact name. See health.recordKey for others.
 func (k failureKey) cacheKey() string {
 	if k.scope == scopeRSA {
 		return entryKey(k.host, "+rsa+failure")
@@ -48,11 +51,27 @@ func (k failureKey) cacheKey() string {
 	return entryKey(k.host, "+failure")
 }
 
-// failureCacheKeys returns the keys under which the Cache may have a failure
-// that makes sub back off.
-func failureCacheKeys(sub subject) []string {
-	return slices.Compact([]string{
-		failureKey{sub.host(), ownScope(sub)}.cacheKey(),
-		failureKey{sub.host(), scopeHost}.cacheKey(),
-	})
+// strangersCacheKey returns the key of the record if a stranger may have made
+// the host's name up: one of maxStrangersRecords, by the hash of the record's
+// own key. However many names fail, in however many processes, the Cache has no
+// more such records. Two hosts may share a key. The later record then overwrites
+// the other, which costs its host one more attempt after a restart.
+func (k failureKey) strangersCacheKey() string {
+	sum := sha256.Sum256([]byte(k.cacheKey()))
+	return fmt.Sprintf("unlisted-%03d+failure", binary.BigEndian.Uint64(sum[:])%maxStrangersRecords)
+}
+
+// maxStrangersRecords is how many records of failures the Cache may have for
+// hosts that the list does not have by their exact names.
+const maxStrangersRecords = 1_000
+
+// recordKeysOf returns a key for each entry in which the Cache may have a
+// failure that makes sub back off. A failure of the ECDSA certificate alone has
+// the entry of the host's.
+func recordKeysOf(sub subject) []failureKey {
+	keys := []failureKey{{sub.host(), scopeHost}}
+	if sub.keyType == bundle.RSA {
+		keys = append(keys, failureKey{sub.host(), scopeRSA})
+	}
+	return keys
 }

@@ -48,9 +48,8 @@ type failureRecord struct {
 	NoAccount bool `json:"noAccount,omitempty"` // it is the account that is unavailable
 }
 
-// newFailureRecord returns the record of a failure of sub, and its key in the
-// Cache.
-func newFailureRecord(sub subject, f *failure) (key string, rec failureRecord) {
+// newFailureRecord returns the record of a failure of sub, and its key.
+func newFailureRecord(sub subject, f *failure) (key failureKey, rec failureRecord) {
 	e := f.err
 	at := failureKeyOf(sub, e.Stage)
 	rec = failureRecord{
@@ -78,7 +77,7 @@ func newFailureRecord(sub subject, f *failure) (key string, rec failureRecord) {
 	if at.scope != scopeHost {
 		rec.KeyType = e.KeyType
 	}
-	return at.cacheKey(), rec
+	return at, rec
 }
 
 // setCause records why it failed.

@@ -26,14 +26,38 @@ func (h *health) newFailure(i *issuance, e *IssuanceError) *failure {
 	}
 }
 
+// recordKey returns the key in the Cache of the record of a failure, of an
+// attempt that a trust allowed. A host may have left the list meanwhile.
+func (h *health) recordKey(k failureKey, t trust) string {
+	if t == listed || h.settings.isNamed(k.host) {
+		return k.cacheKey()
+	}
+	return k.strangersCacheKey()
+}
+
 // failureEntry returns the record of a failure as an entry of the Cache.
 func (h *health) failureEntry(sub subject, rec *failure) (key string, data []byte, err error) {
-	key, record := newFailureRecord(sub, rec)
+	at, record := newFailureRecord(sub, rec)
+	key = h.recordKey(at, rec.trust)
 	if key == attemptsCacheKey(sub.host()) {
 		record.addAttempts(h.failures.attempts.toSave(sub.host(), h.now()))
 	}
 	data, err = json.Marshal(record)
 	return key, data, err
+}
+
+// deleteRecord deletes the record of a failure from the Cache, and not that of
+// another host under the same key.
+func (h *health) deleteRecord(ctx context.Context, k failureKey, t trust) {
+	key := h.recordKey(k, t)
+	if key == k.cacheKey() {
+		h.store.delete(ctx, key)
+		return
+	}
+	h.store.deleteIf(ctx, key, func(data []byte) bool {
+		var rec failureRecord
+		return decodeRecord(data, maxRecord, &rec) == nil && rec.Host == k.host
+	})
 }
 
 // saveFailure writes a failure's record to the Cache, for a restart and for
@@ -54,13 +78,17 @@ func (h *health) saveFailure(ctx context.Context, sub subject, rec *failure) {
 // remember keeps a failure in memory. If it evicts another, that is deleted
 // from the Cache too, so that the limit holds for both.
 func (h *health) remember(sub subject, rec *failure) {
+	at := failureKeyOf(sub, rec.err.Stage)
+	if key := h.recordKey(at, rec.trust); key != at.cacheKey() && rec.err.entry == "" {
+		rec.err.entry = key
+	}
 	evicted, dropped := h.failures.put(sub, rec, h.now())
 	if !dropped || h.settings.cache == nil {
 		return
 	}
 	h.tasks.Go(func(ctx context.Context) {
 		if !h.failures.uses(evicted) { // by another record, or a new one
-			h.store.delete(context.WithoutCancel(ctx), evicted.cacheKey())
+			h.deleteRecord(context.WithoutCancel(ctx), evicted, notAllowed)
 		}
 	})
 }
@@ -102,7 +130,8 @@ func (h *health) recall(ctx context.Context, sub subject, g grant) error {
 // that cannot be read is an error, a damaged one is not.
 func (h *health) savedFailure(ctx context.Context, sub subject) (*failure, error) {
 	var found *failure
-	for _, key := range failureCacheKeys(sub) {
+	for _, at := range recordKeysOf(sub) {
+		key := h.recordKey(at, notAllowed)
 		data, err := h.store.getInTask(ctx, h.store.reads, key)
 		if errors.Is(err, ErrCacheMiss) {
 			continue

@@ -257,8 +257,8 @@ func (is *issuer) succeed(i *issuance, out outcome) {
 	if known && !cert.dates().IsAged(is.now()) { // otherwise holdBack writes another
 		is.tasks.Go(func(ctx context.Context) {
 			i.counted.wait()
-			for _, key := range failureCacheKeys(req.sub) {
-				is.store.delete(context.WithoutCancel(ctx), key)
+			for _, key := range recordKeysOf(req.sub) {
+				is.health.deleteRecord(context.WithoutCancel(ctx), key, req.grant.trust)
 			}
 		})
 	}

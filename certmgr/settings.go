@@ -116,8 +116,17 @@ func (set *settings) trustOf(host string) trust {
 	return notAllowed
 }
 
+// isNamed reports whether Hosts or HostWhitelist has a host's exact name: then
+// no stranger has made it up.
+func (set *settings) isNamed(host string) bool {
+	if set.trustOf(host) == listed {
+		return true
+	}
+	return set.hostPolicy != nil && isWhitelist(set.hostPolicy) && set.hostPolicy(context.Background(), host) == nil
+}
+
 // isStrangers reports whether an event is about a host that a stranger may have
-// made up: one that is not in Hosts by its exact name. In some events the host
+// made up. In some events the host
 // is the operator's, or only an example.
 func (set *settings) isStrangers(e audit.Event) bool {
 	switch e.Kind {
@@ -125,7 +134,7 @@ func (set *settings) isStrangers(e audit.Event) bool {
 		audit.AccountUnavailable, audit.AccountAvailable:
 		return false
 	}
-	return e.Host != "" && set.trustOf(e.Host) != listed
+	return e.Host != "" && !set.isNamed(e.Host)
 }
 
 // decider names what decides about hosts that are not in Hosts.

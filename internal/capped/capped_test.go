@@ -72,3 +72,37 @@ func TestZeroMapIsEmpty(t *testing.T) {
 		t.Errorf("it has %s", k)
 	}
 }
+
+// Minor entries have a cap of their own and evict only each other. What an entry is
+// may change.
+func TestMinorEntriesEvictOnlyEachOther(t *testing.T) {
+	m := Map[int, int]{Max: 50, IsMinor: func(v int) bool { return v < 0 }, MaxMinor: 20}
+	for i := range 50 {
+		m.Put(i, 1, less)
+	}
+	for i := range 1000 {
+		if evicted, dropped := m.Put(100+i, -1-i, less); dropped != (i >= 20) || dropped && evicted < 100 {
+			t.Fatalf("minor entry %d: evicted %d, %v", i, evicted, dropped)
+		}
+	}
+	for i := range 50 {
+		if _, ok := m.Get(i); !ok {
+			t.Errorf("entry %d is gone", i)
+		}
+	}
+	m.Delete(0)
+	if _, dropped := m.Put(1099, 1, less); dropped || m.Len() != 50+19 || m.Minor() != 19 {
+		t.Errorf("one that is not minor any more: evicted %v; %d entries, %d minor", dropped, m.Len(), m.Minor())
+	}
+	m.Put(1099, -1, less)
+	if all := maps.Collect(m.All()); len(all) != 49+20 || m.Len() != len(all) || all[1099] != -1 {
+		t.Errorf("one that is minor again: %d entries, All has %d", m.Len(), len(all))
+	}
+	for range m.All() {
+		break
+	}
+	m.Delete(1099)
+	if _, ok := m.Get(1099); ok {
+		t.Error("deleted, and still there")
+	}
+}
