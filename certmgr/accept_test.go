@@ -1,10 +1,16 @@
 package certmgr_test
 
 import (
+	"bytes"
 	"crypto/x509"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nostall/nostall/internal/challenge"
 )
 
 // A leaf that comes without its issuer's certificate is better than none, but
@@ -54,6 +60,22 @@ func TestLeafAloneInTheCacheTakesNoGoodChainsPlace(t *testing.T) {
 		w.restart()
 		if cert := w.mustGet("a.example.com"); len(cert.Certificate) != 1 {
 			t.Error("the leaf alone is not served although it is all there is")
+		}
+	})
+}
+
+// A stranger is sent no more from the cache than an answer to http-01 has.
+func TestLargeHTTP01AnswerIsNotSent(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		h := w.m.HTTPHandler(nil)
+		for size, want := range map[int]int{challenge.MaxKeyAuthorization: http.StatusOK, challenge.MaxKeyAuthorization + 1: http.StatusNotFound} {
+			token := fmt.Sprint("token", size)
+			w.keep(token+"+http-01", bytes.Repeat([]byte("x"), size))
+			rec := httptest.NewRecorder()
+			h.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "http://a.example.com"+challenge.Path+token, nil))
+			if rec.Code != want || want != http.StatusOK && rec.Body.Len() > 100 {
+				t.Errorf("%d bytes in the cache: status %d with %d bytes, want status %d", size, rec.Code, rec.Body.Len(), want)
+			}
 		}
 	})
 }

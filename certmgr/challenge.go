@@ -146,6 +146,8 @@ func (s *server) httpToken(ctx context.Context, hostport, token string) ([]byte,
 		return nil, http.StatusNotFound, fmt.Errorf("certmgr: %s: no such http-01 challenge", host)
 	case err != nil:
 		return nil, http.StatusServiceUnavailable, err
+	case len(body) > challenge.MaxKeyAuthorization:
+		return nil, http.StatusNotFound, fmt.Errorf("certmgr: %s: the http-01 answer in the cache has %d bytes: the limit is %d", host, len(body), challenge.MaxKeyAuthorization)
 	}
 	return body, http.StatusOK, nil
 }

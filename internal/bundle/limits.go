@@ -26,6 +26,10 @@ const (
 	// the greatest length fit.
 	maxCertificate = 32 << 10
 
+	// maxChainSize is the largest chain, in bytes of DER: as PEM, with the largest
+	// key, it is not larger than MaxSize, so what is stored can be read.
+	maxChainSize = 80 << 10
+
 	// maxPrivateKey is the largest private key, in bytes of DER. RSA with
 	// maxRSABits takes 4.7 KB.
 	maxPrivateKey = 8 << 10
@@ -108,6 +112,13 @@ func parseChain(chain [][]byte) ([]*x509.Certificate, error) {
 		return nil, errors.New("no certificate found")
 	case len(chain) > MaxChain:
 		return nil, tooLong(len(chain))
+	}
+	size := 0
+	for _, der := range chain {
+		size += len(der)
+	}
+	if size > maxChainSize {
+		return nil, fmt.Errorf("chain of %d bytes is too large: the limit is %d", size, maxChainSize)
 	}
 	certs := make([]*x509.Certificate, 0, len(chain))
 	for _, der := range chain {

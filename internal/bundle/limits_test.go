@@ -205,6 +205,23 @@ func TestLargeCertificatesAreRefused(t *testing.T) {
 	}
 }
 
+// A chain that is accepted can be stored, with the largest key, and be read
+// again.
+func TestLargestChainFitsIntoAnEntry(t *testing.T) {
+	chain := slicesOf(make([]byte, maxChainSize/MaxChain), MaxChain)
+	data, err := Encode(testKey(t), chain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(data) + len(pemBlock("RSA PRIVATE KEY", make([]byte, maxPrivateKey))); n > MaxSize {
+		t.Errorf("an entry of %d bytes, and %d are read", n, MaxSize)
+	}
+	chain[0] = append(chain[0], 0)
+	if _, err := parseChain(chain); err == nil || !strings.Contains(err.Error(), "the limit is 81920") {
+		t.Errorf("a larger chain: %v", err)
+	}
+}
+
 func second[T any](_ T, err error) error { return err }
 
 // BenchmarkHostile is what it costs to refuse, or to parse, entries that are as

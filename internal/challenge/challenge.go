@@ -31,6 +31,10 @@ func HTTP01Key(token string) string { return token + "+http-01" }
 // 8.3).
 const MaxToken = 200
 
+// MaxKeyAuthorization is the longest answer to http-01 that is sent, in bytes: a
+// token, a dot and the thumbprint of the account's key (43 bytes), with room.
+const MaxKeyAuthorization = 512
+
 // IsToken reports whether s is a valid token: base64url (RFC 8555, section
 // 8.3). That also makes it safe as a file name.
 func IsToken(s string) bool {
