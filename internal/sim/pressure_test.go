@@ -50,14 +50,17 @@ func (w *world) flap(n int) {
 }
 
 // besiege has strangers ask a Manager that allows any host for made-up names, one
-// a second. A host on its list must get its certificate all the same.
+// a second. The hosts on its list must get their certificates all the same.
 func (w *world) besiege(n int) {
 	w.sleepUntil(time.Now().Add(siegePeriod))
-	listed := fmt.Sprintf("www.listed%d.example", n)
+	var listed []string
+	for i := range 3 {
+		listed = append(listed, fmt.Sprintf("www%d.listed%d.example", i, n))
+	}
 	m := &certmgr.Manager{
 		Prompt:        certmgr.AcceptTOS,
 		Cache:         w.cache,
-		Hosts:         certmgr.MustAllowlist(listed),
+		Hosts:         certmgr.MustAllowlist(listed...),
 		HostPolicy:    certmgr.AllowAnyHost,
 		HandshakeWait: 10 * time.Second,
 		OrderBudget:   pace.AccountOrders,
@@ -69,13 +72,17 @@ func (w *world) besiege(n int) {
 		_, err := m.GetCertificate(&tls.ClientHelloInfo{ServerName: name})
 		return err
 	}
-	w.ca.Resolve(listed, acmetest.Target{TLSConfig: m.TLSConfig()})
+	for _, name := range listed {
+		w.ca.Resolve(name, acmetest.Target{TLSConfig: m.TLSConfig()})
+	}
 	for i := range siegeNames {
 		w.visits.Go(func() { get(fmt.Sprintf("www.made-up%d-%d.com", n, i)) })
 		w.sleepUntil(time.Now().Add(time.Second))
 	}
-	if err := get(listed); err != nil {
-		w.violated(nil, "strangers keep a host on the list from its certificate: %v", err)
+	for _, name := range listed {
+		if err := get(name); err != nil {
+			w.violated(nil, "strangers keep a host on the list from its certificate: %v", err)
+		}
 	}
 	w.visits.Wait()
 	w.checkRequests()
