@@ -2,6 +2,7 @@ package order
 
 import (
 	"context"
+	"time"
 
 	"golang.org/x/crypto/acme"
 )
@@ -11,7 +12,10 @@ import (
 //
 // Nothing is cleaned up at the CA. Authorizations that stay pending expire by
 // themselves, and another process with the same account may be using them.
-type Cleanup struct{ forget []func(context.Context) }
+type Cleanup struct {
+	forget    []func(context.Context)
+	inherited []string // URLs of authorizations
+}
 
 // Later adds f to the functions that Forget calls.
 func (c *Cleanup) Later(f func(context.Context)) { c.forget = append(c.forget, f) }
@@ -24,24 +28,34 @@ func (c *Cleanup) Forget(ctx context.Context) {
 	}
 }
 
-// inherit sees to the answers that another process left for challenges of an
-// order, which it may have presented just before it was killed. Nobody needs
-// those to decided authorizations. The others are presented again.
-func inherit(ctx context.Context, r *Request, client *acme.Client, o *Unfinished, order *acme.Order) {
-	if !o.Inherited || len(order.AuthzURLs) > maxAuthorizations {
-		return
+// inherit notes the authorizations of an order that another process placed. It may
+// have been killed just after it presented its answers to their challenges.
+func (c *Cleanup) inherit(o *Unfinished, order *acme.Order) {
+	if o.Inherited && len(order.AuthzURLs) <= maxAuthorizations {
+		c.inherited = order.AuthzURLs
 	}
-	for _, url := range order.AuthzURLs {
-		z, err := client.GetAuthorization(ctx, url)
+	o.Inherited = false
+}
+
+// withdrawTimeout bounds the requests for that: a certificate may be waiting.
+const withdrawTimeout = 5 * time.Second
+
+// withdraw sees to the deletion of another process's answers. Nobody needs those
+// to decided authorizations. If the CA does not say what they are, they stay.
+func (c *conversation) withdraw(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, withdrawTimeout)
+	defer cancel()
+	for _, url := range c.req.Cleanup.inherited {
+		z, err := c.client.GetAuthorization(ctx, url)
 		if err != nil {
-			return // the next conversation does it
+			return
 		}
 		if z.Status == acme.StatusPending {
 			continue
 		}
 		for _, chal := range z.Challenges[:min(len(z.Challenges), maxOffers)] {
-			r.Cleanup.Later(func(ctx context.Context) { r.Withdraw(ctx, chal, r.Host) })
+			c.req.Cleanup.Later(func(ctx context.Context) { c.req.Withdraw(ctx, chal, c.req.Host) })
 		}
 	}
-	o.Inherited = false
+	c.req.Cleanup.inherited = nil
 }

@@ -142,7 +142,7 @@ func (f *finishing) look(ctx context.Context) (chain [][]byte, done bool, err er
 	if err != nil {
 		return nil, false, f.o.noteReply(acmeclient.Cause(err), f.req.Now())
 	}
-	inherit(ctx, &f.req, f.client, f.o, order)
+	f.req.Cleanup.inherit(f.o, order)
 	switch order.Status {
 	case acme.StatusValid:
 		if order.CertURL == "" {

@@ -103,6 +103,7 @@ func Run(ctx context.Context, client *acme.Client, req Request) (Result, error) 
 	ctx = acmeclient.WithTrace(ctx, acmeclient.TraceOf(ctx))
 	c := &conversation{req: req, client: client, replaces: req.Replaces}
 	err := c.run(ctx)
+	c.withdraw(ctx)
 	return c.res, err
 }
 

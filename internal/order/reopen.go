@@ -28,7 +28,7 @@ func (c *conversation) reopen(ctx context.Context, o *Unfinished) (*acme.Order, 
 		}
 		return nil, err
 	}
-	inherit(ctx, &c.req, c.client, o, order)
+	c.req.Cleanup.inherit(o, order)
 	if !isOpen(order) || !isFor(order, c.req.Host) || len(order.AuthzURLs) > maxAuthorizations {
 		return nil, nil
 	}
