@@ -75,10 +75,11 @@ func serve(config string) error {
 		HostPolicy: func(_ context.Context, host string) error {
 			return fmt.Errorf("%q is not ours", host)
 		},
-		Client:    &acme.Client{DirectoryURL: c.CA, HTTPClient: &http.Client{Transport: transport}},
-		Audit:     func(context.Context, audit.Event) {},
-		StartPace: -1,
-		Backoff:   []time.Duration{time.Second, 5 * time.Second, 20 * time.Second},
+		Client:      &acme.Client{DirectoryURL: c.CA, HTTPClient: &http.Client{Transport: transport}},
+		Audit:       func(context.Context, audit.Event) {},
+		StartPace:   -1,
+		OrderBudget: -1,
+		Backoff:     []time.Duration{time.Second, 5 * time.Second, 20 * time.Second},
 	}
 	s := &server{began: time.Now(), m: m, meter: newMeter(m)}
 	end, err := s.listen(c)
