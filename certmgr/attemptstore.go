@@ -51,12 +51,27 @@ func (h *health) updateRecord(i *issuance) {
 	}
 }
 
+// clearPatience is how long the entry of an order stays for the record of its
+// attempt to be cleared first.
+const clearPatience = 100 * time.Millisecond
+
 // clearRecord takes the attempts of a host that has its certificate out of the
-// Cache's record.
-func (h *health) clearRecord(ctx context.Context, i *issuance) {
-	i.counted.wait()
-	if h.failures.attempts.isSaved(i.host()) {
-		h.saveAttempts(ctx, i.host())
+// Cache's record. It waits for that, but not for long.
+func (h *health) clearRecord(i *issuance) {
+	if i.counted.recorded == nil && !h.failures.attempts.isSaved(i.host()) {
+		return
+	}
+	done := make(chan struct{})
+	if !h.tasks.Go(func(ctx context.Context) {
+		defer close(done)
+		i.counted.wait()
+		h.saveAttempts(context.WithoutCancel(ctx), i.host())
+	}) {
+		return // closed; the next issuance clears it
+	}
+	select {
+	case <-done:
+	case <-time.After(clearPatience):
 	}
 }
 

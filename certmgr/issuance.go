@@ -269,7 +269,7 @@ func (is *issuer) succeed(i *issuance, out outcome) {
 func (is *issuer) settle(i *issuance, out outcome) func(context.Context) {
 	return func(ctx context.Context) {
 		// First: a process that is killed in between finds the order's entry.
-		is.health.clearRecord(context.WithoutCancel(ctx), i)
+		is.health.clearRecord(i)
 		if out.entry {
 			is.orders.unfinished.remove(ctx, i.req.sub, out.order)
 		}
