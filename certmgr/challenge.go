@@ -58,10 +58,14 @@ func (s *server) challengeCertificate(ctx context.Context, host string) (*tls.Ce
 	if cert := s.answers.Certificate(host); cert != nil {
 		return cert, nil
 	}
-	if err := s.gate.allowed(ctx, host); err != nil {
+	g, err := s.gate.allowed(ctx, host)
+	if err != nil {
 		return nil, err
 	}
 	data, err := s.token(ctx, challenge.TLSALPN01Key(host))
+	if err == nil {
+		err = s.gate.ended(host, g)
+	}
 	if err != nil {
 		return nil, brief(fmt.Errorf("certmgr: %s: no tls-alpn-01 challenge is pending here: %w", shortHost(host), err))
 	}
@@ -134,7 +138,8 @@ func (s *server) httpToken(ctx context.Context, hostport, token string) ([]byte,
 	if body := s.answers.KeyAuthorization(host, token); body != nil {
 		return body, http.StatusOK, nil
 	}
-	if err := s.gate.allowed(ctx, host); err != nil {
+	g, err := s.gate.allowed(ctx, host)
+	if err != nil {
 		return nil, http.StatusForbidden, err
 	}
 	if s.answers.IsForeign(host, token) {
@@ -148,6 +153,9 @@ func (s *server) httpToken(ctx context.Context, hostport, token string) ([]byte,
 		return nil, http.StatusServiceUnavailable, err
 	case len(body) > challenge.MaxKeyAuthorization:
 		return nil, http.StatusNotFound, fmt.Errorf("certmgr: %s: the http-01 answer in the cache has %d bytes: the limit is %d", host, len(body), challenge.MaxKeyAuthorization)
+	}
+	if err := s.gate.ended(host, g); err != nil {
+		return nil, http.StatusForbidden, err
 	}
 	return body, http.StatusOK, nil
 }

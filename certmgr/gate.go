@@ -55,15 +55,23 @@ func (gt *gate) decide(ctx context.Context, host string, ask func(context.Contex
 // allowed is permit for challenges, which need only the client's error. If the policy
 // cannot decide, the operator gets an event; the client of an http-01 request
 // does not learn why.
-func (gt *gate) allowed(ctx context.Context, host string) error {
+func (gt *gate) allowed(ctx context.Context, host string) (grant, error) {
 	if gt.tasks.IsClosed() {
-		return &refusal{kind: ErrClosed, host: host}
+		return grant{}, &refusal{kind: ErrClosed, host: host}
 	}
 	d := gt.permit(ctx, host)
 	if d.is == audit.Undecided {
 		gt.policy.report(host, d.err)
 	}
-	return d.shown()
+	return d.grant, d.shown()
+}
+
+// ended returns an error if a permission of allowed has ended meanwhile.
+func (gt *gate) ended(host string, g grant) error {
+	if gt.isCurrent(host, g) {
+		return nil
+	}
+	return &refusal{kind: ErrHostNotAllowed, host: host, text: "its permission ended while the answer was read"}
 }
 
 // stillAllowed reports whether a host in memory is allowed for all that is known
