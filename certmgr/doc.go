@@ -158,6 +158,7 @@
 //   - RenewBefore cannot renew within the first half of a lifetime, where
 //     autocert renews in a loop if RenewBefore exceeds the lifetime. Without it,
 //     certificates of under 10 days are renewed with half of the lifetime left.
+//   - A CA on another machine is reached by plain http only with PlainHTTP.
 //   - Manager.Client is never changed, where autocert sets its Key and UserAgent.
 //     Prompt is called without a lock held, and once for each try to register.
 //   - The certificate request has no common name if the host is longer than the

@@ -242,14 +242,20 @@ func (e *engine) newOrders(s *store, m *memory, w *flight.Waiters, u *orderStore
 			HTTPClient:   client.HTTPClient,
 			UserAgent:    client.UserAgent,
 			RetryBackoff: client.RetryBackoff,
-			OnDeath:      func(d *flight.Death) { e.reports.panicked("Client.HTTPClient", d) },
-			Now:          e.now,
+			PlainHTTP:    e.settings.plainHTTP,
+			OnOrigin: func(origin string) {
+				e.warnings.warn("the CA of Manager.Client.DirectoryURL has requests sent to another origin, " + origin +
+					": if that is not the CA's, its directory or a redirect leads astray")
+			},
+			OnDeath: func(d *flight.Death) { e.reports.panicked("Client.HTTPClient", d) },
+			Now:     e.now,
 		}),
 	}
 	o.checker = e.newChecker(o)
 	accounts := account.Config{
 		CA:        o.ca,
 		Directory: e.dir,
+		PlainHTTP: e.settings.plainHTTP,
 		UserAgent: client.UserAgent,
 		Key:       client.Key,
 		Email:     e.settings.email,

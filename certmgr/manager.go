@@ -70,6 +70,13 @@ type Manager struct {
 	// stored in Cache.
 	Client *acme.Client
 
+	// PlainHTTP allows plain http to a CA on another machine, if
+	// Client.DirectoryURL is such a URL: anyone on the way can then read and
+	// change what is sent, and have certificates issued or withheld. Without it,
+	// http is only for loopback addresses and localhost. A CA with https is never
+	// left for http.
+	PlainHTTP bool
+
 	// Email is the account's contact address, without "mailto:". Some CAs refuse
 	// certain domains, such as example.com. If the CA has another address, the
 	// account is updated at its first use after a start. A failure is an event,

@@ -26,8 +26,9 @@ type settings struct {
 	prompt                 func(tosURL string) bool
 	cache                  Cache       // nil if there is none
 	client                 acme.Client // key, HTTP client, directory, user agent and retry backoff
-	hosts                  *hostList   // nil if empty
-	hostPolicy             HostPolicy  // nil if there is none
+	plainHTTP              bool
+	hosts                  *hostList  // nil if empty
+	hostPolicy             HostPolicy // nil if there is none
 	policyTTL              time.Duration
 	maxPolicyAge           time.Duration
 	renewBefore            time.Duration // 0 means by the lifetime
@@ -53,6 +54,7 @@ func newSettings(m *Manager) *settings {
 	set := &settings{
 		prompt:                 m.Prompt,
 		cache:                  m.Cache,
+		plainHTTP:              m.PlainHTTP,
 		hosts:                  m.Hosts.hostList(),
 		hostPolicy:             m.HostPolicy,
 		policyTTL:              orDefault(m.PolicyTTL, time.Minute),

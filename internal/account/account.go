@@ -30,6 +30,7 @@ func (a *Account) is(other *Account) bool {
 type Config struct {
 	CA        *acmeclient.CA
 	Directory string                       // the CA's directory URL, as in CA
+	PlainHTTP bool                         // plain http to another machine is accepted, as in CA
 	UserAgent string                       // as in CA
 	Key       crypto.Signer                // the user's account key; nil means that one is generated and kept in Store
 	Email     string                       // the account's contact; "" leaves it unchanged
@@ -75,6 +76,7 @@ func New(cfg Config) *Registrar {
 	}
 	set := settings{
 		directory: cfg.Directory,
+		plainHTTP: cfg.PlainHTTP,
 		userAgent: cfg.UserAgent,
 		key:       cfg.Key,
 		email:     cfg.Email,

@@ -15,6 +15,8 @@ import (
 	"unicode"
 
 	"golang.org/x/crypto/acme"
+
+	"github.com/nostall/nostall/internal/acmeclient"
 )
 
 // settings holds the user's settings that an account depends on. Its checks
@@ -22,6 +24,7 @@ import (
 // name the field first.
 type settings struct {
 	directory string
+	plainHTTP bool // to another machine is accepted
 	userAgent string
 	key       crypto.Signer // or nil
 	email     string
@@ -32,6 +35,10 @@ type settings struct {
 func (s settings) check() error {
 	if err := checkDirectory(s.directory); err != nil {
 		return err
+	}
+	if u, err := url.Parse(s.directory); err == nil && u.Scheme == "http" && !s.plainHTTP && !acmeclient.IsLoopback(u.Hostname()) {
+		return fmt.Errorf("Manager.Client.DirectoryURL %s is plain http to another machine, where anyone on the way can change "+
+			"what is sent: use https, or set Manager.PlainHTTP", quote(plainURL(s.directory)))
 	}
 	if strings.ContainsFunc(s.userAgent, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
 		return fmt.Errorf("Manager.Client.UserAgent %s contains a control character", quote(s.userAgent))

@@ -28,7 +28,8 @@ func TestValuesThatNoCAAcceptsAreNamed(t *testing.T) {
 		email:     "o'brien+acme@mail.example.org",
 		binding:   &acme.ExternalAccountBinding{KID: "kid-1", Key: key},
 	}
-	if err := errors.Join(good.check(), good.checkNew(), settings{directory: "http://[::1]:14000/dir"}.check(), settings{}.checkNew()); err != nil {
+	if err := errors.Join(good.check(), good.checkNew(), settings{directory: "http://[::1]:14000/dir"}.check(),
+		settings{directory: "http://ca.internal/dir", plainHTTP: true}.check(), settings{}.checkNew()); err != nil {
 		t.Errorf("good settings: %v", err)
 	}
 	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
@@ -58,6 +59,8 @@ func TestValuesThatNoCAAcceptsAreNamed(t *testing.T) {
 		{directory("acme.example/dir"), `Manager.Client.DirectoryURL "acme.example/dir" has no scheme`},
 		{directory("acme.example:14000/dir"), `Manager.Client.DirectoryURL "acme.example:14000/dir" has no scheme`},
 		{directory("ftp://acme.example/dir"), `Manager.Client.DirectoryURL "ftp://acme.example/dir" has the scheme "ftp"`},
+		{directory("http://ca.internal/dir"), `Manager.Client.DirectoryURL "http://ca.internal/dir" is plain http to another machine`},
+		{directory("HTTP://192.0.2.1/dir"), `Manager.Client.DirectoryURL "HTTP://192.0.2.1/dir" is plain http to another machine`},
 		{directory("https:///dir"), `Manager.Client.DirectoryURL "https:///dir" names no host`},
 		{directory("https://:443/dir"), `Manager.Client.DirectoryURL "https://:443/dir" names no host`},
 		{directory("https://acme.example:443443/dir"), `Manager.Client.DirectoryURL "https://acme.example:443443/dir" has the port 443443`},

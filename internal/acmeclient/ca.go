@@ -48,6 +48,15 @@ type Config struct {
 	// goroutine. It must not block.
 	OnDeath func(*flight.Death)
 
+	// PlainHTTP allows URLs of plain http to other machines if DirectoryURL is
+	// one. Without it, http is only for loopback addresses and localhost.
+	PlainHTTP bool
+
+	// OnOrigin, if not nil, is called once for each origin other than that of
+	// DirectoryURL, such as "https://other.example", before the first request to
+	// it; for 8 at most. It must not block.
+	OnOrigin func(origin string)
+
 	// UserAgent is prepended to the User-Agent header of x/crypto/acme.
 	UserAgent string
 
@@ -76,6 +85,7 @@ type CA struct {
 	calls     calls      // running calls of the user's HTTP client
 	counts    counts     // requests by outcome
 	skew      skew       // difference of the clocks
+	origins   origins    // that requests went to
 	recent    recentAccount
 }
 
@@ -90,7 +100,12 @@ func New(cfg Config) *CA {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &CA{cfg: cfg, directory: new(directory), nonces: new(noncePool)}
+	ca := &CA{cfg: cfg, directory: new(directory), nonces: new(noncePool)}
+	ca.origins.notify = cfg.OnOrigin
+	if u, err := url.Parse(cfg.DirectoryURL); err == nil {
+		ca.origins.own = originOf(u)
+	}
+	return ca
 }
 
 // httpClient returns an HTTP client over a transport of ca. key returns the key

@@ -86,12 +86,13 @@ type clientError string
 
 func (e clientError) Error() string { return string(e) }
 
-// redirectError is a redirect that is not followed: of a POST, or from https to
-// another scheme.
+// redirectError is a redirect that is not followed: of a POST, from https to
+// another scheme, or to a URL that no request is sent to.
 type redirectError struct {
-	status int
-	target string
-	unsafe bool // the scheme of the target is not https
+	status  int
+	target  string
+	unsafe  bool  // the scheme of the target is not https
+	refused error // why no request is sent there
 }
 
 func (e redirectError) Error() string {
@@ -101,6 +102,9 @@ func (e redirectError) Error() string {
 	}
 	if e.unsafe {
 		return fmt.Sprintf("redirected (%d) from https to %s, which is not followed", e.status, target)
+	}
+	if e.refused != nil {
+		return fmt.Sprintf("redirected (%d) to %s, which is not followed: %v", e.status, target, e.refused)
 	}
 	return fmt.Sprintf("redirected (%d) to %s: a signed request cannot follow a redirect, use the directory URL of the CA's final address",
 		e.status, target)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"strings"
 )
 
 // signWith signs s again with these members of its protected header replaced.
@@ -41,35 +40,33 @@ func (s *signedRequest) signWith(key crypto.Signer, members map[string]string) e
 	return nil
 }
 
-// resolve makes the URL of req absolute. RFC 8555 has only absolute URLs, but
-// some CAs send paths. x/crypto/acme would send those to no host. A CA with
-// https must not lead away from it.
+// resolve makes the URL of req absolute, and refuses one that no request is
+// sent to. RFC 8555 has only absolute URLs, but some CAs send paths.
+// x/crypto/acme would send those to no host.
 func (t *transport) resolve(req *http.Request) (*http.Request, error) {
-	isAbsolute := req.URL.Scheme != "" && req.URL.Host != ""
-	leaves := isAbsolute && strings.HasPrefix(t.directoryURL, "https:") && req.URL.Scheme != "https"
-	if isAbsolute && !leaves {
-		return req, nil
-	}
 	failed := &RequestError{
 		Method:   req.Method,
 		URL:      displayURL(req.URL),
 		Endpoint: EndpointOther,
-		Err:      errNoURL,
 	}
-	switch {
-	case leaves:
-		failed.Err = errNotHTTPS
-		return nil, failed
-	case req.URL.String() == "":
+	out := req
+	if req.URL.Scheme == "" || req.URL.Host == "" {
+		if req.URL.String() == "" {
+			failed.Err = errNoURL
+			return nil, failed
+		}
+		u, err := url.Parse(t.absoluteURL(req.URL.String()))
+		if err != nil || u.Host == "" {
+			failed.Err = errNotAbsolute
+			return nil, failed
+		}
+		out = req.Clone(req.Context())
+		out.URL, out.Host = u, ""
+	}
+	if failed.Err = t.refuse(out.URL); failed.Err != nil {
 		return nil, failed
 	}
-	u, err := url.Parse(t.absoluteURL(req.URL.String()))
-	if err != nil || u.Host == "" {
-		failed.Err = errNotAbsolute
-		return nil, failed
-	}
-	out := req.Clone(req.Context())
-	out.URL, out.Host = u, ""
+	t.ca.origins.note(out.URL)
 	return out, nil
 }
 
@@ -90,7 +87,6 @@ func (t *transport) absoluteURL(raw string) string {
 var (
 	errNoNewNonce  = errors.New("no nonce: the CA's ACME directory lacks newNonce")
 	errNoURL       = errors.New("the CA names no URL for this request: its ACME directory must have newNonce, newAccount and newOrder")
-	errNotHTTPS    = errors.New("the directory's URL is https and this one is not: requests are sent over TLS only")
 	errNotAbsolute = errors.New("the CA sent a URL that is not absolute, as RFC 8555 requires")
 )
 
