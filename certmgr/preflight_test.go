@@ -134,7 +134,7 @@ var preflightCases = []preflightCase{
 	}, []string{`leads to 192.0.2.7, 2001:db8::7: 192.0.2.7, 2001:db8::7: connection refused.`}, "", 0},
 	{"addresses that are no host's", func(_ *testing.T, _ *world, n *internet) {
 		n.name("a.example.com", "169.254.169.254", "0.0.0.0", "fe80::1")
-	}, []string{": port 443 of 169.254.169.254, port 443 of 0.0.0.0, port 443 of fe80::1: an address that no CA can reach, not asked."}, "", 0},
+	}, []string{": port 443 of 169.254.169.254, port 443 of 0.0.0.0, port 443 of fe80::1: an address that no public CA can reach, not asked (see Manager.PreflightAllow)."}, "", 0},
 }
 
 // Enforce: the name's failure is the host's own and costs no order.

@@ -113,7 +113,7 @@ func (t *transport) fetch(req *http.Request) reply {
 		client = t.ca.cfg.HTTPClient
 	}
 	own := *client
-	own.CheckRedirect = t.redirectPolicy(client.CheckRedirect)
+	own.CheckRedirect = t.ca.redirectPolicy(client.CheckRedirect)
 	res, err := own.Do(req)
 	if err != nil {
 		if wrapped, ok := err.(*url.Error); ok {
@@ -139,7 +139,7 @@ func (t *transport) fetch(req *http.Request) reply {
 // HEAD, except that none leads where no request is sent to. It stops at the
 // redirect of a POST: following it would change the method or send a signature
 // for another URL.
-func (t *transport) redirectPolicy(user func(*http.Request, []*http.Request) error) func(*http.Request, []*http.Request) error {
+func (ca *CA) redirectPolicy(user func(*http.Request, []*http.Request) error) func(*http.Request, []*http.Request) error {
 	return func(req *http.Request, via []*http.Request) error {
 		switch {
 		case via[0].Method == http.MethodPost:
@@ -147,10 +147,10 @@ func (t *transport) redirectPolicy(user func(*http.Request, []*http.Request) err
 		case via[0].URL.Scheme == "https" && req.URL.Scheme != "https":
 			return redirectError{status: req.Response.StatusCode, target: req.URL.String(), unsafe: true}
 		}
-		if err := t.refuse(req.URL); err != nil {
+		if err := ca.refuse(req.URL); err != nil {
 			return redirectError{status: req.Response.StatusCode, target: req.URL.String(), refused: err}
 		}
-		t.ca.origins.note(req.URL)
+		ca.origins.note(req.URL)
 		switch {
 		case user != nil:
 			return user(req, via)

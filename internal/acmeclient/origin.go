@@ -67,8 +67,8 @@ var (
 
 // refuse returns why no request is sent to u, an absolute URL, or nil. The user
 // may give credentials in the directory's URL; nobody else gives any.
-func (t *transport) refuse(u *url.URL) error {
-	base, err := url.Parse(t.directoryURL)
+func (ca *CA) refuse(u *url.URL) error {
+	base, err := url.Parse(ca.cfg.DirectoryURL)
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (t *transport) refuse(u *url.URL) error {
 		return errNotHTTPS
 	case u.Scheme != "http":
 		return errScheme
-	case !t.ca.cfg.PlainHTTP && !IsLoopback(u.Hostname()):
+	case !ca.cfg.PlainHTTP && !IsLoopback(u.Hostname()):
 		return errPlainHTTP
 	}
 	return nil

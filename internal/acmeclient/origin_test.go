@@ -50,12 +50,12 @@ func TestWhereRequestsGo(t *testing.T) {
 		{"https://me:secret@ca.example/dir", "https://me:secret@other.example/order", false, errUserinfo},
 		{"https://me:secret@ca.example/dir", "https://me:other@ca.example/order", false, errUserinfo},
 	} {
-		tr := &transport{ca: New(Config{DirectoryURL: tt.directory, PlainHTTP: tt.plain}), directoryURL: tt.directory}
+		ca := New(Config{DirectoryURL: tt.directory, PlainHTTP: tt.plain})
 		u, err := url.Parse(tt.url)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := tr.refuse(u); err != tt.want {
+		if err := ca.refuse(u); err != tt.want {
 			t.Errorf("%s, of the CA at %s (PlainHTTP %v): %v, want %v", tt.url, tt.directory, tt.plain, err, tt.want)
 		}
 	}

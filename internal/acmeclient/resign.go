@@ -63,7 +63,7 @@ func (t *transport) resolve(req *http.Request) (*http.Request, error) {
 		out = req.Clone(req.Context())
 		out.URL, out.Host = u, ""
 	}
-	if failed.Err = t.refuse(out.URL); failed.Err != nil {
+	if failed.Err = t.ca.refuse(out.URL); failed.Err != nil {
 		return nil, failed
 	}
 	t.ca.origins.note(out.URL)

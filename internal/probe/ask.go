@@ -132,5 +132,5 @@ func (c *Checker) unaskable(addr netip.Addr) (reply, bool) {
 	case addr.IsLoopback():
 		return reply{outcome: noRoute, text: "a loopback address, not asked (is there a line in the hosts file?)"}, true
 	}
-	return reply{outcome: wrong, text: "an address that no CA can reach, not asked"}, true
+	return reply{outcome: wrong, text: "an address that no public CA can reach, not asked (see Manager.PreflightAllow)"}, true
 }
