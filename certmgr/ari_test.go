@@ -122,7 +122,7 @@ func TestRenewalByAgeWhileTheCACannotBeAsked(t *testing.T) {
 				fault(w.ca)
 				first := w.mustGet("a.example.com")
 				at := w.renewedAt("a.example.com", first, 90*day)
-				if left := first.Leaf.NotAfter.Sub(at); left > 33*day || left < 30*day-time.Hour {
+				if left := first.Leaf.NotAfter.Sub(at); left > 33*day || left < 30*day-2*time.Hour { // an hour early or late, and seen within one more
 					t.Errorf("renewed with %v left, want about a third", left)
 				}
 				if n := w.asks(); n < 60 || n > 1600 { // one that fails is sent twice
