@@ -276,11 +276,13 @@ func TestReasonIsThatOfTheChallengeThatWasTried(t *testing.T) {
 		s.ca.FailValidation(host, challenge.HTTP01, acmetest.Problem{Type: "connection", Detail: "nobody there"})
 		s.ca.Edit(authorization, func(r *acmetest.Reply) {
 			r.EditObject(func(z map[string]any) {
-				for _, c := range z["challenges"].([]any) {
-					if c := c.(map[string]any); c["type"] != challenge.HTTP01 {
-						c["error"] = map[string]any{"type": "urn:ietf:params:acme:error:dns", "detail": "another one's"}
-					}
-				}
+				z["challenges"] = append([]any{map[string]any{
+					"type":   challenge.TLSALPN01,
+					"url":    s.ca.URL + "/challenge/another",
+					"token":  "another",
+					"status": acme.StatusInvalid,
+					"error":  map[string]any{"type": "urn:ietf:params:acme:error:dns", "detail": "another one's"},
+				}}, z["challenges"].([]any)...)
 			})
 		})
 		req := s.request()
