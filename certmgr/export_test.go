@@ -76,7 +76,7 @@ func TakeOut(m *Manager, host string, entry []byte) error {
 // CheckHost makes the preflight of a host, and no more.
 func CheckHost(ctx context.Context, m *Manager, host string) error {
 	m.init()
-	return m.engine.operator.issuer.orders.checker.Check(ctx, host, func(func(context.Context)) {}).Err
+	return m.engine.operator.issuer.orders.checker.Check(ctx, host, func(func(context.Context) bool) {}).Err
 }
 
 // OrderBudgetKey returns the key of the entry in which m keeps its order budget.

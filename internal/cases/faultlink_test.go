@@ -80,11 +80,10 @@ type surroundings struct {
 	keys  map[string]bool // of entries that were written
 	quiet bool            // calls do not count
 	hit   bool            // the fault took place
-	late  map[string]bool // entries that a process was killed before it deleted, see link.stored
 }
 
 func newSurroundings(fault call, mode faultMode) *surroundings {
-	return &surroundings{fault: fault, mode: mode, count: make(map[string]int), keys: make(map[string]bool), late: make(map[string]bool)}
+	return &surroundings{fault: fault, mode: mode, count: make(map[string]int), keys: make(map[string]bool)}
 }
 
 // A link is what one process has of its surroundings. Once the process is dead,
@@ -92,11 +91,6 @@ func newSurroundings(fault call, mode faultMode) *surroundings {
 type link struct {
 	*surroundings
 	dead chan struct{}
-
-	// stored is whether the certificate of the last order is in the Cache. Its
-	// answers are deleted at about the same time, so that a process that is killed
-	// in that moment may leave one.
-	stored bool
 }
 
 func (s *surroundings) newLink() *link { return &link{surroundings: s, dead: make(chan struct{})} }
@@ -173,33 +167,10 @@ func (l *link) Put(ctx context.Context, key string, data []byte) error {
 	l.mu.Lock()
 	l.keys[key] = true
 	l.mu.Unlock()
-	return l.access(ctx, "put "+key, func(ctx context.Context) error {
-		l.noteStored(key)
-		return l.cache.Put(ctx, key, data)
-	})
-}
-
-func (l *link) noteStored(key string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if key == host {
-		l.stored = true
-	} else if isAnswer(key) {
-		l.stored = false
-	}
-}
-
-// isAnswer reports whether a key is that of an answer to a challenge.
-func isAnswer(key string) bool {
-	return strings.HasSuffix(key, "+token") || strings.HasSuffix(key, "+http-01")
+	return l.access(ctx, "put "+key, func(ctx context.Context) error { return l.cache.Put(ctx, key, data) })
 }
 
 func (l *link) Delete(ctx context.Context, key string) error {
-	l.mu.Lock()
-	if l.stored && isAnswer(key) && (l.isDead() || l.mode == dies) {
-		l.late[key] = true
-	}
-	l.mu.Unlock()
 	return l.access(ctx, "delete "+key, func(ctx context.Context) error { return l.cache.Delete(ctx, key) })
 }
 

@@ -57,7 +57,7 @@ type Answer struct {
 	stored bool
 
 	remove func()
-	forget func(context.Context)
+	forget func(context.Context) bool
 }
 
 // Present makes the response to a challenge available, here at once and then in
@@ -120,11 +120,17 @@ func (a *Answers) add(ctx context.Context, key string, data []byte, answer *Answ
 			delete(a.live, key)
 		}
 	}
-	answer.forget = func(ctx context.Context) {
+	later := answer.stored
+	answer.forget = func(ctx context.Context) (deleted bool) {
 		defer a.forgetHost(key)
-		if a.store.Delete(ctx, key) != nil && answer.stored {
+		if a.store.Delete(ctx, key) == nil {
+			return true
+		}
+		if later {
+			later = false // once is enough
 			a.store.DeleteLater(key, data)
 		}
+		return false
 	}
 }
 
@@ -146,14 +152,15 @@ func (a *Answers) IsForeign(host, token string) bool {
 }
 
 // Withdraw deletes the answer to a challenge that is decided from the Cache, if a
-// process that was killed left it there.
-func (a *Answers) Withdraw(ctx context.Context, chal *acme.Challenge, host string) {
+// process that was killed left it there. It reports whether none is left.
+func (a *Answers) Withdraw(ctx context.Context, chal *acme.Challenge, host string) (done bool) {
 	switch {
 	case chal.Type == TLSALPN01:
-		a.store.Delete(ctx, TLSALPN01Key(host))
+		return a.store.Delete(ctx, TLSALPN01Key(host)) == nil
 	case chal.Type == HTTP01 && IsToken(chal.Token):
-		a.store.Delete(ctx, HTTP01Key(chal.Token))
+		return a.store.Delete(ctx, HTTP01Key(chal.Token)) == nil
 	}
+	return true
 }
 
 func (a *Answers) get(key string) *Answer {
@@ -206,5 +213,6 @@ func (a *Answer) Stored() bool { return a.stored }
 // challenge stays.
 func (a *Answer) Remove() { a.remove() }
 
-// Forget deletes the answer from the Cache.
-func (a *Answer) Forget(ctx context.Context) { a.forget(ctx) }
+// Forget deletes the answer from the Cache, and reports whether it did. If not,
+// it is deleted in the background unless the Manager is closed.
+func (a *Answer) Forget(ctx context.Context) (deleted bool) { return a.forget(ctx) }

@@ -2,6 +2,7 @@ package order
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/acme"
@@ -13,19 +14,35 @@ import (
 // Nothing is cleaned up at the CA. Authorizations that stay pending expire by
 // themselves, and another process with the same account may be using them.
 type Cleanup struct {
-	forget    []func(context.Context)
+	forget    []func(context.Context) (done bool)
 	inherited []string // URLs of authorizations
 }
 
-// Later adds f to the functions that Forget calls.
-func (c *Cleanup) Later(f func(context.Context)) { c.forget = append(c.forget, f) }
+// Later adds f to the functions that Forget calls, each until it reports that it
+// is done.
+func (c *Cleanup) Later(f func(context.Context) (done bool)) { c.forget = append(c.forget, f) }
 
 // Forget deletes what the conversations left where other machines can see it.
 // It passes ctx on.
 func (c *Cleanup) Forget(ctx context.Context) {
-	for _, f := range c.forget {
-		f(ctx)
+	c.forget = slices.DeleteFunc(c.forget, func(f func(context.Context) bool) bool { return f(ctx) })
+}
+
+// forgetTimeout bounds the deletion of answers during a conversation: a visitor
+// may be waiting.
+const forgetTimeout = 2 * time.Second
+
+// forget deletes the answers to decided challenges as long as the Cache has the
+// order that they belong to: by that, another process finds them if this one is
+// killed. It does not wait for a slow Cache, which the Cleanup's Forget does.
+func (c *conversation) forget(ctx context.Context) {
+	c.withdraw(ctx)
+	if ctx.Err() != nil {
+		return
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), forgetTimeout)
+	defer cancel()
+	c.req.Cleanup.Forget(ctx)
 }
 
 // inherit notes the authorizations of an order that another process placed. It may
@@ -54,7 +71,7 @@ func (c *conversation) withdraw(ctx context.Context) {
 			continue
 		}
 		for _, chal := range z.Challenges[:min(len(z.Challenges), maxOffers)] {
-			c.req.Cleanup.Later(func(ctx context.Context) { c.req.Withdraw(ctx, chal, c.req.Host) })
+			c.req.Cleanup.Later(func(ctx context.Context) bool { return c.req.Withdraw(ctx, chal, c.req.Host) })
 		}
 	}
 	c.req.Cleanup.inherited = nil

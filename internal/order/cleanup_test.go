@@ -2,15 +2,54 @@ package order
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/internal/challenge"
 )
 
-// A process that is killed leaves its answers in the Cache. The one that goes on
-// with the order deletes them, whichever state that is in.
+// When a certificate is asked for, or another order placed, no answer is in the
+// Cache any more. While that is slow, it waits a moment only, and they are deleted
+// in the end.
+func TestAnswersAreDeletedBeforeTheirOrderIsDone(t *testing.T) {
+	for name, typ := range map[string]string{"first type": challenge.TLSALPN01, "second type": challenge.HTTP01} {
+		for _, slow := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, slow %v", name, slow), func(t *testing.T) {
+				at(t, func(t *testing.T, s *site) {
+					if s.slow = slow; typ != challenge.TLSALPN01 {
+						s.ca.FailValidation(host, challenge.TLSALPN01, acmetest.Problem{Type: "connection"})
+					}
+					req, began, orders := s.request(), time.Now(), 0
+					req.Keep = func(_ context.Context, u *Unfinished) {
+						if s.kept = u; u != nil && len(s.stored) != 0 && !slow {
+							t.Errorf("in the Cache: %v", s.stored)
+						}
+					}
+					req.Order = func(bool) (func(bool, error), error) {
+						orders++
+						return func(bool, error) {}, nil
+					}
+					if res := s.must(req); res.Worked != typ {
+						t.Errorf("%q worked", res.Worked)
+					}
+					if most := time.Duration(orders) * (forgetTimeout + time.Second); time.Since(began) > most {
+						t.Errorf("%d orders took %v", orders, time.Since(began))
+					}
+					s.slow = false
+					if s.cleanup.Forget(t.Context()); len(s.stored) != 0 {
+						t.Errorf("left in the Cache: %v", s.stored)
+					}
+				})
+			})
+		}
+	}
+}
+
+// A process that is killed leaves its answers in a slow Cache. The one that goes
+// on with the order deletes them, whichever state that is in.
 func TestAnswersOfAKilledProcessAreDeleted(t *testing.T) {
 	for name, until := range map[string]func(u *Unfinished) bool{
 		"authorized": func(u *Unfinished) bool { return u.Key != nil },
@@ -18,6 +57,7 @@ func TestAnswersOfAKilledProcessAreDeleted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			at(t, func(t *testing.T, s *site) {
+				s.slow = true
 				lift := s.ca.Drop(acmetest.Match{Endpoint: acmetest.Certificate})
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
@@ -31,6 +71,7 @@ func TestAnswersOfAKilledProcessAreDeleted(t *testing.T) {
 					t.Fatalf("%v is in the Cache: %v", s.stored, err)
 				}
 				lift()
+				s.slow = false
 				s.cleanup = Cleanup{} // the process is killed before that
 				again := s.request()
 				again.Unfinished = s.kept

@@ -30,6 +30,7 @@ type site struct {
 	ca      *acmetest.Server
 	client  *acme.Client
 	stored  map[string]bool // keys of answers in the Cache
+	slow    bool            // the Cache deletes nothing in time
 	answers *challenge.Answers
 	stages  []audit.Stage
 	events  []audit.Event
@@ -86,7 +87,11 @@ func (s *site) Put(_ context.Context, key string, _ []byte) error {
 	return nil
 }
 
-func (s *site) Delete(_ context.Context, key string) error {
+func (s *site) Delete(ctx context.Context, key string) error {
+	if s.slow {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	delete(s.stored, key)
 	return nil
 }

@@ -64,8 +64,9 @@ type Request struct {
 	// come into service, or nil.
 	Accept func(chain [][]byte, leaf *x509.Certificate) error
 
-	// Withdraw deletes what another process presented for a challenge.
-	Withdraw func(ctx context.Context, chal *acme.Challenge, host string)
+	// Withdraw deletes what another process presented for a challenge, and
+	// reports whether nothing is left of it.
+	Withdraw func(ctx context.Context, chal *acme.Challenge, host string) (done bool)
 
 	Stage func(audit.Stage) // called at the beginning of each stage
 	Event func(audit.Event) // called with events that lack host and CA
@@ -151,6 +152,7 @@ func (c *conversation) obtain(ctx context.Context, types []string, pending *Unfi
 		return err
 	}
 	c.res.Refuted = false
+	c.forget(ctx)
 	c.req.Stage(audit.StageFinalize)
 	if o.Key = c.req.Key(ctx, o.URL); o.Key == nil {
 		if o.Key, err = bundle.GenerateKey(c.req.KeyType); err != nil {
@@ -214,6 +216,7 @@ func (c *conversation) place(ctx context.Context, earlier *Unfinished) (order *a
 		}
 		c.req.Keep(ctx, nil)
 	}
+	c.forget(ctx)
 	if order, err = c.newOrder(ctx); err != nil {
 		return nil, nil, false, acmeclient.Cause(err)
 	}

@@ -37,7 +37,7 @@ type reply struct {
 
 // present makes the response to one challenge of each usable type available.
 // Token and account key are used for nothing else.
-func (c *Checker) present(ctx context.Context, host string, later func(func(context.Context))) ([]*probe, error) {
+func (c *Checker) present(ctx context.Context, host string, later func(func(context.Context) bool)) ([]*probe, error) {
 	ctx, cancel := context.WithTimeout(ctx, PresentTimeout)
 	defer cancel()
 	key, err := bundle.GenerateKey(bundle.ECDSA)

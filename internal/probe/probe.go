@@ -63,7 +63,7 @@ func New(conf Config) *Checker { return &Checker{conf} }
 // Check requests from every address of the host the response to challenges with
 // random tokens. It passes the functions that delete the responses from the
 // Cache to later.
-func (c *Checker) Check(ctx context.Context, host string, later func(func(context.Context))) Result {
+func (c *Checker) Check(ctx context.Context, host string, later func(func(context.Context) bool)) Result {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	e := &preflight.Error{Host: host, ClockSkew: c.conf.Skew()}
