@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -144,18 +145,18 @@ func TestForgottenOutcomesArePaced(t *testing.T) {
 		})
 	}
 	t.Run("policy", func(t *testing.T) {
-		yes := true
+		var no atomic.Bool
 		policyWorld(t, func(context.Context, string) error {
-			if yes {
-				return nil
+			if no.Load() {
+				return errors.New("no")
 			}
-			return errors.New("no")
+			return nil
 		}, func(t *testing.T, w *world) {
 			w.m.Cache = nil
 			w.ca.FailValidation("x.example.com", "", acmetest.Problem{Type: "unauthorized"})
 			for range 1800 {
 				w.get("x.example.com")
-				yes = !yes
+				no.Store(!no.Load())
 				time.Sleep(time.Second)
 			}
 			w.wantPaced("x.example.com", 2)
