@@ -11,6 +11,7 @@ import (
 	"github.com/nostall/nostall/internal/account"
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/auditqueue"
+	"github.com/nostall/nostall/internal/capped"
 	"github.com/nostall/nostall/internal/hosts"
 	"github.com/nostall/nostall/internal/pace"
 	"github.com/nostall/nostall/internal/text"
@@ -37,8 +38,8 @@ type breaker struct {
 
 	mu     sync.Mutex
 	out    outage
-	recent map[string]caFailure // by host
-	worked time.Time            // when the CA last issued a certificate
+	recent capped.Map[string, caFailure] // by host
+	worked time.Time                     // when the CA last issued a certificate
 }
 
 // outage is an outage of the CA. The zero value means that there is none.
@@ -95,6 +96,10 @@ const (
 	breakerHosts   = 5
 	breakerWindow  = time.Minute
 
+	// maxCAFailures is how many failures of the CA for single hosts are
+	// remembered. Strangers may cause many for names of one domain.
+	maxCAFailures = 1_000
+
 	// passedFor is how long a probe that has passed stands for an order.
 	passedFor = time.Minute
 
@@ -112,7 +117,7 @@ func newBreaker(ca string, a *auditqueue.Queue, now func() time.Time) *breaker {
 		audit:   a,
 		now:     now,
 		changed: func() {},
-		recent:  make(map[string]caFailure),
+		recent:  capped.Map[string, caFailure]{Max: maxCAFailures},
 	}
 }
 
@@ -342,7 +347,7 @@ func (b *breaker) closeLocked(host string) (back bool) {
 		kind = audit.AccountAvailable
 	}
 	b.out = outage{}
-	clear(b.recent)
+	b.recent = capped.Map[string, caFailure]{Max: maxCAFailures}
 	b.audit.Emit(audit.Event{Kind: kind, CA: b.ca, Host: host})
 	return true
 }
@@ -351,11 +356,12 @@ func (b *breaker) closeLocked(host string) (back bool) {
 // one of many.
 func (b *breaker) isOneOfMany(v evidence) bool {
 	now := b.now()
-	b.recent[v.host] = caFailure{at: now, domain: hosts.RegisteredDomain(v.host), own: v.what == troubleOwn}
+	b.recent.Put(v.host, caFailure{at: now, domain: hosts.RegisteredDomain(v.host), own: v.what == troubleOwn},
+		func(a, b caFailure) bool { return a.at.Before(b.at) })
 	own, domains := 0, make(map[string]bool)
-	for host, f := range b.recent {
+	for host, f := range b.recent.All() {
 		if now.Sub(f.at).Abs() > breakerWindow {
-			delete(b.recent, host)
+			b.recent.Delete(host)
 			continue
 		}
 		domains[f.domain] = true

@@ -44,7 +44,7 @@ func Scheduled(m *Manager) int {
 }
 
 // WatchedHosts returns for how many hosts and entries m remembers visits.
-func WatchedHosts(m *Manager) int { return len(m.engine.report.visits.hosts) }
+func WatchedHosts(m *Manager) int { return m.engine.report.visits.hosts.Len() }
 
 // LimitStrangers sets how many untrusted hosts, and how many that the policy
 // allows, m may hold in memory.

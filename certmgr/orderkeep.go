@@ -11,8 +11,8 @@ import (
 // uses it.
 type orderKeep struct {
 	*orderStore
-	sub     subject
-	trusted bool // an order without a key is written too
+	sub   subject
+	named bool // an order without a key is written too
 
 	read  bool              // the entry was read
 	apart bool              // the entry is of a later version: it is left alone
@@ -27,7 +27,7 @@ func newOrderKeep(s *orderStore, req issueRequest) *orderKeep {
 	return &orderKeep{
 		orderStore: s,
 		sub:        req.sub,
-		trusted:    req.grant.trust != untrusted || s.settings.trustOf(req.sub.host()) != notAllowed,
+		named:      s.settings.isNamed(req.sub.host()),
 	}
 }
 
@@ -88,17 +88,17 @@ func (k *orderKeep) remember() {
 
 func (k *orderKeep) newKept() *keptOrder {
 	return &keptOrder{
-		order:   k.now,
-		saved:   k.saved,
-		apart:   k.apart,
-		trusted: k.trusted,
+		order: k.now,
+		saved: k.saved,
+		apart: k.apart,
+		named: k.named,
 	}
 }
 
 // save writes the order to the Cache. What strangers can have placed without
 // proving control of a name is kept in memory alone, which has a cap.
 func (k *orderKeep) save(ctx context.Context) {
-	if k.apart || k.settings.cache == nil || !k.trusted && k.now.Key == nil {
+	if k.apart || k.settings.cache == nil || !k.named && k.now.Key == nil {
 		return
 	}
 	k.tried = k.now

@@ -9,6 +9,8 @@ import (
 	"github.com/nostall/nostall/internal/order"
 )
 
+// maxUnfinished is the largest number of orders of hosts that the list, or
+// HostWhitelist, has by their exact names, and that of all others.
 const maxUnfinished = 1_000
 
 // unfinishedOrders holds, by subject, the orders that conversations did not
@@ -24,21 +26,8 @@ type keptOrder struct {
 	order   *order.Unfinished
 	saved   *order.Unfinished // what the Cache has of it, or nil
 	apart   bool              // the Cache's entry is left alone
-	trusted bool              // its host is not a stranger's
+	named   bool              // no stranger made its host up
 	dropped atomic.Bool       // it is no longer wanted, which its conversation may not know
-}
-
-// worth ranks orders for eviction: those whose certificate may have been issued
-// last, and before them those of trusted hosts.
-func (o *keptOrder) worth() int {
-	worth := 0
-	if o.order.Key != nil {
-		worth += 2
-	}
-	if o.trusted {
-		worth++
-	}
-	return worth
 }
 
 // get returns the order that an earlier attempt did not finish, or nil.
@@ -59,8 +48,10 @@ func (u *unfinishedOrders) put(sub subject, o *keptOrder) {
 		u.orders.Delete(sub)
 		return
 	}
-	u.orders.Max = maxUnfinished
-	u.orders.Put(sub, o, func(a, b *keptOrder) bool { return a.worth() < b.worth() })
+	u.orders.Max, u.orders.MaxMinor = maxUnfinished, maxUnfinished
+	u.orders.IsMinor = func(o *keptOrder) bool { return !o.named }
+	// Those whose certificate may have been issued make way last.
+	u.orders.Put(sub, o, func(a, b *keptOrder) bool { return a.order.Key == nil && b.order.Key != nil })
 }
 
 // replace changes what is known of an order that is there. It reports whether it

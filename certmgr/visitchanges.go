@@ -21,7 +21,7 @@ func (v *visits) changed(c change, now time.Time) {
 		known.since, known.fresh = now.Unix(), true
 		if known.unlisted { // it was allowed by a wildcard or policy before
 			known.unlisted = false
-			v.unlisted--
+			v.hosts.Put(entry, known, nil)
 		}
 	}
 }
@@ -39,10 +39,9 @@ func (v *visits) forgetEntries(entries []string) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for host, known := range v.hosts {
+	for host, known := range v.hosts.All() {
 		if _, parent, _ := strings.Cut(host, "."); known.unlisted && parents[parent] {
-			delete(v.hosts, host)
-			v.unlisted--
+			v.hosts.Delete(host)
 		}
 	}
 }
@@ -54,7 +53,7 @@ func (v *visits) followClock(now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	t, jumped := now.Unix(), v.clock.look(now) > maxClockStep
-	for _, known := range v.hosts {
+	for _, known := range v.hosts.All() {
 		if jumped {
 			known.since, known.fresh = t, true
 		}

@@ -2,11 +2,13 @@ package certmgr
 
 import (
 	"iter"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/nostall/nostall/internal/capped"
 	"github.com/nostall/nostall/internal/hosts"
 )
 
@@ -15,11 +17,10 @@ import (
 // nothing of hosts that are not allowed. Entries of the allowlist are under the
 // same names; those of wildcards stand for all hosts below.
 type visits struct {
-	mu       sync.RWMutex
-	hosts    map[string]*visit
-	unlisted int // number of hosts not on the list by name when added
-	list     *hostList
-	began    func() // called once, at the first visit
+	mu    sync.RWMutex
+	hosts capped.Map[string, *visit] // those on the list have no cap but the list
+	list  *hostList
+	began func() // called once, at the first visit
 
 	clock clockWatch // of followClock
 }
@@ -40,7 +41,7 @@ const (
 	visitEvery = time.Hour
 
 	// maxVisits is the largest number of hosts that are not on the list by
-	// name.
+	// name. Beyond that the one makes way that clients asked for least lately.
 	maxVisits = 10_000
 
 	// maxWatched is the largest number of entries of the list watched before
@@ -49,21 +50,27 @@ const (
 )
 
 func newVisits(list *hostList, began func()) *visits {
-	return &visits{hosts: make(map[string]*visit), list: list, began: sync.OnceFunc(began)}
+	return &visits{
+		hosts: capped.Map[string, *visit]{
+			Max:      math.MaxInt,
+			IsMinor:  func(v *visit) bool { return v.unlisted },
+			MaxMinor: maxVisits,
+		},
+		list:  list,
+		began: sync.OnceFunc(began),
+	}
 }
 
 // noteAsked records a handshake for an allowed host.
 func (v *visits) noteAsked(host string, g grant, now time.Time) {
-	if known := v.get(host, g.trust, now); known != nil {
-		if recently(known.asked.Load(), now.Unix()) {
-			return
-		}
-		known.asked.Store(now.Unix())
+	known := v.get(host, g.trust, now)
+	if recently(known.asked.Load(), now.Unix()) {
+		return
 	}
-	// Strangers may have reached the bound; the entry is updated anyway.
+	known.asked.Store(now.Unix())
 	if v.list.match(host) == hosts.Wildcard {
 		_, parent, _ := strings.Cut(host, ".")
-		if entry := v.get("*."+parent, listed, now); entry != nil && !recently(entry.asked.Load(), now.Unix()) {
+		if entry := v.get("*."+parent, listed, now); !recently(entry.asked.Load(), now.Unix()) {
 			entry.asked.Store(now.Unix())
 		}
 	}
@@ -71,9 +78,7 @@ func (v *visits) noteAsked(host string, g grant, now time.Time) {
 
 // noteReached notes that the CA validated a host here.
 func (v *visits) noteReached(host string, g grant, now time.Time) {
-	if known := v.get(host, g.trust, now); known != nil {
-		known.reached.Store(now.Unix())
-	}
+	v.get(host, g.trust, now).reached.Store(now.Unix())
 }
 
 // recently reports whether a time in Unix seconds needs no update at now. A
@@ -82,13 +87,12 @@ func recently(t, now int64) bool {
 	return t != 0 && now-t >= 0 && now-t < int64(visitEvery/time.Second)
 }
 
-// get returns the host's record, creating it if necessary, or nil if there are
-// too many.
+// get returns the host's record, creating it if necessary.
 func (v *visits) get(host string, t trust, now time.Time) *visit {
 	v.mu.RLock()
-	known := v.hosts[host]
+	known, ok := v.hosts.Get(host)
 	v.mu.RUnlock()
-	if known != nil {
+	if ok {
 		return known
 	}
 	v.began()
@@ -99,20 +103,16 @@ func (v *visits) get(host string, t trust, now time.Time) *visit {
 
 // add is get with v.mu held.
 func (v *visits) add(host string, t trust, now time.Time) *visit {
-	if known := v.hosts[host]; known != nil {
+	if known, ok := v.hosts.Get(host); ok {
 		return known
 	}
-	unlisted := t != listed
-	if unlisted {
-		if v.unlisted >= maxVisits {
-			return nil
-		}
-		v.unlisted++
-	}
-	known := &visit{since: now.Unix(), unlisted: unlisted}
-	v.hosts[host] = known
+	known := &visit{since: now.Unix(), unlisted: t != listed}
+	v.hosts.Put(host, known, func(a, b *visit) bool { return a.last() < b.last() })
 	return known
 }
+
+// last returns when a client last asked, or since when the host is known.
+func (known *visit) last() int64 { return max(known.asked.Load(), known.since) }
 
 // watch starts tracking the entries of the list that are not tracked yet.
 func (v *visits) watch(entries iter.Seq[string], now time.Time) {
@@ -128,13 +128,13 @@ func (v *visits) watch(entries iter.Seq[string], now time.Time) {
 
 // isFull reports whether no more entries are watched before a client asks for
 // them. v.mu is held.
-func (v *visits) isFull() bool { return len(v.hosts)-v.unlisted >= maxWatched }
+func (v *visits) isFull() bool { return v.hosts.Len()-v.hosts.Minor() >= maxWatched }
 
 // noteRefused records a refused handshake for a host, if the host is known.
 func (v *visits) noteRefused(host string) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	if known := v.hosts[host]; known != nil {
+	if known, ok := v.hosts.Get(host); ok {
 		known.refused.Add(1)
 	}
 }
@@ -143,12 +143,7 @@ func (v *visits) noteRefused(host string) {
 func (v *visits) forget(host string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if known := v.hosts[host]; known != nil {
-		delete(v.hosts, host)
-		if known.unlisted {
-			v.unlisted--
-		}
-	}
+	v.hosts.Delete(host)
 }
 
 // of returns when a client last asked for a host, and how many handshakes were
@@ -156,7 +151,7 @@ func (v *visits) forget(host string) {
 func (v *visits) of(host string) (asked time.Time, refused uint64) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	if known := v.hosts[host]; known != nil {
+	if known, ok := v.hosts.Get(host); ok {
 		return fromUnix(known.asked.Load()), known.refused.Load()
 	}
 	return time.Time{}, 0
@@ -166,8 +161,8 @@ func (v *visits) of(host string) (asked time.Time, refused uint64) {
 func (v *visits) sightings(entry string) (s sightings, ok bool) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
-	known := v.hosts[entry]
-	if known == nil {
+	known, ok := v.hosts.Get(entry)
+	if !ok {
 		return sightings{}, false
 	}
 	return sightings{fromUnix(known.since), fromUnix(known.asked.Load()), fromUnix(known.reached.Load())}, true
@@ -178,8 +173,8 @@ func (v *visits) merge(others map[string]sightings, now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for entry, seen := range others {
-		known := v.hosts[entry]
-		if known == nil {
+		known, ok := v.hosts.Get(entry)
+		if !ok {
 			continue // not on the list
 		}
 		if t := seen.Since.Unix(); !seen.Since.IsZero() && t < known.since && !known.fresh {

@@ -8,19 +8,23 @@ import (
 
 func TestVisitsAreBounded(t *testing.T) {
 	v, now := newVisits(nil, func() {}), time.Now()
+	v.noteAsked("www.tenant.com", grant{trust: byPolicy}, now)
 	for i := range 2 * maxVisits {
-		v.noteAsked(fmt.Sprintf("www.stranger%d.com", i), grant{trust: untrusted, policyYes: now}, now)
+		v.noteAsked(fmt.Sprintf("www.stranger%d.com", i), grant{trust: untrusted, policyYes: now}, now.Add(-time.Hour))
 	}
-	if len(v.hosts) != maxVisits {
-		t.Errorf("%d hosts of strangers", len(v.hosts))
+	if n := v.hosts.Minor(); n != 10_000 {
+		t.Errorf("%d hosts of strangers, want 10,000", n)
+	}
+	if asked, _ := v.of("www.tenant.com"); asked.IsZero() {
+		t.Error("strangers took the place of a host that clients asked for just now")
 	}
 	v.noteAsked("listed.example.com", grant{trust: listed}, now)
 	if asked, _ := v.of("listed.example.com"); asked.IsZero() {
 		t.Error("strangers took the place of a host on the list")
 	}
-	v.forget("www.stranger0.com")
-	if v.unlisted != maxVisits-1 {
-		t.Errorf("%d counted after one was forgotten", v.unlisted)
+	v.changed(change{added: []string{"www.tenant.com"}}, now)
+	if v.forget("listed.example.com"); v.hosts.Minor() != 9_999 || v.hosts.Len() != 10_000 {
+		t.Errorf("%d hosts of strangers, and %d in all", v.hosts.Minor(), v.hosts.Len())
 	}
 }
 

@@ -47,15 +47,19 @@ func (w waiter) isDue() bool {
 	return w.req.priority == background || w.req.priority == urgentRenewal
 }
 
-// worth ranks waiters for eviction: what strangers made up comes first.
+// worth ranks waiters for eviction: what strangers may have made up comes first.
 func (w waiter) worth() int {
-	switch {
-	case w.req.grant.trust == untrusted:
-		return 0
-	case w.isDue():
-		return 1
+	worth := 0
+	if !w.isDue() {
+		worth++
 	}
-	return 2
+	switch w.req.grant.trust {
+	case untrusted:
+		return worth
+	case byPolicy:
+		return worth + 2
+	}
+	return worth + 4
 }
 
 // add notes that a request was refused.
