@@ -114,10 +114,11 @@ type Manager struct {
 
 	// MaxPolicyAge is the age from which an approval of HostPolicy serves no
 	// handshake any more: the policy is asked first, and a handshake waits for
-	// its answer, at most 5 seconds. A host that nobody visited for a day, for
-	// example, is then not served on yesterday's approval. If the policy cannot
-	// decide, a valid certificate stays in service, and the policy is asked
-	// again after 10 seconds. Default: off, so an approval of any age serves.
+	// its answer, at most 5 seconds and HandshakeWait. A host that nobody
+	// visited for a day, for example, is then not served on yesterday's
+	// approval. If the policy cannot decide, a valid certificate stays in
+	// service, and the policy is asked again after 10 seconds. Default: off, so
+	// an approval of any age serves.
 	MaxPolicyAge time.Duration
 
 	// Audit gets an event for every change of state: one at a time, in order,
