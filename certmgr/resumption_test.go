@@ -180,6 +180,9 @@ func TestSessionOutlivesNoCertificate(t *testing.T) {
 		if _, err := visit(t, server, client); err == nil {
 			t.Error("a host whose certificate has ended is served")
 		}
+		if w.m.MayResume(tls.ConnectionState{ServerName: client.ServerName}) { // clients look at the end themselves
+			t.Error("a session may be resumed although the certificate has ended")
+		}
 	})
 }
 
