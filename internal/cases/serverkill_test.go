@@ -65,10 +65,31 @@ func TestServerForStrace(t *testing.T) {
 	if _, err := m.GetCertificate(hello(host)); err != nil {
 		t.Fatal(err)
 	}
+	awaitCleanUp(t, dir)
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
 	}
 	srv.Close()
+}
+
+// awaitCleanUp waits until nothing is left of an issuance, which is deleted in the
+// background. Close would interrupt that, and a server runs for longer.
+func awaitCleanUp(t *testing.T, dir string) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(serverTimeout); ; <-tick.C {
+		left, err := filepath.Glob(filepath.Join(dir, host+"+*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%q are not deleted", left)
+		}
+	}
 }
 
 // serverSite is a CA, and where servers run one after the other.
