@@ -129,7 +129,7 @@ func TestCertificateForTestsThatCannotBeReplacedMakesNoLoop(t *testing.T) {
 
 // clock is a wall clock that a test sets, and that is not read in a loop.
 type clock struct {
-	read  func() time.Time // nil means time.Now
+	read  atomic.Pointer[func() time.Time] // nil means time.Now
 	calls atomic.Int64
 }
 
@@ -140,8 +140,8 @@ func countedClock(t *testing.T, w *world) *clock {
 		if c.calls.Add(1) > 50_000 {
 			panic(t.Name() + ": a loop reads the clock") // nothing else ends it
 		}
-		if c.read != nil {
-			return c.read()
+		if read := c.read.Load(); read != nil {
+			return (*read)()
 		}
 		return time.Now()
 	})
@@ -152,13 +152,14 @@ func countedClock(t *testing.T, w *world) *clock {
 // waits for its time.
 func TestNoClockMakesALoop(t *testing.T) {
 	var still, turns atomic.Int64
+	since := func() time.Duration { return time.Duration(time.Now().UnixNano() - still.Load()) } // it stands still
 	clocks := map[string]func() time.Time{
 		"stands still":            func() time.Time { return time.Unix(0, still.Load()) },
-		"stands still, but jumps": func() time.Time { return time.Unix(0, still.Load()).Add(time.Since(bubbleBegan).Truncate(time.Minute)) },
+		"stands still, but jumps": func() time.Time { return time.Unix(0, still.Load()).Add(since().Truncate(time.Minute)) },
 		"a day to and fro":        func() time.Time { return time.Now().Add(time.Duration(turns.Add(1)%2) * day) },
 		"an hour to and fro":      func() time.Time { return time.Now().Add(time.Duration(turns.Add(1)%3) * time.Hour) },
-		"runs backwards":          func() time.Time { return time.Unix(0, still.Load()).Add(-time.Since(bubbleBegan)) },
-		"a thousand times slower": func() time.Time { return time.Unix(0, still.Load()).Add(time.Since(bubbleBegan) / 1000) },
+		"runs backwards":          func() time.Time { return time.Unix(0, still.Load()).Add(-since()) },
+		"a thousand times slower": func() time.Time { return time.Unix(0, still.Load()).Add(since() / 1000) },
 	}
 	states := map[string]func(w *world){
 		"backing off": func(w *world) {
@@ -192,9 +193,8 @@ func TestNoClockMakesALoop(t *testing.T) {
 					bring(w)
 					synctest.Wait()
 					still.Store(time.Now().UnixNano())
-					bubbleBegan = time.Now()
 					c.calls.Store(0)
-					c.read = read
+					c.read.Store(&read)
 					orders, reads := w.ca.Count(acmetest.NewOrder), len(w.cache.reads())
 					for range 60 {
 						time.Sleep(time.Minute)
@@ -213,6 +213,3 @@ func TestNoClockMakesALoop(t *testing.T) {
 		}
 	}
 }
-
-// bubbleBegan is when the clock of TestNoClockMakesALoop was changed.
-var bubbleBegan time.Time
