@@ -253,7 +253,7 @@ func TestNoLockIsHeldWhileUserCodeRuns(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ca := acmetest.NewUnstartedServer()
-				ca.Lifetime = 6 * day
+				ca.Lifetime, ca.Terms = 6*day, "https://ca.example/terms"
 				ca.StartMemory()
 				w := &world{t: t, ca: ca, m: &certmgr.Manager{Hosts: certmgr.MustAllowlist("a.example.com", "b.example.com", "c.example.com")}}
 				defer ca.Close()
@@ -264,7 +264,7 @@ func TestNoLockIsHeldWhileUserCodeRuns(t *testing.T) {
 					t.Errorf("%d mutexes are watched, want all of the components", len(u.mutexes))
 				}
 				if name == "all works" {
-					u.wantEntered("HostPolicy", "Cache.Get", "Cache.Put", "Cache.Delete", "Audit", "RoundTrip", "Body.Read", "Body.Close",
+					u.wantEntered("HostPolicy", "Prompt", "Cache.Get", "Cache.Put", "Cache.Delete", "Audit", "RoundTrip", "Body.Read", "Body.Close",
 						"Signer.Public", "Signer.Sign", "LookupNetIP", "PreflightDial", "RemoteAddr", "Addr.String", "Context.Done", "the error of PreflightDial.Error")
 				}
 			})
