@@ -67,7 +67,7 @@ func TestValidCertificateIsServedThroughAnOutage(t *testing.T) {
 			t.Errorf("%v does not say that it is the CA's outage", err)
 		}
 		expired := w.events.of(audit.CertificateExpired)
-		if len(expired) != 1 || !expired[0].NotAfter.Equal(cert.Leaf.NotAfter) || expired[0].Time.Sub(cert.Leaf.NotAfter) > time.Second {
+		if len(expired) != 1 || !expired[0].NotAfter.Equal(cert.Leaf.NotAfter) || expired[0].Time.Sub(cert.Leaf.NotAfter) > time.Minute { // it may come just after a try
 			t.Errorf("the expiry was not reported once, when it came: %v", expired)
 		}
 		lift()
