@@ -52,9 +52,12 @@ func TestCertificatesThatAreDatedBackAreRenewedInTime(t *testing.T) {
 		{"the local clock is behind", 20 * time.Minute, false, false, 1},
 		{"the local clock is ahead", -7 * time.Minute, false, false, 1},
 	}
-	for _, clock := range clocks {
+	for i, clock := range clocks {
 		t.Run(clock.name, func(t *testing.T) {
-			for _, d := range dates {
+			for j, d := range dates {
+				if !runsRow(i+j, 5) {
+					continue
+				}
 				if d.left < 10*clock.ahead.Abs() || clock.silent && d.back > 4*d.left {
 					continue // nothing can be known then
 				}

@@ -48,7 +48,10 @@ func (m clockMove) apply(clock *sleeper, ca *acmetest.Server) {
 // eachClockMove runs f for each clockMove.
 func eachClockMove(t *testing.T, what string, f func(t *cases.T, w *world, clock *sleeper, m clockMove)) {
 	t.Helper()
-	for _, m := range clockMoves() {
+	for i, m := range clockMoves() {
+		if !runsRow(i+len(what), 3) {
+			continue
+		}
 		table.Run(t, "B25/"+what+", "+m.name, func(t *cases.T) {
 			suspendCase(t, func(t *cases.T, w *world, clock *sleeper) { f(t, w, clock, m) })
 		})

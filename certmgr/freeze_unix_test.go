@@ -48,9 +48,9 @@ func TestFrozenProcessGoesOnAtItsPace(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := bufio.NewScanner(out)
-	awaitFailures(t, lines, 4)
-	stop(t, cmd, 3*time.Second)
-	awaitFailures(t, lines, 8)
+	awaitFailures(t, lines, 2)
+	stop(t, cmd, 2*time.Second)
+	awaitFailures(t, lines, 3)
 	alive.Close() // it ends and says what was wrong
 	for lines.Scan() {
 		if strings.HasPrefix(lines.Text(), "wrong: ") {

@@ -14,7 +14,7 @@ import (
 	"github.com/nostall/nostall/certmgr/acmetest"
 )
 
-var madeUpNames = flag.Int("certmgr.names", 50_000, "made-up names that strangers ask for in TestMadeUpNamesLeaveLittle")
+var madeUpNames = flag.Int("certmgr.names", 10_000, "made-up names that strangers ask for in TestMadeUpNamesLeaveLittle; CI has 50,000")
 
 // However many names strangers make up, and whatever allows them, they leave at most
 // 64 MiB of memory, no goroutine, and 1,000 records of failures in the Cache.

@@ -250,7 +250,7 @@ func TestDayWithoutOrders(t *testing.T) {
 				}
 				w.m.Hosts.Replace(names...)
 				w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, 500, nil, acmetest.Problem{})
-				for begin := time.Now(); time.Since(begin) < day; time.Sleep(10 * time.Second) {
+				for begin := time.Now(); time.Since(begin) < day; time.Sleep(time.Duration(hosts) * 10 * time.Second) {
 					for _, host := range names {
 						w.get(host)
 					}

@@ -110,7 +110,7 @@ func TestStrangersKeepNobodyFromRenewal(t *testing.T) {
 		w.m.HandshakeWait = -1
 		w.ca.Unresolve("*")
 		w.ca.Resolve("a.example.com", acmetest.Target{TLSConfig: w.m.TLSConfig()})
-		w.ca.EditCertificate("a.example.com", func(c *x509.Certificate) { c.NotBefore = time.Now(); c.NotAfter = time.Now().Add(40 * time.Minute) })
+		w.ca.EditCertificate("a.example.com", func(c *x509.Certificate) { c.NotBefore = time.Now(); c.NotAfter = time.Now().Add(20 * time.Minute) })
 		w.get("a.example.com")
 		time.Sleep(time.Minute)
 		if _, err := w.get("a.example.com"); err != nil {
@@ -119,7 +119,7 @@ func TestStrangersKeepNobodyFromRenewal(t *testing.T) {
 		w.ca.Delay(acmetest.Match{Endpoint: acmetest.NewOrder}, 20*time.Second)
 		n := 0
 		inFlight := func() int { snap := w.m.Snapshot(); return snap.Issuing + snap.Queued }
-		for range 80 {
+		for range 40 {
 			time.Sleep(30 * time.Second)
 			for inFlight() < 256 {
 				w.get(fmt.Sprintf("www.stranger%d.com", n))
