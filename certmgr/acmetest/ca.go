@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
@@ -23,15 +24,19 @@ const (
 // leaves. It does not change after the start.
 type authority struct {
 	root            *x509.Certificate
+	rootKey         crypto.Signer
 	intermediate    *x509.Certificate
 	intermediateKey *ecdsa.PrivateKey
 	alternates      []issuer // other roots' certificates for the intermediate's key
 }
 
-func newAuthority() *authority {
+func newAuthority() *authority { return authorityOf(newRoot("acmetest Root")) }
+
+// authorityOf returns an authority with this root and a new intermediate.
+func authorityOf(root *tls.Certificate) *authority {
 	key := newKey()
-	i := newIssuer("acmetest Root", key.Public())
-	return &authority{root: i.root, intermediate: i.intermediate, intermediateKey: key}
+	i := newIssuer(root, key.Public())
+	return &authority{root: i.root, rootKey: root.PrivateKey.(crypto.Signer), intermediate: i.intermediate, intermediateKey: key}
 }
 
 func caTemplate(name string, pub crypto.PublicKey, notAfter time.Time) *x509.Certificate {
@@ -141,7 +146,7 @@ func (s *Server) issue(o *order, request *x509.CertificateRequest) (*certificate
 func mustCreate(template, parent *x509.Certificate, pub crypto.PublicKey, key crypto.Signer) []byte {
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, pub, key)
 	if err != nil {
-		panic("acmetest: " + err.Error())
+		panic("acmetest: cannot sign a certificate: " + err.Error())
 	}
 	return der
 }

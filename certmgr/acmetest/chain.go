@@ -2,6 +2,7 @@ package acmetest
 
 import (
 	"crypto"
+	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"net/http"
@@ -12,25 +13,21 @@ import (
 // issuer is a root and its certificate for the intermediate's key.
 type issuer struct{ root, intermediate *x509.Certificate }
 
-// newIssuer creates a root and its certificate for the intermediate's key. Both
-// are valid for longer than any test in virtual time. The intermediates of all
+// newIssuer creates the certificate of a root for the intermediate's key, which
+// is valid for longer than any test in virtual time. The intermediates of all
 // issuers have the same subject and key, so a leaf fits each of them.
-func newIssuer(rootName string, pub crypto.PublicKey) issuer {
-	now := time.Now()
-	rootKey := newKey()
-	rootTemplate := caTemplate(rootName, rootKey.Public(), now.AddDate(40, 0, 0))
-	root := mustParse(mustCreate(rootTemplate, rootTemplate, rootKey.Public(), rootKey))
-	template := caTemplate("acmetest Intermediate", pub, now.AddDate(30, 0, 0))
+func newIssuer(root *tls.Certificate, pub crypto.PublicKey) issuer {
+	template := caTemplate("acmetest Intermediate", pub, time.Now().AddDate(30, 0, 0))
 	template.MaxPathLenZero = true
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
 	template.Policies = domainValidated()
-	return issuer{root, mustParse(mustCreate(template, root, pub, rootKey))}
+	return issuer{root.Leaf, mustParse(mustCreate(template, root.Leaf, pub, root.PrivateKey.(crypto.Signer)))}
 }
 
 // crossSign creates n more roots that certify the intermediate.
 func (a *authority) crossSign(n int) {
 	for i := range n {
-		root := fmt.Sprintf("acmetest Alternate Root %d", i+1)
+		root := newRoot(fmt.Sprintf("acmetest Alternate Root %d", i+1))
 		a.alternates = append(a.alternates, newIssuer(root, a.intermediateKey.Public()))
 	}
 }

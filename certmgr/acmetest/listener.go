@@ -10,39 +10,43 @@ import (
 	"crypto/x509/pkix"
 	"io"
 	"log"
-	"math/big"
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// listener is an HTTPS server on a loopback port that can be closed at once,
-// even with open or stalled connections.
+// listener is an HTTPS server that can be closed at once, even with open or
+// stalled connections.
 type listener struct {
 	ln     net.Listener
 	server *http.Server
-	cert   *x509.Certificate
 	conns  sync.WaitGroup // counts connections and the accept loop
-
-	transport *http.Transport // of client
+	closed atomic.Bool
 }
 
-func newListener(ctx context.Context, handler http.Handler) *listener {
+// listenLoopback listens on a free loopback port.
+func listenLoopback() net.Listener {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		if ln, err = net.Listen("tcp", "[::1]:0"); err != nil {
 			panic("acmetest: cannot listen on loopback: " + err.Error())
 		}
 	}
-	cert := loopbackCertificate()
-	l := &listener{ln: ln, cert: cert.Leaf}
+	return ln
+}
+
+// newListener serves connections to ln with a certificate. The context is that
+// of all requests.
+func newListener(ctx context.Context, ln net.Listener, cert *tls.Certificate, handler http.Handler) *listener {
+	l := &listener{ln: ln}
 	l.server = &http.Server{
 		Handler:     handler,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		ConnState:   l.connState,
 		ErrorLog:    log.New(io.Discard, "", 0), // many tests drop connections on purpose
-		TLSConfig:   &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}},
+		TLSConfig:   &tls.Config{Certificates: []tls.Certificate{*cert}, NextProtos: []string{"http/1.1"}},
 		// No HTTP/2, so that dropping a request drops its connection.
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
 	}
@@ -51,50 +55,56 @@ func newListener(ctx context.Context, handler http.Handler) *listener {
 }
 
 // connState counts connections. The accept loop, which is itself counted,
-// reports StateNew, so the count cannot grow from zero during close.
-func (l *listener) connState(_ net.Conn, state http.ConnState) {
+// reports StateNew, so the count cannot grow from zero during wait.
+func (l *listener) connState(conn net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
 		l.conns.Add(1)
+		if l.closed.Load() {
+			_ = conn.Close() // it may have been accepted too late for close to see it
+		}
 	case http.StateClosed, http.StateHijacked:
 		l.conns.Done()
 	}
 }
 
-func (l *listener) addr() string { return l.ln.Addr().String() }
-
-func (l *listener) client() *http.Client {
-	pool := x509.NewCertPool()
-	pool.AddCert(l.cert)
-	l.transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
-	return &http.Client{Transport: l.transport}
-}
-
-// close closes the listener and all connections and waits for their goroutines.
+// close closes the listener and all connections. It does not wait, and may be
+// called more than once.
 func (l *listener) close() {
+	l.closed.Store(true)
+	_ = l.ln.Close() // the server may not have it yet
 	_ = l.server.Close()
-	l.transport.CloseIdleConnections()
-	l.conns.Wait()
 }
 
-// loopbackCertificate returns a new self-signed certificate for the loopback
-// addresses.
-func loopbackCertificate() tls.Certificate {
+// wait waits for the goroutines of a closed listener.
+func (l *listener) wait() { l.conns.Wait() }
+
+// listenerCertificate returns a certificate of the root for the loopback
+// addresses and hosts, which are names or addresses.
+func (a *authority) listenerCertificate(hosts ...string) *tls.Certificate {
 	key := newKey()
 	now := time.Now()
 	template := &x509.Certificate{
-		SerialNumber:          big.NewInt(1),
-		Subject:               pkix.Name{CommonName: "acmetest listener"},
-		NotBefore:             now.Add(-time.Hour),
+		SerialNumber:          newSerial(),
+		Subject:               pkix.Name{Organization: []string{"acmetest"}, CommonName: "acmetest listener " + distinct()},
+		NotBefore:             now.AddDate(-1, 0, 0),
 		NotAfter:              now.AddDate(10, 0, 0),
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true,
+		SubjectKeyId:          keyID(key.Public()),
 		DNSNames:              []string{"localhost"},
 		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 	}
-	der := mustCreate(template, template, key.Public(), key)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: mustParse(der)}
+	for _, host := range hosts {
+		if ip := net.ParseIP(host); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, host)
+		}
+	}
+	der := mustCreate(template, a.root, key.Public(), a.rootKey)
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: mustParse(der)}
 }
 
 func newKey() *ecdsa.PrivateKey {

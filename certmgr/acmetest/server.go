@@ -3,8 +3,9 @@ package acmetest
 import (
 	"context"
 	"crypto/rand"
-	"crypto/x509"
+	"crypto/tls"
 	"encoding/hex"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -84,10 +85,25 @@ type Server struct {
 	// method RetryAfter or a fault are not changed.
 	RetryAfterDates bool
 
-	base     string // scheme and host of every URL
-	ca       *authority
-	client   *http.Client
-	listener *listener // nil in memory
+	// Listener is what Start listens on instead of a free loopback port, for a
+	// URL that is known beforehand. It must be a TCP listener; the server closes
+	// it. Whoever can connect to it can obtain certificates of this CA.
+	Listener net.Listener
+
+	// Hostname is the name or IP address in the URLs of a CA with a listener,
+	// and one more in its certificate. Empty means the address of the listener,
+	// or 127.0.0.1 if that is unspecified, as in ":14000".
+	Hostname string
+
+	// Root is the certificate and key of the root; nil means a new one for each
+	// server. Set it where clients are configured to trust a root once and for
+	// all: see NewRoot.
+	Root *tls.Certificate
+
+	base   string // scheme and host of every URL
+	ca     *authority
+	client *http.Client
+	front  front
 
 	nonces  nonces
 	faults  faults
@@ -136,13 +152,13 @@ func NewUnstartedServer() *Server {
 	return s
 }
 
-// Start starts the CA on a free loopback port, over HTTPS. It panics if that
-// fails or if the CA was started or closed before.
+// Start starts the CA on Listener or a free loopback port, over HTTPS. It
+// panics if that fails or if the CA was started or closed before.
 func (s *Server) Start() {
 	s.mustBeNew()
-	s.listener = newListener(s.ctx, http.HandlerFunc(s.serve))
-	s.client = s.listener.client()
-	s.setBase("https://" + s.listener.addr())
+	host := s.startListener()
+	s.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.Roots()}}}
+	s.setBase("https://" + host)
 }
 
 // StartMemory starts the CA without any socket. It panics if the CA was started
@@ -155,12 +171,12 @@ func (s *Server) StartMemory() {
 	id := make([]byte, 4)
 	rand.Read(id)
 	host := "acmetest-" + hex.EncodeToString(id) + ".invalid"
-	s.client = &http.Client{Transport: &memoryTransport{
+	s.front.startMemory(s.ctx)
+	s.client = &http.Client{Transport: &frontTransport{&s.front, memoryTransport{
 		tasks:   &s.tasks,
-		ctx:     s.ctx,
 		host:    host,
 		handler: http.HandlerFunc(s.serve),
-	}}
+	}}}
 	s.setBase("https://" + host)
 }
 
@@ -179,6 +195,9 @@ func (s *Server) mustBeNew() {
 		}
 	}
 	s.checkProfiles()
+	if s.Root != nil {
+		s.ca = authorityOf(checkedRoot(s.Root))
+	}
 	s.ca.crossSign(s.AlternateChains)
 }
 
@@ -188,17 +207,10 @@ func (s *Server) setBase(base string) {
 	s.URL = base + pathDirectory
 }
 
-// Client returns the client that reaches the CA: it trusts the certificate of
-// its listener, or calls it in memory. It is always the same client, and nil
-// before the start.
+// Client returns the client that reaches the CA: it trusts the CA's root, or
+// calls the CA in memory. It is always the same client, and nil before the
+// start.
 func (s *Server) Client() *http.Client { return s.client }
-
-// Roots returns a new pool with the root of the issued certificates.
-func (s *Server) Roots() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(s.ca.root)
-	return pool
-}
 
 // Close ends the CA: requests in flight or stalled, validations, the listener
 // and its connections. It returns when all goroutines of the server have ended,
@@ -211,8 +223,9 @@ func (s *Server) Roots() *x509.CertPool {
 func (s *Server) Close() {
 	s.tasks.refuse()
 	s.cancel()
-	if s.listener != nil {
-		s.listener.close()
+	if s.client != nil {
+		s.client.CloseIdleConnections()
 	}
+	s.front.close()
 	s.tasks.wait()
 }
