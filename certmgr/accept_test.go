@@ -17,9 +17,9 @@ import (
 // not than a good chain. It is kept at the CA and not ordered again.
 func TestLeafAloneIsServedOnceTheGoodChainHasEnded(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		lift := w.ca.EditCertificate("a.example.com", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(10 * time.Hour) })
+		fault := w.ca.EditCertificate("a.example.com", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(10 * time.Hour) })
 		good := w.mustGet("a.example.com")
-		lift()
+		fault.Lift()
 		w.ca.EditChain("a.example.com", func(c [][]byte) [][]byte { return c[:1] })
 		time.Sleep(time.Hour)
 		err := w.m.Renew(t.Context(), "a.example.com")

@@ -41,12 +41,12 @@ func TestIssuanceDuringAKeyChangeSucceeds(t *testing.T) {
 		t.Run(string(stage), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
 				w.mustGet("b.example.com")
-				lift := w.ca.Stall(acmetest.Match{Endpoint: stage})
+				fault := w.ca.Stall(acmetest.Match{Endpoint: stage})
 				var wg sync.WaitGroup
 				wg.Go(func() { w.mustGet("a.example.com") })
 				time.Sleep(time.Second)
 				w.mustRoll()
-				lift()
+				fault.Lift()
 				wg.Wait()
 				if failed := w.events.of(audit.IssuanceFailed); len(failed) != 0 {
 					t.Errorf("the issuance failed: %v", failed)
@@ -60,7 +60,7 @@ func TestIssuanceDuringAKeyChangeSucceeds(t *testing.T) {
 // change fails after it.
 func TestChallengeThatFailsForAKeyChangeIsTriedAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		lift := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "wrong key authorization"})
+		fault := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "wrong key authorization"})
 		verdict, known := make(chan struct{}), make(chan struct{})
 		var looks atomic.Int32
 		base := w.ca.Client().Transport
@@ -76,7 +76,7 @@ func TestChallengeThatFailsForAKeyChangeIsTriedAgain(t *testing.T) {
 		wg.Go(func() { w.mustGet("a.example.com") })
 		<-verdict
 		w.mustRoll()
-		lift()
+		fault.Lift()
 		close(known)
 		wg.Wait()
 		if failed := w.events.of(audit.IssuanceFailed); len(failed) != 0 {
@@ -175,11 +175,11 @@ func TestChangedEmailIsToldToTheCA(t *testing.T) {
 		{name: "another case", email: "Old@Example.com", contact: old},
 		{name: "not set any more", email: "", contact: old},
 		{name: "refused", email: now, contact: old, updates: 1, failed: true, spoil: func(w *world) func() {
-			return w.ca.Status(acmetest.Match{Endpoint: acmetest.UpdateAccount}, http.StatusForbidden, nil, acmetest.Problem{Type: "unauthorized"})
+			return w.ca.Status(acmetest.Match{Endpoint: acmetest.UpdateAccount}, http.StatusForbidden, nil, acmetest.Problem{Type: "unauthorized"}).Lift
 		}},
 		{name: "not an address", email: "ops", contact: old, failed: true},
 		{name: "no answer", email: now, contact: old, updates: 2, failed: true, spoil: func(w *world) func() {
-			return w.ca.Stall(acmetest.Match{Endpoint: acmetest.UpdateAccount})
+			return w.ca.Stall(acmetest.Match{Endpoint: acmetest.UpdateAccount}).Lift
 		}},
 	}
 	for _, tt := range tests {

@@ -186,7 +186,7 @@ func TestRefusedKeyChangeChangesNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("a.example.com")
 		old := w.account()
-		lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.KeyChange}, http.StatusForbidden, nil, acmetest.Problem{Type: "unauthorized", Detail: "not today"})
+		fault := w.ca.Status(acmetest.Match{Endpoint: acmetest.KeyChange}, http.StatusForbidden, nil, acmetest.Problem{Type: "unauthorized", Detail: "not today"})
 		err := w.m.RollAccountKey(t.Context())
 		if problem, ok := errors.AsType[*acme.Error](err); !ok || problem.StatusCode != http.StatusForbidden {
 			t.Errorf("RollAccountKey: %v, want the CA's problem", err)
@@ -198,7 +198,7 @@ func TestRefusedKeyChangeChangesNothing(t *testing.T) {
 			t.Error("the key is another one")
 		}
 		w.wantSettled()
-		lift()
+		fault.Lift()
 		w.mustGet("b.example.com")
 	})
 }
@@ -229,13 +229,13 @@ func TestCAWithoutKeyChange(t *testing.T) {
 func TestConcurrentKeyChangesAreOne(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("a.example.com")
-		lift := w.ca.Stall(acmetest.Match{Endpoint: acmetest.KeyChange})
+		fault := w.ca.Stall(acmetest.Match{Endpoint: acmetest.KeyChange})
 		var wg sync.WaitGroup
 		for range 10 {
 			wg.Go(w.mustRoll)
 		}
 		synctest.Wait()
-		lift()
+		fault.Lift()
 		wg.Wait()
 		if n := w.ca.Count(acmetest.KeyChange); n != 1 {
 			t.Errorf("%d key changes, want 1", n)
@@ -249,14 +249,14 @@ func TestKeyChangeOutlivesItsCaller(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("a.example.com")
 		old := w.account()
-		lift := w.ca.Stall(acmetest.Match{Endpoint: acmetest.KeyChange})
+		fault := w.ca.Stall(acmetest.Match{Endpoint: acmetest.KeyChange})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := w.m.RollAccountKey(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("RollAccountKey: %v", err)
 		}
 		w.mustGet("b.example.com") // meanwhile
-		lift()
+		fault.Lift()
 		if w.account().Thumbprint == old.Thumbprint {
 			t.Error("the change ended with its caller")
 		}

@@ -30,7 +30,7 @@ func onAccount(status int, p acmetest.Problem, endpoints ...acmetest.Endpoint) (
 	var lifts []func()
 	begin = func(w *world) {
 		for _, e := range endpoints {
-			lifts = append(lifts, w.ca.Status(acmetest.Match{Endpoint: e}, status, nil, p))
+			lifts = append(lifts, w.ca.Status(acmetest.Match{Endpoint: e}, status, nil, p).Lift)
 		}
 	}
 	end = func(*world) {

@@ -234,14 +234,14 @@ func TestRestartLoopIsPaced(t *testing.T) {
 // nothing is ordered for it.
 func TestFinalizedOrderIsFetchedByEachProcess(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		lift := w.ca.Delay(acmetest.Match{Endpoint: acmetest.Certificate}, 5*time.Second)
+		fault := w.ca.Delay(acmetest.Match{Endpoint: acmetest.Certificate}, 5*time.Second)
 		for range 4 * maxAttempts {
 			w.m.HandshakeWait = -1
 			w.get("a.example.com")
 			time.Sleep(2 * time.Second)
 			w.restart()
 		}
-		lift()
+		fault.Lift()
 		w.mustGet("a.example.com")
 		w.wantOrders("a.example.com", 1)
 	})

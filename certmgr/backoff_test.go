@@ -90,9 +90,9 @@ func TestRetryAfterWinsIfLater(t *testing.T) {
 
 func TestFailureEndsWithSuccess(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		lift := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "connection", Detail: "refused"})
+		fault := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "connection", Detail: "refused"})
 		w.get("a.example.com")
-		lift()
+		fault.Lift()
 		w.wantErr("a.example.com", certmgr.ErrBackoff)
 		time.Sleep(66 * time.Second)
 		w.mustGet("a.example.com")
@@ -108,9 +108,9 @@ func TestFailureEndsWithSuccess(t *testing.T) {
 
 func TestObtainOverridesBackoff(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		lift := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "connection", Detail: "refused"})
+		fault := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "connection", Detail: "refused"})
 		w.get("a.example.com")
-		lift()
+		fault.Lift()
 		w.wantErr("a.example.com", certmgr.ErrBackoff)
 		if err := w.m.Obtain(t.Context(), "A.example.com."); err != nil {
 			t.Fatalf("Obtain: %v", err)
@@ -183,10 +183,10 @@ func TestFailedValidationHoldsBothKeyTypesBack(t *testing.T) {
 func TestQueueTimeoutKeepsRetryAfter(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.MaxIssuing = 1
-		lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Host: "a.example.com"}, 429, http.Header{"Retry-After": {"36000"}},
+		fault := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Host: "a.example.com"}, 429, http.Header{"Retry-After": {"36000"}},
 			acmetest.Problem{Type: "rateLimited", Detail: `too many certificates for "a.example.com"`})
 		w.get("a.example.com")
-		lift()
+		fault.Lift()
 		n := w.orders("a.example.com")
 		w.ca.StuckProcessing("b.example.com")
 		go w.get("b.example.com") // has the slot for as long as an attempt may take

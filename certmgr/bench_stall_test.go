@@ -55,7 +55,7 @@ func BenchmarkStall(b *testing.B) {
 
 func stallOnce(b *testing.B, ca *acmetest.Server, g getter, hot string) {
 	// Autocert's tls-alpn-01 would write into the cache that is shared.
-	lift := ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder, Host: stallHost})
+	fault := ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder, Host: stallHost})
 	ca.FailValidation(stallHost, "", acmetest.Problem{})
 	hello := benchHello(b, hot)
 	mustGet(b, g, hello, hot)
@@ -75,7 +75,7 @@ func stallOnce(b *testing.B, ca *acmetest.Server, g getter, hot string) {
 	if len(refused) > 1 {
 		b.ReportMetric(float64(refused[len(refused)*99/100]), "p99-refused-ns")
 	}
-	lift()
+	fault.Lift()
 	crowd.all.Wait()
 }
 

@@ -17,7 +17,7 @@ import (
 func TestCAThatFailsIsBackedOffOnce(t *testing.T) {
 	status := func(e acmetest.Endpoint, code int) func(*world) func() {
 		return func(w *world) func() {
-			return w.ca.Status(acmetest.Match{Endpoint: e}, code, nil, acmetest.Problem{Type: "serverInternal", Detail: "down"})
+			return w.ca.Status(acmetest.Match{Endpoint: e}, code, nil, acmetest.Problem{Type: "serverInternal", Detail: "down"}).Lift
 		}
 	}
 	tests := []struct {
@@ -29,7 +29,7 @@ func TestCAThatFailsIsBackedOffOnce(t *testing.T) {
 		{"newAccount", status(acmetest.NewAccount, http.StatusInternalServerError)},
 		{"account-wide rate limit", func(w *world) func() {
 			return w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, http.StatusTooManyRequests, nil,
-				acmetest.Problem{Type: "rateLimited", Detail: "too many new orders (300) from this account in the last 3h0m0s"})
+				acmetest.Problem{Type: "rateLimited", Detail: "too many new orders (300) from this account in the last 3h0m0s"}).Lift
 		}},
 	}
 	for _, tt := range tests {
@@ -147,10 +147,10 @@ func TestCallsUnderWayDoNotLengthenAnOutage(t *testing.T) {
 // The breaker's probe is let go, so that another host can be the next one.
 func TestCanceledProbeLeavesTheBreakerToOthers(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.Directory}, 503, nil, acmetest.Problem{})
+		fault := w.ca.Status(acmetest.Match{Endpoint: acmetest.Directory}, 503, nil, acmetest.Problem{})
 		w.get("a.example.com")
 		w.wantErr("b.example.com", certmgr.ErrCAUnavailable)
-		lift()
+		fault.Lift()
 		time.Sleep(time.Until(w.m.Snapshot().CAUnavailable) + time.Second)
 		stall := w.ca.Stall(acmetest.Match{})
 		outcome := make(chan error, 1)
@@ -158,7 +158,7 @@ func TestCanceledProbeLeavesTheBreakerToOthers(t *testing.T) {
 		time.Sleep(time.Second)
 		w.m.Hosts.Remove("c.example.com")
 		wantCanceled(t, outcome)
-		stall()
+		stall.Lift()
 		w.mustGet("d.example.com")
 	})
 }
@@ -168,12 +168,12 @@ func TestCanceledProbeLeavesTheBreakerToOthers(t *testing.T) {
 func TestProbeLimitedByItsHostClosesTheBreaker(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("d.example.com")
-		lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewNonce}, 503, nil, acmetest.Problem{Type: "serverInternal"})
-		lift2 := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, 429, nil, acmetest.Problem{Type: "rateLimited", Detail: "too many new orders from this account"})
+		fault := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewNonce}, 503, nil, acmetest.Problem{Type: "serverInternal"})
+		limited := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, 429, nil, acmetest.Problem{Type: "rateLimited", Detail: "too many new orders from this account"})
 		w.get("b.example.com") // breaker opens
 		w.wantErr("c.example.com", certmgr.ErrCAUnavailable)
-		lift()
-		lift2() // the CA is well again
+		fault.Lift()
+		limited.Lift() // the CA is well again
 		w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Host: "a.example.com"}, 429, http.Header{"Retry-After": {"86400"}},
 			acmetest.Problem{Type: "rateLimited", Detail: `too many certificates already issued for "a.example.com"`})
 		time.Sleep(70 * time.Second)

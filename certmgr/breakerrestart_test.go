@@ -16,7 +16,7 @@ import (
 // it after a failure.
 func outage(w *world, header http.Header, p acmetest.Problem, status int, d time.Duration) {
 	w.t.Helper()
-	lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, status, header, p)
+	fault := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, status, header, p)
 	for begin := time.Now(); time.Since(begin) < d; time.Sleep(10 * time.Second) {
 		w.get("a.example.com")
 	}
@@ -28,7 +28,7 @@ func outage(w *world, header http.Header, p acmetest.Problem, status int, d time
 		}
 	}
 	time.Sleep(15 * time.Second) // for the second try after a 429
-	lift()
+	fault.Lift()
 }
 
 var accountLimit = acmetest.Problem{Type: "rateLimited", Detail: "too many new orders (300) from this account in the last 3h0m0s"}

@@ -23,7 +23,7 @@ import (
 // inFlight begins the issuance of a host that a CA does not bring to an end, and
 // returns where the outcome of who waits for it comes.
 func (w *world) inFlight(host string, endpoint acmetest.Endpoint) (outcome <-chan error, lift func()) {
-	lift = w.ca.Stall(acmetest.Match{Endpoint: endpoint, Host: host})
+	lift = w.ca.Stall(acmetest.Match{Endpoint: endpoint, Host: host}).Lift
 	done := make(chan error, 1)
 	go func() { _, err := w.get(host); done <- err }()
 	time.Sleep(time.Second)

@@ -27,7 +27,7 @@ func TestFirstAttemptTriesBothChallengesLaterOnesOne(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		handler := w.m.HTTPHandler(nil)
 		w.ca.Resolve("*", acmetest.Target{TLSConfig: w.m.TLSConfig(), HTTPHandler: handler})
-		lift := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "nobody home"})
+		fault := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "nobody home"})
 		_, err := w.get("a.example.com")
 		for _, typ := range []string{challenge.TLSALPN01, challenge.HTTP01} {
 			if full := certmgr.InFull(err); !strings.Contains(full.Error(), typ) {
@@ -38,7 +38,7 @@ func TestFirstAttemptTriesBothChallengesLaterOnesOne(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		w.get("a.example.com")
 		w.wantOrders("a.example.com", 3)
-		lift()
+		fault.Lift()
 		w.ca.FailValidation("a.example.com", challenge.TLSALPN01, acmetest.Problem{Type: "unauthorized", Detail: "nobody home"})
 		time.Sleep(20 * time.Minute)
 		w.get("a.example.com")

@@ -94,10 +94,10 @@ func TestClockThatWasAheadHoldsNothingBack(t *testing.T) {
 				first := w.mustGet("a.example.com")
 				time.Sleep(50 * day)
 				skew.Store(int64(ahead))
-				lift := w.ca.Drop(acmetest.Match{}) // TLS to the CA fails with such a clock
+				fault := w.ca.Drop(acmetest.Match{}) // TLS to the CA fails with such a clock
 				time.Sleep(2 * time.Hour)
 				skew.Store(0)
-				lift()
+				fault.Lift()
 				time.Sleep(time.Hour)
 				if _, err := w.get("b.example.com"); err != nil {
 					t.Errorf("a new host cannot be issued for, an hour after the clock was set right: %v", err)
@@ -124,11 +124,11 @@ func TestQuestionsGoOnAfterAClockThatWasAhead(t *testing.T) {
 		certmgr.SetClock(w.m, func() time.Time { return time.Now().Add(time.Duration(skew.Load())) })
 		w.mustGet("a.example.com")
 		time.Sleep(10 * day)
-		lift := w.ca.Drop(acmetest.Match{Endpoint: acmetest.NewOrder})
+		fault := w.ca.Drop(acmetest.Match{Endpoint: acmetest.NewOrder})
 		skew.Store(int64(85 * day))
 		time.Sleep(20 * time.Minute)
 		skew.Store(0)
-		lift()
+		fault.Lift()
 		time.Sleep(day)
 		asked := w.asks()
 		time.Sleep(5 * day)

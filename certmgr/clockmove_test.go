@@ -81,12 +81,12 @@ func (m clockMove) patienceAfter(d time.Duration) time.Duration {
 // over. Nothing but the visitors notices the clock, as nothing is planned.
 func TestVisitorsAfterTheClockMoved(t *testing.T) {
 	eachClockMove(t, "visitors", func(t *cases.T, w *world, clock *sleeper, m clockMove) {
-		lift := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "connection"})
+		fault := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "connection"})
 		for len(w.events.of(audit.IssuanceFailed)) < 3 {
 			w.get("a.example.com")
 			time.Sleep(time.Minute)
 		}
-		lift()
+		fault.Lift()
 		m.apply(clock, w.ca)
 		clock.within(t, m.patienceAfter(pace.DefaultBackoff(3)), func() bool { _, err := w.get("a.example.com"); return err == nil })
 	})
@@ -114,12 +114,12 @@ func TestFailingRenewalAfterTheClockMoved(t *testing.T) {
 // at most a quarter of an hour.
 func TestStartAfterTheClockMoved(t *testing.T) {
 	eachClockMove(t, "outage", func(t *cases.T, w *world, clock *sleeper, m clockMove) {
-		lift := w.ca.Drop(acmetest.Match{})
+		fault := w.ca.Drop(acmetest.Match{})
 		if err := w.m.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		clock.wait(t, 30*time.Minute)
-		lift()
+		fault.Lift()
 		m.apply(clock, w.ca)
 		clock.within(t, m.patienceAfter(15*time.Minute), func() bool { _, err := w.get("a.example.com"); return err == nil })
 	})

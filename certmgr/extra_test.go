@@ -22,7 +22,7 @@ import (
 // failFor makes a.example.com fail n times in a row, and lifts the cause.
 func failFor(w *world, n int) {
 	w.t.Helper()
-	lift := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "no such machine"})
+	fault := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "no such machine"})
 	for i := range n {
 		_, err := w.get("a.example.com")
 		issue, ok := errors.AsType[*certmgr.IssuanceError](err)
@@ -33,7 +33,7 @@ func failFor(w *world, n int) {
 			time.Sleep(time.Until(issue.RetryAt))
 		}
 	}
-	lift()
+	fault.Lift()
 	time.Sleep(time.Second)
 }
 
@@ -75,9 +75,9 @@ func TestRepairedThenRestartedWorks(t *testing.T) {
 	t.Run("renewal", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			first := w.mustGet("a.example.com")
-			lift := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "dns", Detail: "moved"})
+			fault := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "dns", Detail: "moved"})
 			time.Sleep(62 * day)
-			lift()
+			fault.Lift()
 			w.restart()
 			w.mustGet("a.example.com")
 			time.Sleep(10 * time.Minute)
@@ -147,10 +147,10 @@ func TestExtraAttemptNeedsItsRecord(t *testing.T) {
 // Retry-After is the CA's wish, which a restart does not change.
 func TestRestartObeysRetryAfter(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Host: "a.example.com"}, http.StatusTooManyRequests,
+		fault := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Host: "a.example.com"}, http.StatusTooManyRequests,
 			http.Header{"Retry-After": {"7200"}}, acmetest.Problem{Type: "rateLimited", Detail: `too many certificates for "a.example.com"`})
 		w.get("a.example.com")
-		lift()
+		fault.Lift()
 		for range 11 {
 			time.Sleep(10 * time.Minute)
 			w.restart()

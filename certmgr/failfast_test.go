@@ -74,8 +74,8 @@ func TestInFlightWaitBoundsTheWaitOfLaterVisitors(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.InFlightWait = 3 * time.Second
 		w.m.MaxWaiting = 10
-		lift := w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})
-		defer lift()
+		fault := w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})
+		defer fault.Lift()
 		var wg sync.WaitGroup
 		var waited, refused atomic.Int32
 		for range 100 {
@@ -130,9 +130,9 @@ func TestIssuanceOutlivesItsHandshake(t *testing.T) {
 
 func TestCertificateThatTurnsUpInTheCacheIsFound(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		lift := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "connection", Detail: "refused"})
+		fault := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "connection", Detail: "refused"})
 		w.get("a.example.com")
-		lift()
+		fault.Lift()
 		synctest.Wait() // for the answer of the failed challenge to be gone
 		other := w.manager()
 		defer other.Close()

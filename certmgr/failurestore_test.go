@@ -103,9 +103,9 @@ func TestForeignFailureHoldsBackForTenMinutes(t *testing.T) {
 	t.Run("Hosts.Add", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.m.Backoff = []time.Duration{24 * time.Hour}
-			lift := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "no"})
+			fault := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "no"})
 			w.get("a.example.com")
-			lift()
+			fault.Lift()
 			time.Sleep(time.Hour)
 			w.wantErr("a.example.com", certmgr.ErrBackoff)
 			w.m.Hosts.Add("a.example.com")

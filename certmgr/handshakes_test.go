@@ -88,9 +88,9 @@ func TestEachEndOfAHandshakeIsCounted(t *testing.T) {
 		}},
 		{audit.ResultInFlight, func(w *world) {
 			w.m.HandshakeWait = -1
-			lift := w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})
+			fault := w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})
 			w.get("d.example.com")
-			lift()
+			fault.Lift()
 		}},
 		{audit.ResultClosed, func(w *world) { w.m.Close(); w.get("c.example.com") }},
 	}
@@ -206,7 +206,7 @@ func TestHostInFlightAfterAFailureIsOneRow(t *testing.T) {
 		w.ca.Resolve("a.example.com", acmetest.Target{})
 		w.get("a.example.com")
 		time.Sleep(3 * time.Minute)
-		defer w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})()
+		defer w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder}).Lift()
 		go w.get("a.example.com")
 		time.Sleep(time.Second)
 		hosts, m := w.m.Snapshot().Hosts, w.m.Metrics()

@@ -22,7 +22,7 @@ var unpauseLink = "https://sfe.ca.example/sfe/v1/unpause?jwt=" + strings.Repeat(
 func pauseHost(w *world, host string) (lift func()) {
 	return w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Host: host}, http.StatusTooManyRequests, nil,
 		acmetest.Problem{Type: "rateLimited", Detail: "Your account is temporarily prevented from requesting certificates for " +
-			host + " and possibly others. Please visit: " + unpauseLink})
+			host + " and possibly others. Please visit: " + unpauseLink}).Lift
 }
 
 // rejections are the ways in which a CA refuses a host until somebody acts.
@@ -33,7 +33,7 @@ func rejections() map[string]struct {
 } {
 	problem := func(endpoint acmetest.Endpoint, status int, p acmetest.Problem) func(*world, string) func() {
 		return func(w *world, host string) func() {
-			return w.ca.Status(acmetest.Match{Endpoint: endpoint, Host: host}, status, nil, p)
+			return w.ca.Status(acmetest.Match{Endpoint: endpoint, Host: host}, status, nil, p).Lift
 		}
 	}
 	type rejection = struct {
@@ -50,9 +50,9 @@ func rejections() map[string]struct {
 			acmetest.Problem{Type: "compound", Detail: "see below", Subproblems: []acmetest.Subproblem{{Type: "rejectedIdentifier", Detail: "no"}}})},
 		"forbidden name": {certmgr.StateRejected, "another CA", problem(acmetest.NewOrder, http.StatusBadRequest,
 			acmetest.Problem{Type: "malformed", Detail: `Cannot issue for "a.example.com": Domain name does not end with a valid public suffix (TLD)`})},
-		"CAA, challenge": {certmgr.StateRejected, "CAA", func(w *world, host string) func() { return w.ca.FailValidation(host, "", caa) }},
+		"CAA, challenge": {certmgr.StateRejected, "CAA", func(w *world, host string) func() { return w.ca.FailValidation(host, "", caa).Lift }},
 		"CAA, finalize":  {certmgr.StateRejected, "CAA", problem(acmetest.Finalize, http.StatusForbidden, caa)},
-		"CAA, order":     {certmgr.StateRejected, "CAA", func(w *world, host string) func() { return w.ca.FailFinalize(host, caa) }},
+		"CAA, order":     {certmgr.StateRejected, "CAA", func(w *world, host string) func() { return w.ca.FailFinalize(host, caa).Lift }},
 		"CAA in a subproblem": {certmgr.StateRejected, "CAA", problem(acmetest.Finalize, http.StatusForbidden,
 			acmetest.Problem{Type: "unauthorized", Detail: "see below", Subproblems: []acmetest.Subproblem{{Type: "caa", Detail: caa.Detail}}})},
 	}

@@ -78,7 +78,7 @@ func TestHungCallbacksOfOneHostHarmNoOther(t *testing.T) {
 		w.m.HostPolicy = func(_ context.Context, host string) error { <-release; return nil }
 		return func() { close(release) }
 	}
-	stuck["CA"] = func(w *world) func() { return w.ca.Stall(acmetest.Match{Host: "a.example.com"}) }
+	stuck["CA"] = func(w *world) func() { return w.ca.Stall(acmetest.Match{Host: "a.example.com"}).Lift }
 	stuck["audit"] = func(w *world) func() {
 		release := make(chan struct{})
 		w.m.Audit = func(_ context.Context, e audit.Event) { <-release }
@@ -184,15 +184,15 @@ func TestSlotIsGivenBackWhenTheCAIsOut(t *testing.T) {
 		w.m.MaxIssuing, w.m.HandshakeWait = 1, -1
 		directory := acmetest.Match{Endpoint: acmetest.Directory}
 		undelay := w.ca.Delay(directory, 5*time.Second)
-		lift := w.ca.Status(directory, 503, nil, acmetest.Problem{Type: "serverInternal"})
+		fault := w.ca.Status(directory, 503, nil, acmetest.Problem{Type: "serverInternal"})
 		w.get("a.example.com")
 		for _, host := range []string{"b.example.com", "c.example.com"} { // they wait for the slot
 			w.wantErr(host, certmgr.ErrInFlight)
 		}
 		time.Sleep(time.Minute)
 		w.wantErr("d.example.com", certmgr.ErrCAUnavailable)
-		undelay()
-		lift()
+		undelay.Lift()
+		fault.Lift()
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 		defer cancel()
 		if err := w.m.Obtain(ctx, "d.example.com"); err != nil {

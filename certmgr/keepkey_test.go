@@ -65,7 +65,7 @@ func TestKeyThatIsCompromisedDuringItsRenewalIsNotServed(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.KeepKey = true
 		old := w.mustGet("a.example.com")
-		lift := w.ca.Stall(acmetest.Match{Endpoint: acmetest.Finalize})
+		fault := w.ca.Stall(acmetest.Match{Endpoint: acmetest.Finalize})
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			if err := w.m.Renew(t.Context(), "a.example.com"); err == nil || !strings.Contains(err.Error(), "revoked") {
@@ -74,7 +74,7 @@ func TestKeyThatIsCompromisedDuringItsRenewalIsNotServed(t *testing.T) {
 		})
 		time.Sleep(time.Second) // the renewal has chosen its key
 		w.mustRevoke("a.example.com", acme.CRLReasonKeyCompromise)
-		lift()
+		fault.Lift()
 		wg.Wait()
 		if revoked := w.ca.Revoked(); len(revoked) != 2 {
 			t.Errorf("%d certificates with the compromised key are revoked, want 2", len(revoked))

@@ -114,7 +114,7 @@ func unknownFor2s(ca *acmetest.Server, s step) {
 		status, problem = http.StatusBadRequest, acmetest.Problem{Type: "accountDoesNotExist"}
 	}
 	ca.Edit(acmetest.Match{Endpoint: s.made, Count: 1}, func(*acmetest.Reply) {
-		time.AfterFunc(2*time.Second, ca.Status(acmetest.Match{Endpoint: s.endpoint, After: s.after}, status, nil, problem))
+		time.AfterFunc(2*time.Second, ca.Status(acmetest.Match{Endpoint: s.endpoint, After: s.after}, status, nil, problem).Lift)
 	})
 }
 

@@ -55,11 +55,11 @@ func (w *world) putOrderEntry(entry map[string]any) {
 // issued, and closes the Manager.
 func (w *world) strand() map[string]any {
 	w.t.Helper()
-	lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.Certificate}, 500, nil, acmetest.Problem{})
+	fault := w.ca.Status(acmetest.Match{Endpoint: acmetest.Certificate}, 500, nil, acmetest.Problem{})
 	if err := w.m.Obtain(w.t.Context(), orderHost); err == nil {
 		w.t.Fatal("no error")
 	}
-	lift()
+	fault.Lift()
 	w.m.Close()
 	entry := w.orderEntry(orderKey)
 	if entry == nil {
@@ -83,13 +83,13 @@ func (w *world) resume() {
 func TestOrderOfAnotherProcessIsResumed(t *testing.T) {
 	certificate := acmetest.Match{Endpoint: acmetest.Certificate}
 	faults := map[string]func(ca *acmetest.Server) (lift func()){
-		"download fails": func(ca *acmetest.Server) func() { return ca.Status(certificate, 500, nil, acmetest.Problem{}) },
-		"processing":     func(ca *acmetest.Server) func() { return ca.StuckProcessing("*") },
+		"download fails": func(ca *acmetest.Server) func() { return ca.Status(certificate, 500, nil, acmetest.Problem{}).Lift },
+		"processing":     func(ca *acmetest.Server) func() { return ca.StuckProcessing("*").Lift },
 		"finalize fails": func(ca *acmetest.Server) func() {
-			return ca.Status(acmetest.Match{Endpoint: acmetest.Finalize}, 500, nil, acmetest.Problem{})
+			return ca.Status(acmetest.Match{Endpoint: acmetest.Finalize}, 500, nil, acmetest.Problem{}).Lift
 		},
 		"no verdict": func(ca *acmetest.Server) func() {
-			return ca.Drop(acmetest.Match{Endpoint: acmetest.Authorization, After: 1})
+			return ca.Drop(acmetest.Match{Endpoint: acmetest.Authorization, After: 1}).Lift
 		},
 	}
 	for name, fault := range faults {
@@ -176,8 +176,8 @@ func TestEntryOfAnOrder(t *testing.T) {
 // A certificate that does not fit is not ordered again because of restarts.
 func TestCertificateThatDoesNotFitIsOrderedOnceADayOverRestarts(t *testing.T) {
 	for name, fault := range map[string]func(ca *acmetest.Server) func(){
-		"other name": func(ca *acmetest.Server) func() { return ca.WrongName(orderHost) },
-		"other key":  func(ca *acmetest.Server) func() { return ca.WrongKey(orderHost) },
+		"other name": func(ca *acmetest.Server) func() { return ca.WrongName(orderHost).Lift },
+		"other key":  func(ca *acmetest.Server) func() { return ca.WrongKey(orderHost).Lift },
 	} {
 		inBubble(t, func(t *testing.T, w *world) {
 			fault(w.ca)
@@ -197,13 +197,13 @@ func TestCertificateThatDoesNotFitIsOrderedOnceADayOverRestarts(t *testing.T) {
 func TestOrderThatIsMissingIsGivenUpOverRestarts(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.strand()
-		lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.Order}, http.StatusNotFound, nil, acmetest.Problem{})
+		fault := w.ca.Status(acmetest.Match{Endpoint: acmetest.Order}, http.StatusNotFound, nil, acmetest.Problem{})
 		for range 7 {
 			w.restart()
 			w.m.Obtain(t.Context(), orderHost)
 			time.Sleep(11 * time.Minute)
 		}
-		lift()
+		fault.Lift()
 		if n := w.orders(orderHost); n != 2 {
 			t.Errorf("%d orders", n)
 		}
@@ -360,9 +360,9 @@ func TestIssuanceNeedsNoEntryOfItsOrder(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.cache.get(fails)
 			w.cache.put(fails)
-			lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.Certificate}, 500, nil, acmetest.Problem{})
+			fault := w.ca.Status(acmetest.Match{Endpoint: acmetest.Certificate}, 500, nil, acmetest.Problem{})
 			w.m.Obtain(t.Context(), orderHost)
-			lift()
+			fault.Lift()
 			if err := w.m.Obtain(t.Context(), orderHost); err != nil {
 				t.Error(err)
 			}

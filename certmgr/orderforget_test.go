@@ -109,9 +109,9 @@ func TestEntryOfAnOrderIsDeleted(t *testing.T) {
 func TestRevokeForgetsAnUnfinishedRenewal(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet(orderHost)
-		lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.Certificate}, 500, nil, acmetest.Problem{})
+		fault := w.ca.Status(acmetest.Match{Endpoint: acmetest.Certificate}, 500, nil, acmetest.Problem{})
 		w.m.Renew(t.Context(), orderHost)
-		lift()
+		fault.Lift()
 		if w.orderEntry(orderKey) == nil {
 			t.Fatal("no entry")
 		}
@@ -178,9 +178,9 @@ func TestLeftoverEntryOfAnOrder(t *testing.T) {
 			}
 
 			// A renewal that is unfinished is none.
-			lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.Certificate}, 500, nil, acmetest.Problem{})
+			fault := w.ca.Status(acmetest.Match{Endpoint: acmetest.Certificate}, 500, nil, acmetest.Problem{})
 			w.m.Renew(t.Context(), orderHost)
-			lift()
+			fault.Lift()
 			w.restart()
 			w.m.KeepKey = keep
 			second := w.mustGet(orderHost)
@@ -202,13 +202,13 @@ func TestLeftoverEntryOfAnOrder(t *testing.T) {
 // Strangers leave no entries for names that they control nothing of.
 func TestStrangersLeaveNoEntriesOfOrders(t *testing.T) {
 	policyWorld(t, certmgr.AllowAnyHost, func(t *testing.T, w *world) {
-		lift := w.ca.Drop(acmetest.Match{Endpoint: acmetest.Authorization, After: 1})
+		fault := w.ca.Drop(acmetest.Match{Endpoint: acmetest.Authorization, After: 1})
 		w.get("stranger.example.com")
 		time.Sleep(5 * time.Minute)
 		if e := w.orderEntry("stranger.example.com+order"); e != nil {
 			t.Errorf("the entry is %v", e)
 		}
-		lift()
+		fault.Lift()
 		w.ca.Status(acmetest.Match{Endpoint: acmetest.Certificate}, 500, nil, acmetest.Problem{})
 		w.get("stranger.example.com")
 		time.Sleep(time.Minute)

@@ -17,12 +17,14 @@ import (
 // outageKind is a way for an endpoint to be out of service.
 type outageKind struct {
 	name  string
-	begin func(ca *acmetest.Server, m acmetest.Match) (lift func())
+	begin func(ca *acmetest.Server, m acmetest.Match) *acmetest.Fault
 }
 
 func outageKinds() []outageKind {
-	status := func(code int) func(*acmetest.Server, acmetest.Match) func() {
-		return func(ca *acmetest.Server, m acmetest.Match) func() { return ca.Status(m, code, nil, acmetest.Problem{}) }
+	status := func(code int) func(*acmetest.Server, acmetest.Match) *acmetest.Fault {
+		return func(ca *acmetest.Server, m acmetest.Match) *acmetest.Fault {
+			return ca.Status(m, code, nil, acmetest.Problem{})
+		}
 	}
 	return []outageKind{
 		{"500", status(500)},
@@ -115,12 +117,12 @@ func TestOutageEndsSoonForStart(t *testing.T) {
 			names = append(names, fmt.Sprintf("www.example%d.com", i))
 		}
 		w.m.Hosts.Replace(names...)
-		lift := w.ca.Drop(acmetest.Match{Endpoint: acmetest.Directory})
+		fault := w.ca.Drop(acmetest.Match{Endpoint: acmetest.Directory})
 		if err := w.m.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(lasts)
-		lift()
+		fault.Lift()
 		time.Sleep(promised(acmetest.Directory, lasts))
 		if n := w.ca.Count(acmetest.Certificate); n != hosts {
 			t.Errorf("%d of %d hosts have a certificate", n, hosts)
@@ -146,7 +148,7 @@ func endsSoon(t *testing.T, w *world, e acmetest.Endpoint, kind outageKind, last
 		}
 		return err
 	}
-	lift := kind.begin(w.ca, acmetest.Match{Endpoint: e})
+	fault := kind.begin(w.ca, acmetest.Match{Endpoint: e})
 	for begin := time.Now(); time.Since(begin) < lasts; time.Sleep(time.Second) {
 		if visit() == nil {
 			t.Fatal("the fault did not act")
@@ -161,7 +163,7 @@ func endsSoon(t *testing.T, w *world, e acmetest.Endpoint, kind outageKind, last
 	if got, most := len(w.ca.Orders()), n+attempts; got > most {
 		t.Errorf("the CA got %d orders meanwhile, want %d at most", got, most)
 	}
-	lift()
+	fault.Lift()
 	back := time.Now()
 	err := visit()
 	for ; err != nil && time.Since(back) < 10*time.Minute; err = visit() {
@@ -222,7 +224,7 @@ func TestCAThatIsBackForOneOrder(t *testing.T) {
 		if err := w.m.Obtain(t.Context(), "a.example.com"); err != nil {
 			t.Fatal(err)
 		}
-		lift := w.ca.Drop(acmetest.Match{})
+		fault := w.ca.Drop(acmetest.Match{})
 		hosts := make([]string, 40)
 		for i := range hosts {
 			hosts[i] = fmt.Sprintf("www.example%d.com", i)
@@ -232,7 +234,7 @@ func TestCAThatIsBackForOneOrder(t *testing.T) {
 			w.get(host)
 			time.Sleep(100 * time.Millisecond)
 		}
-		lift()
+		fault.Lift()
 		limit := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, After: w.ca.Count(acmetest.NewOrder) + 1}, 429, http.Header{"Retry-After": {"30"}},
 			acmetest.Problem{Type: "rateLimited", Detail: "too many new orders (300) from this account in the last 3h0m0s"})
 		time.Sleep(20 * time.Second)
@@ -242,7 +244,7 @@ func TestCAThatIsBackForOneOrder(t *testing.T) {
 		if w.m.Snapshot().CAUnavailable.IsZero() {
 			t.Error("the CA is in use")
 		}
-		limit()
+		limit.Lift()
 		for time.Sleep(60 * time.Second); len(hosts) > 0; hosts = hosts[1:] {
 			if certmgr.InMemory(w.m, hosts[0]) == 0 {
 				t.Errorf("%s has no certificate", hosts[0])

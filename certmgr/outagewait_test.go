@@ -67,7 +67,7 @@ func TestProbesWaitForRetryAfter(t *testing.T) {
 				if failures > 1 {
 					w.visitFor(12*time.Second, "a.example.com")
 				}
-				plain()
+				plain.Lift()
 				w.ca.Status(acmetest.Match{Endpoint: acmetest.Directory}, 503, http.Header{"Retry-After": {"600"}}, acmetest.Problem{})
 				w.visitFor(8*time.Second, "a.example.com")
 				n := w.ca.Count(acmetest.Any)
@@ -92,7 +92,7 @@ func TestProbesWaitForRetryAfter(t *testing.T) {
 func TestNobodyWaitsNobodyProbes(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.HandshakeWait = -1
-		lift := w.ca.Drop(acmetest.Match{})
+		fault := w.ca.Drop(acmetest.Match{})
 		w.visitFor(10*time.Second, "a.example.com")
 		time.Sleep(2 * time.Minute)
 		n := w.ca.Count(acmetest.Any)
@@ -104,7 +104,7 @@ func TestNobodyWaitsNobodyProbes(t *testing.T) {
 		time.Sleep(time.Second)
 		w.wantErr("b.example.com", certmgr.ErrCAUnavailable)
 		time.Sleep(day)
-		lift()
+		fault.Lift()
 		n = w.ca.Count(acmetest.Any)
 		if w.m.Snapshot().CAUnavailable.IsZero() {
 			t.Error("the outage was over before anyone asked")
@@ -122,13 +122,13 @@ func TestNobodyWaitsNobodyProbes(t *testing.T) {
 // CA is back.
 func TestVisitorProbesIfNobodyElseDoes(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		lift := w.ca.Drop(acmetest.Match{})
+		fault := w.ca.Drop(acmetest.Match{})
 		w.get("a.example.com")
 		time.Sleep(day)
 		w.get("a.example.com")
 		w.wantErr("a.example.com", certmgr.ErrCAUnavailable)
 		time.Sleep(day)
-		lift()
+		fault.Lift()
 		w.mustGet("a.example.com")
 	})
 }
@@ -138,13 +138,13 @@ func TestVisitorProbesIfNobodyElseDoes(t *testing.T) {
 func TestCertificateComesWithoutAnotherVisit(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.HandshakeWait = -1
-		lift := w.ca.Drop(acmetest.Match{})
+		fault := w.ca.Drop(acmetest.Match{})
 		for _, host := range []string{"a.example.com", "b.example.com", "c.example.com"} {
 			w.get(host)
 			time.Sleep(time.Second)
 		}
 		time.Sleep(20 * time.Second)
-		lift()
+		fault.Lift()
 		time.Sleep(15 * time.Second)
 		for _, host := range []string{"a.example.com", "b.example.com", "c.example.com"} {
 			if certmgr.InMemory(w.m, host) == 0 {
@@ -162,12 +162,12 @@ func TestStartWaitsForTheCA(t *testing.T) {
 	for _, lasts := range []time.Duration{time.Minute, 10 * time.Minute, time.Hour} {
 		t.Run(lasts.String(), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
-				lift := w.ca.Drop(acmetest.Match{})
+				fault := w.ca.Drop(acmetest.Match{})
 				if err := w.m.Start(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(lasts)
-				lift()
+				fault.Lift()
 				time.Sleep(promised(acmetest.Any, lasts))
 				for host := range w.m.Hosts.All() {
 					if certmgr.InMemory(w.m, host) == 0 {
@@ -185,7 +185,7 @@ func TestNextOrderIsAnotherHosts(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.HandshakeWait = -1
 		hosts := []string{"a.example.com", "b.example.com", "c.example.com"}
-		lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewAccount}, 500, nil, acmetest.Problem{})
+		fault := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewAccount}, 500, nil, acmetest.Problem{})
 		begin := time.Now()
 		for time.Since(begin) < 4*time.Minute {
 			for _, host := range hosts {
@@ -202,7 +202,7 @@ func TestNextOrderIsAnotherHosts(t *testing.T) {
 				t.Errorf("%d attempts for %s, want them to go around: %v", n, host, tried)
 			}
 		}
-		lift()
+		fault.Lift()
 		w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Host: "a.example.com"}, 500, nil, acmetest.Problem{})
 		time.Sleep(3 * time.Minute)
 		w.mustGet("b.example.com")
@@ -277,7 +277,7 @@ func TestLostNetworkIsNoHostsFailure(t *testing.T) {
 				if err := w.m.Obtain(t.Context(), "a.example.com"); err != nil { // directory, account, nonces
 					t.Fatal(err)
 				}
-				lift := kind.begin(w.ca, acmetest.Match{})
+				fault := kind.begin(w.ca, acmetest.Match{})
 				err := w.visitFor(95*time.Second, "b.example.com")
 				if !errors.Is(err, certmgr.ErrCAUnavailable) {
 					t.Errorf("a visitor got %v", err)
@@ -285,7 +285,7 @@ func TestLostNetworkIsNoHostsFailure(t *testing.T) {
 				if _, err := w.get("c.example.com"); !errors.Is(err, certmgr.ErrCAUnavailable) {
 					t.Errorf("a visitor of another host got %v", err)
 				}
-				lift()
+				fault.Lift()
 				time.Sleep(15 * time.Second)
 				for _, host := range []string{"b.example.com", "c.example.com"} {
 					if _, err := w.get(host); err != nil {
@@ -301,10 +301,10 @@ func TestLostNetworkIsNoHostsFailure(t *testing.T) {
 func TestFailuresOfTheCADoNotLengthenABackoff(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.HandshakeWait = -1
-		lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, 500, nil, acmetest.Problem{Type: "serverInternal"})
+		fault := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, 500, nil, acmetest.Problem{Type: "serverInternal"})
 		w.visitFor(5*time.Minute, "a.example.com")
-		lift()
-		lift = w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "connection"})
+		fault.Lift()
+		fault = w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "connection"})
 		last := func() audit.Event {
 			failed := w.events.of(audit.IssuanceFailed)
 			return failed[len(failed)-1]
@@ -318,7 +318,7 @@ func TestFailuresOfTheCADoNotLengthenABackoff(t *testing.T) {
 		if d := last().RetryAt.Sub(last().Time); d > 66*time.Second {
 			t.Errorf("after the first failure of its own the host backs off for %v", d)
 		}
-		lift()
+		fault.Lift()
 		w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, 500, nil, acmetest.Problem{Type: "serverInternal"})
 		w.visitFor(70*time.Second, "a.example.com")
 		if d := last().RetryAt.Sub(last().Time); last().Stage != audit.StageOrder || d > 20*time.Second {
@@ -336,13 +336,13 @@ func TestRenewalIsTriedWhenTheCertificateEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		end := w.m.Snapshot().Hosts[0].NotAfter
-		lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, 500, nil, acmetest.Problem{Type: "serverInternal"})
+		fault := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, 500, nil, acmetest.Problem{Type: "serverInternal"})
 		time.Sleep(time.Until(end) - time.Minute)
 		if n := len(w.events.of(audit.IssuanceStarted)); n > 80 {
 			t.Errorf("%d attempts in the month before the end", n)
 		}
 		w.visitFor(10*time.Minute, "a.example.com")
-		lift()
+		fault.Lift()
 		w.visitFor(7*time.Minute, "a.example.com")
 		w.mustGet("a.example.com")
 	})
@@ -354,7 +354,7 @@ func TestHostsAreFreeWhenTheCAIsBack(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.HandshakeWait = -1
 		w.m.Hosts.Add("a.example.net", "a.example.org", "a.example.edu")
-		lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.Finalize}, 500, nil, acmetest.Problem{Type: "serverInternal"})
+		fault := w.ca.Status(acmetest.Match{Endpoint: acmetest.Finalize}, 500, nil, acmetest.Problem{Type: "serverInternal"})
 		w.visitFor(20*time.Minute, "a.example.net") // alone: it backs off for 5 min
 		for w.retryAt("a.example.net").Before(time.Now().Add(4 * time.Minute)) {
 			w.visitFor(time.Second, "a.example.net")
@@ -364,7 +364,7 @@ func TestHostsAreFreeWhenTheCAIsBack(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		w.wantErr("d.example.com", certmgr.ErrCAUnavailable)
-		lift()
+		fault.Lift()
 		if err := w.m.Obtain(t.Context(), "b.example.com"); err != nil {
 			t.Fatal(err)
 		}

@@ -172,12 +172,12 @@ func TestPreflightOnceInAnAttempt(t *testing.T) {
 		n := w.preflight(preflight.Report)
 		w.mustGet("a.example.com")
 		before, _ := n.used()
-		lift := w.ca.Stall(acmetest.Match{Endpoint: acmetest.Finalize})
+		fault := w.ca.Stall(acmetest.Match{Endpoint: acmetest.Finalize})
 		renewed := make(chan error, 1)
 		go func() { renewed <- w.m.Renew(t.Context(), "a.example.com") }()
 		time.Sleep(time.Second)
 		w.mustRoll()
-		lift()
+		fault.Lift()
 		if err := <-renewed; err != nil {
 			t.Error(err)
 		}

@@ -150,11 +150,11 @@ func TestAccountKeyThatWasNeverRegisteredIsUsed(t *testing.T) {
 				}
 				return nil
 			})
-			lift := w.ca.Drop(acmetest.Match{Endpoint: acmetest.NewAccount})
+			fault := w.ca.Drop(acmetest.Match{Endpoint: acmetest.NewAccount})
 			if _, err := w.get("a.example.com"); err == nil {
 				t.Fatal("served without an account")
 			}
-			lift()
+			fault.Lift()
 			if restart {
 				w.restart()
 			}

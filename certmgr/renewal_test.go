@@ -56,7 +56,7 @@ func keysEqual(a, b *tls.Certificate) bool {
 func TestValidCertificateIsServedThroughAnOutage(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		cert := w.mustGet("a.example.com")
-		lift := w.ca.Status(acmetest.Match{}, http.StatusServiceUnavailable, nil, acmetest.Problem{Type: "serverInternal", Detail: "outage"})
+		fault := w.ca.Status(acmetest.Match{}, http.StatusServiceUnavailable, nil, acmetest.Problem{Type: "serverInternal", Detail: "outage"})
 		for time.Now().Add(day).Before(cert.Leaf.NotAfter) {
 			time.Sleep(6 * time.Hour)
 			w.mustGet("a.example.com")
@@ -73,7 +73,7 @@ func TestValidCertificateIsServedThroughAnOutage(t *testing.T) {
 		if len(expired) != 1 || !expired[0].NotAfter.Equal(cert.Leaf.NotAfter) || expired[0].Time.Sub(cert.Leaf.NotAfter) > time.Minute { // it may come just after a try
 			t.Errorf("the expiry was not reported once, when it came: %v", expired)
 		}
-		lift()
+		fault.Lift()
 		time.Sleep(20 * time.Minute)
 		w.mustGet("a.example.com") // the background probe has renewed it by now
 	})

@@ -67,9 +67,9 @@ func TestLaterCertificateIsServed(t *testing.T) {
 // even if that was issued later.
 func TestExpiredInMemoryGivesWayToValidInCache(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		lift := w.ca.EditCertificate("a.example.com", func(c *x509.Certificate) { c.NotAfter = c.NotBefore.Add(5 * day) })
+		fault := w.ca.EditCertificate("a.example.com", func(c *x509.Certificate) { c.NotAfter = c.NotBefore.Add(5 * day) })
 		w.mustGet("a.example.com")
-		lift()
+		fault.Lift()
 		w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "dns"})
 		time.Sleep(6 * day)
 		w.cache.Cache.Put(t.Context(), "a.example.com", testBundle(t, "a.example.com", time.Now().Add(-20*day), time.Now().Add(70*day)))

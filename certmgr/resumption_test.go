@@ -152,7 +152,7 @@ func TestSessionOfARevokedCertificateIsNotResumed(t *testing.T) {
 	t.Run("without another", func(t *testing.T) {
 		forVersions(t, nil, func(t *testing.T, w *world, server, client *tls.Config) {
 			w.m.HandshakeWait = -1
-			defer w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})()
+			defer w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder}).Lift()
 			w.mustRevoke("a.example.com", acme.CRLReasonKeyCompromise)
 			synctest.Wait()
 			w.wantRefused(server, client, audit.ResultInFlight)
@@ -175,7 +175,7 @@ func TestSessionOfARevokedCertificateIsNotResumed(t *testing.T) {
 
 func TestSessionOutlivesNoCertificate(t *testing.T) {
 	forVersions(t, func(w *world) { w.ca.Lifetime = 12 * time.Hour }, func(t *testing.T, w *world, server, client *tls.Config) {
-		defer w.ca.Stall(acmetest.Match{Endpoint: acmetest.Any})()
+		defer w.ca.Stall(acmetest.Match{Endpoint: acmetest.Any}).Lift()
 		time.Sleep(day)
 		if _, err := visit(t, server, client); err == nil {
 			t.Error("a host whose certificate has ended is served")

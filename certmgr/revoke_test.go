@@ -39,7 +39,7 @@ func (w *world) mustRevoke(host string, reason acme.CRLReasonCode) {
 func (w *world) renewDuringRevocation() (old, renewed *tls.Certificate) {
 	w.t.Helper()
 	old = w.mustGet("a.example.com")
-	lift := w.ca.Stall(acmetest.Match{Endpoint: acmetest.RevokeCert})
+	fault := w.ca.Stall(acmetest.Match{Endpoint: acmetest.RevokeCert})
 	var wg sync.WaitGroup
 	wg.Go(func() { w.mustRevoke("a.example.com", acme.CRLReasonKeyCompromise) })
 	synctest.Wait()
@@ -47,7 +47,7 @@ func (w *world) renewDuringRevocation() (old, renewed *tls.Certificate) {
 		w.t.Fatal(err)
 	}
 	renewed = w.mustGet("a.example.com")
-	lift()
+	fault.Lift()
 	wg.Wait()
 	return old, renewed
 }
@@ -208,13 +208,13 @@ func TestRevokedBeforeIsNoError(t *testing.T) {
 func TestConcurrentRevokesAreOne(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		old := w.mustGet("a.example.com")
-		lift := w.ca.Stall(acmetest.Match{Endpoint: acmetest.RevokeCert})
+		fault := w.ca.Stall(acmetest.Match{Endpoint: acmetest.RevokeCert})
 		var wg sync.WaitGroup
 		for range 10 {
 			wg.Go(func() { w.mustRevoke("a.example.com", acme.CRLReasonSuperseded) })
 		}
 		synctest.Wait()
-		lift()
+		fault.Lift()
 		wg.Wait()
 		w.wantRevoked(old)
 		if n := w.ca.Count(acmetest.RevokeCert); n != 1 {

@@ -74,11 +74,11 @@ func TestRevocationThatFailsForOneKeyType(t *testing.T) {
 func TestReplacementOfARevokedCertificateIsTriedAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("a.example.com")
-		lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, http.StatusServiceUnavailable, nil, acmetest.Problem{Type: "serverInternal"})
+		fault := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, http.StatusServiceUnavailable, nil, acmetest.Problem{Type: "serverInternal"})
 		w.mustRevoke("a.example.com", acme.CRLReasonSuperseded)
 		time.Sleep(10 * time.Second)
 		w.wantErr("a.example.com", certmgr.ErrBackoff)
-		lift()
+		fault.Lift()
 		time.Sleep(time.Hour)
 		if certmgr.InMemory(w.m, "a.example.com") == 0 {
 			t.Error("nobody issued a new certificate after the first failure")
@@ -227,13 +227,13 @@ func TestFailedRevocationKeepsTheCertificate(t *testing.T) {
 func TestRevocationOutlivesItsCaller(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		old := w.mustGet("a.example.com")
-		lift := w.ca.Stall(acmetest.Match{Endpoint: acmetest.RevokeCert})
+		fault := w.ca.Stall(acmetest.Match{Endpoint: acmetest.RevokeCert})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := w.m.Revoke(ctx, "a.example.com", acme.CRLReasonSuperseded); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("Revoke: %v", err)
 		}
-		lift()
+		fault.Lift()
 		w.wantRevoked(old)
 	})
 }

@@ -16,21 +16,21 @@ import (
 func TestFailedRenewOfWhatIsNotDueLeavesNothing(t *testing.T) {
 	for name, fail := range map[string]func(w *world) (lift func()){
 		"order": func(w *world) func() {
-			return w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, 403, nil, acmetest.Problem{Type: "rejectedIdentifier", Detail: "no"})
+			return w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, 403, nil, acmetest.Problem{Type: "rejectedIdentifier", Detail: "no"}).Lift
 		},
-		"CA that answers nothing": func(w *world) func() { return w.ca.Drop(acmetest.Match{}) },
+		"CA that answers nothing": func(w *world) func() { return w.ca.Drop(acmetest.Match{}).Lift },
 		"CA that fails": func(w *world) func() {
-			return w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, 500, nil, acmetest.Problem{Type: "serverInternal"})
+			return w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, 500, nil, acmetest.Problem{Type: "serverInternal"}).Lift
 		},
 		"rate limit": func(w *world) func() {
-			return w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, 429, nil, acmetest.Problem{Type: "rateLimited", Detail: "too many certificates for a.example.com"})
+			return w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, 429, nil, acmetest.Problem{Type: "rateLimited", Detail: "too many certificates for a.example.com"}).Lift
 		},
 		"challenge": func(w *world) func() {
 			w.ca.Resolve("*", acmetest.Target{})
 			return w.reach
 		},
 		"finalize": func(w *world) func() {
-			return w.ca.Status(acmetest.Match{Endpoint: acmetest.Finalize}, 403, nil, acmetest.Problem{Type: "caa", Detail: "no"})
+			return w.ca.Status(acmetest.Match{Endpoint: acmetest.Finalize}, 403, nil, acmetest.Problem{Type: "caa", Detail: "no"}).Lift
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -78,8 +78,8 @@ func TestFailedRenewOfWhatIsNotDueLeavesNothing(t *testing.T) {
 func TestFailedRenewOfWhatIsDueIsRemembered(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("a.example.com")
-		lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, 403, nil, acmetest.Problem{Type: "rejectedIdentifier", Detail: "no"})
-		defer lift()
+		fault := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, 403, nil, acmetest.Problem{Type: "rejectedIdentifier", Detail: "no"})
+		defer fault.Lift()
 		time.Sleep(80 * day)
 		before := w.m.Snapshot().Hosts[0].Failure
 		if before == nil {

@@ -147,7 +147,7 @@ func TestStartLoadsAndIssues(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("a.example.com")
 		w.restart()
-		lift := w.ca.FailValidation("d.example.com", "", acmetest.Problem{Type: "dns", Detail: "no such host"})
+		fault := w.ca.FailValidation("d.example.com", "", acmetest.Problem{Type: "dns", Detail: "no such host"})
 		start := time.Now()
 		if err := w.m.Start(t.Context()); err != nil || time.Since(start) != 0 {
 			t.Fatalf("Start: %v after %v", err, time.Since(start))
@@ -161,7 +161,7 @@ func TestStartLoadsAndIssues(t *testing.T) {
 			t.Errorf("%d CA requests after Start", n)
 		}
 		w.wantOrders("a.example.com", 1)
-		lift()
+		fault.Lift()
 		time.Sleep(2 * time.Minute)
 		w.wantOrders("d.example.com", 2) // tried again without a visitor
 		w.mustGet("d.example.com")
@@ -236,7 +236,7 @@ func TestSecondStartSurvivesTheFirst(t *testing.T) {
 		time.Sleep(time.Minute)
 		cancel()
 		time.Sleep(time.Minute)
-		down()
+		down.Lift()
 		time.Sleep(2 * day)
 		if n := len(w.ca.Issued()); n != 5 {
 			t.Errorf("%d of 5 hosts have a certificate", n)

@@ -143,12 +143,12 @@ func TestFirstIssuanceAfterSuspend(t *testing.T) {
 		table.Run(t, fmt.Sprintf("B25/first issuance after %d failures", failures), func(t *cases.T) {
 			suspendCase(t, func(t *cases.T, w *world, clock *sleeper) {
 				w.m.Hosts.Replace("a.example.com")
-				lift := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "connection"})
+				fault := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "connection"})
 				if err := w.m.Start(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 				w.untilEvents(audit.IssuanceFailed, failures, 10*time.Second)
-				lift()
+				fault.Lift()
 				clock.suspend(w.ca, 2*day)
 				clock.soon(t, func() bool { _, err := w.get("a.example.com"); return err == nil })
 			})
@@ -164,9 +164,9 @@ func TestRenewalAfterSuspend(t *testing.T) {
 				if _, err := w.get("a.example.com"); err != nil {
 					t.Fatal(err)
 				}
-				lift := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "connection"})
+				fault := w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "connection"})
 				w.untilEvents(audit.IssuanceFailed, failures, time.Minute)
-				lift()
+				fault.Lift()
 				clock.suspend(w.ca, 2*day)
 				before := w.orders("a.example.com")
 				clock.soon(t, func() bool { return w.orders("a.example.com") > before })
@@ -180,12 +180,12 @@ func TestBreakerAfterSuspend(t *testing.T) {
 	for _, failures := range []int{1, 2, 5} {
 		table.Run(t, fmt.Sprintf("B25/outage after %d failures", failures), func(t *cases.T) {
 			suspendCase(t, func(t *cases.T, w *world, clock *sleeper) {
-				lift := w.ca.Drop(acmetest.Match{})
+				fault := w.ca.Drop(acmetest.Match{})
 				if err := w.m.Start(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 				w.untilEvents(audit.CAUnavailable, failures, time.Second)
-				lift()
+				fault.Lift()
 				clock.suspend(w.ca, day/2)
 				clock.soon(t, func() bool { _, err := w.get("a.example.com"); return err == nil })
 			})

@@ -88,7 +88,7 @@ func TestCertificateForTestsIsReplaced(t *testing.T) {
 func TestCertificateForTestsIsAWarning(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.keep("a.example.com", issuedBy("a.example.com", letsEncryptStaging))
-		lift := w.ca.Drop(acmetest.Match{})
+		fault := w.ca.Drop(acmetest.Match{})
 		w.mustGet("a.example.com")
 		time.Sleep(time.Hour)
 		snap := w.m.Snapshot()
@@ -98,7 +98,7 @@ func TestCertificateForTestsIsAWarning(t *testing.T) {
 		if st := snap.Hosts[0]; st.RenewalCause != certmgr.RenewalCauseTests || !strings.Contains(st.Issuer, letsEncryptStaging.CommonName) || st.State != certmgr.StateValid {
 			t.Errorf("the host is %+v", st)
 		}
-		lift()
+		fault.Lift()
 		time.Sleep(day)
 		if snap := w.m.Snapshot(); len(snap.Warnings) != 0 || w.m.Metrics().Warnings != 0 {
 			t.Errorf("warnings after it was replaced: %q", snap.Warnings)

@@ -14,12 +14,12 @@ func TestUnfinishedOrderIsResumed(t *testing.T) {
 	certificate := acmetest.Match{Endpoint: acmetest.Certificate}
 	orders := acmetest.Match{Endpoint: acmetest.Order}
 	faults := map[string]func(ca *acmetest.Server) (lift func()){
-		"download fails":   func(ca *acmetest.Server) func() { return ca.Status(certificate, 500, nil, acmetest.Problem{}) },
-		"download stalls":  func(ca *acmetest.Server) func() { return ca.Stall(certificate) },
-		"download garbage": func(ca *acmetest.Server) func() { return ca.Garbage(certificate) },
-		"rate limit":       func(ca *acmetest.Server) func() { return ca.Status(certificate, 429, nil, acmetest.Problem{}) },
-		"order fails":      func(ca *acmetest.Server) func() { return ca.Drop(orders) },
-		"processing":       func(ca *acmetest.Server) func() { return ca.StuckProcessing("*") },
+		"download fails":   func(ca *acmetest.Server) func() { return ca.Status(certificate, 500, nil, acmetest.Problem{}).Lift },
+		"download stalls":  func(ca *acmetest.Server) func() { return ca.Stall(certificate).Lift },
+		"download garbage": func(ca *acmetest.Server) func() { return ca.Garbage(certificate).Lift },
+		"rate limit":       func(ca *acmetest.Server) func() { return ca.Status(certificate, 429, nil, acmetest.Problem{}).Lift },
+		"order fails":      func(ca *acmetest.Server) func() { return ca.Drop(orders).Lift },
+		"processing":       func(ca *acmetest.Server) func() { return ca.StuckProcessing("*").Lift },
 	}
 	for name, fault := range faults {
 		t.Run(name, func(t *testing.T) {
@@ -43,11 +43,11 @@ func TestUnfinishedOrderIsGivenUp(t *testing.T) {
 	t.Run("unknown to the CA", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.m.HandshakeWait = time.Minute
-			lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.Certificate}, 500, nil, acmetest.Problem{})
+			fault := w.ca.Status(acmetest.Match{Endpoint: acmetest.Certificate}, 500, nil, acmetest.Problem{})
 			w.get("a.example.com")
 			time.Sleep(time.Minute)
-			lift()
-			lift = w.ca.Status(acmetest.Match{Endpoint: acmetest.Order}, http.StatusNotFound, nil, acmetest.Problem{})
+			fault.Lift()
+			fault = w.ca.Status(acmetest.Match{Endpoint: acmetest.Order}, http.StatusNotFound, nil, acmetest.Problem{})
 			for range 3 { // within an hour
 				w.get("a.example.com")
 				time.Sleep(15 * time.Minute)
@@ -56,7 +56,7 @@ func TestUnfinishedOrderIsGivenUp(t *testing.T) {
 			time.Sleep(time.Hour)
 			w.get("a.example.com")
 			time.Sleep(3 * time.Minute)
-			lift()
+			fault.Lift()
 			time.Sleep(2 * time.Hour)
 			w.mustGet("a.example.com")
 			w.wantOrders("a.example.com", 2)
@@ -80,7 +80,7 @@ func TestUnfinishedOrderIsGivenUp(t *testing.T) {
 // unless an operator wants it.
 func TestCertificateThatDoesNotFitIsOrderedOnceADay(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		lift := w.ca.WrongName("a.example.com")
+		fault := w.ca.WrongName("a.example.com")
 		for range 47 {
 			w.get("a.example.com")
 			time.Sleep(time.Hour)
@@ -89,7 +89,7 @@ func TestCertificateThatDoesNotFitIsOrderedOnceADay(t *testing.T) {
 			t.Errorf("%d orders in two days", n)
 		}
 		before := w.orders("a.example.com")
-		lift()
+		fault.Lift()
 		if err := w.m.Obtain(t.Context(), "a.example.com"); err != nil {
 			t.Fatal(err)
 		}

@@ -138,7 +138,7 @@ func TestAccountDeactivation(t *testing.T) {
 		c.newLeaf("done.example.com")
 		c.order("pending.example.com")
 		c.ready("ready.example.com")
-		lift := s.StuckProcessing("processing.example.com")
+		fault := s.StuckProcessing("processing.example.com")
 		_, o := c.ready("processing.example.com")
 		c.finalize(o, csr(t, newECKey(t), x509.CertificateRequest{}, "processing.example.com"))
 		otherOrder, _ := other.order("pending.example.com")
@@ -146,7 +146,7 @@ func TestAccountDeactivation(t *testing.T) {
 		if a := c.do(post{url: c.kid, payload: `{"status":"deactivated"}`}); a.status != 200 || a.str("status") != "deactivated" {
 			t.Fatalf("deactivation: %d %s", a.status, a.body)
 		}
-		lift()
+		fault.Lift()
 		time.Sleep(time.Second)
 		synctest.Wait()
 		for host, want := range map[string]string{"done.example.com": "valid", "pending.example.com": "invalid",

@@ -255,14 +255,14 @@ func TestRenewalInfoIsAboutTheCertificatesNames(t *testing.T) {
 	defer s.Close()
 	c := newRawClient(t, s)
 	id, other := acmetest.CertID(c.newLeaf("www.example.com")), acmetest.CertID(c.newLeaf("other.example.com"))
-	lift := s.Status(acmetest.Match{Endpoint: acmetest.RenewalInfo, Host: "www.example.com"}, 503, nil, acmetest.Problem{})
+	fault := s.Status(acmetest.Match{Endpoint: acmetest.RenewalInfo, Host: "www.example.com"}, 503, nil, acmetest.Problem{})
 	if a := c.renewalInfo(id); a.status != 503 {
 		t.Errorf("the fault did not hit: %d", a.status)
 	}
 	if a := c.renewalInfo(other); a.status != 200 {
 		t.Errorf("the fault hit another name: %d", a.status)
 	}
-	lift()
+	fault.Lift()
 	c.renewalInfo(id)
 	if got := s.CountHost(acmetest.RenewalInfo, "www.example.com"); got != 2 {
 		t.Errorf("%d requests about the name, want 2\n%v", got, s)

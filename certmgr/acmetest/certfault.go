@@ -13,40 +13,40 @@ const wrongName = "wrong-name.acmetest.invalid"
 // EditCertificate calls edit with the template of each certificate for a name
 // just before it is signed. Edit may change the names, the dates, or the
 // PublicKey to certify another key. It may run in several goroutines.
-func (s *Server) EditCertificate(host string, edit func(leaf *x509.Certificate), options ...FaultOption) (lift func()) {
-	return s.hosts.add(&hostFault{kind: faultEdit, host: host, edit: edit}, options)
+func (s *Server) EditCertificate(host string, edit func(leaf *x509.Certificate), options ...FaultOption) *Fault {
+	return s.addHostFault(&hostFault{kind: faultEdit, host: host, edit: edit}, options)
 }
 
 // WrongName issues certificates for a name with another name instead:
 // wrong-name.acmetest.invalid.
-func (s *Server) WrongName(host string, options ...FaultOption) (lift func()) {
-	return s.EditCertificate(host, func(leaf *x509.Certificate) {
+func (s *Server) WrongName(host string, options ...FaultOption) *Fault {
+	return s.addHostFault(&hostFault{kind: faultEdit, name: "WrongName", host: host, edit: func(leaf *x509.Certificate) {
 		leaf.Subject.CommonName = ""
 		leaf.DNSNames, leaf.IPAddresses = []string{wrongName}, nil
-	}, options...)
+	}}, options)
 }
 
 // WrongKey issues certificates for a name with a public key whose private key
 // does not exist.
-func (s *Server) WrongKey(host string, options ...FaultOption) (lift func()) {
-	return s.EditCertificate(host, func(leaf *x509.Certificate) {
+func (s *Server) WrongKey(host string, options ...FaultOption) *Fault {
+	return s.addHostFault(&hostFault{kind: faultEdit, name: "WrongKey", host: host, edit: func(leaf *x509.Certificate) {
 		leaf.PublicKey = newKey().Public()
 		leaf.PublicKeyAlgorithm = x509.ECDSA
-	}, options...)
+	}}, options)
 }
 
 // WrongDates issues certificates for a name that are valid from notBefore to
 // notAfter inclusive, however wrong: expired, not yet valid, or ending before
 // they begin. A zero time leaves that date unchanged.
-func (s *Server) WrongDates(host string, notBefore, notAfter time.Time, options ...FaultOption) (lift func()) {
-	return s.EditCertificate(host, func(leaf *x509.Certificate) {
+func (s *Server) WrongDates(host string, notBefore, notAfter time.Time, options ...FaultOption) *Fault {
+	return s.addHostFault(&hostFault{kind: faultEdit, name: "WrongDates", host: host, edit: func(leaf *x509.Certificate) {
 		if !notBefore.IsZero() {
 			leaf.NotBefore = notBefore
 		}
 		if !notAfter.IsZero() {
 			leaf.NotAfter = notAfter
 		}
-	}, options...)
+	}}, options)
 }
 
 // EditChain calls edit with the chain of each certificate for a name, in DER
@@ -55,16 +55,17 @@ func (s *Server) WrongDates(host string, notBefore, notAfter time.Time, options 
 // certificates. With AlternateChains, edit is called for each chain. It may
 // modify its argument and may run in several goroutines. Issued still returns
 // the leaf that was signed.
-func (s *Server) EditChain(host string, edit func(chain [][]byte) [][]byte, options ...FaultOption) (lift func()) {
-	return s.hosts.add(&hostFault{kind: faultChain, host: host, editChain: edit}, options)
+func (s *Server) EditChain(host string, edit func(chain [][]byte) [][]byte, options ...FaultOption) *Fault {
+	return s.addHostFault(&hostFault{kind: faultChain, host: host, editChain: edit}, options)
 }
 
 // WrongChain sends chains for a name that consist of the leaf and a wrong
 // intermediate. That has the right name, but another key, and leads to an
 // untrusted root.
-func (s *Server) WrongChain(host string, options ...FaultOption) (lift func()) {
+func (s *Server) WrongChain(host string, options ...FaultOption) *Fault {
 	foreign := newAuthority().intermediate.Raw
-	return s.EditChain(host, func(chain [][]byte) [][]byte { return [][]byte{chain[0], foreign} }, options...)
+	replace := func(chain [][]byte) [][]byte { return [][]byte{chain[0], foreign} }
+	return s.addHostFault(&hostFault{kind: faultChain, name: "WrongChain", host: host, editChain: replace}, options)
 }
 
 // editChains applies EditChain to the chains of a certificate, which are in

@@ -21,15 +21,15 @@ import (
 func TestWrongCertificates(t *testing.T) {
 	tests := []struct {
 		name  string
-		fault func(s *acmetest.Server, host string) (lift func())
+		fault func(s *acmetest.Server, host string) *acmetest.Fault
 		as    func(err error) bool
 	}{
-		{"name", func(s *acmetest.Server, host string) func() { return s.WrongName(host) }, isAs[x509.HostnameError]},
-		{"chain", func(s *acmetest.Server, host string) func() { return s.WrongChain(host) }, isAs[x509.UnknownAuthorityError]},
-		{"expired", func(s *acmetest.Server, host string) func() {
+		{"name", func(s *acmetest.Server, host string) *acmetest.Fault { return s.WrongName(host) }, isAs[x509.HostnameError]},
+		{"chain", func(s *acmetest.Server, host string) *acmetest.Fault { return s.WrongChain(host) }, isAs[x509.UnknownAuthorityError]},
+		{"expired", func(s *acmetest.Server, host string) *acmetest.Fault {
 			return s.WrongDates(host, time.Date(1990, 1, 1, 0, 0, 0, 0, time.UTC), time.Now().Add(-time.Hour))
 		}, expired},
-		{"not yet valid", func(s *acmetest.Server, host string) func() {
+		{"not yet valid", func(s *acmetest.Server, host string) *acmetest.Fault {
 			return s.WrongDates(host, time.Now().Add(time.Hour), time.Time{})
 		}, expired},
 	}
@@ -45,14 +45,14 @@ func TestWrongCertificates(t *testing.T) {
 					_, err = verify(t, chain, s.Roots(), host)
 					return err
 				}
-				lift := tt.fault(s, "A.example.com")
+				fault := tt.fault(s, "A.example.com")
 				if err := get("a.example.com"); !tt.as(err) {
 					t.Errorf("verification says: %v", err)
 				}
 				if err := get("b.example.com"); err != nil {
 					t.Errorf("another host: %v", err)
 				}
-				lift()
+				fault.Lift()
 				if err := get("a.example.com"); err != nil {
 					t.Errorf("after the lift: %v", err)
 				}
@@ -71,12 +71,12 @@ func TestWrongDatesAreExact(t *testing.T) {
 		s := acmetest.NewMemoryServer()
 		defer s.Close()
 		start, end := time.Date(1999, 1, 2, 3, 4, 5, 0, time.UTC), time.Date(1998, 1, 2, 3, 4, 5, 0, time.UTC)
-		lift := s.WrongDates("a.example.com", start, end)
+		fault := s.WrongDates("a.example.com", start, end)
 		c := newRawClient(t, s)
 		if leaf := c.newLeaf("a.example.com"); !leaf.NotBefore.Equal(start) || !leaf.NotAfter.Equal(end) {
 			t.Errorf("from %v to %v", leaf.NotBefore, leaf.NotAfter)
 		}
-		lift()
+		fault.Lift()
 		usual := c.newLeaf("a.example.com")
 		s.WrongDates("a.example.com", start, time.Time{})
 		if leaf := c.newLeaf("a.example.com"); !leaf.NotBefore.Equal(start) || !leaf.NotAfter.Equal(usual.NotAfter) {
@@ -148,7 +148,7 @@ func TestFailFinalize(t *testing.T) {
 			s.Processing = wait
 			s.StartMemory()
 			defer s.Close()
-			lift := s.FailFinalize("a.example.com", acmetest.Problem{Type: "caa", Detail: "no",
+			fault := s.FailFinalize("a.example.com", acmetest.Problem{Type: "caa", Detail: "no",
 				Subproblems: []acmetest.Subproblem{{Type: "caa", Detail: "not you", Host: "b.example.com"}}})
 			c := newRawClient(t, s)
 			c.register()
@@ -174,7 +174,7 @@ func TestFailFinalize(t *testing.T) {
 			if a := c.finalize(o, request); a.problem() != "orderNotReady" {
 				t.Errorf("processing %v: finalized again: %d %s", wait, a.status, a.body)
 			}
-			lift()
+			fault.Lift()
 			_, o = c.ready("a.example.com")
 			c.finalize(o, csr(t, newECKey(t), x509.CertificateRequest{}, "a.example.com"))
 			if _, err := s.WaitIssued(t.Context(), "a.example.com", 1); err != nil {
@@ -188,20 +188,20 @@ func TestFailFinalize(t *testing.T) {
 func TestFaultsForNamesEndAfterSomeTimes(t *testing.T) {
 	tests := []struct {
 		name  string
-		fault func(s *acmetest.Server) (lift func())
+		fault func(s *acmetest.Server) *acmetest.Fault
 		hit   func(err error) bool
 	}{
-		{"FailValidation", func(s *acmetest.Server) func() {
+		{"FailValidation", func(s *acmetest.Server) *acmetest.Fault {
 			return s.FailValidation("a.example.com", "http-01", acmetest.Problem{}, acmetest.Times(2))
 		}, isAs[*acme.AuthorizationError]},
-		{"InvalidOrder", func(s *acmetest.Server) func() { return s.InvalidOrder("a.example.com", acmetest.Times(2)) },
+		{"InvalidOrder", func(s *acmetest.Server) *acmetest.Fault { return s.InvalidOrder("a.example.com", acmetest.Times(2)) },
 			isAs[*acme.AuthorizationError]},
-		{"FailFinalize", func(s *acmetest.Server) func() {
+		{"FailFinalize", func(s *acmetest.Server) *acmetest.Fault {
 			return s.FailFinalize("a.example.com", acmetest.Problem{}, acmetest.Times(2))
 		}, isAs[*acme.OrderError]},
-		{"WrongName", func(s *acmetest.Server) func() { return s.WrongName("a.example.com", acmetest.Times(2)) },
+		{"WrongName", func(s *acmetest.Server) *acmetest.Fault { return s.WrongName("a.example.com", acmetest.Times(2)) },
 			isAs[x509.HostnameError]},
-		{"WrongChain", func(s *acmetest.Server) func() { return s.WrongChain("a.example.com", acmetest.Times(2)) },
+		{"WrongChain", func(s *acmetest.Server) *acmetest.Fault { return s.WrongChain("a.example.com", acmetest.Times(2)) },
 			isAs[x509.UnknownAuthorityError]},
 	}
 	for _, tt := range tests {
@@ -216,14 +216,14 @@ func TestFaultsForNamesEndAfterSomeTimes(t *testing.T) {
 					_, err = verify(t, chain, s.Roots(), host)
 					return err
 				}
-				lift := tt.fault(s)
+				fault := tt.fault(s)
 				for i, host := range []string{"b.example.com", "a.example.com", "b.example.com", "a.example.com", "a.example.com"} {
 					err := get("http-01", host)
 					if want := i == 1 || i == 3; want && !tt.hit(err) || !want && err != nil {
 						t.Errorf("attempt %d, %s: %v", i, host, err)
 					}
 				}
-				lift() // may be called after the end
+				fault.Lift() // may be called after the end
 			})
 		})
 	}
@@ -264,7 +264,7 @@ func TestStuckProcessingSomeTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := acmetest.NewMemoryServer()
 		defer s.Close()
-		lift := s.StuckProcessing("a.example.com", acmetest.Times(1))
+		fault := s.StuckProcessing("a.example.com", acmetest.Times(1))
 		c := newRawClient(t, s)
 		c.register()
 		for _, want := range []string{"processing", "valid", "valid"} {
@@ -274,7 +274,7 @@ func TestStuckProcessingSomeTimes(t *testing.T) {
 				t.Errorf("status %s, want %s", got, want)
 			}
 		}
-		lift()
+		fault.Lift()
 		if _, err := s.WaitIssued(t.Context(), "a.example.com", 3); err != nil {
 			t.Error(err)
 		}
@@ -295,12 +295,12 @@ func TestStuckProcessingOfALaterFault(t *testing.T) {
 		first := s.StuckProcessing("a.example.com")
 		second := s.StuckProcessing("*.example.com")
 		time.Sleep(time.Hour)
-		first()
+		first.Lift()
 		synctest.Wait()
 		if n := len(s.Issued()); n != 0 {
 			t.Error("issued before the second fault was lifted")
 		}
-		second()
+		second.Lift()
 		synctest.Wait()
 		if n := len(s.Issued()); n != 1 {
 			t.Error("not issued after the second fault was lifted")
@@ -311,7 +311,7 @@ func TestStuckProcessingOfALaterFault(t *testing.T) {
 func TestTruncate(t *testing.T) {
 	bothWays(t, func(t *testing.T, s *acmetest.Server) {
 		client := newACMEClient(t, s)
-		lift := s.Truncate(acmetest.Match{Endpoint: acmetest.NewOrder})
+		fault := s.Truncate(acmetest.Match{Endpoint: acmetest.NewOrder})
 		o, err := client.AuthorizeOrder(t.Context(), acme.DomainIDs("a.example.com"))
 		if err == nil || !strings.HasSuffix(err.Error(), "unexpected EOF") {
 			t.Errorf("order %+v, error %v", o, err)
@@ -322,7 +322,7 @@ func TestTruncate(t *testing.T) {
 		if n := len(s.Orders()); n != 1 {
 			t.Errorf("%d orders, want 1: the request is handled", n)
 		}
-		lift()
+		fault.Lift()
 		if _, err := client.AuthorizeOrder(t.Context(), acme.DomainIDs("a.example.com")); err != nil {
 			t.Errorf("after the lift: %v", err)
 		}

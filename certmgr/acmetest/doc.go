@@ -64,8 +64,11 @@
 // [Server.WrongKey], [Server.WrongDates], [Server.WrongChain],
 // [Server.EditCertificate] and [Server.EditChain] break its certificates.
 // [Times] limits them to the next n. The name is a pattern as in
-// [Server.Resolve], so "*" matches every name. Each fault method returns a
-// function that ends the fault and may be called more than once.
+// [Server.Resolve], so "*" matches every name.
+//
+// Each of these methods returns a [Fault], which can be lifted and tells how
+// often it has acted. A fault that never acted often means a test that tests
+// nothing: the server's String method names them all.
 //
 // # Rate limits
 //
@@ -82,7 +85,7 @@
 // each order. [Server.WaitCount], [Server.WaitInFlight], [Server.WaitIssued]
 // and [Server.WaitUntil] wait without sleeping in a loop. Print the server
 // itself when a test fails: its String method returns the log of requests, with
-// the orders in flight and the causes of failures.
+// the orders in flight, the causes of failures and the faults that never acted.
 //
 // # A year of renewals
 //

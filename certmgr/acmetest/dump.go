@@ -11,14 +11,15 @@ import (
 const (
 	dumpFirst   = 50  // requests
 	dumpLast    = 150 // requests
-	dumpOthers  = 20  // orders in flight; failures
+	dumpOthers  = 20  // orders in flight; failures; faults
 	dumpHosts   = 3   // names of a request or an order
 	dumpProblem = 400 // bytes of a problem's text
 )
 
 // String returns what the CA saw and did, for the output of a failing test: the
-// log of requests, one a line, the orders in flight, and why orders and
-// validations failed. Long lists are shortened to the first and last entries.
+// log of requests, one a line, the orders in flight, why orders and validations
+// failed, and the faults that never acted. Long lists are shortened to the
+// first and last entries.
 func (s *Server) String() string {
 	requests := s.Requests()
 	var b strings.Builder
@@ -35,7 +36,7 @@ func (s *Server) String() string {
 		}
 		b.WriteString(s.line(requests[i], requests[0].Time) + "\n")
 	}
-	for _, list := range [][]string{s.ordersInFlight(), s.failures("")} {
+	for _, list := range [][]string{s.ordersInFlight(), s.failures(""), s.unused()} {
 		if left := len(list) - dumpOthers; left > 0 {
 			fmt.Fprintf(&b, "%10s %d more are left out\n", "...", left)
 			list = list[left:]

@@ -80,10 +80,10 @@ func (r *Reply) EditObject(edit func(object map[string]any)) bool {
 // it. f may wait as long as the reply's Context has not ended; afterwards
 // nothing is sent. It must not retain the reply. If f panics or sets an invalid
 // status, the client gets a serverInternal problem that says so;
-// http.ErrAbortHandler drops the reply. The log shows the fault "edit" for
+// http.ErrAbortHandler drops the reply. The log shows the fault "Edit" for
 // changed replies, and the status that was sent.
-func (s *Server) Edit(m Match, f func(r *Reply)) (lift func()) {
-	return s.faults.add(&fault{kind: faultEditReply, match: m, edit: f})
+func (s *Server) Edit(m Match, f func(r *Reply)) *Fault {
+	return s.addFault(&requestFault{kind: faultEditReply, match: m, edit: f})
 }
 
 // edit applies the request's edits to its reply, except for those lifted
@@ -110,8 +110,8 @@ func (s *Server) edit(x *exchange, r *Reply) *Reply {
 			r.Header, r.Drop = before.Header.Clone(), false
 			r.SetProblem(Problem{Type: "serverInternal", Detail: err.Error()})
 		}
-		if !r.equal(&before) {
-			s.journal.fault(x.entry, string(f.kind))
+		if f.edited.Add(1); !r.equal(&before) {
+			s.noteFault(x, f)
 		}
 	}
 	if r.ctx.Err() != nil { // the client has left

@@ -36,7 +36,7 @@ func TestEditActsAfterTheCA(t *testing.T) {
 		if orders := s.Orders(); len(orders) != 1 || orders[0].Status != "pending" {
 			t.Errorf("the CA made %+v", orders)
 		}
-		if r := lastRequest(s); r.Status != 500 || r.Problem != "serverInternal" || r.Detail != "lost" || r.Fault != "edit" {
+		if r := lastRequest(s); r.Status != 500 || r.Problem != "serverInternal" || r.Detail != "lost" || r.Fault != "Edit" {
 			t.Errorf("log entry %+v", r)
 		}
 		// The reply kept its valid nonce, and the edit has ended.
@@ -59,7 +59,7 @@ func TestEditDropsTheReply(t *testing.T) {
 		if a, err := c.try(post{url: o.str("finalize"), payload: payload}); err == nil {
 			t.Errorf("the client got %d %s", a.status, a.body)
 		}
-		if r := lastRequest(s); r.Status != 0 || r.Fault != "edit" || !strings.Contains(s.String(), "[fault: edit] (no reply)") {
+		if r := lastRequest(s); r.Status != 0 || r.Fault != "Edit" || !strings.Contains(s.String(), "[fault: Edit] (no reply)") {
 			t.Errorf("log entry %+v\n%v", r, s)
 		}
 		if len(s.Issued()) != 1 || c.get(u).str("status") != "valid" {
@@ -121,7 +121,7 @@ func TestEditOfStatusHeadersAndBody(t *testing.T) {
 						t.Errorf("%s: %q, want %q", name, got, want)
 					}
 				}
-				if r := lastRequest(s); r.Status != tt.status || r.Fault != "edit" {
+				if r := lastRequest(s); r.Status != tt.status || r.Fault != "Edit" {
 					t.Errorf("log entry %+v", r)
 				}
 			})
@@ -136,7 +136,7 @@ func TestEditsApplyInOrderUntilTheyAreLifted(t *testing.T) {
 	appendix := func(text string) func(r *acmetest.Reply) {
 		return func(r *acmetest.Reply) { r.Body = append(r.Body, text...) }
 	}
-	lift := []func(){
+	faults := []*acmetest.Fault{
 		s.Edit(m, func(r *acmetest.Reply) { r.Body = nil }),
 		s.Edit(m, appendix("a")),
 		s.Edit(m, func(*acmetest.Reply) {}),
@@ -152,12 +152,12 @@ func TestEditsApplyInOrderUntilTheyAreLifted(t *testing.T) {
 			t.Errorf("log entry %+v, want the fault %q", r, fault)
 		}
 	}
-	check("ab", "edit,edit,edit")
-	lift[1]()
-	check("b", "edit,edit")
-	lift[3]()
-	check("", "edit")
-	lift[0]()
+	check("ab", "Edit,Edit,Edit")
+	faults[1].Lift()
+	check("b", "Edit,Edit")
+	faults[3].Lift()
+	check("", "Edit")
+	faults[0].Lift()
 	if _, body := send(t, s, http.MethodGet, s.URL); !strings.Contains(body, "newOrder") || lastRequest(s).Fault != "" {
 		t.Errorf("body %q, log entry %+v", body, lastRequest(s))
 	}
@@ -238,11 +238,11 @@ func TestEditWorksOnACopy(t *testing.T) {
 	c := newRawClient(t, s)
 	c.newLeaf("a.example.com")
 	u := c.endpoint("/certificate/1")
-	lift := s.Edit(acmetest.Match{Endpoint: acmetest.Certificate}, func(r *acmetest.Reply) { clear(r.Body) })
-	if a := c.get(u); a.status != 200 || strings.Contains(string(a.body), "CERTIFICATE") || lastRequest(s).Fault != "edit" {
+	fault := s.Edit(acmetest.Match{Endpoint: acmetest.Certificate}, func(r *acmetest.Reply) { clear(r.Body) })
+	if a := c.get(u); a.status != 200 || strings.Contains(string(a.body), "CERTIFICATE") || lastRequest(s).Fault != "Edit" {
 		t.Errorf("%d %s", a.status, a.body)
 	}
-	lift()
+	fault.Lift()
 	if a := c.get(u); !strings.Contains(string(a.body), "BEGIN CERTIFICATE") {
 		t.Errorf("%d %s", a.status, a.body)
 	}

@@ -18,12 +18,12 @@ func TestEditOfAHeldUpRequest(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *acmetest.Server, _ *responder) {
 		s.Delay(acmetest.Match{}, 2*time.Second)
 		s.Edit(acmetest.Match{}, func(r *acmetest.Reply) { r.Status = 203 })
-		lift := s.Edit(acmetest.Match{}, func(r *acmetest.Reply) { r.Status = 599 })
-		time.AfterFunc(time.Second, lift)
+		fault := s.Edit(acmetest.Match{}, func(r *acmetest.Reply) { r.Status = 599 })
+		time.AfterFunc(time.Second, fault.Lift)
 		if resp, _, err := fetch(t, s, s.URL, time.Minute); err != nil || resp.StatusCode != 203 {
 			t.Errorf("%v, %v", resp, err)
 		}
-		if r := lastRequest(s); r.Fault != "delay,edit" {
+		if r := lastRequest(s); r.Fault != "Delay,Edit" {
 			t.Errorf("log entry %+v", r)
 		}
 	})
@@ -41,7 +41,7 @@ func TestEditConcurrently(t *testing.T) {
 			all.Wait() // all are in here
 			s.Count(acmetest.Any)
 			s.Orders()
-			s.Edit(acmetest.Match{Endpoint: acmetest.NewOrder}, func(*acmetest.Reply) {})()
+			s.Edit(acmetest.Match{Endpoint: acmetest.NewOrder}, func(*acmetest.Reply) {}).Lift()
 			r.Drop = calls.Add(1)%2 == 0
 		})
 		var clients sync.WaitGroup

@@ -32,7 +32,7 @@ func Example_outage() {
 	}
 	fmt.Println("before, old:", handshake("old.example.com"))
 
-	lift := ca.Status(acmetest.Match{}, http.StatusServiceUnavailable, http.Header{"Retry-After": {"3600"}},
+	fault := ca.Status(acmetest.Match{}, http.StatusServiceUnavailable, http.Header{"Retry-After": {"3600"}},
 		acmetest.Problem{Detail: "down for maintenance"})
 	fmt.Println("outage, old:", handshake("old.example.com"))
 	err := handshake("new.example.com")
@@ -43,7 +43,7 @@ func Example_outage() {
 	err = handshake("new.example.com")
 	fmt.Println("and again, at once:", errors.Is(err, certmgr.ErrBackoff), ca.Count(acmetest.Any)-requests)
 
-	lift()
+	fault.Lift()
 	if err := manager.Obtain(context.Background(), "new.example.com"); err != nil { // or wait until it is due
 		log.Fatal(err)
 	}

@@ -113,7 +113,7 @@ func ExampleServer_Status() {
 func ExampleServer_Stall() {
 	ca := acmetest.NewMemoryServer()
 	defer ca.Close()
-	lift := ca.Stall(acmetest.Match{Endpoint: acmetest.Directory})
+	fault := ca.Stall(acmetest.Match{Endpoint: acmetest.Directory})
 
 	client := &acme.Client{DirectoryURL: ca.URL, HTTPClient: ca.Client()}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
@@ -121,7 +121,7 @@ func ExampleServer_Stall() {
 	_, err := client.Discover(ctx)
 	fmt.Println("stalled:", errors.Is(err, context.DeadlineExceeded))
 
-	lift()
+	fault.Lift()
 	_, err = client.Discover(context.Background())
 	fmt.Println("lifted:", err == nil)
 	// Output:

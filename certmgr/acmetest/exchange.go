@@ -21,8 +21,8 @@ type exchange struct {
 	id       int // of the resource, for numbered endpoints
 	body     []byte
 	hosts    []string
-	entry    *Request // in the journal
-	edits    []*fault // of the reply, oldest first
+	entry    *Request        // in the journal
+	edits    []*requestFault // of the reply, oldest first
 
 	// Set by authenticate.
 	jws     *jws

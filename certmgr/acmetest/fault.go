@@ -11,29 +11,32 @@ import (
 	"time"
 )
 
+// faultKind is what a fault of requests does, named after its method.
 type faultKind string
 
 const (
-	faultStall   faultKind = "stall"
-	faultDelay   faultKind = "delay"
-	faultDrop    faultKind = "drop"
-	faultStatus  faultKind = "status"
-	faultRespond faultKind = "respond"
-	faultGarbage faultKind = "garbage"
-	faultEndless faultKind = "endless body"
+	faultStall   faultKind = "Stall"
+	faultDelay   faultKind = "Delay"
+	faultDrop    faultKind = "Drop"
+	faultStatus  faultKind = "Status"
+	faultRespond faultKind = "Respond"
+	faultGarbage faultKind = "Garbage"
+	faultEndless faultKind = "EndlessBody"
 
 	// These act after the CA has handled the request.
-	faultTruncate  faultKind = "truncate"
-	faultEditReply faultKind = "edit"
+	faultTruncate  faultKind = "Truncate"
+	faultEditReply faultKind = "Edit"
 )
 
-// fault is a fault of requests.
-type fault struct {
-	kind   faultKind
-	match  Match
-	lifted chan struct{}
+// requestFault is a fault of requests. To add one, write a method of Server
+// that passes its own name and a kind, usually an edit of the reply, to add.
+type requestFault struct {
+	*Fault
+	name  string // of the method; empty means that of the kind
+	kind  faultKind
+	match Match
 
-	passed, hits int // guarded by faults.mu: requests let pass by After, and hit
+	passed, hits int // guarded by faults.mu: requests let pass by After, and selected
 
 	delay   time.Duration
 	problem Problem
@@ -44,7 +47,7 @@ type fault struct {
 }
 
 // pauses reports whether the request continues after the fault.
-func (f *fault) pauses() bool { return f.kind == faultStall || f.kind == faultDelay }
+func (f *requestFault) pauses() bool { return f.kind == faultStall || f.kind == faultDelay }
 
 // Stall makes requests hang until the fault is lifted, the request's context
 // ends or the server is closed. After that a lifted request is handled
@@ -53,31 +56,31 @@ func (f *fault) pauses() bool { return f.kind == faultStall || f.kind == faultDe
 // Faults act before the CA handles a request, so its nonce is not used up;
 // Truncate and Edit act afterwards. If several match a request, pauses (Stall,
 // Delay) and edits all apply; of the others the oldest applies.
-func (s *Server) Stall(m Match) (lift func()) {
-	return s.faults.add(&fault{kind: faultStall, match: m})
+func (s *Server) Stall(m Match) *Fault {
+	return s.addFault(&requestFault{kind: faultStall, match: m})
 }
 
 // Delay makes requests wait for d, or until the fault is lifted, before they
 // are handled.
-func (s *Server) Delay(m Match, d time.Duration) (lift func()) {
-	return s.faults.add(&fault{kind: faultDelay, match: m, delay: d})
+func (s *Server) Delay(m Match, d time.Duration) *Fault {
+	return s.addFault(&requestFault{kind: faultDelay, match: m, delay: d})
 }
 
 // Drop closes the connection without a reply; in memory the client gets an
 // error that wraps io.ErrUnexpectedEOF. Note that net/http's real transport
 // itself retries a GET or HEAD that was dropped on a reused connection.
-func (s *Server) Drop(m Match) (lift func()) {
-	return s.faults.add(&fault{kind: faultDrop, match: m})
+func (s *Server) Drop(m Match) *Fault {
+	return s.addFault(&requestFault{kind: faultDrop, match: m})
 }
 
 // Status replies with a problem document, this status and these headers (which
 // may be nil), for example 429 with Retry-After. The problem's Status is
 // replaced by code, and an empty Type is derived from it. Status panics if code
 // is not from 200 to 999.
-func (s *Server) Status(m Match, code int, h http.Header, problem Problem) (lift func()) {
+func (s *Server) Status(m Match, code int, h http.Header, problem Problem) *Fault {
 	mustBeStatus(code)
 	problem.Status = code
-	return s.faults.add(&fault{kind: faultStatus, match: m, problem: problem, header: canonicalHeader(h)})
+	return s.addFault(&requestFault{kind: faultStatus, match: m, problem: problem, header: canonicalHeader(h)})
 }
 
 // Respond replies with this status, from 200 to 999, these headers (which may
@@ -89,9 +92,9 @@ func (s *Server) Status(m Match, code int, h http.Header, problem Problem) (lift
 // in h replaces it; one without values, as in http.Header{"Replay-Nonce": nil},
 // suppresses it. A Content-Length in h is ignored. Respond panics if the status
 // is invalid.
-func (s *Server) Respond(m Match, code int, h http.Header, body string) (lift func()) {
+func (s *Server) Respond(m Match, code int, h http.Header, body string) *Fault {
 	mustBeStatus(code)
-	return s.faults.add(&fault{
+	return s.addFault(&requestFault{
 		kind:   faultRespond,
 		match:  m,
 		status: code,
@@ -130,14 +133,14 @@ func canonicalHeader(h http.Header) http.Header {
 }
 
 // Garbage replies with status 200 and bytes that are not JSON.
-func (s *Server) Garbage(m Match) (lift func()) {
-	return s.faults.add(&fault{kind: faultGarbage, match: m})
+func (s *Server) Garbage(m Match) *Fault {
+	return s.addFault(&requestFault{kind: faultGarbage, match: m})
 }
 
 // EndlessBody replies with status 200 and a JSON string that continues until
 // the fault is lifted, the request's context ends or the server is closed.
-func (s *Server) EndlessBody(m Match) (lift func()) {
-	return s.faults.add(&fault{kind: faultEndless, match: m})
+func (s *Server) EndlessBody(m Match) *Fault {
+	return s.addFault(&requestFault{kind: faultEndless, match: m})
 }
 
 // misbehave applies the matching faults to the request, which names the
@@ -148,7 +151,7 @@ func (s *Server) misbehave(x *exchange, account string) (ended bool) {
 			x.edits = append(x.edits, f) // logged only if it changes something
 			continue
 		}
-		s.journal.fault(x.entry, string(f.kind))
+		s.noteFault(x, f)
 		switch f.kind {
 		case faultStall, faultDelay:
 			f.hold(x.r.Context())
@@ -174,8 +177,14 @@ func (s *Server) misbehave(x *exchange, account string) (ended bool) {
 	return false
 }
 
+// noteFault records that a fault acts on the request.
+func (s *Server) noteFault(x *exchange, f *requestFault) {
+	f.acted.Add(1)
+	s.journal.fault(x.entry, f.name)
+}
+
 // hold waits as the fault requires. A request whose context ends is dropped.
-func (f *fault) hold(ctx context.Context) {
+func (f *requestFault) hold(ctx context.Context) {
 	var after <-chan time.Time // nil (never) for a stall
 	if f.kind == faultDelay {
 		timer := time.NewTimer(f.delay)
@@ -191,7 +200,7 @@ func (f *fault) hold(ctx context.Context) {
 }
 
 // replyAsIs returns the reply that the test specified.
-func (s *Server) replyAsIs(x *exchange, f *fault) *Reply {
+func (s *Server) replyAsIs(x *exchange, f *requestFault) *Reply {
 	h := make(http.Header)
 	s.addDate(h)
 	s.addNonce(x, h)

@@ -50,7 +50,7 @@ func fetch(t *testing.T, s *acmetest.Server, url string, within time.Duration) (
 
 func TestStall(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *acmetest.Server, _ *responder) {
-		lift := s.Stall(acmetest.Match{Endpoint: acmetest.Directory})
+		fault := s.Stall(acmetest.Match{Endpoint: acmetest.Directory})
 		begin := time.Now()
 		if _, _, err := fetch(t, s, s.URL, time.Minute); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error %v, want the deadline", err)
@@ -62,11 +62,11 @@ func TestStall(t *testing.T) {
 		if s.InFlight() != 0 {
 			t.Error("the request goes on after its client has left")
 		}
-		time.AfterFunc(time.Hour, lift)
+		time.AfterFunc(time.Hour, fault.Lift)
 		if resp, _, err := fetch(t, s, s.URL, 2*time.Hour); err != nil || resp.StatusCode != http.StatusOK {
 			t.Errorf("after the lift: %v %v", resp, err)
 		}
-		if got := s.Requests()[1]; got.Fault != "stall" || got.Status != http.StatusOK {
+		if got := s.Requests()[1]; got.Fault != "Stall" || got.Status != http.StatusOK {
 			t.Errorf("log entry %+v", got)
 		}
 	})
@@ -78,12 +78,12 @@ func TestClientTimeout(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *acmetest.Server, _ *responder) {
 		client := *s.Client()
 		client.Timeout = 5 * time.Second
-		lift := s.Stall(acmetest.Match{})
+		fault := s.Stall(acmetest.Match{})
 		begin := time.Now()
 		if _, err := client.Get(s.URL); err == nil || time.Since(begin) != 5*time.Second {
 			t.Errorf("error %v after %v", err, time.Since(begin))
 		}
-		lift()
+		fault.Lift()
 		s.EndlessBody(acmetest.Match{})
 		resp, err := client.Get(s.URL)
 		if err != nil {
@@ -176,14 +176,14 @@ func TestStatus(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *acmetest.Server, _ *responder) {
 		client := newACMEClient(t, s)
 		client.RetryBackoff = func(int, *http.Request, *http.Response) time.Duration { return -1 }
-		lift := s.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, http.StatusTooManyRequests,
+		fault := s.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, http.StatusTooManyRequests,
 			http.Header{"Retry-After": {"120"}}, acmetest.Problem{Type: "rateLimited", Detail: "too many orders"})
 		_, err := client.AuthorizeOrder(t.Context(), acme.DomainIDs("a.example.com"))
 		wait, limited := acme.RateLimit(err)
 		if !limited || wait != 2*time.Minute || !strings.Contains(err.Error(), "too many orders") {
 			t.Errorf("error %v, wait %v", err, wait)
 		}
-		lift()
+		fault.Lift()
 		if _, err := client.AuthorizeOrder(t.Context(), acme.DomainIDs("a.example.com")); err != nil {
 			t.Errorf("after the lift: %v", err)
 		}
@@ -214,11 +214,14 @@ func TestEndlessBody(t *testing.T) {
 	})
 	s := acmetest.NewServer()
 	defer s.Close()
-	lift := s.EndlessBody(acmetest.Match{})
+	fault := s.EndlessBody(acmetest.Match{})
 	if _, body, err := fetch(t, s, s.URL, time.Minute); err != nil || len(body) != 1<<20 {
 		t.Errorf("over loopback: read %d bytes, error %v", len(body), err)
 	}
-	lift()
+	fault.Lift()
+	if n := fault.Acted(); n != 1 || fault.String() != "EndlessBody()" {
+		t.Errorf("%v acted %d times, want 1", fault, n)
+	}
 }
 
 func TestBadNonceRate(t *testing.T) {
@@ -245,7 +248,7 @@ func TestBadNonceRate(t *testing.T) {
 
 func TestStuckProcessing(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *acmetest.Server, r *responder) {
-		lift := s.StuckProcessing("a.example.com")
+		fault := s.StuckProcessing("a.example.com")
 		client := newACMEClient(t, s)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -255,7 +258,7 @@ func TestStuckProcessing(t *testing.T) {
 		if len(s.Issued()) != 0 {
 			t.Error("a certificate was issued")
 		}
-		lift()
+		fault.Lift()
 		synctest.Wait()
 		if len(s.Issued()) != 1 {
 			t.Error("no certificate after the lift")
@@ -282,7 +285,7 @@ func TestInvalidOrder(t *testing.T) {
 
 func TestFailValidation(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *acmetest.Server, r *responder) {
-		lift := s.FailValidation("a.example.com", "http-01", acmetest.Problem{Type: "caa", Detail: "forbidden by CAA"})
+		fault := s.FailValidation("a.example.com", "http-01", acmetest.Problem{Type: "caa", Detail: "forbidden by CAA"})
 		client := newACMEClient(t, s)
 		_, _, err := obtain(t.Context(), t, client, r, "http-01", "a.example.com")
 		var failed *acme.AuthorizationError
@@ -294,7 +297,7 @@ func TestFailValidation(t *testing.T) {
 		if _, _, err := obtain(t.Context(), t, client, r, "tls-alpn-01", "a.example.com"); err != nil {
 			t.Errorf("the other challenge: %v", err)
 		}
-		lift()
+		fault.Lift()
 		if _, _, err := obtain(t.Context(), t, client, r, "http-01", "a.example.com"); err != nil {
 			t.Errorf("after the lift: %v", err)
 		}
@@ -315,19 +318,19 @@ func TestEditCertificate(t *testing.T) {
 			}
 			return cert, key
 		}
-		lift := s.EditCertificate("a.example.com", func(leaf *x509.Certificate) {
+		fault := s.EditCertificate("a.example.com", func(leaf *x509.Certificate) {
 			leaf.DNSNames = []string{"b.example.com"}
 			leaf.NotAfter = time.Now().Add(-time.Minute)
 		})
 		if cert, _ := leaf(); cert.VerifyHostname("b.example.com") != nil || cert.NotAfter.After(time.Now()) {
 			t.Errorf("names %v, until %v", cert.DNSNames, cert.NotAfter)
 		}
-		lift()
-		lift = s.WrongKey("a.example.com")
+		fault.Lift()
+		fault = s.WrongKey("a.example.com")
 		if cert, key := leaf(); key.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(cert.PublicKey) {
 			t.Error("the certificate is for the right key")
 		}
-		lift()
+		fault.Lift()
 		if cert, _ := leaf(); cert.VerifyHostname("a.example.com") != nil {
 			t.Errorf("after the lift: names %v", cert.DNSNames)
 		}

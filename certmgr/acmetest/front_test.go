@@ -64,7 +64,7 @@ func TestRestartAtTheSameURL(t *testing.T) {
 func TestStopEndsRequests(t *testing.T) {
 	t.Run("stalled", func(t *testing.T) {
 		inBothModes(t, func(t *testing.T, s *acmetest.Server) {
-			lift := s.Stall(acmetest.Match{})
+			fault := s.Stall(acmetest.Match{})
 			done := make(chan error, 1)
 			go func() {
 				_, err := s.Client().Get(s.URL)
@@ -77,7 +77,7 @@ func TestStopEndsRequests(t *testing.T) {
 			if err := <-done; !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET) {
 				t.Errorf("the stalled request: %v", err)
 			}
-			lift()
+			fault.Lift()
 			s.Restart()
 			mustGet(t, s.Client(), s.URL)
 		})

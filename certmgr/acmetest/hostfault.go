@@ -1,22 +1,25 @@
 package acmetest
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 )
 
-type hostFaultKind int
+// hostFaultKind is what a fault of a name does, named after its method.
+type hostFaultKind string
 
 const (
-	faultStuck hostFaultKind = iota
-	faultInvalidOrder
-	faultValidation
-	faultFinalize
-	faultEdit
-	faultChain
+	faultStuck        hostFaultKind = "StuckProcessing"
+	faultInvalidOrder hostFaultKind = "InvalidOrder"
+	faultValidation   hostFaultKind = "FailValidation"
+	faultFinalize     hostFaultKind = "FailFinalize"
+	faultEdit         hostFaultKind = "EditCertificate"
+	faultChain        hostFaultKind = "EditChain"
 )
 
 // decides reports whether only the oldest fault of the kind applies. Other
@@ -27,11 +30,11 @@ func (k hostFaultKind) decides() bool {
 
 // hostFault is a fault of a name.
 type hostFault struct {
-	kind   hostFaultKind
-	host   string // a name or wildcard, as in Resolve
-	lifted chan struct{}
-	times  int // how often it acts; 0 means unlimited
-	hits   int // guarded by hostFaults.mu
+	*Fault
+	name  string // of the method; empty means that of the kind
+	kind  hostFaultKind
+	host  string // a name or wildcard, as in Resolve
+	times int    // how often it acts; 0 means unlimited
 
 	challengeType string // "" means all
 	problem       Problem
@@ -52,21 +55,35 @@ type hostFaults struct {
 	list []*hostFault
 }
 
-func (fs *hostFaults) add(f *hostFault, options []FaultOption) (lift func()) {
-	f.lifted = make(chan struct{})
+// addHostFault begins a fault of a name.
+func (s *Server) addHostFault(f *hostFault, options []FaultOption) *Fault {
 	f.host = strings.ToLower(f.host)
+	f.name = cmp.Or(f.name, string(f.kind))
 	for _, option := range options {
 		option(f)
 	}
+	fs := &s.hosts
+	f.Fault = s.begun.add(f.what(), func() {
+		fs.mu.Lock()
+		defer fs.mu.Unlock()
+		fs.list = slices.DeleteFunc(fs.list, func(g *hostFault) bool { return g == f })
+	})
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	fs.list = append(fs.list, f)
-	return sync.OnceFunc(func() {
-		fs.mu.Lock()
-		fs.list = slices.DeleteFunc(fs.list, func(g *hostFault) bool { return g == f })
-		fs.mu.Unlock()
-		close(f.lifted)
-	})
+	return f.Fault
+}
+
+// what describes the call that began the fault.
+func (f *hostFault) what() string {
+	args := strconv.Quote(f.host)
+	if f.challengeType != "" {
+		args += ", " + f.challengeType
+	}
+	if f.times != 0 {
+		args += ", times " + strconv.Itoa(f.times)
+	}
+	return f.name + "(" + args + ")"
 }
 
 // take returns the faults of a kind that now apply to any of the names, oldest
@@ -79,14 +96,14 @@ func (fs *hostFaults) take(kind hostFaultKind, hosts ...string) []*hostFault {
 func (fs *hostFaults) takeType(kind hostFaultKind, challengeType string, hosts ...string) []*hostFault {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	fs.list = slices.DeleteFunc(fs.list, func(f *hostFault) bool { return f.times > 0 && f.hits == f.times })
+	fs.list = slices.DeleteFunc(fs.list, func(f *hostFault) bool { return f.times > 0 && f.Acted() == f.times })
 	var taken []*hostFault
 	for _, f := range fs.list {
 		if f.kind != kind || f.challengeType != "" && f.challengeType != challengeType ||
 			!slices.ContainsFunc(hosts, func(host string) bool { return matchName(f.host, host) }) {
 			continue
 		}
-		f.hits++
+		f.acted.Add(1) // under the lock, so never more than times
 		taken = append(taken, f)
 		if kind.decides() {
 			break
@@ -97,27 +114,27 @@ func (fs *hostFaults) takeType(kind hostFaultKind, challengeType string, hosts .
 
 // StuckProcessing keeps finalized orders for a name (or a wildcard, as in
 // Resolve) in state "processing", without a certificate, until it is lifted.
-func (s *Server) StuckProcessing(host string, options ...FaultOption) (lift func()) {
-	return s.hosts.add(&hostFault{kind: faultStuck, host: host}, options)
+func (s *Server) StuckProcessing(host string, options ...FaultOption) *Fault {
+	return s.addHostFault(&hostFault{kind: faultStuck, host: host}, options)
 }
 
 // InvalidOrder makes newOrder return an order for this name that is already
 // invalid, as are its authorizations.
-func (s *Server) InvalidOrder(host string, options ...FaultOption) (lift func()) {
-	return s.hosts.add(&hostFault{kind: faultInvalidOrder, host: host}, options)
+func (s *Server) InvalidOrder(host string, options ...FaultOption) *Fault {
+	return s.addHostFault(&hostFault{kind: faultInvalidOrder, host: host}, options)
 }
 
 // FailValidation makes validations of a name fail with p, without contacting
 // the host. An empty challengeType means every type; a problem without a type
 // is "unauthorized".
-func (s *Server) FailValidation(host, challengeType string, p Problem, options ...FaultOption) (lift func()) {
+func (s *Server) FailValidation(host, challengeType string, p Problem, options ...FaultOption) *Fault {
 	if p.Type == "" {
 		p.Type = "unauthorized"
 	}
 	if p.Detail == "" {
 		p.Detail = "validation fails because the test wants it"
 	}
-	return s.hosts.add(&hostFault{kind: faultValidation, host: host, challengeType: challengeType, problem: p}, options)
+	return s.addHostFault(&hostFault{kind: faultValidation, host: host, challengeType: challengeType, problem: p}, options)
 }
 
 // FailFinalize makes orders for a name invalid with p when they are finalized,
@@ -126,12 +143,12 @@ func (s *Server) FailValidation(host, challengeType string, p Problem, options .
 //
 // To refuse the request and leave the order unchanged, use Status with the
 // endpoint Finalize.
-func (s *Server) FailFinalize(host string, p Problem, options ...FaultOption) (lift func()) {
+func (s *Server) FailFinalize(host string, p Problem, options ...FaultOption) *Fault {
 	if p.Detail == "" {
 		p.Detail = "nothing is issued because the test wants it"
 	}
 	p.Subproblems = slices.Clone(p.Subproblems)
-	return s.hosts.add(&hostFault{kind: faultFinalize, host: host, problem: p.filled()}, options)
+	return s.addHostFault(&hostFault{kind: faultFinalize, host: host, problem: p.filled()}, options)
 }
 
 // finalizeProblem returns why an order for these names must become invalid, or

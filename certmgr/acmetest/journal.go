@@ -29,8 +29,8 @@ type Request struct {
 	Problem string
 	// Detail is the error's text.
 	Detail string
-	// Fault names the faults that applied to the request, separated by commas,
-	// such as "stall"; empty if none.
+	// Fault names the methods of the faults that acted on the request, separated
+	// by commas, such as "Stall"; empty if none.
 	Fault string
 	// UserAgent is the User-Agent header.
 	UserAgent string
@@ -84,14 +84,14 @@ func (j *journal) about(entry *Request, hosts []string, account string) {
 	}
 }
 
-func (j *journal) fault(entry *Request, kind string) {
+func (j *journal) fault(entry *Request, name string) {
 	defer j.changes.notify()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if entry.Fault != "" {
-		kind = entry.Fault + "," + kind
+		name = entry.Fault + "," + name
 	}
-	entry.Fault = kind
+	entry.Fault = name
 }
 
 func (j *journal) status(entry *Request, status int, problem *Problem) {

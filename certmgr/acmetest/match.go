@@ -1,7 +1,9 @@
 package acmetest
 
 import (
+	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 )
@@ -51,32 +53,57 @@ func (m Match) fits(e Endpoint, hosts []string, account string) bool {
 // faults holds the active faults, oldest first.
 type faults struct {
 	mu         sync.Mutex
-	list       []*fault
-	retryAfter map[Endpoint]string
+	list       []*requestFault
+	retryAfter map[Endpoint]retryAfter
 }
 
-func (fs *faults) add(f *fault) (lift func()) {
-	f.lifted = make(chan struct{})
+// addFault begins a fault of requests.
+func (s *Server) addFault(f *requestFault) *Fault {
 	f.match = f.match.normal()
+	f.name = cmp.Or(f.name, string(f.kind))
+	fs := &s.faults
+	f.Fault = s.begun.add(f.what(s.base), func() {
+		fs.mu.Lock()
+		defer fs.mu.Unlock()
+		fs.list = slices.DeleteFunc(fs.list, func(g *requestFault) bool { return g == f })
+	})
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	fs.list = append(fs.list, f)
-	return sync.OnceFunc(func() {
-		fs.mu.Lock()
-		fs.list = slices.DeleteFunc(fs.list, func(g *fault) bool { return g == f })
-		fs.mu.Unlock()
-		close(f.lifted)
-	})
+	return f.Fault
+}
+
+// what describes the call that began the fault. base is what the URLs of
+// accounts begin with.
+func (f *requestFault) what(base string) string {
+	m := f.match
+	var args []string
+	if m.Endpoint != Any {
+		args = append(args, string(m.Endpoint))
+	}
+	if m.Host != "" {
+		args = append(args, strconv.Quote(m.Host))
+	}
+	if m.Account != "" {
+		args = append(args, strings.TrimPrefix(m.Account, base))
+	}
+	if m.After != 0 {
+		args = append(args, "after "+strconv.Itoa(m.After))
+	}
+	if m.Count != 0 {
+		args = append(args, "count "+strconv.Itoa(m.Count))
+	}
+	return f.name + "(" + strings.Join(args, ", ") + ")"
 }
 
 // take returns the faults that apply to a request, in order: pauses, edits,
 // then the fault that ends the request, if any. If the CA sends no reply of its
 // own, there are no edits.
-func (fs *faults) take(e Endpoint, hosts []string, account string) []*fault {
+func (fs *faults) take(e Endpoint, hosts []string, account string) []*requestFault {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	fs.list = slices.DeleteFunc(fs.list, func(f *fault) bool { return f.match.Count > 0 && f.hits == f.match.Count })
-	var pauses, edits, last []*fault
+	fs.list = slices.DeleteFunc(fs.list, func(f *requestFault) bool { return f.match.Count > 0 && f.hits == f.match.Count })
+	var pauses, edits, last []*requestFault
 	for _, f := range fs.list {
 		if !f.match.fits(e, hosts, account) {
 			continue
@@ -91,7 +118,7 @@ func (fs *faults) take(e Endpoint, hosts []string, account string) []*fault {
 		case f.kind == faultEditReply:
 			edits = append(edits, f)
 		case last == nil:
-			last = []*fault{f}
+			last = []*requestFault{f}
 		}
 	}
 	if last != nil && last[0].kind != faultTruncate {

@@ -12,19 +12,19 @@ import (
 )
 
 // matchFaults holds all faults that take a Match.
-func matchFaults() map[string]func(s *acmetest.Server, m acmetest.Match) (lift func()) {
+func matchFaults() map[string]func(s *acmetest.Server, m acmetest.Match) *acmetest.Fault {
 	type server = *acmetest.Server
 	type match = acmetest.Match
-	return map[string]func(s server, m match) (lift func()){
-		"stall":        func(s server, m match) func() { return s.Stall(m) },
-		"delay":        func(s server, m match) func() { return s.Delay(m, time.Second) },
-		"drop":         func(s server, m match) func() { return s.Drop(m) },
-		"truncate":     func(s server, m match) func() { return s.Truncate(m) },
-		"status":       func(s server, m match) func() { return s.Status(m, 503, nil, acmetest.Problem{}) },
-		"respond":      func(s server, m match) func() { return s.Respond(m, 200, nil, "x") },
-		"garbage":      func(s server, m match) func() { return s.Garbage(m) },
-		"endless body": func(s server, m match) func() { return s.EndlessBody(m) },
-		"edit":         func(s server, m match) func() { return s.Edit(m, func(r *acmetest.Reply) { r.Status = 599 }) },
+	return map[string]func(s server, m match) *acmetest.Fault{
+		"Stall":       func(s server, m match) *acmetest.Fault { return s.Stall(m) },
+		"Delay":       func(s server, m match) *acmetest.Fault { return s.Delay(m, time.Second) },
+		"Drop":        func(s server, m match) *acmetest.Fault { return s.Drop(m) },
+		"Truncate":    func(s server, m match) *acmetest.Fault { return s.Truncate(m) },
+		"Status":      func(s server, m match) *acmetest.Fault { return s.Status(m, 503, nil, acmetest.Problem{}) },
+		"Respond":     func(s server, m match) *acmetest.Fault { return s.Respond(m, 200, nil, "x") },
+		"Garbage":     func(s server, m match) *acmetest.Fault { return s.Garbage(m) },
+		"EndlessBody": func(s server, m match) *acmetest.Fault { return s.EndlessBody(m) },
+		"Edit":        func(s server, m match) *acmetest.Fault { return s.Edit(m, func(r *acmetest.Reply) { r.Status = 599 }) },
 	}
 }
 
@@ -35,8 +35,8 @@ func TestFaultsForOneAccount(t *testing.T) {
 				mine, other := newRawClient(t, s), newRawClient(t, s)
 				mine.register()
 				other.register()
-				lift := fault(s, acmetest.Match{Account: mine.kid})
-				time.AfterFunc(time.Minute, lift)
+				begun := fault(s, acmetest.Match{Account: mine.kid})
+				time.AfterFunc(time.Minute, begun.Lift)
 				for _, request := range []struct {
 					name string
 					do   func()

@@ -2,6 +2,7 @@ package acmetest
 
 import (
 	"crypto/rand"
+	"fmt"
 	mathrand "math/rand/v2"
 	"sync"
 )
@@ -12,15 +13,17 @@ const maxNonces = 100_000
 
 // nonces holds the issued, unused nonces.
 type nonces struct {
-	mu    sync.Mutex
-	good  map[string]bool
-	order []string // oldest first; may include used ones
-	rate  float64  // fraction of good nonces to refuse
-	dice  *mathrand.Rand
+	mu     sync.Mutex
+	unused map[string]*Fault // nil for a good nonce, or the ForgetNonces that invalidated it
+	order  []string          // oldest first; may include used ones
+	dice   *mathrand.Rand
+
+	rate    float64 // fraction of good nonces to refuse
+	badRate *Fault  // that set it, or nil
 }
 
 func (n *nonces) init() {
-	n.good = make(map[string]bool)
+	n.unused = make(map[string]*Fault)
 	n.dice = mathrand.New(mathrand.NewPCG(1, 2)) // deterministic
 }
 
@@ -29,10 +32,10 @@ func (n *nonces) issue() string {
 	nonce := randomText(16)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.good[nonce] = true
+	n.unused[nonce] = nil
 	n.order = append(n.order, nonce)
 	if len(n.order) > maxNonces {
-		delete(n.good, n.order[0])
+		delete(n.unused, n.order[0])
 		n.order = n.order[1:]
 	}
 	return nonce
@@ -49,27 +52,67 @@ func randomText(n int) string {
 func (n *nonces) use(nonce string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if !n.good[nonce] {
+	forgotten, ok := n.unused[nonce]
+	if !ok {
 		return false
 	}
-	delete(n.good, nonce)
-	return n.rate <= 0 || n.dice.Float64() >= n.rate
+	delete(n.unused, nonce)
+	if forgotten != nil {
+		forgotten.acted.Add(1)
+		return false
+	}
+	if n.rate <= 0 || n.dice.Float64() >= n.rate {
+		return true
+	}
+	n.badRate.acted.Add(1)
+	return false
 }
 
 // BadNonceRate makes the CA refuse this fraction (0 to 1) of good nonces with
-// badNonce. The choice is pseudo-random but the same in each run. Zero ends the
-// fault.
-func (s *Server) BadNonceRate(rate float64) {
-	s.nonces.mu.Lock()
-	defer s.nonces.mu.Unlock()
-	s.nonces.rate = rate
+// badNonce. The choice is pseudo-random but the same in each run. It replaces
+// an earlier rate; zero ends the fault.
+func (s *Server) BadNonceRate(rate float64) *Fault {
+	n := &s.nonces
+	begin := s.begun.add
+	if rate == 0 {
+		begin = newFault // nothing that can act
+	}
+	var f *Fault
+	f = begin(fmt.Sprintf("BadNonceRate(%v)", rate), func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.badRate == f {
+			n.rate = 0
+		}
+	})
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.rate, n.badRate = rate, f
+	return f
 }
 
 // ForgetNonces invalidates all nonces issued so far, as when a CA restarts:
-// requests that use them are refused with badNonce.
-func (s *Server) ForgetNonces() {
-	s.nonces.mu.Lock()
-	defer s.nonces.mu.Unlock()
-	clear(s.nonces.good)
-	s.nonces.order = nil
+// requests that use them are refused with badNonce. Lifting the fault makes
+// those that were not used valid again.
+func (s *Server) ForgetNonces() *Fault {
+	n := &s.nonces
+	var f *Fault
+	f = s.begun.add("ForgetNonces()", func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.forget(f, nil)
+	})
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.forget(nil, f)
+	return f
+}
+
+// forget marks the unused nonces that are marked from as to.
+func (n *nonces) forget(from, to *Fault) {
+	for nonce, f := range n.unused {
+		if f == from {
+			n.unused[nonce] = to
+		}
+	}
 }

@@ -21,7 +21,7 @@ func TestOrdersAreListedWithWhatBecameOfThem(t *testing.T) {
 		first := c.newLeaf("www.example.com")
 		time.Sleep(time.Hour)
 		replacing := c.replace(acmetest.CertID(first), "www.example.com", "new.example.com")
-		lift := s.StuckProcessing("stuck.example.com")
+		fault := s.StuckProcessing("stuck.example.com")
 		_, stuck := c.ready("stuck.example.com")
 		c.finalize(stuck, csr(t, newECKey(t), x509.CertificateRequest{}, "stuck.example.com"))
 		_, failed := c.ready("failed.example.com")
@@ -69,7 +69,7 @@ func TestOrdersAreListedWithWhatBecameOfThem(t *testing.T) {
 			t.Errorf("the list is not a copy: %+v, %+v", again[1], again[3])
 		}
 
-		lift()
+		fault.Lift()
 		for s.Orders()[2].InFlight() {
 			time.Sleep(time.Second)
 		}

@@ -101,13 +101,13 @@ func TestAnOrderThatIsInvalidAtOnceReplacesNothing(t *testing.T) {
 	defer s.Close()
 	c := newRawClient(t, s)
 	id := acmetest.CertID(c.newLeaf("www.example.com"))
-	lift := s.InvalidOrder("www.example.com")
+	fault := s.InvalidOrder("www.example.com")
 	for range 2 {
 		if a := c.replace(id, "www.example.com"); a.status != 201 || a.str("status") != "invalid" {
 			t.Errorf("newOrder: %d %s", a.status, a.body)
 		}
 	}
-	lift()
+	fault.Lift()
 	if a := c.replace(id, "www.example.com"); a.str("status") != "pending" {
 		t.Errorf("newOrder: %d %s", a.status, a.body)
 	}

@@ -2,6 +2,7 @@ package acmetest
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"strconv"
@@ -11,25 +12,46 @@ import (
 // RetryAfter makes successful replies of an endpoint for pending or processing
 // resources carry this Retry-After, unchecked: seconds, a date or nonsense. Any
 // applies to endpoints without a value of their own; an empty value means no
-// header. RenewalInfo always carries one, by default 6 hours.
-func (s *Server) RetryAfter(e Endpoint, value string) {
-	s.faults.mu.Lock()
-	defer s.faults.mu.Unlock()
-	if s.faults.retryAfter == nil {
-		s.faults.retryAfter = make(map[Endpoint]string)
-	}
-	s.faults.retryAfter[e] = value
-}
-
-// retryAfterOf returns the Retry-After set for an endpoint, and whether one is
-// set.
-func (fs *faults) retryAfterOf(e Endpoint) (value string, set bool) {
+// header. RenewalInfo always carries one, by default 6 hours. It replaces an
+// earlier value for the same endpoint.
+func (s *Server) RetryAfter(e Endpoint, value string) *Fault {
+	fs := &s.faults
+	var f *Fault
+	f = s.begun.add(fmt.Sprintf("RetryAfter(%s, %q)", e, value), func() {
+		fs.mu.Lock()
+		defer fs.mu.Unlock()
+		if fs.retryAfter[e].fault == f {
+			delete(fs.retryAfter, e)
+		}
+	})
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if value, set = fs.retryAfter[e]; !set {
-		value, set = fs.retryAfter[Any]
+	if fs.retryAfter == nil {
+		fs.retryAfter = make(map[Endpoint]retryAfter)
 	}
-	return value, set
+	fs.retryAfter[e] = retryAfter{f, value}
+	return f
+}
+
+// retryAfter is a value set by RetryAfter.
+type retryAfter struct {
+	fault *Fault
+	value string
+}
+
+// useRetryAfter returns the Retry-After set for an endpoint, and whether one is
+// set, and counts its use.
+func (fs *faults) useRetryAfter(e Endpoint) (value string, set bool) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	r, set := fs.retryAfter[e]
+	if !set {
+		r, set = fs.retryAfter[Any]
+	}
+	if set {
+		r.fault.acted.Add(1)
+	}
+	return r.value, set
 }
 
 // retryAfter returns the Retry-After of a reply; empty means none.
@@ -37,7 +59,7 @@ func (s *Server) retryAfter(e Endpoint, rep *reply) string {
 	if !rep.pending && rep.retryAfter == 0 {
 		return ""
 	}
-	if value, set := s.faults.retryAfterOf(e); set {
+	if value, set := s.faults.useRetryAfter(e); set {
 		return value
 	}
 	if rep.retryAfter == 0 {

@@ -133,9 +133,9 @@ func TestRespondAndNonces(t *testing.T) {
 	s := acmetest.NewMemoryServer()
 	defer s.Close()
 	c := newRawClient(t, s)
-	lift := s.Respond(acmetest.Match{Endpoint: acmetest.NewNonce}, 200, nil, "")
+	fault := s.Respond(acmetest.Match{Endpoint: acmetest.NewNonce}, 200, nil, "")
 	c.register()
-	lift()
+	fault.Lift()
 	if got := s.Count(acmetest.NewNonce); got != 1 {
 		t.Errorf("%d requests for nonces, want 1\n%v", got, s)
 	}
@@ -143,17 +143,17 @@ func TestRespondAndNonces(t *testing.T) {
 
 func TestRespondCountsAndEnds(t *testing.T) {
 	bothWays(t, func(t *testing.T, s *acmetest.Server) {
-		lift := s.Respond(acmetest.Match{Endpoint: acmetest.Directory, Count: 2}, 418, nil, "")
+		fault := s.Respond(acmetest.Match{Endpoint: acmetest.Directory, Count: 2}, 418, nil, "")
 		for i, want := range []int{418, 418, 200} {
 			if resp, _ := send(t, s, http.MethodGet, s.URL); resp.StatusCode != want {
 				t.Errorf("request %d: status %d, want %d", i, resp.StatusCode, want)
 			}
 		}
-		lift()
-		lift()
-		lift = s.Respond(acmetest.Match{Endpoint: acmetest.Directory}, 418, nil, "")
+		fault.Lift()
+		fault.Lift()
+		fault = s.Respond(acmetest.Match{Endpoint: acmetest.Directory}, 418, nil, "")
 		send(t, s, http.MethodGet, s.URL)
-		lift()
+		fault.Lift()
 		if resp, _ := send(t, s, http.MethodGet, s.URL); resp.StatusCode != 200 {
 			t.Errorf("after the lift: status %d", resp.StatusCode)
 		}
@@ -179,10 +179,10 @@ func TestRespondIsLogged(t *testing.T) {
 		s.Respond(acmetest.Match{}, tt.code, nil, tt.body)
 		send(t, s, http.MethodGet, s.URL)
 		r := s.Requests()[0]
-		if r.Fault != "respond" || r.Status != tt.code || r.Problem != tt.typ || r.Detail != tt.problem {
+		if r.Fault != "Respond" || r.Status != tt.code || r.Problem != tt.typ || r.Detail != tt.problem {
 			t.Errorf("%s: log entry %+v", tt.name, r)
 		}
-		if !strings.Contains(s.String(), "[fault: respond]") {
+		if !strings.Contains(s.String(), "[fault: Respond]") {
 			t.Errorf("%s: the log does not show the fault:\n%v", tt.name, s)
 		}
 		s.Close()

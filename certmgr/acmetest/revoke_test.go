@@ -129,9 +129,9 @@ func TestRevocationIsAboutTheCertificatesNames(t *testing.T) {
 		host string
 		hit  bool
 	}{{"c.example.com", false}, {"b.example.com", true}} {
-		lift := s.Status(acmetest.Match{Endpoint: acmetest.RevokeCert, Host: test.host, Count: 1}, 400, nil, acmetest.Problem{})
+		fault := s.Status(acmetest.Match{Endpoint: acmetest.RevokeCert, Host: test.host, Count: 1}, 400, nil, acmetest.Problem{})
 		err := client.RevokeCert(t.Context(), nil, leaf.Raw, acme.CRLReasonUnspecified)
-		lift()
+		fault.Lift()
 		if (err != nil) != test.hit {
 			t.Errorf("revocation with a fault for %s: %v", test.host, err)
 		}

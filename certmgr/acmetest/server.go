@@ -106,6 +106,7 @@ type Server struct {
 	front  front
 
 	nonces  nonces
+	begun   begunFaults
 	faults  faults
 	hosts   hostFaults
 	names   names

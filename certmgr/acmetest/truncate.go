@@ -10,8 +10,8 @@ import "net/http"
 // It simulates a client that does not know whether the CA has acted. Unlike
 // other faults it acts after the request was handled, so the nonce is used up
 // and a requested order exists.
-func (s *Server) Truncate(m Match) (lift func()) {
-	return s.faults.add(&fault{kind: faultTruncate, match: m})
+func (s *Server) Truncate(m Match) *Fault {
+	return s.addFault(&requestFault{kind: faultTruncate, match: m})
 }
 
 // truncatingWriter breaks the connection within the body.

@@ -61,11 +61,11 @@ func TestWaitsReturnWhenItHappens(t *testing.T) {
 			_, err := s.WaitIssued(ctx, "www.example.com", 0) // the first
 			return err
 		}, func(c *rawClient) {
-			lift := c.server.StuckProcessing("*")
+			fault := c.server.StuckProcessing("*")
 			c.register()
 			_, o := c.ready("www.example.com")
 			c.finalize(o, csr(c.t, newECKey(c.t), x509.CertificateRequest{}, "www.example.com"))
-			lift()
+			fault.Lift()
 		}},
 		{"a failed validation", func(ctx context.Context, s *acmetest.Server) error {
 			return s.WaitUntil(ctx, "a failed validation", func() bool {
@@ -123,7 +123,7 @@ func TestWaitsReturnWhenItHappens(t *testing.T) {
 
 func TestWaitInFlightForNone(t *testing.T) {
 	bothWays(t, func(t *testing.T, s *acmetest.Server) {
-		lift := s.Stall(acmetest.Match{})
+		fault := s.Stall(acmetest.Match{})
 		got := make(chan error, 1)
 		go func() {
 			resp, err := s.Client().Get(s.URL)
@@ -135,7 +135,7 @@ func TestWaitInFlightForNone(t *testing.T) {
 		if err := s.WaitInFlight(t.Context(), 1); err != nil {
 			t.Fatal(err)
 		}
-		lift()
+		fault.Lift()
 		if err := s.WaitInFlight(t.Context(), 0); err != nil {
 			t.Fatal(err)
 		}
@@ -302,8 +302,8 @@ func TestDumpReadsWell(t *testing.T) {
 			`       \+0s POST newAccount    201 \(/account/1\)`,
 			`       \+0s POST newOrder      201 www.example.com \(/account/1\)`,
 			`       \+0s POST newOrder      201 \*.example.com,a.example.com,b.example.com and 2 more \(/account/1\)`,
-			`       \+0s GET  directory     --- \[fault: drop\] \(no reply\)`,
-			`       \+0s GET  orders        --- \[fault: stall\] \(being handled\)`,
+			`       \+0s GET  directory     --- \[fault: Drop\] \(no reply\)`,
+			`       \+0s GET  orders        --- \[fault: Stall\] \(being handled\)`,
 			`     \+1.5s POST keyChange     200 \(/account/1\)`,
 			`order /order/2 \(/account/1\) for www.example.com is ready, profile classic, replaces [-_.0-9A-Za-z]+`,
 			`order /order/3 \(/account/1\) for \*.example.com,a.example.com,b.example.com and 2 more is pending, profile classic`,

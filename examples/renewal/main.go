@@ -131,7 +131,7 @@ func (y *year) outage() {
 	repair := y.ca.Drop(acmetest.Match{})
 	y.until(y.site.status(www).NotAfter.Add(-12 * time.Hour))
 	y.diary.chapter("The CA is back. The certificate of " + www + " would have ended in 12 hours.")
-	repair()
+	repair.Lift()
 }
 
 // moveAway is a name that leads to another machine for three weeks, and clients
@@ -171,7 +171,7 @@ func (y *year) issueFor(lifetime time.Duration) {
 	}
 	y.lifetime = y.ca.EditCertificate("*", func(leaf *x509.Certificate) {
 		leaf.NotAfter = leaf.NotBefore.Add(lifetime - time.Second) // NotAfter is inclusive
-	})
+	}).Lift
 }
 
 // date returns a date in the bubble's first year.

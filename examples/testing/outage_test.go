@@ -18,7 +18,7 @@ func TestOutageOfTheCA(t *testing.T) {
 		mustGet(t, w.client, "www.example.com")
 		w.stop()
 
-		lift := w.ca.Drop(acmetest.Match{})
+		fault := w.ca.Drop(acmetest.Match{})
 		requests := w.ca.Count(acmetest.Any)
 		w.start("www.example.com", "shop.example.com")
 		for range 60 {
@@ -40,7 +40,7 @@ func TestOutageOfTheCA(t *testing.T) {
 			t.Errorf("nobody was told that the CA is down: %v", down)
 		}
 
-		lift()
+		fault.Lift()
 		time.Sleep(20 * time.Minute) // without a visitor
 		requests = w.ca.Count(acmetest.Any)
 		mustGet(t, w.client, "shop.example.com")

@@ -55,14 +55,14 @@ func TestUsesAndChangesAtTheSameTimeKeepOneAccount(t *testing.T) {
 
 func TestRegistrationOutlivesItsCaller(t *testing.T) {
 	atSite(t, func(t *testing.T, s *site) {
-		lift := s.ca.Stall(acmetest.Match{Endpoint: acmetest.NewAccount})
+		fault := s.ca.Stall(acmetest.Match{Endpoint: acmetest.NewAccount})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, err := s.m.Get(ctx)
 		if left, ok := err.(*flight.Left); !ok || !errors.Is(left, context.DeadlineExceeded) {
 			t.Errorf("Get: %v, want that its caller left", err)
 		}
-		lift()
+		fault.Lift()
 		s.account()
 		s.mustUse()
 		if n := s.ca.Count(acmetest.NewAccount); n != 1 {

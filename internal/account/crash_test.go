@@ -198,13 +198,13 @@ func TestKeyChangeThatIsNotKnownToHaveHappened(t *testing.T) {
 				s.restart(set)
 				s.mustUse()
 				old := s.account()
-				lift := s.ca.Status(acmetest.Match{Endpoint: acmetest.NewAccount}, http.StatusServiceUnavailable, nil, acmetest.Problem{Type: "serverInternal"})
+				fault := s.ca.Status(acmetest.Match{Endpoint: acmetest.NewAccount}, http.StatusServiceUnavailable, nil, acmetest.Problem{Type: "serverInternal"})
 				err := s.m.ChangeKey(t.Context())
 				refusal, ok := errors.AsType[*acme.Error](err)
 				if !ok || refusal.StatusCode != http.StatusServiceUnavailable || !errors.Is(err, errCrash) || !strings.Contains(err.Error(), "unknown") {
 					t.Fatalf("ChangeKey: %v, want both causes", err)
 				}
-				lift()
+				fault.Lift()
 				before := s.ca.Count(acmetest.NewOrder)
 				s.mustUse()
 				if n := s.ca.Count(acmetest.NewOrder) - before; n != 1 {

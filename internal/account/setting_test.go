@@ -140,7 +140,7 @@ func TestWhatTheCARefusesIsNamed(t *testing.T) {
 			if tt.set != nil {
 				tt.set(&set)
 			}
-			lift := s.ca.Status(acmetest.Match{Endpoint: acmetest.NewAccount}, http.StatusBadRequest, nil, acmetest.Problem{Type: tt.typ, Detail: tt.detail})
+			fault := s.ca.Status(acmetest.Match{Endpoint: acmetest.NewAccount}, http.StatusBadRequest, nil, acmetest.Problem{Type: tt.typ, Detail: tt.detail})
 			s.restart(set)
 			_, err := s.m.Get(t.Context())
 			if err == nil || !IsUnavailable(err) || !errors.Is(err, ErrNoAccount) || !strings.HasPrefix(err.Error(), tt.want) {
@@ -149,7 +149,7 @@ func TestWhatTheCARefusesIsNamed(t *testing.T) {
 			if err != nil && strings.Contains(err.Error(), "c2VjcmV0") {
 				t.Errorf("the error has the MAC key: %v", err)
 			}
-			lift()
+			fault.Lift()
 			s.mustUse()
 		})
 	}

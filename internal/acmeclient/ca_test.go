@@ -58,7 +58,7 @@ func TestHungAttemptBlocksNoOther(t *testing.T) {
 				if took := time.Since(begun); took != 0 {
 					t.Errorf("second attempt took %s behind the first", took)
 				}
-				defer s.Stall(at(endpoint))() // the first one's retry hangs, too
+				defer s.Stall(at(endpoint)).Lift() // the first one's retry hangs, too
 				if err := <-hung; !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("first attempt: %v, want its time-out", err)
 				}

@@ -16,13 +16,13 @@ func TestDirectoryIsRefreshedAndKeptOnFailure(t *testing.T) {
 		tries int
 	}{
 		"5xx": {func(s *site) func() {
-			return s.Status(at(acmetest.Directory), 503, nil, acmetest.Problem{})
+			return s.Status(at(acmetest.Directory), 503, nil, acmetest.Problem{}).Lift
 		}, 1},
-		"garbage": {func(s *site) func() { return s.Garbage(at(acmetest.Directory)) }, 1},
+		"garbage": {func(s *site) func() { return s.Garbage(at(acmetest.Directory)).Lift }, 1},
 		"HTML": {func(s *site) func() {
-			return s.Respond(at(acmetest.Directory), 200, nil, "<html>")
+			return s.Respond(at(acmetest.Directory), 200, nil, "<html>").Lift
 		}, 1},
-		"broken": {func(s *site) func() { return s.Drop(at(acmetest.Directory)) }, 1},
+		"broken": {func(s *site) func() { return s.Drop(at(acmetest.Directory)).Lift }, 1},
 	}
 	for name, failure := range failures {
 		t.Run(name, func(t *testing.T) {
@@ -103,12 +103,12 @@ func TestForgottenDirectoryIsNotBroughtBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t)
 		ca := s.ca(s.Client())
-		lift := s.Stall(at(acmetest.Directory))
+		fault := s.Stall(at(acmetest.Directory))
 		first := make(chan error, 1)
 		go func() { first <- s.discover(t, ca) }()
 		synctest.Wait()
 		ca.Forget() // while the request is under way
-		lift()
+		fault.Lift()
 		if err := <-first; err != nil {
 			t.Fatal(err)
 		}

@@ -72,13 +72,13 @@ func TestResponseWithTooMuchInItIsNotAskedForAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSite(t)
-				lift := s.Respond(at(acmetest.Order), http.StatusOK, nil, tt.body)
+				fault := s.Respond(at(acmetest.Order), http.StatusOK, nil, tt.body)
 				err := s.getOrder(t, s.ca(s.Client()))
 				if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "check the directory URL") {
 					t.Errorf("error %v, want %q", err, tt.want)
 				}
 				s.expect(t, acmetest.Order, 1)
-				lift()
+				fault.Lift()
 				s.Respond(at(acmetest.Order), http.StatusForbidden, nil, tt.body)
 				err = s.getOrder(t, s.ca(s.Client()))
 				if p, ok := Problem(Cause(err)); !ok || p.StatusCode != http.StatusForbidden {

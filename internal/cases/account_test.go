@@ -88,9 +88,9 @@ func TestAKeyChangeThatIsNotKnownEverywhereYetCostsSeconds(t *testing.T) {
 			if err := w.m.RollAccountKey(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			lift := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, http.StatusBadRequest, nil,
+			fault := w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, http.StatusBadRequest, nil,
 				acmetest.Problem{Type: "malformed", Detail: "JWS verification error"})
-			time.AfterFunc(5*time.Second, lift)
+			time.AfterFunc(5*time.Second, fault.Lift)
 			if took, err := w.until(other, 5*time.Second, time.Hour); err != nil || took > 20*time.Second {
 				t.Errorf("5 s of refusals cost the host %v: %v", took, err)
 			}

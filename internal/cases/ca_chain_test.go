@@ -69,13 +69,13 @@ func intermediatesOf(t *T, w *world) [][]byte {
 	w.restart(host, other)
 	var mu sync.Mutex
 	var intermediates [][]byte
-	lift := w.ca.EditChain(other, func(chain [][]byte) [][]byte {
+	fault := w.ca.EditChain(other, func(chain [][]byte) [][]byte {
 		mu.Lock()
 		defer mu.Unlock()
 		intermediates = append(intermediates, chain[1])
 		return chain
 	})
-	defer lift()
+	defer fault.Lift()
 	mustObtain(t, w, other)
 	mu.Lock()
 	defer mu.Unlock()

@@ -54,7 +54,7 @@ func (w *world) unknown(m acmetest.Match) (lift func()) {
 	if m.Endpoint == acmetest.NewOrder { // does not know the account
 		status, p = http.StatusBadRequest, acmetest.Problem{Type: "accountDoesNotExist", Detail: "Account not found"}
 	}
-	return w.ca.Status(m, status, nil, p)
+	return w.ca.Status(m, status, nil, p).Lift
 }
 
 func soonServed(t *T, w *world) {

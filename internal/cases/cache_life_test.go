@@ -91,7 +91,7 @@ func TestAStartWithoutANetworkIsMadeUpFor(t *testing.T) {
 			const other = "b.example.com"
 			mustObtain(t, w, host)
 			w.restart(host, other)
-			lift := w.ca.Drop(acmetest.Match{})
+			fault := w.ca.Drop(acmetest.Match{})
 			if err := w.m.Start(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -103,7 +103,7 @@ func TestAStartWithoutANetworkIsMadeUpFor(t *testing.T) {
 				t.Errorf("[%s] %v, want ErrCAUnavailable", sentinels(err), err)
 			}
 			time.Sleep(2 * time.Minute)
-			lift()
+			fault.Lift()
 			if took, err := w.until(other, 5*time.Second, 5*time.Minute); err != nil {
 				t.Errorf("%v after the network came: %v", took, err)
 			}

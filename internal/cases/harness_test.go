@@ -92,7 +92,7 @@ func (w *world) restart(hosts ...string) {
 // edit changes each reply of an endpoint, after the CA has processed the
 // request.
 func (w *world) edit(e acmetest.Endpoint, f func(r *acmetest.Reply)) (lift func()) {
-	return w.ca.Edit(acmetest.Match{Endpoint: e}, f)
+	return w.ca.Edit(acmetest.Match{Endpoint: e}, f).Lift
 }
 
 // get makes a client's handshake. The error is the one that the short error of

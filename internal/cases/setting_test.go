@@ -16,7 +16,7 @@ import (
 // forbidContact makes the CA refuse the account's contact address.
 func forbidContact(w *world) (lift func()) {
 	return w.ca.Status(acmetest.Match{Endpoint: acmetest.NewAccount}, http.StatusBadRequest, nil, acmetest.Problem{
-		Type: "invalidContact", Detail: `contact email has forbidden domain "example.com"`})
+		Type: "invalidContact", Detail: `contact email has forbidden domain "example.com"`}).Lift
 }
 
 // B18: the CA refuses the contact address (internetstandards/Internet.nl#1885,

@@ -188,9 +188,9 @@ func TestAcmezTriesAnotherChallengeAfterAFailure(t *testing.T) {
 		// acmez prefers a type that succeeded before, and any at first. If it
 		// does not prefer the type that fails at first, it prefers the other.
 		for _, typ := range types {
-			lift := ca.FailValidation("www.example.com", typ, acmetest.Problem{Type: "connection"})
+			fault := ca.FailValidation("www.example.com", typ, acmetest.Problem{Type: "connection"})
 			mustVerify(t, s.obtain(t, s.params(t, "www.example.com"))[0], ca.Roots(), "www.example.com")
-			lift()
+			fault.Lift()
 		}
 		failed := 0
 		for _, o := range ca.Orders() {

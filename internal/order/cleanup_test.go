@@ -58,7 +58,7 @@ func TestAnswersOfAKilledProcessAreDeleted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			at(t, func(t *testing.T, s *site) {
 				s.slow = true
-				lift := s.ca.Drop(acmetest.Match{Endpoint: acmetest.Certificate})
+				fault := s.ca.Drop(acmetest.Match{Endpoint: acmetest.Certificate})
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
 				req := s.request()
@@ -70,7 +70,7 @@ func TestAnswersOfAKilledProcessAreDeleted(t *testing.T) {
 				if _, err := Run(ctx, s.client, req); err == nil || len(s.stored) != 1 {
 					t.Fatalf("%v is in the Cache: %v", s.stored, err)
 				}
-				lift()
+				fault.Lift()
 				s.slow = false
 				s.cleanup = Cleanup{} // the process is killed before that
 				again := s.request()

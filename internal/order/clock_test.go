@@ -9,13 +9,13 @@ import (
 // that does not fit keeps another one from being ordered.
 func TestClockThatWasAheadDoesNotKeepAnOrderForLonger(t *testing.T) {
 	at(t, func(t *testing.T, s *site) {
-		lift := s.ca.WrongName(host)
+		fault := s.ca.WrongName(host)
 		req := s.request()
 		req.Now = func() time.Time { return time.Now().AddDate(1, 0, 0) }
 		if _, err := s.run(req); err == nil || s.kept == nil {
 			t.Fatalf("kept %+v, %v", s.kept, err)
 		}
-		lift()
+		fault.Lift()
 		if _, err := s.again(); err == nil || s.orders() != 1 {
 			t.Fatalf("%d orders at once, %v", s.orders(), err)
 		}

@@ -143,7 +143,7 @@ func TestPendingOrderOfNoUseIsReplacedAtOnce(t *testing.T) {
 // The CA has lost the validation of an order: it is not waited for for ever.
 func TestStalledOrderIsReplaced(t *testing.T) {
 	at(t, func(t *testing.T, s *site) {
-		lift := s.ca.Respond(acmetest.Match{Endpoint: acmetest.Challenge}, 200,
+		fault := s.ca.Respond(acmetest.Match{Endpoint: acmetest.Challenge}, 200,
 			http.Header{"Content-Type": {"application/json"}}, `{"status":"processing"}`)
 		_, err := s.run(s.request())
 		for range maxStalls - 1 {
@@ -155,7 +155,7 @@ func TestStalledOrderIsReplaced(t *testing.T) {
 		if s.orders() != 1 {
 			t.Errorf("%d orders after %d attempts", s.orders(), maxStalls)
 		}
-		lift()
+		fault.Lift()
 		if _, err = s.again(); err != nil || s.orders() != 2 {
 			t.Errorf("%d orders, %v", s.orders(), err)
 		}

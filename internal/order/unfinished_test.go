@@ -42,11 +42,11 @@ func (s *site) again() (Result, error) {
 // that.
 func (s *site) stop() *Unfinished {
 	s.t.Helper()
-	lift := s.ca.Status(certificate, http.StatusInternalServerError, nil, acmetest.Problem{})
+	fault := s.ca.Status(certificate, http.StatusInternalServerError, nil, acmetest.Problem{})
 	if _, err := s.run(s.request()); err == nil || s.kept == nil {
 		s.t.Fatalf("kept %+v, %v", s.kept, err)
 	}
-	lift()
+	fault.Lift()
 	return s.kept
 }
 
@@ -243,7 +243,7 @@ func TestOrderThatIsMissingIsGivenUpAfterAnHour(t *testing.T) {
 		for _, code := range []int{http.StatusNotFound, http.StatusGone} {
 			at(t, func(t *testing.T, s *site) {
 				s.stop()
-				missing := func() func() { return s.ca.Status(m, code, nil, acmetest.Problem{Type: "malformed"}) }
+				missing := func() func() { return s.ca.Status(m, code, nil, acmetest.Problem{Type: "malformed"}).Lift }
 				lift := missing()
 				for _, wait := range []time.Duration{0, 50 * time.Minute} {
 					time.Sleep(wait)
@@ -255,7 +255,7 @@ func TestOrderThatIsMissingIsGivenUpAfterAnHour(t *testing.T) {
 				liftOther := s.ca.Status(m, http.StatusInternalServerError, nil, acmetest.Problem{})
 				time.Sleep(20 * time.Minute) // another reply: the hour begins anew
 				s.again()
-				liftOther()
+				liftOther.Lift()
 				lift = missing()
 				for _, wait := range []time.Duration{0, 50 * time.Minute} {
 					time.Sleep(wait)
@@ -278,9 +278,9 @@ func TestOrderThatIsMissingIsGivenUpAfterAnHour(t *testing.T) {
 // may be downloaded better, and another one would hardly fit.
 func TestCertificateThatDoesNotFitIsNotOrderedAgainAtOnce(t *testing.T) {
 	for name, fault := range map[string]func(*acmetest.Server) func(){
-		"other name": func(ca *acmetest.Server) func() { return ca.WrongName(host) },
-		"other key":  func(ca *acmetest.Server) func() { return ca.WrongKey(host) },
-		"other CA":   func(ca *acmetest.Server) func() { return ca.WrongChain(host) },
+		"other name": func(ca *acmetest.Server) func() { return ca.WrongName(host).Lift },
+		"other key":  func(ca *acmetest.Server) func() { return ca.WrongKey(host).Lift },
+		"other CA":   func(ca *acmetest.Server) func() { return ca.WrongChain(host).Lift },
 	} {
 		t.Run(name, func(t *testing.T) {
 			at(t, func(t *testing.T, s *site) {
@@ -307,7 +307,7 @@ func TestCertificateThatDoesNotFitIsNotOrderedAgainAtOnce(t *testing.T) {
 			if _, err := s.run(s.request()); err == nil {
 				t.Fatal("no error")
 			}
-			foreign()
+			foreign.Lift()
 			if res, err := s.again(); err != nil || s.orders() != 1 || s.kept != nil || res.Key == nil {
 				t.Errorf("%d orders, kept %+v, %v", s.orders(), s.kept, err)
 			}

@@ -164,7 +164,7 @@ func (w *world) checkRetryAfter(r acmetest.Request, waits map[waiting]time.Time)
 	if until := waits[key]; r.Time.Before(until) {
 		w.violated(nil, "a request to %s for %s at %v, although the CA had asked to wait until %v", r.Endpoint, r.Host, r.Time.Sub(w.begin), until.Sub(w.begin))
 	}
-	if w.retryAfter > 0 && r.Fault == "status" && (r.Status == http.StatusTooManyRequests || r.Status == http.StatusServiceUnavailable) {
+	if w.retryAfter > 0 && r.Fault == "Status" && (r.Status == http.StatusTooManyRequests || r.Status == http.StatusServiceUnavailable) {
 		waits[key] = r.Time.Add(w.retryAfter)
 	}
 }

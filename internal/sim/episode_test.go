@@ -124,7 +124,7 @@ func (e *episode) begin(w *world, h *host) (undo []func()) {
 		undo = append(undo, e.fault.begin(w.ca, e.place, m))
 	}
 	if e.fails {
-		undo = append(undo, w.ca.FailValidation(h.name, "", acmetest.Problem{Type: "connection"}))
+		undo = append(undo, w.ca.FailValidation(h.name, "", acmetest.Problem{Type: "connection"}).Lift)
 	} else if e.outage > 0 {
 		m.Count = 0
 		if e.everything {
@@ -133,7 +133,7 @@ func (e *episode) begin(w *world, h *host) (undo []func()) {
 		undo = append(undo, e.breakCA(w, m))
 	}
 	if e.chain >= 0 {
-		undo = append(undo, w.ca.EditChain(h.name, oddChains[e.chain]))
+		undo = append(undo, w.ca.EditChain(h.name, oddChains[e.chain]).Lift)
 	}
 	if e.kill >= 0 {
 		w.p.arm(e.kill)
@@ -166,20 +166,20 @@ func (e *episode) isLimited() bool {
 // breakCA begins an outage.
 func (e *episode) breakCA(w *world, m acmetest.Match) (undo func()) {
 	if e.retryAfter > 0 {
-		return w.ca.Status(m, e.refusal(), http.Header{"Retry-After": {strconv.Itoa(int(e.retryAfter.Seconds()))}}, acmetest.Problem{Detail: "busy"})
+		return w.ca.Status(m, e.refusal(), http.Header{"Retry-After": {strconv.Itoa(int(e.retryAfter.Seconds()))}}, acmetest.Problem{Detail: "busy"}).Lift
 	}
 	if e.forgets() {
-		return w.ca.Status(m, http.StatusNotFound, nil, acmetest.Problem{Type: "malformed", Detail: "no such resource"})
+		return w.ca.Status(m, http.StatusNotFound, nil, acmetest.Problem{Type: "malformed", Detail: "no such resource"}).Lift
 	}
 	switch e.variant % outageVariants {
 	case 0, gone:
-		return w.ca.Drop(m)
+		return w.ca.Drop(m).Lift
 	case 1:
-		return w.ca.Status(m, http.StatusInternalServerError, nil, acmetest.Problem{Detail: "outage"})
+		return w.ca.Status(m, http.StatusInternalServerError, nil, acmetest.Problem{Detail: "outage"}).Lift
 	case 2:
-		return w.ca.Stall(m)
+		return w.ca.Stall(m).Lift
 	default:
-		return w.ca.Respond(m, http.StatusBadGateway, http.Header{"Content-Type": {"text/html"}, "Replay-Nonce": nil}, welcome)
+		return w.ca.Respond(m, http.StatusBadGateway, http.Header{"Content-Type": {"text/html"}, "Replay-Nonce": nil}, welcome).Lift
 	}
 }
 

@@ -59,9 +59,9 @@ const welcome = "<!DOCTYPE html>\n<html><head><title>Welcome</title></head><body
 
 // exchangeFaults are all of them.
 var exchangeFaults = []exchangeFault{
-	{name: "dropped before the CA acted", begin: func(ca *acmetest.Server, _ place, m acmetest.Match) func() { return ca.Drop(m) }},
+	{name: "dropped before the CA acted", begin: func(ca *acmetest.Server, _ place, m acmetest.Match) func() { return ca.Drop(m).Lift }},
 	{name: "dropped after the CA acted", begin: edited(func(r *acmetest.Reply) { r.Drop = true })},
-	{name: "reset in the body", begin: func(ca *acmetest.Server, _ place, m acmetest.Match) func() { return ca.Truncate(m) }},
+	{name: "reset in the body", begin: func(ca *acmetest.Server, _ place, m acmetest.Match) func() { return ca.Truncate(m).Lift }},
 	{name: "500", begin: refused(http.StatusInternalServerError, "")},
 	{name: "503 with Retry-After 1", begin: refused(http.StatusServiceUnavailable, "1")},
 	{name: "429 with Retry-After 1", begin: refused(http.StatusTooManyRequests, "1")},
@@ -71,7 +71,7 @@ var exchangeFaults = []exchangeFault{
 	{name: "empty 200", begin: replaced("")},
 	{name: "badNonce twice", begin: badNonces, not: place.isUnsigned},
 	{name: "unknown for 2 s after it was made", begin: unknownFor2s, not: func(p place) bool { return p.made == "" }},
-	{name: "silence", begin: func(ca *acmetest.Server, _ place, m acmetest.Match) func() { return ca.Stall(m) }, silent: true},
+	{name: "silence", begin: func(ca *acmetest.Server, _ place, m acmetest.Match) func() { return ca.Stall(m).Lift }, silent: true},
 	{name: "silence after the CA acted", begin: edited(func(r *acmetest.Reply) { <-r.Context().Done() }), silent: true},
 }
 
@@ -79,7 +79,7 @@ var exchangeFaults = []exchangeFault{
 func hasNoBody(p place) bool { return p.endpoint == acmetest.NewNonce }
 
 func edited(edit func(*acmetest.Reply)) func(*acmetest.Server, place, acmetest.Match) func() {
-	return func(ca *acmetest.Server, _ place, m acmetest.Match) func() { return ca.Edit(m, edit) }
+	return func(ca *acmetest.Server, _ place, m acmetest.Match) func() { return ca.Edit(m, edit).Lift }
 }
 
 func refused(status int, retryAfter string) func(*acmetest.Server, place, acmetest.Match) func() {
@@ -88,20 +88,20 @@ func refused(status int, retryAfter string) func(*acmetest.Server, place, acmete
 		h.Set("Retry-After", retryAfter)
 	}
 	return func(ca *acmetest.Server, _ place, m acmetest.Match) func() {
-		return ca.Status(m, status, h, acmetest.Problem{Detail: "a moment, please"})
+		return ca.Status(m, status, h, acmetest.Problem{Detail: "a moment, please"}).Lift
 	}
 }
 
 func replaced(body string) func(*acmetest.Server, place, acmetest.Match) func() {
 	h := http.Header{"Content-Type": {"text/html"}, "Replay-Nonce": nil}
 	return func(ca *acmetest.Server, _ place, m acmetest.Match) func() {
-		return ca.Respond(m, http.StatusOK, h, body)
+		return ca.Respond(m, http.StatusOK, h, body).Lift
 	}
 }
 
 func badNonces(ca *acmetest.Server, _ place, m acmetest.Match) func() {
 	m.Count *= 2
-	return ca.Status(m, http.StatusBadRequest, nil, acmetest.Problem{Type: "badNonce"})
+	return ca.Status(m, http.StatusBadRequest, nil, acmetest.Problem{Type: "badNonce"}).Lift
 }
 
 // unknownFor2s has a replica of the CA reply that has not heard yet of what is
@@ -109,8 +109,8 @@ func badNonces(ca *acmetest.Server, _ place, m acmetest.Match) func() {
 func unknownFor2s(ca *acmetest.Server, p place, m acmetest.Match) func() {
 	return ca.Edit(acmetest.Match{Endpoint: p.made, Host: m.Host, Count: 1}, func(*acmetest.Reply) {
 		m.Count = 0
-		time.AfterFunc(2*time.Second, ca.Status(m, http.StatusNotFound, nil, acmetest.Problem{Type: "malformed", Detail: "no such resource"}))
-	})
+		time.AfterFunc(2*time.Second, ca.Status(m, http.StatusNotFound, nil, acmetest.Problem{Type: "malformed", Detail: "no such resource"}).Lift)
+	}).Lift
 }
 
 // oddChains are ways to send a chain that can be served all the same.

@@ -191,31 +191,31 @@ func (w *world) breakCA(i *incident) (undo []func()) {
 	case caOutage:
 		switch i.variant % 3 {
 		case 0:
-			return []func(){w.ca.Status(any, http.StatusServiceUnavailable, nil, down)}
+			return []func(){w.ca.Status(any, http.StatusServiceUnavailable, nil, down).Lift}
 		case 1:
-			return []func(){w.ca.Drop(any)}
+			return []func(){w.ca.Drop(any).Lift}
 		default:
-			return []func(){w.ca.Status(one, http.StatusInternalServerError, nil, down)}
+			return []func(){w.ca.Status(one, http.StatusInternalServerError, nil, down).Lift}
 		}
 	case caStall:
 		if i.variant%2 == 0 {
-			return []func(){w.ca.Stall(any)}
+			return []func(){w.ca.Stall(any).Lift}
 		}
-		return []func(){w.ca.Stall(one)}
+		return []func(){w.ca.Stall(one).Lift}
 	case caStorm:
 		header := http.Header{"Retry-After": {retryAfter[i.variant%len(retryAfter)]}}
-		return []func(){w.ca.Status(one, http.StatusTooManyRequests, header, acmetest.Problem{Type: "rateLimited", Detail: "storm"})}
+		return []func(){w.ca.Status(one, http.StatusTooManyRequests, header, acmetest.Problem{Type: "rateLimited", Detail: "storm"}).Lift}
 	case caGarbage:
 		switch i.variant % 2 {
 		case 0:
-			return []func(){w.ca.Garbage(one)}
+			return []func(){w.ca.Garbage(one).Lift}
 		default:
-			return []func(){w.ca.EndlessBody(one)}
+			return []func(){w.ca.EndlessBody(one).Lift}
 		}
 	case caStuck:
-		return []func(){w.ca.StuckProcessing("*")}
+		return []func(){w.ca.StuckProcessing("*").Lift}
 	case caInvalid:
-		return []func(){w.ca.InvalidOrder("*")}
+		return []func(){w.ca.InvalidOrder("*").Lift}
 	case caNonces:
 		w.ca.BadNonceRate(0.3)
 		return []func(){func() { w.ca.BadNonceRate(0) }}
@@ -223,11 +223,11 @@ func (w *world) breakCA(i *incident) (undo []func()) {
 		ask := acmetest.Match{Endpoint: acmetest.RenewalInfo}
 		switch i.variant % 3 {
 		case 0:
-			return []func(){w.ca.Stall(ask)}
+			return []func(){w.ca.Stall(ask).Lift}
 		case 1:
-			return []func(){w.ca.Garbage(ask)}
+			return []func(){w.ca.Garbage(ask).Lift}
 		default:
-			return []func(){w.ca.Status(ask, http.StatusInternalServerError, nil, down)}
+			return []func(){w.ca.Status(ask, http.StatusInternalServerError, nil, down).Lift}
 		}
 	}
 	panic("sim: unknown incident " + i.name)

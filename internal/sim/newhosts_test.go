@@ -141,9 +141,9 @@ func (w *world) crowd(n int) {
 	if n/crowdEvery%2 == 0 {
 		w.stop(crowdSleep, false)
 	} else {
-		lift := w.ca.Drop(acmetest.Match{})
+		fault := w.ca.Drop(acmetest.Match{})
 		w.sleepUntil(time.Now().Add(crowdWait))
-		lift()
+		fault.Lift()
 	}
 	w.sleepUntil(time.Now().Add(20 * time.Minute))
 	if n, most := len(w.ca.Issued())-before, pace.DomainBurst+1; n > most {

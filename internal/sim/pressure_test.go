@@ -30,7 +30,7 @@ func (w *world) flap(n int) {
 	w.mu.Lock()
 	h.trouble[i] = true
 	w.mu.Unlock()
-	lift := w.ca.Delay(acmetest.Match{Endpoint: acmetest.Challenge, Host: h.name}, 10*time.Second)
+	fault := w.ca.Delay(acmetest.Match{Endpoint: acmetest.Challenge, Host: h.name}, 10*time.Second)
 	for range flapTimes {
 		w.visit(h)
 		w.sleepUntil(time.Now().Add(time.Second))
@@ -38,7 +38,7 @@ func (w *world) flap(n int) {
 		w.sleepUntil(time.Now().Add(time.Second))
 		w.addAgain(h)
 	}
-	lift()
+	fault.Lift()
 	if got := w.ca.CountHost(acmetest.NewOrder, h.name); got > flapMost {
 		w.violated(h, "%d orders in a minute, want %d at most", got, flapMost)
 	}

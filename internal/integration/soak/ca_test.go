@@ -51,26 +51,26 @@ func (ca *rudeCA) fault(m acmetest.Match) (lift func()) {
 	name := ca.names[rand.IntN(len(ca.names))]
 	switch rand.IntN(11) {
 	case 0:
-		return ca.Status(m, http.StatusInternalServerError, nil, acmetest.Problem{Type: "serverInternal"})
+		return ca.Status(m, http.StatusInternalServerError, nil, acmetest.Problem{Type: "serverInternal"}).Lift
 	case 1:
-		return ca.Respond(m, http.StatusBadGateway, nil, "<html>bad gateway</html>")
+		return ca.Respond(m, http.StatusBadGateway, nil, "<html>bad gateway</html>").Lift
 	case 2:
-		return ca.Status(m, http.StatusTooManyRequests, limited, acmetest.Problem{Type: "rateLimited"})
+		return ca.Status(m, http.StatusTooManyRequests, limited, acmetest.Problem{Type: "rateLimited"}).Lift
 	case 3:
-		return ca.Delay(m, time.Duration(rand.IntN(2_000))*time.Millisecond)
+		return ca.Delay(m, time.Duration(rand.IntN(2_000))*time.Millisecond).Lift
 	case 4:
-		return ca.Drop(m)
+		return ca.Drop(m).Lift
 	case 5:
-		return ca.Garbage(m)
+		return ca.Garbage(m).Lift
 	case 6:
-		return ca.Truncate(m)
+		return ca.Truncate(m).Lift
 	case 7:
 		m.Count = 5
-		return ca.Stall(m)
+		return ca.Stall(m).Lift
 	case 8:
-		return ca.FailValidation(name, "tls-alpn-01", acmetest.Problem{Type: "connection"}, acmetest.Times(2))
+		return ca.FailValidation(name, "tls-alpn-01", acmetest.Problem{Type: "connection"}, acmetest.Times(2)).Lift
 	case 9:
-		return ca.FailFinalize(name, acmetest.Problem{Type: "serverInternal"}, acmetest.Times(1))
+		return ca.FailFinalize(name, acmetest.Problem{Type: "serverInternal"}, acmetest.Times(1)).Lift
 	default:
 		ca.ForgetNonces()
 		return func() {}
