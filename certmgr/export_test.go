@@ -159,3 +159,9 @@ func HoldAttempt(ctx context.Context, m *Manager, host string, released <-chan s
 		return struct{}{}, nil
 	})
 }
+
+// DoNotKeepVisits has m, which must not be in use yet, leave visits out of its Cache.
+func DoNotKeepVisits(m *Manager) {
+	m.init()
+	m.engine.report.visits.began = func() {}
+}

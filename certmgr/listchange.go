@@ -35,7 +35,7 @@ func (w *listWatch) hostsChanged(c change) {
 		w.audit.Emit(audit.Event{Kind: audit.AllowlistRejected, Rule: "Hosts", Reason: "the list is unchanged", Err: c.rejected})
 		return
 	}
-	w.visits.changed(c, w.now())
+	w.visits.follow(c, w.now())
 	w.reportEntries(audit.Event{Kind: audit.HostListed, Decision: audit.Allowed, Rule: "Hosts", Reason: c.reason}, c.added)
 	w.reportEntries(audit.Event{Kind: audit.HostUnlisted, Decision: audit.Refused, Rule: "Hosts", Reason: c.reason}, c.removed)
 	if c.reloaded {

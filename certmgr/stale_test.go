@@ -140,7 +140,7 @@ func TestVisitsAreWrittenAgain(t *testing.T) {
 					t.Fatal(err)
 				}
 				w.cache.Cache.Put(t.Context(), visitsKey, []byte(content))
-				time.Sleep(4 * time.Hour)
+				time.Sleep(day) // they are read once a day
 				if got, _ := w.cache.Cache.Get(t.Context(), visitsKey); !bytes.Equal(got, want) {
 					t.Errorf("the Cache has %s, want %s", got, want)
 				}

@@ -6,13 +6,14 @@ import (
 	"time"
 )
 
-// changed applies a change of the list: added entries are watched from now,
+// follow applies a change of the list: added entries are watched from now,
 // whatever was known before, and removed ones are forgotten, with the hosts
 // below a wildcard.
-func (v *visits) changed(c change, now time.Time) {
+func (v *visits) follow(c change, now time.Time) {
 	v.forgetEntries(c.removed)
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.noteChange()
 	for _, entry := range c.added {
 		if v.isFull() {
 			return
@@ -53,6 +54,9 @@ func (v *visits) followClock(now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	t, jumped := now.Unix(), v.clock.look(now) > maxClockStep
+	if jumped {
+		v.noteChange()
+	}
 	for _, known := range v.hosts.All() {
 		if jumped {
 			known.since, known.fresh = t, true
@@ -60,7 +64,7 @@ func (v *visits) followClock(now time.Time) {
 		known.since = min(known.since, t)
 		for _, seen := range []*atomic.Int64{&known.asked, &known.reached} {
 			if seen.Load() > t {
-				seen.Store(t)
+				v.set(seen, t, listed)
 			}
 		}
 	}

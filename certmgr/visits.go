@@ -22,6 +22,10 @@ type visits struct {
 	list  *hostList
 	began func() // called once, at the first visit
 
+	// changed has an element if the record in the Cache may be outdated: it has
+	// the entries of the list, by whole days.
+	changed chan struct{} // capacity 1
+
 	clock clockWatch // of followClock
 }
 
@@ -56,8 +60,9 @@ func newVisits(list *hostList, began func()) *visits {
 			IsMinor:  func(v *visit) bool { return v.unlisted },
 			MaxMinor: maxVisits,
 		},
-		list:  list,
-		began: sync.OnceFunc(began),
+		list:    list,
+		changed: make(chan struct{}, 1),
+		began:   sync.OnceFunc(began),
 	}
 }
 
@@ -67,19 +72,37 @@ func (v *visits) noteAsked(host string, g grant, now time.Time) {
 	if recently(known.asked.Load(), now.Unix()) {
 		return
 	}
-	known.asked.Store(now.Unix())
+	v.set(&known.asked, now.Unix(), g.trust)
 	if v.list.match(host) == hosts.Wildcard {
 		_, parent, _ := strings.Cut(host, ".")
 		if entry := v.get("*."+parent, listed, now); !recently(entry.asked.Load(), now.Unix()) {
-			entry.asked.Store(now.Unix())
+			v.set(&entry.asked, now.Unix(), listed)
 		}
 	}
 }
 
 // noteReached notes that the CA validated a host here.
 func (v *visits) noteReached(host string, g grant, now time.Time) {
-	v.get(host, g.trust, now).reached.Store(now.Unix())
+	v.set(&v.get(host, g.trust, now).reached, now.Unix(), g.trust)
 }
+
+// noteChange notes that the record in the Cache is outdated.
+func (v *visits) noteChange() {
+	select {
+	case v.changed <- struct{}{}:
+	default:
+	}
+}
+
+// set sets a time, and notes whether that changes the record in the Cache.
+func (v *visits) set(at *atomic.Int64, t int64, tr trust) {
+	if before := at.Swap(t); tr == listed && dayNumber(before) != dayNumber(t) {
+		v.noteChange()
+	}
+}
+
+// dayNumber returns the day of a time, both in UTC.
+func dayNumber(unix int64) int64 { return unix / int64(24*time.Hour/time.Second) }
 
 // recently reports whether a time in Unix seconds needs no update at now. A
 // time in the future is from a clock that was ahead.
@@ -107,6 +130,9 @@ func (v *visits) add(host string, t trust, now time.Time) *visit {
 		return known
 	}
 	known := &visit{since: now.Unix(), unlisted: t != listed}
+	if t == listed {
+		v.noteChange()
+	}
 	v.hosts.Put(host, known, func(a, b *visit) bool { return a.last() < b.last() })
 	return known
 }

@@ -22,7 +22,7 @@ func TestVisitsAreBounded(t *testing.T) {
 	if asked, _ := v.of("listed.example.com"); asked.IsZero() {
 		t.Error("strangers took the place of a host on the list")
 	}
-	v.changed(change{added: []string{"www.tenant.com"}}, now)
+	v.follow(change{added: []string{"www.tenant.com"}}, now)
 	if v.forget("listed.example.com"); v.hosts.Minor() != 9_999 || v.hosts.Len() != 10_000 {
 		t.Errorf("%d hosts of strangers, and %d in all", v.hosts.Minor(), v.hosts.Len())
 	}

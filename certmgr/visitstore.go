@@ -1,6 +1,7 @@
 package certmgr
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,22 +17,16 @@ const visitsKey = "certmgr+visits"
 
 const (
 	firstVisitsSave = time.Minute // for short-lived processes
-	visitsSaveEvery = time.Hour
+	visitsSaveEvery = time.Hour   // at most
+
+	// visitsReadEvery is how often the record is read if nothing changes here,
+	// for the sake of what other machines have seen.
+	visitsReadEvery = 24 * time.Hour
 )
 
 // visitRecord is the JSON form. Times are in UTC and whole days.
 type visitRecord struct {
 	Hosts map[string]sightings `json:"hosts"`
-}
-
-// covers reports whether r has all the entries of other.
-func (r visitRecord) covers(other visitRecord) bool {
-	for entry := range other.Hosts {
-		if _, ok := r.Hosts[entry]; !ok {
-			return false
-		}
-	}
-	return true
 }
 
 // visitStore stores visits in the Cache.
@@ -41,46 +36,63 @@ type visitStore struct {
 	store  *store
 }
 
-// keepVisits synchronises visits and the Cache until the Manager is closed.
+// keepVisits synchronises visits and the Cache until the Manager is closed. It
+// wakes for changes only, and once a day for those of other machines.
 func (s *visitStore) keepVisits(ctx context.Context) {
 	if s.settings.hosts == nil {
 		return
 	}
-	saved := ""
 	for wait := firstVisitsSave; ; wait = visitsSaveEvery {
-		if found, err := s.recallVisits(ctx); err == nil { // otherwise write it next time
-			rec := s.visitRecord()
-			data, err := json.Marshal(rec)
-			if err == nil && (string(data) != saved || !found.covers(rec)) && s.store.put(ctx, visitsKey, data) == nil {
-				saved = string(data)
-			}
+		if !s.sync(ctx) {
+			s.visits.noteChange() // the next round tries again
 		}
 		if flight.Sleep(ctx, wait) != nil {
+			return
+		}
+		select {
+		case <-s.visits.changed:
+		case <-time.After(visitsReadEvery - wait):
+		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// recallVisits updates visits from the list and the Cache, and returns the
-// Cache's record. An error has been reported by store; a damaged record counts
-// as missing.
-func (s *visitStore) recallVisits(ctx context.Context) (visitRecord, error) {
+// sync merges the Cache's record and visits, and writes the record if that
+// changed it. It reports whether both have the same then.
+func (s *visitStore) sync(ctx context.Context) bool {
 	s.visits.followClock(s.now())
 	s.visits.watch(s.settings.hosts.all(), s.now())
+	select {
+	case <-s.visits.changed: // what has changed so far
+	default:
+	}
+	found, err := s.recallVisits(ctx)
+	if err != nil {
+		return false
+	}
+	data, err := json.Marshal(s.visitRecord())
+	return err == nil && (bytes.Equal(data, found) || s.store.put(ctx, visitsKey, data) == nil)
+}
+
+// recallVisits merges the Cache's record into visits, and returns it as it is
+// stored. An error has been reported by store; a damaged record counts as
+// missing.
+func (s *visitStore) recallVisits(ctx context.Context) ([]byte, error) {
 	data, err := s.store.get(ctx, visitsKey)
 	if errors.Is(err, ErrCacheMiss) {
-		return visitRecord{}, nil
+		return nil, nil
 	}
 	if err != nil {
-		return visitRecord{}, err
+		return nil, err
 	}
 	var rec visitRecord
 	if err := decodeRecord(data, maxVisitRecord, &rec); err != nil {
 		s.reports.badRecord(visitsKey, err)
-		return visitRecord{}, nil
+		return nil, nil
 	}
 	s.visits.merge(rec.Hosts, s.now())
-	return rec, nil
+	return data, nil
 }
 
 // visitRecord returns the data to save.

@@ -91,8 +91,11 @@ func (s *Set) All() iter.Seq[string] {
 
 // each calls yield for the keys of one kind until it returns false.
 func (s *Set) each(kind, yield func(key string) bool) bool {
-	for _, shard := range s.shards {
-		for key := range shard {
+	for i := range s.shards {
+		if len(s.shards[i]) == 0 {
+			continue // most of a short list; faster than an iteration
+		}
+		for key := range s.shards[i] {
 			if kind(key) && !yield(key) {
 				return false
 			}
