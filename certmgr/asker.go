@@ -2,6 +2,7 @@ package certmgr
 
 import (
 	"crypto/tls"
+	"net"
 	"strings"
 
 	"github.com/nostall/nostall/certmgr/audit"
@@ -28,12 +29,25 @@ func askerOf(hello *tls.ClientHelloInfo) asker {
 		alpn.WriteString(p)
 	}
 	a.alpn = text.OneLine(alpn.String(), maxAsked)
-	if hello.Conn != nil {
-		if addr := hello.Conn.RemoteAddr(); addr != nil {
-			a.remoteAddr = text.OneLine(addr.String(), maxAsked)
-		}
-	}
+	a.remoteAddr = text.OneLine(remoteAddr(hello.Conn), maxAsked)
 	return a
+}
+
+// remoteAddr returns the address of a connection's other end, or "". The
+// connection of a hello made by hand may have none, or be a dummy that panics.
+func remoteAddr(conn net.Conn) (addr string) {
+	if conn == nil {
+		return ""
+	}
+	defer func() {
+		if recover() != nil {
+			addr = ""
+		}
+	}()
+	if a := conn.RemoteAddr(); a != nil {
+		addr = a.String()
+	}
+	return addr
 }
 
 // event returns e with the client's fields.

@@ -38,7 +38,8 @@
 //   - issue: if an issuance for the host is in flight, the handshake fails at once
 //     with ErrInFlight. Otherwise it begins the issuance and waits for it.
 //
-// All waits of a handshake end HandshakeWait after it began. What it has begun
+// All waits of a handshake end HandshakeWait after it began (5 minutes for a hello
+// without a context, unless HandshakeWait is set). What it has begun
 // continues without it, up to the issuance, and serves the next visitor.
 //
 // Renewal never runs in a handshake. Certificates in memory are renewed in the
@@ -83,6 +84,12 @@
 //     the same here. NewListener without domains allows none for the same reason.
 //   - Handshakes fail fast, where autocert's wait up to 5 minutes behind each
 //     other. See GetCertificate for the errors.
+//   - A program that prefetches by GetCertificate, with a ClientHelloInfo that it
+//     makes and that has no context, waits up to 5 minutes for the issuance that
+//     the call begins, as with autocert, unless HandshakeWait is set. If another
+//     call or a visitor began it, the program gets ErrInFlight at once, where
+//     autocert's waits, unless InFlightWait is set. Obtain waits in both cases, for
+//     as long as its context allows: it is the right call for prefetching.
 //   - A failure is remembered, even across a restart, for the waits of
 //     Manager.Backoff, where autocert retries every minute. A restart earns the
 //     host one attempt before that, twice an hour at most. The record is in the

@@ -45,8 +45,15 @@ type server struct {
 //
 // A certificate in memory is returned at once. All that a handshake waits for,
 // HostPolicy, the Cache and an issuance, takes at most HandshakeWait together,
-// and the answer to a challenge 10.2 s. All waits also end with hello.Context(),
-// which may be nil. What has begun goes on without the handshake.
+// and the answer to a challenge 10.2 s. All waits also end with hello.Context().
+// What has begun goes on without the handshake.
+//
+// To have a certificate before its first visitor, call Obtain. A hello made for
+// that has no context: if the call begins the issuance, it waits for its end, as
+// autocert's does, but at most 5 minutes; if HandshakeWait is set, that long. A
+// call that finds an issuance in flight gets ErrInFlight like any other, at once
+// or after InFlightWait. Such calls count against MaxWaiting. hello.Conn may be
+// nil, or a dummy.
 //
 // The certificate is the caller's own copy. GetCertificate is safe for
 // concurrent use.

@@ -1,6 +1,7 @@
 package certmgr
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -15,7 +16,8 @@ type handshake struct {
 	host  string
 	want  keyTypePrefs
 	asker asker
-	until time.Time // when all its waits end; zero in the background, which has no visitor
+	wait  time.Duration // for the issuance that it begins; 0 if it does not wait
+	until time.Time     // when all its waits end; zero in the background, which has no visitor
 }
 
 // callbackWait is how long a handshake waits for policy and cache together if
@@ -24,12 +26,24 @@ type handshake struct {
 // own error says more.
 const callbackWait = 6 * time.Second
 
+// prefetchWait is HandshakeWait for a hello without a context, unless that is
+// set. TLS stacks set a context, so a program has made the hello to have a
+// certificate issued: it calls once, and takes an error for a failure. It is as
+// long as autocert waits.
+const prefetchWait = 5 * time.Minute
+
 func (s *server) newHandshake(hello *tls.ClientHelloInfo, host string, want keyTypePrefs) handshake {
-	limit := s.settings.handshakeWait
-	if limit == 0 {
-		limit = callbackWait
+	wait := s.settings.handshakeWait
+	if hello.Context() == nil {
+		wait = s.settings.prefetchWait
 	}
-	return handshake{host: host, want: want, asker: askerOf(hello), until: time.Now().Add(limit)}
+	return handshake{
+		host:  host,
+		want:  want,
+		asker: askerOf(hello),
+		wait:  wait,
+		until: time.Now().Add(cmp.Or(wait, callbackWait)),
+	}
 }
 
 // inBackground reports whether nobody waits for it.

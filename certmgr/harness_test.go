@@ -92,7 +92,8 @@ func (w *world) close() {
 }
 
 // manager returns a new Manager with the same CA and cache: a restart, or
-// another machine.
+// another machine. HandshakeWait is the default of TLS stacks, also for hellos
+// without a context, which tests make.
 func (w *world) manager() *certmgr.Manager {
 	return &certmgr.Manager{
 		Prompt: certmgr.AcceptTOS,
@@ -100,6 +101,8 @@ func (w *world) manager() *certmgr.Manager {
 		Hosts:  certmgr.MustAllowlist("a.example.com", "b.example.com", "c.example.com", "d.example.com"),
 		Client: &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: w.ca.Client()},
 		Audit:  w.events.hook,
+
+		HandshakeWait: 10 * time.Second,
 	}
 }
 

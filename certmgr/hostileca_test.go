@@ -88,7 +88,7 @@ func TestHostileRepliesAreBounded(t *testing.T) {
 				if n := w.ca.CountHost(acmetest.Any, "a.example.com"); n > tt.most {
 					t.Errorf("%d requests for the host in an hour, want %d at most", n, tt.most)
 				}
-				w.m.HandshakeWait = 0
+				w.m.HandshakeWait = 10 * time.Second
 				w.mustGet("b.example.com")
 				w.mustGet("c.example.com")
 			})

@@ -131,6 +131,10 @@ type Manager struct {
 	// the Cache, and for the issuance that it begins. Default 10 s; negative:
 	// not at all for an issuance, and 6 s for HostPolicy and the Cache together.
 	// What has begun continues.
+	//
+	// TLS stacks set a ClientHelloInfo's context. The default for one without a
+	// context, which a program has made to prefetch a certificate, is 5 minutes.
+	// Set HandshakeWait if a handshake may lead to such a call.
 	HandshakeWait time.Duration
 
 	// InFlightWait is how long a handshake waits for an issuance that another

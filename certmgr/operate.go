@@ -29,7 +29,8 @@ type operator struct {
 // Obtain returns once a certificate for host is in memory, loading or issuing
 // one if necessary and ignoring backoff. It joins an issuance in flight. If ctx
 // ends first, Obtain returns early; the issuance continues. The errors are
-// those of GetCertificate and *IssuanceError.
+// those of GetCertificate and *IssuanceError. It is the call for prefetching,
+// where programs on autocert call GetCertificate with a hello of their own.
 func (m *Manager) Obtain(ctx context.Context, host string) error {
 	s, host, g, err := m.operate(ctx, host)
 	if err != nil {

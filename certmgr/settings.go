@@ -36,6 +36,7 @@ type settings struct {
 	extraExtensions        []pkix.Extension
 	externalAccountBinding *acme.ExternalAccountBinding
 	handshakeWait          time.Duration
+	prefetchWait           time.Duration // the same for a hello without a context
 	inFlightWait           time.Duration
 	maxWaiting             int
 	maxIssuing             int
@@ -64,6 +65,7 @@ func newSettings(m *Manager) *settings {
 		extraExtensions:        m.ExtraExtensions,
 		externalAccountBinding: m.ExternalAccountBinding,
 		handshakeWait:          orDefault(m.HandshakeWait, 10*time.Second),
+		prefetchWait:           orDefault(m.HandshakeWait, prefetchWait),
 		inFlightWait:           max(m.InFlightWait, 0),
 		maxWaiting:             orDefault(m.MaxWaiting, 1000),
 		maxIssuing:             orDefault(m.MaxIssuing, 16),

@@ -37,6 +37,8 @@ func (l *life) restart() {
 		Hosts:  certmgr.MustAllowlist(host),
 		Client: &acme.Client{DirectoryURL: l.ca.URL, HTTPClient: &http.Client{Transport: l.process}},
 		Audit:  l.events.hook,
+
+		HandshakeWait: 10 * time.Second, // the default of TLS stacks, also for hellos made by hand
 	}
 	process, m, handler := l.process, l.m, l.m.HTTPHandler(nil)
 	l.ca.Resolve(host, acmetest.Target{

@@ -75,6 +75,8 @@ func (w *world) manager(hosts ...string) *certmgr.Manager {
 		Hosts:  certmgr.MustAllowlist(hosts...),
 		Client: &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: w.ca.Client()},
 		Audit:  w.events.hook,
+
+		HandshakeWait: 10 * time.Second, // the default of TLS stacks, also for hellos made by hand
 	}
 	w.ca.Resolve("*", acmetest.Target{TLSConfig: m.TLSConfig()})
 	return m

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/acme"
 
@@ -47,6 +48,8 @@ func (w *world) newProcess(list *certmgr.Allowlist) *process {
 		OrderBudget: pace.AccountOrders,
 		Client:      &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: &http.Client{Transport: p}},
 		Audit:       p.ledger.hook,
+
+		HandshakeWait: 10 * time.Second, // the default of TLS stacks, also for hellos made by hand
 	}
 	setClock(p.m, w.clock.now)
 	return p
