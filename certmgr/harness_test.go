@@ -35,7 +35,7 @@ import (
 //  3. Fail fast, with the real reason: TestOneOf2000HandshakesWaits,
 //     TestBackoffTellsTheReason, TestCertificateThatTurnsUpInTheCacheIsFound.
 //  4. One host never slows another: TestHungCallbacksOfOneHostHarmNoOther,
-//     TestFailingHostsHoldHalfOfTheSlots, TestSlotsGoByPriority.
+//     TestFailingHostsHoldAQuarterOfTheSlots, TestSlotsGoByPriority.
 //  5. Explicit allowlist, and a cap on what strangers make grow:
 //     TestHostThatIsNotAllowedCostsNothing, TestStrangersInFlightAreBounded,
 //     TestStrangersInMemoryAreBounded.

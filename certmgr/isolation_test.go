@@ -108,10 +108,10 @@ func TestHungCallbacksOfOneHostHarmNoOther(t *testing.T) {
 	}
 }
 
-// Hosts that failed before hold at most half of the slots.
-func TestFailingHostsHoldHalfOfTheSlots(t *testing.T) {
+// Hosts that failed before hold at most a quarter of the slots.
+func TestFailingHostsHoldAQuarterOfTheSlots(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.m.MaxIssuing = 4
+		w.m.MaxIssuing = 8
 		w.m.HandshakeWait = -1
 		var bad []string
 		for i := range 20 {

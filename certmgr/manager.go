@@ -146,8 +146,9 @@ type Manager struct {
 	// them. Default 1,000; negative: none.
 	MaxWaiting int
 
-	// MaxIssuing is how many issuances run at the same time. Default 16;
-	// negative: no limit.
+	// MaxIssuing is how many issuances run at the same time. Default 64;
+	// negative: no limit. A quarter of them, and at least one, is the most for hosts
+	// that failed before or that AllowAnyHost or a wildcard allows.
 	MaxIssuing int
 
 	// Backoff holds the waits after 1, 2, 3 ... consecutive failures of a host;

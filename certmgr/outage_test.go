@@ -220,7 +220,7 @@ func TestRestartInAnOutageProbesFirst(t *testing.T) {
 // again. Nothing spins.
 func TestCAThatIsBackForOneOrder(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.m.HandshakeWait = -1
+		w.m.HandshakeWait, w.m.MaxIssuing = -1, 16
 		if err := w.m.Obtain(t.Context(), "a.example.com"); err != nil {
 			t.Fatal(err)
 		}

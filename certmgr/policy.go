@@ -43,8 +43,8 @@ type HostPolicy = autocert.HostPolicy
 
 // AllowAnyHost is a HostPolicy that allows every host. Anyone who points a name
 // at the server can then cause issuances. New names are therefore paced for
-// each registered domain, and such hosts never hold more than half of the
-// issuance slots. Nothing is ordered for names that no public CA certifies,
+// each registered domain, and such hosts never hold more than a quarter of
+// the issuance slots. Nothing is ordered for names that no public CA certifies,
 // such as those below .internal.
 func AllowAnyHost(ctx context.Context, _ string) error {
 	if v, ok := ctx.Value(verdictKey{}).(*verdict); ok {

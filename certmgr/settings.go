@@ -68,7 +68,7 @@ func newSettings(m *Manager) *settings {
 		prefetchWait:           orDefault(m.HandshakeWait, prefetchWait),
 		inFlightWait:           max(m.InFlightWait, 0),
 		maxWaiting:             orDefault(m.MaxWaiting, 1000),
-		maxIssuing:             orDefault(m.MaxIssuing, 16),
+		maxIssuing:             orDefault(m.MaxIssuing, 64),
 		backoff:                m.Backoff,
 		preflight:              m.Preflight,
 		preflightResolver:      m.PreflightResolver,

@@ -115,7 +115,7 @@ func (k *known) complete(keys *savedKeys, next crypto.Signer) {
 // The pause between writing the first key and taking it as the only one, see
 // first.
 const (
-	minKeyPause = 200 * time.Millisecond
+	minKeyPause = 10 * time.Millisecond
 	maxKeyPause = 2 * time.Second
 )
 
@@ -147,8 +147,8 @@ func (s *keyStore) first(ctx context.Context) (savedKeys, error) {
 		return savedKeys{current: key, isNew: true}, nil
 	}
 	// Another machine's write, begun before it could see this one, takes about
-	// as long.
-	if err := flight.Sleep(ctx, min(minKeyPause+2*time.Since(began), maxKeyPause)); err != nil {
+	// as long; with this much to spare, rarely longer.
+	if err := flight.Sleep(ctx, min(minKeyPause+10*time.Since(began), maxKeyPause)); err != nil {
 		return savedKeys{}, err
 	}
 	if now, err := s.get(ctx, currentEntry); err == nil && now != nil && !sameKey(now, key) {

@@ -38,8 +38,8 @@ type Config struct {
 	// DirectoryURL is the CA's directory; empty means acme.LetsEncryptURL.
 	DirectoryURL string
 
-	// HTTPClient sends the requests; nil means http.DefaultClient. It is never
-	// modified. Its Transport, Jar and Timeout are honoured. Its CheckRedirect
+	// HTTPClient sends the requests; nil means http.DefaultClient, with a copy of
+	// its transport that keeps more idle connections. It is never modified. Its Transport, Jar and Timeout are honoured. Its CheckRedirect
 	// is called for GET and HEAD. A redirected POST is always an error, because
 	// its signature covers the URL.
 	HTTPClient *http.Client
@@ -77,7 +77,7 @@ type Config struct {
 }
 
 // CA is one ACME directory reached through the user's HTTP client: the state
-// that attempts share. It is safe for concurrent use and needs no closing.
+// that attempts share. It is safe for concurrent use. Close it at the end.
 type CA struct {
 	cfg       Config     // immutable, defaults filled in
 	directory *directory // the document, once fetched
@@ -87,6 +87,7 @@ type CA struct {
 	skew      skew       // difference of the clocks
 	origins   origins    // that requests went to
 	recent    recentAccount
+	defaults  defaultTransport // used without a user's client
 }
 
 // New returns a CA. It makes no request.

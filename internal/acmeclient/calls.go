@@ -61,9 +61,11 @@ func (o *oneCall) giveUp() {
 	}
 }
 
-// Wait waits until no call of the user's HTTP client is running. If ctx ends
-// first, the error says how many are.
-func (ca *CA) Wait(ctx context.Context) error {
+// Close waits until no call of the HTTP client is running, and closes the idle
+// connections that are not the user's. If ctx ends first, the error says how
+// many calls are running.
+func (ca *CA) Close(ctx context.Context) error {
+	defer ca.defaults.closeIdle()
 	if n := ca.calls.pending.Wait(ctx); n > 0 {
 		return fmt.Errorf("%d requests to %s ignored the end of their context: %w", n, ca.cfg.DirectoryURL, ctx.Err())
 	}

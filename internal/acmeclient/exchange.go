@@ -105,16 +105,11 @@ func (t *transport) send(req *http.Request, done chan<- reply) {
 	r = t.fetch(req)
 }
 
-// fetch sends req through a copy of the user's client. The copy is made for
-// each request, so http.DefaultClient is looked up as late as in net/http.
+// fetch sends req.
 func (t *transport) fetch(req *http.Request) reply {
-	client := http.DefaultClient
-	if t.ca.cfg.HTTPClient != nil {
-		client = t.ca.cfg.HTTPClient
-	}
-	own := *client
-	own.CheckRedirect = t.ca.redirectPolicy(client.CheckRedirect)
-	res, err := own.Do(req)
+	client := t.ca.client()
+	client.CheckRedirect = t.ca.redirectPolicy(client.CheckRedirect)
+	res, err := client.Do(req)
 	if err != nil {
 		if wrapped, ok := err.(*url.Error); ok {
 			err = wrapped.Err // RequestError names the URL, without its query

@@ -140,7 +140,11 @@ func (t *transport) settle(p purpose, e Endpoint, req *http.Request, res *http.R
 
 // newNonce takes a nonce from the pool, or asks the CA.
 func (t *transport) newNonce(req *http.Request) (*http.Response, error) {
-	if nonce, ok := t.ca.nonces.pop(time.Now()); ok {
+	nonce, err := t.ca.nonces.take(req.Context(), time.Now())
+	if err != nil {
+		return nil, err
+	}
+	if nonce != "" {
 		h := http.Header{}
 		h.Set(replayNonce, nonce)
 		return fromMemory(req, h, nil), nil

@@ -37,8 +37,9 @@
 // HTTPS. It runs in the subject's process, so that its share of the time is
 // part of the values. It offers no renewal information (RFC 9773), since
 // autocert does not ask for it. All subjects use tls-alpn-01 and answer it on a
-// loopback port. Their HTTP transports are the usual ones:
-// http.DefaultTransport, and the one that certmagic makes.
+// loopback port. Their HTTP transports are those that they use by default:
+// autocert http.DefaultTransport, certmgr a copy of it with more idle
+// connections, and certmagic one that it makes.
 //
 // Audit events and logs are discarded.
 //

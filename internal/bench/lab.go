@@ -43,6 +43,7 @@ func newLab(s subject, material string, entries int) (*lab, error) {
 // prepare starts the CA and fills the subject's cache.
 func (l *lab) prepare(ctx context.Context) error {
 	l.site.ca.Start()
+	l.site.trust()
 	return l.subject.fill(ctx, l.site, l.entries)
 }
 

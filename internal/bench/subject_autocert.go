@@ -25,7 +25,7 @@ func (s *autocertSubject) start(site site) error {
 	s.manager = &autocert.Manager{
 		Prompt:     autocert.AcceptTOS,
 		Cache:      &s.cache,
-		Client:     &acme.Client{DirectoryURL: site.ca.URL, HTTPClient: site.httpClient()},
+		Client:     &acme.Client{DirectoryURL: site.ca.URL},
 		HostPolicy: site.policy,
 	}
 	if site.policy == nil {

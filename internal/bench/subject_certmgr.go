@@ -40,7 +40,7 @@ func (s *certmgrSubject) start(site site) error {
 	s.manager = &certmgr.Manager{
 		Prompt: certmgr.AcceptTOS,
 		Cache:  &s.cache,
-		Client: &acme.Client{DirectoryURL: site.ca.URL, HTTPClient: site.httpClient()},
+		Client: &acme.Client{DirectoryURL: site.ca.URL},
 		Audit:  func(context.Context, audit.Event) {},
 
 		HandshakeWait: handshakeWait,

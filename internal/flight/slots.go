@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// Slots limits how much runs at the same time. Suspects hold at most half of
-// the slots, so the others are never starved. It is safe for concurrent use.
+// Slots limits how much runs at the same time. Suspects hold at most a quarter
+// of the slots, so the others are never starved. It is safe for concurrent use.
 type Slots struct {
 	limit int
 
@@ -73,7 +73,7 @@ func (s *Slots) release(c *claim) {
 func (s *Slots) grant() {
 	for p := range s.queue {
 		s.queue[p] = slices.DeleteFunc(s.queue[p], func(c *claim) bool {
-			if s.used >= s.limit || c.Suspect && s.suspects >= max(1, s.limit/2) {
+			if s.used >= s.limit || c.Suspect && s.suspects >= max(1, s.limit/4) {
 				return false
 			}
 			s.used++

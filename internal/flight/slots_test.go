@@ -55,9 +55,9 @@ func TestSlotsGoByPriority(t *testing.T) {
 }
 
 // Suspects never starve the others.
-func TestSuspectsHoldHalfOfTheSlots(t *testing.T) {
+func TestSuspectsHoldAQuarterOfTheSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := NewSlots(4, 1)
+		s := NewSlots(8, 1)
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		for range 5 {
@@ -72,7 +72,7 @@ func TestSuspectsHoldHalfOfTheSlots(t *testing.T) {
 		if used, waiting := s.Load(); used != 2 || waiting != 3 {
 			t.Errorf("%d suspects hold slots and %d wait, want 2 and 3", used, waiting)
 		}
-		for range 2 {
+		for range 6 {
 			release, err := s.Acquire(t.Context(), Claim{})
 			if err != nil {
 				t.Fatal(err)

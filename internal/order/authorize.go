@@ -116,8 +116,12 @@ func (c *conversation) solve(ctx context.Context, chal *acme.Challenge, authzURL
 	}
 	defer answer.Remove()
 	c.req.Cleanup.Later(answer.Forget)
-	if _, err := c.client.Accept(ctx, chal); err != nil {
+	accepted, err := c.client.Accept(ctx, chal)
+	if err != nil {
 		return false, endIfDenied(acmeclient.Cause(err))
+	}
+	if accepted.Status == acme.StatusValid {
+		return false, nil // and so is the authorization (RFC 8555, section 7.1.6)
 	}
 	z, err := c.pollAuthorization(ctx, authzURL)
 	switch {

@@ -35,10 +35,11 @@ func isDenied(err error) bool {
 	return ok && problem.StatusCode < http.StatusInternalServerError
 }
 
-// Polling starts with short waits, because many CAs are done at once, and slows
+// Polling starts with short waits, because many CAs are done soon, and slows
 // down.
 const (
-	pollFirst    = 100 * time.Millisecond
+	pollFirst    = 50 * time.Millisecond
+	pollBrisk    = 250 * time.Millisecond // shorter waits grow slowly, so that a fast CA loses little time
 	pollMost     = 10 * time.Second
 	pollMaxFails = 2 // consecutive failures, each of which was retried
 )
@@ -61,7 +62,7 @@ func poll[T any](ctx context.Context, rule pollRule, fetch func(context.Context)
 	var last error
 	trace := acmeclient.TraceOf(ctx)
 	fails := 0
-	for wait := rule.first; ; wait = min(max(wait*8/5, pollFirst), pollMost) {
+	for wait := rule.first; ; wait = nextWait(wait) {
 		if wait > 0 {
 			asked := trace.RetryAfter()
 			if asked > pollMost && !rule.stays {
@@ -88,6 +89,14 @@ func poll[T any](ctx context.Context, rule pollRule, fetch func(context.Context)
 		}
 		wait = max(wait, rule.failWait*time.Duration(fails))
 	}
+}
+
+// nextWait returns the wait that follows one of d.
+func nextWait(d time.Duration) time.Duration {
+	if d < pollBrisk {
+		return max(d*5/4, pollFirst)
+	}
+	return min(d*8/5, pollMost)
 }
 
 // WaitError is the end of a conversation because the CA asks for a longer wait

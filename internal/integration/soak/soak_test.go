@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	maxIssuing     = 16 // the default of the Manager's
+	maxIssuing     = 64 // the default of the Manager's
 	temporaryFiles = "temporary files"
 
 	floodFor  = 10 * time.Second // of one kind, in a long run
