@@ -26,6 +26,7 @@ func (m *memory) bar(c *certificate, compromised bool, now time.Time) (removed *
 	defer func() { m.tellEvicted(evicted) }()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.anyRevoked.Store(true)
 	m.revoked.Put(c.subject.host(), now, time.Time.Before)
 	id := fingerprint(sha256.Sum256(c.leaf.Raw))
 	_, known := m.barred.Get(id)
@@ -34,17 +35,18 @@ func (m *memory) bar(c *certificate, compromised bool, now time.Time) (removed *
 		m.remember(sha256.Sum256(c.leaf.RawSubjectPublicKeyInfo), c.notAfter)
 	}
 	host, kt := c.subject.host(), c.subject.keyType
-	old := m.hosts[host]
+	old := m.hosts.Get(host)
 	if old == nil || old.certs[kt] == nil || !m.bars(old.certs[kt].leaf) {
 		return nil, !known
 	}
 	removed = old.certs[kt]
-	e := old.clone()
+	it := m.cloned(host)
+	e := &it.Value
 	e.certs[kt], e.served[kt] = nil, served{}
 	if e.certs == [bundle.KeyTypes]*certificate{} {
 		m.remove(host)
 	} else {
-		evicted = m.set(host, e)
+		evicted = m.set(it)
 	}
 	return removed, !known
 }
@@ -56,7 +58,7 @@ func (m *memory) remember(id fingerprint, until time.Time) { m.barred.Put(id, un
 // bars reports whether a certificate must not be served. m.mu is held.
 func (m *memory) bars(leaf *x509.Certificate) bool {
 	if m.barred.Len() == 0 {
-		return false // the usual case
+		return false
 	}
 	if _, ok := m.barred.Get(sha256.Sum256(leaf.Raw)); ok {
 		return true
@@ -66,16 +68,22 @@ func (m *memory) bars(leaf *x509.Certificate) bool {
 }
 
 func (m *memory) isBarred(leaf *x509.Certificate) bool {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
+	if !m.anyRevoked.Load() {
+		return false // the usual case
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	return m.bars(leaf)
 }
 
 // lastRevoked returns when a certificate of host was last revoked here, or the
 // zero time.
 func (m *memory) lastRevoked(host string) time.Time {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
+	if !m.anyRevoked.Load() {
+		return time.Time{} // the usual case
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	at, _ := m.revoked.Get(host)
 	return at
 }

@@ -21,7 +21,7 @@ func fill(m *memory, name string, n int, t trust, now time.Time) {
 // has returns how many of the first n hosts are in memory.
 func has(m *memory, name string, n int) (held int) {
 	for i := range n {
-		if m.hosts[fmt.Sprintf("h%d.%s", i, name)] != nil {
+		if m.hosts.Get(fmt.Sprintf("h%d.%s", i, name)) != nil {
 			held++
 		}
 	}
@@ -51,10 +51,10 @@ func TestHostsInMemoryAreBounded(t *testing.T) {
 			fill(m, "listed.example", 1000, listed, now.Add(-24*time.Hour))
 			fill(m, "visited.example", 100, trust, now.Add(-24*time.Hour))
 			for i := range 100 {
-				m.hosts[fmt.Sprintf("h%d.visited.example", i)].takeVisit(now.Unix())
+				m.hosts.Get(fmt.Sprintf("h%d.visited.example", i)).takeVisit(now.Unix())
 			}
 			fill(m, "made-up.example", most+1000, trust, now.Add(-time.Hour))
-			if n := len(m.hosts); n != 1000+most {
+			if n := m.hosts.Len(); n != 1000+most {
 				t.Errorf("%d hosts in memory, want %d and 1000 on the list", n, most)
 			}
 			if told != 1100 {

@@ -30,7 +30,11 @@ func ListenerOn(m *Manager, tcp net.Listener) net.Listener {
 // InMemory returns how many certificates m holds in memory for host, or "" for all.
 func InMemory(m *Manager, host string) int {
 	if host == "" {
-		return len(m.engine.report.memory.all())
+		n := 0
+		for range m.engine.report.memory.all() {
+			n++
+		}
+		return n
 	}
 	return len(m.engine.report.memory.certificates(host))
 }

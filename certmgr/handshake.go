@@ -65,7 +65,7 @@ type server struct {
 func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	m.init()
 	s := m.engine.server
-	host, err := normalizeHost(hello.ServerName, noSNI)
+	host, entry, err := s.memory.lookUp(hello.ServerName)
 	if err != nil {
 		s.handshakes.refuse(resultOf(err), "", err, hello, s.now())
 		return nil, brief(err)
@@ -75,22 +75,20 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	}
 	want := keyTypesFor(hello)
 	now := s.now()
-	hot, entry := s.memory.hot(host, want, now)
+	hot := entry.hot(want, now)
 	if hot != nil && s.gate.stillAllowed(host, entry, now) {
 		if hot.keyType != want.first && entry.takeSeek() {
 			s.seekPreferred(host, want, entry)
 		}
-		s.handshakes.count(resServed)
 		s.noteVisit(host, entry, now)
-		return hot.copy(), nil
+		return s.handshakes.served(resServed, hot.copy()), nil
 	}
 	cert, err := s.serve(contextOf(hello), s.newHandshake(hello, host, want))
 	if err != nil {
 		s.refuse(host, err, hello, s.now()) // it may have waited
 		return nil, err
 	}
-	s.handshakes.count(resServed)
-	return cert.copy(), nil
+	return s.handshakes.served(resServed, cert.copy()), nil
 }
 
 // noteVisit records a handshake for a host in memory, for the sake of the cores
@@ -118,8 +116,7 @@ func (s *server) answerChallenge(hello *tls.ClientHelloInfo, host string) (*tls.
 		s.refuse(host, err, hello, s.now())
 		return nil, err
 	}
-	s.handshakes.count(resChallenge)
-	return cert, nil
+	return s.handshakes.served(resChallenge, cert), nil
 }
 
 // seekPreferred loads the key type that clients prefer, if the cache has it:

@@ -2,7 +2,7 @@ package certmgr
 
 import (
 	"crypto/tls"
-	"math/rand/v2"
+	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -10,8 +10,8 @@ import (
 	"github.com/nostall/nostall/internal/auditqueue"
 )
 
-// counter is a counter for many cores: each addition picks one of several
-// cells, so that handshakes do not contend for a cache line.
+// counter is a counter for many cores. An addition picks one of several cells,
+// each in a cache line of its own.
 type counter struct {
 	cells [counterCells]struct {
 		n atomic.Uint64
@@ -19,9 +19,24 @@ type counter struct {
 	}
 }
 
-const counterCells = 8
+const counterCells = 16
 
-func (c *counter) add() { c.cells[rand.Uint32()%counterCells].n.Add(1) }
+// spanSize is the size of the blocks from which Go allocates small objects. Each
+// processor has a block of its own for each size.
+const spanSize = 8 << 10
+
+// add adds one, on behalf of a handshake whose result has just been allocated.
+// Its address picks the cell, so one core picks the same cell for many
+// handshakes in a row, and another core another one: a random cell would mostly
+// be in another core's cache. If the result is not a pointer, or the same for
+// all, that costs some time, and any cell counts right.
+func (c *counter) add(result any) {
+	var address uintptr
+	if v := reflect.ValueOf(result); v.Kind() == reflect.Pointer {
+		address = v.Pointer()
+	}
+	c.cells[address/spanSize%counterCells].n.Add(1)
+}
 
 func (c *counter) load() uint64 {
 	var n uint64
@@ -46,12 +61,16 @@ type handshakes struct {
 // refusedEvery is the shortest time between two events of one result.
 const refusedEvery = time.Minute
 
-func (h *handshakes) count(r result) { h.results[r].total.add() }
+// served counts a handshake that gets a certificate.
+func (h *handshakes) served(r result, cert *tls.Certificate) *tls.Certificate {
+	h.results[r].total.add(cert)
+	return cert
+}
 
 // refuse counts a handshake refused at now.
 func (h *handshakes) refuse(r result, host string, err error, hello *tls.ClientHelloInfo, now time.Time) {
 	c := &h.results[r]
-	c.total.add()
+	c.total.add(err)
 	last, t := c.since.Load(), now.UnixNano()
 	// now may lie before the last event, for a handshake that began earlier.
 	// Further back means that the clock was set back: report then.

@@ -125,6 +125,7 @@ func (w *listWatch) askAgainAbout(ctx context.Context, host, reason string) {
 // affected returns the hosts that entries allowed, that Hosts no longer allows,
 // and for which there is any state.
 func (w *listWatch) affected(entries []string) []string {
+	w.memory.settle()
 	var named, wildcards []string
 	for _, entry := range entries {
 		if strings.HasPrefix(entry, "*") {
@@ -162,7 +163,7 @@ func (w *listWatch) hasStateFor(host string) bool {
 // hostsWithState returns all hosts for which hasStateFor is true.
 func (w *listWatch) hostsWithState() []string {
 	var hosts []string
-	for _, c := range w.memory.all() {
+	for c := range w.memory.all() {
 		hosts = append(hosts, c.subject.host())
 	}
 	w.issuer.issues.Each(func(c *issueCall) { hosts = append(hosts, c.Key.host()) })

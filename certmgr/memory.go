@@ -1,6 +1,7 @@
 package certmgr
 
 import (
+	"iter"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -8,18 +9,26 @@ import (
 
 	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/capped"
+	"github.com/nostall/nostall/internal/hosts"
+	"github.com/nostall/nostall/internal/table"
 )
 
-// memory holds the certificates that are served. Its lock is never held while
-// anything blocks.
+// memory holds the certificates that are served. Readers of hosts take no lock.
+// The lock is for those who change something; it is never held while anything
+// blocks, nor for a walk over all hosts.
 type memory struct {
 	evictable
 
-	mu      sync.RWMutex
-	hosts   map[string]*hostEntry
-	barred  capped.Map[fingerprint, time.Time] // what must not be served any more, with its expiry
-	revoked capped.Map[string, time.Time]      // when a certificate of a host was last revoked
+	hosts *table.Table[string, hostEntry]
+
+	mu         sync.Mutex
+	barred     capped.Map[fingerprint, time.Time] // what must not be served any more, with its expiry
+	revoked    capped.Map[string, time.Time]      // when a certificate of a host was last revoked
+	anyRevoked atomic.Bool                        // whether the two hold anything; set before a host is changed
 }
+
+// hostItem is a hostEntry with its host.
+type hostItem = table.Item[string, hostEntry]
 
 // hostEntry is replaced, not modified, except for its atomic fields.
 type hostEntry struct {
@@ -62,29 +71,40 @@ type hostEntry struct {
 func newMemory(isListed func(host string) bool) *memory {
 	return &memory{
 		evictable: newEvictable(isListed),
-		hosts:     make(map[string]*hostEntry),
+		hosts:     table.New[string, hostEntry](),
 		barred:    capped.Map[fingerprint, time.Time]{Max: maxBarred},
 		revoked:   capped.Map[string, time.Time]{Max: maxBarred},
 	}
 }
 
-// hot returns what to serve for host to a client, or nil.
-func (m *memory) hot(host string, want keyTypePrefs, now time.Time) (*served, *hostEntry) {
-	m.mu.RLock()
-	e := m.hosts[host]
-	m.mu.RUnlock()
+// lookUp returns the normal form of a name that a client sent, and the host's
+// entry, or nil. A name that memory has as it was sent is in normal form.
+func (m *memory) lookUp(name string) (host string, e *hostEntry, err error) {
+	if len(name) <= hosts.MaxLength {
+		if e = m.hosts.Get(name); e != nil {
+			return name, e, nil
+		}
+	}
+	if host, err = normalizeHost(name, noSNI); err == nil && host != name {
+		e = m.hosts.Get(host)
+	}
+	return host, e, err
+}
+
+// hot returns what to serve to a client, or nil. e may be nil.
+func (e *hostEntry) hot(want keyTypePrefs, now time.Time) *served {
 	if e == nil {
-		return nil, nil
+		return nil
 	}
 	if c := &e.served[want.first]; c.expires != 0 && c.usable(now) {
-		return c, e
+		return c
 	}
 	if want.other {
 		if c := &e.served[1-want.first]; c.expires != 0 && c.usable(now) {
-			return c, e
+			return c
 		}
 	}
-	return nil, e
+	return nil
 }
 
 // takeSeek reports, once, that the cache should be asked for the key type that
@@ -100,9 +120,7 @@ func (e *hostEntry) takeVisit(now int64) bool {
 
 // get returns a certificate for host that the client can use, or nil.
 func (m *memory) get(host string, want keyTypePrefs, now time.Time) *certificate {
-	m.mu.RLock()
-	e := m.hosts[host]
-	m.mu.RUnlock()
+	e := m.hosts.Get(host)
 	if e == nil {
 		return nil
 	}
@@ -152,7 +170,7 @@ func (m *memory) adopt(c *certificate, g grant, now time.Time, check func() *ref
 	if m.bars(c.leaf) {
 		return nil, nil
 	}
-	if e := m.hosts[c.subject.host()]; e != nil {
+	if e := m.hosts.Get(c.subject.host()); e != nil {
 		have := e.certs[c.subject.keyType]
 		if have != nil && have.subject == c.subject && have.usable(now) &&
 			(!c.notBefore.After(have.notBefore) || bundle.LacksIssuer(c.chain, have.chain)) {
@@ -169,8 +187,8 @@ func (m *memory) adopt(c *certificate, g grant, now time.Time, check func() *ref
 // put replaces the host's entry by one with c. It returns the certificates of
 // the host that makes way, if any. m.mu is held.
 func (m *memory) put(c *certificate, g grant, now time.Time) (evicted []*certificate) {
-	host := c.subject.host()
-	e := m.hosts[host].clone()
+	it := m.cloned(c.subject.host())
+	e := &it.Value
 	e.trust = g.trust
 	if yes := g.policyYes; !yes.IsZero() && yes.UnixNano() >= e.no.Load() { // else it has refused since
 		e.yes.Store(yes.UnixNano())
@@ -181,73 +199,78 @@ func (m *memory) put(c *certificate, g grant, now time.Time) (evicted []*certifi
 	}
 	e.certs[c.subject.keyType] = c
 	e.served[c.subject.keyType] = c.served
-	return m.set(host, e)
+	return m.set(it)
 }
 
-// set makes e the host's entry. It returns the certificates of the host that
-// makes way, if any. m.mu is held.
-func (m *memory) set(host string, e *hostEntry) (evicted []*certificate) {
-	m.hosts[host] = e
-	other, full := m.enter(host, e)
+// set makes it the entry of its host. It returns the certificates of the host
+// that makes way, if any. m.mu is held.
+func (m *memory) set(it *hostItem) (evicted []*certificate) {
+	m.hosts.Put(it)
+	other, full := m.enter(it.Key, &it.Value)
 	if !full {
 		return nil
 	}
-	evicted = m.hosts[other].all()
-	delete(m.hosts, other)
+	evicted = m.hosts.Get(other).all()
+	m.hosts.Delete(other)
 	return evicted
 }
 
 // remove removes the host's entry. m.mu is held.
 func (m *memory) remove(host string) {
-	delete(m.hosts, host)
+	m.hosts.Delete(host)
 	m.leave(host)
 }
 
-// clone returns a new entry with the content of old, which may be nil.
-func (old *hostEntry) clone() *hostEntry {
-	e := new(hostEntry)
-	if old != nil {
+// cloned returns a new entry for host with the content of the one in memory, if
+// there is one. m.mu is held.
+func (m *memory) cloned(host string) *hostItem {
+	it := &hostItem{Key: host}
+	if old := m.hosts.Get(host); old != nil {
+		e := &it.Value
 		e.trust, e.certs, e.served, e.since = old.trust, old.certs, old.served, old.since
 		e.visited.Store(old.visited.Load())
 		e.yes.Store(old.yes.Load())
 		e.asked.Store(old.asked.Load())
 		e.no.Store(old.no.Load())
 	}
-	return e
+	return it
+}
+
+// marked calls mark with the host's entry, if there is one, and returns its
+// result. The lock keeps the entry from being replaced by a copy that lacks the
+// mark.
+func (m *memory) marked(host string, mark func(*hostEntry) bool) bool {
+	if m.hosts.Get(host) == nil {
+		return false // spares scanners the lock
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.hosts.Get(host)
+	return e != nil && mark(e)
 }
 
 // markAllowed notes that HostPolicy allowed a host, and reports whether that is
 // news for one in memory.
 func (m *memory) markAllowed(host string, at time.Time) bool {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	e := m.hosts[host]
-	if e == nil {
-		return false
-	}
-	e.yes.Store(at.UnixNano())
-	return e.no.Swap(0) != 0
+	return m.marked(host, func(e *hostEntry) bool {
+		e.yes.Store(at.UnixNano())
+		return e.no.Swap(0) != 0
+	})
 }
 
 // markRefused notes that HostPolicy refused a host, and reports whether that is
 // news. The certificate is kept: a policy may change its mind, and a new one
 // costs an order.
 func (m *memory) markRefused(host string, at time.Time) bool {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	e := m.hosts[host]
-	if e == nil {
-		return false
-	}
-	e.yes.Store(0)
-	return e.no.Swap(at.UnixNano()) == 0
+	return m.marked(host, func(e *hostEntry) bool {
+		e.yes.Store(0)
+		return e.no.Swap(at.UnixNano()) == 0
+	})
 }
 
 // markUndecided notes that HostPolicy could not decide about a host.
 func (m *memory) markUndecided(host string, at time.Time) {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	if e := m.hosts[host]; e != nil {
+	if e := m.hosts.Get(host); e != nil {
 		e.undecided.Store(at.UnixNano())
 	}
 }
@@ -255,17 +278,13 @@ func (m *memory) markUndecided(host string, at time.Time) {
 // isAllowedByPolicy reports whether HostPolicy's last answer about a host was a
 // yes.
 func (m *memory) isAllowedByPolicy(host string) bool {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	e := m.hosts[host]
+	e := m.hosts.Get(host)
 	return e != nil && e.yes.Load() != 0
 }
 
 // isRefused reports whether HostPolicy last refused a host.
 func (m *memory) isRefused(host string) bool {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	e := m.hosts[host]
+	e := m.hosts.Get(host)
 	return e != nil && e.no.Load() != 0
 }
 
@@ -273,9 +292,17 @@ func (m *memory) isRefused(host string) bool {
 func (m *memory) drop(host string) *hostEntry {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	e := m.hosts[host]
+	e := m.hosts.Get(host)
 	m.remove(host)
 	return e
+}
+
+// settle waits for publications that were checked before it was called. Whoever
+// takes away a permission calls it before it looks for what to drop: afterwards,
+// a certificate either is in memory, or its check finds the removal.
+func (m *memory) settle() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 }
 
 // all returns the certificates of all key types.
@@ -286,9 +313,7 @@ func (e *hostEntry) all() []*certificate {
 // certificates returns the certificate in memory for each of a host's key
 // types.
 func (m *memory) certificates(host string) []*certificate {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	if e := m.hosts[host]; e != nil {
+	if e := m.hosts.Get(host); e != nil {
 		return e.all()
 	}
 	return nil
@@ -296,9 +321,7 @@ func (m *memory) certificates(host string) []*certificate {
 
 // current returns the certificate in memory for a subject, or nil.
 func (m *memory) current(sub subject) *certificate {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	if e := m.hosts[sub.host()]; e != nil {
+	if e := m.hosts.Get(sub.host()); e != nil {
 		if c := e.certs[sub.keyType]; c != nil && c.subject == sub {
 			return c
 		}
@@ -306,27 +329,16 @@ func (m *memory) current(sub subject) *certificate {
 	return nil
 }
 
-// since returns since when a subject's host has been in service.
-func (m *memory) since(sub subject) time.Time {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	if e := m.hosts[sub.host()]; e != nil {
-		return e.since[sub.keyType]
-	}
-	return time.Time{}
-}
-
-// all returns every certificate in memory.
-func (m *memory) all() []*certificate {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	certs := make([]*certificate, 0, len(m.hosts))
-	for _, e := range m.hosts {
-		for _, c := range e.certs {
-			if c != nil {
-				certs = append(certs, c)
+// all returns every certificate in memory, and since when its host has been in
+// service with its key type. It takes no lock.
+func (m *memory) all() iter.Seq2[*certificate, time.Time] {
+	return func(yield func(*certificate, time.Time) bool) {
+		for _, e := range m.hosts.All() {
+			for kt, c := range e.certs {
+				if c != nil && !yield(c, e.since[kt]) {
+					return
+				}
 			}
 		}
 	}
-	return certs
 }

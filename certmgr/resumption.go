@@ -25,14 +25,15 @@ import (
 // as the example shows; see TLSConfig for what else that one does.
 func (m *Manager) MayResume(cs tls.ConnectionState) bool {
 	m.init()
-	host, err := normalizeHost(cs.ServerName, noSNI)
-	return err == nil && m.engine.server.mayResume(host)
+	s := m.engine.server
+	host, entry, err := s.memory.lookUp(cs.ServerName)
+	return err == nil && s.mayResume(host, entry)
 }
 
 // mayResume is the hot path without a certificate.
-func (s *server) mayResume(host string) bool {
+func (s *server) mayResume(host string, entry *hostEntry) bool {
 	now := s.now()
-	hot, entry := s.memory.hot(host, keyTypePrefs{first: bundle.ECDSA, other: true}, now)
+	hot := entry.hot(keyTypePrefs{first: bundle.ECDSA, other: true}, now)
 	if hot == nil || !s.gate.stillAllowed(host, entry, now) {
 		return false
 	}
@@ -80,12 +81,9 @@ func (s *sessions) mayResume(mark sessionMark, cs tls.ConnectionState) bool {
 	if cs.ServerName == "" {
 		return !mark.named // its certificate is one of config.Certificates
 	}
-	host, err := normalizeHost(cs.ServerName, noSNI)
-	if err != nil {
-		return false
-	}
 	server := s.server()
-	return mark.made.After(server.memory.lastRevoked(host)) && server.mayResume(host)
+	host, entry, err := server.memory.lookUp(cs.ServerName)
+	return err == nil && mark.made.After(server.memory.lastRevoked(host)) && server.mayResume(host, entry)
 }
 
 // sessionMark is what a ticket says beyond its session. Tickets of other

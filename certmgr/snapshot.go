@@ -153,11 +153,11 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus, late int) {
 		}
 		return st
 	}
-	for _, c := range s.memory.all() {
+	for c, since := range s.memory.all() {
 		st := status(c.subject.host(), c.subject.keyType.String())
 		st.NotBefore, st.NotAfter, st.Issuer = c.notBefore, c.notAfter, issuerOf(c.leaf)
 		failing := s.schedule.describe(c.subject, st)
-		st.State, st.StateSince = StateValid, s.memory.since(c.subject)
+		st.State, st.StateSince = StateValid, since
 		if !c.usable(now) {
 			st.State, st.StateSince = StateExpired, c.notAfter
 		} else if failing {

@@ -28,7 +28,7 @@ var layers = []may{
 		imports: []string{
 			"certmgr/audit", "certmgr/cache", "certmgr/preflight",
 			"internal/account", "internal/acmeclient", "internal/auditqueue", "internal/bundle", "internal/capped", "internal/challenge", "internal/flight",
-			"internal/hosts", "internal/order", "internal/pace", "internal/probe", "internal/renewal", "internal/text",
+			"internal/hosts", "internal/order", "internal/pace", "internal/probe", "internal/renewal", "internal/table", "internal/text",
 			"x/crypto/acme", "x/crypto/acme/autocert", "x/net/idna",
 		},
 		why: "the engine is built from all the others",
@@ -170,6 +170,12 @@ var layers = []may{
 		pkg:     "internal/sim",
 		imports: nil,
 		why:     "it holds nothing but tests",
+	},
+	{
+		pkg:     "internal/table",
+		imports: nil,
+		never:   []string{"context", "net/http", "os", "sync", "time", "unsafe"},
+		why:     "a map that is read without a lock, of anything",
 	},
 	{
 		pkg:     "internal/text",
