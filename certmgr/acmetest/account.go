@@ -57,6 +57,17 @@ func (s *Server) mustHaveAccount(url string) *account {
 	panic(fmt.Sprintf("acmetest: there is no account %q", url))
 }
 
+// mustBeAccountURL panics if url is neither empty nor the URL of an account
+// that this CA has or may have.
+func (s *Server) mustBeAccountURL(url string) {
+	if path, ok := strings.CutPrefix(url, s.base); ok || url == "" {
+		if endpoint, _ := parsePath(path); endpoint == UpdateAccount || url == "" {
+			return
+		}
+	}
+	panic(fmt.Sprintf("acmetest: %q is not the URL of an account of this CA, such as %s: see Accounts", url, s.base+pathAccount+"1"))
+}
+
 // accountByURL returns the account that a key identifier names and its current
 // key, or nil.
 func (s *Server) accountByURL(url string) (*account, *publicKey) {

@@ -9,11 +9,12 @@ import (
 // Authorizations returns the statuses of the authorizations for a name, oldest
 // first. Those for "*.example.com" and "example.com" are separate.
 func (s *Server) Authorizations(host string) []string {
+	host = mustBeName(host)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
 	var list []string
-	for _, a := range s.state.authorizationsFor[strings.ToLower(host)] {
+	for _, a := range s.state.authorizationsFor[host] {
 		list = append(list, a.current(now))
 	}
 	return list

@@ -14,6 +14,9 @@ const wrongName = "wrong-name.acmetest.invalid"
 // just before it is signed. Edit may change the names, the dates, or the
 // PublicKey to certify another key. It may run in several goroutines.
 func (s *Server) EditCertificate(host string, edit func(leaf *x509.Certificate), options ...FaultOption) *Fault {
+	if edit == nil {
+		panic("acmetest: EditCertificate without a function")
+	}
 	return s.addHostFault(&hostFault{kind: faultEdit, host: host, edit: edit}, options)
 }
 
@@ -56,6 +59,9 @@ func (s *Server) WrongDates(host string, notBefore, notAfter time.Time, options 
 // modify its argument and may run in several goroutines. Issued still returns
 // the leaf that was signed.
 func (s *Server) EditChain(host string, edit func(chain [][]byte) [][]byte, options ...FaultOption) *Fault {
+	if edit == nil {
+		panic("acmetest: EditChain without a function")
+	}
 	return s.addHostFault(&hostFault{kind: faultChain, host: host, editChain: edit}, options)
 }
 

@@ -2,7 +2,6 @@ package acmetest
 
 import (
 	"crypto/x509"
-	"strings"
 )
 
 // Issued returns the issued certificates, oldest first.
@@ -15,9 +14,10 @@ func (s *Server) Issued() []*x509.Certificate {
 // IssuedFor returns the certificates issued for orders with this name, oldest
 // first.
 func (s *Server) IssuedFor(host string) []*x509.Certificate {
+	host = mustBeName(host)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return leaves(s.state.certificatesFor[strings.ToLower(host)])
+	return leaves(s.state.certificatesFor[host])
 }
 
 // Revoked returns the revoked certificates, oldest first.
@@ -56,10 +56,11 @@ func leaves(certificates []*certificate) []*x509.Certificate {
 // CSRsFor returns the CSRs of the certificates issued for orders with this
 // name, oldest first.
 func (s *Server) CSRsFor(host string) []*x509.CertificateRequest {
+	host = mustBeName(host)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var list []*x509.CertificateRequest
-	for _, c := range s.state.certificatesFor[strings.ToLower(host)] {
+	for _, c := range s.state.certificatesFor[host] {
 		list = append(list, c.request)
 	}
 	return list

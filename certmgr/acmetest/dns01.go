@@ -19,10 +19,10 @@ type txtRecords struct {
 }
 
 // AddTXT adds a TXT record to a name such as "_acme-challenge.www.example.com",
-// as a DNS provider does for a dns-01 challenge. The name's case and trailing
-// dot do not matter. Adding an existing record has no effect.
+// as a DNS provider does for a dns-01 challenge. Adding an existing record has
+// no effect.
 func (s *Server) AddTXT(name, value string) {
-	name = recordName(name)
+	name = mustBeRecord(name)
 	s.txt.mu.Lock()
 	defer s.txt.mu.Unlock()
 	if s.txt.values == nil {
@@ -35,7 +35,7 @@ func (s *Server) AddTXT(name, value string) {
 
 // RemoveTXT removes a TXT record. A missing record is not an error.
 func (s *Server) RemoveTXT(name, value string) {
-	name = recordName(name)
+	name = mustBeRecord(name)
 	s.txt.mu.Lock()
 	defer s.txt.mu.Unlock()
 	kept := slices.DeleteFunc(s.txt.values[name], func(v string) bool { return v == value })
@@ -49,27 +49,30 @@ func (s *Server) RemoveTXT(name, value string) {
 // TXT returns the TXT records of a name, oldest first, without following
 // SetCNAME. It shows what a DNS provider left behind.
 func (s *Server) TXT(name string) []string {
+	name = mustBeRecord(name)
 	s.txt.mu.Lock()
 	defer s.txt.mu.Unlock()
-	return slices.Clone(s.txt.values[recordName(name)])
+	return slices.Clone(s.txt.values[name])
 }
 
 // SetCNAME redirects lookups of TXT records for name to target, for challenges
 // delegated to another zone. An empty target removes the redirect.
 func (s *Server) SetCNAME(name, target string) {
+	name = mustBeRecord(name)
+	if target != "" {
+		target = mustBeRecord(target)
+	}
 	s.txt.mu.Lock()
 	defer s.txt.mu.Unlock()
 	if s.txt.alias == nil {
 		s.txt.alias = make(map[string]string)
 	}
 	if target == "" {
-		delete(s.txt.alias, recordName(name))
+		delete(s.txt.alias, name)
 		return
 	}
-	s.txt.alias[recordName(name)] = recordName(target)
+	s.txt.alias[name] = target
 }
-
-func recordName(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
 
 // lookup returns the records of a name, and the name after following CNAMEs.
 func (t *txtRecords) lookup(name string) (values []string, where string, problem *Problem) {

@@ -28,7 +28,10 @@
 // For dns-01 the CA reads the records that a test's DNS provider writes with
 // [Server.AddTXT]. Wildcards are offered dns-01 only; IP addresses (RFC 8738)
 // are offered the other two types. Names are plain strings everywhere:
-// "www.example.com", "*.example.com", "192.0.2.1", "2001:db8::1".
+// "www.example.com", "*.example.com", "192.0.2.1", "2001:db8::1". Any spelling
+// will do, such as "WWW.Example.com." or "bücher.example". A name, an endpoint
+// or a challenge type that cannot exist panics, for a fault or a count that
+// fits nothing would let a test pass that tests nothing.
 //
 // # Renewal information, profiles, chains
 //

@@ -83,6 +83,9 @@ func (r *Reply) EditObject(edit func(object map[string]any)) bool {
 // http.ErrAbortHandler drops the reply. The log shows the fault "Edit" for
 // changed replies, and the status that was sent.
 func (s *Server) Edit(m Match, f func(r *Reply)) *Fault {
+	if f == nil {
+		panic("acmetest: Edit without a function")
+	}
 	return s.addFault(&requestFault{kind: faultEditReply, match: m, edit: f})
 }
 

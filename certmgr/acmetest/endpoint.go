@@ -1,6 +1,8 @@
 package acmetest
 
 import (
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -27,6 +29,16 @@ const (
 	RenewalInfo   Endpoint = "renewalInfo"
 	Unknown       Endpoint = "unknown" // a path without a resource
 )
+
+// mustBeEndpoint panics if e is none of the constants: then it fits no request,
+// and the test tests nothing.
+func mustBeEndpoint(e Endpoint) {
+	all := []Endpoint{Any, Directory, NewNonce, NewAccount, UpdateAccount, KeyChange, OrdersList, NewOrder, Order,
+		Authorization, Challenge, Finalize, Certificate, RevokeCert, RenewalInfo, Unknown}
+	if !slices.Contains(all, e) {
+		panic(fmt.Sprintf("acmetest: unknown endpoint %q; the constants of type Endpoint are %q", e, all))
+	}
+}
 
 const (
 	pathDirectory  = "/directory"

@@ -114,7 +114,7 @@ func (s *Server) peek(x *exchange) (account string) {
 		return account
 	}
 	for _, identifier := range payload.Identifiers {
-		x.hosts = append(x.hosts, strings.ToLower(identifier.Value))
+		x.hosts = append(x.hosts, nameSent(identifier.Value))
 	}
 	return account
 }

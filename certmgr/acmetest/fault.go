@@ -3,6 +3,7 @@ package acmetest
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -63,6 +64,9 @@ func (s *Server) Stall(m Match) *Fault {
 // Delay makes requests wait for d, or until the fault is lifted, before they
 // are handled.
 func (s *Server) Delay(m Match, d time.Duration) *Fault {
+	if d <= 0 {
+		panic(fmt.Sprintf("acmetest: a delay of %v is none", d))
+	}
 	return s.addFault(&requestFault{kind: faultDelay, match: m, delay: d})
 }
 

@@ -4,9 +4,9 @@ import (
 	"cmp"
 	"context"
 	"crypto/x509"
+	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 )
 
@@ -46,8 +46,13 @@ type hostFault struct {
 type FaultOption func(*hostFault)
 
 // Times limits a fault for a name to n uses: n orders, validations or
-// certificates. Zero means unlimited.
-func Times(n int) FaultOption { return func(f *hostFault) { f.times = n } }
+// certificates. Zero means unlimited. It panics if n is negative.
+func Times(n int) FaultOption {
+	if n < 0 {
+		panic(fmt.Sprintf("acmetest: Times(%d): a fault cannot act so often", n))
+	}
+	return func(f *hostFault) { f.times = n }
+}
 
 // hostFaults holds the active faults for names, oldest first.
 type hostFaults struct {
@@ -57,7 +62,7 @@ type hostFaults struct {
 
 // addHostFault begins a fault of a name.
 func (s *Server) addHostFault(f *hostFault, options []FaultOption) *Fault {
-	f.host = strings.ToLower(f.host)
+	f.host = mustBePattern(f.host)
 	f.name = cmp.Or(f.name, string(f.kind))
 	for _, option := range options {
 		option(f)
@@ -128,6 +133,9 @@ func (s *Server) InvalidOrder(host string, options ...FaultOption) *Fault {
 // the host. An empty challengeType means every type; a problem without a type
 // is "unauthorized".
 func (s *Server) FailValidation(host, challengeType string, p Problem, options ...FaultOption) *Fault {
+	if challengeType != "" {
+		mustBeChallengeType(challengeType)
+	}
 	if p.Type == "" {
 		p.Type = "unauthorized"
 	}

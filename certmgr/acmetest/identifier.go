@@ -1,6 +1,7 @@
 package acmetest
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -103,14 +104,24 @@ func checkName(host string) *Problem {
 			return problemf("malformed", "the label %q of the name %q is no A-label, in spite of its beginning", label, host)
 		}
 	}
-	if !strings.Contains(host, ".") {
+	switch last := strings.LastIndexByte(host, '.'); {
+	case last < 0:
 		return problemf("rejectedIdentifier", "the name %q has one label only", host)
+	case strings.Trim(host[last+1:], "0123456789") == "":
+		return problemf("rejectedIdentifier", "the name %q ends in a number, as no top-level domain does", host)
 	}
 	return nil
 }
 
 // challengeTypes returns the types that this CA knows.
 func challengeTypes() []string { return []string{tlsALPN01, http01, dns01} }
+
+// mustBeChallengeType panics if the CA does not know the type.
+func mustBeChallengeType(typ string) {
+	if all := challengeTypes(); !slices.Contains(all, typ) {
+		panic(fmt.Sprintf("acmetest: unknown challenge type %q; the types are %q", typ, all))
+	}
+}
 
 // challengesFor returns the challenge types offered for a name: dns-01 only for
 // a wildcard, as nothing else proves control of all names (Baseline

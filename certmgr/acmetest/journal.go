@@ -152,7 +152,8 @@ func (s *Server) Count(e Endpoint) int { return s.countMatch(Match{Endpoint: e})
 
 // CountHost returns the number of requests to an endpoint about a name.
 func (s *Server) CountHost(e Endpoint, host string) int {
-	host = strings.ToLower(host)
+	mustBeEndpoint(e)
+	host = mustBeName(host)
 	return s.journal.count(func(r *Request) bool {
 		return (e == Any || e == r.Endpoint) && slices.Contains(r.hosts(), host)
 	})
@@ -161,6 +162,8 @@ func (s *Server) CountHost(e Endpoint, host string) int {
 // CountAccount returns the number of requests to an endpoint from the account
 // with this URL.
 func (s *Server) CountAccount(e Endpoint, account string) int {
+	mustBeEndpoint(e)
+	s.mustBeAccountURL(account)
 	return s.journal.count(func(r *Request) bool {
 		return (e == Any || e == r.Endpoint) && r.Account == account
 	})
@@ -169,7 +172,7 @@ func (s *Server) CountAccount(e Endpoint, account string) int {
 // countMatch returns the number of requests that fit m, ignoring its After and
 // Count.
 func (s *Server) countMatch(m Match) int {
-	m = m.normal()
+	s.check(&m)
 	return s.journal.count(func(r *Request) bool { return m.fits(r.Endpoint, r.hosts(), r.Account) })
 }
 

@@ -2,6 +2,7 @@ package acmetest
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,10 +34,16 @@ type Match struct {
 	Count int
 }
 
-// normal returns m with the name in the CA's form.
-func (m Match) normal() Match {
-	m.Host = strings.ToLower(m.Host)
-	return m
+// check panics if m can match no request, and brings its name into normal form.
+func (s *Server) check(m *Match) {
+	mustBeEndpoint(m.Endpoint)
+	if m.Host != "" {
+		m.Host = mustBePattern(m.Host)
+	}
+	s.mustBeAccountURL(m.Account)
+	if m.After < 0 || m.Count < 0 {
+		panic(fmt.Sprintf("acmetest: a Match counts requests from 0: After is %d, Count is %d", m.After, m.Count))
+	}
 }
 
 // fits reports whether m selects a request to e, ignoring After and Count.
@@ -59,7 +66,7 @@ type faults struct {
 
 // addFault begins a fault of requests.
 func (s *Server) addFault(f *requestFault) *Fault {
-	f.match = f.match.normal()
+	s.check(&f.match)
 	f.name = cmp.Or(f.name, string(f.kind))
 	fs := &s.faults
 	f.Fault = s.begun.add(f.what(s.base), func() {

@@ -70,8 +70,11 @@ func (n *nonces) use(nonce string) bool {
 
 // BadNonceRate makes the CA refuse this fraction (0 to 1) of good nonces with
 // badNonce. The choice is pseudo-random but the same in each run. It replaces
-// an earlier rate; zero ends the fault.
+// an earlier rate; zero ends the fault. It panics for another rate.
 func (s *Server) BadNonceRate(rate float64) *Fault {
+	if !(rate >= 0 && rate <= 1) {
+		panic(fmt.Sprintf("acmetest: BadNonceRate(%v): the rate is a fraction from 0 to 1", rate))
+	}
 	n := &s.nonces
 	begin := s.begun.add
 	if rate == 0 {

@@ -114,7 +114,7 @@ func (p Problem) MarshalJSON() ([]byte, error) {
 	p = p.filled()
 	var subs []subproblem
 	for _, sub := range p.Subproblems {
-		subs = append(subs, subproblem{fullType(sub.Type), sub.Detail, identifierOf(sub.Host)})
+		subs = append(subs, subproblem{fullType(sub.Type), sub.Detail, identifierOf(nameSent(sub.Host))})
 	}
 	return json.Marshal(struct {
 		Type        string       `json:"type"`

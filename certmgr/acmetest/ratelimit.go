@@ -99,6 +99,16 @@ func LetsEncryptRateLimits() *RateLimits {
 	}
 }
 
+// check panics if the limits are for requests to an unknown endpoint.
+func (l *RateLimits) check() {
+	if l == nil {
+		return
+	}
+	for e := range l.Requests {
+		mustBeEndpoint(e)
+	}
+}
+
 // registeredDomains returns the domains that CertificatesPerDomain counts an
 // order's names under, without duplicates. It calls a callback, so s.mu is not
 // held.

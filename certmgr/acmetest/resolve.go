@@ -2,6 +2,8 @@ package acmetest
 
 import (
 	"crypto/tls"
+	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -25,6 +27,18 @@ type Target struct {
 	HTTPHandler http.Handler
 }
 
+// check panics if an address cannot be dialled.
+func (t *Target) check() {
+	for field, addr := range map[string]string{"TLSAddr": t.TLSAddr, "HTTPAddr": t.HTTPAddr} {
+		if addr == "" {
+			continue
+		}
+		if host, port, err := net.SplitHostPort(addr); err != nil || port == "" || strings.Contains(host, "/") {
+			panic(fmt.Sprintf("acmetest: %s is %q, which is not host:port: take it from Addr of the listener", field, addr))
+		}
+	}
+}
+
 // names is the table that replaces DNS.
 type names struct {
 	mu    sync.Mutex
@@ -36,24 +50,27 @@ type names struct {
 // applies; an entry of the same pattern is replaced. A name without an entry
 // does not exist: its validation fails with "dns".
 func (s *Server) Resolve(pattern string, t Target) {
+	pattern = mustBePattern(pattern)
+	t.check()
 	s.names.mu.Lock()
 	defer s.names.mu.Unlock()
 	if s.names.table == nil {
 		s.names.table = make(map[string]Target)
 	}
-	s.names.table[strings.ToLower(pattern)] = t
+	s.names.table[pattern] = t
 }
 
 // Unresolve removes the entry of a pattern.
 func (s *Server) Unresolve(pattern string) {
+	pattern = mustBePattern(pattern)
 	s.names.mu.Lock()
 	defer s.names.mu.Unlock()
-	delete(s.names.table, strings.ToLower(pattern))
+	delete(s.names.table, pattern)
 }
 
 // lookup returns where a name leads, or a problem of type "dns".
 func (n *names) lookup(host string) (Target, *Problem) {
-	host = strings.ToLower(host)
+	host = nameSent(host)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	patterns := []string{host}

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"net"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -191,11 +190,10 @@ func (s *Server) mustBeNew() {
 		panic("acmetest: the server was closed before")
 	}
 	for _, typ := range s.Challenges {
-		if !slices.Contains(challengeTypes(), typ) {
-			panic("acmetest: unknown challenge type " + typ)
-		}
+		mustBeChallengeType(typ)
 	}
 	s.checkProfiles()
+	s.RateLimits.check()
 	if s.Root != nil {
 		s.ca = authorityOf(checkedRoot(s.Root))
 	}

@@ -35,6 +35,7 @@ func (s *Server) WaitUntil(ctx context.Context, what string, condition func() bo
 // start or ForgetRequests, including those that ran into a fault. After and
 // Count of m are ignored. Errors are like those of WaitUntil.
 func (s *Server) WaitCount(ctx context.Context, m Match, n int) error {
+	s.check(&m)
 	what := func() string {
 		endpoint, about := m.Endpoint, ""
 		if endpoint == Any {
@@ -54,7 +55,7 @@ func (s *Server) WaitCount(ctx context.Context, m Match, n int) error {
 // WaitIssued returns certificate number n, from 1, of those that IssuedFor
 // returns for a name, as soon as it exists. Errors are like those of WaitUntil.
 func (s *Server) WaitIssued(ctx context.Context, host string, n int) (*x509.Certificate, error) {
-	n = max(n, 1)
+	host, n = mustBeName(host), max(n, 1)
 	var certs []*x509.Certificate
 	what := func() string { return fmt.Sprintf("certificate %d for %s (%d were issued)", n, host, len(certs)) }
 	err := s.wait(ctx, host, what, func() bool {
@@ -78,7 +79,7 @@ func (s *Server) WaitInFlight(ctx context.Context, n int) error {
 	})
 }
 
-// wait is WaitUntil for a name, which may be empty. what describes the wait,
+// wait is WaitUntil for a name in normal form, which may be empty. what describes the wait,
 // for the error.
 func (s *Server) wait(ctx context.Context, host string, what func() string, condition func() bool) error {
 	var cause error
@@ -103,7 +104,7 @@ func (s *Server) wait(ctx context.Context, host string, what func() string, cond
 // recently describes, in one line, the last failures for a name (or all, if it
 // is empty) and the last requests.
 func (s *Server) recently(host string) string {
-	failures := s.failures(strings.ToLower(host))
+	failures := s.failures(host)
 	lines := failures[max(0, len(failures)-waitLines):]
 	if requests := s.journal.last(waitLines); len(requests) > 0 {
 		for _, r := range requests {

@@ -35,7 +35,7 @@ var layers = []may{
 	},
 	{
 		pkg:     "certmgr/acmetest",
-		imports: nil,
+		imports: []string{"x/net/idna"},
 		why:     "the fake CA tests any ACME client, shares no code with the one that it tests, and certmgr's own tests import it",
 	},
 	{
