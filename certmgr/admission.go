@@ -71,8 +71,9 @@ const (
 	withVisitor                      // a trusted host with a handshake waiting
 	untrustedVisitor                 // an untrusted host, likewise
 	background                       // renewal in time, Start
+	secondary                        // a second certificate of a host
 
-	priorities = 4
+	priorities = 5
 )
 
 // admit waits for a slot and checks the breaker, which may have opened
@@ -80,8 +81,9 @@ const (
 func (is *issuer) admit(ctx context.Context, i *issuance) (release func(), err error) {
 	req := i.req
 	i.enter(audit.StageQueue)
-	// Hosts that failed before and untrusted hosts are suspects.
-	suspect := is.health.failures.last(req.sub) != nil || req.grant.trust == untrusted
+	// Hosts that failed before and untrusted hosts are suspects. Second
+	// certificates have no more slots either.
+	suspect := is.health.failures.last(req.sub) != nil || req.grant.trust == untrusted || req.second
 	wait, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	is.health.breakerStore.restore(wait)

@@ -161,7 +161,9 @@
 //   - A ClientHello with only TLS 1.3, or without any cipher suite, gets ECDSA,
 //     where autocert issues RSA for it. Names with full-width dots are accepted,
 //     where autocert refuses them. A valid certificate of the other key type is
-//     served before one is issued.
+//     served before one is issued. If a client that takes ECDSA was served RSA so,
+//     the ECDSA certificate is issued in the background, for hosts on Hosts by
+//     their exact names and those that HostPolicy approves.
 //   - RenewBefore cannot renew within the first half of a lifetime, where
 //     autocert renews in a loop if RenewBefore exceeds the lifetime. Without it,
 //     certificates of under 10 days are renewed with half of the lifetime left.

@@ -125,6 +125,14 @@ func newEngine(m *Manager) *engine {
 		},
 	}
 	schedule.changed = dispatcher.wake
+	seconds := &seconds{
+		env:    e.env,
+		gate:   gate,
+		health: health,
+		memory: memory,
+		loader: loader,
+		issuer: issuer,
+	}
 	prober := &prober{
 		env:      e.env,
 		gate:     gate,
@@ -146,6 +154,7 @@ func newEngine(m *Manager) *engine {
 		store:      store,
 		loader:     loader,
 		issuer:     issuer,
+		seconds:    seconds,
 		answers:    orders.answers,
 		handshakes: handshakes,
 		visits:     visits,

@@ -24,6 +24,7 @@ type failure struct {
 	blame    blame
 	extra    extra
 	clockOff bool // there is a certificate, but it is expired by the local clock
+	second   bool // of a second certificate: the host's other one does not back off for that
 	dropped  bool // with its host, which was no longer allowed; failures.mu guards it
 }
 
@@ -132,7 +133,7 @@ func (f *failures) find(sub subject) *failure {
 func (f *failures) put(sub subject, rec *failure, now time.Time) (evicted failureKey, dropped bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	key := failureKeyOf(sub, rec.err.Stage)
+	key := rec.key(sub)
 	evicted, dropped = f.records.Put(key, rec, func(a, b *failure) bool { return a.isWorthLess(b, now) })
 	f.counted()
 	return evicted, dropped

@@ -42,6 +42,14 @@ func failureKeyOf(sub subject, stage audit.Stage) failureKey {
 	return failureKey{sub.host(), ownScope(sub)}
 }
 
+// key returns the key of the failure of sub.
+func (rec *failure) key(sub subject) failureKey {
+	if rec.second {
+		return failureKey{sub.host(), ownScope(sub)}
+	}
+	return failureKeyOf(sub, rec.err.Stage)
+}
+
 // cacheKey returns the record's key in the Cache, if the list has the host by
 // its exact name. See health.recordKey for others.
 func (k failureKey) cacheKey() string {

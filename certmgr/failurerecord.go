@@ -51,7 +51,7 @@ type failureRecord struct {
 // newFailureRecord returns the record of a failure of sub, and its key.
 func newFailureRecord(sub subject, f *failure) (key failureKey, rec failureRecord) {
 	e := f.err
-	at := failureKeyOf(sub, e.Stage)
+	at := f.key(sub)
 	rec = failureRecord{
 		Host:       e.Host,
 		Stage:      e.Stage,
@@ -134,6 +134,7 @@ func (r failureRecord) failure(sub subject, machine string, now time.Time) *fail
 		extra:    extra{spent: r.Extra[max(0, len(r.Extra)-maxExtraSettings):]},
 		blame:    blame{host: attempts - ofCA, ca: ofCA, caSince: failed},
 		clockOff: r.ClockOff,
+		second:   r.KeyType != "" && isAboutHost(r.Stage),
 	}
 	if r.State.isHeld() {
 		f.err.State = r.State

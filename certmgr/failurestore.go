@@ -23,6 +23,7 @@ func (h *health) newFailure(i *issuance, e *IssuanceError) *failure {
 		trust:    i.req.grant.trust,
 		since:    e.Time,
 		lastRead: e.Time,
+		second:   i.req.second,
 	}
 }
 
@@ -78,7 +79,7 @@ func (h *health) saveFailure(ctx context.Context, sub subject, rec *failure) {
 // remember keeps a failure in memory. If it evicts another, that is deleted
 // from the Cache too, so that the limit holds for both.
 func (h *health) remember(sub subject, rec *failure) {
-	at := failureKeyOf(sub, rec.err.Stage)
+	at := rec.key(sub)
 	if key := h.recordKey(at, rec.trust); key != at.cacheKey() && rec.err.entry == "" {
 		rec.err.entry = key
 	}

@@ -20,6 +20,7 @@ type server struct {
 	store      *store
 	loader     *loader
 	issuer     *issuer
+	seconds    *seconds
 	answers    *challenge.Answers
 	handshakes *handshakes
 	visits     *visits
@@ -77,8 +78,8 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	now := s.now()
 	hot := entry.hot(want, now)
 	if hot != nil && s.gate.stillAllowed(host, entry, now) {
-		if hot.keyType != want.first && entry.takeSeek() {
-			s.seekPreferred(host, want, entry)
+		if hot.keyType != want.first {
+			s.seconds.seek(host, want.first, entry, now)
 		}
 		s.noteVisit(host, entry, now)
 		return s.handshakes.served(resServed, hot.copy()), nil
@@ -87,6 +88,9 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	if err != nil {
 		s.refuse(host, err, hello, s.now()) // it may have waited
 		return nil, err
+	}
+	if cert.keyType != want.first {
+		s.seconds.seek(host, want.first, s.memory.hosts.Get(host), s.now())
 	}
 	return s.handshakes.served(resServed, cert.copy()), nil
 }
@@ -117,15 +121,6 @@ func (s *server) answerChallenge(hello *tls.ClientHelloInfo, host string) (*tls.
 		return nil, err
 	}
 	return s.handshakes.served(resChallenge, cert), nil
-}
-
-// seekPreferred loads the key type that clients prefer, if the cache has it:
-// the first client of all may have needed the other.
-func (s *server) seekPreferred(host string, want keyTypePrefs, e *hostEntry) {
-	g := grant{trust: e.trust}
-	s.tasks.Go(func(ctx context.Context) {
-		s.loader.read(ctx, hostSubject(host, want.first, s.dir), g, quietly)
-	})
 }
 
 func contextOf(hello *tls.ClientHelloInfo) context.Context {

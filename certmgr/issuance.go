@@ -25,6 +25,7 @@ type issueRequest struct {
 	explanation string // URL of the CA's page on why to renew
 	suggested   bool   // the CA suggests to renew the certificate now
 	override    bool   // by an operator: ignores backoff, breaker and pacing
+	second      bool   // the host has a certificate of its other key type; see seconds
 }
 
 // hostsOwnAfter is how long the CA fails a host, and not others, before that is

@@ -61,9 +61,9 @@ type hostEntry struct {
 
 	since [bundle.KeyTypes]time.Time // when the host entered service with a key type
 
-	// sought is set once the cache was asked for a certificate of the key type
-	// that clients prefer, after the other type was served.
-	sought atomic.Bool
+	// sought is when a certificate of the key type that clients prefer was last
+	// sought, after the other type was served, in Unix seconds.
+	sought atomic.Int64
 }
 
 // newMemory returns an empty memory. isListed reports whether Hosts has a host's
@@ -106,10 +106,6 @@ func (e *hostEntry) hot(want keyTypePrefs, now time.Time) *served {
 	}
 	return nil
 }
-
-// takeSeek reports, once, that the cache should be asked for the key type that
-// clients prefer.
-func (e *hostEntry) takeSeek() bool { return !e.sought.Load() && !e.sought.Swap(true) }
 
 // takeVisit reports whether visits should record a handshake now, in Unix
 // seconds: at most once per visitEvery.
@@ -229,6 +225,7 @@ func (m *memory) cloned(host string) *hostItem {
 		e := &it.Value
 		e.trust, e.certs, e.served, e.since = old.trust, old.certs, old.served, old.since
 		e.visited.Store(old.visited.Load())
+		e.sought.Store(old.sought.Load())
 		e.yes.Store(old.yes.Load())
 		e.asked.Store(old.asked.Load())
 		e.no.Store(old.no.Load())

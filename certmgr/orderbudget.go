@@ -45,7 +45,7 @@ type share uint8
 const (
 	shareAll       share = iota // visitors of listed hosts, renewals, operators: the last order
 	shareStart                  // first certificates in the background: more than a sixth is left
-	shareStrangers              // hosts that are not on the list by name: more than half is left
+	shareStrangers              // hosts that are not on the list by name, and second certificates: more than half is left
 
 	shares = 3
 )
@@ -180,7 +180,7 @@ func (b *orderBudget) refuse(host string, s share, wait time.Duration) error {
 	case shareStart:
 		why += fmt.Sprintf(", and first certificates in the background leave %d to visitors and renewals", b.keep(s))
 	case shareStrangers:
-		why += fmt.Sprintf(", and hosts that are not on Manager.Hosts by name leave %d to others", b.keep(s))
+		why += fmt.Sprintf(", and hosts that are not on Manager.Hosts by name, or have a certificate of the other key type, leave %d to others", b.keep(s))
 	}
 	r := &b.refused[s]
 	r.count++

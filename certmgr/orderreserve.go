@@ -22,7 +22,7 @@ func (o *orders) shareOf(req issueRequest) share {
 	switch {
 	case req.override || o.memory.current(req.sub) != nil:
 		return shareAll
-	case req.grant.unlisted():
+	case req.grant.unlisted() || req.second:
 		return shareStrangers
 	case req.priority == background:
 		return shareStart

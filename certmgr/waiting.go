@@ -62,8 +62,11 @@ func (w waiter) worth() int {
 	return worth + 4
 }
 
-// add notes that a request was refused.
+// add notes that a request was refused. Nobody waits for a second certificate.
 func (w *waiting) add(req issueRequest, now time.Time) {
+	if req.second {
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	this := waiter{req: req, since: now, seen: now}

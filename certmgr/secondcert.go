@@ -1,0 +1,116 @@
+package certmgr
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/bundle"
+)
+
+// seconds gets second certificates, of the key type that clients prefer. The
+// first client of all may need RSA: a scanner, say. That must not decide what
+// all others get, since signing with RSA costs about 30 times as much. So for a
+// client that takes ECDSA and was served RSA, ECDSA is sought in the background:
+// in the Cache, then from the CA.
+type seconds struct {
+	*env
+	gate   *gate
+	health *health
+	memory *memory
+	loader *loader
+	issuer *issuer
+
+	inFlight atomic.Int32
+}
+
+const (
+	// seekEvery is how often a certificate of the preferred key type is sought
+	// for a host. What failed is not issued before the end of its backoff.
+	seekEvery = time.Minute
+
+	// seekUntrustedEvery is the same for untrusted hosts, for which only the
+	// Cache is asked.
+	seekUntrustedEvery = 24 * time.Hour
+
+	// maxSeconds is the largest number of second certificates that are issued at
+	// the same time. Further ones are sought again when a client comes.
+	maxSeconds = 8
+)
+
+// takeSeek reports whether a certificate of the preferred key type should be
+// sought now, in Unix seconds.
+func (e *hostEntry) takeSeek(now int64) bool {
+	every := seekEvery
+	if e.trust == untrusted {
+		every = seekUntrustedEvery
+	}
+	at := e.sought.Load()
+	since := now - at
+	return (at == 0 || since < 0 || since >= int64(every/time.Second)) && e.sought.CompareAndSwap(at, now)
+}
+
+// seek gets a certificate of a key type in the background. e is the host's entry
+// in memory, or nil.
+func (s *seconds) seek(host string, kt bundle.KeyType, e *hostEntry, now time.Time) {
+	if e != nil && e.takeSeek(now.Unix()) {
+		s.tasks.Go(func(ctx context.Context) { s.find(ctx, hostSubject(host, kt, s.dir), e.trust) })
+	}
+}
+
+// find loads the certificate, or issues it for a trusted host.
+func (s *seconds) find(ctx context.Context, sub subject, t trust) {
+	if _, err := s.loader.read(ctx, sub, grant{trust: t}, quietly); !errors.Is(err, ErrCacheMiss) || t == untrusted {
+		return
+	}
+	d := s.gate.permitInTask(ctx, sub.host())
+	if d.is != audit.Allowed || d.grant.trust == untrusted {
+		return
+	}
+	if _, err := s.loader.recall(ctx, sub, d.grant); errors.Is(err, ErrCacheMiss) {
+		s.issue(ctx, sub, d.grant)
+	}
+}
+
+// issue issues the certificate, unless something more important is to be done.
+// Then it is left to the next client who takes it.
+func (s *seconds) issue(ctx context.Context, sub subject, g grant) {
+	defer s.inFlight.Add(-1)
+	if s.inFlight.Add(1) > maxSeconds {
+		return
+	}
+	req := issueRequest{
+		sub:      sub,
+		grant:    g,
+		reason:   "clients take " + sub.keyType.String(),
+		priority: secondary,
+		second:   true,
+	}
+	call, err := s.issuer.begin(req, func() error {
+		if err := s.mayIssue(sub); err != nil {
+			return err
+		}
+		return s.issuer.mayIssue(req)
+	})
+	if err == nil {
+		call.Await(ctx) // its failure was reported
+	}
+}
+
+// mayIssue returns an error if there is no first certificate, or it is to be
+// renewed, or somebody waits for the CA. It does not block.
+func (s *seconds) mayIssue(sub subject) error {
+	first := s.memory.current(hostSubject(sub.host(), 1-sub.keyType, sub.ca))
+	if s.memory.current(sub) != nil || first == nil || s.issuer.keeper.notDueBefore(first.subject).IsZero() {
+		return errNotSecond
+	}
+	if _, queued := s.issuer.slots.Load(); queued > 0 || s.health.breaker.state().failures > 0 {
+		return ErrBusy
+	}
+	return nil
+}
+
+// errNotSecond: the host has both certificates, or another one to be issued.
+var errNotSecond = errors.New("certmgr: not the time for a second certificate")
