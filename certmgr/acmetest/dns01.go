@@ -1,8 +1,11 @@
 package acmetest
 
 import (
+	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -74,6 +77,36 @@ func (s *Server) SetCNAME(name, target string) {
 	s.txt.alias[name] = target
 }
 
+// CNAME returns where SetCNAME redirects lookups for a name; empty means
+// nowhere.
+func (s *Server) CNAME(name string) string {
+	name = mustBeRecord(name)
+	s.txt.mu.Lock()
+	defer s.txt.mu.Unlock()
+	return s.txt.alias[name]
+}
+
+// lookupTXT returns the TXT records of a name, from the DNS server that
+// validations ask or from AddTXT, and the name after following CNAMEs, if that
+// is known.
+func (s *Server) lookupTXT(ctx context.Context, name string) (values []string, where string, problem *Problem) {
+	if s.DNSServer == "" {
+		return s.txt.lookup(name)
+	}
+	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, s.DNSServer)
+	}
+	resolver := &net.Resolver{PreferGo: true, Dial: dial}
+	values, err := resolver.LookupTXT(ctx, name+".") // the dot stops search lists
+	if notFound, ok := errors.AsType[*net.DNSError](err); ok && notFound.IsNotFound {
+		return nil, name, problemf("dns", "no TXT record found for %s at the DNS server %s", name, s.DNSServer)
+	}
+	if err != nil {
+		return nil, name, problemf("dns", "looking up TXT for %s at the DNS server %s: %v", name, s.DNSServer, err)
+	}
+	return values, name, nil
+}
+
 // lookup returns the records of a name, and the name after following CNAMEs.
 func (t *txtRecords) lookup(name string) (values []string, where string, problem *Problem) {
 	t.mu.Lock()
@@ -91,9 +124,9 @@ func (t *txtRecords) lookup(name string) (values []string, where string, problem
 
 // validateDNS01 compares the TXT records of a name with the key authorization
 // (RFC 8555, section 8.4).
-func (s *Server) validateDNS01(host, keyAuthorization string) *Problem {
+func (s *Server) validateDNS01(ctx context.Context, host, keyAuthorization string) *Problem {
 	name := "_acme-challenge." + strings.TrimPrefix(host, "*.")
-	values, where, problem := s.txt.lookup(name)
+	values, where, problem := s.lookupTXT(ctx, name)
 	if problem != nil {
 		return problem
 	}

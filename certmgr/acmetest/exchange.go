@@ -54,7 +54,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{r: r, w: w}
 	x.endpoint, x.id = parsePath(r.URL.Path)
 	x.entry = s.journal.begin(r, x.endpoint)
-	defer s.journal.end(x.entry)
+	defer s.endRequest(x.entry)
 
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	x.body = body

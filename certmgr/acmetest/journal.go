@@ -55,6 +55,14 @@ type journal struct {
 	changes *broadcast // notified after each change
 }
 
+// endRequest records that a request's handling has ended, and reports it.
+func (s *Server) endRequest(entry *Request) {
+	s.journal.end(entry)
+	if s.OnRequest != nil {
+		s.OnRequest(s.journal.entry(entry))
+	}
+}
+
 func (j *journal) begin(r *http.Request, e Endpoint) *Request {
 	entry := &Request{Time: time.Now(), Method: r.Method, Endpoint: e, UserAgent: r.UserAgent()}
 	defer j.changes.notify()

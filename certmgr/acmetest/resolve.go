@@ -68,6 +68,13 @@ func (s *Server) Unresolve(pattern string) {
 	delete(s.names.table, pattern)
 }
 
+// Target returns where a name leads according to Resolve; ok is false for a
+// name that does not exist.
+func (s *Server) Target(name string) (t Target, ok bool) {
+	t, problem := s.names.lookup(mustBeName(name))
+	return t, problem == nil
+}
+
 // lookup returns where a name leads, or a problem of type "dns".
 func (n *names) lookup(host string) (Target, *Problem) {
 	host = nameSent(host)

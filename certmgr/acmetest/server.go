@@ -99,6 +99,16 @@ type Server struct {
 	// all: see NewRoot.
 	Root *tls.Certificate
 
+	// DNSServer is the host:port of the DNS server that dns-01 validations ask
+	// for TXT records, instead of using those of AddTXT. It has to follow CNAME
+	// records itself, as resolvers do.
+	DNSServer string
+
+	// OnRequest is called with each request after it was handled, also if it got
+	// no reply, for a log of one's own; nil means nobody. It may run in several
+	// goroutines, and the reply may not have reached the client yet.
+	OnRequest func(Request)
+
 	base   string // scheme and host of every URL
 	ca     *authority
 	client *http.Client

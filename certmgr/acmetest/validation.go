@@ -61,7 +61,7 @@ func (s *Server) challengeProblem(ctx context.Context, typ, host, token, keyAuth
 	case tlsALPN01:
 		return s.validateTLSALPN01(ctx, host, keyAuthorization)
 	case dns01:
-		return s.validateDNS01(host, keyAuthorization)
+		return s.validateDNS01(ctx, host, keyAuthorization)
 	default:
 		return s.validateHTTP01(ctx, host, token, keyAuthorization)
 	}

@@ -39,6 +39,16 @@ var layers = []may{
 		why:     "the fake CA tests any ACME client, shares no code with the one that it tests, and certmgr's own tests import it",
 	},
 	{
+		pkg:     "certmgr/acmetest/cmd/acmetest",
+		imports: []string{"certmgr/acmetest", "certmgr/acmetest/dnstest", "x/net/publicsuffix"},
+		why:     "the fake CA as a program; what it does, users of the package can do too",
+	},
+	{
+		pkg:     "certmgr/acmetest/dnstest",
+		imports: []string{"certmgr/acmetest", "x/net/dns/dnsmessage"},
+		why:     "the fake CA's records over DNS; apart from it, so that the CA needs the standard library only",
+	},
+	{
 		pkg:     "certmgr/audit",
 		imports: []string{"internal/text"},
 		never:   []string{"crypto/tls", "net", "net/http"},
