@@ -274,15 +274,16 @@ func isLayer(path string) bool {
 // Users' servers must contain no test code. Importing testing alone adds flags
 // to every program.
 //
-// Three packages of test code are not in _test.go files because several
+// The fake CA is for users' tests, with its DNS server and its command. Three
+// more packages of test code are not in _test.go files because several
 // packages' tests share them: cachetest, which users run too; conformance,
 // whose table runs against acmetest here and against Pebble in the nested
 // module internal/integration; and cases, whose table of known failures covers
 // several packages. Nothing else may import them either.
 func TestProductionCodeLeavesTestCodeOut(t *testing.T) {
 	testOnly := []string{
-		"testing", "net/http/httptest", certmgr + "/acmetest", certmgr + "/cache/cachetest", module + "/internal/conformance",
-		module + "/internal/cases",
+		"testing", "net/http/httptest", certmgr + "/acmetest", certmgr + "/acmetest/dnstest", certmgr + "/acmetest/cmd/acmetest",
+		certmgr + "/cache/cachetest", module + "/internal/conformance", module + "/internal/cases",
 	}
 	for _, p := range listDeps(t, platforms[0]) {
 		if p.DepOnly || slices.Contains(testOnly, p.ImportPath) {

@@ -102,9 +102,12 @@ func zoneOf(name string) string {
 // soa returns the SOA record of a zone.
 func soa(zone string) dnsmessage.Resource {
 	return resource(zone, dnsmessage.TypeSOA, &dnsmessage.SOAResource{
-		NS:     dnsmessage.MustNewName("localhost."),
-		MBox:   dnsmessage.MustNewName("root.localhost."),
-		Serial: 1, Refresh: 60, Retry: 60, Expire: 60,
+		NS:      dnsmessage.MustNewName("localhost."),
+		MBox:    dnsmessage.MustNewName("root.localhost."),
+		Serial:  1,
+		Refresh: 60,
+		Retry:   60,
+		Expire:  60,
 	})
 }
 

@@ -12,8 +12,6 @@ const (
 
 	notAuth dnsmessage.RCode = 9  // RFC 2136, section 2.2
 	notZone dnsmessage.RCode = 10 // RFC 2136, section 2.2
-
-	typeCAA dnsmessage.Type = 257 // RFC 8659
 )
 
 const (
@@ -23,23 +21,27 @@ const (
 
 // request is a message to the server.
 type request struct {
-	header   dnsmessage.Header
 	question dnsmessage.Question // of an update, its zone
 	parser   *dnsmessage.Parser  // after the question
 	limit    int                 // of the size of the reply
 	edns     bool
 }
 
-// reply returns the reply to a message, or nil if there is to be none.
-func (s *Server) reply(msg []byte, udp bool) []byte {
+// reply returns the reply to a message, or nil if there is to be none. It is
+// not longer than limit, or what the client says that it takes over UDP.
+func (s *Server) reply(msg []byte, limit int) []byte {
 	var p dnsmessage.Parser
 	header, err := p.Start(msg)
 	if err != nil || header.Response {
 		return nil
 	}
 	answer := dnsmessage.Message{Header: dnsmessage.Header{
-		ID: header.ID, Response: true, OpCode: header.OpCode,
-		Authoritative: true, RecursionDesired: header.RecursionDesired, RecursionAvailable: true,
+		ID:                 header.ID,
+		Response:           true,
+		OpCode:             header.OpCode,
+		Authoritative:      true,
+		RecursionDesired:   header.RecursionDesired,
+		RecursionAvailable: true, // every name is known here
 	}}
 	questions, err := p.AllQuestions()
 	if err != nil || len(questions) != 1 {
@@ -47,11 +49,8 @@ func (s *Server) reply(msg []byte, udp bool) []byte {
 		return pack(&answer, nil)
 	}
 	answer.Questions = questions
-	r := &request{header: header, question: questions[0], parser: &p, limit: maxMessage}
-	if udp {
-		r.limit = minUDP
-	}
-	r.readEDNS(udp)
+	r := &request{question: questions[0], parser: &p, limit: limit}
+	r.readEDNS()
 	signature, rcode := s.verify(msg, time.Now())
 	switch {
 	case rcode != dnsmessage.RCodeSuccess:
@@ -79,7 +78,7 @@ func (s *Server) reply(msg []byte, udp bool) []byte {
 }
 
 // readEDNS looks for the OPT record (RFC 6891) among the additional records.
-func (r *request) readEDNS(udp bool) {
+func (r *request) readEDNS() {
 	p := *r.parser // a copy: updates read the same sections
 	if p.SkipAllAnswers() != nil || p.SkipAllAuthorities() != nil {
 		return
@@ -91,7 +90,7 @@ func (r *request) readEDNS(udp bool) {
 		}
 		if header.Type == dnsmessage.TypeOPT {
 			r.edns = true
-			if udp {
+			if r.limit == minUDP {
 				r.limit = min(max(int(header.Class), minUDP), maxUDP)
 			}
 		}

@@ -138,7 +138,7 @@ func (s *Server) serveUDP() {
 		if err != nil {
 			continue // such as an ICMP error for an earlier reply
 		}
-		if answer := s.reply(buf[:n], true); answer != nil {
+		if answer := s.reply(buf[:n], minUDP); answer != nil {
 			_, _ = s.udp.WriteTo(answer, from)
 		}
 	}
@@ -183,7 +183,7 @@ func (s *Server) serveConn(conn net.Conn) {
 		if _, err := io.ReadFull(conn, msg); err != nil {
 			return
 		}
-		answer := s.reply(msg, false)
+		answer := s.reply(msg, maxMessage)
 		if answer == nil {
 			return
 		}
