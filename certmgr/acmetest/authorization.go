@@ -128,6 +128,10 @@ func (s *Server) accept(x *exchange) (*reply, <-chan struct{}, *Problem) {
 	if a.account != x.account {
 		return nil, nil, problemf("unauthorized", "challenge %d belongs to another account", x.id)
 	}
+	if !x.isPostAsGet() && c.status != pending && len(s.hosts.take(faultAcceptTwice, a.host)) > 0 {
+		s.journal.fault(x.entry, string(faultAcceptTwice))
+		return nil, nil, problemf("conflict", "the challenge was accepted before and is %s", c.status)
+	}
 	if x.isPostAsGet() || c.status != pending {
 		return s.challengeReply(c), nil, nil
 	}

@@ -83,12 +83,14 @@ func keyID(pub crypto.PublicKey) []byte {
 // template returns the leaf of an order before it is edited and signed. Its
 // PublicKey is the key to be certified.
 func (s *Server) template(o *order, pub crypto.PublicKey) *x509.Certificate {
-	lifetime := s.lifetimeOf(o.profile)
-	notBefore := s.now().Add(-min(maxBackdate, lifetime/10)).Truncate(time.Second)
+	period := o.dates
+	if period == (dates{}) {
+		period = s.usualDates(o.profile)
+	}
 	leaf := &x509.Certificate{
 		SerialNumber:          newSerial(),
-		NotBefore:             notBefore,
-		NotAfter:              notBefore.Add(lifetime - time.Second), // the lifetime includes both ends
+		NotBefore:             period.notBefore,
+		NotAfter:              period.notAfter,
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true,

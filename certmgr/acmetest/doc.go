@@ -73,6 +73,39 @@
 // often it has acted. A fault that never acted often means a test that tests
 // nothing: the server's String method names them all.
 //
+// # What real CAs do
+//
+// Clients meet these sooner or later. Each can be had by name; those without a
+// method are fields of [Server].
+//
+//   - Accepting a challenge twice is refused with 409: [Server.RefuseSecondAccept].
+//   - An order that is pending or ready is returned again, and so are
+//     authorizations: [Server.ReuseOrder], [Server.ReusePendingAuthorization], and
+//     the field ReuseAuthorizations for valid ones.
+//   - The account is blocked, in the words of Let's Encrypt, ZeroSSL or step-ca:
+//     [Server.BlockAccount]. [Server.DeactivateAccount] ends it for good.
+//   - A name is paused until a human follows a link: [Server.PauseName].
+//   - Names are rejected, with a list of them: [Server.RejectName].
+//   - What has just been created is not found, and what has changed looks as
+//     before: [Server.ReplicationLag].
+//   - A success has an unusual status: [Server.SuccessStatus].
+//   - A finalized order is still "ready", or "processing" for long:
+//     [Server.StaysReady], [Server.StuckProcessing], and the field Processing.
+//   - A gateway answers with HTML: [Server.GatewayPage].
+//   - The connection is cut before the CA acts, after it has acted, or in the
+//     reply's body: [Server.Drop], [Server.DropReply], [Server.Truncate].
+//   - The chain has certificates twice, roots that certify each other, or other
+//     ways: [Server.DuplicateChain], [Server.CrossSignedChain], [Server.EditChain],
+//     and the field AlternateChains.
+//   - URLs are relative: [Server.RelativeURLs].
+//   - Replies have no Location: [Server.NoLocation]. Those to finalize have none
+//     unless the field FinalizeLocation is set.
+//   - Retry-After is a date, by the field RetryAfterDates, or nonsense, by
+//     [Server.RetryAfter].
+//   - Validation is slow, or a second perspective of the CA disagrees:
+//     [Server.SlowValidation], [Server.FailSecondaryValidation].
+//   - Orders have notBefore and notAfter: the field RequestedDates.
+//
 // # Rate limits
 //
 // The field RateLimits makes the CA enforce rate limits, such as

@@ -86,7 +86,12 @@ func (s *Server) Edit(m Match, f func(r *Reply)) *Fault {
 	if f == nil {
 		panic("acmetest: Edit without a function")
 	}
-	return s.addFault(&requestFault{kind: faultEditReply, match: m, edit: f})
+	return s.editAs("", m, f)
+}
+
+// editAs is Edit by a method with another name.
+func (s *Server) editAs(name string, m Match, f func(r *Reply)) *Fault {
+	return s.addFault(&requestFault{name: name, kind: faultEditReply, match: m, edit: f})
 }
 
 // edit applies the request's edits to its reply, except for those lifted

@@ -22,7 +22,8 @@ func TestConsecutiveFailuresPause(t *testing.T) {
 		paused := func(a answer) {
 			t.Helper()
 			isLimited(t, a, "ConsecutiveFailures", 0)
-			if !strings.HasPrefix(a.str("detail"), "a.example.com: ") || !strings.Contains(a.str("detail"), "Unpause") {
+			if !strings.Contains(a.str("detail"), " for a.example.com and possibly others. Please visit: https://") ||
+				!strings.Contains(a.str("detail"), "Unpause") {
 				t.Errorf("text %q", a.str("detail"))
 			}
 		}

@@ -23,6 +23,7 @@ const (
 	faultRespond faultKind = "Respond"
 	faultGarbage faultKind = "Garbage"
 	faultEndless faultKind = "EndlessBody"
+	faultBlocked faultKind = "BlockAccount"
 
 	// These act after the CA has handled the request.
 	faultTruncate  faultKind = "Truncate"
@@ -40,7 +41,7 @@ type requestFault struct {
 	passed, hits int // guarded by faults.mu: requests let pass by After, and selected
 
 	delay   time.Duration
-	problem Problem
+	problem func(Endpoint) Problem
 	header  http.Header
 	status  int    // of faultRespond
 	body    string // of faultRespond
@@ -84,7 +85,8 @@ func (s *Server) Drop(m Match) *Fault {
 func (s *Server) Status(m Match, code int, h http.Header, problem Problem) *Fault {
 	mustBeStatus(code)
 	problem.Status = code
-	return s.addFault(&requestFault{kind: faultStatus, match: m, problem: problem, header: canonicalHeader(h)})
+	always := func(Endpoint) Problem { return problem }
+	return s.addFault(&requestFault{kind: faultStatus, match: m, problem: always, header: canonicalHeader(h)})
 }
 
 // Respond replies with this status, from 200 to 999, these headers (which may
@@ -161,8 +163,8 @@ func (s *Server) misbehave(x *exchange, account string) (ended bool) {
 			f.hold(x.r.Context())
 		case faultDrop:
 			panic(http.ErrAbortHandler)
-		case faultStatus:
-			s.send(x, s.problemReply(x, f.problem, f.header))
+		case faultStatus, faultBlocked:
+			s.send(x, s.problemReply(x, f.problem(x.endpoint), f.header))
 			return true
 		case faultRespond:
 			s.send(x, s.replyAsIs(x, f))
@@ -195,11 +197,21 @@ func (f *requestFault) hold(ctx context.Context) {
 		defer timer.Stop()
 		after = timer.C
 	}
+	if !f.holdUp(ctx, after) {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// holdUp waits until the fault is lifted or after. It returns false if the
+// context ends first.
+func (f *Fault) holdUp(ctx context.Context, after <-chan time.Time) bool {
 	select {
 	case <-f.lifted:
+		return true
 	case <-after:
+		return true
 	case <-ctx.Done():
-		panic(http.ErrAbortHandler)
+		return false
 	}
 }
 

@@ -21,8 +21,16 @@ import (
 // lead to r.
 func inBubble(t *testing.T, f func(t *testing.T, s *acmetest.Server, r *responder)) {
 	t.Helper()
+	inBubbleWith(t, func(*acmetest.Server) {}, f)
+}
+
+// inBubbleWith is inBubble with a server whose fields are set.
+func inBubbleWith(t *testing.T, set func(s *acmetest.Server), f func(t *testing.T, s *acmetest.Server, r *responder)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := acmetest.NewMemoryServer()
+		s := acmetest.NewUnstartedServer()
+		set(s)
+		s.StartMemory()
 		defer s.Close()
 		r := &responder{}
 		s.Resolve("*.example.com", acmetest.Target{TLSConfig: r.tlsConfig(), HTTPHandler: r})

@@ -26,6 +26,7 @@ func (s *Server) finalize(x *exchange) (*reply, *Problem) {
 	if problem := s.startProcessing(o); problem != nil {
 		return nil, problem
 	}
+	s.keepReady(o)
 	stuck := s.hosts.take(faultStuck, o.hosts...)
 	if s.Processing == 0 && len(stuck) == 0 {
 		s.complete(o, request)
@@ -34,7 +35,11 @@ func (s *Server) finalize(x *exchange) (*reply, *Problem) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.orderReply(o, http.StatusOK), nil
+	rep := s.orderReply(o, http.StatusOK)
+	if !s.FinalizeLocation {
+		rep.location = ""
+	}
+	return rep, nil
 }
 
 // finalizable returns the order if it is ready.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 )
 
 // hostFaultKind is what a fault of a name does, named after its method.
@@ -20,12 +21,24 @@ const (
 	faultFinalize     hostFaultKind = "FailFinalize"
 	faultEdit         hostFaultKind = "EditCertificate"
 	faultChain        hostFaultKind = "EditChain"
+	faultReuseOrder   hostFaultKind = "ReuseOrder"
+	faultReusePending hostFaultKind = "ReusePendingAuthorization"
+	faultPause        hostFaultKind = "PauseName"
+	faultReject       hostFaultKind = "RejectName"
+	faultStaysReady   hostFaultKind = "StaysReady"
+	faultAcceptTwice  hostFaultKind = "RefuseSecondAccept"
+	faultSlow         hostFaultKind = "SlowValidation"
+	faultSecondary    hostFaultKind = "FailSecondaryValidation"
 )
 
 // decides reports whether only the oldest fault of the kind applies. Other
 // kinds all apply.
 func (k hostFaultKind) decides() bool {
-	return k == faultInvalidOrder || k == faultValidation || k == faultFinalize
+	switch k {
+	case faultStuck, faultEdit, faultChain, faultReject, faultSlow:
+		return false
+	}
+	return true
 }
 
 // hostFault is a fault of a name.
@@ -38,6 +51,7 @@ type hostFault struct {
 
 	challengeType string // "" means all
 	problem       Problem
+	duration      time.Duration // of faultSlow and faultStaysReady
 	edit          func(leaf *x509.Certificate)
 	editChain     func(chain [][]byte) [][]byte
 }

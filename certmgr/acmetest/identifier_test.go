@@ -116,7 +116,7 @@ func (c control) obtain(ctx context.Context, t *testing.T, typ string, names ...
 	if err != nil {
 		t.Fatal(err)
 	}
-	chain, _, err := c.client.CreateOrderCert(ctx, o.FinalizeURL, csr, true)
+	chain, _, err := c.client.CreateCertFromOrder(ctx, o, csr, true)
 	if err != nil {
 		return nil, err
 	}

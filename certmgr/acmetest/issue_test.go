@@ -74,9 +74,10 @@ func newACMEClient(t *testing.T, s *acmetest.Server) *acme.Client {
 }
 
 // obtain runs the whole protocol with x/crypto/acme.
-func obtain(ctx context.Context, t *testing.T, client *acme.Client, r *responder, challengeType, host string) ([][]byte, crypto.Signer, error) {
+func obtain(ctx context.Context, t *testing.T, client *acme.Client, r *responder, challengeType, host string,
+	options ...acme.OrderOption) ([][]byte, crypto.Signer, error) {
 	t.Helper()
-	o, err := client.AuthorizeOrder(ctx, acme.DomainIDs(host))
+	o, err := client.AuthorizeOrder(ctx, acme.DomainIDs(host), options...)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -108,7 +109,7 @@ func obtain(ctx context.Context, t *testing.T, client *acme.Client, r *responder
 	if err != nil {
 		return nil, nil, err
 	}
-	chain, _, err := client.CreateOrderCert(ctx, o.FinalizeURL, der, true)
+	chain, _, err := client.CreateCertFromOrder(ctx, o, der, true)
 	return chain, key, err
 }
 

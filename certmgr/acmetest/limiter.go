@@ -108,9 +108,10 @@ func (s *Server) pausedProblem(o *order) *Problem {
 	if paused == nil {
 		return nil
 	}
-	return problemf("rateLimited", "%s: %s may not order certificates for this name, because more than %d validations failed "+
-		"in a row (ConsecutiveFailures); only a human can end this: Unpause", someOf(paused), s.url(pathAccount, o.account.id),
+	problem := s.pauseProblem(paused)
+	problem.Detail += fmt.Sprintf(" (more than %d validations failed in a row: see ConsecutiveFailures and Unpause)",
 		s.RateLimits.ConsecutiveFailures.Burst)
+	return problem
 }
 
 // countIssued counts a certificate issued for an order. s.mu is held.

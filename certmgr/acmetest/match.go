@@ -112,7 +112,7 @@ func (fs *faults) take(e Endpoint, hosts []string, account string) []*requestFau
 	fs.list = slices.DeleteFunc(fs.list, func(f *requestFault) bool { return f.match.Count > 0 && f.hits == f.match.Count })
 	var pauses, edits, last []*requestFault
 	for _, f := range fs.list {
-		if !f.match.fits(e, hosts, account) {
+		if !f.match.fits(e, hosts, account) || f.kind == faultBlocked && account == "" {
 			continue
 		}
 		if f.passed < f.match.After {

@@ -18,8 +18,9 @@ func (s *Server) newOrder(x *exchange) (*reply, *Problem) {
 	if problem := x.decode(&payload); problem != nil {
 		return nil, problem
 	}
-	if payload.NotBefore != nil || payload.NotAfter != nil {
-		return nil, problemf("malformed", "notBefore and notAfter are not supported")
+	asked, problem := s.askedDates(payload.NotBefore, payload.NotAfter)
+	if problem != nil {
+		return nil, problem
 	}
 	identifiers := make([]identifier, len(payload.Identifiers))
 	for i, raw := range payload.Identifiers {
@@ -29,6 +30,9 @@ func (s *Server) newOrder(x *exchange) (*reply, *Problem) {
 	}
 	hosts, problem := s.checkIdentifiers(identifiers)
 	if problem != nil {
+		return nil, problem
+	}
+	if problem := s.refuseNames(x, hosts); problem != nil {
 		return nil, problem
 	}
 	domains := s.registeredDomains(hosts)
@@ -44,6 +48,7 @@ func (s *Server) newOrder(x *exchange) (*reply, *Problem) {
 		domains: domains,
 		status:  pending,
 		created: s.now(),
+		asked:   asked,
 	}
 	o.expires = o.created.Add(pendingLifetime)
 	if problem := s.setReplaces(o, payload.Replaces); problem != nil {
@@ -51,6 +56,13 @@ func (s *Server) newOrder(x *exchange) (*reply, *Problem) {
 	}
 	if o.profile, problem = s.chooseProfile(payload.Profile, hosts); problem != nil {
 		return nil, problem
+	}
+	if o.dates, problem = s.chooseDates(asked, o.profile); problem != nil {
+		return nil, problem
+	}
+	if open := s.reusableOrder(o); open != nil {
+		s.journal.fault(x.entry, string(faultReuseOrder))
+		return s.orderReply(open, http.StatusCreated), nil
 	}
 	if problem := s.limitOrder(o); problem != nil {
 		return nil, problem
@@ -79,19 +91,26 @@ func (s *Server) addOrder(o *order, dead bool) {
 	if o.replaces != nil {
 		o.replaces.replacement = o
 	}
-	o.id = len(s.state.orders) + 1
-	s.state.orders = append(s.state.orders, o)
+	s.state.addOrder(o)
 }
 
-// reusable returns a valid authorization for one of an order's names, if reuse
-// is enabled. As at Let's Encrypt, it must have the same profile. s.mu is held.
+// reusable returns a valid or pending authorization for one of an order's
+// names, if the reuse of such is enabled. As at Let's Encrypt, it must have the
+// same profile. s.mu is held.
 func (s *Server) reusable(o *order, host string) *authorization {
-	if !s.ReuseAuthorizations {
-		return nil
-	}
 	for _, a := range slices.Backward(s.state.authorizationsFor[host]) {
-		if a.account == o.account && a.profile == o.profile && a.current(o.created) == valid {
-			return a
+		if a.account != o.account || a.profile != o.profile {
+			continue
+		}
+		switch a.current(o.created) {
+		case valid:
+			if s.ReuseAuthorizations {
+				return a
+			}
+		case pending:
+			if len(s.hosts.take(faultReusePending, host)) > 0 {
+				return a
+			}
 		}
 	}
 	return nil
@@ -124,7 +143,10 @@ func (s *Server) newAuthorization(o *order, host string) *authorization {
 
 // orderReply returns an order object. s.mu is held.
 func (s *Server) orderReply(o *order, status int) *reply {
-	state := o.current(s.now())
+	state, certificate := o.current(s.now()), o.certificate
+	if o.seemsReady != nil && o.seemsReady() {
+		state, certificate = ready, nil
+	}
 	object := map[string]any{
 		"status":   state,
 		"expires":  o.expires.UTC().Format(time.RFC3339),
@@ -140,17 +162,18 @@ func (s *Server) orderReply(o *order, status int) *reply {
 		authorizations = append(authorizations, s.url(pathAuthorization, a.id))
 	}
 	object["authorizations"] = authorizations
-	if o.problem != nil {
+	if o.problem != nil && state != ready {
 		object["error"] = *o.problem
 	}
+	o.dates.show(object)
 	if o.profile != "" {
 		object["profile"] = o.profile
 	}
 	if o.replaces != nil {
 		object["replaces"] = o.replaces.certID
 	}
-	if o.certificate != nil {
-		object["certificate"] = s.url(pathCertificate, o.certificate.id)
+	if certificate != nil {
+		object["certificate"] = s.url(pathCertificate, certificate.id)
 	}
 	return &reply{
 		status:   status,

@@ -95,7 +95,7 @@ func usualStatus(typ string) int {
 		return http.StatusForbidden
 	case "rateLimited":
 		return http.StatusTooManyRequests
-	case "alreadyReplaced":
+	case "alreadyReplaced", "conflict":
 		return http.StatusConflict
 	case "serverInternal":
 		return http.StatusInternalServerError

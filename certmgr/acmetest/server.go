@@ -79,6 +79,20 @@ type Server struct {
 	// LetsEncryptRateLimits.
 	RateLimits *RateLimits
 
+	// FinalizeLocation adds the order's URL, in a Location header, to replies to
+	// finalize, as Let's Encrypt does and the examples of RFC 8555, section 7.4,
+	// show. False means none, as with Pebble: the RFC does not require it, and a
+	// client that needs it, such as CreateOrderCert of golang.org/x/crypto/acme
+	// while the order is processing, does not work with every CA.
+	FinalizeLocation bool
+
+	// RequestedDates lets orders request the dates of their certificate by
+	// notBefore and notAfter (RFC 8555, section 7.4), as step-ca does: a date
+	// that is missing is chosen by the CA, every order shows both, and more than
+	// the usual lifetime is refused. False means that orders with dates are
+	// refused, as by Let's Encrypt.
+	RequestedDates bool
+
 	// RetryAfterDates makes the CA send its own Retry-After values as dates by
 	// its clock (RFC 9110, section 10.2.3), not as seconds. Values set by the
 	// method RetryAfter or a fault are not changed.

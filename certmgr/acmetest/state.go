@@ -39,6 +39,7 @@ type state struct {
 	certificates   []*certificate
 
 	// Indexes, so that a long simulation does not slow down.
+	ordersFor         map[string][]*order         // by exactSet, oldest first
 	authorizationsFor map[string][]*authorization // by name, oldest first
 	certificatesFor   map[string][]*certificate   // by name, oldest first
 	certificateByID   map[string]*certificate     // by certID; the newest, if a test has created duplicates
@@ -47,6 +48,7 @@ type state struct {
 
 func (st *state) init() {
 	st.accountByKey = make(map[string]*account)
+	st.ordersFor = make(map[string][]*order)
 	st.authorizationsFor = make(map[string][]*authorization)
 	st.certificatesFor = make(map[string][]*certificate)
 	st.certificateByID = make(map[string]*certificate)
@@ -55,7 +57,7 @@ func (st *state) init() {
 
 // addCertificate numbers and adds a certificate. Server.mu is held.
 func (st *state) addCertificate(c *certificate) {
-	c.id = len(st.certificates) + 1
+	c.id, c.born = len(st.certificates)+1, time.Now()
 	st.certificates = append(st.certificates, c)
 	for _, host := range c.hosts {
 		st.certificatesFor[host] = append(st.certificatesFor[host], c)
@@ -64,9 +66,17 @@ func (st *state) addCertificate(c *certificate) {
 	st.certificateByDER[sha256.Sum256(c.leaf.Raw)] = c
 }
 
+// addOrder numbers and adds an order. Server.mu is held.
+func (st *state) addOrder(o *order) {
+	o.id, o.born = len(st.orders)+1, time.Now()
+	st.orders = append(st.orders, o)
+	names := exactSet(o.hosts)
+	st.ordersFor[names] = append(st.ordersFor[names], o)
+}
+
 // addAuthorization numbers and adds an authorization. Server.mu is held.
 func (st *state) addAuthorization(a *authorization) {
-	a.id = len(st.authorizations) + 1
+	a.id, a.born = len(st.authorizations)+1, time.Now()
 	st.authorizations = append(st.authorizations, a)
 	st.authorizationsFor[a.host] = append(st.authorizationsFor[a.host], a)
 }
@@ -95,6 +105,9 @@ type order struct {
 	inWindow       bool         // placed within the renewal window of what it replaces
 	profile        string       // a key of Server.Profiles, or empty
 	created        time.Time
+	born           time.Time   // created, by the machine's clock
+	asked, dates   dates       // of the certificate, if RequestedDates is set
+	seemsReady     func() bool // whether StaysReady applies, or nil
 }
 
 type authorization struct {
@@ -104,6 +117,7 @@ type authorization struct {
 	profile    string // of the order it was created for
 	status     string
 	expires    time.Time
+	born       time.Time // when it was created, by the machine's clock
 	challenges []*challenge
 }
 
@@ -125,6 +139,7 @@ type certificate struct {
 	request *x509.CertificateRequest
 	chains  [][]byte // in PEM; the usual one first
 	certID  string
+	born    time.Time // when it was issued, by the machine's clock
 
 	revoked     bool
 	revokedAt   time.Time

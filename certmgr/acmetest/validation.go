@@ -23,6 +23,7 @@ const validationTimeout = 10 * time.Second
 // validate performs one validation, once, and records the result. It runs in
 // its own goroutine.
 func (s *Server) validate(c *challenge, host, keyAuthorization string) {
+	s.slowDown(host)
 	ctx, cancel := context.WithTimeout(s.ctx, validationTimeout)
 	defer cancel()
 	problem := s.challengeProblem(ctx, c.typ, host, c.token, keyAuthorization)
@@ -57,6 +58,14 @@ func (s *Server) challengeProblem(ctx context.Context, typ, host, token, keyAuth
 		problem := f.problem
 		return &problem
 	}
+	if problem := s.primaryProblem(ctx, typ, host, token, keyAuthorization); problem != nil {
+		return problem
+	}
+	return s.secondaryProblem(typ, host)
+}
+
+// primaryProblem returns why the CA itself cannot validate a challenge, or nil.
+func (s *Server) primaryProblem(ctx context.Context, typ, host, token, keyAuthorization string) *Problem {
 	switch typ {
 	case tlsALPN01:
 		return s.validateTLSALPN01(ctx, host, keyAuthorization)

@@ -89,7 +89,7 @@ func issueFor(t *testing.T, server *acmetest.Server, ca *CA, key crypto.Signer) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := client.CreateOrderCert(t.Context(), order.FinalizeURL, csr, true); err != nil {
+	if _, _, err := client.CreateCertFromOrder(t.Context(), order, csr, true); err != nil {
 		t.Fatal(err)
 	}
 	issued := server.Issued()
