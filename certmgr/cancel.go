@@ -24,18 +24,22 @@ func refusedMeanwhile(host string, policy error) *refusal {
 	return &refusal{kind: ErrHostNotAllowed, host: host, text: "refused by HostPolicy during its issuance", cause: policy}
 }
 
-// endIssuances ends the issuances in flight for a host that is no longer
+// endIssuances ends the issuances in flight, if any, for a host that is no longer
 // allowed.
-func endIssuances(is *issuer, host string, why *refusal) {
+func endIssuances(is *issuer, host string, why func() *refusal) {
+	if is.issues.IsIdle() {
+		return // the usual case; keeps scanners cheap
+	}
 	for kt := range bundle.KeyType(bundle.KeyTypes) {
 		if is.issues.Running(hostSubject(host, kt, is.dir)) == nil {
 			continue
 		}
+		cause := why()
 		is.issues.Cancel(func(sub subject) error {
 			if sub.host() != host {
 				return nil
 			}
-			return why
+			return cause
 		})
 		return
 	}

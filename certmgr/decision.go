@@ -69,6 +69,17 @@ func (d decision) shown() error {
 	return brief(d.err)
 }
 
+// result returns the result of a handshake that is refused because of d.
+func (d decision) result() result {
+	switch {
+	case !d.own:
+		return resultOf(d.err)
+	case d.is == audit.Undecided:
+		return resPolicyFailed
+	}
+	return resNotAllowed
+}
+
 // allow allows a host. policyYes is when HostPolicy allowed it, or zero if the
 // list does.
 func allow(t trust, policyYes time.Time) decision {

@@ -31,8 +31,8 @@ type engine struct {
 	report   *report
 	ca       *acmeclient.CA
 
-	callouts []*flight.Callouts // those that Close waits for; later ones use earlier ones
-	unwatch  func()             // stops watching the list
+	callouts []callouts // those that Close waits for; later ones use earlier ones
+	unwatch  func()     // stops watching the list
 	closing  atomic.Bool
 	closed   chan struct{} // closed when Close is done
 }
@@ -222,12 +222,19 @@ func (e *engine) newStore(w *flight.Waiters) *store {
 }
 
 func (e *engine) newPolicy(w *flight.Waiters) *policy {
-	return &policy{
-		settings: e.settings,
-		reports:  e.reports,
-		calls:    e.callout("HostPolicy", maxPolicies).FailFast(policyTimeout),
-		flight:   flight.Named[trust](e.tasks, w),
-	}
+	p := &policy{settings: e.settings, reports: e.reports, onDeath: e.reports.panicked}
+	p.workers = flight.NewWorkers(flight.WorkersConfig[answer]{
+		Tasks:   e.tasks,
+		Waiters: w,
+		Name:    "HostPolicy",
+		Limit:   maxPolicies,
+		Timeout: policyTimeout,
+		Call:    p.call,
+		Value:   answerValue,
+		OnDeath: p.onDeath,
+	})
+	e.callouts = append(e.callouts, p.workers)
+	return p
 }
 
 // newVisits returns the visits, and keeps them in the Cache from the first one
@@ -294,6 +301,12 @@ func (e *engine) watch(w *listWatch) {
 		looks := e.callout("looking at the allowlist file", 1)
 		e.tasks.Go(func(ctx context.Context) { w.watchHostsFile(ctx, looks) })
 	}
+}
+
+// callouts are calls of a user's callback.
+type callouts interface {
+	// Wait waits until none is running. If ctx ends first, the error names them.
+	Wait(ctx context.Context) error
 }
 
 // callout creates the Callouts for one kind of callback, which Close will wait

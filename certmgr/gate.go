@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/flight"
 )
 
 // gate decides which hosts are allowed: served, and issued certificates for.
@@ -18,19 +19,24 @@ type gate struct {
 
 // permit decides whether host may be served.
 func (gt *gate) permit(ctx context.Context, host string) decision {
-	return gt.decide(ctx, host, gt.policy.ask)
+	return gt.permitFor(ctx, host, flight.Patience{})
+}
+
+// permitFor is permit for a caller that does not wait for ever.
+func (gt *gate) permitFor(ctx context.Context, host string, p flight.Patience) decision {
+	return gt.decide(host, func() decision { return gt.policy.ask(ctx, host, p) })
 }
 
 // permitInTask is permit for tasks, which do not count against MaxWaiting.
 func (gt *gate) permitInTask(ctx context.Context, host string) decision {
-	return gt.decide(ctx, host, gt.policy.askInTask)
+	return gt.decide(host, func() decision { return gt.policy.askInTask(ctx, host) })
 }
 
-func (gt *gate) decide(ctx context.Context, host string, ask func(context.Context, string) decision) decision {
+func (gt *gate) decide(host string, ask func() decision) decision {
 	if st := gt.settings.trustOf(host); st != notAllowed {
 		return allow(st, time.Time{})
 	}
-	d := ask(ctx, host)
+	d := ask()
 	if d.is != audit.Allowed {
 		if gt.settings.hostPolicy != nil { // the host may have been added to the list meanwhile
 			if st := gt.settings.trustOf(host); st != notAllowed {
@@ -130,7 +136,7 @@ const askAgain = 10 * time.Second
 // it is a policy that refuses, it is asked again in each handshake, and before
 // renewal, which drops the host.
 func (gt *gate) refuseHost(host string, why error) {
-	if gt.memory.markRefused(host, gt.now()) {
+	if gt.memory.markRefused(host, gt.now) {
 		gt.audit.Emit(audit.Event{
 			Kind:     audit.HostDropped,
 			Host:     host,

@@ -84,9 +84,9 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 		s.noteVisit(host, entry, now)
 		return s.handshakes.served(resServed, hot.copy()), nil
 	}
-	cert, err := s.serve(contextOf(hello), s.newHandshake(hello, host, want))
+	cert, refused, err := s.serve(contextOf(hello), s.newHandshake(hello, host, want))
 	if err != nil {
-		s.refuse(host, err, hello, s.now()) // it may have waited
+		s.refuse(refused, host, err, hello, s.now()) // it may have waited
 		return nil, err
 	}
 	if cert.keyType != want.first {
@@ -104,10 +104,8 @@ func (s *server) noteVisit(host string, e *hostEntry, now time.Time) {
 }
 
 // refuse counts a refused handshake for a valid host name.
-func (s *server) refuse(host string, err error, hello *tls.ClientHelloInfo, now time.Time) {
-	err = inFull(err)
-	r := resultOf(err)
-	s.handshakes.refuse(r, host, err, hello, now)
+func (s *server) refuse(r result, host string, err error, hello *tls.ClientHelloInfo, now time.Time) {
+	s.handshakes.refuse(r, host, inFull(err), hello, now)
 	if r.ofAllowedHost() {
 		s.visits.noteRefused(host)
 	}
@@ -117,7 +115,7 @@ func (s *server) refuse(host string, err error, hello *tls.ClientHelloInfo, now 
 func (s *server) answerChallenge(hello *tls.ClientHelloInfo, host string) (*tls.Certificate, error) {
 	cert, err := s.challengeCertificate(contextOf(hello), host)
 	if err != nil {
-		s.refuse(host, err, hello, s.now())
+		s.refuse(resultOf(inFull(err)), host, err, hello, s.now())
 		return nil, err
 	}
 	return s.handshakes.served(resChallenge, cert), nil
@@ -133,29 +131,31 @@ func contextOf(hello *tls.ClientHelloInfo) context.Context {
 // serve is the path of a handshake that memory alone cannot answer: policy,
 // load, failure, issue. Each step may take its time, so what was known before
 // it counts no more after it. The error is for the client.
-func (s *server) serve(ctx context.Context, hs handshake) (*certificate, error) {
+func (s *server) serve(ctx context.Context, hs handshake) (cert *certificate, refused result, err error) {
 	if s.tasks.IsClosed() {
 		if cert := s.vouched(hs); cert != nil {
-			return cert, nil
+			return cert, resServed, nil
 		}
-		return nil, brief(&refusal{kind: ErrClosed, host: hs.host})
+		return nil, resClosed, brief(&refusal{kind: ErrClosed, host: hs.host})
 	}
 	var waitedFor *certificate
-	for {
-		d := s.permit(ctx, hs)
+	for began := hs.began; ; began = time.Now() {
+		d := s.permit(ctx, hs, began)
 		switch d.is {
 		case audit.Refused:
-			return nil, s.refused(hs.host, d)
+			return nil, d.result(), s.refused(hs.host, d)
 		case audit.Undecided:
-			return s.serveUndecided(hs, d, waitedFor)
+			cert, err := s.serveUndecided(hs, d, waitedFor)
+			return cert, d.result(), err
 		}
 		s.visits.noteAsked(hs.host, d.grant, s.now())
 		if cert := s.memory.get(hs.host, hs.want, s.now()); cert != nil {
-			return cert, nil
+			return cert, resServed, nil
 		}
 		cert, err := s.find(ctx, hs, d.grant)
 		if cert != nil && s.isServable(cert) && s.gate.isCurrent(hs.host, d.grant) || err != nil && err != errNotCurrent {
-			return cert, brief(withHost(err, hs.host))
+			err = withHost(err, hs.host)
+			return cert, resultOf(err), brief(err)
 		}
 		waitedFor = cert // the list has changed, or there was a revocation
 	}
@@ -165,7 +165,7 @@ func (s *server) serve(ctx context.Context, hs handshake) (*certificate, error) 
 func (s *server) refused(host string, d decision) error {
 	s.health.failures.forgetHost(host)
 	s.gate.refuseHost(host, d.err)
-	endIssuances(s.issuer, host, refusedMeanwhile(host, d.err))
+	endIssuances(s.issuer, host, func() *refusal { return refusedMeanwhile(host, d.err) })
 	return d.shown()
 }
 

@@ -15,7 +15,9 @@ import (
 type handshake struct {
 	host  string
 	want  keyTypePrefs
-	asker asker
+	hello *tls.ClientHelloInfo // nil in the background
+	asker asker                // the client, in the background
+	began time.Time
 	wait  time.Duration // for the issuance that it begins; 0 if it does not wait
 	until time.Time     // when all its waits end; zero in the background, which has no visitor
 }
@@ -37,33 +39,40 @@ func (s *server) newHandshake(hello *tls.ClientHelloInfo, host string, want keyT
 	if hello.Context() == nil {
 		wait = s.settings.prefetchWait
 	}
+	now := time.Now()
 	return handshake{
 		host:  host,
 		want:  want,
-		asker: askerOf(hello),
+		hello: hello,
 		wait:  wait,
-		until: time.Now().Add(cmp.Or(wait, callbackWait)),
+		began: now,
+		until: now.Add(cmp.Or(wait, callbackWait)),
 	}
 }
 
 // inBackground reports whether nobody waits for it.
 func (hs handshake) inBackground() bool { return hs.until.IsZero() }
 
+// askedBy returns the client. That of most scanners is never needed.
+func (hs handshake) askedBy() asker {
+	if hs.hello == nil {
+		return hs.asker
+	}
+	return askerOf(hs.hello)
+}
+
 // left returns how long it may still wait, but at most d.
 func (hs handshake) left(d time.Duration) time.Duration { return min(d, time.Until(hs.until)) }
 
-// permit asks the gate, within the handshake's time.
-func (s *server) permit(ctx context.Context, hs handshake) decision {
+// permit asks the gate, within the handshake's time. It is called at began.
+func (s *server) permit(ctx context.Context, hs handshake, began time.Time) decision {
 	if hs.inBackground() {
 		return s.gate.permitInTask(ctx, hs.host)
 	}
 	if !s.gate.policy.mayBlock() {
 		return s.gate.permit(ctx, hs.host)
 	}
-	began := time.Now()
-	in, cancel := context.WithDeadline(ctx, hs.until)
-	defer cancel()
-	d := s.gate.permit(in, hs.host)
+	d := s.gate.permitFor(ctx, hs.host, flight.Patience{Now: began, Until: hs.until})
 	left, ok := d.err.(*flight.Left)
 	if !ok {
 		return d
@@ -114,7 +123,7 @@ func (hs handshake) late(kind error, began time.Time, text string) error {
 // slower than any visitor may wait, or wants to, nobody would ever get a
 // certificate otherwise.
 func (s *server) goOn(hs handshake, rest func(ctx context.Context, hs handshake)) {
-	hs.until = time.Time{}
+	hs.asker, hs.hello, hs.until = hs.askedBy(), nil, time.Time{}
 	s.rest.Start(cacheRead{hs.host, hs.want}, func(ctx context.Context) (struct{}, error) {
 		rest(ctx, hs)
 		return struct{}{}, nil

@@ -24,7 +24,7 @@ func visitorRequest(sub subject, g grant) issueRequest {
 // lead begins an issuance, or joins one that began since, and waits for it.
 func (s *server) lead(ctx context.Context, sub subject, hs handshake, g grant) (*certificate, error) {
 	req := visitorRequest(sub, g)
-	req.asker = hs.asker
+	req.asker = hs.askedBy()
 	call, err := s.issuer.begin(req, func() error {
 		if cert := s.memory.get(hs.host, hs.want, s.now()); cert != nil {
 			return errHave{cert}

@@ -113,7 +113,7 @@ func (w *listWatch) forgetOrders(entries []string) {
 func (w *listWatch) askAgainAbout(ctx context.Context, host, reason string) {
 	switch d := w.gate.permit(ctx, host); d.is {
 	case audit.Refused:
-		endIssuances(w.issuer, host, takenOff(host, reason, d.err))
+		endIssuances(w.issuer, host, func() *refusal { return takenOff(host, reason, d.err) })
 		w.keeper.drop(host, d.err)
 	case audit.Undecided:
 		if ctx.Err() == nil {

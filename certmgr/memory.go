@@ -258,10 +258,10 @@ func (m *memory) markAllowed(host string, at time.Time) bool {
 // markRefused notes that HostPolicy refused a host, and reports whether that is
 // news. The certificate is kept: a policy may change its mind, and a new one
 // costs an order.
-func (m *memory) markRefused(host string, at time.Time) bool {
+func (m *memory) markRefused(host string, now func() time.Time) bool {
 	return m.marked(host, func(e *hostEntry) bool {
 		e.yes.Store(0)
-		return e.no.Swap(at.UnixNano()) == 0
+		return e.no.Swap(now().UnixNano()) == 0
 	})
 }
 

@@ -53,7 +53,7 @@ func TestMemoryIsLikeAMap(t *testing.T) {
 				delete(model, sub)
 			}
 		case 2:
-			m.markRefused(sub.host(), now)
+			m.markRefused(sub.host(), func() time.Time { return now })
 		default:
 			leaf := &x509.Certificate{Raw: fmt.Append(nil, op), NotBefore: now, NotAfter: now.Add(time.Hour)}
 			c := newCertificate(sub, nil, nil, leaf)
@@ -81,7 +81,7 @@ func TestWalkOverMemoryHoldsNoLock(t *testing.T) {
 	fill(m, "example.com", 10, listed, now)
 	for c := range m.all() {
 		fill(m, "example.org", 1, listed, now)
-		m.markRefused(c.subject.host(), now)
+		m.markRefused(c.subject.host(), func() time.Time { return now })
 		m.isBarred(c.leaf)
 		m.bar(c, false, now)
 		m.drop(c.subject.host())

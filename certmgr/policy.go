@@ -16,7 +16,8 @@ import (
 // autocert's type, so policies work with both packages.
 //
 // A policy is called with a normalised host and a context that ends after 5
-// seconds. It may block, and is never called concurrently for the same host.
+// seconds. It may block, and is never called concurrently for the same host. One
+// that does not block can be declared with NonBlocking.
 //
 // An error is a refusal: the host is no longer served, from the next time that
 // the policy is asked. For a host whose certificate is in memory that is at the
@@ -65,12 +66,27 @@ type verdictKey struct{}
 // policyTimeout is the time-out of one call of HostPolicy.
 const policyTimeout = 5 * time.Second
 
-// policy calls HostPolicy.
+// policy asks HostPolicy.
 type policy struct {
 	settings *settings
-	flight   *flight.Flight[string, trust]
-	calls    *flight.Callouts
+	workers  *flight.Workers[answer]
+	onDeath  func(name string, d *flight.Death)
 	reports  *coalescer
+}
+
+// answer is HostPolicy's.
+type answer struct {
+	verdict   verdict
+	err       error // HostPolicy's own
+	undecided bool  // by err
+}
+
+// answerValue lets the context of a call carry the verdict of its answer.
+func answerValue(key any, a *answer) any {
+	if key == (verdictKey{}) {
+		return &a.verdict
+	}
+	return nil
 }
 
 // report emits an event of a policy that could not decide, which usually
@@ -92,31 +108,20 @@ func (p *policy) report(host string, err error) {
 	})
 }
 
-// policyError marks a policy's own error, within this file.
-type policyError struct {
-	err error
-	is  audit.Decision
-}
-
-func (p policyError) Error() string { return p.err.Error() }
-
 // mayBlock reports whether asking the policy can take any time.
 func (p *policy) mayBlock() bool {
 	decide := p.settings.hostPolicy
-	return decide != nil && !isWhitelist(decide)
+	return decide != nil && !isWhitelist(decide) && !isNonBlocking(decide)
 }
 
 // ask returns HostPolicy's decision. The error of a refusal is HostPolicy's
-// own, unchanged.
-func (p *policy) ask(ctx context.Context, host string) decision {
+// own, unchanged. If the caller left before, the error is a *flight.Left.
+func (p *policy) ask(ctx context.Context, host string, patience flight.Patience) decision {
 	if !p.mayBlock() {
 		return p.decideAtOnce(ctx, host)
 	}
-	call, err := p.flight.Start(host, p.question(host))
-	if err != nil {
-		return undecided(&refusal{kind: err, host: host})
-	}
-	return decisionOf(call.Wait(ctx))
+	a, err := p.workers.Do(ctx, host, patience)
+	return decisionOf(host, &a, err)
 }
 
 // askInTask is ask for tasks, which do not count against MaxWaiting.
@@ -124,12 +129,17 @@ func (p *policy) askInTask(ctx context.Context, host string) decision {
 	if !p.mayBlock() {
 		return p.decideAtOnce(ctx, host)
 	}
-	return decisionOf(p.flight.Do(ctx, host, p.question(host)))
+	a, err := p.workers.DoInTask(ctx, host)
+	return decisionOf(host, &a, err)
 }
 
-// decideAtOnce decides if there is no policy, or one that cannot block.
+// decideAtOnce decides if there is no policy, or one that does not block.
 func (p *policy) decideAtOnce(ctx context.Context, host string) decision {
 	if decide := p.settings.hostPolicy; decide != nil {
+		if !isWhitelist(decide) {
+			a := new(answer)
+			return decisionOf(host, a, p.callHere(ctx, host, a))
+		}
 		if err := decide(ctx, host); err != nil {
 			return refuse(err)
 		}
@@ -143,49 +153,51 @@ func (p *policy) decideAtOnce(ctx context.Context, host string) decision {
 	return refuse(&refusal{kind: ErrHostNotAllowed, host: host, text: text})
 }
 
+// callHere calls HostPolicy in the goroutine of its caller, which a Goexit ends.
+func (p *policy) callHere(ctx context.Context, host string, a *answer) (err error) {
+	ctx = context.WithValue(ctx, verdictKey{}, &a.verdict)
+	returned := false
+	defer func() {
+		if !returned {
+			d := flight.NewDeath(fmt.Sprintf("HostPolicy for %q", host), recover())
+			p.onDeath("HostPolicy", d)
+			err = &flight.NoAnswer{Err: d}
+		}
+	}()
+	p.call(ctx, host, a)
+	returned = true
+	return nil
+}
+
+// call calls HostPolicy, and the methods of its error, which are the user's code
+// too.
+func (p *policy) call(ctx context.Context, host string, a *answer) {
+	if err := p.settings.hostPolicy(ctx, host); err != nil {
+		a.err, a.undecided = err, isUndecided(err)
+	}
+}
+
 // decisionOf returns the decision for the outcome of a call.
-func decisionOf(st trust, err error) decision {
-	switch err := err.(type) {
+func decisionOf(host string, a *answer, err error) decision {
+	switch e := err.(type) {
 	case nil:
-		return allow(st, time.Time{})
-	case policyError:
-		return decision{is: err.is, err: err.err, own: true}
+	case *flight.NoAnswer:
+		return undecided(&refusal{kind: ErrPolicy, host: host, text: noAnswer(e.Err) + "; the host is not refused, try again", cause: e.Err})
 	default:
+		if err == ErrClosed {
+			err = &refusal{kind: ErrClosed, host: host}
+		}
 		return undecided(err)
 	}
-}
-
-// question returns the body of a call about host.
-func (p *policy) question(host string) func(context.Context) (trust, error) {
-	return func(ctx context.Context) (trust, error) { return p.call(ctx, host, p.settings.hostPolicy) }
-}
-
-func (p *policy) call(ctx context.Context, host string, decide HostPolicy) (trust, error) {
-	ctx, cancel := context.WithTimeout(ctx, policyTimeout)
-	defer cancel()
-	type answer struct {
-		verdict   *verdict
-		err       error // the policy's own error
-		undecided bool
-	}
-	a, err := flight.CallOut(ctx, p.calls, host, func(ctx context.Context) (answer, error) {
-		v := new(verdict)
-		err := decide(context.WithValue(ctx, verdictKey{}, v), host)
-		return answer{v, err, err != nil && isUndecided(err)}, nil // an error's methods are user code too
-	})
 	switch {
-	case errors.Is(err, context.Canceled) && context.Cause(ctx) == ErrClosed:
-		return notAllowed, &refusal{kind: ErrClosed, host: host}
-	case err != nil:
-		return notAllowed, &refusal{kind: ErrPolicy, host: host, text: noAnswer(err) + "; the host is not refused, try again", cause: err}
 	case a.undecided:
-		return notAllowed, policyError{a.err, audit.Undecided}
+		return decision{is: audit.Undecided, err: a.err, own: true}
 	case a.err != nil:
-		return notAllowed, policyError{a.err, audit.Refused}
+		return decision{is: audit.Refused, err: a.err, own: true}
 	case a.verdict.untrusted:
-		return untrusted, nil
+		return allow(untrusted, time.Time{})
 	}
-	return byPolicy, nil
+	return allow(byPolicy, time.Time{})
 }
 
 // noAnswer says why a policy gave no answer.

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/nostall/nostall/internal/text"
 )
 
 // Callouts runs one kind of user callback, such as reads of a cache. A callback
@@ -260,6 +258,5 @@ func (c *Callouts) Wait(ctx context.Context) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	return fmt.Errorf("certmgr: close: %d calls of %s have not returned: %s",
-		len(keys), c.name, text.OneLine(fmt.Sprintf("%q", keys), text.MaxError))
+	return notReturned(c.name, keys)
 }

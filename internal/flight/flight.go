@@ -30,9 +30,10 @@ type Flight[K comparable, V any] struct {
 	waiters *Waiters
 	id      func(K) string
 
-	mu    sync.Mutex // never held while a call runs or a caller waits
-	calls map[K]*Call[K, V]
-	group singleflight.Group // used with mu held, so that it knows the same calls
+	mu       sync.Mutex // never held while a call runs or a caller waits
+	calls    map[K]*Call[K, V]
+	inFlight atomic.Int64       // the length of calls
+	group    singleflight.Group // used with mu held, so that it knows the same calls
 }
 
 // New returns a Flight whose calls are tasks of t. id maps a key to a string
@@ -72,6 +73,9 @@ func (f *Flight[K, V]) Running(key K) *Call[K, V] {
 	defer f.mu.Unlock()
 	return f.calls[key]
 }
+
+// IsIdle reports whether no call is in flight.
+func (f *Flight[K, V]) IsIdle() bool { return f.inFlight.Load() == 0 }
 
 // Each calls visit for every call in flight. visit must not block.
 func (f *Flight[K, V]) Each(visit func(*Call[K, V])) {
@@ -153,6 +157,7 @@ func (f *Flight[K, V]) begin(key K, about any) (*Call[K, V], context.Context, er
 		done:    make(chan struct{}),
 	}
 	f.calls[key] = c
+	f.inFlight.Store(int64(len(f.calls)))
 	return c, ctx, nil
 }
 
@@ -178,6 +183,7 @@ func (f *Flight[K, V]) finish(c *Call[K, V]) {
 // forget removes a call. f.mu is held.
 func (f *Flight[K, V]) forget(c *Call[K, V]) {
 	delete(f.calls, c.Key)
+	f.inFlight.Store(int64(len(f.calls)))
 	f.group.Forget(f.id(c.Key))
 }
 
