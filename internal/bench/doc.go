@@ -56,8 +56,10 @@
 // time for subjects that allocate.
 //
 // deny: a name that a user's function refuses: HostPolicy, DecisionFunc. 1,024
-// names take turns. The function returns an error that was made before. Static
-// calls it directly.
+// names take turns. The function returns an error that was made before. With
+// policy=any, nothing is known of it: certmgr bounds its time. With
+// policy=nonblocking, certmgr is told that it does not block (NonBlocking); for
+// the others that makes no difference. Static calls it directly.
 //
 // loaded: a start with a warm cache. load is the time from making the subject
 // until every host had its first handshake, in as many goroutines as

@@ -52,11 +52,16 @@ func measurements(s sizes) []measurement {
 			})
 		}
 	}
-	for _, procs := range []int{1, 2} {
-		all = append(all, measurement{
-			name: fmt.Sprintf("deny/procs=%d", procs), procs: procs,
-			run: func(ctx context.Context, l *lab) ([]sample, error) { return measureDeny(ctx, l, s) },
-		})
+	for _, policy := range []string{"any", "nonblocking"} {
+		for _, procs := range []int{1, 2} {
+			all = append(all, measurement{
+				name: fmt.Sprintf("deny/policy=%s/procs=%d", policy, procs), procs: procs,
+				run: func(ctx context.Context, l *lab) ([]sample, error) {
+					l.site.nonBlocking = policy == "nonblocking"
+					return measureDeny(ctx, l, s)
+				},
+			})
+		}
 	}
 	all = append(all, measurement{
 		name: fmt.Sprintf("loaded/hosts=%d", s.loaded), entries: s.loaded, run: measureLoaded,

@@ -26,10 +26,11 @@ type subject interface {
 
 // site is the configuration of a subject.
 type site struct {
-	hosts  []string                            // the names that it serves
-	policy func(context.Context, string) error // replaces the list, if not nil
-	ca     *acmetest.Server
-	port   int // where a server with tlsConfig listens, on 127.0.0.1
+	hosts       []string                            // the names that it serves
+	policy      func(context.Context, string) error // replaces the list, if not nil
+	nonBlocking bool                                // the policy may be declared not to block
+	ca          *acmetest.Server
+	port        int // where a server with tlsConfig listens, on 127.0.0.1
 }
 
 // trust makes net/http's default transport trust the CA, since most programs

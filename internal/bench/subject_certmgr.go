@@ -47,6 +47,9 @@ func (s *certmgrSubject) start(site site) error {
 	}
 	if site.policy != nil {
 		s.manager.HostPolicy = site.policy
+		if site.nonBlocking {
+			s.manager.HostPolicy = certmgr.NonBlocking(site.policy)
+		}
 		return nil
 	}
 	var err error
