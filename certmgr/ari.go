@@ -56,7 +56,7 @@ func (r *schedule) answered(cert *certificate, info acmeclient.RenewalInfo, err 
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	it := r.items[cert.subject]
-	if it == nil || it.plan.CertID() != acmeclient.CertID(cert.leaf) {
+	if it == nil || it.plan.CertID() != acmeclient.CertID(cert.leaf) || it.unneeded {
 		return
 	}
 	var wait time.Duration

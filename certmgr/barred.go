@@ -5,8 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"time"
-
-	"github.com/nostall/nostall/internal/bundle"
 )
 
 // fingerprint is the SHA-256 of a certificate, or of a public key
@@ -30,9 +28,9 @@ func (m *memory) bar(c *certificate, compromised bool, now time.Time) (removed *
 	m.revoked.Put(c.subject.host(), now, time.Time.Before)
 	id := fingerprint(sha256.Sum256(c.leaf.Raw))
 	_, known := m.barred.Get(id)
-	m.remember(id, c.notAfter)
+	m.barred.Put(id, c.notAfter, time.Time.Before)
 	if compromised {
-		m.remember(sha256.Sum256(c.leaf.RawSubjectPublicKeyInfo), c.notAfter)
+		m.barred.Put(sha256.Sum256(c.leaf.RawSubjectPublicKeyInfo), c.notAfter, time.Time.Before)
 	}
 	host, kt := c.subject.host(), c.subject.keyType
 	old := m.hosts.Get(host)
@@ -40,20 +38,9 @@ func (m *memory) bar(c *certificate, compromised bool, now time.Time) (removed *
 		return nil, !known
 	}
 	removed = old.certs[kt]
-	it := m.cloned(host)
-	e := &it.Value
-	e.certs[kt], e.served[kt] = nil, served{}
-	if e.certs == [bundle.KeyTypes]*certificate{} {
-		m.remove(host)
-	} else {
-		evicted = m.set(it)
-	}
+	evicted = m.without(removed)
 	return removed, !known
 }
-
-// remember adds a fingerprint. If there is no room, the one of a few that
-// expires soonest is evicted. m.mu is held.
-func (m *memory) remember(id fingerprint, until time.Time) { m.barred.Put(id, until, time.Time.Before) }
 
 // bars reports whether a certificate must not be served. m.mu is held.
 func (m *memory) bars(leaf *x509.Certificate) bool {

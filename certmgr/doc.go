@@ -96,7 +96,8 @@
 //     Cache under the host and "+failure"; for hosts that neither Hosts nor
 //     HostWhitelist has by their exact names, under one of 1,000 keys such as
 //     "unlisted-123+failure", which a hash of the name chooses. The entry "certmgr+visits" says when
-//     the entries of Hosts were last asked for (Manager.StaleHosts).
+//     the entries of Hosts were last asked for (Manager.StaleHosts), and by clients of
+//     which key type.
 //   - Attempts whose outcome is not known, because the process ended or the host
 //     left the list meanwhile, or because it was forgotten with the host, count
 //     too: 5 an hour for a host, but for Obtain and Renew. The Cache has them
@@ -164,6 +165,9 @@
 //     served before one is issued. If a client that takes ECDSA was served RSA so,
 //     the ECDSA certificate is issued in the background, for hosts on Hosts by
 //     their exact names and those that HostPolicy approves.
+//   - A certificate whose key type no client needed for as long as it lasts is not
+//     renewed if the host has one of the other key type, where autocert renews both
+//     for ever. It is issued again when a client needs it.
 //   - RenewBefore cannot renew within the first half of a lifetime, where
 //     autocert renews in a loop if RenewBefore exceeds the lifetime. Without it,
 //     certificates of under 10 days are renewed with half of the lifetime left.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nostall/nostall/internal/account"
 	"github.com/nostall/nostall/internal/acmeclient"
+	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/challenge"
 	"github.com/nostall/nostall/internal/flight"
 )
@@ -111,7 +112,9 @@ func newEngine(m *Manager) *engine {
 		keeper:   service,
 		progress: progress,
 		schedule: schedule,
+		visits:   visits,
 	}
+	visits.onNeeded = func(host string, kt bundle.KeyType) { renewals.needed(hostSubject(host, kt, e.dir)) }
 	dispatcher := &dispatcher{
 		now:      e.now,
 		tasks:    e.tasks,

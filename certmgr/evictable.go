@@ -72,7 +72,10 @@ func seenBefore(a, b *hostEntry) bool { return a.seen() < b.seen() }
 // visitEvery or by a question to HostPolicy, or when the host entered service,
 // in Unix seconds.
 func (e *hostEntry) seen() int64 {
-	seen := max(e.visited.Load(), e.yes.Load()/int64(time.Second))
+	seen := e.yes.Load() / int64(time.Second)
+	for kt := range e.visited {
+		seen = max(seen, e.visited[kt].Load())
+	}
 	for _, t := range e.since {
 		if !t.IsZero() {
 			seen = max(seen, t.Unix())

@@ -51,7 +51,7 @@ func TestHostsInMemoryAreBounded(t *testing.T) {
 			fill(m, "listed.example", 1000, listed, now.Add(-24*time.Hour))
 			fill(m, "visited.example", 100, trust, now.Add(-24*time.Hour))
 			for i := range 100 {
-				m.hosts.Get(fmt.Sprintf("h%d.visited.example", i)).takeVisit(now.Unix())
+				m.hosts.Get(fmt.Sprintf("h%d.visited.example", i)).takeVisit(bundle.ECDSA, now.Unix())
 			}
 			fill(m, "made-up.example", most+1000, trust, now.Add(-time.Hour))
 			if n := m.hosts.Len(); n != 1000+most {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/challenge"
 	"github.com/nostall/nostall/internal/flight"
 )
@@ -81,7 +82,7 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 		if hot.keyType != want.first {
 			s.seconds.seek(host, want.first, entry, now)
 		}
-		s.noteVisit(host, entry, now)
+		s.noteVisit(host, entry, want.first, now)
 		return s.handshakes.served(resServed, hot.copy()), nil
 	}
 	cert, refused, err := s.serve(contextOf(hello), s.newHandshake(hello, host, want))
@@ -95,11 +96,11 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	return s.handshakes.served(resServed, cert.copy()), nil
 }
 
-// noteVisit records a handshake for a host in memory, for the sake of the cores
-// once in a while only.
-func (s *server) noteVisit(host string, e *hostEntry, now time.Time) {
-	if e.takeVisit(now.Unix()) {
-		s.visits.noteAsked(host, grant{trust: e.trust}, now)
+// noteVisit records a handshake for a host in memory that needs a key type, for
+// the sake of the cores once in a while only.
+func (s *server) noteVisit(host string, e *hostEntry, kt bundle.KeyType, now time.Time) {
+	if e.takeVisit(kt, now.Unix()) {
+		s.visits.noteAsked(host, kt, grant{trust: e.trust}, now)
 	}
 }
 
@@ -148,7 +149,7 @@ func (s *server) serve(ctx context.Context, hs handshake) (cert *certificate, re
 			cert, err := s.serveUndecided(hs, d, waitedFor)
 			return cert, d.result(), err
 		}
-		s.visits.noteAsked(hs.host, d.grant, s.now())
+		s.visits.noteAsked(hs.host, hs.want.first, d.grant, s.now())
 		if cert := s.memory.get(hs.host, hs.want, s.now()); cert != nil {
 			return cert, resServed, nil
 		}

@@ -10,7 +10,11 @@ import (
 // reportLateness reports a certificate whose renewal keeps failing: each mark
 // once, and if several have passed, only the last.
 func (r *renewals) reportLateness(cert *certificate, now time.Time) {
-	if cert == nil || !r.schedule.passMarks(cert, now) {
+	if cert == nil {
+		return
+	}
+	news, cause := r.schedule.passMarks(cert, now)
+	if !news {
 		return
 	}
 	e := certEvent(audit.RenewalLate, cert)
@@ -23,24 +27,19 @@ func (r *renewals) reportLateness(cert *certificate, now time.Time) {
 	} else if o := r.health.breaker.state(); o.failures > 0 {
 		e.RetryAt, e.Err = o.wait.Until, o.cause
 	} else {
-		e.RetryAt, e.Err = now, r.schedule.lastCause(cert)
+		e.RetryAt, e.Err = now, cause
 	}
 	r.audit.Emit(e)
 }
 
-func (r *schedule) lastCause(cert *certificate) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if it := r.items[cert.subject]; it != nil {
-		return it.late.Cause()
-	}
-	return nil
-}
-
-// passMarks records the marks reached, and reports whether any is new.
-func (r *schedule) passMarks(cert *certificate, now time.Time) (news bool) {
+// passMarks records the marks reached, and reports whether any is new, and why
+// the renewal last failed.
+func (r *schedule) passMarks(cert *certificate, now time.Time) (news bool, cause error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	it := r.items[cert.subject]
-	return it != nil && it.late.Pass(cert.notAfter, now)
+	if it == nil {
+		return false, nil
+	}
+	return it.late.Pass(cert.notAfter, now), it.late.Cause()
 }

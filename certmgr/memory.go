@@ -22,7 +22,7 @@ type memory struct {
 	hosts *table.Table[string, hostEntry]
 
 	mu         sync.Mutex
-	barred     capped.Map[fingerprint, time.Time] // what must not be served any more, with its expiry
+	barred     capped.Map[fingerprint, time.Time] // what must not be served any more, with its expiry: what ends soonest makes way
 	revoked    capped.Map[string, time.Time]      // when a certificate of a host was last revoked
 	anyRevoked atomic.Bool                        // whether the two hold anything; set before a host is changed
 }
@@ -56,8 +56,9 @@ type hostEntry struct {
 	// that is its last answer; else 0.
 	no atomic.Int64
 
-	// visited is when a handshake was last recorded in visits, in Unix seconds.
-	visited atomic.Int64
+	// visited is when a handshake that needs a key type was last recorded in
+	// visits, in Unix seconds.
+	visited [bundle.KeyTypes]atomic.Int64
 
 	since [bundle.KeyTypes]time.Time // when the host entered service with a key type
 
@@ -107,11 +108,12 @@ func (e *hostEntry) hot(want keyTypePrefs, now time.Time) *served {
 	return nil
 }
 
-// takeVisit reports whether visits should record a handshake now, in Unix
-// seconds: at most once per visitEvery.
-func (e *hostEntry) takeVisit(now int64) bool {
-	seen := e.visited.Load()
-	return !recently(seen, now) && e.visited.CompareAndSwap(seen, now)
+// takeVisit reports whether visits should record a handshake that needs a key
+// type now, in Unix seconds: at most once per visitEvery.
+func (e *hostEntry) takeVisit(kt bundle.KeyType, now int64) bool {
+	visited := &e.visited[kt]
+	seen := visited.Load()
+	return !recently(seen, now) && visited.CompareAndSwap(seen, now)
 }
 
 // get returns a certificate for host that the client can use, or nil.
@@ -217,6 +219,31 @@ func (m *memory) remove(host string) {
 	m.leave(host)
 }
 
+// retire removes a certificate, unless another one has taken its place.
+func (m *memory) retire(c *certificate) {
+	var evicted []*certificate
+	defer func() { m.tellEvicted(evicted) }()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.current(c.subject) == c {
+		evicted = m.without(c)
+	}
+}
+
+// without removes a certificate that memory has. It returns the certificates of
+// the host that makes way, if any. m.mu is held.
+func (m *memory) without(c *certificate) (evicted []*certificate) {
+	host, kt := c.subject.host(), c.subject.keyType
+	it := m.cloned(host)
+	e := &it.Value
+	e.certs[kt], e.served[kt] = nil, served{}
+	if e.certs == [bundle.KeyTypes]*certificate{} {
+		m.remove(host)
+		return nil
+	}
+	return m.set(it)
+}
+
 // cloned returns a new entry for host with the content of the one in memory, if
 // there is one. m.mu is held.
 func (m *memory) cloned(host string) *hostItem {
@@ -224,7 +251,9 @@ func (m *memory) cloned(host string) *hostItem {
 	if old := m.hosts.Get(host); old != nil {
 		e := &it.Value
 		e.trust, e.certs, e.served, e.since = old.trust, old.certs, old.served, old.since
-		e.visited.Store(old.visited.Load())
+		for kt := range old.visited {
+			e.visited[kt].Store(old.visited[kt].Load())
+		}
 		e.sought.Store(old.sought.Load())
 		e.yes.Store(old.yes.Load())
 		e.asked.Store(old.asked.Load())

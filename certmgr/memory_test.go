@@ -55,7 +55,7 @@ func TestBarredCertificatesAreBounded(t *testing.T) {
 		if late(i) {
 			until = now.Add(24 * time.Hour)
 		}
-		m.remember(id(i), until)
+		m.barred.Put(id(i), until, time.Time.Before)
 	}
 	if m.barred.Len() != maxBarred {
 		t.Errorf("%d entries, want %d", m.barred.Len(), maxBarred)

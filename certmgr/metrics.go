@@ -29,7 +29,7 @@ type Metrics struct {
 	WaitingLimit  int               // the limit of Waiting: Manager.MaxWaiting
 	BackingOff    int               // hosts whose next attempt is not due yet, including those with a valid certificate
 	RenewalsLate  int               // valid certificates whose renewal fails
-	SoonestExpiry time.Time         // of the valid certificates in memory; zero if there are none
+	SoonestExpiry time.Time         // of the valid certificates in memory that are to be renewed; zero if there are none
 	CAUnavailable time.Time         // the CA is not tried before this; zero if it is in use
 	Warnings      int               // see Snapshot.Warnings
 	OrderBudget   int               // the limit of orders in 3 hours: Manager.OrderBudget; 0 if there is none
@@ -98,7 +98,7 @@ func (m *Manager) Metrics() Metrics {
 	v.Warnings = len(s.warnAbout(hosts))
 	for _, st := range hosts {
 		v.Hosts[st.State]++
-		if st.State == StateValid && (v.SoonestExpiry.IsZero() || st.NotAfter.Before(v.SoonestExpiry)) {
+		if st.State == StateValid && st.RenewalCause != RenewalCauseUnneeded && (v.SoonestExpiry.IsZero() || st.NotAfter.Before(v.SoonestExpiry)) {
 			v.SoonestExpiry = st.NotAfter
 		}
 		if st.Issuing {

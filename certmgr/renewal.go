@@ -22,6 +22,7 @@ type renewals struct {
 	keeper   keeper
 	progress *progress
 	schedule *schedule
+	visits   *visits
 }
 
 var _ worker = (*renewals)(nil)
@@ -39,6 +40,9 @@ func (r *renewals) renew(ctx context.Context, sub subject) {
 		return
 	}
 	now := r.now()
+	if cert != nil && r.letsExpire(ctx, cert, g) {
+		return
+	}
 	replaces := cert != nil && r.isReplacement(sub)
 	if (cert == nil || replaces) && r.health.failures.active(sub, now) == nil {
 		req := issueRequest{sub: sub, grant: g, priority: background}

@@ -37,7 +37,7 @@ func (s *server) mayResume(host string, entry *hostEntry) bool {
 	if hot == nil || !s.gate.stillAllowed(host, entry, now) {
 		return false
 	}
-	s.noteVisit(host, entry, now)
+	s.noteVisit(host, entry, bundle.ECDSA, now) // it needs none, if any could tell
 	return true
 }
 

@@ -27,10 +27,15 @@ type schedule struct {
 
 // renewalItem is one subject. schedule.mu guards it.
 type renewalItem struct {
-	sub   subject
-	kind  agendaKind // of renew: agendaRenew or agendaRetry
-	owed  bool       // a first issuance wanted even without a running Start
-	place place      // of a first issuance in the lanes of startPace
+	sub  subject
+	kind agendaKind // of renew: agendaRenew or agendaRetry
+	owed bool       // a first issuance wanted even without a running Start
+
+	// unneeded: no client needs the certificate's key type. It is not renewed,
+	// and due when it has expired.
+	unneeded bool
+
+	place place // of a first issuance in the lanes of startPace
 	renew renewal.Appointment[*renewalItem]
 	ask   renewal.Appointment[*renewalItem] // in agendaAsk
 	plan  renewal.Plan
@@ -134,7 +139,7 @@ func (r *schedule) begin(c *certificate, p renewal.Plan, now time.Time) {
 	if !it.plan.IsZero() { // a Cache may return a new certificate at each read, due at once
 		due = pace.Later(due, now.Add(renewal.MinInterval))
 	}
-	it.plan, it.late, it.owed = p, renewal.Lateness{}, false
+	it.plan, it.late, it.owed, it.unneeded = p, renewal.Lateness{}, false, false
 	r.setRenew(it, agendaRenew, due)
 	if p.CertID() == "" {
 		r.agendas[agendaAsk].Cancel(&it.ask)
@@ -243,6 +248,8 @@ func (r *schedule) describe(sub subject, st *HostStatus) (late bool) {
 	}
 	st.RenewAt, st.ExplanationURL = it.renew.At(), it.plan.Explanation()
 	switch {
+	case it.unneeded:
+		st.RenewalCause = RenewalCauseUnneeded
 	case it.plan.IsReplacement():
 		st.RenewalCause = RenewalCauseTests
 	case it.kind == agendaRetry:
@@ -292,6 +299,7 @@ func (r *schedule) clockWentBack(now time.Time) {
 	defer r.mu.Unlock()
 	for sub, it := range r.items {
 		cert := r.memory.current(sub)
+		it.unneeded = false
 		if cert != nil && it.plan.CertID() != "" {
 			r.setAsk(it, now.Add(renewal.FirstAsk()))
 		}

@@ -37,7 +37,7 @@ type HostStatus struct {
 	State          HostState
 	NotBefore      time.Time // of the certificate in memory
 	NotAfter       time.Time
-	RenewAt        time.Time    // when renewal is due
+	RenewAt        time.Time    // when renewal is due; zero if it is not renewed
 	RenewalCause   RenewalCause // what decided RenewAt
 	StateSince     time.Time    // when State began, as far as this Manager knows
 	ExplanationURL string       // the CA's page on why to renew, or empty
@@ -63,6 +63,7 @@ const (
 	RenewalCauseCA       RenewalCause = "renewal information" // the CA's suggestion (ARI, RFC 9773)
 	RenewalCauseLifetime RenewalCause = "lifetime"            // the certificate's age, or Manager.RenewBefore
 	RenewalCauseRetry    RenewalCause = "retry"               // the last attempt failed or could not begin
+	RenewalCauseUnneeded RenewalCause = "no client needs it"  // it is not renewed: see audit.RenewalSkipped
 	RenewalCauseTests    RenewalCause = "for tests"           // the certificate is from a CA for tests: see audit.CertificateUntrusted
 )
 
@@ -157,6 +158,9 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus, late int) {
 		st := status(c.subject.host(), c.subject.keyType.String())
 		st.NotBefore, st.NotAfter, st.Issuer = c.notBefore, c.notAfter, issuerOf(c.leaf)
 		failing := s.schedule.describe(c.subject, st)
+		if st.RenewalCause == RenewalCauseUnneeded {
+			st.RenewAt = time.Time{}
+		}
 		st.State, st.StateSince = StateValid, since
 		if !c.usable(now) {
 			st.State, st.StateSince = StateExpired, c.notAfter

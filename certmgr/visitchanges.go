@@ -4,6 +4,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 // follow applies a change of the list: added entries are watched from now,
@@ -62,9 +64,9 @@ func (v *visits) followClock(now time.Time) {
 			known.since, known.fresh = t, true
 		}
 		known.since = min(known.since, t)
-		for _, seen := range []*atomic.Int64{&known.asked, &known.reached} {
-			if seen.Load() > t {
-				v.set(seen, t, listed)
+		for _, seen := range []*atomic.Int64{&known.asked, &known.reached, &known.needed[bundle.ECDSA], &known.needed[bundle.RSA]} {
+			if seen.Load() > t && set(seen, t) {
+				v.noteChange()
 			}
 		}
 	}

@@ -8,12 +8,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/capped"
 	"github.com/nostall/nostall/internal/hosts"
 )
 
-// visits tracks when clients last asked for allowed hosts, when the CA last
-// reached these, and how many of their handshakes were refused. It knows
+// visits tracks when clients last asked for allowed hosts and needed which key
+// type, when the CA last reached these, and how many of their handshakes were refused. It knows
 // nothing of hosts that are not allowed. Entries of the allowlist are under the
 // same names; those of wildcards stand for all hosts below.
 type visits struct {
@@ -26,14 +27,24 @@ type visits struct {
 	// the entries of the list, by whole days.
 	changed chan struct{} // capacity 1
 
+	// restored is closed once the record in the Cache was read for the first
+	// time, or could not be.
+	restored    chan struct{}
+	setRestored func()
+
+	// onNeeded is called with a key type that a client of a host needs, at most
+	// once per visitEvery for each; set before the first use, must not block.
+	onNeeded func(host string, kt bundle.KeyType)
+
 	clock clockWatch // of followClock
 }
 
 // visit is the record of one host. Times are Unix seconds; 0 means never.
 type visit struct {
-	since    int64        // known since; guarded by visits.mu
-	asked    atomic.Int64 // when a client last asked, to visitEvery
-	reached  atomic.Int64 // when a certificate was last issued here
+	since    int64                         // known since; guarded by visits.mu
+	asked    atomic.Int64                  // when a client last asked, to visitEvery
+	reached  atomic.Int64                  // when a certificate was last issued here
+	needed   [bundle.KeyTypes]atomic.Int64 // when a client last needed a key type, to visitEvery
 	refused  atomic.Uint64
 	unlisted bool // guarded by visits.mu
 	fresh    bool // added to the list while this process was running; guarded by visits.mu
@@ -54,36 +65,47 @@ const (
 )
 
 func newVisits(list *hostList, began func()) *visits {
+	restored := make(chan struct{})
 	return &visits{
 		hosts: capped.Map[string, *visit]{
 			Max:      math.MaxInt,
 			IsMinor:  func(v *visit) bool { return v.unlisted },
 			MaxMinor: maxVisits,
 		},
-		list:    list,
-		changed: make(chan struct{}, 1),
-		began:   sync.OnceFunc(began),
+		list:        list,
+		changed:     make(chan struct{}, 1),
+		restored:    restored,
+		setRestored: sync.OnceFunc(func() { close(restored) }),
+		onNeeded:    func(string, bundle.KeyType) {},
+		began:       sync.OnceFunc(began),
 	}
 }
 
-// noteAsked records a handshake for an allowed host.
-func (v *visits) noteAsked(host string, g grant, now time.Time) {
-	known := v.get(host, g.trust, now)
-	if recently(known.asked.Load(), now.Unix()) {
+// noteAsked records a handshake for an allowed host, of a client that needs a
+// key type: ECDSA if it takes that.
+func (v *visits) noteAsked(host string, kt bundle.KeyType, g grant, now time.Time) {
+	known, t := v.get(host, g.trust, now), now.Unix()
+	if recently(known.needed[kt].Load(), t) {
 		return
 	}
-	v.set(&known.asked, now.Unix(), g.trust)
+	news := set(&known.needed[kt], t)
+	news = set(&known.asked, t) || news
+	recorded := g.trust == listed
 	if v.list.match(host) == hosts.Wildcard {
 		_, parent, _ := strings.Cut(host, ".")
-		if entry := v.get("*."+parent, listed, now); !recently(entry.asked.Load(), now.Unix()) {
-			v.set(&entry.asked, now.Unix(), listed)
-		}
+		news, recorded = set(&v.get("*."+parent, listed, now).asked, t), true
 	}
+	if news && recorded {
+		v.noteChange()
+	}
+	v.onNeeded(host, kt)
 }
 
 // noteReached notes that the CA validated a host here.
 func (v *visits) noteReached(host string, g grant, now time.Time) {
-	v.set(&v.get(host, g.trust, now).reached, now.Unix(), g.trust)
+	if set(&v.get(host, g.trust, now).reached, now.Unix()) && g.trust == listed {
+		v.noteChange()
+	}
 }
 
 // noteChange notes that the record in the Cache is outdated.
@@ -94,15 +116,13 @@ func (v *visits) noteChange() {
 	}
 }
 
-// set sets a time, and notes whether that changes the record in the Cache.
-func (v *visits) set(at *atomic.Int64, t int64, tr trust) {
-	if before := at.Swap(t); tr == listed && dayNumber(before) != dayNumber(t) {
-		v.noteChange()
-	}
+// set sets a time, and reports whether it was on another day in UTC: then the
+// record in the Cache has another one, if it has the entry.
+func set(at *atomic.Int64, t int64) (news bool) {
+	return at.Swap(t)/daySeconds != t/daySeconds
 }
 
-// dayNumber returns the day of a time, both in UTC.
-func dayNumber(unix int64) int64 { return unix / int64(24*time.Hour/time.Second) }
+const daySeconds = int64(24 * time.Hour / time.Second)
 
 // recently reports whether a time in Unix seconds needs no update at now. A
 // time in the future is from a clock that was ahead.
@@ -191,7 +211,13 @@ func (v *visits) sightings(entry string) (s sightings, ok bool) {
 	if !ok {
 		return sightings{}, false
 	}
-	return sightings{fromUnix(known.since), fromUnix(known.asked.Load()), fromUnix(known.reached.Load())}, true
+	return sightings{
+		Since:   fromUnix(known.since),
+		Asked:   fromUnix(known.asked.Load()),
+		Reached: fromUnix(known.reached.Load()),
+		ECDSA:   fromUnix(known.needed[bundle.ECDSA].Load()),
+		RSA:     fromUnix(known.needed[bundle.RSA].Load()),
+	}, true
 }
 
 // merge merges what others have seen of entries that are on the list.
@@ -212,15 +238,33 @@ func (v *visits) merge(others map[string]sightings, now time.Time) {
 		if t := seen.Reached.Unix(); !seen.Reached.After(now) && t > known.reached.Load() {
 			known.reached.Store(t)
 		}
+		for kt, at := range seen.needed() {
+			if t := at.Unix(); !at.After(now) && t > known.needed[kt].Load() {
+				known.needed[kt].Store(t)
+			}
+		}
 	}
 }
 
 // sightings holds when an entry of the list was first watched, last asked for
-// and last reached. It is stored in the Cache.
+// and last reached, and when clients last needed each key type. It is stored in
+// the Cache.
 type sightings struct {
 	Since   time.Time `json:"since"`
 	Asked   time.Time `json:"asked,omitzero"`
 	Reached time.Time `json:"reached,omitzero"`
+	ECDSA   time.Time `json:"ecdsa,omitzero"`
+	RSA     time.Time `json:"rsa,omitzero"`
+}
+
+// needed returns when clients may last have needed each key type. A record from
+// before key types were recorded does not tell.
+func (s sightings) needed() (at [bundle.KeyTypes]time.Time) {
+	if s.ECDSA.IsZero() && s.RSA.IsZero() {
+		s.ECDSA, s.RSA = s.Asked, s.Asked
+	}
+	at[bundle.ECDSA], at[bundle.RSA] = s.ECDSA, s.RSA
+	return at
 }
 
 func fromUnix(t int64) time.Time {

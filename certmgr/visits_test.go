@@ -4,13 +4,15 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"github.com/nostall/nostall/internal/bundle"
 )
 
 func TestVisitsAreBounded(t *testing.T) {
 	v, now := newVisits(nil, func() {}), time.Now()
-	v.noteAsked("www.tenant.com", grant{trust: byPolicy}, now)
+	v.noteAsked("www.tenant.com", bundle.ECDSA, grant{trust: byPolicy}, now)
 	for i := range 2 * maxVisits {
-		v.noteAsked(fmt.Sprintf("www.stranger%d.com", i), grant{trust: untrusted, policyYes: now}, now.Add(-time.Hour))
+		v.noteAsked(fmt.Sprintf("www.stranger%d.com", i), bundle.ECDSA, grant{trust: untrusted, policyYes: now}, now.Add(-time.Hour))
 	}
 	if n := v.hosts.Minor(); n != 10_000 {
 		t.Errorf("%d hosts of strangers, want 10,000", n)
@@ -18,7 +20,7 @@ func TestVisitsAreBounded(t *testing.T) {
 	if asked, _ := v.of("www.tenant.com"); asked.IsZero() {
 		t.Error("strangers took the place of a host that clients asked for just now")
 	}
-	v.noteAsked("listed.example.com", grant{trust: listed}, now)
+	v.noteAsked("listed.example.com", bundle.ECDSA, grant{trust: listed}, now)
 	if asked, _ := v.of("listed.example.com"); asked.IsZero() {
 		t.Error("strangers took the place of a host on the list")
 	}
@@ -34,10 +36,10 @@ func TestStrangersHideNoVisitorOfAWildcard(t *testing.T) {
 		w.m.Hosts.Add("*.example.org")
 		s := w.m.engine.report
 		for i := range maxVisits {
-			s.visits.noteAsked(fmt.Sprintf("s%d.example.org", i), grant{trust: untrusted}, s.now())
+			s.visits.noteAsked(fmt.Sprintf("s%d.example.org", i), bundle.ECDSA, grant{trust: untrusted}, s.now())
 		}
 		time.Sleep(40 * 24 * time.Hour)
-		s.visits.noteAsked("www.example.org", grant{trust: untrusted}, s.now())
+		s.visits.noteAsked("www.example.org", bundle.ECDSA, grant{trust: untrusted}, s.now())
 		for _, h := range w.m.StaleHosts(30 * 24 * time.Hour) {
 			if h.Entry == "*.example.org" {
 				t.Errorf("a visitor a moment ago: %+v", h)

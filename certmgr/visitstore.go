@@ -39,6 +39,7 @@ type visitStore struct {
 // keepVisits synchronises visits and the Cache until the Manager is closed. It
 // wakes for changes only, and once a day for those of other machines.
 func (s *visitStore) keepVisits(ctx context.Context) {
+	defer s.visits.setRestored()
 	if s.settings.hosts == nil {
 		return
 	}
@@ -79,6 +80,7 @@ func (s *visitStore) sync(ctx context.Context) bool {
 // stored. An error has been reported by store; a damaged record counts as
 // missing.
 func (s *visitStore) recallVisits(ctx context.Context) ([]byte, error) {
+	defer s.visits.setRestored()
 	data, err := s.store.get(ctx, visitsKey)
 	if errors.Is(err, ErrCacheMiss) {
 		return nil, nil
@@ -103,7 +105,7 @@ func (s *visitStore) visitRecord() visitRecord {
 			break
 		}
 		if seen, ok := s.visits.sightings(entry); ok {
-			rec.Hosts[entry] = sightings{dayOf(seen.Since), dayOf(seen.Asked), dayOf(seen.Reached)}
+			rec.Hosts[entry] = sightings{dayOf(seen.Since), dayOf(seen.Asked), dayOf(seen.Reached), dayOf(seen.ECDSA), dayOf(seen.RSA)}
 		}
 	}
 	return rec

@@ -37,6 +37,11 @@ const (
 	// RetryAt is the new renewal time. A time in the past means that the CA is
 	// about to revoke the certificate; ExplanationURL may say why.
 	RenewalWindowMoved Kind = "renewal_window_moved"
+	// RenewalSkipped: a certificate is due and not renewed, since no client
+	// needed its key type for as long as such a certificate lasts, and the host
+	// has one of the other type. It is served until it ends. A client that needs
+	// it before has it renewed, and one that comes later has it issued.
+	RenewalSkipped Kind = "renewal_skipped"
 	// CertificateRevoked: a certificate was revoked by Manager.Revoke, or found
 	// to be revoked, and is no longer served. Reason says which and why.
 	CertificateRevoked Kind = "certificate_revoked"
@@ -150,7 +155,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		CertificateLoaded, CertificateUntrusted, IssuanceStarted, CertificateIssued, IssuanceFailed, BackoffRestored, ChallengeFailed, CertificateExpired,
-		RenewalLate, RenewalWindowMoved, CertificateRevoked, ClockOff, HostDropped, HostRestored,
+		RenewalLate, RenewalWindowMoved, RenewalSkipped, CertificateRevoked, ClockOff, HostDropped, HostRestored,
 		PolicyFailed, CacheReadFailed, CacheEntryRejected, CacheWriteFailed, CacheWriteRecovered,
 		AccountReady, CAUnavailable, CAAvailable, AccountUnavailable, AccountAvailable, OrdersRationed, AccountKeyChanged, AccountContactChanged,
 		AccountContactFailed, HandshakesRefused, EventsDropped, StartProgress, HostListed, HostUnlisted,

@@ -130,6 +130,8 @@ func nextStep(h *certmgr.HostStatus, now time.Time) (at *moment, why, link strin
 		return at, "by its lifetime", ""
 	case certmgr.RenewalCauseTests:
 		return at, "it is for tests", ""
+	case certmgr.RenewalCauseUnneeded:
+		return nil, "not renewed: no client needs it", ""
 	}
 	return at, clean(string(h.RenewalCause), maxName), ""
 }
