@@ -151,7 +151,7 @@ func newUserCode(t *testing.T, w *world, f faults) *userCode {
 		return nil, u.fail("PreflightDial", nil)
 	}
 	if f.validate {
-		w.ca.FailValidation("", "", acmetest.Problem{Type: "unauthorized", Detail: "no"})
+		w.ca.FailValidation("*", "", acmetest.Problem{Type: "unauthorized", Detail: "no"})
 	}
 	u.mutexes = certmgr.MutexesOf(w.m)
 	return u
