@@ -123,6 +123,65 @@
 // itself when a test fails: its String method returns the log of requests, with
 // the orders in flight, the causes of failures and the faults that never acted.
 //
+// # Real binaries and other languages
+//
+// A program needs two things of a CA that [NewServer] has started: the URL, and
+// a file with [Server.RootPEM], which is the root of the URL's certificate and
+// of all that are issued. How a program takes the file differs:
+//
+//	SSL_CERT_FILE=root.pem        # OpenSSL and what uses it, Go on Linux, Python's ssl
+//	REQUESTS_CA_BUNDLE=root.pem   # Python's requests, so certbot
+//	CURL_CA_BUNDLE=root.pem       # curl, so dehydrated and acme.sh
+//	LEGO_CA_CERTIFICATES=root.pem # lego
+//	NODE_EXTRA_CA_CERTS=root.pem  # Node.js
+//	acme_ca_root root.pem         # Caddy
+//	MDCACertificateFile root.pem  # Apache's mod_md
+//
+// Set Listener for an address that is known beforehand, Hostname for a name in
+// the URLs, and Root for a root that stays the same, as in a container's image.
+// [Server.Stop] and [Server.Restart] are an outage: connections are refused,
+// and then the same CA is back. Package dnstest, below this one, serves the
+// records over DNS and takes dynamic updates (RFC 2136); with the field
+// DNSServer, the CA validates dns-01 by the records of another DNS server.
+//
+// The command acmetest is all of that with flags, for tests without any Go. It
+// prints its URLs, and listens where Pebble does:
+//
+//	go run github.com/nostall/nostall/certmgr/acmetest/cmd/acmetest@latest \
+//		-root root.pem -http-port 5002 -tls-port 5001 -dns 127.0.0.1:8053
+//	curl --cacert root.pem https://127.0.0.1:14000/directory
+//
+// Every name leads to 127.0.0.1, so these commands obtain, renew and revoke a
+// certificate, without any right of root. http-01, by a port of the client's:
+//
+//	export REQUESTS_CA_BUNDLE=root.pem LEGO_CA_CERTIFICATES=root.pem CURL_CA_BUNDLE=root.pem
+//	certbot="certbot --server https://127.0.0.1:14000/directory -n --config-dir c --work-dir c --logs-dir c"
+//	$certbot certonly --standalone --http-01-port 5002 --agree-tos --register-unsafely-without-email -d www.example.com
+//	$certbot renew --force-renewal --no-random-sleep-on-renew
+//	$certbot revoke --cert-name www.example.com
+//
+//	lego="lego --server https://127.0.0.1:14000/directory --path l --accept-tos --email a@example.com -d lego.example.com"
+//	$lego --http --http.port 127.0.0.1:5002 run
+//	$lego --http --http.port 127.0.0.1:5002 renew --days 1000 --no-random-sleep
+//	$lego revoke
+//
+// http-01, by any server of files at port 5002, such as "python3 -m http.server
+// -d www 5002":
+//
+//	echo "CA=https://127.0.0.1:14000/directory BASEDIR=$PWD/d WELLKNOWN=$PWD/www/.well-known/acme-challenge" >config
+//	mkdir -p d www/.well-known/acme-challenge
+//	dehydrated -f config --register --accept-terms
+//	dehydrated -f config --cron --domain dehydrated.example.com
+//	dehydrated -f config --revoke d/certs/dehydrated.example.com/cert.pem
+//
+// dns-01, by dynamic updates:
+//
+//	export RFC2136_NAMESERVER=127.0.0.1:8053
+//	$lego -d '*.example.com' --dns rfc2136 --dns.resolvers 127.0.0.1:8053 --dns.disable-cp run
+//
+// These and other clients run against this package in CI: see
+// internal/integration.
+//
 // # A year of renewals
 //
 // This is a complete test of a user. It takes a fraction of a second.
