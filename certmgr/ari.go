@@ -55,7 +55,7 @@ func (r *schedule) answered(cert *certificate, info acmeclient.RenewalInfo, err 
 	now := r.now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	it := r.items[cert.subject]
+	it := r.items.Get(cert.subject)
 	if it == nil || it.plan.CertID() != acmeclient.CertID(cert.leaf) || it.unneeded {
 		return
 	}
@@ -82,7 +82,7 @@ func (r *schedule) answered(cert *certificate, info acmeclient.RenewalInfo, err 
 func (r *schedule) askAt(cert *certificate, t time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if it := r.items[cert.subject]; it != nil && it.plan.CertID() == acmeclient.CertID(cert.leaf) {
+	if it := r.items.Get(cert.subject); it != nil && it.plan.CertID() == acmeclient.CertID(cert.leaf) {
 		r.setAsk(it, t)
 	}
 }

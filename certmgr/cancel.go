@@ -31,17 +31,9 @@ func endIssuances(is *issuer, host string, why func() *refusal) {
 		return // the usual case; keeps scanners cheap
 	}
 	for kt := range bundle.KeyType(bundle.KeyTypes) {
-		if is.issues.Running(hostSubject(host, kt, is.dir)) == nil {
-			continue
+		if sub := hostSubject(host, kt, is.dir); is.issues.Running(sub) != nil {
+			is.issues.CancelKey(sub, why())
 		}
-		cause := why()
-		is.issues.Cancel(func(sub subject) error {
-			if sub.host() != host {
-				return nil
-			}
-			return cause
-		})
-		return
 	}
 }
 

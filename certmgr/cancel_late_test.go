@@ -177,7 +177,7 @@ func wantNothingOf(t *testing.T, m *Manager, host string) {
 		t.Fatal("its certificate is in memory")
 	}
 	r.schedule.mu.Lock()
-	scheduled := len(r.schedule.items)
+	scheduled := r.schedule.items.Len()
 	r.schedule.mu.Unlock()
 	if scheduled != 0 {
 		t.Fatal("it is on the schedule")

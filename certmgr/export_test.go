@@ -41,10 +41,7 @@ func InMemory(m *Manager, host string) int {
 
 // Scheduled returns how many certificates m has a renewal planned for.
 func Scheduled(m *Manager) int {
-	s := m.engine.report.schedule
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.items)
+	return m.engine.report.schedule.items.Len()
 }
 
 // WatchedHosts returns for how many hosts and entries m remembers visits.

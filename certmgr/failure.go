@@ -99,8 +99,10 @@ func (f *failures) active(sub subject, now time.Time) *failure {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	rec := f.find(sub)
-	if rec != nil && rec.wait() != rec.wait().At(now) {
-		f.followClock(now)
+	if rec != nil && rec.wait() != rec.wait().At(now) { // the others follow with clockWentBack
+		for _, sc := range []scope{scopeHost, ownScope(sub)} {
+			f.replace(failureKey{sub.host(), sc}, func(rec *failure) *failure { return rec.followClock(now) })
+		}
 		rec = f.find(sub)
 	}
 	if rec == nil || rec.wait().IsOver(now) {
@@ -214,20 +216,25 @@ func (f *failures) counts(sub subject, rec *failure) bool {
 // relist notes that entries were added to the list, again or for the first
 // time. That earns their hosts an attempt.
 func (f *failures) relist(entries []string, now time.Time) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	for _, entry := range entries[:min(len(entries), maxRelisted)] {
-		f.relisted.Put(entry, now, time.Time.Before)
+		f.relistEntry(entry, now)
 	}
-	if f.records.Len() == 0 {
+	if f.count.Load() == 0 {
 		return
 	}
 	named := hosts.Collect(entries)
-	for key, rec := range f.records.All() {
-		if named.Match(key.host) != hosts.None {
-			f.records.Put(key, rec.withExtra(whyListed, maxExtra, now), nil)
+	f.replaceEach(func(host string, rec *failure) *failure {
+		if named.Match(host) == hosts.None {
+			return rec
 		}
-	}
+		return rec.withExtra(whyListed, maxExtra, now)
+	})
+}
+
+func (f *failures) relistEntry(entry string, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.relisted.Put(entry, now, time.Time.Before)
 }
 
 // listedSince reports whether an entry for host was added to the list since t.
@@ -243,38 +250,36 @@ func (f *failures) listedSince(host string, t time.Time) bool {
 // release ends the backoff of the hosts whose last failure was the CA's, since
 // that works again, unless the CA has asked for a wait.
 func (f *failures) release(now time.Time) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for key, rec := range f.records.All() {
+	f.replaceEach(func(_ string, rec *failure) *failure {
 		at := pace.Later(now, rec.asked)
-		if rec.blame.ca > 0 && !rec.clockOff && rec.err.RetryAt.After(at) {
-			free := rec.retryAt(at)
-			free.extra = rec.extra.carried()
-			f.records.Put(key, free, nil)
+		if rec.blame.ca == 0 || rec.clockOff || !rec.err.RetryAt.After(at) {
+			return rec
 		}
-	}
+		free := rec.retryAt(at)
+		free.extra = rec.extra.carried()
+		return free
+	})
 }
 
 // clockWentBack corrects records made by a clock that was ahead.
 func (f *failures) clockWentBack(now time.Time) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.followClock(now)
+	f.replaceEach(func(_ string, rec *failure) *failure { return rec.followClock(now) })
 }
 
-// followClock is clockWentBack with f.mu held.
-func (f *failures) followClock(now time.Time) {
-	for key, rec := range f.records.All() {
-		if w := rec.wait().At(now); w != rec.wait() {
-			moved, e := *rec, *rec.err
-			e.Time, e.RetryAt = w.From, w.Until
-			moved.err = &e
-			if !rec.extra.until.IsZero() {
-				moved.extra.until = rec.extra.until.Add(w.Until.Sub(rec.err.RetryAt))
-			}
-			f.records.Put(key, &moved, nil)
-		}
+// followClock returns what becomes of rec if the clock was set back: it may be
+// rec itself.
+func (rec *failure) followClock(now time.Time) *failure {
+	w := rec.wait().At(now)
+	if w == rec.wait() {
+		return rec
 	}
+	moved, e := *rec, *rec.err
+	e.Time, e.RetryAt = w.From, w.Until
+	moved.err = &e
+	if !rec.extra.until.IsZero() {
+		moved.extra.until = rec.extra.until.Add(w.Until.Sub(rec.err.RetryAt))
+	}
+	return &moved
 }
 
 // mayRead reports whether a handshake may trigger another cache read, and
@@ -291,9 +296,40 @@ func (f *failures) mayRead(rec *failure, now time.Time) bool {
 
 // all calls yield for every record; both says that it holds for both key types.
 func (f *failures) all(yield func(host string, rec *failure, both bool)) {
+	for _, key := range f.keys() {
+		f.mu.Lock()
+		rec, ok := f.records.Get(key)
+		f.mu.Unlock()
+		if ok {
+			yield(key.host, rec, key.scope == scopeHost)
+		}
+	}
+}
+
+// replaceEach replaces every record by what becomes of it, which may be itself.
+func (f *failures) replaceEach(become func(host string, rec *failure) *failure) {
+	for _, key := range f.keys() {
+		f.mu.Lock()
+		f.replace(key, func(rec *failure) *failure { return become(key.host, rec) })
+		f.mu.Unlock()
+	}
+}
+
+// replace replaces the record of a key, if there is one. f.mu is held.
+func (f *failures) replace(key failureKey, become func(*failure) *failure) {
+	if rec, ok := f.records.Get(key); ok {
+		f.records.Put(key, become(rec), nil)
+	}
+}
+
+// keys returns the keys of all records. Those who look at all records do so one
+// by one: handshakes need the lock.
+func (f *failures) keys() []failureKey {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for key, rec := range f.records.All() {
-		yield(key.host, rec, key.scope == scopeHost)
+	keys := make([]failureKey, 0, f.records.Len())
+	for key := range f.records.All() {
+		keys = append(keys, key)
 	}
+	return keys
 }

@@ -37,7 +37,7 @@ func (r *renewals) reportLateness(cert *certificate, now time.Time) {
 func (r *schedule) passMarks(cert *certificate, now time.Time) (news bool, cause error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	it := r.items[cert.subject]
+	it := r.items.Get(cert.subject)
 	if it == nil {
 		return false, nil
 	}

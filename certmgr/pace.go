@@ -49,7 +49,6 @@ type startPace struct {
 	mu      sync.Mutex
 	account pace.Lane
 	domains map[string]*pace.Lane
-	pruneAt int // the number of domains at which to prune
 }
 
 // place is a first issuance's place in the lanes: that of its registered domain,
@@ -110,25 +109,30 @@ func (p *startPace) reserve(host string, after placeStage, ran time.Duration) (t
 	domain := hosts.RegisteredDomain(host)
 	l := p.domains[domain]
 	if l == nil {
-		if len(p.domains) >= p.pruneAt {
-			p.prune(ran)
-		}
-		l = new(pace.Lane)
-		p.domains[domain] = l
+		l = p.add(domain, ran)
 	}
 	return l.Reserve(ran, pace.PerDomain())
 }
 
-// prune removes the domains whose lanes are empty. The allowlist limits the
-// number of domains.
-func (p *startPace) prune(ran time.Duration) {
+// add adds the lane of a domain. If there are many, it looks at a few others, and
+// removes those that are empty: so most of those that are left are not, and no
+// addition takes long. The allowlist limits their number. p.mu is held.
+func (p *startPace) add(domain string, ran time.Duration) *pace.Lane {
 	if p.domains == nil {
 		p.domains = make(map[string]*pace.Lane)
 	}
-	for domain, l := range p.domains {
-		if l.EmptyAt() <= ran {
-			delete(p.domains, domain)
+	if len(p.domains) >= maxPaced {
+		looks := 8
+		for other, l := range p.domains { // begins anywhere
+			if l.EmptyAt() <= ran {
+				delete(p.domains, other)
+			}
+			if looks--; looks == 0 {
+				break
+			}
 		}
 	}
-	p.pruneAt = max(maxPaced, 2*len(p.domains))
+	l := new(pace.Lane)
+	p.domains[domain] = l
+	return l
 }

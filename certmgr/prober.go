@@ -143,7 +143,7 @@ func (p *prober) hasten(ctx context.Context, w waiter) bool {
 	case <-p.changed: // by the prober itself
 	default:
 	}
-	if !p.schedule.hasten(w.is) {
+	if !p.schedule.hasten(w.req.sub) {
 		return false
 	}
 	p.nap(ctx, turnTime)
@@ -159,7 +159,7 @@ func (p *prober) serveAll(ctx context.Context) {
 		case !ok:
 			return
 		case w.isDue():
-			p.schedule.hasten(w.is)
+			p.schedule.hasten(w.req.sub)
 		default:
 			if _, err := p.begin(ctx, w.req); isRefusedByCA(err) {
 				return

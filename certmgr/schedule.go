@@ -8,6 +8,7 @@ import (
 	"github.com/nostall/nostall/internal/hosts"
 	"github.com/nostall/nostall/internal/pace"
 	"github.com/nostall/nostall/internal/renewal"
+	"github.com/nostall/nostall/internal/table"
 )
 
 // schedule knows when each certificate in memory is due and when to ask the CA
@@ -20,8 +21,9 @@ type schedule struct {
 	startPace *startPace
 	changed   func() // called for each new appointment, with mu held; set before there is one
 
-	mu      sync.Mutex
-	items   map[subject]*renewalItem
+	items *table.Table[subject, renewalItem] // walked without a lock
+
+	mu      sync.Mutex // for changes of items, and of each of them
 	agendas agendas
 }
 
@@ -93,7 +95,7 @@ func newSchedule(e *env, m *memory, p *progress, sp *startPace) *schedule {
 		memory:    m,
 		progress:  p,
 		startPace: sp,
-		items:     make(map[subject]*renewalItem),
+		items:     table.New[subject, renewalItem](),
 		changed:   func() {},
 	}
 	r.agendas[agendaRenew].Limit = maxRenewing
@@ -171,25 +173,23 @@ func (r *schedule) isWanted(sub subject) bool {
 		return false
 	}
 	r.mu.Lock()
-	it := r.items[sub]
+	it := r.items.Get(sub)
 	owed := it != nil && it.owed
 	r.mu.Unlock()
 	return owed || r.progress.wants(sub.host())
 }
 
-// hasten makes subjects that match due, if they are to be tried again, and
-// reports whether there are any. match must not block.
-func (r *schedule) hasten(match func(subject) bool) (any bool) {
+// hasten makes a subject due, if it is to be tried again, and reports whether it
+// is.
+func (r *schedule) hasten(sub subject) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now := r.now()
-	for sub, it := range r.items {
-		if it.kind == agendaRetry && it.renew.IsSet() && match(sub) {
-			r.setRenew(it, agendaRetry, pace.Earlier(it.renew.At(), now))
-			any = true
-		}
+	it := r.items.Get(sub)
+	if it == nil || it.kind != agendaRetry || !it.renew.IsSet() {
+		return false
 	}
-	return any
+	r.setRenew(it, agendaRetry, pace.Earlier(it.renew.At(), r.now()))
+	return true
 }
 
 // first schedules the first issuance for a host that no handshake waits for.
@@ -216,11 +216,12 @@ func (r *schedule) pace(sub subject, now time.Time) bool {
 
 // item returns the item of sub, creating it if necessary. r.mu is held.
 func (r *schedule) item(sub subject) *renewalItem {
-	it := r.items[sub]
+	it := r.items.Get(sub)
 	if it == nil {
-		it = &renewalItem{sub: sub}
+		entry := &table.Item[subject, renewalItem]{Key: sub, Value: renewalItem{sub: sub}}
+		it = &entry.Value
 		it.renew.Item, it.ask.Item = it, it
-		r.items[sub] = it
+		r.items.Put(entry)
 	}
 	return it
 }
@@ -240,34 +241,36 @@ func (r *schedule) setAsk(it *renewalItem, t time.Time) {
 // describe sets when sub is due and what decided that, for Snapshot. late
 // reports whether its renewal fails.
 func (r *schedule) describe(sub subject, st *HostStatus) (late bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	it := r.items[sub]
+	it := r.items.Get(sub) // beforehand: many hosts, one after the other, take the lock here
 	if it == nil {
 		return false
 	}
-	st.RenewAt, st.ExplanationURL = it.renew.At(), it.plan.Explanation()
+	r.mu.Lock()
+	at, kind, plan := it.renew.At(), it.kind, it.plan
+	unneeded, late := it.unneeded, it.late.IsLate()
+	r.mu.Unlock()
+	st.RenewAt, st.ExplanationURL = at, plan.Explanation()
 	switch {
-	case it.unneeded:
+	case unneeded:
 		st.RenewalCause = RenewalCauseUnneeded
-	case it.plan.IsReplacement():
+	case plan.IsReplacement():
 		st.RenewalCause = RenewalCauseTests
-	case it.kind == agendaRetry:
+	case kind == agendaRetry:
 		st.RenewalCause = RenewalCauseRetry
-	case it.plan.BySuggestion():
+	case plan.BySuggestion():
 		st.RenewalCause = RenewalCauseCA
 	default:
 		st.RenewalCause = RenewalCauseLifetime
 	}
-	return it.late.IsLate()
+	return late
 }
 
 func (r *schedule) drop(sub subject) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if it := r.items[sub]; it != nil {
+	if it := r.items.Get(sub); it != nil {
 		r.agendas.cancel(it)
-		delete(r.items, sub)
+		r.items.Delete(sub)
 	}
 }
 
@@ -276,9 +279,9 @@ func (r *schedule) drop(sub subject) {
 func (r *schedule) dropUnserved(sub subject) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if it := r.items[sub]; it != nil && r.memory.current(sub) == nil {
+	if it := r.items.Get(sub); it != nil && r.memory.current(sub) == nil {
 		r.agendas.cancel(it)
-		delete(r.items, sub)
+		r.items.Delete(sub)
 	}
 }
 
@@ -286,31 +289,39 @@ func (r *schedule) dropUnserved(sub subject) {
 func (r *schedule) dropUnplanned(sub subject) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if it := r.items[sub]; it != nil && (it.plan.IsZero() || r.memory.current(sub) == nil) {
+	if it := r.items.Get(sub); it != nil && (it.plan.IsZero() || r.memory.current(sub) == nil) {
 		r.agendas.cancel(it)
-		delete(r.items, sub)
+		r.items.Delete(sub)
 	}
 }
 
 // clockWentBack replans what was planned by a clock that was ahead: its
 // appointments may be days or years away.
 func (r *schedule) clockWentBack(now time.Time) {
+	for sub := range r.items.All() {
+		replan(r, sub, now)
+	}
+}
+
+// replan is clockWentBack for one subject.
+func replan(r *schedule, sub subject, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for sub, it := range r.items {
-		cert := r.memory.current(sub)
-		it.unneeded = false
-		if cert != nil && it.plan.CertID() != "" {
-			r.setAsk(it, now.Add(renewal.FirstAsk()))
-		}
-		switch {
-		case !it.renew.IsSet(): // in progress
-		case cert == nil || it.kind == agendaRetry:
-			r.setRenew(it, it.kind, pace.Earlier(it.renew.At(), now.Add(pace.Jitter(retryRenewal))))
-		default:
-			it.plan.ClockWentBack(now, cert.dates())
-			r.setRenew(it, agendaRenew, it.plan.Due())
-		}
+	it, cert := r.items.Get(sub), r.memory.current(sub)
+	if it == nil {
+		return
+	}
+	it.unneeded = false
+	if cert != nil && it.plan.CertID() != "" {
+		r.setAsk(it, now.Add(renewal.FirstAsk()))
+	}
+	switch {
+	case !it.renew.IsSet(): // in progress
+	case cert == nil || it.kind == agendaRetry:
+		r.setRenew(it, it.kind, pace.Earlier(it.renew.At(), now.Add(pace.Jitter(retryRenewal))))
+	default:
+		it.plan.ClockWentBack(now, cert.dates())
+		r.setRenew(it, agendaRenew, it.plan.Due())
 	}
 }
 
@@ -342,7 +353,7 @@ func (r *schedule) done(kind agendaKind, it *renewalItem) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.agendas[kind].Done()
-	if kind != agendaAsk && !it.renew.IsSet() && r.items[it.sub] == it {
+	if kind != agendaAsk && !it.renew.IsSet() && r.items.Get(it.sub) == it {
 		r.setRenew(it, agendaRetry, r.now().Add(retryRenewal))
 	}
 	r.changed()
@@ -353,7 +364,7 @@ func (r *schedule) done(kind agendaKind, it *renewalItem) {
 func (r *schedule) reason(sub subject) (reason, explanation string, suggested bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	it := r.items[sub]
+	it := r.items.Get(sub)
 	if it == nil {
 		return "renewal", "", false
 	}

@@ -44,9 +44,11 @@ func (s *service) noteReached(host string, g grant) { s.visits.noteReached(host,
 // caIsBack implements keeper. Renewals have time, and come by themselves.
 func (s *service) caIsBack() {
 	now := s.now()
-	s.schedule.hasten(func(sub subject) bool {
-		return s.memory.current(sub) == nil && s.failures.active(sub, now) == nil
-	})
+	for sub := range s.schedule.items.All() {
+		if s.memory.current(sub) == nil && s.failures.active(sub, now) == nil {
+			s.schedule.hasten(sub)
+		}
+	}
 }
 
 // evicted follows memory: a host that has made way there is not renewed before

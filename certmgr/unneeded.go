@@ -45,7 +45,7 @@ func (r *renewals) isUnneeded(ctx context.Context, cert *certificate) bool {
 	}
 	now := r.now()
 	host, kt := cert.subject.host(), cert.subject.keyType
-	r.visits.followClock(now)
+	r.visits.followSteps(now)
 	since := now.Add(-lifetimeOf(cert)).Unix()
 	return r.lastNeeded(host, kt) <= since && (kt == bundle.RSA || r.lastNeeded(host, bundle.RSA) > since)
 }
@@ -85,10 +85,10 @@ func (r *renewals) lastNeeded(host string, kt bundle.KeyType) int64 {
 // and since when the host is watched, both in Unix seconds. What the Cache has are
 // days, of which the end counts.
 func (v *visits) lastNeeded(host string, kt bundle.KeyType) (needed, since int64, watched bool) {
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	known, ok := v.hosts.Get(host)
-	if !ok {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	known := v.hosts.Get(host)
+	if known == nil {
 		return 0, 0, false
 	}
 	needed = known.needed[kt].Load()
@@ -114,7 +114,7 @@ func (v *visits) await(ctx context.Context) (ok bool) {
 func (r *schedule) letExpire(cert *certificate) (news bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	it := r.items[cert.subject]
+	it := r.items.Get(cert.subject)
 	if it == nil || r.memory.current(cert.subject) != cert {
 		return false
 	}
@@ -129,7 +129,7 @@ func (r *renewals) needed(sub subject) {
 	s := r.schedule
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	it := s.items[sub]
+	it := s.items.Get(sub)
 	if it == nil || !it.unneeded {
 		return
 	}

@@ -13,20 +13,24 @@ import (
 // below a wildcard.
 func (v *visits) follow(c change, now time.Time) {
 	v.forgetEntries(c.removed)
-	v.mu.Lock()
-	defer v.mu.Unlock()
 	v.noteChange()
 	for _, entry := range c.added {
-		if v.isFull() {
+		if !v.watchAdded(entry, now) {
 			return
 		}
-		known := v.add(entry, listed, now)
-		known.since, known.fresh = now.Unix(), true
-		if known.unlisted { // it was allowed by a wildcard or policy before
-			known.unlisted = false
-			v.hosts.Put(entry, known, nil)
-		}
 	}
+}
+
+func (v *visits) watchAdded(entry string, now time.Time) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.isFull() {
+		return false
+	}
+	known := v.add(entry, listed, now)
+	known.since, known.fresh = now.Unix(), true
+	v.unlisted.Delete(entry) // it was allowed by a wildcard or policy before
+	return true
 }
 
 func (v *visits) forgetEntries(entries []string) {
@@ -40,12 +44,20 @@ func (v *visits) forgetEntries(entries []string) {
 	if len(parents) == 0 {
 		return
 	}
+	for host := range v.hosts.All() {
+		if _, parent, _ := strings.Cut(host, "."); parents[parent] {
+			v.forgetUnlisted(host)
+		}
+	}
+}
+
+// forgetUnlisted removes the record of a host that is not on the list by name.
+func (v *visits) forgetUnlisted(host string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for host, known := range v.hosts.All() {
-		if _, parent, _ := strings.Cut(host, "."); known.unlisted && parents[parent] {
-			v.hosts.Delete(host)
-		}
+	if _, unlisted := v.unlisted.Get(host); unlisted {
+		v.unlisted.Delete(host)
+		v.hosts.Delete(host)
 	}
 }
 
@@ -53,21 +65,44 @@ func (v *visits) forgetEntries(entries []string) {
 // clock was put forward, entries would seem to have been watched for too long:
 // watching them then starts again, whatever the Cache has.
 func (v *visits) followClock(now time.Time) {
+	v.correctAll(now, v.clockMoved(now) > maxClockStep)
+}
+
+// followSteps is followClock for frequent use: unless the clock was set since the
+// last look, it does not look at all records.
+func (v *visits) followSteps(now time.Time) {
+	moved := v.clockMoved(now)
+	if jumped := moved > maxClockStep; jumped || moved < -time.Second {
+		v.correctAll(now, jumped)
+	}
+}
+
+func (v *visits) clockMoved(now time.Time) time.Duration {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	t, jumped := now.Unix(), v.clock.look(now) > maxClockStep
+	return v.clock.look(now)
+}
+
+func (v *visits) correctAll(now time.Time, jumped bool) {
 	if jumped {
 		v.noteChange()
 	}
 	for _, known := range v.hosts.All() {
-		if jumped {
-			known.since, known.fresh = t, true
-		}
-		known.since = min(known.since, t)
-		for _, seen := range []*atomic.Int64{&known.asked, &known.reached, &known.needed[bundle.ECDSA], &known.needed[bundle.RSA]} {
-			if seen.Load() > t && set(seen, t) {
-				v.noteChange()
-			}
+		v.correct(known, now.Unix(), jumped)
+	}
+}
+
+// correct is correctAll for one record.
+func (v *visits) correct(known *visit, t int64, jumped bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if jumped {
+		known.since, known.fresh = t, true
+	}
+	known.since = min(known.since, t)
+	for _, seen := range []*atomic.Int64{&known.asked, &known.reached, &known.needed[bundle.ECDSA], &known.needed[bundle.RSA]} {
+		if seen.Load() > t && set(seen, t) {
+			v.noteChange()
 		}
 	}
 }

@@ -2,7 +2,6 @@ package certmgr
 
 import (
 	"iter"
-	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -11,17 +10,23 @@ import (
 	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/capped"
 	"github.com/nostall/nostall/internal/hosts"
+	"github.com/nostall/nostall/internal/table"
 )
 
 // visits tracks when clients last asked for allowed hosts and needed which key
 // type, when the CA last reached these, and how many of their handshakes were refused. It knows
 // nothing of hosts that are not allowed. Entries of the allowlist are under the
 // same names; those of wildcards stand for all hosts below.
+//
+// Readers take no lock, and nothing walks over all hosts with mu held:
+// handshakes need it.
 type visits struct {
-	mu    sync.RWMutex
-	hosts capped.Map[string, *visit] // those on the list have no cap but the list
+	hosts *table.Table[string, visit]
 	list  *hostList
 	began func() // called once, at the first visit
+
+	mu       sync.Mutex                 // for changes of hosts
+	unlisted capped.Map[string, *visit] // those not on the list by name, which make way for each other
 
 	// changed has an element if the record in the Cache may be outdated: it has
 	// the entries of the list, by whole days.
@@ -41,13 +46,12 @@ type visits struct {
 
 // visit is the record of one host. Times are Unix seconds; 0 means never.
 type visit struct {
-	since    int64                         // known since; guarded by visits.mu
-	asked    atomic.Int64                  // when a client last asked, to visitEvery
-	reached  atomic.Int64                  // when a certificate was last issued here
-	needed   [bundle.KeyTypes]atomic.Int64 // when a client last needed a key type, to visitEvery
-	refused  atomic.Uint64
-	unlisted bool // guarded by visits.mu
-	fresh    bool // added to the list while this process was running; guarded by visits.mu
+	since   int64                         // known since; guarded by visits.mu
+	asked   atomic.Int64                  // when a client last asked, to visitEvery
+	reached atomic.Int64                  // when a certificate was last issued here
+	needed  [bundle.KeyTypes]atomic.Int64 // when a client last needed a key type, to visitEvery
+	refused atomic.Uint64
+	fresh   bool // added to the list while this process was running; guarded by visits.mu
 }
 
 const (
@@ -67,17 +71,14 @@ const (
 func newVisits(list *hostList, began func()) *visits {
 	restored := make(chan struct{})
 	return &visits{
-		hosts: capped.Map[string, *visit]{
-			Max:      math.MaxInt,
-			IsMinor:  func(v *visit) bool { return v.unlisted },
-			MaxMinor: maxVisits,
-		},
+		hosts:       table.New[string, visit](),
 		list:        list,
+		began:       sync.OnceFunc(began),
+		unlisted:    capped.Map[string, *visit]{Max: maxVisits},
 		changed:     make(chan struct{}, 1),
 		restored:    restored,
 		setRestored: sync.OnceFunc(func() { close(restored) }),
 		onNeeded:    func(string, bundle.KeyType) {},
-		began:       sync.OnceFunc(began),
 	}
 }
 
@@ -132,10 +133,7 @@ func recently(t, now int64) bool {
 
 // get returns the host's record, creating it if necessary.
 func (v *visits) get(host string, t trust, now time.Time) *visit {
-	v.mu.RLock()
-	known, ok := v.hosts.Get(host)
-	v.mu.RUnlock()
-	if ok {
+	if known := v.hosts.Get(host); known != nil {
 		return known
 	}
 	v.began()
@@ -146,14 +144,17 @@ func (v *visits) get(host string, t trust, now time.Time) *visit {
 
 // add is get with v.mu held.
 func (v *visits) add(host string, t trust, now time.Time) *visit {
-	if known, ok := v.hosts.Get(host); ok {
+	if known := v.hosts.Get(host); known != nil {
 		return known
 	}
-	known := &visit{since: now.Unix(), unlisted: t != listed}
+	it := &table.Item[string, visit]{Key: host, Value: visit{since: now.Unix()}}
+	known := &it.Value
+	v.hosts.Put(it)
 	if t == listed {
 		v.noteChange()
+	} else if evicted, full := v.unlisted.Put(host, known, func(a, b *visit) bool { return a.last() < b.last() }); full {
+		v.hosts.Delete(evicted)
 	}
-	v.hosts.Put(host, known, func(a, b *visit) bool { return a.last() < b.last() })
 	return known
 }
 
@@ -162,25 +163,30 @@ func (known *visit) last() int64 { return max(known.asked.Load(), known.since) }
 
 // watch starts tracking the entries of the list that are not tracked yet.
 func (v *visits) watch(entries iter.Seq[string], now time.Time) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
 	for entry := range entries {
-		if v.isFull() {
+		if !v.watchEntry(entry, now) {
 			return
 		}
-		v.add(entry, listed, now)
 	}
+}
+
+func (v *visits) watchEntry(entry string, now time.Time) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.isFull() {
+		return false
+	}
+	v.add(entry, listed, now)
+	return true
 }
 
 // isFull reports whether no more entries are watched before a client asks for
 // them. v.mu is held.
-func (v *visits) isFull() bool { return v.hosts.Len()-v.hosts.Minor() >= maxWatched }
+func (v *visits) isFull() bool { return v.hosts.Len()-v.unlisted.Len() >= maxWatched }
 
 // noteRefused records a refused handshake for a host, if the host is known.
 func (v *visits) noteRefused(host string) {
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	if known, ok := v.hosts.Get(host); ok {
+	if known := v.hosts.Get(host); known != nil {
 		known.refused.Add(1)
 	}
 }
@@ -190,14 +196,13 @@ func (v *visits) forget(host string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.hosts.Delete(host)
+	v.unlisted.Delete(host)
 }
 
 // of returns when a client last asked for a host, and how many handshakes were
 // refused.
 func (v *visits) of(host string) (asked time.Time, refused uint64) {
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	if known, ok := v.hosts.Get(host); ok {
+	if known := v.hosts.Get(host); known != nil {
 		return fromUnix(known.asked.Load()), known.refused.Load()
 	}
 	return time.Time{}, 0
@@ -205,10 +210,10 @@ func (v *visits) of(host string) (asked time.Time, refused uint64) {
 
 // sightings returns the times of an entry of the list.
 func (v *visits) sightings(entry string) (s sightings, ok bool) {
-	v.mu.RLock()
-	defer v.mu.RUnlock()
-	known, ok := v.hosts.Get(entry)
-	if !ok {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	known := v.hosts.Get(entry)
+	if known == nil {
 		return sightings{}, false
 	}
 	return sightings{
@@ -222,26 +227,28 @@ func (v *visits) sightings(entry string) (s sightings, ok bool) {
 
 // merge merges what others have seen of entries that are on the list.
 func (v *visits) merge(others map[string]sightings, now time.Time) {
+	for entry, seen := range others {
+		if known := v.hosts.Get(entry); known != nil { // else it is not on the list
+			v.mergeInto(known, seen, now)
+		}
+	}
+}
+
+func (v *visits) mergeInto(known *visit, seen sightings, now time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for entry, seen := range others {
-		known, ok := v.hosts.Get(entry)
-		if !ok {
-			continue // not on the list
-		}
-		if t := seen.Since.Unix(); !seen.Since.IsZero() && t < known.since && !known.fresh {
-			known.since = t
-		}
-		if t := seen.Asked.Unix(); !seen.Asked.After(now) && t > known.asked.Load() {
-			known.asked.Store(t)
-		}
-		if t := seen.Reached.Unix(); !seen.Reached.After(now) && t > known.reached.Load() {
-			known.reached.Store(t)
-		}
-		for kt, at := range seen.needed() {
-			if t := at.Unix(); !at.After(now) && t > known.needed[kt].Load() {
-				known.needed[kt].Store(t)
-			}
+	if t := seen.Since.Unix(); !seen.Since.IsZero() && t < known.since && !known.fresh {
+		known.since = t
+	}
+	if t := seen.Asked.Unix(); !seen.Asked.After(now) && t > known.asked.Load() {
+		known.asked.Store(t)
+	}
+	if t := seen.Reached.Unix(); !seen.Reached.After(now) && t > known.reached.Load() {
+		known.reached.Store(t)
+	}
+	for kt, at := range seen.needed() {
+		if t := at.Unix(); !at.After(now) && t > known.needed[kt].Load() {
+			known.needed[kt].Store(t)
 		}
 	}
 }

@@ -14,7 +14,7 @@ func TestVisitsAreBounded(t *testing.T) {
 	for i := range 2 * maxVisits {
 		v.noteAsked(fmt.Sprintf("www.stranger%d.com", i), bundle.ECDSA, grant{trust: untrusted, policyYes: now}, now.Add(-time.Hour))
 	}
-	if n := v.hosts.Minor(); n != 10_000 {
+	if n := v.unlisted.Len(); n != 10_000 {
 		t.Errorf("%d hosts of strangers, want 10,000", n)
 	}
 	if asked, _ := v.of("www.tenant.com"); asked.IsZero() {
@@ -25,8 +25,8 @@ func TestVisitsAreBounded(t *testing.T) {
 		t.Error("strangers took the place of a host on the list")
 	}
 	v.follow(change{added: []string{"www.tenant.com"}}, now)
-	if v.forget("listed.example.com"); v.hosts.Minor() != 9_999 || v.hosts.Len() != 10_000 {
-		t.Errorf("%d hosts of strangers, and %d in all", v.hosts.Minor(), v.hosts.Len())
+	if v.forget("listed.example.com"); v.unlisted.Len() != 9_999 || v.hosts.Len() != 10_000 {
+		t.Errorf("%d hosts of strangers, and %d in all", v.unlisted.Len(), v.hosts.Len())
 	}
 }
 

@@ -39,9 +39,6 @@ func newWaiting() *waiting {
 	return &waiting{attend: func() {}, waiters: capped.Map[subject, waiter]{Max: maxWaiters}}
 }
 
-// is reports whether the waiter is about this subject.
-func (w waiter) is(sub subject) bool { return w.req.sub == sub }
-
 // isDue reports whether the waiter is a renewal or a Start, not a visitor.
 func (w waiter) isDue() bool {
 	return w.req.priority == background || w.req.priority == urgentRenewal

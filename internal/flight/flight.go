@@ -2,6 +2,8 @@ package flight
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -77,13 +79,17 @@ func (f *Flight[K, V]) Running(key K) *Call[K, V] {
 // IsIdle reports whether no call is in flight.
 func (f *Flight[K, V]) IsIdle() bool { return f.inFlight.Load() == 0 }
 
-// Each calls visit for every call in flight. visit must not block.
+// Each calls visit for every call that was in flight a moment ago.
 func (f *Flight[K, V]) Each(visit func(*Call[K, V])) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, c := range f.calls {
+	for _, c := range f.all() {
 		visit(c)
 	}
+}
+
+func (f *Flight[K, V]) all() []*Call[K, V] {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.AppendSeq(make([]*Call[K, V], 0, len(f.calls)), maps.Values(f.calls))
 }
 
 // Start joins the call in flight for key, or begins one with fn. fn must not
@@ -189,15 +195,32 @@ func (f *Flight[K, V]) forget(c *Call[K, V]) {
 
 // Cancel ends the context of each call for whose key why returns a cause. Those
 // calls are removed at once: later callers begin a new call, while callers
-// already waiting still get the old outcome. why must not block.
+// already waiting still get the old outcome.
+//
+// A call whose StartIf has made its check before Cancel is found, so what the
+// check depends on must change before that.
 func (f *Flight[K, V]) Cancel(why func(K) error) {
+	for _, c := range f.all() {
+		if cause := why(c.Key); cause != nil {
+			f.cancel(c, cause)
+		}
+	}
+}
+
+// CancelKey is Cancel for the call of one key, if there is one.
+func (f *Flight[K, V]) CancelKey(key K, cause error) {
+	if c := f.Running(key); c != nil {
+		f.cancel(c, cause)
+	}
+}
+
+// cancel removes a call, unless it has ended, and ends its context.
+func (f *Flight[K, V]) cancel(c *Call[K, V], cause error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for key, c := range f.calls {
-		if cause := why(key); cause != nil {
-			f.forget(c)
-			c.end(cause)
-		}
+	if f.calls[c.Key] == c {
+		f.forget(c)
+		c.end(cause)
 	}
 }
 

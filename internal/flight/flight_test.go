@@ -100,15 +100,15 @@ func TestOutcomeIsKnownAfterTheCallIsRemoved(t *testing.T) {
 		<-release
 		return 1, nil
 	})
-	f.Each(func(c *Call[string, int]) { // the call cannot be removed meanwhile
-		close(release)
-		for range 10_000 {
-			if runtime.Gosched(); c.Ended() {
-				t.Error("the outcome is known, and the call in flight")
-				return
-			}
+	f.mu.Lock() // the call cannot be removed meanwhile
+	close(release)
+	for range 10_000 {
+		if runtime.Gosched(); c.Ended() {
+			t.Error("the outcome is known, and the call in flight")
+			break
 		}
-	})
+	}
+	f.mu.Unlock()
 	if val, err := c.Wait(t.Context()); val != 1 || err != nil {
 		t.Errorf("outcome %d, %v", val, err)
 	}
@@ -319,4 +319,40 @@ func TestDoCanBeCanceled(t *testing.T) {
 		}
 		f.Each(func(c *Call[string, int]) { t.Errorf("%s is in flight at the end", c.Key) })
 	})
+}
+
+// Whoever looks at all calls, or at the key of each, keeps nobody from beginning
+// one.
+func TestWalkOverCallsHoldsNoLock(t *testing.T) {
+	f, tasks := newTestFlight(t, 10)
+	ended := func(ctx context.Context) (int, error) {
+		<-ctx.Done()
+		return 0, context.Cause(ctx)
+	}
+	cause := errors.New("canceled")
+	first := start(t, f, "first", ended)
+	second := start(t, f, "second", ended)
+	f.Each(func(c *Call[string, int]) { start(t, f, "during "+c.Key, ended) })
+	f.Cancel(func(key string) error {
+		start(t, f, key, ended) // joins the call
+		if key == "first" {
+			return cause
+		}
+		return nil
+	})
+	if _, err := first.Wait(t.Context()); err != cause {
+		t.Errorf("the canceled call ended with %v", err)
+	}
+	f.CancelKey("second", cause)
+	f.CancelKey("nobody", cause)
+	if _, err := second.Wait(t.Context()); err != cause {
+		t.Errorf("the canceled call ended with %v", err)
+	}
+	if f.Running("during first") == nil || f.Running("during second") == nil {
+		t.Error("a call that was begun meanwhile does not run")
+	}
+	tasks.Close()
+	if err := tasks.Wait(t.Context()); err != nil {
+		t.Error(err)
+	}
 }

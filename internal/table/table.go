@@ -29,7 +29,7 @@ type Item[K comparable, V any] struct {
 }
 
 const (
-	shardBits  = 8
+	shardBits  = 7
 	shardCount = 1 << shardBits
 
 	// minSlots is the smallest size of a shard that holds anything.
