@@ -34,8 +34,7 @@ func (s answerStore) DeleteLater(key string, data []byte) {
 	})
 }
 
-// challengeTypes returns the challenge types that can be answered, in order of
-// preference.
+// challengeTypes returns the challenge types that can be answered.
 func (s *settings) challengeTypes() []string {
 	if s.http01.Load() {
 		return []string{challenge.TLSALPN01, challenge.HTTP01}
@@ -88,7 +87,9 @@ func (s *server) token(ctx context.Context, key string) ([]byte, error) {
 
 // HTTPHandler returns a handler for port 80 that answers http-01 challenges and
 // passes all other requests to fallback. The Manager then uses http-01 in
-// addition to tls-alpn-01.
+// addition to tls-alpn-01. It tries http-01 first if it is known that no server
+// offers "acme-tls/1": by the tls.Config of handshakes that reached
+// GetCertificate, or because the CA said so, and http-01 worked.
 //
 // A nil fallback redirects GET and HEAD requests to https on port 443 with
 // status 302. It answers others with 400, and those without a valid Host or

@@ -127,6 +127,8 @@
 //     Its WrapSession and UnwrapSession are set for that: ticket keys belong to the
 //     returned configuration, and not to its clones. With GetCertificate alone, call
 //     MayResume.
+//   - http-01 is tried before tls-alpn-01 if HTTPHandler is in use and it is known
+//     that no server offers "acme-tls/1". See HTTPHandler.
 //   - Challenge handshakes and http-01 requests reach the Cache only for allowed
 //     hosts, and the policy gets the normalised host, without a port.
 //   - HTTPHandler serves the response to a challenge of this process only for the

@@ -82,7 +82,9 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 		if hot.keyType != want.first {
 			s.seconds.seek(host, want.first, entry, now)
 		}
-		s.noteVisit(host, entry, want.first, now)
+		if s.noteVisit(host, entry, want.first, now) {
+			s.answers.Offer.Saw(hello)
+		}
 		return s.handshakes.served(resServed, hot.copy()), nil
 	}
 	cert, refused, err := s.serve(contextOf(hello), s.newHandshake(hello, host, want))
@@ -97,11 +99,13 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 }
 
 // noteVisit records a handshake for a host in memory that needs a key type, for
-// the sake of the cores once in a while only.
-func (s *server) noteVisit(host string, e *hostEntry, kt bundle.KeyType, now time.Time) {
-	if e.takeVisit(kt, now.Unix()) {
-		s.visits.noteAsked(host, kt, grant{trust: e.trust}, now)
+// the sake of the cores once in a while only. It reports whether it did.
+func (s *server) noteVisit(host string, e *hostEntry, kt bundle.KeyType, now time.Time) bool {
+	if !e.takeVisit(kt, now.Unix()) {
+		return false
 	}
+	s.visits.noteAsked(host, kt, grant{trust: e.trust}, now)
+	return true
 }
 
 // refuse counts a refused handshake for a valid host name.
@@ -114,6 +118,7 @@ func (s *server) refuse(r result, host string, err error, hello *tls.ClientHello
 
 // answerChallenge is GetCertificate for a CA's handshake.
 func (s *server) answerChallenge(hello *tls.ClientHelloInfo, host string) (*tls.Certificate, error) {
+	s.answers.Offer.Saw(hello)
 	cert, err := s.challengeCertificate(contextOf(hello), host)
 	if err != nil {
 		s.refuse(resultOf(inFull(err)), host, err, hello, s.now())
@@ -150,6 +155,9 @@ func (s *server) serve(ctx context.Context, hs handshake) (cert *certificate, re
 			return cert, d.result(), err
 		}
 		s.visits.noteAsked(hs.host, hs.want.first, d.grant, s.now())
+		if hs.hello != nil {
+			s.answers.Offer.Saw(hs.hello)
+		}
 		if cert := s.memory.get(hs.host, hs.want, s.now()); cert != nil {
 			return cert, resServed, nil
 		}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -62,7 +63,7 @@ func (o *orders) newConversation(i *issuance) *conversation {
 	}
 	c := &conversation{
 		issuance:  i,
-		types:     o.lastWorked.Pick(i.host(), o.settings.challengeTypes(), failures),
+		types:     o.lastWorked.Pick(i.host(), o.challengeTypes(), failures),
 		emit:      func(e audit.Event) { o.audit.Emit(i.event(e)) },
 		preflight: o.settings.preflight,
 		checker:   o.checker,
@@ -70,6 +71,16 @@ func (o *orders) newConversation(i *issuance) *conversation {
 	}
 	c.replaces = o.replaces(i.req.sub, i.last)
 	return c
+}
+
+// challengeTypes returns the challenge types that can be answered, in the order
+// in which to try them: http-01 goes first if the other is known to fail.
+func (o *orders) challengeTypes() []string {
+	types := o.settings.challengeTypes()
+	if o.answers.Offer.IsLacking() {
+		slices.Reverse(types)
+	}
+	return types
 }
 
 // replaces returns the CertID of the certificate that an order for sub is to
@@ -202,6 +213,9 @@ func (o *orders) converseOnce(ctx context.Context, c *conversation) outcome {
 		return out
 	}
 	o.lastWorked.Note(c.host(), res.Worked)
+	if res.NotOffered && res.Worked == challenge.HTTP01 {
+		o.answers.Offer.Refused()
+	}
 	o.authority.hasIssued(res.Leaf)
 	out.cert = newCertificate(c.req.sub, res.Key, res.Chain, res.Leaf)
 	if out.data, err = bundle.Encode(res.Key, res.Chain); err != nil {

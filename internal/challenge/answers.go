@@ -30,6 +30,8 @@ type Store interface {
 // holds them too, since the CA may reach another machine instead. It is safe
 // for concurrent use.
 type Answers struct {
+	Offer Offer
+
 	store Store
 
 	mu   sync.RWMutex

@@ -42,7 +42,7 @@ func (a *Answer) Hint(reason *acme.Error) string {
 		return dnsHint(said)
 	case kind == "ratelimited":
 		return "the CA's limit ends by itself"
-	case a.typ == TLSALPN01 && containsAny(said, "no application protocol", "no_application_protocol", "negotiate"):
+	case IsNotOffered(a.typ, reason):
 		return "the server that the CA reached does not offer its protocol: does tls.Config.NextProtos hold \"acme-tls/1\" (Manager.TLSConfig sets it)? " +
 			"A load balancer in front must pass TLS on"
 	case a.typ == TLSALPN01 && (containsAny(said, "certificate required", "certificate_required") ||

@@ -134,6 +134,7 @@ func (c *conversation) solve(ctx context.Context, chal *acme.Challenge, authzURL
 	err = authorizationFailed(z, chal)
 	reason, _ := acmeclient.Problem(err)
 	hint := answer.Hint(reason)
+	c.res.NotOffered = c.res.NotOffered || challenge.IsNotOffered(chal.Type, reason)
 	c.req.Event(audit.Event{
 		Kind:   audit.ChallengeFailed,
 		Stage:  audit.StageChallenge,

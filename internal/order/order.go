@@ -85,6 +85,9 @@ type Result struct {
 	OrderURL string // of the last order
 	Worked   string // type of the challenge that the CA validated, if one was needed
 	Refuted  bool   // it failed because validation of a challenge failed
+
+	// NotOffered: tls-alpn-01 failed because the server does not offer its protocol.
+	NotOffered bool
 }
 
 // conversation is one run of Run.
