@@ -12,7 +12,7 @@ import (
 )
 
 // Workers runs one kind of user callback that usually returns at once, and may
-// hang all the same. It does what a Flight of Callouts does, at a tenth of the
+// hang all the same. It does what a Flight of Callouts does, at a third of the
 // cost: the callers for a key share its call, a caller gets an answer in time
 // whatever the callback does, and a call that does not return keeps its key and
 // counts against a limit. Calls run in goroutines that wait for the next one, so
@@ -189,6 +189,7 @@ func (s *Workers[V]) end(c *workerCall[V], w *worker[V], failure error) {
 	default:
 		w.looks = s.looks
 		s.idle = append(s.idle, w)
+		s.arm(s.cfg.Timeout) // it may be the end of a call that was given up
 	}
 	s.mu.Unlock()
 	if made := c.made.Load(); made != nil {
@@ -206,7 +207,7 @@ func (s *Workers[V]) left() {
 	}
 }
 
-// arm has look run after d, if it is not to run before. s.mu is held.
+// arm has look run after d, unless it is to run anyway. s.mu is held.
 func (s *Workers[V]) arm(d time.Duration) {
 	switch {
 	case s.armed:
@@ -220,8 +221,9 @@ func (s *Workers[V]) arm(d time.Duration) {
 }
 
 // look gives up calls that take too long, and ends workers that have been idle
-// since the last look. It runs as long as there are any. No call lasts longer
-// than the timer's first run, so that it always runs in time.
+// since the last look. It runs again when the oldest call's time is over; the
+// timer never runs for longer than a call may last, so that is in time for those
+// that begin meanwhile.
 func (s *Workers[V]) look() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

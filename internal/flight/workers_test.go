@@ -341,3 +341,20 @@ func TestWorkersStress(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A worker whose call was given up ends like any other, once that has returned.
+func TestWorkersOfGivenUpCallsEnd(t *testing.T) {
+	var release chan struct{}
+	hang := func(context.Context, string) string { <-release; return "" }
+	inCrew(t, 3, hang, func(t *testing.T, c *crew) {
+		release = make(chan struct{})
+		c.Do(t.Context(), "a", Patience{})
+		time.Sleep(time.Hour)
+		close(release)
+		time.Sleep(3 * workersTimeout)
+		synctest.Wait()
+		if n := c.goroutines(); n != 0 {
+			t.Errorf("%d goroutines when idle", n)
+		}
+	})
+}
