@@ -130,9 +130,7 @@ func (s *Workers[V]) do(ctx context.Context, key string, p Patience, limit *Wait
 	s.mu.Unlock()
 	to.calls <- c
 	answer, err = c.await(ctx, here, p.Until)
-	if left, ok := err.(*Left); !ok || !left.Began {
-		s.seats.Put(here)
-	}
+	s.seats.Put(here) // nothing is sent to it any more
 	return answer, err
 }
 
