@@ -26,7 +26,8 @@ type StaleHost struct {
 // although it tried. Entries watched for less than d are not included.
 //
 // The data is kept in the Cache across restarts, for lists of up to 20,000
-// entries; further entries are watched from their first handshake. A zero or
+// entries; further entries are watched from their first handshake. What other
+// machines with this Cache have seen counts within about a day. A zero or
 // negative d means 30 days.
 func (m *Manager) StaleHosts(d time.Duration) []StaleHost {
 	m.init()
