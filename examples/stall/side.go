@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -58,10 +57,7 @@ func startSide(ctx context.Context, name string, o options) (*side, error) {
 }
 
 func (s *side) launch(ctx context.Context, o options) error {
-	root, err := listenerCertificate(ctx, s.ca.Client(), s.ca.URL)
-	if err != nil {
-		return err
-	}
+	var err error
 	if s.cache, err = os.MkdirTemp("", "nostall-"+s.name+"-"); err != nil {
 		return err
 	}
@@ -87,7 +83,7 @@ func (s *side) launch(ctx context.Context, o options) error {
 	}
 	s.input = input
 	s.readers.Go(func() { s.readLog(log) })
-	if err := json.NewEncoder(input).Encode(setup{s.ca.URL, root, s.cache, o.sample}); err != nil {
+	if err := json.NewEncoder(input).Encode(setup{s.ca.URL, s.ca.Certificate().Raw, s.cache, o.sample}); err != nil {
 		return err
 	}
 	samples := json.NewDecoder(output)
@@ -98,21 +94,6 @@ func (s *side) launch(ctx context.Context, o options) error {
 	s.addr = first.Addr
 	s.readers.Go(func() { s.readSamples(samples) })
 	return nil
-}
-
-// listenerCertificate fetches the CA's own certificate, which the side's
-// process must trust.
-func listenerCertificate(ctx context.Context, client *http.Client, url string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	_, _ = io.Copy(io.Discard, resp.Body)
-	return resp.TLS.PeerCertificates[0].Raw, resp.Body.Close()
 }
 
 func (s *side) readSamples(from *json.Decoder) {

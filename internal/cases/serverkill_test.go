@@ -3,11 +3,9 @@ package cases
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -116,17 +114,7 @@ func newServerSite(t *T) *serverSite {
 	if err := os.Mkdir(string(s.dir), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	u, err := url.Parse(s.ca.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := tls.Dial("tcp", u.Host, &tls.Config{InsecureSkipVerify: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	leaf := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: conn.ConnectionState().PeerCertificates[0].Raw})
-	if err := os.WriteFile(filepath.Join(string(s.dir), caFile), leaf, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(string(s.dir), caFile), s.ca.RootPEM(), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return s

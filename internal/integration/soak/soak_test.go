@@ -2,10 +2,8 @@ package soak
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -82,14 +80,6 @@ func newSoak(t *testing.T) *soak {
 	t.Helper()
 	s := &soak{ca: newRudeCA(), began: time.Now(), flood: floods[0]}
 	t.Cleanup(s.ca.Close)
-	u, err := url.Parse(s.ca.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots, err := handshake(t.Context(), u.Host, new(tls.Config))
-	if err != nil {
-		t.Fatal(err)
-	}
 	hosts := *soakHosts
 	if *soakFor < time.Minute {
 		hosts = min(hosts, 20)
@@ -103,7 +93,7 @@ func newSoak(t *testing.T) *soak {
 			Control: ports[2],
 			Cache:   t.TempDir(),
 			CA:      s.ca.URL,
-			CACert:  roots[0].Raw,
+			CACert:  s.ca.Certificate().Raw,
 		}
 		for i := range hosts / 2 {
 			c.Hosts = append(c.Hosts, host(name, i))

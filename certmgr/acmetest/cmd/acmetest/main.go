@@ -62,13 +62,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := o.useRoot(ca); err != nil {
-		return err
-	}
+	// First the address: the files may be those of a CA that runs there.
 	if ca.Listener, err = net.Listen("tcp", o.addr); err != nil {
 		return err
 	}
 	defer func() { _ = ca.Listener.Close() }() // if the start fails
+	if err := o.useRoot(ca); err != nil {
+		return err
+	}
 	if err := try(ca.Start); err != nil {
 		return err
 	}

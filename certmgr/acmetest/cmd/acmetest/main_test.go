@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -350,6 +351,18 @@ func TestWrongFlags(t *testing.T) {
 		if strings.Contains(printed.String(), "ready") {
 			t.Errorf("%s: %s", test.args, &printed)
 		}
+	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	args := []string{"-root", "running.pem", "-addr", taken.Addr().String()}
+	if err := run(t.Context(), args, io.Discard, io.Discard); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("a second one at the same address: %v", err)
+	}
+	if _, err := os.Stat("running.pem"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it wrote the first one's root: %v", err)
 	}
 	if text, err := os.ReadFile("damaged.key"); err != nil || string(text) != "not a key" {
 		t.Errorf("the key's file has %q, %v", text, err)
