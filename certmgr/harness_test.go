@@ -74,8 +74,11 @@ func inBubble(t *testing.T, f func(t *testing.T, w *world)) {
 
 // newWorld returns a Manager that allows *.example.com by exact names a to d,
 // and whose CA reaches it under every name. It is made and closed in a bubble.
-func newWorld(t *testing.T) *world {
-	w := &world{t: t, ca: acmetest.NewMemoryServer(), cache: &faultyCache{Cache: new(cache.Memory)}, events: new(recorder)}
+func newWorld(t *testing.T) *world { return newWorldOf(t, acmetest.NewMemoryServer()) }
+
+// newWorldOf is newWorld with another CA.
+func newWorldOf(t *testing.T, ca *acmetest.Server) *world {
+	w := &world{t: t, ca: ca, cache: &faultyCache{Cache: new(cache.Memory)}, events: new(recorder)}
 	w.m = w.manager()
 	w.reach()
 	return w

@@ -57,6 +57,28 @@ func allFaults(host string) map[string]func(s *acmetest.Server) *acmetest.Fault 
 		"EditChain(" + name + ")": func(s *acmetest.Server) *acmetest.Fault {
 			return s.EditChain(host, func(chain [][]byte) [][]byte { return chain[:1] })
 		},
+		"DropReply" + match:     func(s *acmetest.Server) *acmetest.Fault { return s.DropReply(order) },
+		"GatewayPage" + match:   func(s *acmetest.Server) *acmetest.Fault { return s.GatewayPage(order, 504) },
+		"SuccessStatus" + match: func(s *acmetest.Server) *acmetest.Fault { return s.SuccessStatus(order, 200) },
+		"RelativeURLs" + match:  func(s *acmetest.Server) *acmetest.Fault { return s.RelativeURLs(order) },
+		"NoLocation" + match:    func(s *acmetest.Server) *acmetest.Fault { return s.NoLocation(order) },
+		"BlockAccount" + match: func(s *acmetest.Server) *acmetest.Fault {
+			return s.BlockAccount(order, acmetest.BoulderRevoked)
+		},
+		"ReplicationLag(order, " + name + ")": func(s *acmetest.Server) *acmetest.Fault {
+			return s.ReplicationLag(acmetest.Match{Endpoint: acmetest.Order, Host: host}, acmetest.Lag{Reads: 1})
+		},
+		"PauseName(" + name + ", times 1)": func(s *acmetest.Server) *acmetest.Fault {
+			return s.PauseName(host, acmetest.Times(1)) // the client tries again
+		},
+		"RejectName(" + name + ")":     func(s *acmetest.Server) *acmetest.Fault { return s.RejectName(host) },
+		"StaysReady(" + name + ")":     func(s *acmetest.Server) *acmetest.Fault { return s.StaysReady(host, time.Second) },
+		"SlowValidation(" + name + ")": func(s *acmetest.Server) *acmetest.Fault { return s.SlowValidation(host, time.Minute) },
+		"FailSecondaryValidation(" + name + ", http-01)": func(s *acmetest.Server) *acmetest.Fault {
+			return s.FailSecondaryValidation(host, "http-01", acmetest.Problem{})
+		},
+		"DuplicateChain(" + name + ")":   func(s *acmetest.Server) *acmetest.Fault { return s.DuplicateChain(host) },
+		"CrossSignedChain(" + name + ")": func(s *acmetest.Server) *acmetest.Fault { return s.CrossSignedChain(host) },
 	}
 }
 

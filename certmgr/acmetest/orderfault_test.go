@@ -17,7 +17,7 @@ func TestReuseOrder(t *testing.T) {
 	defer s.Close()
 	c, other := newRawClient(t, s), newRawClient(t, s)
 	first, _ := c.order("b.example.com", "a.example.com")
-	lift := s.ReuseOrder("a.example.com").Lift
+	fault := s.ReuseOrder("a.example.com")
 	ask := func(c *rawClient, profile map[string]any, hosts ...string) string {
 		t.Helper()
 		a := c.newOrder(profile, hosts...)
@@ -50,9 +50,9 @@ func TestReuseOrder(t *testing.T) {
 	if last == first {
 		t.Error("the order was reused after it was finalized")
 	}
-	lift()
-	if u := ask(c, nil, "a.example.com", "b.example.com"); u == last {
-		t.Error("the order was reused after the lift")
+	fault.Lift()
+	if u := ask(c, nil, "a.example.com", "b.example.com"); u == last || fault.Acted() != 3 {
+		t.Errorf("the order was reused after the lift, or not 3 times but %d", fault.Acted())
 	}
 }
 
@@ -63,7 +63,7 @@ func TestReusePendingAuthorization(t *testing.T) {
 	s.Resolve("a.example.com", acmetest.Target{HTTPHandler: keyAuthorizer(t, c.key)})
 	of := func(c *rawClient) string { _, o := c.order("a.example.com"); return o.authorizations()[0] }
 	first := of(c)
-	lift := s.ReusePendingAuthorization("a.example.com").Lift
+	fault := s.ReusePendingAuthorization("a.example.com")
 	if of(c) != first || of(other) == first {
 		t.Error("the account's pending authorization is reused, and nobody else's")
 	}
@@ -79,9 +79,9 @@ func TestReusePendingAuthorization(t *testing.T) {
 	if next == first {
 		t.Error("a valid authorization was reused")
 	}
-	lift()
-	if of(c) == next {
-		t.Error("an authorization was reused after the lift")
+	fault.Lift()
+	if of(c) == next || fault.Acted() != 2 {
+		t.Errorf("an authorization was reused after the lift, or not twice but %d times", fault.Acted())
 	}
 }
 
