@@ -6,9 +6,10 @@ import (
 )
 
 // ReuseOrder makes newOrder return an account's pending or ready order for
-// exactly the same names, profile and dates if there is one, instead of
-// creating another, as Let's Encrypt does: two requests get the same order, and
-// whoever makes one of its authorizations invalid does so for both.
+// exactly the same names, profile and dates if there is one, even if that
+// replaces a certificate and the request does not, instead of creating another.
+// Let's Encrypt does so: two requests get the same order, and whoever makes one
+// of its authorizations invalid does so for both.
 func (s *Server) ReuseOrder(host string, options ...FaultOption) *Fault {
 	return s.addHostFault(&hostFault{kind: faultReuseOrder, host: host}, options)
 }
@@ -35,7 +36,7 @@ func (s *Server) reusableOrder(o *order) *order {
 	i := slices.IndexFunc(s.state.ordersFor[exactSet(o.hosts)], func(open *order) bool {
 		status := open.current(o.created)
 		return (status == pending || status == ready) && open.account == o.account && open.profile == o.profile &&
-			open.replaces == o.replaces && open.asked.equal(o.asked)
+			(o.replaces == nil || open.replaces == o.replaces) && open.asked.equal(o.asked)
 	})
 	if i < 0 || len(s.hosts.take(faultReuseOrder, o.hosts...)) == 0 {
 		return nil

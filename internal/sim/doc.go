@@ -2,7 +2,8 @@
 // cache.
 //
 // TestTenYears takes some hosts through ten years of outages, rate limits,
-// stalls, moved names, restarts, kills and wrong clocks, under constant traffic.
+// stalls, moved names, restarts, kills and wrong clocks, with a CA that has the
+// habits of real ones, under constant traffic.
 // TestNewHosts lets one new host after another get its first certificate while
 // something goes wrong, and measures how long that takes.
 //

@@ -26,7 +26,9 @@ type episode struct {
 
 	kill  int           // the step at which the process is killed, or -1
 	chain int           // index into oddChains, or -1
+	odd   int           // index into oddities, or -1
 	fails bool          // the outage is only that validations of the host fail
+	block bool          // the outage is only that the account is blocked
 	sleep time.Duration // how long the machine is suspended after the outage, or 0
 	stops bool          // the process is stopped, and the machine is not suspended
 }
@@ -38,8 +40,8 @@ const killSteps = 32
 // that each kind comes often.
 func drawEpisode(seed uint64, number int) *episode {
 	rng := rand.New(rand.NewPCG(seed, uint64(number)))
-	e := &episode{number: number, place: places[rng.IntN(len(places))], variant: rng.IntN(1 << 16), kill: -1, chain: -1}
-	switch number % 8 {
+	e := &episode{number: number, place: places[rng.IntN(len(places))], variant: rng.IntN(1 << 16), kill: -1, chain: -1, odd: -1}
+	switch number % 9 {
 	case 0, 1, 2:
 		e.drawFault(rng)
 	case 3:
@@ -59,6 +61,11 @@ func drawEpisode(seed uint64, number int) *episode {
 			e.sleep, e.stops = logUniform(rng, 2*time.Hour, 3*day), rng.IntN(2) == 0 // longer than a backoff
 			e.drawOutage(rng, time.Second, 40*time.Minute)
 			e.fails = rng.IntN(2) == 0
+		}
+	case 8:
+		if e.odd = rng.IntN(len(oddities) + 2); e.odd >= len(oddities) {
+			e.drawOutage(rng, 5*time.Second, 10*time.Minute)
+			e.odd, e.block, e.retryAfter = -1, true, 0
 		}
 	}
 	return e
@@ -93,6 +100,8 @@ func (e *episode) String() string {
 		switch {
 		case e.fails:
 			where = "validation"
+		case e.block:
+			where = "the account"
 		case e.everything:
 			where = "everything"
 		}
@@ -107,6 +116,9 @@ func (e *episode) String() string {
 	}
 	if e.chain >= 0 {
 		parts = append(parts, fmt.Sprintf("odd chain %d", e.chain))
+	}
+	if e.odd >= 0 {
+		parts = append(parts, oddities[e.odd].name)
 	}
 	if e.sleep > 0 {
 		parts = append(parts, fmt.Sprintf("asleep for %v, process only: %v", e.sleep, e.stops))
@@ -123,8 +135,13 @@ func (e *episode) begin(w *world, h *host) (undo []func()) {
 	if e.fault != nil {
 		undo = append(undo, e.fault.begin(w.ca, e.place, m))
 	}
+	if e.odd >= 0 {
+		undo = append(undo, oddities[e.odd].begin(w.ca, h.name)...)
+	}
 	if e.fails {
-		undo = append(undo, w.ca.FailValidation(h.name, "", acmetest.Problem{Type: "connection"}).Lift)
+		undo = append(undo, failValidations(w.ca, h.name, e.variant))
+	} else if e.block {
+		undo = append(undo, blockAccounts(w.ca, e.variant))
 	} else if e.outage > 0 {
 		m.Count = 0
 		if e.everything {
@@ -179,9 +196,12 @@ func (e *episode) breakCA(w *world, m acmetest.Match) (undo func()) {
 	case 2:
 		return w.ca.Stall(m).Lift
 	default:
-		return w.ca.Respond(m, http.StatusBadGateway, http.Header{"Content-Type": {"text/html"}, "Replay-Nonce": nil}, welcome).Lift
+		return w.ca.GatewayPage(m, http.StatusBadGateway).Lift
 	}
 }
+
+// blocked is longer than an account that works again is noticed.
+const blocked = 20 * time.Minute
 
 // hostBackoff is longer than the backoff of a host that has failed some times.
 const hostBackoff = 70 * time.Minute
@@ -197,6 +217,10 @@ func (e *episode) limit() time.Duration {
 		limit = hostBackoff // it may be this host's matter alone
 	case e.isLimited():
 		limit = later
+	case e.block:
+		limit = blocked
+	case e.odd >= 0:
+		limit = one + oddities[e.odd].costs
 	case e.outage == 0:
 		limit = one
 	case e.outage < 2*time.Minute && (e.everything || e.place.isUnsigned()):

@@ -55,20 +55,22 @@ type exchangeFault struct {
 	not    func(place) bool // where it cannot happen
 }
 
-const welcome = "<!DOCTYPE html>\n<html><head><title>Welcome</title></head><body>Please log in.</body></html>"
-
 // exchangeFaults are all of them.
 var exchangeFaults = []exchangeFault{
 	{name: "dropped before the CA acted", begin: func(ca *acmetest.Server, _ place, m acmetest.Match) func() { return ca.Drop(m).Lift }},
-	{name: "dropped after the CA acted", begin: edited(func(r *acmetest.Reply) { r.Drop = true })},
+	{name: "dropped after the CA acted", begin: func(ca *acmetest.Server, _ place, m acmetest.Match) func() { return ca.DropReply(m).Lift }},
 	{name: "reset in the body", begin: func(ca *acmetest.Server, _ place, m acmetest.Match) func() { return ca.Truncate(m).Lift }},
 	{name: "500", begin: refused(http.StatusInternalServerError, "")},
 	{name: "503 with Retry-After 1", begin: refused(http.StatusServiceUnavailable, "1")},
 	{name: "429 with Retry-After 1", begin: refused(http.StatusTooManyRequests, "1")},
 	{name: "429", begin: refused(http.StatusTooManyRequests, "")},
 	{name: "truncated JSON", begin: edited(func(r *acmetest.Reply) { r.Body = r.Body[:len(r.Body)/2] }), not: hasNoBody},
-	{name: "HTML with 200", begin: replaced(welcome)},
-	{name: "empty 200", begin: replaced("")},
+	{name: "HTML with 200", begin: gateway(http.StatusOK)},
+	{name: "HTML with 502", begin: gateway(http.StatusBadGateway)},
+	{name: "HTML with 504, after the CA acted", begin: gateway(http.StatusGatewayTimeout)},
+	{name: "empty 200", begin: empty},
+	{name: "no Location", begin: func(ca *acmetest.Server, _ place, m acmetest.Match) func() { return ca.NoLocation(m).Lift }},
+	{name: "503 with a date as Retry-After", begin: refusedUntil},
 	{name: "badNonce twice", begin: badNonces, not: place.isUnsigned},
 	{name: "unknown for 2 s after it was made", begin: unknownFor2s, not: func(p place) bool { return p.made == "" }},
 	{name: "silence", begin: func(ca *acmetest.Server, _ place, m acmetest.Match) func() { return ca.Stall(m).Lift }, silent: true},
@@ -92,11 +94,22 @@ func refused(status int, retryAfter string) func(*acmetest.Server, place, acmete
 	}
 }
 
-func replaced(body string) func(*acmetest.Server, place, acmetest.Match) func() {
-	h := http.Header{"Content-Type": {"text/html"}, "Replay-Nonce": nil}
-	return func(ca *acmetest.Server, _ place, m acmetest.Match) func() {
-		return ca.Respond(m, http.StatusOK, h, body).Lift
-	}
+// refusedUntil asks the client to wait until about a second later.
+func refusedUntil(ca *acmetest.Server, _ place, m acmetest.Match) func() {
+	return ca.Edit(m, func(r *acmetest.Reply) {
+		date, err := http.ParseTime(r.Header.Get("Date"))
+		must(err)
+		r.SetProblem(acmetest.Problem{Status: http.StatusServiceUnavailable, Detail: "a moment, please"})
+		r.Header.Set("Retry-After", date.Add(2*time.Second).Format(http.TimeFormat))
+	}).Lift
+}
+
+func gateway(status int) func(*acmetest.Server, place, acmetest.Match) func() {
+	return func(ca *acmetest.Server, _ place, m acmetest.Match) func() { return ca.GatewayPage(m, status).Lift }
+}
+
+func empty(ca *acmetest.Server, _ place, m acmetest.Match) func() {
+	return ca.Respond(m, http.StatusOK, http.Header{"Content-Type": {"text/html"}, "Replay-Nonce": nil}, "").Lift
 }
 
 func badNonces(ca *acmetest.Server, _ place, m acmetest.Match) func() {

@@ -20,6 +20,9 @@ const (
 	caGarbage
 	caStuck
 	caInvalid
+	caOdd
+	hostRefused
+	accountBlocked
 	caNonces
 	ariTrouble
 	dnsMoved
@@ -59,6 +62,9 @@ var plans = []*incidentPlan{
 	{caGarbage, "garbage from the CA", 150 * day, time.Minute, 2 * day, backoff, false},
 	{caStuck, "orders stuck in processing", 150 * day, time.Minute, 2 * day, backoff, false},
 	{caInvalid, "orders that are invalid at once", 200 * day, time.Minute, day, backoff, false},
+	{caOdd, "an oddity of the CA", 40 * day, 10 * day, 60 * day, 0, false},
+	{hostRefused, "the CA refuses the host", 100 * day, time.Minute, 40 * day, backoff, true},
+	{accountBlocked, "the account is blocked", 180 * day, day, 10 * day, backoff, false},
 	{caNonces, "bad nonces", 100 * day, time.Hour, 5 * day, backoff, false},
 	{ariTrouble, "renewal information fails", 60 * day, time.Hour, 30 * day, 0, false},
 	{dnsMoved, "DNS moves away", 40 * day, time.Minute, 60 * day, backoff, true},
@@ -127,6 +133,12 @@ func (w *world) beginIncident(i *incident) {
 	case asleep:
 		rng := rand.New(rand.NewPCG(w.seed, uint64(i.variant)))
 		w.stop(logUniform(rng, time.Minute, 3*day), i.variant%2 == 0)
+	case caOdd:
+		i.undo = append(i.undo, oddities[i.variant%len(oddities)].begin(w.ca, "*")...)
+	case hostRefused:
+		i.undo = append(i.undo, refuseHost(w.ca, w.hosts[i.host].name, i.variant))
+	case accountBlocked:
+		i.undo = append(i.undo, blockAccounts(w.ca, i.variant))
 	case lostExchange:
 		i.undo = append(i.undo, w.loseExchange(i.variant))
 	default:

@@ -51,8 +51,8 @@ func TestTenYears(t *testing.T) {
 }
 
 // TestNewHosts lets one new host after another get its first certificate while
-// something goes wrong: an exchange fails, the CA is out of order for a while,
-// the process is killed, the machine is suspended. It checks that
+// something goes wrong: an exchange fails, the CA is out of order for a while or
+// odd, the process is killed, the machine is suspended. It checks that
 //
 //   - no host is refused for longer than the trouble and some seconds or
 //     minutes, depending on how long it lasted;

@@ -87,6 +87,7 @@ func newWorld(t *testing.T, seed uint64, hosts int, span time.Duration) *world {
 	w.ca = acmetest.NewUnstartedServer()
 	w.ca.RateLimits = acmetest.LetsEncryptRateLimits()
 	w.ca.RateLimits.Requests = nil // requests take no time in a bubble
+	drawHabits(w.ca, seed)
 	w.ca.StartMemory()
 	w.ca.RetryAfter(acmetest.RenewalInfo, "43200") // each request slows the simulation down
 	w.lifetime.Store(int64(90 * day))
