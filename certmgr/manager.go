@@ -67,7 +67,9 @@ type Manager struct {
 	// Client configures the connection to the CA. Only DirectoryURL,
 	// HTTPClient, Key, UserAgent and RetryBackoff are used, and Client is never
 	// changed. Nil means DefaultACMEDirectory. Without a Key the account key is
-	// stored in Cache.
+	// stored in Cache. If HTTPClient is nil, http.DefaultClient is used; if that
+	// has the default transport, with a copy of it that keeps up to 64 idle
+	// connections. An HTTPClient is used as it is.
 	Client *acme.Client
 
 	// PlainHTTP allows plain http to a CA on another machine, if
