@@ -26,12 +26,18 @@ func timeline(rng *rand.Rand, hosts int, span time.Duration) []moment {
 	add(span*5/10, func(w *world) { w.lifetime.Store(int64(45 * day)) })
 	add(span*85/100, func(w *world) { w.lifetime.Store(int64(160 * time.Hour)) })
 	for _, p := range plans {
+		var end time.Duration // of the last incident of its kind
 		every(rng, p.every, span, func(at time.Duration) {
 			i := &incident{incidentPlan: p, host: rng.IntN(hosts), variant: rng.IntN(1 << 16), lasts: p.duration(rng)}
 			// No incidents in the last month, so the end can be checked.
 			if at+i.lasts > span-30*day {
 				return
 			}
+			// Two oddities together can make a chain longer than clients accept.
+			if p.kind == caOdd && at < end {
+				return
+			}
+			end = at + i.lasts
 			add(at, func(w *world) { w.beginIncident(i) })
 			add(at+i.lasts, func(w *world) { w.endIncident(i) })
 			// Extra visits during the incident, and when it should be over.
