@@ -133,6 +133,9 @@ type unlistedHosts struct {
 // mayIssue returns why nothing may be issued for req now, or nil. Call it last,
 // since an untrusted name uses up a token.
 func (is *issuer) mayIssue(req issueRequest) error {
+	if e := is.health.dns.of(req.sub.host()); e != nil {
+		return waitingForDNS(e)
+	}
 	if rec := is.health.failures.active(req.sub, is.now()); rec != nil {
 		return backingOff(rec)
 	}

@@ -25,6 +25,7 @@ type dispatcher struct {
 // rescheduled.
 type worker interface {
 	renew(ctx context.Context, sub subject)
+	probe(ctx context.Context, sub subject)
 	ask(ctx context.Context, sub subject)
 }
 
@@ -93,11 +94,14 @@ func (d *dispatcher) work(ctx context.Context, kind agendaKind, it *renewalItem)
 	if wait := d.pause(kind, it); wait > 0 && flight.Sleep(ctx, wait) != nil {
 		return
 	}
-	if kind == agendaAsk {
+	switch kind {
+	case agendaAsk:
 		d.worker.ask(ctx, it.sub)
-		return
+	case agendaProbe:
+		d.worker.probe(ctx, it.sub)
+	default:
+		d.worker.renew(ctx, it.sub)
 	}
-	d.worker.renew(ctx, it.sub)
 }
 
 // minPause is the shortest time between two renewals, or questions, for a
@@ -109,10 +113,10 @@ const minPause = 5 * time.Second
 func (d *dispatcher) pause(kind agendaKind, it *renewalItem) time.Duration {
 	d.schedule.mu.Lock()
 	defer d.schedule.mu.Unlock()
-	begun := &it.begun[0]
-	if kind == agendaAsk {
-		begun = &it.begun[1]
+	if kind == agendaRetry {
+		kind = agendaRenew // which it is, too
 	}
+	begun := &it.begun[kind]
 	now := time.Now()
 	wait := time.Duration(0)
 	if !begun.IsZero() {

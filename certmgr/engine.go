@@ -59,7 +59,8 @@ func newEngine(m *Manager) *engine {
 	store := e.newStore(waiters)
 	visits := e.newVisits(store)
 	gate := &gate{env: e.env, policy: e.newPolicy(waiters), memory: memory, failures: failures}
-	health := newHealth(e.env, failures, store, waiters)
+	dns := newDNSWaits(e.env, visits)
+	health := newHealth(e.env, failures, dns, store, waiters)
 
 	unfinished := &orderStore{env: e.env, memory: memory, store: store}
 	progress := &progress{audit: e.audit}
@@ -69,12 +70,14 @@ func newEngine(m *Manager) *engine {
 		env:        e.env,
 		memory:     memory,
 		failures:   failures,
+		dns:        dns,
 		unfinished: unfinished,
 		progress:   progress,
 		visits:     visits,
 		schedule:   schedule,
 	}
 	memory.onEvicted = service.evicted
+	dns.isDue = func(sub subject) bool { return service.notDueBefore(sub).IsZero() }
 	budget := newOrderBudget(e.env, store)
 	orders := e.newOrders(store, memory, waiters, unfinished, budget)
 	e.ca = orders.ca
@@ -123,6 +126,7 @@ func newEngine(m *Manager) *engine {
 		woken:    make(chan struct{}, 1),
 		onClockBack: []func(time.Time){
 			failures.clockWentBack,
+			dns.clockWentBack,
 			visits.followClock,
 			schedule.clockWentBack,
 		},
@@ -200,6 +204,7 @@ func newEngine(m *Manager) *engine {
 		gate:       gate,
 		memory:     memory,
 		failures:   failures,
+		dns:        dns,
 		unfinished: unfinished,
 		issuer:     issuer,
 		keeper:     service,

@@ -107,7 +107,7 @@ type IssuanceError struct {
 	URL      string      // of the CA's resource that failed, without its query; empty if none did
 	Err      error       // causes, joined over all challenges tried
 
-	State      HostState // of the host, without a certificate: StateBackoff, StatePaused or StateRejected; empty if the CA failed as a whole
+	State      HostState // of the host, without a certificate: StateBackoff, StatePaused, StateRejected or StateWaitingForDNS; empty if the CA failed as a whole
 	UnpauseURL string    // with StatePaused: the CA's page that ends it, if the CA has named one
 
 	entry string // the key of the failure's record in the Cache; empty means that of its host
@@ -158,6 +158,8 @@ func (e *IssuanceError) Hint() string {
 	}
 	key := breakerCacheKey
 	switch {
+	case e.State == StateWaitingForDNS:
+		return "it is probed until it leads here; to have that done at once, call Manager.Obtain"
 	case e.State == "" && account.IsUnavailable(e.Err): // a restart earns an attempt
 		return "to try again at once, call Manager.Obtain, or restart"
 	case e.State != "" || errors.Is(e.Err, ErrClock):

@@ -37,7 +37,8 @@ type server struct {
 //   - ErrNoServerName, ErrBadServerName if the name is not a host name;
 //   - ErrHostNotAllowed, or HostPolicy's error unchanged;
 //   - ErrInFlight while a certificate is being issued;
-//   - ErrBackoff with an *IssuanceError after an issuance failed;
+//   - ErrBackoff with an *IssuanceError after an issuance failed, or, with
+//     ErrUnreachable, while the host waits for DNS (preflight.Enforce);
 //   - ErrCAUnavailable while the CA as a whole fails;
 //   - ErrCache if the Cache cannot be read; ErrBusy if a limit was reached;
 //   - ErrClosed after Close, for certificates that are not in memory.
@@ -262,6 +263,9 @@ func (s *server) answerWithoutIssuing(ctx context.Context, sub subject, hs hands
 		}
 		cert, err = s.join(ctx, hs, call)
 		return cert, true, err
+	}
+	if err := s.refuseWaiting(sub, hs, g); err != nil {
+		return nil, true, err
 	}
 	if rec := s.health.failures.active(sub, s.now()); rec != nil {
 		if s.health.failures.mayRead(rec, s.now()) {

@@ -13,13 +13,14 @@ import (
 )
 
 // health tracks what does not work: the failures of hosts and of the CA as a
-// whole, in memory and in the Cache, and who waits for the CA.
+// whole, in memory and in the Cache, who waits for the CA, and who for DNS.
 type health struct {
 	*env
 	failures     *failures
 	breaker      *breaker
 	breakerStore *breakerStore
 	waiting      *waiting
+	dns          *dnsWaits
 	store        *store
 	self         origin // of the failures that this process records, without settings
 	began        time.Time
@@ -28,7 +29,7 @@ type health struct {
 	probes *flight.Flight[string, struct{}]
 }
 
-func newHealth(e *env, f *failures, s *store, w *flight.Waiters) *health {
+func newHealth(e *env, f *failures, d *dnsWaits, s *store, w *flight.Waiters) *health {
 	self := origin{machine: machineName(), process: strings.ToLower(rand.Text()[:10])}
 	b := newBreaker(e.dir, e.audit, e.now)
 	return &health{
@@ -43,6 +44,7 @@ func newHealth(e *env, f *failures, s *store, w *flight.Waiters) *health {
 			began:   e.now(),
 		},
 		waiting: newWaiting(),
+		dns:     d,
 		store:   s,
 		self:    self,
 		began:   e.now(),
@@ -134,6 +136,9 @@ func (h *health) putOff(i *issuance, e *IssuanceError, cut bool) {
 // retryAt returns when sub may be tried again in the background.
 func (h *health) retryAt(sub subject) time.Time {
 	now := h.now()
+	if e := h.dns.of(sub.host()); e != nil {
+		return e.RetryAt
+	}
 	if rec := h.failures.active(sub, now); rec != nil {
 		return rec.err.RetryAt
 	}

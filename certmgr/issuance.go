@@ -12,6 +12,7 @@ import (
 	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/pace"
+	"github.com/nostall/nostall/internal/probe"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -26,6 +27,8 @@ type issueRequest struct {
 	suggested   bool   // the CA suggests to renew the certificate now
 	override    bool   // by an operator: ignores backoff, breaker and pacing
 	second      bool   // the host has a certificate of its other key type; see seconds
+
+	found *probe.Result // of the preflight just before, or nil
 }
 
 // hostsOwnAfter is how long the CA fails a host, and not others, before that is
@@ -46,25 +49,6 @@ type issuer struct {
 	issuances *issuances                            // counted
 	issues    *flight.Flight[subject, *certificate] // in flight, by subject
 	unlisted  unlistedHosts
-}
-
-// keeper is notified of certificates and hosts by the components that issue and
-// load them. It must not block.
-type keeper interface {
-	// scheduleIssued and scheduleLoaded schedule the renewal of a certificate
-	// in memory that was just issued, or read from the Cache.
-	scheduleIssued(cert *certificate)
-	scheduleLoaded(cert *certificate)
-	// notDueBefore returns when a subject's certificate is to be renewed, or
-	// zero if that is now, or was tried and failed.
-	notDueBefore(sub subject) time.Time
-	// noteReached notes that the CA validated a host here.
-	noteReached(host string, g grant)
-	// caIsBack brings forward what waits for the CA, which works again.
-	caIsBack()
-	// drop takes a host out of service, memory and renewal, unless it is on the
-	// list. why may be nil.
-	drop(host string, why error)
 }
 
 // issue is the body of an issuance's call.
@@ -156,6 +140,8 @@ func (is *issuer) conclude(ctx context.Context, i *issuance, out outcome) (cert 
 		return out.cert, nil
 	case is.tasks.IsClosed():
 		return nil, is.closed(i, out)
+	case isElsewhere(is, i, out):
+		return nil, waitForDNS(is, i, out)
 	}
 	is.health.failures.attempts.end(i.host(), i.counted.at)
 	if whole {
@@ -240,6 +226,7 @@ func (is *issuer) succeed(i *issuance, out outcome) {
 	cert, req := out.cert, i.req
 	i.enter(audit.StageStore)
 	known := is.health.failures.forget(req.sub)
+	is.health.dns.end(i.host(), endedByOrder)
 	is.health.failures.attempts.succeeded(i.host())
 	is.keeper.noteReached(i.host(), req.grant)
 	if out.err == nil { // else it is told by fail: the certificate cannot be served
@@ -334,6 +321,9 @@ func (is *issuer) fail(i *issuance, out outcome, what trouble) error {
 		e.RetryAt, failed.RetryAt, failed.Count = due, due, e.Attempts
 		is.audit.Emit(failed)
 		return e
+	}
+	if isAfterPreflight(e.Stage) {
+		is.health.dns.end(i.host(), endedByOrder) // an operator's
 	}
 	rec := is.health.newFailure(i, e)
 	if i.last != nil {

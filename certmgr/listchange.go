@@ -19,6 +19,7 @@ type listWatch struct {
 	gate       *gate
 	memory     *memory
 	failures   *failures
+	dns        *dnsWaits
 	unfinished *orderStore
 	issuer     *issuer
 	keeper     keeper
@@ -42,7 +43,9 @@ func (w *listWatch) hostsChanged(c change) {
 		w.audit.Emit(audit.Event{Kind: audit.AllowlistReloaded, Rule: "Hosts", Reason: c.reason, Count: c.count})
 	}
 	if len(c.added)+len(c.again) > 0 {
-		w.failures.relist(slices.Concat(c.added, c.again), w.now())
+		listed := slices.Concat(c.added, c.again)
+		w.failures.relist(listed, w.now())
+		w.probeListed(listed)
 	}
 	if len(c.removed) > 0 {
 		w.endUnlisted(c)
@@ -93,6 +96,16 @@ func (w *listWatch) endUnlisted(c change) {
 		}
 		eachHost(ctx, hosts, func(host string) { w.askAgainAbout(ctx, host, c.reason) })
 	})
+}
+
+// probeListed brings the probes of names forward that wait for DNS and were listed
+// again.
+func (w *listWatch) probeListed(entries []string) {
+	for _, entry := range entries {
+		if e, sub, soon := w.dns.visited(entry, w.now()); soon {
+			w.keeper.scheduleProbe(sub, e.RetryAt)
+		}
+	}
 }
 
 // forgetOrders deletes the orders of hosts, of which the Cache may have some of the
@@ -148,7 +161,7 @@ func (w *listWatch) affected(entries []string) []string {
 // hasStateFor reports whether there is any state for host: a certificate in
 // memory, an issuance in flight, a failure, an unfinished order.
 func (w *listWatch) hasStateFor(host string) bool {
-	if len(w.memory.certificates(host)) > 0 {
+	if len(w.memory.certificates(host)) > 0 || w.dns.has(host) {
 		return true
 	}
 	for kt := range bundle.KeyType(bundle.KeyTypes) {
@@ -169,6 +182,7 @@ func (w *listWatch) hostsWithState() []string {
 	w.issuer.issues.Each(func(c *issueCall) { hosts = append(hosts, c.Key.host()) })
 	w.failures.all(func(host string, _ *failure, _ bool) { hosts = append(hosts, host) })
 	hosts = append(hosts, w.unfinished.hosts()...)
+	hosts = append(hosts, w.dns.names()...)
 	slices.Sort(hosts)
 	return slices.Compact(hosts)
 }

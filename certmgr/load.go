@@ -162,6 +162,9 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 		l.health.failures.forget(sub) // otherwise the failure is that of its renewal
 	}
 	l.keeper.scheduleLoaded(cert)
+	if l.keeper.notDueBefore(sub).After(l.now()) {
+		l.health.dns.end(sub.host(), endedByOther)
+	}
 	e := certEvent(audit.CertificateLoaded, cert)
 	e.Decision, e.Rule = audit.Allowed, g.rule(sub.host())
 	e.Reason = "issued by " + issuerOf(cert.leaf)

@@ -184,13 +184,16 @@ type Manager struct {
 	// Preflight checks that a host's name leads to this server before placing
 	// an order. It does what the CA will do: resolve the name and ask each
 	// address for the response to a challenge with a random token. It takes at
-	// most 5 s, while the issuance holds its slot. The zero value,
-	// preflight.Off, makes no connection.
+	// most 5 s, while the issuance holds its slot. With preflight.Enforce, names
+	// on Hosts that do not lead here are not ordered but wait for DNS, and are
+	// probed until they do. The zero value, preflight.Off, makes no connection.
 	Preflight preflight.Mode
 
 	// PreflightResolver resolves names for Preflight only. It should see what
-	// the CA sees: not a hosts file, not an internal zone. Nil means
-	// net.DefaultResolver. It may be called concurrently.
+	// the CA sees: not a hosts file, not an internal zone. With
+	// preflight.Enforce it should not remember for long that a name does not
+	// exist, or did not lead here: preflight.Resolver says which one to take. Nil
+	// means net.DefaultResolver. It may be called concurrently.
 	PreflightResolver preflight.Resolver
 
 	// PreflightDial makes the connections of Preflight only: network is "tcp",

@@ -27,7 +27,7 @@ type Metrics struct {
 	IssuingLimit  int               // the limit of slots: Manager.MaxIssuing
 	Waiting       int               // handshakes waiting
 	WaitingLimit  int               // the limit of Waiting: Manager.MaxWaiting
-	BackingOff    int               // hosts whose next attempt is not due yet, including those with a valid certificate
+	BackingOff    int               // hosts whose next attempt is not due yet, including those with a valid certificate; not those that wait for DNS
 	RenewalsLate  int               // valid certificates whose renewal fails
 	SoonestExpiry time.Time         // of the valid certificates in memory that are to be renewed; zero if there are none
 	CAUnavailable time.Time         // the CA is not tried before this; zero if it is in use
@@ -104,7 +104,7 @@ func (m *Manager) Metrics() Metrics {
 		if st.Issuing {
 			v.InFlight++
 		}
-		if now.Before(st.RetryAt) {
+		if now.Before(st.RetryAt) && st.Failure.State != StateWaitingForDNS {
 			v.BackingOff++
 		}
 	}
@@ -112,7 +112,7 @@ func (m *Manager) Metrics() Metrics {
 }
 
 func hostStates() []HostState {
-	return []HostState{StateValid, StateIssuing, StateBackoff, StatePaused, StateRejected, StateExpired, StateFailed}
+	return []HostState{StateValid, StateIssuing, StateBackoff, StatePaused, StateRejected, StateWaitingForDNS, StateExpired, StateFailed}
 }
 
 // issuances counts issuances by outcome.

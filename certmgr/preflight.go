@@ -40,7 +40,7 @@ func (c *conversation) precheck(ctx context.Context) error {
 	}
 	c.checked = true
 	c.enter(audit.StagePreflight)
-	found := c.checker.Check(ctx, c.host(), c.cleanup.Later)
+	found := c.find(ctx)
 	if ctx.Err() != nil {
 		return errors.New("the preflight was cut short")
 	}
@@ -70,6 +70,14 @@ func (c *conversation) precheck(ctx context.Context) error {
 		return found.Err
 	}
 	return nil
+}
+
+// find makes the preflight, unless that was done just before the attempt.
+func (c *conversation) find(ctx context.Context) probe.Result {
+	if c.req.found != nil {
+		return *c.req.found
+	}
+	return c.checker.Check(ctx, c.host(), c.cleanup.Later)
 }
 
 // diagnose joins the result of a preflight to the error of an attempt that

@@ -89,6 +89,13 @@ func (n *internet) name(host string, all ...string) {
 	n.names[host] = addrs(all...)
 }
 
+// resolve has names resolved by f; nil means by what name has set.
+func (n *internet) resolve(f func(ctx context.Context, host string) ([]netip.Addr, error)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lookup = f
+}
+
 // used returns how many lookups and connections there were.
 func (n *internet) used() (lookups, dials int) {
 	n.mu.Lock()

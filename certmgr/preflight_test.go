@@ -137,45 +137,6 @@ var preflightCases = []preflightCase{
 	}, []string{": port 443 of 169.254.169.254, port 443 of 0.0.0.0, port 443 of fe80::1: an address that no public CA can reach, not asked (see Manager.PreflightAllow)."}, "", 0},
 }
 
-// Enforce: the name's failure is the host's own and costs no order.
-func TestPreflightEnforces(t *testing.T) {
-	for _, tt := range preflightCases {
-		t.Run(tt.name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, w *world) {
-				n := w.preflight(preflight.Enforce)
-				tt.set(t, w, n)
-				start := time.Now()
-				_, err := w.get("a.example.com")
-				if d := time.Since(start); d < tt.at || d > tt.at+time.Second {
-					t.Errorf("took %v, want %v", d, tt.at)
-				}
-				checkPreflightText(t, certmgr.InFull(err), tt)
-				var e *certmgr.IssuanceError
-				if !errors.As(err, &e) || e.Stage != audit.StagePreflight || !errors.Is(err, certmgr.ErrUnreachable) || !e.RetryAt.After(time.Now()) {
-					t.Fatalf("got %v", err)
-				}
-				if strings.Contains(err.Error(), w.ca.URL) {
-					t.Errorf("%v\nnames the CA, which was not asked", err)
-				}
-				events := w.events.of(audit.HostUnreachable)
-				if len(events) != 1 || events[0].Decision != audit.Refused || events[0].Rule != "Preflight: enforce" || events[0].Attempt != e.Attempt {
-					t.Errorf("events: %v", events)
-				}
-				w.wantOrders("a.example.com", 0)
-				if len(w.events.of(audit.CAUnavailable)) != 0 {
-					t.Error("the CA was held to be out of service")
-				}
-				w.wantErr("a.example.com", certmgr.ErrBackoff)
-				w.spendExtras("a.example.com")
-				w.restart()
-				if err := w.wantErr("a.example.com", certmgr.ErrBackoff); !errors.Is(err, certmgr.ErrUnreachable) {
-					t.Errorf("after a restart: %v", err)
-				}
-			})
-		})
-	}
-}
-
 // Report: the same event, but the issuance continues.
 func TestPreflightReports(t *testing.T) {
 	for _, tt := range preflightCases {

@@ -43,6 +43,11 @@ func (r *renewals) renew(ctx context.Context, sub subject) {
 	if cert != nil && r.letsExpire(ctx, cert, g) {
 		return
 	}
+	if e := r.health.dns.of(sub.host()); e != nil {
+		r.schedule.again(sub, cert, e.RetryAt, e)
+		return
+	}
+	seen := probeDates{r.schedule}.takeSeen(sub)
 	replaces := cert != nil && r.isReplacement(sub)
 	if (cert == nil || replaces) && r.health.failures.active(sub, now) == nil {
 		req := issueRequest{sub: sub, grant: g, priority: background}
@@ -55,7 +60,7 @@ func (r *renewals) renew(ctx context.Context, sub subject) {
 			r.schedule.again(sub, cert, r.health.retryAt(sub), err)
 			return
 		}
-		if replaces && !r.mayReplace(cert, now) || !r.schedule.pace(sub, now) {
+		if replaces && !r.mayReplace(cert, now) || !(seen != nil && seen.waited) && !r.schedule.pace(sub, now) {
 			return
 		}
 	}
@@ -82,7 +87,14 @@ func (r *renewals) renew(ctx context.Context, sub subject) {
 		r.schedule.again(sub, cert, now.Add(pace.Jitter(retryRenewal)), err)
 		return
 	}
-	if err := r.issue(ctx, sub, cert, g, urgent); err != nil && ctx.Err() == nil {
+	req := issueRequest{sub: sub, grant: g, priority: background}
+	if urgent {
+		req.priority = urgentRenewal
+	}
+	if seen != nil {
+		req.found = &seen.result
+	}
+	if err := r.issue(ctx, req, cert); err != nil && ctx.Err() == nil {
 		r.schedule.again(sub, cert, r.health.retryAt(sub), err)
 	}
 }
@@ -120,17 +132,14 @@ func (r *renewals) mayReplace(cert *certificate, now time.Time) bool {
 
 // issue issues the certificate unless it was replaced meanwhile. Success
 // schedules the next renewal.
-func (r *renewals) issue(ctx context.Context, sub subject, cert *certificate, g grant, urgent bool) error {
-	req := issueRequest{sub: sub, grant: g, priority: background}
+func (r *renewals) issue(ctx context.Context, req issueRequest, cert *certificate) error {
+	sub := req.sub
 	req.reason, req.explanation, req.suggested = r.schedule.reason(sub)
 	if cert == nil {
 		req.reason = "first certificate"
 		if r.progress.wants(sub.host()) {
 			req.reason = "Start"
 		}
-	}
-	if urgent {
-		req.priority = urgentRenewal
 	}
 	call, err := r.issuer.begin(req, func() error {
 		if r.memory.current(sub) != cert {

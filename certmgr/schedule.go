@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nostall/nostall/certmgr/preflight"
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/hosts"
 	"github.com/nostall/nostall/internal/pace"
@@ -23,14 +24,15 @@ type schedule struct {
 
 	items *table.Table[subject, renewalItem] // walked without a lock
 
-	mu      sync.Mutex // for changes of items, and of each of them
-	agendas agendas
+	mu        sync.Mutex // for changes of items, and of each of them
+	agendas   agendas
+	nextProbe time.Duration // not before, by the monotonic clock
 }
 
 // renewalItem is one subject. schedule.mu guards it.
 type renewalItem struct {
 	sub  subject
-	kind agendaKind // of renew: agendaRenew or agendaRetry
+	kind agendaKind // of renew: agendaRenew, agendaRetry or agendaProbe
 	owed bool       // a first issuance wanted even without a running Start
 
 	// unneeded: no client needs the certificate's key type. It is not renewed,
@@ -42,38 +44,9 @@ type renewalItem struct {
 	ask   renewal.Appointment[*renewalItem] // in agendaAsk
 	plan  renewal.Plan
 	late  renewal.Lateness
+	seen  *seenHere // by the probe before a renewal that is due, or nil
 
-	begun [2]time.Time // the last renewal and question, by the monotonic clock
-}
-
-// agendaKind says what is due, and so which workers do it. Those for hosts that
-// failed are half as many as the others, and a CA that is slow to say when to
-// renew delays no renewal.
-type agendaKind uint8
-
-const (
-	agendaRenew agendaKind = iota // a certificate is due
-	agendaRetry                   // the same, for a host that has failed
-	agendaAsk                     // the CA is asked when to renew
-
-	agendaKinds = 3
-)
-
-type agendas [agendaKinds]renewal.Agenda[*renewalItem]
-
-// setRenew makes or moves the appointment for a renewal.
-func (a *agendas) setRenew(it *renewalItem, kind agendaKind, t time.Time) {
-	if it.kind != kind {
-		a[it.kind].Cancel(&it.renew)
-		it.kind = kind
-	}
-	a[kind].Set(&it.renew, t)
-}
-
-// cancel removes the appointments of a subject.
-func (a *agendas) cancel(it *renewalItem) {
-	a[it.kind].Cancel(&it.renew)
-	a[agendaAsk].Cancel(&it.ask)
+	begun [agendaKinds]time.Time // the last renewal, probe and question, by the monotonic clock
 }
 
 const (
@@ -100,6 +73,7 @@ func newSchedule(e *env, m *memory, p *progress, sp *startPace) *schedule {
 	}
 	r.agendas[agendaRenew].Limit = maxRenewing
 	r.agendas[agendaRetry].Limit = maxRenewing / 2
+	r.agendas[agendaProbe].Limit = maxProbing
 	r.agendas[agendaAsk].Limit = maxAsking
 	return r
 }
@@ -196,8 +170,12 @@ func (r *schedule) hasten(sub subject) bool {
 func (r *schedule) first(sub subject) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	kind := agendaRenew
+	if r.settings.preflight == preflight.Enforce {
+		kind = agendaProbe // names that do not lead here take no turn of startPace
+	}
 	if it := r.item(sub); !it.renew.IsSet() {
-		r.setRenew(it, agendaRenew, r.now())
+		r.setRenew(it, kind, r.now())
 	}
 }
 
@@ -255,7 +233,7 @@ func (r *schedule) describe(sub subject, st *HostStatus) (late bool) {
 		st.RenewalCause = RenewalCauseUnneeded
 	case plan.IsReplacement():
 		st.RenewalCause = RenewalCauseTests
-	case kind == agendaRetry:
+	case kind == agendaRetry || kind == agendaProbe:
 		st.RenewalCause = RenewalCauseRetry
 	case plan.BySuggestion():
 		st.RenewalCause = RenewalCauseCA
@@ -334,10 +312,17 @@ func (r *schedule) due(now time.Time, begin func(agendaKind, *renewalItem) bool)
 	wait = maxTimer
 	for kind := range agendaKind(agendaKinds) {
 		for {
+			if left := r.nextProbe - r.ran(); kind == agendaProbe && left > 0 {
+				wait = min(wait, left)
+				break
+			}
 			it, left, ok := r.agendas[kind].Next(now)
 			if !ok {
 				wait = min(wait, left)
 				break
+			}
+			if kind == agendaProbe {
+				r.nextProbe = r.ran() + probeEvery
 			}
 			if !begin(kind, it) {
 				return maxTimer
@@ -387,5 +372,5 @@ func (r *schedule) again(sub subject, cert *certificate, t time.Time, cause erro
 			t = pace.Earlier(t, pace.Later(mark, now.Add(renewal.MinInterval)))
 		}
 	}
-	r.setRenew(it, agendaRetry, t)
+	r.setRenew(it, retryKind(cause), t)
 }

@@ -12,6 +12,7 @@ type service struct {
 	*env
 	memory     *memory
 	failures   *failures
+	dns        *dnsWaits
 	unfinished *orderStore
 	progress   *progress
 	visits     *visits
@@ -38,6 +39,8 @@ func (s *service) notDueBefore(sub subject) time.Time {
 	}
 	return st.RenewAt
 }
+
+func (s *service) scheduleProbe(sub subject, t time.Time) { probeDates{s.schedule}.set(sub, t) }
 
 func (s *service) noteReached(host string, g grant) { s.visits.noteReached(host, g, s.now()) }
 
@@ -68,6 +71,9 @@ func (s *service) drop(host string, why error) {
 		return
 	}
 	s.failures.forgetHost(host)
+	if sub, waited := s.dns.end(host, endedUnlisted); waited {
+		defer s.schedule.dropUnserved(sub)
+	}
 	if s.unfinished.hasHost(host) {
 		s.unfinished.dropHost(host)
 	}

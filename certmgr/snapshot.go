@@ -9,6 +9,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/flight"
+	"github.com/nostall/nostall/internal/pace"
 )
 
 // A HostState is the state of a host for one of its key types.
@@ -25,6 +26,11 @@ const (
 	// of the host's entry on the allowlist cause one at once.
 	StatePaused   HostState = "paused"   // after too many failures; a visit to Failure.UnpauseURL ends that
 	StateRejected HostState = "rejected" // by the CA's policy, or by the CAA records of the domain
+
+	// No valid certificate, and with preflight.Enforce the name of a host on the
+	// list does not lead here: Failure says where it leads. It is probed at
+	// RetryAt, and ordered once it leads here.
+	StateWaitingForDNS HostState = "waiting_for_dns"
 
 	StateExpired HostState = "expired" // the certificate in memory expired and none is being issued
 	StateFailed  HostState = "failed"  // no certificate; the next handshake begins an attempt
@@ -190,6 +196,17 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus, late int) {
 			if rec.err.State.isHeld() {
 				st.State = rec.err.State
 			}
+		}
+	})
+	s.health.dns.all(func(e *IssuanceError, since time.Time) {
+		keyType := e.KeyType
+		if _, held := byKey[statusKey{e.Host, keyType}]; !held {
+			keyType = ""
+		}
+		st := status(e.Host, keyType)
+		st.Failure, st.RetryAt = e, pace.Later(e.RetryAt, now) // it may be late
+		if st.State != StateValid && !st.Issuing {
+			st.State, st.StateSince = StateWaitingForDNS, since
 		}
 	})
 	list = make([]HostStatus, 0, len(byKey))

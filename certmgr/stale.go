@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/internal/pace"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // A StaleHost is an entry of Manager.Hosts that should perhaps be removed from
@@ -23,7 +24,9 @@ type StaleHost struct {
 
 // StaleHosts returns the entries of Hosts, sorted, that no client asked for in
 // the last d, or for which the CA could not reach this server in the last d
-// although it tried. Entries watched for less than d are not included.
+// although it tried. Entries watched for less than d are not included. A name that
+// has waited for DNS for 7 days, or for d if that is less, is included whatever d
+// is: Reason says where it leads.
 //
 // The data is kept in the Cache across restarts, for lists of up to 20,000
 // entries; further entries are watched from their first handshake. What other
@@ -56,7 +59,8 @@ func (m *Manager) StaleHosts(d time.Duration) []StaleHost {
 // entry's last failure, if any.
 func (s *report) stale(entry string, rec *failure, before time.Time) (StaleHost, bool) {
 	seen, ok := s.visits.sightings(entry)
-	if !ok {
+	waits := s.health.dns.of(entry)
+	if !ok && waits == nil {
 		return StaleHost{}, false
 	}
 	h := StaleHost{Entry: entry, WatchedSince: seen.Since, LastRequested: seen.Asked, LastValidated: seen.Reached}
@@ -73,6 +77,10 @@ func (s *report) stale(entry string, rec *failure, before time.Time) (StaleHost,
 	}
 	if pace.Later(h.LastRequested, seen.Since).Before(before) {
 		reasons = append(reasons, "no client asked for it "+sinceWords(h.LastRequested, "since ", "since watching began"))
+	}
+	if since := s.health.dns.since(entry); waits != nil && since.Before(pace.Later(before, s.now().Add(-staleAfter+1))) {
+		h.Failure = waits
+		reasons = append(reasons, "it does not lead here since "+since.UTC().Format(time.DateOnly)+": "+text.Cause(waits.Err))
 	}
 	h.Reason = strings.Join(reasons, "; ")
 	return h, len(reasons) > 0

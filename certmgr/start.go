@@ -27,7 +27,9 @@ type starter struct {
 // for it, in the background; it does not block. audit.StartProgress reports its
 // progress. StartPace limits the rate for thousands of new hosts; hosts that
 // clients are asking for go first. Names added to the list later get their
-// certificates at their first handshake, or by another Start. Failures are
+// certificates at their first handshake, or by another Start. With
+// preflight.Enforce each name is probed first, 20 a second; those that do not lead
+// here wait for DNS and hold up no other, also after ctx has ended. Failures are
 // retried by the backoff for as long as the host is allowed. When ctx ends, so
 // does the work that Start began; handshakes and renewals continue until Close.
 // It returns ErrClosed after Close.

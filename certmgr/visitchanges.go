@@ -100,6 +100,9 @@ func (v *visits) correct(known *visit, t int64, jumped bool) {
 		known.since, known.fresh = t, true
 	}
 	known.since = min(known.since, t)
+	if waiting := known.waiting.Load(); (waiting > t || jumped && waiting != 0) && set(&known.waiting, t) {
+		v.noteChange()
+	}
 	for _, seen := range []*atomic.Int64{&known.asked, &known.reached, &known.needed[bundle.ECDSA], &known.needed[bundle.RSA]} {
 		if seen.Load() > t && set(seen, t) {
 			v.noteChange()

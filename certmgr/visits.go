@@ -51,7 +51,9 @@ type visit struct {
 	reached atomic.Int64                  // when a certificate was last issued here
 	needed  [bundle.KeyTypes]atomic.Int64 // when a client last needed a key type, to visitEvery
 	refused atomic.Uint64
-	fresh   bool // added to the list while this process was running; guarded by visits.mu
+	fresh   bool         // added to the list while this process was running; guarded by visits.mu
+	waiting atomic.Int64 // since when it waits for DNS, if it does; perhaps from before a restart
+	led     atomic.Bool  // a wait of it has ended: what the Cache has of one is over
 }
 
 const (
@@ -222,6 +224,7 @@ func (v *visits) sightings(entry string) (s sightings, ok bool) {
 		Reached: fromUnix(known.reached.Load()),
 		ECDSA:   fromUnix(known.needed[bundle.ECDSA].Load()),
 		RSA:     fromUnix(known.needed[bundle.RSA].Load()),
+		Waiting: fromUnix(known.waiting.Load()),
 	}, true
 }
 
@@ -251,6 +254,7 @@ func (v *visits) mergeInto(known *visit, seen sightings, now time.Time) {
 			known.needed[kt].Store(t)
 		}
 	}
+	known.mergeWaiting(seen, now)
 }
 
 // sightings holds when an entry of the list was first watched, last asked for
@@ -262,6 +266,7 @@ type sightings struct {
 	Reached time.Time `json:"reached,omitzero"`
 	ECDSA   time.Time `json:"ecdsa,omitzero"`
 	RSA     time.Time `json:"rsa,omitzero"`
+	Waiting time.Time `json:"waiting,omitzero"` // since when it waits for DNS
 }
 
 // needed returns when clients may last have needed each key type. A record from

@@ -105,7 +105,14 @@ func (s *visitStore) visitRecord() visitRecord {
 			break
 		}
 		if seen, ok := s.visits.sightings(entry); ok {
-			rec.Hosts[entry] = sightings{dayOf(seen.Since), dayOf(seen.Asked), dayOf(seen.Reached), dayOf(seen.ECDSA), dayOf(seen.RSA)}
+			rec.Hosts[entry] = sightings{
+				Since:   dayOf(seen.Since),
+				Asked:   dayOf(seen.Asked),
+				Reached: dayOf(seen.Reached),
+				ECDSA:   dayOf(seen.ECDSA),
+				RSA:     dayOf(seen.RSA),
+				Waiting: seen.Waiting.UTC(),
+			}
 		}
 	}
 	return rec

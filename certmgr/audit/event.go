@@ -38,7 +38,7 @@ type Event struct {
 	Count    int           // see the kind
 	Total    int           // see the kind
 
-	State          string // of the host after a failure, if the CA refuses it until somebody acts: "paused" or "rejected"
+	State          string // of the host: "paused" or "rejected" after a failure, if the CA refuses it until somebody acts, or "waiting_for_dns"
 	ExplanationURL string // the CA's page on why to renew (RFC 9773, section 4.2), or that ends a pause
 	Err            error  // the cause
 	Stack          string // where a callback panicked: the functions on the stack, innermost first, in one line of at most 4 KB
@@ -69,7 +69,7 @@ func (e Event) Level() slog.Level {
 	case IssuanceFailed, CertificateExpired, CAUnavailable, AccountUnavailable, CallbackPanicked:
 		return slog.LevelError
 	case ClockOff, BackoffRestored, ChallengeFailed, PolicyFailed, CacheReadFailed,
-		CacheEntryRejected, CacheWriteFailed, AccountContactFailed, EventsDropped, AllowlistRejected, HostUnreachable,
+		CacheEntryRejected, CacheWriteFailed, AccountContactFailed, EventsDropped, AllowlistRejected, HostUnreachable, WaitingForDNS,
 		ConfigurationWarning, CertificateUntrusted, OrdersRationed:
 		return slog.LevelWarn
 	}

@@ -12,7 +12,9 @@ const (
 	// such as Let's Encrypt's staging environment, and the configured CA is
 	// not. It is served, and replaced at once. Reason names its issuer.
 	CertificateUntrusted Kind = "certificate_untrusted"
-	// IssuanceStarted: an issuance began. Reason says for whom.
+	// IssuanceStarted: an issuance began. Reason says for whom. It ends with
+	// CertificateIssued, IssuanceFailed, IssuanceCanceled or WaitingForDNS, unless
+	// the process ends, or the name waits for DNS already.
 	IssuanceStarted Kind = "issuance_started"
 	// CertificateIssued: an issuance succeeded and the certificate is served.
 	CertificateIssued Kind = "certificate_issued"
@@ -136,6 +138,14 @@ const (
 	// or it was inconclusive (Undecided). Err says where the name leads and
 	// what answered there.
 	HostUnreachable Kind = "host_unreachable"
+	// WaitingForDNS: with preflight.Enforce, a name on the list does not lead to
+	// this server. It is probed again at RetryAt, and ordered once it leads here.
+	// Err says where it leads. It is reported when the wait begins, which ends the
+	// attempt, and when the name's addresses change.
+	WaitingForDNS Kind = "waiting_for_dns"
+	// DNSWaitEnded: a name that waited for DNS no longer does, after Duration.
+	// Reason says why: it leads here, it has a certificate, or it left the list.
+	DNSWaitEnded Kind = "dns_wait_ended"
 	// ConfigurationWarning: the Manager works, but the way it is set up will
 	// cause trouble. Reason names the setting and says what to do. Each warning
 	// is given once.
@@ -159,6 +169,6 @@ func Kinds() []Kind {
 		PolicyFailed, CacheReadFailed, CacheEntryRejected, CacheWriteFailed, CacheWriteRecovered,
 		AccountReady, CAUnavailable, CAAvailable, AccountUnavailable, AccountAvailable, OrdersRationed, AccountKeyChanged, AccountContactChanged,
 		AccountContactFailed, HandshakesRefused, EventsDropped, StartProgress, HostListed, HostUnlisted,
-		AllowlistRejected, AllowlistReloaded, IssuanceCanceled, HostUnreachable, ConfigurationWarning, CallbackPanicked, ManagerClosed,
+		AllowlistRejected, AllowlistReloaded, IssuanceCanceled, HostUnreachable, WaitingForDNS, DNSWaitEnded, ConfigurationWarning, CallbackPanicked, ManagerClosed,
 	}
 }

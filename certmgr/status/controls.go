@@ -115,6 +115,8 @@ func stateName(s certmgr.HostState) string {
 		return "Paused"
 	case certmgr.StateRejected:
 		return "Rejected"
+	case certmgr.StateWaitingForDNS:
+		return "Waiting for DNS"
 	case certmgr.StateExpired:
 		return "Expired"
 	case certmgr.StateFailed:
@@ -128,6 +130,8 @@ func stateClass(s certmgr.HostState) string {
 	switch s {
 	case certmgr.StateBackoff:
 		return "backoff"
+	case certmgr.StateWaitingForDNS:
+		return "waiting"
 	case certmgr.StateValid, certmgr.StateIssuing, certmgr.StatePaused, certmgr.StateRejected, certmgr.StateExpired, certmgr.StateFailed:
 		return string(s)
 	}

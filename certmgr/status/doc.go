@@ -28,9 +28,10 @@
 //
 //	q       hosts whose name contains this text, 253 bytes at most
 //	host    this one host, by its exact name; events are then those of the host
-//	state   valid, issuing, backing off, paused, rejected, expired or failed (the
-//	        values of certmgr.HostState), or attention: hosts whose last attempt
-//	        failed, and those without a valid certificate, except for first attempts
+//	state   valid, issuing, backing off, paused, rejected, waiting_for_dns, expired
+//	        or failed (the values of certmgr.HostState), or attention: hosts whose
+//	        last attempt failed, and those without a valid certificate, except for
+//	        first attempts
 //	sort    state (default, worst first), host, expiry (soonest first), next (the
 //	        next renewal or attempt, soonest first), refused (most first); a
 //	        leading minus reverses the order. Hosts without such a time come last.
@@ -69,8 +70,9 @@
 //	           they apply, not_before, not_after, renew_at, renew_by,
 //	           explanation_url, in_flight (since, stage, waiting), failure (stage,
 //	           time, attempts, attempt, ca, error; state: paused or rejected, if the
-//	           CA refuses the host until somebody acts; unpause_url), retry_at,
-//	           refused, last_asked, issuer
+//	           CA refuses the host until somebody acts, or waiting_for_dns: error says
+//	           where the name leads; unpause_url), retry_at, refused, last_asked,
+//	           issuer
 //	events     the most recent, oldest first, in the JSON form of audit.Event
 //	warnings   about the setup, as texts; left out if there are none
 package status

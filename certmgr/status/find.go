@@ -82,17 +82,19 @@ func severity(h *certmgr.HostStatus) int {
 		return 1
 	case certmgr.StateRejected:
 		return 2
-	case certmgr.StateBackoff:
+	case certmgr.StateWaitingForDNS:
 		return 3
-	case certmgr.StateFailed:
+	case certmgr.StateBackoff:
 		return 4
-	case certmgr.StateIssuing:
+	case certmgr.StateFailed:
 		return 5
+	case certmgr.StateIssuing:
+		return 6
 	case certmgr.StateValid:
 		if late(h) {
-			return 6
+			return 7
 		}
-		return 7
+		return 8
 	}
 	return 0 // unknown state: needs attention
 }

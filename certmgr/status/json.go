@@ -188,7 +188,7 @@ func newHostJSON(h *certmgr.HostStatus) hostJSON {
 			Attempts: f.Attempts,
 			Attempt:  clean(f.Attempt, maxText),
 			CA:       clean(f.CA, maxText),
-			State:    heldState(f),
+			State:    failureState(f),
 			URL:      text.Line(f.URL, maxText),
 			Hint:     text.Line(f.Hint(), maxText),
 			Error:    wholeError(f.Err),

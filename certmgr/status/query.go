@@ -39,7 +39,7 @@ const (
 // states returns the states in the order of sort=state, worst first.
 func states() []certmgr.HostState {
 	return []certmgr.HostState{
-		certmgr.StateExpired, certmgr.StatePaused, certmgr.StateRejected, certmgr.StateBackoff, certmgr.StateFailed,
+		certmgr.StateExpired, certmgr.StatePaused, certmgr.StateRejected, certmgr.StateWaitingForDNS, certmgr.StateBackoff, certmgr.StateFailed,
 		certmgr.StateIssuing, certmgr.StateValid,
 	}
 }

@@ -120,6 +120,8 @@ func nextStep(h *certmgr.HostStatus, now time.Time) (at *moment, why, link strin
 			return nil, "with the next visitor", ""
 		}
 		return at, "retry", ""
+	case h.Failure != nil && h.Failure.State == certmgr.StateWaitingForDNS:
+		return at, "probe: does it lead here?", ""
 	case h.Failure != nil:
 		return at, "retry", ""
 	}
@@ -153,13 +155,17 @@ func newFailure(h *certmgr.HostStatus, now time.Time, alone bool) *failureView {
 	if f.Attempts > 1 {
 		v.Count = ordinal(f.Attempts) + " in a row"
 	}
+	what := "attempt"
+	if f.State == certmgr.StateWaitingForDNS {
+		what = "probe"
+	}
 	switch {
 	case h.Issuing:
 		v.Then = "The next attempt is in flight."
 	case h.State == certmgr.StateValid:
-		v.Then, v.Retry = "The valid certificate is served. Next attempt", newMoment(next(h), now)
+		v.Then, v.Retry = "The valid certificate is served. Next "+what, newMoment(next(h), now)
 	case now.Before(h.RetryAt):
-		v.Then, v.Retry = "Visitors are refused. Next attempt", newMoment(h.RetryAt, now)
+		v.Then, v.Retry = "Visitors are refused. Next "+what, newMoment(h.RetryAt, now)
 	default:
 		v.Then = "The next visitor begins an attempt."
 	}
@@ -197,6 +203,14 @@ func heldState(f *certmgr.IssuanceError) string {
 		return string(f.State)
 	}
 	return ""
+}
+
+// failureState is heldState, or that of a host that waits for DNS.
+func failureState(f *certmgr.IssuanceError) string {
+	if f.State == certmgr.StateWaitingForDNS {
+		return string(f.State)
+	}
+	return heldState(f)
 }
 
 func details(h *certmgr.HostStatus) (list []detail) {
