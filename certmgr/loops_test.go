@@ -163,7 +163,7 @@ func TestNoClockMakesALoop(t *testing.T) {
 	}
 	states := map[string]func(w *world){
 		"backing off": func(w *world) {
-			w.ca.FailValidation("", "", acmetest.Problem{Type: "unauthorized", Detail: "no"})
+			w.ca.FailValidation("*", "", acmetest.Problem{Type: "unauthorized", Detail: "no"})
 			w.get("a.example.com")
 		},
 		"CA out of service": func(w *world) {
@@ -172,7 +172,7 @@ func TestNoClockMakesALoop(t *testing.T) {
 		},
 		"renewal fails": func(w *world) {
 			w.mustGet("a.example.com")
-			w.ca.FailValidation("", "", acmetest.Problem{Type: "unauthorized", Detail: "no"})
+			w.ca.FailValidation("*", "", acmetest.Problem{Type: "unauthorized", Detail: "no"})
 			time.Sleep(61 * day)
 		},
 		"renewal is due soon": func(w *world) {
