@@ -40,7 +40,12 @@ type hostEntry struct {
 
 	// yes is when HostPolicy last allowed the host, in Unix nanoseconds; 0 if
 	// only the allowlist ever allowed it, and while the policy refuses.
-	yes    atomic.Int64
+	yes atomic.Int64
+
+	// visited is when a handshake that needs a key type was last recorded in
+	// visits, in Unix seconds.
+	visited [bundle.KeyTypes]atomic.Int64
+
 	served [bundle.KeyTypes]served // copies of certs; expires is 0 if there is none
 
 	certs [bundle.KeyTypes]*certificate
@@ -55,10 +60,6 @@ type hostEntry struct {
 	// no is when HostPolicy last refused the host, in Unix nanoseconds, while
 	// that is its last answer; else 0.
 	no atomic.Int64
-
-	// visited is when a handshake that needs a key type was last recorded in
-	// visits, in Unix seconds.
-	visited [bundle.KeyTypes]atomic.Int64
 
 	since [bundle.KeyTypes]time.Time // when the host entered service with a key type
 

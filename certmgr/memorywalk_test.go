@@ -3,6 +3,7 @@ package certmgr
 import (
 	"crypto/x509"
 	"fmt"
+	"math/big"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -145,4 +146,79 @@ func TestRemovalWaitsForAPublication(t *testing.T) {
 	if n := <-found; n != 1 {
 		t.Errorf("the removal finds %d certificates, want the one that was being published", n)
 	}
+}
+
+// TestStormOverMemory has handshakes and walks beside changes. What is served is
+// never older than what was in memory before the handshake, and none was barred
+// before it. Hosts come and go meanwhile, so that the table grows and shrinks.
+func TestStormOverMemory(t *testing.T) {
+	const (
+		hosts   = 50
+		changes = 1000
+	)
+	m, now := newMemory(func(string) bool { return true }), time.Now()
+	want := keyTypePrefs{first: bundle.ECDSA}
+	host := func(i int) string { return fmt.Sprintf("h%d.example.com", i) }
+	publish := func(i int, serial int64) *certificate {
+		leaf := &x509.Certificate{Raw: fmt.Append(nil, i, serial), SerialNumber: big.NewInt(serial), NotAfter: now.Add(time.Hour)}
+		c := newCertificate(hostSubject(host(i), bundle.ECDSA, "ca"), nil, nil, leaf)
+		m.publish(c, grant{trust: listed}, now, alwaysListed)
+		return c
+	}
+	var last [hosts]atomic.Int64 // the serial that the host has at least
+	for i := range hosts {
+		publish(i, 1)
+		last[i].Store(1)
+	}
+	var done atomic.Bool
+	var all sync.WaitGroup
+	all.Go(func() {
+		defer done.Store(true)
+		for n := range changes {
+			i := n % hosts
+			before, serial := m.hosts.Get(host(i)).certs[bundle.ECDSA], int64(2+n/hosts)
+			publish(i, serial)
+			last[i].Store(serial)
+			m.bar(before, false, now)
+			m.markAllowed(host(i), now)
+			publish(hosts+n%2000, serial)
+			m.drop(host(hosts + (n+1000)%2000))
+		}
+	})
+	for range 2 {
+		all.Go(func() {
+			for n := 0; !done.Load(); n++ {
+				i := n % hosts
+				least := last[i].Load()
+				_, e, err := m.lookUp(host(i))
+				if c := e.hot(want, now); err != nil || c == nil || c.leaf.SerialNumber.Int64() < least {
+					t.Errorf("%s: served %v, %v; want serial %d or later", host(i), c, err, least)
+					return
+				}
+			}
+		})
+		all.Go(func() {
+			for !done.Load() {
+				var least [hosts]int64
+				for i := range least {
+					least[i] = last[i].Load()
+				}
+				found := 0
+				for c := range m.all() {
+					var i int
+					if fmt.Sscanf(c.subject.host(), "h%d.example.com", &i); i >= hosts {
+						continue
+					}
+					if found++; c.leaf.SerialNumber.Int64() < least[i] {
+						t.Errorf("a walk visits serial %v of %s, want %d or later", c.leaf.SerialNumber, host(i), least[i])
+					}
+				}
+				if found != hosts {
+					t.Errorf("a walk visits %d of the hosts that are there all the time, want %d", found, hosts)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
 }
