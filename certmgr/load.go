@@ -74,13 +74,17 @@ func (l *loader) loadInTask(ctx context.Context, host string, want keyTypePrefs,
 // search returns the body of a load's call.
 func (l *loader) search(host string, want keyTypePrefs, g grant) func(context.Context) (*certificate, error) {
 	return func(ctx context.Context) (*certificate, error) {
+		first := hostSubject(host, want.first, l.dir)
 		for _, kt := range want.types() {
 			cert, err := l.read(ctx, hostSubject(host, kt, l.dir), g, loud)
+			if cert != nil && kt != want.first {
+				l.noteMiss(first)
+			}
 			if !errors.Is(err, ErrCacheMiss) {
 				return cert, err
 			}
 		}
-		return l.miss(ctx, hostSubject(host, want.first, l.dir), g)
+		return l.miss(ctx, first, g)
 	}
 }
 
@@ -90,11 +94,16 @@ func (l *loader) miss(ctx context.Context, sub subject, g grant) (*certificate, 
 	if cert, err := l.recall(ctx, sub, g); !errors.Is(err, ErrCacheMiss) {
 		return cert, err
 	}
+	l.noteMiss(sub)
+	return nil, ErrCacheMiss
+}
+
+// noteMiss records that the Cache has no certificate for sub.
+func (l *loader) noteMiss(sub subject) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.misses.Max = maxMisses
 	l.misses.Put(sub, l.now(), time.Time.Before)
-	return nil, ErrCacheMiss
 }
 
 // recall reads the record of failures for sub, whose certificate was found to

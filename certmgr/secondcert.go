@@ -62,7 +62,12 @@ func (s *seconds) seek(host string, kt bundle.KeyType, e *hostEntry, now time.Ti
 
 // find loads the certificate, or issues it for a trusted host.
 func (s *seconds) find(ctx context.Context, sub subject, t trust) {
-	if _, err := s.loader.read(ctx, sub, grant{trust: t}, quietly); !errors.Is(err, ErrCacheMiss) || t == untrusted {
+	if !s.loader.missedLately(sub) {
+		if _, err := s.loader.read(ctx, sub, grant{trust: t}, quietly); !errors.Is(err, ErrCacheMiss) {
+			return
+		}
+	}
+	if t == untrusted {
 		return
 	}
 	d := s.gate.permitInTask(ctx, sub.host())
