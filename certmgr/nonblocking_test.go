@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/audit"
@@ -84,6 +85,23 @@ func TestNonBlockingKeepsWhatAPolicyIs(t *testing.T) {
 	policyWorld(t, certmgr.NonBlocking(certmgr.HostWhitelist("a.example.com")), func(t *testing.T, w *world) {
 		if _, err := w.get("b.example.com"); !errors.Is(err, certmgr.ErrHostNotAllowed) || !strings.Contains(err.Error(), "HostWhitelist") {
 			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// A client that leaves is not a failure of the policy.
+func TestVisitorWhoLeavesIsNotTheNonBlockingPolicysFailure(t *testing.T) {
+	policy := func(ctx context.Context, _ string) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	policyWorld(t, certmgr.NonBlocking(policy), func(t *testing.T, w *world) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		w.handshake(ctx, "www.example.org")
+		synctest.Wait()
+		if e := w.events.of(audit.PolicyFailed); len(e) != 0 {
+			t.Error(e)
 		}
 	})
 }

@@ -166,6 +166,9 @@ func (p *policy) callHere(ctx context.Context, host string, a *answer) (err erro
 	}()
 	p.call(ctx, host, a)
 	returned = true
+	if a.undecided && ctx.Err() != nil { // which is not the policy's failure
+		return &flight.Left{Key: host, Cause: context.Cause(ctx)}
+	}
 	return nil
 }
 
