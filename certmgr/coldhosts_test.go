@@ -31,7 +31,10 @@ func TestManyColdHostsAtOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ca := acmetest.NewUnstartedServer()
-				ca.ValidateInReply, ca.Processing = tt.step == 0, tt.step
+				ca.ValidateInReply, ca.Processing = acmetest.Never, tt.step
+				if tt.step == 0 {
+					ca.ValidateInReply = acmetest.Always
+				}
 				ca.StartMemory()
 				defer ca.Close()
 				names := make([]string, tt.hosts)

@@ -28,6 +28,7 @@ type Account struct {
 
 // Accounts returns the accounts, oldest first.
 func (s *Server) Accounts() []Account {
+	s.mustBeUsable()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := make([]Account, len(s.state.accounts))
@@ -42,6 +43,7 @@ func (s *Server) Accounts() []Account {
 // from then on, and its key cannot be registered again. It panics if there is no
 // such account.
 func (s *Server) DeactivateAccount(accountURL string) {
+	s.mustBeUsable()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.deactivate(s.mustHaveAccount(accountURL))

@@ -44,6 +44,7 @@ func (w RenewalWindow) contains(t time.Time) bool { return !t.Before(w.Start) &&
 // is left (half, if it is shorter than 10 days), and 2% of the lifetime wide.
 // For a revoked certificate the window is in the past.
 func (s *Server) SetRenewalWindow(leaf *x509.Certificate, w RenewalWindow) {
+	s.mustBeUsable()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mustHaveIssued(leaf).window = w

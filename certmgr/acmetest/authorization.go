@@ -9,6 +9,7 @@ import (
 // Authorizations returns the statuses of the authorizations for a name, oldest
 // first. Those for "*.example.com" and "example.com" are separate.
 func (s *Server) Authorizations(host string) []string {
+	s.mustBeUsable()
 	host = mustBeName(host)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,7 +103,7 @@ func (s *Server) postChallenge(x *exchange) (*reply, *Problem) {
 		}
 	}
 	rep, validated, problem := s.accept(x)
-	if problem != nil || validated == nil || !s.ValidateInReply {
+	if problem != nil || validated == nil {
 		return rep, problem
 	}
 	select {
@@ -114,9 +115,9 @@ func (s *Server) postChallenge(x *exchange) (*reply, *Problem) {
 	return s.challengeReply(numbered(s.state.challenges, x.id)), nil
 }
 
-// accept returns the reply to a request for a challenge. If the request accepts
-// the challenge, accept starts its validation and returns a channel that is
-// closed when that has ended; otherwise the channel is nil.
+// accept returns the reply to a request for a challenge, and starts the
+// validation if the request accepts the challenge. If the reply has to wait for
+// that, accept returns a channel that is closed when the validation has ended.
 func (s *Server) accept(x *exchange) (*reply, <-chan struct{}, *Problem) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -140,12 +141,17 @@ func (s *Server) accept(x *exchange) (*reply, <-chan struct{}, *Problem) {
 	}
 	c.status = processing
 	keyAuthorization := c.token + "." + a.account.key.thumbprint
+	slow := s.hosts.take(faultSlow, a.host)
 	validated := make(chan struct{})
 	if !s.tasks.Go(func() {
 		defer close(validated)
-		s.validate(c, a.host, keyAuthorization)
+		s.validate(c, a.host, keyAuthorization, slow)
 	}) {
 		close(validated) // the server is being closed
+	}
+	waits := s.ValidateInReply == Always || s.ValidateInReply == ByDefault && s.origin != outside && slow == nil
+	if !waits {
+		return s.challengeReply(c), nil, nil
 	}
 	return s.challengeReply(c), validated, nil
 }

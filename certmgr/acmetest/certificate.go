@@ -6,6 +6,11 @@ import (
 
 // Issued returns the issued certificates, oldest first.
 func (s *Server) Issued() []*x509.Certificate {
+	s.mustBeUsable()
+	return s.issued()
+}
+
+func (s *Server) issued() []*x509.Certificate {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return leaves(s.state.certificates)
@@ -14,6 +19,7 @@ func (s *Server) Issued() []*x509.Certificate {
 // IssuedFor returns the certificates issued for orders with this name, oldest
 // first.
 func (s *Server) IssuedFor(host string) []*x509.Certificate {
+	s.mustBeUsable()
 	host = mustBeName(host)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -22,6 +28,7 @@ func (s *Server) IssuedFor(host string) []*x509.Certificate {
 
 // Revoked returns the revoked certificates, oldest first.
 func (s *Server) Revoked() []*x509.Certificate {
+	s.mustBeUsable()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var revoked []*certificate
@@ -37,6 +44,7 @@ func (s *Server) Revoked() []*x509.Certificate {
 // incident: its renewal window moves into the past. Revoking twice has no
 // effect. It panics if the certificate was not issued here.
 func (s *Server) Revoke(leaf *x509.Certificate) {
+	s.mustBeUsable()
 	now := s.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -56,6 +64,7 @@ func leaves(certificates []*certificate) []*x509.Certificate {
 // CSRsFor returns the CSRs of the certificates issued for orders with this
 // name, oldest first.
 func (s *Server) CSRsFor(host string) []*x509.CertificateRequest {
+	s.mustBeUsable()
 	host = mustBeName(host)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -36,6 +36,7 @@ func (a *authority) crossSign(n int) {
 // to AlternateChains. The server must be started. It panics if there is no such
 // chain.
 func (s *Server) AlternateRoots(i int) *x509.CertPool {
+	s.mustBeUsable()
 	if i < 1 || i > len(s.ca.alternates) {
 		panic(fmt.Sprintf("acmetest: there is no alternate chain %d of %d (is AlternateChains set, the server started?)",
 			i, len(s.ca.alternates)))

@@ -14,7 +14,10 @@ import "time"
 // dates do not change. Waits and the log of requests do not use this clock, and
 // the CA's own certificates keep their dates: valid from a year before the
 // start until 30 years after it.
-func (s *Server) SetClockSkew(d time.Duration) { s.skew.Store(int64(d)) }
+func (s *Server) SetClockSkew(d time.Duration) {
+	s.mustBeUsable()
+	s.skew.Store(int64(d))
+}
 
 // now is the CA's clock, for everything that the CA dates or compares. Waits
 // use real time: a CA with a wrong clock does not wait longer.

@@ -25,6 +25,7 @@ type txtRecords struct {
 // as a DNS provider does for a dns-01 challenge. Adding an existing record has
 // no effect.
 func (s *Server) AddTXT(name, value string) {
+	s.mustBeUsable()
 	name = mustBeRecord(name)
 	s.txt.mu.Lock()
 	defer s.txt.mu.Unlock()
@@ -38,6 +39,7 @@ func (s *Server) AddTXT(name, value string) {
 
 // RemoveTXT removes a TXT record. A missing record is not an error.
 func (s *Server) RemoveTXT(name, value string) {
+	s.mustBeUsable()
 	name = mustBeRecord(name)
 	s.txt.mu.Lock()
 	defer s.txt.mu.Unlock()
@@ -52,6 +54,7 @@ func (s *Server) RemoveTXT(name, value string) {
 // TXT returns the TXT records of a name, oldest first, without following
 // SetCNAME. It shows what a DNS provider left behind.
 func (s *Server) TXT(name string) []string {
+	s.mustBeUsable()
 	name = mustBeRecord(name)
 	s.txt.mu.Lock()
 	defer s.txt.mu.Unlock()
@@ -61,6 +64,7 @@ func (s *Server) TXT(name string) []string {
 // SetCNAME redirects lookups of TXT records for name to target, for challenges
 // delegated to another zone. An empty target removes the redirect.
 func (s *Server) SetCNAME(name, target string) {
+	s.mustBeUsable()
 	name = mustBeRecord(name)
 	if target != "" {
 		target = mustBeRecord(target)
@@ -80,6 +84,7 @@ func (s *Server) SetCNAME(name, target string) {
 // CNAME returns where SetCNAME redirects lookups for a name; empty means
 // nowhere.
 func (s *Server) CNAME(name string) string {
+	s.mustBeUsable()
 	name = mustBeRecord(name)
 	s.txt.mu.Lock()
 	defer s.txt.mu.Unlock()

@@ -21,10 +21,13 @@ const (
 // failed, and the faults that never acted. Long lists are shortened to the
 // first and last entries.
 func (s *Server) String() string {
-	requests := s.Requests()
+	requests := s.journal.last(-1)
 	var b strings.Builder
+	if field := s.changedField(); field != "" {
+		fmt.Fprintf(&b, "acmetest: %s\n", changedText(field))
+	}
 	fmt.Fprintf(&b, "acmetest: %s: %d requests, %d being handled, %d certificates issued",
-		s.URL, len(requests), s.InFlight(), len(s.Issued()))
+		s.URL, len(requests), s.journal.beingHandled(), len(s.issued()))
 	if skew := s.skew.Load(); skew != 0 {
 		fmt.Fprintf(&b, ", clock off by %v", time.Duration(skew))
 	}
@@ -99,7 +102,7 @@ func someOf(hosts []string) string {
 // ordersInFlight describes the unfinished orders, oldest first.
 func (s *Server) ordersInFlight() []string {
 	var list []string
-	for _, o := range s.Orders() {
+	for _, o := range s.placedOrders() {
 		if !o.InFlight() {
 			continue
 		}

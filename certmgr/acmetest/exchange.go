@@ -83,6 +83,9 @@ func (s *Server) handle(x *exchange, err error) *Reply {
 		// nonce.
 		return s.problemReply(x, *problem, http.Header{"Replay-Nonce": nil})
 	}
+	if field := s.changedField(); field != "" {
+		return s.problemReply(x, *problemf("malformed", "the CA of the test refuses all requests: %s", changedText(field)), nil)
+	}
 	rep, problem := s.dispatch(x)
 	if problem != nil {
 		return s.problemReply(x, *problem, nil)

@@ -35,6 +35,8 @@ var errRefused = &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("c
 // requests, so the function given to Edit may call it. It has no effect on a
 // stopped or closed server, and panics before the start.
 func (s *Server) Stop() {
+	s.mustBeUsable()
+	s.mustBeInside()
 	f := &s.front
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -51,6 +53,8 @@ func (s *Server) Stop() {
 // started or is closed, or if its port is no longer free: while the server is
 // stopped, another process may take a port that Start chose.
 func (s *Server) Restart() {
+	s.mustBeUsable()
+	s.mustBeInside()
 	f := &s.front
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -72,9 +76,8 @@ func (s *Server) Restart() {
 	f.start(s.ctx, ln)
 }
 
-// startListener starts the HTTPS server and returns the host and port of its
-// URL.
-func (s *Server) startListener() string {
+// listen returns the listener for Start, and the host and port of its URL.
+func (s *Server) listen() (net.Listener, string) {
 	ln := s.Listener
 	if ln == nil {
 		ln = listenLoopback()
@@ -93,17 +96,15 @@ func (s *Server) startListener() string {
 	s.front.cert = s.ca.listenerCertificate(host)
 	s.front.addr = ln.Addr().String()
 	s.front.handler = http.HandlerFunc(s.serve)
-	s.front.mu.Lock()
-	defer s.front.mu.Unlock()
-	s.front.start(s.ctx, ln)
-	return net.JoinHostPort(host, fmt.Sprint(addr.Port))
+	return ln, net.JoinHostPort(host, fmt.Sprint(addr.Port))
 }
 
-// startMemory makes the server reachable for frontTransport.
-func (f *front) startMemory(ctx context.Context) {
+// open makes the server reachable through a listener, or through
+// frontTransport if ln is nil.
+func (f *front) open(ctx context.Context, ln net.Listener) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.start(ctx, nil)
+	f.start(ctx, ln)
 }
 
 // start begins to serve, until ctx ends or the front is stopped; ln is nil in
@@ -150,6 +151,7 @@ func (f *front) serving() (context.Context, error) {
 // frontTransport is a memoryTransport that reaches a front.
 type frontTransport struct {
 	front  *front
+	check  func()          // panics in the wrong bubble
 	memory memoryTransport // without its ctx
 }
 
@@ -157,6 +159,7 @@ var _ http.RoundTripper = (*frontTransport)(nil)
 
 // RoundTrip calls the server's handler, unless the server is stopped.
 func (t *frontTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	t.check()
 	ctx, err := t.front.serving()
 	if err != nil {
 		closeBody(req)

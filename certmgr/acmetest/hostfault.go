@@ -76,6 +76,7 @@ type hostFaults struct {
 
 // addHostFault begins a fault of a name.
 func (s *Server) addHostFault(f *hostFault, options []FaultOption) *Fault {
+	s.mustBeUsable()
 	f.host = mustBePattern(f.host)
 	f.name = cmp.Or(f.name, string(f.kind))
 	for _, option := range options {

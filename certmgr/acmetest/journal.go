@@ -113,13 +113,17 @@ func (j *journal) status(entry *Request, status int, problem *Problem) {
 }
 
 // Requests returns the log of requests, in order of arrival.
-func (s *Server) Requests() []Request { return s.journal.last(-1) }
+func (s *Server) Requests() []Request {
+	s.mustBeUsable()
+	return s.journal.last(-1)
+}
 
 // ForgetRequests empties the log of requests and returns its previous content.
 // It is for tests that make millions of requests, or that count from some point
 // on. Requests being handled are removed as well, but InFlight still counts
 // them.
 func (s *Server) ForgetRequests() []Request {
+	s.mustBeUsable()
 	s.journal.mu.Lock()
 	defer s.journal.mu.Unlock()
 	list := s.journal.copies(s.journal.entries)
@@ -160,6 +164,7 @@ func (s *Server) Count(e Endpoint) int { return s.countMatch(Match{Endpoint: e})
 
 // CountHost returns the number of requests to an endpoint about a name.
 func (s *Server) CountHost(e Endpoint, host string) int {
+	s.mustBeUsable()
 	mustBeEndpoint(e)
 	host = mustBeName(host)
 	return s.journal.count(func(r *Request) bool {
@@ -170,6 +175,7 @@ func (s *Server) CountHost(e Endpoint, host string) int {
 // CountAccount returns the number of requests to an endpoint from the account
 // with this URL.
 func (s *Server) CountAccount(e Endpoint, account string) int {
+	s.mustBeUsable()
 	mustBeEndpoint(e)
 	s.mustBeAccountURL(account)
 	return s.journal.count(func(r *Request) bool {
@@ -198,7 +204,12 @@ func (j *journal) count(want func(*Request) bool) (n int) {
 // InFlight returns the number of requests being handled, including stalled
 // ones.
 func (s *Server) InFlight() int {
-	s.journal.mu.Lock()
-	defer s.journal.mu.Unlock()
-	return s.journal.inFlight
+	s.mustBeUsable()
+	return s.journal.beingHandled()
+}
+
+func (j *journal) beingHandled() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.inFlight
 }

@@ -167,7 +167,9 @@ func TestKeyChangeConflict(t *testing.T) {
 // TestKeyChangeDuringValidation: a validation uses the key from its start.
 func TestKeyChangeDuringValidation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := acmetest.NewMemoryServer()
+		s := acmetest.NewUnstartedServer()
+		s.ValidateInReply = acmetest.Never
+		s.StartMemory()
 		defer s.Close()
 		c := newRawClient(t, s)
 		c.register()

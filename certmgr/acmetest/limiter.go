@@ -34,6 +34,7 @@ func (l *limiter) init() {
 // accounts, and resets its consecutive failures. At Let's Encrypt a human does
 // this, on the page that the error names.
 func (s *Server) Unpause(host string) {
+	s.mustBeUsable()
 	host = mustBeName(host)
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -65,6 +66,17 @@ func (l *listener) connState(conn net.Conn, state http.ConnState) {
 		}
 	case http.StateClosed, http.StateHijacked:
 		l.conns.Done()
+	}
+}
+
+// dialOnly returns a dial function that reaches a single address, so that a
+// client without the right URL does not reach a real CA.
+func dialOnly(address string) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if addr != address {
+			return nil, fmt.Errorf("acmetest: this client reaches only the test's CA at %s, and not %s", address, addr)
+		}
+		return new(net.Dialer).DialContext(ctx, network, addr)
 	}
 }
 

@@ -36,6 +36,7 @@ type Match struct {
 
 // check panics if m can match no request, and brings its name into normal form.
 func (s *Server) check(m *Match) {
+	s.mustBeUsable()
 	mustBeEndpoint(m.Endpoint)
 	if m.Host != "" {
 		m.Host = mustBePattern(m.Host)

@@ -28,10 +28,13 @@ func otherTexts() map[string][]int {
 		"CountAccount":      {1}, // URL of an account
 		"DeactivateAccount": {0}, // URL of an account
 		"FailValidation":    {1}, // challenge type
-		"RemoveTXT":         {1}, // value
-		"Respond":           {3}, // body
-		"RetryAfter":        {1}, // value
-		"WaitUntil":         {1}, // what it waits for
+
+		"FailSecondaryValidation": {1}, // challenge type
+
+		"RemoveTXT":  {1}, // value
+		"Respond":    {3}, // body
+		"RetryAfter": {1}, // value
+		"WaitUntil":  {1}, // what it waits for
 	}
 }
 
@@ -87,7 +90,7 @@ func mistakesIn(method reflect.Method, n int) []mistake {
 			}
 		}
 		return mistakes
-	case in.Kind() == reflect.String && !slices.Contains(otherTexts()[method.Name], n-1):
+	case in == reflect.TypeFor[string]() && !slices.Contains(otherTexts()[method.Name], n-1):
 		var mistakes []mistake
 		for name, want := range wrongNames() {
 			if name != "" || method.Name != "SetCNAME" {
@@ -181,8 +184,10 @@ func arguments(t *testing.T, s *acmetest.Server, typ reflect.Type, n int, given 
 		case in.Kind() == reflect.Func:
 			args = append(args, reflect.MakeFunc(in, func([]reflect.Value) []reflect.Value { panic("called") }))
 		case in.Kind() == reflect.Int || in.Kind() == reflect.Int64:
-			v.SetInt(400)
+			v.SetInt(201) // a status, for one
 			args = append(args, v)
+		case in == reflect.TypeFor[acmetest.AccountBlock]():
+			args = append(args, reflect.ValueOf(acmetest.BoulderDeactivated))
 		case in.Kind() == reflect.String && in != reflect.TypeFor[acmetest.Endpoint]() && !typ.IsVariadic():
 			v.SetString("www.example.com")
 			args = append(args, v)

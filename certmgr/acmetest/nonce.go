@@ -72,6 +72,7 @@ func (n *nonces) use(nonce string) bool {
 // badNonce. The choice is pseudo-random but the same in each run. It replaces
 // an earlier rate; zero ends the fault. It panics for another rate.
 func (s *Server) BadNonceRate(rate float64) *Fault {
+	s.mustBeUsable()
 	if !(rate >= 0 && rate <= 1) {
 		panic(fmt.Sprintf("acmetest: BadNonceRate(%v): the rate is a fraction from 0 to 1", rate))
 	}
@@ -98,6 +99,7 @@ func (s *Server) BadNonceRate(rate float64) *Fault {
 // requests that use them are refused with badNonce. Lifting the fault makes
 // those that were not used valid again.
 func (s *Server) ForgetNonces() *Fault {
+	s.mustBeUsable()
 	n := &s.nonces
 	var f *Fault
 	f = s.begun.add("ForgetNonces()", func() {

@@ -45,6 +45,11 @@ func (o PlacedOrder) InFlight() bool {
 
 // Orders returns the orders, oldest first.
 func (s *Server) Orders() []PlacedOrder {
+	s.mustBeUsable()
+	return s.placedOrders()
+}
+
+func (s *Server) placedOrders() []PlacedOrder {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()

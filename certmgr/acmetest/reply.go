@@ -15,6 +15,7 @@ import (
 // header. RenewalInfo always carries one, by default 6 hours. It replaces an
 // earlier value for the same endpoint.
 func (s *Server) RetryAfter(e Endpoint, value string) *Fault {
+	s.mustBeUsable()
 	mustBeEndpoint(e)
 	fs := &s.faults
 	var f *Fault

@@ -50,6 +50,7 @@ type names struct {
 // applies; an entry of the same pattern is replaced. A name without an entry
 // does not exist: its validation fails with "dns".
 func (s *Server) Resolve(pattern string, t Target) {
+	s.mustBeUsable()
 	pattern = mustBePattern(pattern)
 	t.check()
 	s.names.mu.Lock()
@@ -62,6 +63,7 @@ func (s *Server) Resolve(pattern string, t Target) {
 
 // Unresolve removes the entry of a pattern.
 func (s *Server) Unresolve(pattern string) {
+	s.mustBeUsable()
 	pattern = mustBePattern(pattern)
 	s.names.mu.Lock()
 	defer s.names.mu.Unlock()
@@ -71,6 +73,7 @@ func (s *Server) Unresolve(pattern string) {
 // Target returns where a name leads according to Resolve; ok is false for a
 // name that does not exist.
 func (s *Server) Target(name string) (t Target, ok bool) {
+	s.mustBeUsable()
 	t, problem := s.names.lookup(mustBeName(name))
 	return t, problem == nil
 }

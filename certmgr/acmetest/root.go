@@ -71,6 +71,7 @@ func (s *Server) root() *x509.Certificate {
 // Roots returns a new pool with the root of the issued certificates and of the
 // listener's certificate.
 func (s *Server) Roots() *x509.CertPool {
+	s.mustBeUsable()
 	pool := x509.NewCertPool()
 	pool.AddCert(s.root())
 	return pool
@@ -80,6 +81,7 @@ func (s *Server) Roots() *x509.CertPool {
 // it from a file: it is all that they need to trust the CA's URLs and the
 // issued certificates. Files of several servers can be joined into one.
 func (s *Server) RootPEM() []byte {
+	s.mustBeUsable()
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.root().Raw})
 }
 
@@ -87,6 +89,7 @@ func (s *Server) RootPEM() []byte {
 // in memory, or before the start. The root has signed it, so programs that do
 // not accept a certificate of a server as trusted by itself need RootPEM.
 func (s *Server) Certificate() *x509.Certificate {
+	s.mustBeUsable()
 	if cert := s.front.cert; cert != nil {
 		return cert.Leaf
 	}

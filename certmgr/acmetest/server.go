@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"encoding/hex"
+	"errors"
 	"net"
 	"net/http"
 	"sync"
@@ -14,10 +15,11 @@ import (
 
 // A Server is a fake ACME CA. Create it with [NewServer], [NewMemoryServer] or
 // [NewUnstartedServer] and end it with [Server.Close]. All methods are safe for
-// concurrent use; the exported fields must not change once it is started.
+// concurrent use. The exported fields must not change once it is started: then
+// requests are refused and methods panic.
 type Server struct {
-	// URL is the URL of the directory. It is set by Start and StartMemory. The
-	// port of a closed server may become that of a later one: for a client that
+	// URL is the URL of the directory. It is set by Start and StartMemory, and
+	// leads nowhere before. The port of a closed server may become that of a later one: for a client that
 	// keeps directories by URL for the whole process, append a query of your own.
 	URL string
 
@@ -50,8 +52,12 @@ type Server struct {
 
 	// ValidateInReply delays the reply to an accepted challenge until its
 	// validation has ended, as some CAs do, so that it says "valid" or
-	// "invalid". False means an immediate reply that says "processing".
-	ValidateInReply bool
+	// "invalid". Otherwise an immediate reply says "processing", as at Let's
+	// Encrypt, and a client that looks too early sleeps for a second or more
+	// before it looks again. ByDefault means in testing/synctest bubbles, where
+	// it makes the course of a test the same in each run, but not while
+	// SlowValidation applies.
+	ValidateInReply When
 
 	// Processing is how long a finalized order stays in state "processing";
 	// zero means that the reply to finalize already has the certificate's URL.
@@ -123,6 +129,9 @@ type Server struct {
 	// goroutines, and the reply may not have reached the client yet.
 	OnRequest func(Request)
 
+	started []setField // the fields above; nil before the start
+	origin  string     // the bubble of the start, or outside; empty before
+
 	base   string // scheme and host of every URL
 	ca     *authority
 	client *http.Client
@@ -148,6 +157,16 @@ type Server struct {
 	limits limiter
 }
 
+// When says in which cases a server does something.
+type When int
+
+// The cases.
+const (
+	ByDefault When = iota // as the documentation of the field says
+	Always
+	Never
+)
+
 // NewServer starts a CA on a free loopback port, over HTTPS.
 func NewServer() *Server {
 	s := NewUnstartedServer()
@@ -157,7 +176,7 @@ func NewServer() *Server {
 
 // NewMemoryServer starts a CA without any socket: only [Server.Client] reaches
 // it. To use it in a testing/synctest bubble, create and close it inside the
-// bubble.
+// bubble; its methods panic elsewhere.
 func NewMemoryServer() *Server {
 	s := NewUnstartedServer()
 	s.StartMemory()
@@ -168,7 +187,8 @@ func NewMemoryServer() *Server {
 // Start or StartMemory.
 func NewUnstartedServer() *Server {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Server{ctx: ctx, cancel: cancel, ca: newAuthority()}
+	s := &Server{URL: notStarted, ctx: ctx, cancel: cancel, ca: newAuthority()}
+	s.client = &http.Client{Transport: failingTransport{errNotStarted}}
 	s.nonces.init()
 	s.state.init()
 	s.limits.init()
@@ -177,12 +197,17 @@ func NewUnstartedServer() *Server {
 }
 
 // Start starts the CA on Listener or a free loopback port, over HTTPS. It
-// panics if that fails or if the CA was started or closed before.
+// panics if that fails, if the CA was started or closed before, or in a
+// testing/synctest bubble, in which there is no network.
 func (s *Server) Start() {
 	s.mustBeNew()
-	host := s.startListener()
-	s.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.Roots()}}}
+	if inBubble() {
+		panic("acmetest: there is no network in a synctest bubble: use NewMemoryServer or StartMemory")
+	}
+	ln, host := s.listen()
+	s.client.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.Roots()}, DialContext: dialOnly(host)}
 	s.setBase("https://" + host)
+	s.front.open(s.ctx, ln)
 }
 
 // StartMemory starts the CA without any socket. It panics if the CA was started
@@ -195,20 +220,20 @@ func (s *Server) StartMemory() {
 	id := make([]byte, 4)
 	rand.Read(id)
 	host := "acmetest-" + hex.EncodeToString(id) + ".invalid"
-	s.front.startMemory(s.ctx)
-	s.client = &http.Client{Transport: &frontTransport{&s.front, memoryTransport{
+	s.client.Transport = &frontTransport{&s.front, s.mustBeInside, memoryTransport{
 		tasks:   &s.tasks,
 		host:    host,
 		handler: http.HandlerFunc(s.serve),
-	}}}
+	}}
 	s.setBase("https://" + host)
+	s.front.open(s.ctx, nil)
 }
 
 func (s *Server) mustBeNew() {
 	switch {
 	case s.ctx == nil:
-		panic("acmetest: make servers with NewServer, NewMemoryServer or NewUnstartedServer")
-	case s.URL != "":
+		panic(notMade)
+	case s.started != nil:
 		panic("acmetest: the server was started before")
 	case s.ctx.Err() != nil:
 		panic("acmetest: the server was closed before")
@@ -228,12 +253,21 @@ func (s *Server) setBase(base string) {
 	s.base = base
 	s.state.terms = s.Terms
 	s.URL = base + pathDirectory
+	s.origin = bubble()
+	s.started = s.copyFields()
 }
 
 // Client returns the client that reaches the CA: it trusts the CA's root, or
-// calls the CA in memory. It is always the same client, and nil before the
-// start.
-func (s *Server) Client() *http.Client { return s.client }
+// calls the CA in memory. It reaches nothing else. It is always the same client,
+// and its requests fail before the start.
+func (s *Server) Client() *http.Client {
+	if s.ctx == nil {
+		return &http.Client{Transport: failingTransport{errors.New(notMade)}}
+	}
+	s.mustBeUsable()
+	s.mustBeInside()
+	return s.client
+}
 
 // Close ends the CA: requests in flight or stalled, validations, the listener
 // and its connections. It returns when all goroutines of the server have ended,
@@ -244,11 +278,14 @@ func (s *Server) Client() *http.Client { return s.client }
 // later. A client's goroutine stays if the test neither reads nor closes the
 // reply's body, which is always the test's duty.
 func (s *Server) Close() {
+	if s.ctx == nil {
+		panic(notMade)
+	}
+	s.mustBeInside()
 	s.tasks.refuse()
 	s.cancel()
-	if s.client != nil {
-		s.client.CloseIdleConnections()
-	}
+	s.client.CloseIdleConnections()
 	s.front.close()
 	s.tasks.wait()
+	s.mustBeUsable() // at the end, so that nothing is left running
 }

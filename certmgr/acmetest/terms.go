@@ -8,6 +8,7 @@ const agreementURL = "https://acmetest.invalid/agree"
 // agreed to others, or to none, are refused new orders with userActionRequired
 // (RFC 8555, section 7.3.3) until AgreeToTerms. An empty URL removes the terms.
 func (s *Server) ChangeTerms(url string) {
+	s.mustBeUsable()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.state.terms = url
@@ -17,6 +18,7 @@ func (s *Server) ChangeTerms(url string) {
 // this URL agrees to the current terms of service. ACME has no request for
 // that. It panics if there is no such account.
 func (s *Server) AgreeToTerms(accountURL string) {
+	s.mustBeUsable()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mustHaveAccount(accountURL).terms = s.state.terms

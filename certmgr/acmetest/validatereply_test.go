@@ -17,14 +17,14 @@ func TestReplyToAcceptedChallenge(t *testing.T) {
 	const takes = 3 * time.Second
 	for _, test := range []struct {
 		name    string
-		inReply bool
+		inReply acmetest.When
 		right   bool // is the host's answer
 		status  string
 		after   time.Duration
 	}{
-		{"at once", false, true, "processing", 0},
-		{"after a success", true, true, "valid", takes},
-		{"after a failure", true, false, "invalid", takes},
+		{"at once", acmetest.Never, true, "processing", 0},
+		{"after a success", acmetest.Always, true, "valid", takes},
+		{"after a failure", acmetest.ByDefault, false, "invalid", takes},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -65,7 +65,7 @@ func TestReplyToAcceptedChallenge(t *testing.T) {
 func TestCloseEndsReplyThatWaitsForValidation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := acmetest.NewUnstartedServer()
-		s.ValidateInReply = true
+		s.ValidateInReply = acmetest.Always
 		s.StartMemory()
 		c := newRawClient(t, s)
 		c.register()

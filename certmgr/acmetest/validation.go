@@ -21,9 +21,9 @@ const (
 const validationTimeout = 10 * time.Second
 
 // validate performs one validation, once, and records the result. It runs in
-// its own goroutine.
-func (s *Server) validate(c *challenge, host, keyAuthorization string) {
-	s.slowDown(host)
+// its own goroutine. The faults hold it up first.
+func (s *Server) validate(c *challenge, host, keyAuthorization string, slow []*hostFault) {
+	s.slowDown(slow)
 	ctx, cancel := context.WithTimeout(s.ctx, validationTimeout)
 	defer cancel()
 	problem := s.challengeProblem(ctx, c.typ, host, c.token, keyAuthorization)

@@ -47,8 +47,8 @@ func (s *Server) secondaryProblem(typ, host string) *Problem {
 }
 
 // slowDown waits as SlowValidation requires, or until the server is closed.
-func (s *Server) slowDown(host string) {
-	for _, f := range s.hosts.take(faultSlow, host) {
+func (s *Server) slowDown(faults []*hostFault) {
+	for _, f := range faults {
 		timer := time.NewTimer(f.duration)
 		f.holdUp(s.ctx, timer.C)
 		timer.Stop()

@@ -82,6 +82,8 @@ func (s *Server) WaitInFlight(ctx context.Context, n int) error {
 // wait is WaitUntil for a name in normal form, which may be empty. what describes the wait,
 // for the error.
 func (s *Server) wait(ctx context.Context, host string, what func() string, condition func() bool) error {
+	s.mustBeUsable()
+	s.mustBeInside()
 	var cause error
 	for {
 		changed := s.changes.watch() // before the check, so that no change is missed

@@ -199,7 +199,7 @@ func TestStart(t *testing.T) {
 func TestValidationAsksDNSServer(t *testing.T) {
 	records, dns := start(t)
 	ca := acmetest.NewUnstartedServer()
-	ca.DNSServer, ca.ValidateInReply = dns.Addr, true
+	ca.DNSServer, ca.ValidateInReply = dns.Addr, acmetest.Always
 	ca.Start()
 	defer ca.Close()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -68,7 +68,13 @@ func parse(ca *acmetest.Server, args []string, stderr io.Writer) (*options, erro
 	f.BoolVar(&ca.ReuseAuthorizations, "reuse-authorizations", false, "reuse valid authorizations, as public CAs do")
 	f.IntVar(&ca.AlternateChains, "alternate-chains", 0, "`number` of alternate chains")
 	f.DurationVar(&ca.Processing, "processing", 0, "how long orders are processed")
-	f.BoolVar(&ca.ValidateInReply, "validate-in-reply", false, "validate before the reply to an accepted challenge")
+	f.BoolFunc("validate-in-reply", "validate before the reply to an accepted challenge", func(text string) error {
+		on, err := strconv.ParseBool(text)
+		if on {
+			ca.ValidateInReply = acmetest.Always
+		}
+		return err
+	})
 	f.BoolVar(&ca.NoRenewalInfo, "no-renewal-info", false, "offer no renewal information (RFC 9773)")
 	f.BoolVar(&ca.RetryAfterDates, "retry-after-dates", false, "send Retry-After as a date")
 	badNonces := f.Float64("bad-nonces", 0, "`rate` of refused nonces, from 0 to 1")
