@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/certmgr/acmetest"
+
 	"github.com/nostall/nostall/certmgr/audit"
 )
 
@@ -64,7 +66,6 @@ func TestCertificatesThatAreDatedBackAreRenewedInTime(t *testing.T) {
 				t.Run(d.String(), func(t *testing.T) {
 					inBubble(t, func(t *testing.T, w *world) {
 						w.ca.SetClockSkew(clock.ahead)
-						w.ca.NoRenewalInfo = !clock.asked
 						if clock.silent {
 							client := *w.ca.Client()
 							client.Transport = noDate{client.Transport}
@@ -85,7 +86,7 @@ func TestCertificatesThatAreDatedBackAreRenewedInTime(t *testing.T) {
 						if e := w.events.of(audit.ClockOff); len(e) > clock.events {
 							t.Errorf("%d events of a clock that is off, want at most %d: %v", len(e), clock.events, e[0].Err)
 						}
-					})
+					}, func(ca *acmetest.Server) { ca.NoRenewalInfo = !clock.asked })
 				})
 			}
 		})

@@ -169,7 +169,6 @@ func TestAnotherMachineAnswersTheChallenge(t *testing.T) {
 				other := w.manager()
 				defer other.Close()
 				w.m.HTTPHandler(nil)
-				w.ca.Challenges = nil
 				target := acmetest.Target{TLSConfig: other.TLSConfig()}
 				if typ == challenge.HTTP01 {
 					target = acmetest.Target{HTTPHandler: other.HTTPHandler(nil)}
@@ -238,7 +237,6 @@ func TestCloseLeavesNoAnswersInTheCache(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.HandshakeWait = -1
 		w.m.HTTPHandler(nil)
-		w.ca.Challenges = nil
 		w.ca.Stall(acmetest.Match{Endpoint: acmetest.Challenge})
 		w.get("a.example.com")
 		time.Sleep(time.Second)

@@ -62,11 +62,12 @@ type world struct {
 	policy *agedPolicy // nil unless the test sets it
 }
 
-// inBubble runs f in a bubble with a new world.
-func inBubble(t *testing.T, f func(t *testing.T, w *world)) {
+// inBubble runs f in a bubble with a new world, after set has set fields of its
+// CA.
+func inBubble(t *testing.T, f func(t *testing.T, w *world), set ...func(ca *acmetest.Server)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newWorld(t, set...)
 		defer w.close()
 		f(t, w)
 	})
@@ -74,7 +75,14 @@ func inBubble(t *testing.T, f func(t *testing.T, w *world)) {
 
 // newWorld returns a Manager that allows *.example.com by exact names a to d,
 // and whose CA reaches it under every name. It is made and closed in a bubble.
-func newWorld(t *testing.T) *world { return newWorldOf(t, acmetest.NewMemoryServer()) }
+func newWorld(t *testing.T, set ...func(ca *acmetest.Server)) *world {
+	ca := acmetest.NewUnstartedServer()
+	for _, f := range set {
+		f(ca)
+	}
+	ca.StartMemory()
+	return newWorldOf(t, ca)
+}
 
 // newWorldOf is newWorld with another CA.
 func newWorldOf(t *testing.T, ca *acmetest.Server) *world {

@@ -97,7 +97,7 @@ func TestPrefetchGetsTheReasonOfAFailure(t *testing.T) {
 func TestPrefetchWaitsFor5MinutesAtMost(t *testing.T) {
 	withPrefetch(t, func(t *testing.T, w *world) {
 		w.m.MaxIssuing = 1
-		w.ca.Processing = time.Hour
+		w.ca.StuckProcessing("*")
 		go w.get("a.example.com") // holds the slot for as long as an attempt may take
 		time.Sleep(10 * time.Second)
 		took, err := w.prefetch("b.example.com") // waits for it, and then for the CA
@@ -142,7 +142,7 @@ func TestHandshakeWaitHoldsForPrefetches(t *testing.T) {
 // mustNotWait prefetches from a CA that is slow, and wants ErrInFlight after d.
 func (w *world) mustNotWait(host string, d time.Duration) {
 	w.t.Helper()
-	w.ca.Processing = time.Hour
+	w.ca.StuckProcessing("*")
 	if took, err := w.prefetch(host); took != d || !errors.Is(err, certmgr.ErrInFlight) {
 		w.t.Errorf("after %v, want %v: %v", took, d, err)
 	}

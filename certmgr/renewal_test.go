@@ -22,7 +22,6 @@ func TestCertificatesAreRenewedInTheBackground(t *testing.T) {
 	for _, lifetime := range []time.Duration{90 * day, 45 * day, 160 * time.Hour} {
 		t.Run(lifetime.String(), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
-				w.ca.Lifetime = lifetime
 				first := w.mustGet("a.example.com")
 				years := 2
 				if lifetime < 7*day {
@@ -44,7 +43,7 @@ func TestCertificatesAreRenewedInTheBackground(t *testing.T) {
 				if n := w.orders("a.example.com"); n > most {
 					t.Errorf("%d orders in %d years, want %d at most", n, years, most)
 				}
-			})
+			}, func(ca *acmetest.Server) { ca.Lifetime = lifetime })
 		})
 	}
 }

@@ -67,7 +67,6 @@ func TestRateLimitIsNotTriedAgainWithoutReplaces(t *testing.T) {
 // A CA without renewal information hears nothing of it.
 func TestNoRenewalInfoNoReplaces(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.ca.NoRenewalInfo = true
 		first := w.mustGet("a.example.com")
 		at := w.renewedAt("a.example.com", first, 90*day)
 		if left := first.Leaf.NotAfter.Sub(at); left > 33*day || left < 30*day-time.Hour {
@@ -79,7 +78,7 @@ func TestNoRenewalInfoNoReplaces(t *testing.T) {
 		if o := w.ca.Orders()[1]; o.Replaces != "" {
 			t.Errorf("the order replaces %q", o.Replaces)
 		}
-	})
+	}, func(ca *acmetest.Server) { ca.NoRenewalInfo = true })
 }
 
 // Renewal does not depend on a CA that can cope with replaces: Pebble v2.10.1 answers

@@ -21,20 +21,17 @@ var tlsVersions = []uint16{tls.VersionTLS12, tls.VersionTLS13}
 
 // forVersions runs f for each version of TLS, in a new world whose
 // a.example.com has a client with a session.
-func forVersions(t *testing.T, set func(w *world), f func(t *testing.T, w *world, server, client *tls.Config)) {
+func forVersions(t *testing.T, set func(ca *acmetest.Server), f func(t *testing.T, w *world, server, client *tls.Config)) {
 	for _, version := range tlsVersions {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
-				if set != nil {
-					set(w)
-				}
 				server, client := w.m.TLSConfig(), w.client("a.example.com")
 				client.MaxVersion = version
 				w.wantFull(server, client)
 				time.Sleep(time.Second)
 				w.wantResumed(server, client)
 				f(t, w, server, client)
-			})
+			}, set)
 		})
 	}
 }
@@ -105,7 +102,7 @@ func (w *world) wantRefused(server, client *tls.Config, result audit.Result) {
 }
 
 func TestSessionOfARemovedHostIsNotResumed(t *testing.T) {
-	forVersions(t, nil, func(t *testing.T, w *world, server, client *tls.Config) {
+	forVersions(t, func(*acmetest.Server) {}, func(t *testing.T, w *world, server, client *tls.Config) {
 		w.m.Hosts.Remove("a.example.com")
 		if w.m.MayResume(tls.ConnectionState{ServerName: "a.example.com"}) {
 			t.Error("at once after Remove: it may be resumed")
@@ -150,7 +147,7 @@ func TestSessionOfAHostThatThePolicyRefusesIsNotResumed(t *testing.T) {
 
 func TestSessionOfARevokedCertificateIsNotResumed(t *testing.T) {
 	t.Run("without another", func(t *testing.T) {
-		forVersions(t, nil, func(t *testing.T, w *world, server, client *tls.Config) {
+		forVersions(t, func(*acmetest.Server) {}, func(t *testing.T, w *world, server, client *tls.Config) {
 			w.m.HandshakeWait = -1
 			defer w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder}).Lift()
 			w.mustRevoke("a.example.com", acme.CRLReasonKeyCompromise)
@@ -159,7 +156,7 @@ func TestSessionOfARevokedCertificateIsNotResumed(t *testing.T) {
 		})
 	})
 	t.Run("with a new one", func(t *testing.T) {
-		forVersions(t, nil, func(t *testing.T, w *world, server, client *tls.Config) {
+		forVersions(t, func(*acmetest.Server) {}, func(t *testing.T, w *world, server, client *tls.Config) {
 			other := w.client("a.example.com")
 			w.wantFull(server, other)
 			w.mustRevoke("a.example.com", acme.CRLReasonKeyCompromise)
@@ -174,7 +171,7 @@ func TestSessionOfARevokedCertificateIsNotResumed(t *testing.T) {
 }
 
 func TestSessionOutlivesNoCertificate(t *testing.T) {
-	forVersions(t, func(w *world) { w.ca.Lifetime = 12 * time.Hour }, func(t *testing.T, w *world, server, client *tls.Config) {
+	forVersions(t, func(ca *acmetest.Server) { ca.Lifetime = 12 * time.Hour }, func(t *testing.T, w *world, server, client *tls.Config) {
 		defer w.ca.Stall(acmetest.Match{Endpoint: acmetest.Any}).Lift()
 		time.Sleep(day)
 		if _, err := visit(t, server, client); err == nil {
@@ -247,7 +244,7 @@ func TestResumptionIsAVisit(t *testing.T) {
 // Without a server name, the certificate is one of tls.Config.Certificates, but
 // a session with a name is not resumed without it.
 func TestSessionWithoutAName(t *testing.T) {
-	forVersions(t, nil, func(t *testing.T, w *world, server, client *tls.Config) {
+	forVersions(t, func(*acmetest.Server) {}, func(t *testing.T, w *world, server, client *tls.Config) {
 		if client.MaxVersion == tls.VersionTLS13 {
 			nameless := client.Clone()
 			nameless.ClientSessionCache = underOneKey{client.ClientSessionCache, "a.example.com"}

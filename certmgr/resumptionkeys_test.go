@@ -138,7 +138,7 @@ func TestConfigurationsThatDoNotResume(t *testing.T) {
 // applies to clones as well.
 func TestSessionsOutliveTheirKeys(t *testing.T) {
 	t.Run("crypto/tls", func(t *testing.T) {
-		forVersions(t, nil, func(t *testing.T, w *world, server, client *tls.Config) {
+		forVersions(t, func(*acmetest.Server) {}, func(t *testing.T, w *world, server, client *tls.Config) {
 			time.Sleep(30 * time.Hour)
 			w.wantResumed(server.Clone(), client)
 			late := w.client("a.example.com")
@@ -148,7 +148,7 @@ func TestSessionsOutliveTheirKeys(t *testing.T) {
 		})
 	})
 	t.Run("SetSessionTicketKeys", func(t *testing.T) {
-		forVersions(t, nil, func(t *testing.T, w *world, server, client *tls.Config) {
+		forVersions(t, func(*acmetest.Server) {}, func(t *testing.T, w *world, server, client *tls.Config) {
 			clone := server.Clone()
 			server.SetSessionTicketKeys([][32]byte{{1}})
 			w.wantFull(clone, client)
