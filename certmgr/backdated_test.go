@@ -11,7 +11,6 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/acmetest"
-
 	"github.com/nostall/nostall/certmgr/audit"
 )
 

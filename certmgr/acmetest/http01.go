@@ -98,8 +98,12 @@ func (t *targetTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if problem != nil {
 		return nil, problem
 	}
-	if target.HTTPHandler != nil {
-		memory := &memoryTransport{tasks: &t.s.tasks, ctx: t.s.ctx, handler: target.HTTPHandler}
+	handler := target.HTTPHandler
+	if req.URL.Scheme == "https" && target.HTTPSHandler != nil {
+		handler = target.HTTPSHandler
+	}
+	if handler != nil {
+		memory := &memoryTransport{tasks: &t.s.tasks, ctx: t.s.ctx, handler: handler}
 		return memory.RoundTrip(req)
 	}
 	return t.s.overNetwork(req, target)

@@ -49,14 +49,13 @@ func normalName(name string) (string, error) {
 // checkLabels checks the labels of a DNS name in ASCII. It allows what cannot
 // be issued but may well be ordered, such as a label that is too long.
 func checkLabels(name string) error {
-	var last string
 	for label := range strings.SplitSeq(name, ".") {
-		if last = label; label == "" || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
+		if label == "" || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-_") != "" {
 			return fmt.Errorf("a name has no label %q; \"*.\" stands for the first label, and \"*\" alone for every name", label)
 		}
 	}
-	if strings.Trim(last, "0123456789") == "" {
-		return errors.New("it ends in a number, but is no IPv4 address")
+	if strings.Trim(name, "0123456789.") == "" {
+		return errors.New("it consists of numbers, but is no IPv4 address")
 	}
 	return nil
 }

@@ -23,12 +23,18 @@ type Target struct {
 	// NextProtos, like every server that answers tls-alpn-01.
 	TLSConfig *tls.Config
 	// HTTPHandler replaces HTTPAddr. It is called in memory, also for redirects
-	// to https.
+	// to https if there is no HTTPSHandler.
 	HTTPHandler http.Handler
+	// HTTPSHandler answers the https requests of Visitor, after a handshake with
+	// TLSConfig. Nil means an empty reply with status 204.
+	HTTPSHandler http.Handler
 }
 
-// check panics if an address cannot be dialled.
+// check panics if an address cannot be dialled, or HTTPSHandler has no use.
 func (t *Target) check() {
+	if t.HTTPSHandler != nil && t.TLSConfig == nil {
+		panic("acmetest: a Target with an HTTPSHandler needs a TLSConfig")
+	}
 	for field, addr := range map[string]string{"TLSAddr": t.TLSAddr, "HTTPAddr": t.HTTPAddr} {
 		if addr == "" {
 			continue

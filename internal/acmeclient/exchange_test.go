@@ -321,7 +321,7 @@ func TestTraceTellsEndpointsApart(t *testing.T) {
 		{acmetest.NewAccount, EndpointNewAccount, 3, func(s *site) string { return s.directory.RegURL }},
 		{acmetest.NewOrder, EndpointNewOrder, 4, func(s *site) string { return s.directory.OrderURL }},
 		{acmetest.Order, EndpointOther, 5, func(s *site) string { return s.order }},
-		{"nothing", EndpointNone, 5, func(*site) string { return "" }},
+		{acmetest.Unknown, EndpointNone, 5, func(*site) string { return "" }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.want.String(), func(t *testing.T) {

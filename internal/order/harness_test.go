@@ -39,11 +39,13 @@ type site struct {
 	keeps   int         // calls of Keep
 }
 
-// at runs f in a bubble. configure changes the CA before it starts.
+// at runs f in a bubble. configure changes the CA before it starts. Its replies
+// do not wait for validations, so that authorizations are polled.
 func at(t *testing.T, f func(t *testing.T, s *site), configure ...func(*acmetest.Server)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &site{t: t, ca: acmetest.NewUnstartedServer(), stored: make(map[string]bool)}
+		s.ca.ValidateInReply = acmetest.Never
 		for _, c := range configure {
 			c(s.ca)
 		}
