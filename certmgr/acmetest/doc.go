@@ -2,6 +2,25 @@
 // manner of net/http/httptest. It checks requests as strictly as RFC 8555
 // allows, performs real validations, and misbehaves on demand.
 //
+// # A first test
+//
+// The CA validates the server under test and issues its certificate;
+// [Server.Visitor] returns a client that visits the server by name and verifies
+// that certificate:
+//
+//	func TestSite(t *testing.T) {
+//		ca := acmetest.NewServer()
+//		defer ca.Close()
+//		m := newManager(&acme.Client{DirectoryURL: ca.URL, HTTPClient: ca.Client()})
+//		defer m.Close()
+//		ca.Resolve("example.com", acmetest.Target{TLSConfig: m.TLSConfig(), HTTPSHandler: site})
+//		res, err := ca.Visitor().Get("https://example.com/")
+//		if err != nil || res.StatusCode != http.StatusOK {
+//			t.Fatalf("%v, error %v\n%v", res, err, ca)
+//		}
+//		res.Body.Close()
+//	}
+//
 // # Two ways to run it
 //
 // [NewServer] listens on a loopback port over HTTPS. [NewMemoryServer] uses no

@@ -1,8 +1,6 @@
 package acmetest_test
 
 import (
-	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"log"
@@ -41,17 +39,10 @@ func Example_server() {
 	}
 	go server.ServeTLS(listener, "", "")
 
-	// Resolve www.example.com for the CA and for the client.
-	addr := listener.Addr().String()
-	ca.Resolve("www.example.com", acmetest.Target{TLSAddr: addr})
-	client := &http.Client{Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: ca.Roots()},
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, addr)
-		},
-	}}
+	// Resolve www.example.com for the CA and for visitors.
+	ca.Resolve("www.example.com", acmetest.Target{TLSAddr: listener.Addr().String()})
 
-	res, err := client.Get("https://www.example.com/")
+	res, err := ca.Visitor().Get("https://www.example.com/")
 	if err != nil {
 		log.Fatal(err)
 	}
