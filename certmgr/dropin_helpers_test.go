@@ -27,6 +27,7 @@ func inCA(t *testing.T, edit func(*acmetest.Server), f func(t *testing.T, ca *ac
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ca := acmetest.NewUnstartedServer()
+		ca.ValidateInReply = acmetest.Never // so that authorizations are polled
 		if edit != nil {
 			edit(ca)
 		}

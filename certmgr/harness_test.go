@@ -77,6 +77,7 @@ func inBubble(t *testing.T, f func(t *testing.T, w *world), set ...func(ca *acme
 // and whose CA reaches it under every name. It is made and closed in a bubble.
 func newWorld(t *testing.T, set ...func(ca *acmetest.Server)) *world {
 	ca := acmetest.NewUnstartedServer()
+	ca.ValidateInReply = acmetest.Never // so that authorizations are polled, as at Let's Encrypt
 	for _, f := range set {
 		f(ca)
 	}

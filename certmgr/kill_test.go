@@ -205,6 +205,7 @@ func atKillSite(t *testing.T, f func(t *testing.T, s *killSite)) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &killSite{t: t, ca: acmetest.NewUnstartedServer(), cache: new(cache.Memory)}
 		s.ca.Processing = 3 * time.Second
+		s.ca.ValidateInReply = acmetest.Never // so that authorizations are polled
 		s.ca.StartMemory()
 		defer s.ca.Close()
 		s.live("first.example.com", nil)

@@ -33,6 +33,7 @@ func liveWith(t *T, challenge string, fault call, mode faultMode) (o outcome) {
 	t.Bubble(func(t *T) { // it fails if a goroutine is left
 		l := &life{t: t, ca: acmetest.NewUnstartedServer(), around: newSurroundings(fault, mode), events: new(recorder)}
 		l.ca.Challenges = []string{challenge}
+		l.ca.ValidateInReply = acmetest.Never // so that authorizations are polled
 		l.ca.Processing, l.ca.Lifetime = 500*time.Millisecond, lifetime
 		l.ca.StartMemory()
 		defer l.ca.Close()

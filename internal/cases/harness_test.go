@@ -47,6 +47,7 @@ func bubbleCA(t *T, set func(*acmetest.Server), f func(t *T, w *world)) {
 	t.Helper()
 	t.Bubble(func(t *T) {
 		ca := acmetest.NewUnstartedServer()
+		ca.ValidateInReply = acmetest.Never // so that authorizations are polled
 		set(ca)
 		ca.StartMemory()
 		w := newWorld(ca)
