@@ -56,7 +56,7 @@ func TestWhatRealCAsDoCostsSeconds(t *testing.T) {
 		"slow validation": {begin: func(ca *acmetest.Server) *acmetest.Fault { return ca.SlowValidation(host, 30*time.Second) },
 			within: 40 * time.Second},
 		"slow validation in the reply": {begin: func(ca *acmetest.Server) *acmetest.Fault { return ca.SlowValidation(host, 15*time.Second) },
-			set: func(ca *acmetest.Server) { ca.ValidateInReply = true }, within: 40 * time.Second},
+			set: func(ca *acmetest.Server) { ca.ValidateInReply = acmetest.Always }, within: 40 * time.Second},
 		"no Location of orders that are read": {begin: func(ca *acmetest.Server) *acmetest.Fault {
 			ca.StaysReady(host, time.Second)
 			return ca.NoLocation(acmetest.Match{Endpoint: acmetest.Order})
