@@ -206,16 +206,6 @@ func (w *world) wantErr(host string, sentinel error) error {
 // serialOf is a serial number as tools print it.
 func serialOf(leaf *x509.Certificate) string { return hex.EncodeToString(leaf.SerialNumber.Bytes()) }
 
-// orders returns how many orders the CA got for host.
-func (w *world) orders(host string) int { return w.ca.CountHost(acmetest.NewOrder, host) }
-
-func (w *world) wantOrders(host string, want int) {
-	w.t.Helper()
-	if got := w.orders(host); got != want {
-		w.t.Fatalf("the CA got %d orders for %s, want %d", got, host, want)
-	}
-}
-
 // handshake is a real handshake over an in-memory connection, under ctx on the
 // server's side.
 func (w *world) handshake(ctx context.Context, host string) (serverErr error) {

@@ -155,3 +155,13 @@ func TestNoCacheIsAWarning(t *testing.T) {
 		})
 	}
 }
+
+// orders returns how many orders the CA got for host.
+func (w *world) orders(host string) int { return w.ca.CountHost(acmetest.NewOrder, host) }
+
+func (w *world) wantOrders(host string, want int) {
+	w.t.Helper()
+	if got := w.orders(host); got != want {
+		w.t.Fatalf("the CA got %d orders for %s, want %d", got, host, want)
+	}
+}
