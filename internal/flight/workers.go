@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -91,6 +92,9 @@ func (s *Workers[V]) Do(ctx context.Context, key string, p Patience) (V, error) 
 	return s.do(ctx, key, p, s.cfg.Waiters)
 }
 
+// maxYields is how often a caller lets others run before it is turned away.
+const maxYields = 100
+
 // DoInTask is Do for tasks, which do not count against the limit of Waiters.
 func (s *Workers[V]) DoInTask(ctx context.Context, key string) (V, error) {
 	return s.do(ctx, key, Patience{}, nil)
@@ -101,6 +105,13 @@ func (s *Workers[V]) do(ctx context.Context, key string, p Patience, limit *Wait
 		p.Now = time.Now()
 	}
 	s.mu.Lock()
+	// In a burst of calls, workers may be busy only because they wait for a
+	// processor.
+	for n := 0; n < maxYields && len(s.running) >= s.cfg.Limit; n++ {
+		s.mu.Unlock()
+		runtime.Gosched()
+		s.mu.Lock()
+	}
 	if s.closed || s.cfg.Tasks.IsClosed() {
 		s.mu.Unlock()
 		return answer, ErrClosed
