@@ -79,7 +79,6 @@ func TestOperatorProbesAtOnce(t *testing.T) {
 // certificate is served, and that its renewal is late is told.
 func TestRenewalWaitsForDNS(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.ca.Lifetime = 20 * day
 		p := w.waitingForDNS()
 		w.leadsHere(p)
 		first := w.mustGet("a.example.com").Leaf
@@ -105,14 +104,13 @@ func TestRenewalWaitsForDNS(t *testing.T) {
 		if w.mustGet("a.example.com").Leaf.Equal(first) {
 			t.Error("not renewed")
 		}
-	})
+	}, func(ca *acmetest.Server) { ca.Lifetime = 20 * day })
 }
 
 // The renewals of both of a host's key types wait, and both are renewed. The host is not
 // probed twice for that.
 func TestRenewalOfBothKeyTypesWaits(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		w.ca.Lifetime = 20 * day
 		p := w.waitingForDNS()
 		w.leadsHere(p)
 		first := w.mustGet("a.example.com").Leaf
@@ -132,7 +130,7 @@ func TestRenewalOfBothKeyTypesWaits(t *testing.T) {
 		if n := len(w.ca.IssuedFor("a.example.com")); n != 4 {
 			t.Errorf("%d certificates, want 4", n)
 		}
-	})
+	}, func(ca *acmetest.Server) { ca.Lifetime = 20 * day })
 }
 
 // After 7 days of waiting an entry is stale, whatever StaleHosts is asked for, and over

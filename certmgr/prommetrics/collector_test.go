@@ -45,7 +45,7 @@ func busy() fixed {
 		},
 		Events: make(map[audit.Kind]uint64), EventsDropped: 3,
 		Hosts: map[certmgr.HostState]int{certmgr.StateValid: 5, certmgr.StateIssuing: 2, certmgr.StateBackoff: 1,
-			certmgr.StatePaused: 3, certmgr.StateRejected: 0, certmgr.StateExpired: 0, certmgr.StateFailed: 1},
+			certmgr.StatePaused: 3, certmgr.StateRejected: 0, certmgr.StateWaitingForDNS: 2, certmgr.StateExpired: 0, certmgr.StateFailed: 1},
 		InFlight: 3, Queued: 1, IssuingLimit: 16, Waiting: 4, WaitingLimit: 1000, BackingOff: 2, RenewalsLate: 1, Warnings: 2,
 		SoonestExpiry: time.Date(2026, 3, 20, 0, 0, 0, 0, time.UTC),
 		CAUnavailable: time.Date(2026, 3, 1, 12, 5, 0, 0, time.UTC),

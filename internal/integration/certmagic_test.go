@@ -35,7 +35,7 @@ type certmagicSite struct {
 // may change the configuration and the issuer.
 func newCertmagicSite(t *testing.T, ca *clientsCA, c certmagic.Config, issuer certmagic.ACMEIssuer) *certmagicSite {
 	t.Helper()
-	if ca.URL == "" {
+	if ca.directory == "" {
 		ca.start()
 	}
 	s := &certmagicSite{ca: ca, renewed: make(chan string, 10)}

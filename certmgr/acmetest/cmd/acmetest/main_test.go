@@ -291,12 +291,15 @@ func TestManagement(t *testing.T) {
 		t.Errorf("after /stop: %v", err)
 	}
 	do("/restart", "null")
-	for _, page := range []struct{ url, want string }{
-		{ca.URL, "newOrder"},
-		{server.URL + "/roots/0", string(ca.RootPEM())},
-		{server.URL + "/log", "directory     200"},
+	for _, page := range []struct {
+		client    *http.Client
+		url, want string
+	}{
+		{ca.Client(), ca.URL, "newOrder"},
+		{server.Client(), server.URL + "/roots/0", string(ca.RootPEM())},
+		{server.Client(), server.URL + "/log", "directory     200"},
 	} {
-		resp, err := ca.Client().Get(page.url)
+		resp, err := page.client.Get(page.url)
 		if err != nil {
 			t.Fatal(err)
 		}
