@@ -36,14 +36,21 @@ func (a *authority) crossSign(n int) {
 // to AlternateChains. The server must be started. It panics if there is no such
 // chain.
 func (s *Server) AlternateRoots(i int) *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(s.AlternateRoot(i))
+	return pool
+}
+
+// AlternateRoot returns the root of alternate chain i as AlternateRoots does.
+// Clients choose a chain by the common name of its root, which no other server's
+// root has.
+func (s *Server) AlternateRoot(i int) *x509.Certificate {
 	s.mustBeUsable()
 	if i < 1 || i > len(s.ca.alternates) {
 		panic(fmt.Sprintf("acmetest: there is no alternate chain %d of %d (is AlternateChains set, the server started?)",
 			i, len(s.ca.alternates)))
 	}
-	pool := x509.NewCertPool()
-	pool.AddCert(s.ca.alternates[i-1].root)
-	return pool
+	return s.ca.alternates[i-1].root
 }
 
 // chains returns the chains of a leaf in DER, without the roots: the default

@@ -161,9 +161,10 @@ func TestCertmagicBindsAnExternalAccountAndPrefersAChain(t *testing.T) {
 	ca.Terms = "https://ca.example.org/terms"
 	ca.EAB = map[string][]byte{"kid-1": []byte("0123456789abcdef0123456789abcdef")}
 	ca.AlternateChains = 2
+	ca.start()
 	s := newCertmagicSite(t, ca, storageIn(t.TempDir()), certmagic.ACMEIssuer{
 		ExternalAccount: &acme.EAB{KeyID: "kid-1", MACKey: base64.RawURLEncoding.EncodeToString(ca.EAB["kid-1"])},
-		PreferredChains: certmagic.ChainPreference{RootCommonName: []string{"acmetest Alternate Root 2"}},
+		PreferredChains: certmagic.ChainPreference{RootCommonName: []string{ca.AlternateRoot(2).Subject.CommonName}},
 	})
 	s.manage(t, "www.example.com")
 	s.visit(t, "www.example.com", ca.AlternateRoots(2))

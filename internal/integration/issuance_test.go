@@ -51,12 +51,16 @@ func TestHTTP01(t *testing.T) {
 		handler.ServeHTTP(w, r)
 	}))
 
+	// The handshake shows that the server does not offer acme-tls/1, so http-01
+	// is the first type to be tried.
 	first := mustVisit(t, addr, host, p.roots, nil)
 	if answered.Load() == 0 {
 		t.Error("Pebble has not asked for an http-01 answer")
 	}
-	// Now http-01 is the first type to be tried.
 	orders := m.traffic.accepted(newOrder)
+	if orders != 1 {
+		t.Errorf("%d orders for the first certificate, want 1", orders)
+	}
 	if err := m.Renew(t.Context(), host); err != nil {
 		t.Fatal(err)
 	}
@@ -67,9 +71,8 @@ func TestHTTP01(t *testing.T) {
 		t.Error("the certificate that is served was not renewed")
 	}
 	m.close(t)
-	failed := m.events.of(audit.ChallengeFailed)
-	if len(failed) != 1 || !strings.Contains(failed[0].Reason, "NextProtos") {
-		t.Errorf("events %s: %v, want one that tells of NextProtos", audit.ChallengeFailed, failed)
+	if failed := m.events.of(audit.ChallengeFailed); len(failed) > 0 {
+		t.Errorf("events %s: %v", audit.ChallengeFailed, failed)
 	}
 }
 
