@@ -89,6 +89,7 @@ func (d *dnsWaits) of(host string) *IssuanceError {
 func (d *dnsWaits) note(sub subject, e IssuanceError) *IssuanceError {
 	now, host := e.Time, sub.host()
 	e.State = StateWaitingForDNS
+	where := addressesOf(e.Err)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.covers(host) || !d.isDue(sub) {
@@ -103,7 +104,6 @@ func (d *dnsWaits) note(sub subject, e IssuanceError) *IssuanceError {
 	}
 	e.RetryAt = w.step(now)
 	w.err = &e
-	where := addressesOf(e.Err)
 	changed := !began && !slices.Equal(where, w.told) && (w.changes < maxChangesTold || now.Sub(w.toldAt) >= tellChangesEvery)
 	if !began && !changed {
 		return w.err

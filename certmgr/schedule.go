@@ -360,6 +360,7 @@ func (r *schedule) reason(sub subject) (reason, explanation string, suggested bo
 // again schedules the next try for sub: at t, or sooner if a report is due
 // before.
 func (r *schedule) again(sub subject, cert *certificate, t time.Time, cause error) {
+	kind := retryKind(cause) // which may call methods of a user's error
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.memory.current(sub) != cert {
@@ -372,5 +373,5 @@ func (r *schedule) again(sub subject, cert *certificate, t time.Time, cause erro
 			t = pace.Earlier(t, pace.Later(mark, now.Add(renewal.MinInterval)))
 		}
 	}
-	r.setRenew(it, retryKind(cause), t)
+	r.setRenew(it, kind, t)
 }
