@@ -317,3 +317,20 @@ func TestCertificateOfAnotherMachineEndsTheWait(t *testing.T) {
 		}
 	})
 }
+
+// Attempts that end in a wait are not counted: a name that is listed again and again
+// still waits, and does not back off.
+func TestAttemptsThatEndInAWaitDoNotCount(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.waitingForDNS()
+		for i := range 8 {
+			_, err := w.get("a.example.com")
+			if st := w.state(); st.State != certmgr.StateWaitingForDNS {
+				t.Fatalf("%d: %v", i, err)
+			}
+			w.m.Hosts.Remove("a.example.com")
+			time.Sleep(time.Second)
+			w.m.Hosts.Add("a.example.com")
+		}
+	})
+}
