@@ -189,8 +189,11 @@ func TestQueueTimeoutKeepsRetryAfter(t *testing.T) {
 		fault.Lift()
 		n := w.orders("a.example.com")
 		w.ca.StuckProcessing("b.example.com")
+		w.ca.StuckProcessing("c.example.com")
 		go w.get("b.example.com") // has the slot for as long as an attempt may take
-		synctest.Wait()
+		time.Sleep(time.Minute)
+		go w.m.Obtain(t.Context(), "c.example.com") // has it then
+		time.Sleep(time.Minute)
 		if err := w.m.Obtain(t.Context(), "a.example.com"); !errors.Is(err, certmgr.ErrBusy) {
 			t.Errorf("Obtain = %v, want ErrBusy", err)
 		}
