@@ -34,6 +34,8 @@ type visitStore struct {
 	*env
 	visits *visits
 	store  *store
+
+	synced []byte // the record when visits last had the same; only keepVisits uses it
 }
 
 // keepVisits synchronises visits and the Cache until the Manager is closed. It
@@ -73,7 +75,11 @@ func (s *visitStore) sync(ctx context.Context) bool {
 		return false
 	}
 	data, err := json.Marshal(s.visitRecord())
-	return err == nil && (bytes.Equal(data, found) || s.store.put(ctx, visitsKey, data) == nil)
+	if err != nil || !bytes.Equal(data, found) && s.store.put(ctx, visitsKey, data) != nil {
+		return false
+	}
+	s.synced = data
+	return true
 }
 
 // recallVisits merges the Cache's record into visits, and returns it as it is
@@ -87,6 +93,9 @@ func (s *visitStore) recallVisits(ctx context.Context) ([]byte, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if bytes.Equal(data, s.synced) {
+		return data, nil // no other machine has written
 	}
 	var rec visitRecord
 	if err := decodeRecord(data, maxVisitRecord, &rec); err != nil {
