@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -49,7 +48,7 @@ func demo(ctx context.Context) error {
 	go func() { ended <- s.serve(serving, listener) }()
 	failure := s.certs.Obtain(ctx, demoHost) // Start issues already: until it is done
 	if failure == nil {
-		failure = visitDemo(ctx, ca, addr)
+		failure = visitDemo(ctx, ca)
 	}
 	stop()
 	if err := errors.Join(failure, <-ended); err != nil {
@@ -60,19 +59,12 @@ func demo(ctx context.Context) error {
 }
 
 // visitDemo asks for the page with a client that verifies the certificate.
-func visitDemo(ctx context.Context, ca *acmetest.Server, addr string) error {
-	client := &http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		TLSClientConfig:   &tls.Config{RootCAs: ca.Roots()},
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, addr)
-		},
-	}}
+func visitDemo(ctx context.Context, ca *acmetest.Server) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+demoHost+"/", nil)
 	if err != nil {
 		return err
 	}
-	res, err := client.Do(req)
+	res, err := ca.Visitor().Do(req)
 	if err != nil {
 		return err
 	}

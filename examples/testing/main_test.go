@@ -30,8 +30,7 @@ func TestVisitorIsServed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := listener.Addr().String()
-	ca.Resolve(host, acmetest.Target{TLSAddr: addr})
+	ca.Resolve(host, acmetest.Target{TLSAddr: listener.Addr().String()})
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- s.serve(ctx, listener) }()
@@ -39,9 +38,7 @@ func TestVisitorIsServed(t *testing.T) {
 		t.Fatalf("%v\n%v", err, ca)
 	}
 
-	client := newClient(ca, func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, network, addr)
-	})
+	client := ca.Visitor() // finds the host where Resolve says, and verifies its certificate
 	first := mustGet(t, client, host)
 	if first.Header.Get("Strict-Transport-Security") == "" {
 		t.Error("a visitor may come back without encryption")
