@@ -26,6 +26,8 @@ type prober struct {
 	schedule *schedule
 
 	changed chan struct{} // capacity 1: the breaker's state has changed
+
+	probed time.Time // by the monotonic clock; only the goroutine of run uses it
 }
 
 const (
@@ -39,8 +41,10 @@ const (
 	// another waiter's turn.
 	turnTime = 10 * time.Second
 
-	// minNap keeps the prober from spinning while the clock stands still or jumps.
-	minNap = 100 * time.Millisecond
+	// minNap keeps the prober from spinning while the clock stands still or jumps,
+	// and minBetween keeps it from trying all the time.
+	minNap     = 100 * time.Millisecond
+	minBetween = 2 * time.Second
 
 	// maxNap bounds how long the prober sleeps: timers follow neither a clock that
 	// jumps nor a suspended machine, and waiters leave.
@@ -74,8 +78,10 @@ func (p *prober) run(ctx context.Context) {
 			p.nap(ctx, maxNap)
 		case !o.mayTry(now):
 			p.nap(ctx, min(o.wait.Until.Sub(now), maxNap))
+		case time.Since(p.probed) < minBetween: // the clock was set
+			p.nap(ctx, minBetween-time.Since(p.probed))
 		case !p.try(ctx):
-			p.nap(ctx, minNap)
+			p.nap(ctx, minBetween)
 		}
 	}
 }
@@ -106,6 +112,7 @@ func (p *prober) try(ctx context.Context) (probed bool) {
 	if err != nil || !one {
 		return false
 	}
+	p.probed = time.Now()
 	if p.health.probe(ctx, "") == nil {
 		p.health.breaker.passOn()
 		p.order(ctx)
