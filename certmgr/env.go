@@ -1,9 +1,6 @@
 package certmgr
 
 import (
-	"context"
-
-	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/auditqueue"
 	"github.com/nostall/nostall/internal/flight"
 )
@@ -26,7 +23,7 @@ func newEnv(m *Manager) *env {
 	set := newSettings(m)
 	e := &env{settings: set, clock: newClock(m.clock), dir: set.client.DirectoryURL, tasks: flight.NewTasks()}
 	e.audit = &auditqueue.Queue{
-		Hook:        func() func(context.Context, audit.Event) { return m.Audit },
+		Hook:        m.auditHook,
 		Now:         e.now,
 		IsStrangers: set.isStrangers,
 	}

@@ -36,10 +36,10 @@ type DirCache = cache.Dir
 // them to TLS handshakes. No handshake waits for a CA beyond its limit.
 //
 // Set its fields before the first call of a method other than TLSConfig,
-// Listener and HTTPHandler, and do not change them afterwards; the zero value
-// allows no host. A Manager must not be copied after first use. All methods are
-// safe for concurrent use. For durations and numbers, zero means the default
-// and negative means off.
+// Listener, HTTPHandler and ErrorLog, and do not change them afterwards; the
+// zero value allows no host. A Manager must not be copied after first use. All
+// methods are safe for concurrent use. For durations and numbers, zero means the
+// default and negative means off.
 type Manager struct {
 	// Prompt is called with the URL of the CA's terms of service before an
 	// account is registered, and returns whether to accept them. Otherwise none
@@ -126,7 +126,8 @@ type Manager struct {
 	// Audit gets an event for every change of state: one at a time, in order,
 	// in its own goroutine. If it is slow, events beyond 4,096 are dropped and
 	// counted, and those about hosts that are not in Hosts by their exact names
-	// beyond 3,072. If it is nil, failures go to slog.Default().
+	// beyond 3,072. If it is nil, failures go to slog.Default(), and with ErrorLog
+	// refused handshakes too.
 	Audit func(context.Context, audit.Event)
 
 	// HandshakeWait is how long a handshake waits in all: for HostPolicy, for
@@ -210,10 +211,11 @@ type Manager struct {
 	// anyway.
 	PreflightAllow []netip.Prefix
 
-	once      sync.Once
-	engine    *engine // made by init
-	useHTTP01 atomic.Bool
-	clock     func() time.Time // nil means time.Now; for tests of a wrong clock
+	once         sync.Once
+	engine       *engine // made by init
+	useHTTP01    atomic.Bool
+	tellRefusals atomic.Bool      // to slog if Audit is nil, since ErrorLog keeps them out of the log
+	clock        func() time.Time // nil means time.Now; for tests of a wrong clock
 }
 
 func (m *Manager) init() { m.once.Do(func() { m.engine = newEngine(m) }) }
