@@ -1,6 +1,7 @@
 package certmgr
 
 import (
+	"context"
 	"crypto/tls"
 	"net"
 	"strings"
@@ -48,6 +49,61 @@ func remoteAddr(conn net.Conn) (addr string) {
 		addr = a.String()
 	}
 	return addr
+}
+
+// Asker describes the client whose handshake had Manager.HostPolicy asked. Each
+// string is one line of at most 300 bytes, in which what cannot be printed is
+// escaped: it is the client's, and for logs only.
+type Asker struct {
+	RemoteAddr string // address and port; empty if the connection does not tell
+	SNI        string // server name, as it was sent
+	ALPN       string // protocols, comma-separated
+}
+
+// AskerFromContext returns the client that a call of Manager.HostPolicy is for,
+// if ctx is the context of that call or derived from it, and the call has not
+// returned. It is safe for concurrent use.
+//
+// It is meant for logs and must not influence the answer. The answer is shared:
+// by all clients that ask for the host during the call, and for PolicyTTL and
+// longer by those that come after. Only the first of them is known.
+//
+// ok is false if no handshake asks: before a renewal, at Start, for Obtain and
+// the like, for http-01 requests, and after a change of the list.
+func AskerFromContext(ctx context.Context) (a Asker, ok bool) {
+	var of asker
+	switch by := ctx.Value(askerKey{}).(type) {
+	case *tls.ClientHelloInfo:
+		if by == nil {
+			return Asker{}, false
+		}
+		of = askerOf(by)
+	case *asker:
+		if by == nil {
+			return Asker{}, false
+		}
+		of = *by
+	default:
+		return Asker{}, false
+	}
+	return Asker{RemoteAddr: of.remoteAddr, SNI: of.sni, ALPN: of.alpn}, true
+}
+
+type askerKey struct{}
+
+// askedBy is the client for which HostPolicy is asked: a *tls.ClientHelloInfo, if
+// the call was begun by its handshake, or else an *asker. Most policies do not
+// look at it, so nothing is copied before they do. It is nil if there is none.
+type askedBy = any
+
+// copyOfAsker returns the client of a hello, which may be nil, for a call that
+// may outlive the handshake.
+func copyOfAsker(hello *tls.ClientHelloInfo) askedBy {
+	if hello == nil {
+		return nil
+	}
+	a := askerOf(hello)
+	return &a
 }
 
 // event returns e with the client's fields.

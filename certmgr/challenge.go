@@ -53,11 +53,11 @@ func isChallenge(hello *tls.ClientHelloInfo) bool {
 // challengeCertificate answers a tls-alpn-01 handshake: from memory for a host
 // with a pending challenge, and otherwise, for an allowed host, from the Cache,
 // where another machine may have put the answer.
-func (s *server) challengeCertificate(ctx context.Context, host string) (*tls.Certificate, error) {
+func (s *server) challengeCertificate(ctx context.Context, host string, hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if cert := s.answers.Certificate(host); cert != nil {
 		return cert, nil
 	}
-	g, err := s.gate.allowed(ctx, host)
+	g, err := s.gate.allowed(ctx, host, hello)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +139,7 @@ func (s *server) httpToken(ctx context.Context, hostport, token string) ([]byte,
 	if body := s.answers.KeyAuthorization(host, token); body != nil {
 		return body, http.StatusOK, nil
 	}
-	g, err := s.gate.allowed(ctx, host)
+	g, err := s.gate.allowed(ctx, host, nil)
 	if err != nil {
 		return nil, http.StatusForbidden, err
 	}

@@ -239,6 +239,7 @@ func (e *engine) newPolicy(w *flight.Waiters) *policy {
 		Timeout: policyTimeout,
 		Call:    p.call,
 		Value:   answerValue,
+		ForKey:  askerKey{},
 		OnDeath: p.onDeath,
 	})
 	e.callouts = append(e.callouts, p.workers)

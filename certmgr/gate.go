@@ -2,6 +2,7 @@ package certmgr
 
 import (
 	"context"
+	"crypto/tls"
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
@@ -19,17 +20,18 @@ type gate struct {
 
 // permit decides whether host may be served.
 func (gt *gate) permit(ctx context.Context, host string) decision {
-	return gt.permitFor(ctx, host, flight.Patience{})
+	return gt.permitFor(ctx, host, flight.Caller{})
 }
 
-// permitFor is permit for a caller that does not wait for ever.
-func (gt *gate) permitFor(ctx context.Context, host string, p flight.Patience) decision {
-	return gt.decide(host, func() decision { return gt.policy.ask(ctx, host, p) })
+// permitFor is permit for a caller that does not wait for ever, or asks for a
+// client.
+func (gt *gate) permitFor(ctx context.Context, host string, by flight.Caller) decision {
+	return gt.decide(host, func() decision { return gt.policy.ask(ctx, host, by) })
 }
 
 // permitInTask is permit for tasks, which do not count against MaxWaiting.
-func (gt *gate) permitInTask(ctx context.Context, host string) decision {
-	return gt.decide(host, func() decision { return gt.policy.askInTask(ctx, host) })
+func (gt *gate) permitInTask(ctx context.Context, host string, by askedBy) decision {
+	return gt.decide(host, func() decision { return gt.policy.askInTask(ctx, host, flight.Caller{For: by}) })
 }
 
 func (gt *gate) decide(host string, ask func() decision) decision {
@@ -61,11 +63,11 @@ func (gt *gate) decide(host string, ask func() decision) decision {
 // allowed is permit for challenges, which need only the client's error. If the policy
 // cannot decide, the operator gets an event; the client of an http-01 request
 // does not learn why.
-func (gt *gate) allowed(ctx context.Context, host string) (grant, error) {
+func (gt *gate) allowed(ctx context.Context, host string, by askedBy) (grant, error) {
 	if gt.tasks.IsClosed() {
 		return grant{}, &refusal{kind: ErrClosed, host: host}
 	}
-	d := gt.permit(ctx, host)
+	d := gt.permitFor(ctx, host, flight.Caller{For: by})
 	if d.is == audit.Undecided {
 		gt.policy.report(host, d.err)
 	}
@@ -82,9 +84,9 @@ func (gt *gate) ended(host string, g grant) error {
 
 // stillAllowed reports whether a host in memory is allowed for all that is known
 // here: it is on the list, or an earlier approval of HostPolicy still covers it. It
-// does not block.
-func (gt *gate) stillAllowed(host string, e *hostEntry, now time.Time) bool {
-	return gt.settings.hosts.holds(host, &e.listed) || gt.policyHolds(host, e, now)
+// does not block. hello is the client's, or nil.
+func (gt *gate) stillAllowed(host string, e *hostEntry, now time.Time, hello *tls.ClientHelloInfo) bool {
+	return gt.settings.hosts.holds(host, &e.listed) || gt.policyHolds(host, e, now, hello)
 }
 
 // policyHolds reports whether an earlier approval of HostPolicy still covers a
@@ -92,7 +94,7 @@ func (gt *gate) stillAllowed(host string, e *hostEntry, now time.Time) bool {
 // is asked again in the background. If it is older than MaxPolicyAge it does
 // not, unless the policy could not decide a moment ago. An approval from the
 // future was given by a clock that was ahead: it counts as too old.
-func (gt *gate) policyHolds(host string, e *hostEntry, now time.Time) bool {
+func (gt *gate) policyHolds(host string, e *hostEntry, now time.Time, hello *tls.ClientHelloInfo) bool {
 	ttl, most := gt.settings.policyTTL, gt.settings.maxPolicyAge
 	yes := e.yes.Load()
 	if yes == 0 || ttl <= 0 || gt.settings.hostPolicy == nil {
@@ -108,8 +110,14 @@ func (gt *gate) policyHolds(host string, e *hostEntry, now time.Time) bool {
 	if isWithin(asked, min(ttl, askAgain), now) || !e.asked.CompareAndSwap(asked, now.UnixNano()) {
 		return true
 	}
+	gt.askInBackground(host, copyOfAsker(hello))
+	return true
+}
+
+// askInBackground asks HostPolicy again about a host in memory.
+func (gt *gate) askInBackground(host string, by askedBy) {
 	gt.tasks.Go(func(ctx context.Context) {
-		switch d := gt.permit(ctx, host); d.is {
+		switch d := gt.permitFor(ctx, host, flight.Caller{For: by}); d.is {
 		case audit.Refused:
 			gt.failures.forgetHost(host)
 			gt.refuseHost(host, d.err)
@@ -119,7 +127,6 @@ func (gt *gate) policyHolds(host string, e *hostEntry, now time.Time) bool {
 			}
 		}
 	})
-	return true
 }
 
 // isWithin reports whether at, in Unix nanoseconds, lies less than d before now,

@@ -79,7 +79,7 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	want := keyTypesFor(hello)
 	now := s.now()
 	hot := entry.hot(want, now)
-	if hot != nil && s.gate.stillAllowed(host, entry, now) {
+	if hot != nil && s.gate.stillAllowed(host, entry, now, hello) {
 		if hot.keyType != want.first {
 			s.seconds.seek(host, want.first, entry, now)
 		}
@@ -120,7 +120,7 @@ func (s *server) refuse(r result, host string, err error, hello *tls.ClientHello
 // answerChallenge is GetCertificate for a CA's handshake.
 func (s *server) answerChallenge(hello *tls.ClientHelloInfo, host string) (*tls.Certificate, error) {
 	s.answers.Offer.Saw(hello)
-	cert, err := s.challengeCertificate(contextOf(hello), host)
+	cert, err := s.challengeCertificate(contextOf(hello), host, hello)
 	if err != nil {
 		s.refuse(resultOf(inFull(err)), host, err, hello, s.now())
 		return nil, err

@@ -16,7 +16,7 @@ type handshake struct {
 	host  string
 	want  keyTypePrefs
 	hello *tls.ClientHelloInfo // nil in the background
-	asker asker                // the client, in the background
+	asker *asker               // the client, in the background
 	began time.Time
 	wait  time.Duration // for the issuance that it begins; 0 if it does not wait
 	until time.Time     // when all its waits end; zero in the background, which has no visitor
@@ -56,7 +56,7 @@ func (hs handshake) inBackground() bool { return hs.until.IsZero() }
 // askedBy returns the client. That of most scanners is never needed.
 func (hs handshake) askedBy() asker {
 	if hs.hello == nil {
-		return hs.asker
+		return *hs.asker
 	}
 	return askerOf(hs.hello)
 }
@@ -67,12 +67,12 @@ func (hs handshake) left(d time.Duration) time.Duration { return min(d, time.Unt
 // permit asks the gate, within the handshake's time. It is called at began.
 func (s *server) permit(ctx context.Context, hs handshake, began time.Time) decision {
 	if hs.inBackground() {
-		return s.gate.permitInTask(ctx, hs.host)
+		return s.gate.permitInTask(ctx, hs.host, hs.asker)
 	}
 	if !s.gate.policy.mayBlock() {
-		return s.gate.permit(ctx, hs.host)
+		return s.gate.permitFor(ctx, hs.host, flight.Caller{For: hs.hello})
 	}
-	d := s.gate.permitFor(ctx, hs.host, flight.Patience{Now: began, Until: hs.until})
+	d := s.gate.permitFor(ctx, hs.host, flight.Caller{Now: began, Until: hs.until, For: hs.hello})
 	left, ok := d.err.(*flight.Left)
 	if !ok {
 		return d
@@ -123,7 +123,8 @@ func (hs handshake) late(kind error, began time.Time, text string) error {
 // slower than any visitor may wait, or wants to, nobody would ever get a
 // certificate otherwise.
 func (s *server) goOn(hs handshake, rest func(ctx context.Context, hs handshake)) {
-	hs.asker, hs.hello, hs.until = hs.askedBy(), nil, time.Time{}
+	a := hs.askedBy()
+	hs.asker, hs.hello, hs.until = &a, nil, time.Time{}
 	s.rest.Start(cacheRead{hs.host, hs.want}, func(ctx context.Context) (struct{}, error) {
 		rest(ctx, hs)
 		return struct{}{}, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/acme/autocert"
@@ -18,6 +19,9 @@ import (
 // A policy is called with a normalised host and a context that ends after 5
 // seconds. It may block, and is never called concurrently for the same host. One
 // that does not block can be declared with NonBlocking.
+//
+// The answer counts for every client that asks for the host meanwhile, and
+// later ones. AskerFromContext returns the client that asked first, for logs.
 //
 // An error is a refusal: the host is no longer served, from the next time that
 // the policy is asked. For a host whose certificate is in memory that is at the
@@ -89,6 +93,35 @@ func answerValue(key any, a *answer) any {
 	return nil
 }
 
+// policyCall is the context of a call in the goroutine of its caller.
+type policyCall struct {
+	context.Context
+	verdict *verdict
+
+	mu sync.Mutex
+	by askedBy // nil once the call has returned
+}
+
+// Value returns what the package's own policies and AskerFromContext look for.
+func (c *policyCall) Value(key any) any {
+	switch key {
+	case verdictKey{}:
+		return c.verdict
+	case askerKey{}:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.by
+	}
+	return c.Context.Value(key)
+}
+
+// end lets go of the client, which must not live as long as the context may.
+func (c *policyCall) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.by = nil
+}
+
 // report emits an event of a policy that could not decide, which usually
 // affects every host.
 func (p *policy) report(host string, err error) {
@@ -115,30 +148,31 @@ func (p *policy) mayBlock() bool {
 }
 
 // ask returns HostPolicy's decision. The error of a refusal is HostPolicy's
-// own, unchanged. If the caller left before, the error is a *flight.Left.
-func (p *policy) ask(ctx context.Context, host string, patience flight.Patience) decision {
+// own, unchanged. If the caller left before, the error is a *flight.Left. The
+// caller's For is an askedBy.
+func (p *policy) ask(ctx context.Context, host string, by flight.Caller) decision {
 	if !p.mayBlock() {
-		return p.decideAtOnce(ctx, host)
+		return p.decideAtOnce(ctx, host, by.For)
 	}
-	a, err := p.workers.Do(ctx, host, patience)
+	a, err := p.workers.Do(ctx, host, by)
 	return decisionOf(host, &a, err)
 }
 
 // askInTask is ask for tasks, which do not count against MaxWaiting.
-func (p *policy) askInTask(ctx context.Context, host string) decision {
+func (p *policy) askInTask(ctx context.Context, host string, by flight.Caller) decision {
 	if !p.mayBlock() {
-		return p.decideAtOnce(ctx, host)
+		return p.decideAtOnce(ctx, host, by.For)
 	}
-	a, err := p.workers.DoInTask(ctx, host)
+	a, err := p.workers.DoInTask(ctx, host, by)
 	return decisionOf(host, &a, err)
 }
 
 // decideAtOnce decides if there is no policy, or one that does not block.
-func (p *policy) decideAtOnce(ctx context.Context, host string) decision {
+func (p *policy) decideAtOnce(ctx context.Context, host string, by askedBy) decision {
 	if decide := p.settings.hostPolicy; decide != nil {
 		if !isWhitelist(decide) {
 			a := new(answer)
-			return decisionOf(host, a, p.callHere(ctx, host, a))
+			return decisionOf(host, a, p.callHere(ctx, host, by, a))
 		}
 		if err := decide(ctx, host); err != nil {
 			return refuse(err)
@@ -154,17 +188,18 @@ func (p *policy) decideAtOnce(ctx context.Context, host string) decision {
 }
 
 // callHere calls HostPolicy in the goroutine of its caller, which a Goexit ends.
-func (p *policy) callHere(ctx context.Context, host string, a *answer) (err error) {
-	ctx = context.WithValue(ctx, verdictKey{}, &a.verdict)
+func (p *policy) callHere(ctx context.Context, host string, by askedBy, a *answer) (err error) {
+	call := &policyCall{Context: ctx, verdict: &a.verdict, by: by}
 	returned := false
 	defer func() {
+		call.end()
 		if !returned {
 			d := flight.NewDeath(fmt.Sprintf("HostPolicy for %q", host), recover())
 			p.onDeath("HostPolicy", d)
 			err = &flight.NoAnswer{Err: d}
 		}
 	}()
-	p.call(ctx, host, a)
+	p.call(call, host, a)
 	returned = true
 	if a.undecided && ctx.Err() != nil { // which is not the policy's failure
 		return &flight.Left{Key: host, Cause: context.Cause(ctx)}

@@ -34,7 +34,7 @@ func (m *Manager) MayResume(cs tls.ConnectionState) bool {
 func (s *server) mayResume(host string, entry *hostEntry) bool {
 	now := s.now()
 	hot := entry.hot(keyTypePrefs{first: bundle.ECDSA, other: true}, now)
-	if hot == nil || !s.gate.stillAllowed(host, entry, now) {
+	if hot == nil || !s.gate.stillAllowed(host, entry, now, nil) {
 		return false
 	}
 	s.noteVisit(host, entry, bundle.ECDSA, now) // it needs none, if any could tell

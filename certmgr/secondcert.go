@@ -70,7 +70,7 @@ func (s *seconds) find(ctx context.Context, sub subject, t trust) {
 	if t == untrusted {
 		return
 	}
-	d := s.gate.permitInTask(ctx, sub.host())
+	d := s.gate.permitInTask(ctx, sub.host(), nil)
 	if d.is != audit.Allowed || d.grant.trust == untrusted {
 		return
 	}

@@ -21,10 +21,10 @@ type workerCall[V any] struct {
 	answer V
 
 	// These are guarded by mu. failure can be read after a wake-up.
+	from      any // Caller.For; nil once concluded
 	concluded bool
-	failure   error         // why there is no answer
-	seat      *seat         // of the caller that began it, while that waits
-	done      chan struct{} // for those that joined; nil if there are none
+	failure   error // why there is no answer
+	waiters   wakeUp
 
 	ended bool // the callback has
 
@@ -45,8 +45,8 @@ type seat struct {
 
 // wakeUp is whom to tell that a call has been concluded.
 type wakeUp struct {
-	seat *seat
-	done chan struct{}
+	seat *seat         // of the caller that began it, while that waits
+	done chan struct{} // for those that joined; nil if there are none
 }
 
 func (w wakeUp) all() {
@@ -64,8 +64,9 @@ func (c *workerCall[V]) conclude(failure error) wakeUp {
 		return wakeUp{}
 	}
 	c.concluded, c.failure = true, failure
-	wake := wakeUp{c.seat, c.done}
-	c.seat, c.done = nil, nil
+	c.from = nil // the caller's objects must not outlive the call with its context
+	wake := c.waiters
+	c.waiters = wakeUp{}
 	return wake
 }
 
@@ -75,10 +76,10 @@ func (c *workerCall[V]) join() (<-chan struct{}, error) {
 	if c.concluded {
 		return nil, &NoAnswer{&Busy{What: fmt.Sprintf("%s for %q has not returned", c.cfg.Name, c.key), Since: c.since}}
 	}
-	if c.done == nil {
-		c.done = make(chan struct{})
+	if c.waiters.done == nil {
+		c.waiters.done = make(chan struct{})
 	}
-	return c.done, nil
+	return c.waiters.done, nil
 }
 
 // outcome returns the outcome of a call that has been concluded.
@@ -143,7 +144,7 @@ func (c *workerCall[V]) leave(here *seat) bool {
 	if c.concluded {
 		return false
 	}
-	c.seat = nil
+	c.waiters.seat = nil
 	return true
 }
 
@@ -175,8 +176,13 @@ func (c *workerCall[V]) Done() <-chan struct{} { return c.real().Done() }
 // Err returns why the context has ended, or nil.
 func (c *workerCall[V]) Err() error { return c.real().Err() }
 
-// Value returns a value of Workers.value.
+// Value returns a value of WorkersConfig.Value or Caller.For.
 func (c *workerCall[V]) Value(key any) any {
+	if k := c.cfg.ForKey; k != nil && key == k {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.from
+	}
 	if v := c.cfg.Value(key, &c.answer); v != nil {
 		return v
 	}

@@ -52,6 +52,10 @@ type WorkersConfig[V any] struct {
 	// Value returns what a call's context has for a key, or nil.
 	Value func(key any, answer *V) any
 
+	// ForKey is the key under which a call's context has Caller.For of the
+	// caller that began it, until the call has returned or was given up.
+	ForKey any
+
 	// OnDeath is called in the callback's goroutine, when it has panicked or
 	// called runtime.Goexit, with Name. It must not block.
 	OnDeath func(name string, d *Death)
@@ -77,32 +81,33 @@ type NoAnswer struct{ Err error }
 func (e *NoAnswer) Error() string { return e.Err.Error() }
 func (e *NoAnswer) Unwrap() error { return e.Err }
 
-// Patience is how long a caller waits. The zero value means as long as its
-// context and the call last.
-type Patience struct {
+// Caller says how long a caller waits, and for whom. The zero value waits as long
+// as its context and the call last.
+type Caller struct {
 	Now   time.Time // when it began; a caller that has just read the clock need not have it read again
 	Until time.Time
+	For   any // what the context of a call that it begins has for WorkersConfig.ForKey
 }
 
 // Do joins the call for key, or begins one and waits for its answer. If ctx or
-// the caller's patience ends first, it returns a *Left, and the call goes on.
+// the caller's time ends first, it returns a *Left, and the call goes on.
 // Other errors are a *NoAnswer, ErrClosed, or a *Busy if too many callers wait
 // already.
-func (s *Workers[V]) Do(ctx context.Context, key string, p Patience) (V, error) {
-	return s.do(ctx, key, p, s.cfg.Waiters)
+func (s *Workers[V]) Do(ctx context.Context, key string, by Caller) (V, error) {
+	return s.do(ctx, key, by, s.cfg.Waiters)
 }
 
 // maxYields is how often a caller lets others run before it is turned away.
 const maxYields = 100
 
 // DoInTask is Do for tasks, which do not count against the limit of Waiters.
-func (s *Workers[V]) DoInTask(ctx context.Context, key string) (V, error) {
-	return s.do(ctx, key, Patience{}, nil)
+func (s *Workers[V]) DoInTask(ctx context.Context, key string, by Caller) (V, error) {
+	return s.do(ctx, key, by, nil)
 }
 
-func (s *Workers[V]) do(ctx context.Context, key string, p Patience, limit *Waiters) (answer V, err error) {
-	if p.Now.IsZero() {
-		p.Now = time.Now()
+func (s *Workers[V]) do(ctx context.Context, key string, by Caller, limit *Waiters) (answer V, err error) {
+	if by.Now.IsZero() {
+		by.Now = time.Now()
 	}
 	s.mu.Lock()
 	// In a burst of calls, workers may be busy only because they wait for a
@@ -122,25 +127,26 @@ func (s *Workers[V]) do(ctx context.Context, key string, p Patience, limit *Wait
 		if err != nil {
 			return answer, err
 		}
-		return c.wait(ctx, done, p.Until, limit)
+		return c.wait(ctx, done, by.Until, limit)
 	}
 	if n := len(s.running); n >= s.cfg.Limit {
 		s.mu.Unlock()
 		return answer, &NoAnswer{&Busy{What: fmt.Sprintf("%d calls of %s have not returned", n, s.cfg.Name)}}
 	}
 	c := &workerCall[V]{
-		mu:    &s.mu,
-		cfg:   &s.cfg,
-		key:   key,
-		since: p.Now,
-		seat:  s.seats.Get().(*seat),
+		mu:      &s.mu,
+		cfg:     &s.cfg,
+		key:     key,
+		since:   by.Now,
+		from:    by.For,
+		waiters: wakeUp{seat: s.seats.Get().(*seat)},
 	}
 	s.running[key] = c
-	here, to := c.seat, s.takeWorker()
+	here, to := c.waiters.seat, s.takeWorker()
 	s.arm(s.cfg.Timeout + Grace)
 	s.mu.Unlock()
 	to.calls <- c
-	answer, err = c.await(ctx, here, p.Until)
+	answer, err = c.await(ctx, here, by.Until)
 	s.seats.Put(here) // nothing is sent to it any more
 	return answer, err
 }

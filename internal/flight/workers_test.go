@@ -65,7 +65,7 @@ func TestWorkersAreUsedAgainAndEnd(t *testing.T) {
 	inCrew(t, 10, echo, func(t *testing.T, c *crew) {
 		for i := range 1000 {
 			key := fmt.Sprint(i)
-			if v, err := c.Do(t.Context(), key, Patience{}); v != key || err != nil {
+			if v, err := c.Do(t.Context(), key, Caller{}); v != key || err != nil {
 				t.Fatalf("Do(%s) = %s, %v", key, v, err)
 			}
 		}
@@ -77,7 +77,7 @@ func TestWorkersAreUsedAgainAndEnd(t *testing.T) {
 		if n := c.goroutines(); n != 0 || len(c.running) != 0 || c.armed {
 			t.Errorf("when idle: %d goroutines, %d calls, timer %t", n, len(c.running), c.armed)
 		}
-		if v, err := c.Do(t.Context(), "again", Patience{}); v != "again" || err != nil {
+		if v, err := c.Do(t.Context(), "again", Caller{}); v != "again" || err != nil {
 			t.Errorf("after that: %s, %v", v, err)
 		}
 	})
@@ -95,17 +95,17 @@ func TestWorkersShareACall(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 3 { // one begins it, and half of the limit of 4 joins
 			wg.Go(func() {
-				if v, err := c.Do(t.Context(), "a", Patience{}); v != "a" || err != nil {
+				if v, err := c.Do(t.Context(), "a", Caller{}); v != "a" || err != nil {
 					t.Errorf("caller %d: %s, %v", i, v, err)
 				}
 			})
 		}
 		synctest.Wait()
 		var busy *Busy
-		if _, err := c.Do(t.Context(), "a", Patience{}); !errors.As(err, &busy) || !strings.Contains(err.Error(), "MaxWaiting 4") {
+		if _, err := c.Do(t.Context(), "a", Caller{}); !errors.As(err, &busy) || !strings.Contains(err.Error(), "MaxWaiting 4") {
 			t.Errorf("one more: %v", err)
 		}
-		if v, err := c.DoInTask(t.Context(), "a"); v != "a" || err != nil {
+		if v, err := c.DoInTask(t.Context(), "a", Caller{}); v != "a" || err != nil {
 			t.Errorf("a task: %s, %v", v, err)
 		}
 		wg.Wait()
@@ -127,7 +127,7 @@ func TestWorkersGiveUpACallThatHangs(t *testing.T) {
 	}
 	inCrew(t, 3, hang, func(t *testing.T, c *crew) {
 		release = make(chan struct{})
-		if _, err := c.Do(t.Context(), "quick", Patience{}); err != nil { // the timer runs from now on
+		if _, err := c.Do(t.Context(), "quick", Caller{}); err != nil { // the timer runs from now on
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
@@ -136,7 +136,7 @@ func TestWorkersGiveUpACallThatHangs(t *testing.T) {
 		for i := range 3 {
 			wg.Go(func() {
 				time.Sleep(time.Duration(i) * time.Second)
-				_, err := c.Do(t.Context(), "hangs", Patience{})
+				_, err := c.Do(t.Context(), "hangs", Caller{})
 				if took := time.Since(begun); took != workersTimeout+Grace || !errors.Is(err, context.DeadlineExceeded) ||
 					!strings.Contains(err.Error(), `Policy for "hangs" did not return`) {
 					t.Errorf("caller %d after %v: %v", i, took, err)
@@ -145,17 +145,17 @@ func TestWorkersGiveUpACallThatHangs(t *testing.T) {
 		}
 		wg.Wait()
 		begun = time.Now()
-		_, err := c.Do(t.Context(), "hangs", Patience{})
+		_, err := c.Do(t.Context(), "hangs", Caller{})
 		none, ok := errors.AsType[*NoAnswer](err)
 		if !ok || !errors.Is(err, ErrBusy) || !strings.Contains(none.Error(), "has not returned since") || time.Since(begun) != 0 {
 			t.Errorf("while it hangs: %v", err)
 		}
-		if v, err := c.Do(t.Context(), "quick", Patience{}); v != "quick" || err != nil {
+		if v, err := c.Do(t.Context(), "quick", Caller{}); v != "quick" || err != nil {
 			t.Errorf("another key: %s, %v", v, err)
 		}
 		close(release)
 		synctest.Wait()
-		if v, err := c.Do(t.Context(), "hangs", Patience{}); v != "hangs" || err != nil {
+		if v, err := c.Do(t.Context(), "hangs", Caller{}); v != "hangs" || err != nil {
 			t.Errorf("after it has returned: %s, %v", v, err)
 		}
 	})
@@ -165,10 +165,10 @@ func TestWorkersAreLimited(t *testing.T) {
 	slow := func(_ context.Context, key string) string { time.Sleep(time.Second); return key }
 	inCrew(t, 2, slow, func(t *testing.T, c *crew) {
 		for _, key := range []string{"a", "b"} {
-			go c.Do(t.Context(), key, Patience{})
+			go c.Do(t.Context(), key, Caller{})
 		}
 		synctest.Wait()
-		if _, err := c.Do(t.Context(), "c", Patience{}); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "2 calls of Policy have not returned") {
+		if _, err := c.Do(t.Context(), "c", Caller{}); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "2 calls of Policy have not returned") {
 			t.Errorf("a third call: %v", err)
 		}
 	})
@@ -183,12 +183,12 @@ func TestWorkersCallOutlastsItsCaller(t *testing.T) {
 		"context": func(c *crew) error {
 			ctx, cancel := context.WithCancelCause(context.Background())
 			time.AfterFunc(time.Second, func() { cancel(errGone) })
-			_, err := c.Do(ctx, "a", Patience{})
+			_, err := c.Do(ctx, "a", Caller{})
 			return err
 		},
 		"patience": func(c *crew) error {
 			now := time.Now()
-			_, err := c.Do(context.Background(), "a", Patience{now, now.Add(time.Second)})
+			_, err := c.Do(context.Background(), "a", Caller{Now: now, Until: now.Add(time.Second)})
 			return err
 		},
 	} {
@@ -201,7 +201,7 @@ func TestWorkersCallOutlastsItsCaller(t *testing.T) {
 				if !ok || !left.Began || !errors.Is(err, errGone) && !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) != time.Second {
 					t.Fatalf("after %v: %v", time.Since(begun), err)
 				}
-				if v, err := c.Do(t.Context(), "a", Patience{}); v != "a" || err != nil || time.Since(begun) != 2*time.Second {
+				if v, err := c.Do(t.Context(), "a", Caller{}); v != "a" || err != nil || time.Since(begun) != 2*time.Second {
 					t.Errorf("who joined, after %v: %s, %v", time.Since(begun), v, err)
 				}
 				if calls != 1 {
@@ -209,7 +209,7 @@ func TestWorkersCallOutlastsItsCaller(t *testing.T) {
 				}
 				// The seat that was left is not used by others.
 				for range 3 {
-					if v, err := c.Do(t.Context(), "b", Patience{}); v != "b" || err != nil {
+					if v, err := c.Do(t.Context(), "b", Caller{}); v != "b" || err != nil {
 						t.Errorf("later: %s, %v", v, err)
 					}
 				}
@@ -231,11 +231,11 @@ func TestWorkersSurviveTheirCallback(t *testing.T) {
 	}
 	inCrew(t, 10, wild, func(t *testing.T, c *crew) {
 		for i, key := range []string{"panic", "Goexit", "panic"} {
-			_, err := c.Do(t.Context(), key, Patience{})
+			_, err := c.Do(t.Context(), key, Caller{})
 			if _, ok := err.(*NoAnswer); !ok || !errors.Is(err, ErrPanic) || len(c.deaths) != i+1 {
 				t.Errorf("%s: %v, %d deaths told", key, err, len(c.deaths))
 			}
-			if v, err := c.Do(t.Context(), "a", Patience{}); v != "a" || err != nil {
+			if v, err := c.Do(t.Context(), "a", Caller{}); v != "a" || err != nil {
 				t.Errorf("then: %s, %v", v, err)
 			}
 		}
@@ -265,18 +265,18 @@ func TestWorkersContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCrew(10, f)
 		begun := time.Now()
-		if v, err := c.Do(t.Context(), "waits", Patience{}); v != context.DeadlineExceeded.Error() || err != nil || time.Since(begun) != workersTimeout {
+		if v, err := c.Do(t.Context(), "waits", Caller{}); v != context.DeadlineExceeded.Error() || err != nil || time.Since(begun) != workersTimeout {
 			t.Errorf("after %v: %s, %v", time.Since(begun), v, err)
 		}
-		c.Do(t.Context(), "a", Patience{})
+		c.Do(t.Context(), "a", Caller{})
 		if err := kept.Err(); err != context.Canceled {
 			t.Errorf("after the call: %v", err)
 		}
 		time.AfterFunc(time.Second, c.tasks.Close)
-		if v, err := c.Do(t.Context(), "waits", Patience{}); v != ErrClosed.Error() || err != nil {
+		if v, err := c.Do(t.Context(), "waits", Caller{}); v != ErrClosed.Error() || err != nil {
 			t.Errorf("while Tasks is closed: %s, %v", v, err)
 		}
-		if _, err := c.Do(t.Context(), "a", Patience{}); err != ErrClosed {
+		if _, err := c.Do(t.Context(), "a", Caller{}); err != ErrClosed {
 			t.Errorf("after that: %v", err)
 		}
 		if err := c.Wait(t.Context()); err != nil || c.goroutines() != 0 {
@@ -292,7 +292,7 @@ func TestWorkersCloseNamesWhatHangs(t *testing.T) {
 		c := newCrew(10, func(context.Context, string) string { <-release; return "" })
 		time.AfterFunc(time.Second, c.tasks.Close)
 		begun := time.Now()
-		if _, err := c.Do(t.Context(), "a", Patience{}); err != ErrClosed || time.Since(begun) != time.Second+Grace {
+		if _, err := c.Do(t.Context(), "a", Caller{}); err != ErrClosed || time.Since(begun) != time.Second+Grace {
 			t.Errorf("after %v: %v", time.Since(begun), err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -328,7 +328,7 @@ func TestWorkersStress(t *testing.T) {
 				if key == "3" || n%7 == 0 {
 					go cancel()
 				}
-				if v, err := c.Do(ctx, key, Patience{}); err == nil && v != key {
+				if v, err := c.Do(ctx, key, Caller{}); err == nil && v != key {
 					t.Errorf("the answer to %s is %s", key, v)
 				}
 				cancel()
@@ -348,7 +348,7 @@ func TestWorkersOfGivenUpCallsEnd(t *testing.T) {
 	hang := func(context.Context, string) string { <-release; return "" }
 	inCrew(t, 3, hang, func(t *testing.T, c *crew) {
 		release = make(chan struct{})
-		c.Do(t.Context(), "a", Patience{})
+		c.Do(t.Context(), "a", Caller{})
 		time.Sleep(time.Hour)
 		close(release)
 		time.Sleep(3 * workersTimeout)
