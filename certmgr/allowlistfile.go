@@ -33,13 +33,16 @@ func OpenAllowlist(path string) (*Allowlist, error) {
 	return a, nil
 }
 
+// errNoFile: there is nothing to reload.
+var errNoFile = errors.New("certmgr: this Allowlist has no file to reload; use OpenAllowlist")
+
 // Reload reads the file of a list from OpenAllowlist now, even if it has not
 // changed and no Manager uses it. If the file is rejected, the list does not
 // change, and the error is that of OpenAllowlist. If calls overlap, the one
 // that began last wins. For a list without a file it returns an error.
 func (a *Allowlist) Reload() error {
 	if a == nil || a.list.file == nil {
-		return errors.New("certmgr: this Allowlist has no file to reload; use OpenAllowlist")
+		return errNoFile
 	}
-	return a.list.reload(context.Background(), nil)
+	return a.list.reload(context.Background(), nil, "")
 }

@@ -29,6 +29,7 @@ type engine struct {
 	server   *server
 	starter  *starter
 	operator *operator
+	actions  *actions
 	report   *report
 	ca       *acmeclient.CA
 
@@ -188,6 +189,7 @@ func newEngine(m *Manager) *engine {
 		schedule: schedule,
 		revokes:  flight.Named[struct{}](e.tasks, waiters),
 	}
+	e.actions = newActions(e.operator, dns, waiters, e.callout("reading the allowlist file", 1))
 	e.report = &report{
 		env:        e.env,
 		health:     health,

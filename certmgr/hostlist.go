@@ -32,6 +32,7 @@ type change struct {
 	added, removed []string
 	again          []string // entries passed to Add that were already on the list
 	reason         string   // the caller's reason
+	actor          string   // who had the file read, if that is known
 
 	reloaded bool // a file was read and the list has count entries
 	count    int

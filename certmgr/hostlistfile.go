@@ -8,8 +8,9 @@ import (
 )
 
 // reload reads the file and replaces the list by it. If stable is not nil, it
-// does so only if the file is still in that state.
-func (l *hostList) reload(ctx context.Context, stable *hosts.FileState) error {
+// does so only if the file is still in that state. actor is who had it done, or
+// empty.
+func (l *hostList) reload(ctx context.Context, stable *hosts.FileState, actor string) error {
 	f := l.file
 	l.changing.Lock()
 	r := f.Begin(stable)
@@ -29,9 +30,9 @@ func (l *hostList) reload(ctx context.Context, stable *hosts.FileState) error {
 	if !f.Accept(r) {
 		return nil
 	}
-	c := change{reason: "read from " + hosts.FileName(f.Path()), count: set.Len()}
+	c := change{reason: "read from " + hosts.FileName(f.Path()), actor: actor, count: set.Len()}
 	c.added, c.removed = hosts.Difference(l.names.Load(), set)
-	c.reloaded = rejected || len(c.added)+len(c.removed) > 0
+	c.reloaded = rejected || actor != "" || len(c.added)+len(c.removed) > 0
 	l.publish(set, c)
 	return nil
 }
@@ -61,7 +62,7 @@ func (l *hostList) poll(ctx context.Context) {
 	due := l.file.IsDue(state)
 	l.changing.Unlock()
 	if due {
-		l.reload(ctx, &state) // the error is an event
+		l.reload(ctx, &state, "") // the error is an event
 	}
 }
 

@@ -38,7 +38,7 @@ func TestOutdatedReadingIsDropped(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if err := a.list.reload(hookContext{t.Context(), during}, nil); err != nil || !a.Contains("c.example.com") || a.Contains("b.example.com") {
+	if err := a.list.reload(hookContext{t.Context(), during}, nil, ""); err != nil || !a.Contains("c.example.com") || a.Contains("b.example.com") {
 		t.Errorf("an outdated reading: %v, %q", err, slices.Collect(a.All()))
 	}
 }
@@ -55,7 +55,7 @@ func TestFileThatChangesBeforeItIsReadIsNotRead(t *testing.T) {
 	if err := os.WriteFile(path, []byte("a.example.com\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.list.reload(t.Context(), &atRest); !errors.Is(err, hosts.ErrChanging) || !a.Contains("b.example.com") {
+	if err := a.list.reload(t.Context(), &atRest, ""); !errors.Is(err, hosts.ErrChanging) || !a.Contains("b.example.com") {
 		t.Errorf("a file that is being written: %v, %q", err, slices.Collect(a.All()))
 	}
 }

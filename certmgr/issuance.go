@@ -21,7 +21,8 @@ type issueRequest struct {
 	sub         subject
 	grant       grant
 	reason      string
-	asker       asker // the client whose handshake began it
+	asker       asker  // the client whose handshake began it
+	by          behest // of an operator
 	priority    priority
 	explanation string // URL of the CA's page on why to renew
 	suggested   bool   // the CA suggests to renew the certificate now

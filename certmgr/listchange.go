@@ -37,10 +37,15 @@ func (w *listWatch) hostsChanged(c change) {
 		return
 	}
 	w.visits.follow(c, w.now())
-	w.reportEntries(audit.Event{Kind: audit.HostListed, Decision: audit.Allowed, Rule: "Hosts", Reason: c.reason}, c.added)
-	w.reportEntries(audit.Event{Kind: audit.HostUnlisted, Decision: audit.Refused, Rule: "Hosts", Reason: c.reason}, c.removed)
+	changed := audit.Event{Rule: "Hosts", Reason: c.reason, Actor: c.actor}
+	listed, unlisted, reloaded := changed, changed, changed
+	listed.Kind, listed.Decision = audit.HostListed, audit.Allowed
+	w.reportEntries(listed, c.added)
+	unlisted.Kind, unlisted.Decision = audit.HostUnlisted, audit.Refused
+	w.reportEntries(unlisted, c.removed)
 	if c.reloaded {
-		w.audit.Emit(audit.Event{Kind: audit.AllowlistReloaded, Rule: "Hosts", Reason: c.reason, Count: c.count})
+		reloaded.Kind, reloaded.Count = audit.AllowlistReloaded, c.count
+		w.audit.Emit(reloaded)
 	}
 	if len(c.added)+len(c.again) > 0 {
 		listed := slices.Concat(c.added, c.again)

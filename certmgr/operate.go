@@ -44,7 +44,7 @@ func (m *Manager) Obtain(ctx context.Context, host string) error {
 	if !errors.Is(err, ErrCacheMiss) {
 		return withHost(err, host)
 	}
-	return s.issueNow(ctx, hostSubject(host, bundle.ECDSA, s.dir), g, "Obtain")
+	return s.issueNow(ctx, hostSubject(host, bundle.ECDSA, s.dir), g, behest{what: "Obtain"})
 }
 
 // Renew issues a certificate for host now, ignoring backoff, for each key type
@@ -58,20 +58,77 @@ func (m *Manager) Renew(ctx context.Context, host string) error {
 	if err != nil {
 		return err
 	}
-	subs := []subject{hostSubject(host, bundle.ECDSA, s.dir)}
-	if certs := s.memory.certificates(host); len(certs) > 0 {
-		subs = subs[:0]
-		for _, c := range certs {
-			subs = append(subs, c.subject)
-		}
+	return s.issueAll(ctx, s.renewable(host), g, behest{what: "Renew"})
+}
+
+// behest is what an operator had done, and who that was if it is known.
+type behest struct{ what, actor string }
+
+// reason returns the behest as the reason of an event.
+func (b behest) reason() string {
+	if b.actor == "" {
+		return b.what
 	}
+	return b.what + " by " + b.actor
+}
+
+// renewable returns the subjects of host that Renew issues certificates for.
+func (s *operator) renewable(host string) (subs []subject) {
+	for _, c := range s.memory.certificates(host) {
+		subs = append(subs, c.subject)
+	}
+	if len(subs) == 0 {
+		return []subject{hostSubject(host, bundle.ECDSA, s.dir)}
+	}
+	return subs
+}
+
+// issueAll is issueNow for several subjects at once.
+func (s *operator) issueAll(ctx context.Context, subs []subject, g grant, by behest) error {
 	errs := make([]error, len(subs))
 	var wg sync.WaitGroup
 	for i, sub := range subs {
-		wg.Go(func() { errs[i] = s.issueNow(ctx, sub, g, "Renew") })
+		wg.Go(func() { errs[i] = s.issueNow(ctx, sub, g, by) })
 	}
 	wg.Wait()
 	return text.Join(errs...)
+}
+
+// wanting returns the subjects of host for which Act is to get a certificate: those
+// that failed by themselves, or ECDSA if there is no valid certificate.
+func (s *operator) wanting(host string) (subs []subject) {
+	now, served := s.now(), false
+	for kt := range bundle.KeyType(bundle.KeyTypes) {
+		sub := hostSubject(host, kt, s.dir)
+		if cert := s.memory.current(sub); cert != nil && cert.usable(now) {
+			served = true
+		} else if rec := s.health.failures.last(sub); rec != nil && rec.err.KeyType == sub.keyType.String() {
+			subs = append(subs, sub)
+		}
+	}
+	if served || len(subs) > 0 {
+		return subs
+	}
+	return []subject{hostSubject(host, bundle.ECDSA, s.dir)}
+}
+
+// retry looks for certificates in the Cache, and issues those that it does not
+// have.
+func (s *operator) retry(ctx context.Context, subs []subject, g grant, by behest) error {
+	var missing []subject
+	var errs []error
+	for _, sub := range subs {
+		// Where nothing is served, a certificate of the other type is as good.
+		served := s.memory.get(sub.host(), keyTypePrefs{first: bundle.ECDSA, other: true}, s.now()) != nil
+		want := keyTypePrefs{first: sub.keyType, other: !served}
+		_, err := s.loader.loadInTask(ctx, sub.host(), want, g)
+		if errors.Is(err, ErrCacheMiss) {
+			missing = append(missing, sub)
+		} else if err != nil {
+			errs = append(errs, withHost(err, sub.host()))
+		}
+	}
+	return text.Join(append(errs, s.issueAll(ctx, missing, g, by))...)
 }
 
 // operate is the common part of the operations.
@@ -134,12 +191,13 @@ func goesOn(err error) error {
 	return err
 }
 
-func (s *operator) issueNow(ctx context.Context, sub subject, g grant, reason string) error {
+func (s *operator) issueNow(ctx context.Context, sub subject, g grant, by behest) error {
 	_, _, suggested := s.schedule.reason(sub)
 	call, err := s.issuer.begin(issueRequest{
 		sub:       sub,
 		grant:     g,
-		reason:    reason,
+		reason:    by.reason(),
+		by:        by,
 		priority:  withVisitor,
 		suggested: suggested,
 		override:  true,

@@ -45,9 +45,21 @@ func (m *Manager) Revoke(ctx context.Context, host string, reason acme.CRLReason
 	if err != nil {
 		return err
 	}
-	what := fmt.Sprintf("revoking the certificate of %s (%s)", host, reasonName(reason))
+	return s.revokeNow(ctx, host, revocation{reason: reason})
+}
+
+// revocation says why a certificate is revoked, and on whose behalf if that is
+// known.
+type revocation struct {
+	reason acme.CRLReasonCode
+	actor  string
+}
+
+// revokeNow is Revoke.
+func (s *operator) revokeNow(ctx context.Context, host string, why revocation) error {
+	what := fmt.Sprintf("revoking the certificate of %s (%s)", host, reasonName(why.reason))
 	call, err := s.revokes.Start(what, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, s.operatorError(what, s.revoke(ctx, host, reason)...)
+		return struct{}{}, s.operatorError(what, s.revoke(ctx, host, why)...)
 	})
 	if err != nil {
 		return withHost(err, host)
@@ -65,13 +77,13 @@ const revokeTimeout = 2 * time.Minute
 // errNoCertificate: there is nothing to revoke.
 var errNoCertificate = fmt.Errorf("no valid one is in memory or in the Cache: %w", ErrCacheMiss)
 
-func (s *operator) revoke(ctx context.Context, host string, reason acme.CRLReasonCode) []error {
+func (s *operator) revoke(ctx context.Context, host string, why revocation) []error {
 	certs, errs := s.revocable(ctx, host)
 	if len(certs) == 0 && len(errs) == 0 {
 		return []error{errNoCertificate}
 	}
 	for len(certs) > 0 {
-		more, err := s.revokeOne(ctx, certs[0], reason)
+		more, err := s.revokeOne(ctx, certs[0], why)
 		if err != nil {
 			errs = append(errs, err)
 		}
@@ -109,8 +121,8 @@ func (s *operator) revocable(ctx context.Context, host string) (certs []*certifi
 // revokeOne revokes a certificate and takes it out of service. more holds a
 // further certificate to revoke: a renewal that kept a compromised key and came
 // in between.
-func (s *operator) revokeOne(ctx context.Context, cert *certificate, reason acme.CRLReasonCode) (more []*certificate, err error) {
-	sub := cert.subject
+func (s *operator) revokeOne(ctx context.Context, cert *certificate, why revocation) (more []*certificate, err error) {
+	sub, reason := cert.subject, why.reason
 	what := fmt.Sprintf("%s certificate %x", sub.keyType, cert.leaf.SerialNumber)
 	id := fmt.Sprintf("revocation of %x (%s)", cert.leaf.SerialNumber, reasonName(reason))
 	in, cancel := flight.Within(ctx, revokeTimeout, "no answer")
@@ -127,6 +139,7 @@ func (s *operator) revokeOne(ctx context.Context, cert *certificate, reason acme
 	if news {
 		e := certEvent(audit.CertificateRevoked, cert)
 		e.Reason = fmt.Sprintf("%s, signed by %s", reasonName(reason), by)
+		e.Actor = why.actor
 		s.audit.Emit(e)
 	}
 	// Close does not interrupt this: a restart would find the certificate.

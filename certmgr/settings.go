@@ -135,7 +135,7 @@ func (set *settings) isNamed(host string) bool {
 func (set *settings) isStrangers(e audit.Event) bool {
 	switch e.Kind {
 	case audit.HostListed, audit.HostUnlisted, audit.PolicyFailed, audit.CAUnavailable, audit.CAAvailable,
-		audit.AccountUnavailable, audit.AccountAvailable:
+		audit.AccountUnavailable, audit.AccountAvailable, audit.OperatorAction, audit.OperatorActionFailed:
 		return false
 	}
 	return e.Host != "" && !set.isNamed(e.Host)

@@ -89,6 +89,7 @@ type Snapshot struct {
 	RecentFailures []audit.Event // the 32 most recent, oldest first; of hosts that are not in Hosts by their exact names 8, or more if there is room
 	RecentEvents   []audit.Event // likewise 64 and 16 of all kinds except start_progress
 	Warnings       []string      // about the setup: those of audit.ConfigurationWarning, and certificates that are for tests
+	HostsFile      string        // the file of Manager.Hosts (OpenAllowlist); empty if it has none
 	Closed         bool
 }
 
@@ -118,6 +119,9 @@ func (m *Manager) Snapshot() Snapshot {
 	snap.RecentFailures, snap.RecentEvents = s.audit.Last()
 	snap.Refused = s.handshakes.refused()
 	snap.Hosts, _ = s.hostStatuses(snap.Time)
+	if l := s.settings.hosts; l != nil && l.file != nil {
+		snap.HostsFile = l.file.Path()
+	}
 	snap.Warnings = s.warnAbout(snap.Hosts)
 	slices.SortFunc(snap.Hosts, func(a, b HostStatus) int {
 		return cmp.Or(strings.Compare(a.Host, b.Host), strings.Compare(a.KeyType, b.KeyType))

@@ -26,6 +26,8 @@ type Event struct {
 	SNI        string // server name as sent by the client
 	ALPN       string // protocols offered, joined by commas
 
+	Actor string // who asked for it by Manager.Act, as the program that identified them names them
+
 	Attempt  string        // identifier of the issuance attempt
 	Stage    Stage         // of the issuance
 	Reason   string        // why, in words
@@ -65,6 +67,8 @@ func (e Event) Level() slog.Level {
 		if e.NotAfter.Sub(e.Time) <= loudLeft {
 			return slog.LevelError
 		}
+		return slog.LevelWarn
+	case OperatorActionFailed:
 		return slog.LevelWarn
 	case IssuanceFailed, CertificateExpired, CAUnavailable, AccountUnavailable, CallbackPanicked:
 		return slog.LevelError

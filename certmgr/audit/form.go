@@ -54,6 +54,7 @@ func (e Event) attrs() []slog.Attr {
 	str("remote_addr", e.RemoteAddr)
 	str("sni", e.SNI)
 	str("alpn", e.ALPN)
+	str("actor", e.Actor)
 	str("attempt", e.Attempt)
 	str("stage", string(e.Stage))
 	str("reason", text.Flat(e.Reason))
@@ -111,6 +112,7 @@ type eventJSON struct {
 	RemoteAddr      string    `json:"remote_addr,omitempty"`
 	SNI             string    `json:"sni,omitempty"`
 	ALPN            string    `json:"alpn,omitempty"`
+	Actor           string    `json:"actor,omitempty"`
 	Attempt         string    `json:"attempt,omitempty"`
 	Stage           Stage     `json:"stage,omitempty"`
 	Reason          string    `json:"reason,omitempty"`
@@ -148,6 +150,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 		RemoteAddr:      str(e.RemoteAddr),
 		SNI:             str(e.SNI),
 		ALPN:            str(e.ALPN),
+		Actor:           str(e.Actor),
 		Attempt:         str(e.Attempt),
 		Stage:           e.Stage,
 		Reason:          str(text.Flat(e.Reason)),

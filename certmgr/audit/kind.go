@@ -150,6 +150,18 @@ const (
 	// cause trouble. Reason names the setting and says what to do. Each warning
 	// is given once.
 	ConfigurationWarning Kind = "configuration_warning"
+	// OperatorAction: somebody (Actor, at RemoteAddr) had the Manager do
+	// something by Manager.Act. Reason says what, and what was begun. The events
+	// of what follows have the same Actor: an issuance, a revocation, changes of
+	// the Allowlist. Actions that began nothing, since it was in flight already
+	// or not needed, are told at most once a minute for each Actor; Count is then
+	// their number since the last event.
+	OperatorAction Kind = "operator_action"
+	// OperatorActionFailed: such an action was refused (Decision Refused), or
+	// failed after OperatorAction. Err says why. Refusals are told at most once a
+	// minute for each Actor, and for all who were not identified together; Count
+	// is their number since the last event.
+	OperatorActionFailed Kind = "operator_action_failed"
 	// CallbackPanicked: a callback of the user's panicked, or ended its
 	// goroutine: a method of the Cache, HostPolicy, the HTTP client, and so on.
 	// The process continues. Reason names the callback, Err what happened, and
@@ -169,6 +181,6 @@ func Kinds() []Kind {
 		PolicyFailed, CacheReadFailed, CacheEntryRejected, CacheWriteFailed, CacheWriteRecovered,
 		AccountReady, CAUnavailable, CAAvailable, AccountUnavailable, AccountAvailable, OrdersRationed, AccountKeyChanged, AccountContactChanged,
 		AccountContactFailed, HandshakesRefused, EventsDropped, StartProgress, HostListed, HostUnlisted,
-		AllowlistRejected, AllowlistReloaded, IssuanceCanceled, HostUnreachable, WaitingForDNS, DNSWaitEnded, ConfigurationWarning, CallbackPanicked, ManagerClosed,
+		AllowlistRejected, AllowlistReloaded, IssuanceCanceled, HostUnreachable, WaitingForDNS, DNSWaitEnded, ConfigurationWarning, OperatorAction, OperatorActionFailed, CallbackPanicked, ManagerClosed,
 	}
 }
