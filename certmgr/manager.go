@@ -21,6 +21,13 @@ import (
 // Manager.Client names no other.
 const DefaultACMEDirectory = "https://acme-v02.api.letsencrypt.org/directory"
 
+// LetsEncryptStagingURL is the directory of Let's Encrypt's staging
+// environment, for the DirectoryURL of Manager.Client. Try a new server with it
+// first: its rate limits are higher than those of production, and its
+// certificates are for tests only, since no browser trusts them. Those that are
+// left in the Cache are replaced once DefaultACMEDirectory is configured.
+const LetsEncryptStagingURL = "https://acme-staging-v02.api.letsencrypt.org/directory"
+
 // AcceptTOS is a Manager.Prompt that always accepts the CA's terms of service.
 func AcceptTOS(tosURL string) bool { return true }
 

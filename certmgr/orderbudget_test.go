@@ -119,9 +119,9 @@ func TestOrderBudgetHasShares(t *testing.T) {
 
 func TestOrderBudgetOfLetsEncrypt(t *testing.T) {
 	for directory, want := range map[string]int{
-		certmgr.DefaultACMEDirectory:                             300,
-		"https://acme-staging-v02.api.letsencrypt.org/directory": 300,
-		"https://letsencrypt.example/directory":                  0,
+		certmgr.DefaultACMEDirectory:            300,
+		certmgr.LetsEncryptStagingURL:           300,
+		"https://letsencrypt.example/directory": 0,
 	} {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.letsEncrypt(directory)

@@ -108,7 +108,7 @@ func TestCertificateForTestsIsAWarning(t *testing.T) {
 
 // A CA that is itself for tests keeps its own certificates.
 func TestCAForTestsReplacesNothing(t *testing.T) {
-	for _, url := range []string{"https://acme-staging-v02.api.letsencrypt.org/directory", "https://pebble.ci.example:14000/dir",
+	for _, url := range []string{certmgr.LetsEncryptStagingURL, "https://pebble.ci.example:14000/dir",
 		"https://localhost:14000/dir", "https://127.0.0.1:14000/dir", "https://[::1]:14000/dir"} {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.m.Client = &acme.Client{DirectoryURL: url, HTTPClient: &http.Client{Transport: noNetwork{}}}
