@@ -20,7 +20,7 @@ die() {
 
 # Whatever is wrong is said before anything is done.
 check() {
-	local tag latest
+	local tag latest heading path
 	[[ $version =~ ^v[01]\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)$ ]] ||
 		die "the version is \"$version\", want vX.Y.Z (from v2 on the module's path has to change too)"
 	[[ $(git symbolic-ref --quiet --short HEAD) == main ]] || die 'releases are made on branch main: git switch main'
@@ -31,9 +31,14 @@ check() {
 	done
 	latest=$({ git tag --list 'v*'; echo "$version"; } | sort --version-sort | tail -n 1)
 	[[ $latest == "$version" ]] || die "$version is older than $latest"
-	grep -qxF '## [Unreleased]' CHANGELOG.md || die 'CHANGELOG.md has no line "## [Unreleased]"'
-	awk '/^## / { inside = $0 == "## [Unreleased]" } inside && /^- / { found = 1 } END { exit !found }' CHANGELOG.md ||
-		die 'CHANGELOG.md lists nothing under "Unreleased"'
+	heading=$(grep -m 1 '^## ' CHANGELOG.md) || die 'CHANGELOG.md has no section'
+	[[ $heading == '## [Unreleased]' || $heading == "## [${version#v}] - unreleased" ]] ||
+		die "the first section of CHANGELOG.md is \"$heading\", want \"## [Unreleased]\" or \"## [${version#v}] - unreleased\""
+	awk '/^## / { sections++ } sections == 1 && /^- / { found = 1 } END { exit !found }' CHANGELOG.md ||
+		die "CHANGELOG.md lists nothing under \"$heading\""
+	for path in "${paths[@]}"; do
+		grep -qE "^go get $path@v" README.md || die "README.md has no line \"go get $path@v...\""
+	done
 }
 
 # Modules of this repository require each other at the new version. Inside the
@@ -52,10 +57,19 @@ set_requirements() {
 
 # What was unreleased is in this version, and nothing is unreleased.
 set_changelog() {
-	local heading
-	heading="## [${version#v}] - $(date -u +%Y-%m-%d)"
-	awk -v heading="$heading" '{ print } $0 == "## [Unreleased]" { print ""; print heading }' CHANGELOG.md >"$scratch/changelog"
+	awk -v released="## [${version#v}] - $(date -u +%Y-%m-%d)" '
+		/^## / && !done { print "## [Unreleased]"; print ""; print released; done = 1; next }
+		{ print }' CHANGELOG.md >"$scratch/changelog"
 	cat "$scratch/changelog" >CHANGELOG.md
+}
+
+# The commands in the README get this version.
+set_readme() {
+	local path
+	for path in "${paths[@]}"; do
+		sed -E "s,^(go get $path@)v[^ ]+,\1$version," README.md >"$scratch/readme"
+		cat "$scratch/readme" >README.md
+	done
 }
 
 # Undoes what was begun. A worktree's record goes with its directory.
@@ -93,6 +107,7 @@ git worktree add --quiet --detach "$scratch/tree" HEAD
 	cd "$scratch/tree"
 	set_requirements
 	set_changelog
+	set_readme
 	git commit --quiet --all --message "all: release $version"
 )
 commit=$(git -C "$scratch/tree" rev-parse HEAD)

@@ -28,11 +28,15 @@ fail() {
 	exit 1
 }
 
-# The next version after those that CHANGELOG.md knows.
+# The version that CHANGELOG.md prepares, or the next one after those that it
+# knows.
 next_version() {
-	local last
+	local prepared last
+	prepared=$(sed -nE 's/^## \[([0-9.]+)\] - unreleased$/v\1/p' CHANGELOG.md)
 	last=$(sed -nE 's/^## \[([0-9]+\.[0-9]+)\.[0-9]+\].*/\1/p' CHANGELOG.md | sort --version-sort | tail -n 1)
-	if [[ -n $last ]]; then
+	if [[ -n $prepared ]]; then
+		echo "$prepared"
+	elif [[ -n $last ]]; then
 		echo "v${last%.*}.$((${last#*.} + 1)).0"
 	else
 		echo v0.1.0
@@ -46,7 +50,7 @@ clone_repository() {
 	git -C "$clone" config user.email release@example.com
 	git -C "$clone" config commit.gpgSign false
 	git -C "$clone" config tag.gpgSign false
-	if ! grep -A 2 -xF '## [Unreleased]' "$clone/CHANGELOG.md" | grep -qE '^(- |### )'; then
+	if grep -A 2 -xF '## [Unreleased]' "$clone/CHANGELOG.md" | tail -n 1 | grep -q '^## '; then
 		# Just after a release there is nothing to release.
 		sed -i 's/^## \[Unreleased\]$/&\n\n- Tried a release./' "$clone/CHANGELOG.md"
 		git -C "$clone" commit --quiet --all --message 'CHANGELOG: something to release'
@@ -93,6 +97,10 @@ try_refusals() {
 	git -C "$clone" tag "$nested"
 	refused 'exists' "${release[@]}" "$version"
 	git -C "$clone" tag --delete "$nested" >/dev/null
+
+	if grep -qE '^## .* - unreleased$' "$clone/CHANGELOG.md"; then
+		refused 'the first section of CHANGELOG.md is' "${release[@]}" v0.999.0
+	fi
 
 	git -C "$clone" tag v1.99.0
 	refused 'is older than' "${release[@]}" "$version"
@@ -143,59 +151,45 @@ make_zips() {
 	find "$scratch/published/cache/download" -name '*.zip' -printf '%P: %s bytes\n'
 }
 
-# fragment HEADING N prints the Nth piece of Go code in that section of the README.
+# fragment HEADING [LANGUAGE] prints the first piece of Go code, or of another
+# language, in that section of the README.
 fragment() {
 	local code
-	code=$(awk -v heading="## $1" -v want="$2" '
+	code=$(awk -v heading="## $1" -v fence="\`\`\`${2-go}" '
 		/^## / { inside = $0 == heading }
-		inside && $0 == "```go" { on = ++n == want; next }
+		inside && $0 == fence && !n++ { on = 1; next }
 		$0 == "```" { on = 0 }
 		on' "$clone/README.md")
-	[[ -n $code ]] || fail "README.md has no piece $2 of Go code under \"$1\""
+	[[ -n $code ]] || fail "README.md has no ${2-go} code under \"$1\""
 	printf '%s\n' "$code"
 }
 
 # get PACKAGE makes an empty module and gets the package, as the README says.
 get() {
 	local dir
-	grep -qE "^go get $1( |\$)" "$clone/README.md" || fail "README.md has no line \"go get $1\""
+	grep -qxF "go get $1@$version" "$clone/README.md" || fail "README.md has no line \"go get $1@$version\""
 	dir=$(mktemp -d -p "$scratch")
 	cd "$dir"
 	go mod init example.com/outside 2>/dev/null
-	go get "$1"
+	go get "$1@$version"
 	grep -q "^\s*\(require \)\?$module.* $version" go.mod || fail "got another version than $version: $(cat go.mod)"
 }
 
-# A server, a server that used autocert before, and a test.
+# The README's server with its test, and a server that used autocert before.
 use_core() {
 	get "$module/certmgr"
 	mkdir server swapped
-	cat >server/main.go <<END
-package main
-
-import (
-	"context"
-	"log"
-	"net/http"
-
-	"$module/certmgr"
-)
-
-func main() { serve(context.Background(), http.NotFoundHandler()) }
-
-func serve(ctx context.Context, handler http.Handler) {
-$(fragment 'Swap it in' 2)
-}
-END
-	cat >swapped/main.go <<END
+	fragment 'A complete server' >server/main.go
+	fragment 'Test your own server' >server/main_test.go
+	cat >swapped/main.go <<'END'
 package main
 
 import (
 	"log"
 	"net/http"
-)
 
-$(fragment 'Swap it in' 1)
+	"golang.org/x/crypto/acme/autocert"
+)
 
 func main() {
 	m := &autocert.Manager{
@@ -207,70 +201,29 @@ func main() {
 	log.Fatal(server.ListenAndServeTLS("", ""))
 }
 END
-	cat >server/main_test.go <<END
-package main
-
-import (
-	"net/http"
-	"testing"
-
-	"golang.org/x/crypto/acme"
-
-	"$module/certmgr"
-	"$module/certmgr/acmetest"
-)
-
-var site = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
-
-func newManager(client *acme.Client) *certmgr.Manager {
-	return &certmgr.Manager{
-		Prompt: certmgr.AcceptTOS,
-		Hosts:  certmgr.MustAllowlist("example.com"),
-		Client: client,
-	}
-}
-
-$(fragment 'Test your own server' 1)
-END
+	fragment 'Switch from autocert' diff | swap_import swapped/main.go
 	go build -o "$scratch/bin/" ./...
 	go vet ./...
 	go test ./...
 }
 
-# What the README shows of events, status page and metrics, with the nested module.
+# swap_import FILE replaces the line of its input that begins with "-" by that
+# which begins with "+".
+swap_import() {
+	local old new
+	IFS= read -r old && IFS= read -r new
+	grep -qxF -- "${old#-}" "$1" || fail "README.md replaces a line that is not there: $old"
+	sed -i "s|^${old#-}\$|${new#+}|" "$1"
+	! grep -q 'x/crypto/acme/autocert' "$1" || fail "the import was not replaced by $new"
+}
+
+# The README's server that shows what it does, with the nested module.
 use_prommetrics() {
 	get "$module/certmgr/prommetrics"
-	cat >main.go <<END
-package main
-
-import (
-	"log"
-	"log/slog"
-	"net/http"
-	"os"
-	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-
-	"$module/certmgr"
-	"$module/certmgr/audit"
-	"$module/certmgr/preflight"
-	"$module/certmgr/prommetrics"
-	"$module/certmgr/status"
-)
-
-func main() {
-	m := &certmgr.Manager{Hosts: certmgr.MustAllowlist("login.example.com")}
-	observe(m, slog.Default(), os.Stderr, http.NewServeMux())
-}
-
-func observe(m *certmgr.Manager, logger *slog.Logger, file *os.File, internal *http.ServeMux) {
-$(fragment 'See what happens' 1)
-}
-END
+	fragment 'See what happens' >main.go
+	go mod tidy
 	go build -o "$scratch/bin/" .
 	go vet .
-	"$scratch/bin/outside"
 }
 
 version=$(next_version)

@@ -59,7 +59,7 @@ func main() {
 
 	err = serve(ctx, m,
 		&http.Server{Addr: *httpAddr, Handler: m.HTTPHandler(nil)},
-		&http.Server{Addr: *httpsAddr, Handler: site, TLSConfig: m.TLSConfig()},
+		&http.Server{Addr: *httpsAddr, Handler: site, TLSConfig: m.TLSConfig(), ErrorLog: m.ErrorLog(nil)},
 		&http.Server{Addr: *internalAddr, Handler: internal},
 	)
 	if err := errors.Join(err, m.Close(), file.Close()); err != nil {

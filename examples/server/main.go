@@ -47,7 +47,7 @@ func main() {
 	m := newManager(certmgr.DirCache(*cache), &acme.Client{DirectoryURL: *ca})
 	err := serve(ctx, m,
 		&http.Server{Addr: *httpAddr, Handler: m.HTTPHandler(nil)},
-		&http.Server{Addr: *httpsAddr, Handler: site, TLSConfig: m.TLSConfig()},
+		&http.Server{Addr: *httpsAddr, Handler: site, TLSConfig: m.TLSConfig(), ErrorLog: m.ErrorLog(nil)},
 	)
 	if err := errors.Join(err, m.Close()); err != nil {
 		log.Fatal(err)
