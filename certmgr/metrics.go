@@ -21,20 +21,17 @@ type Metrics struct {
 	Events            map[audit.Kind]uint64   // events by kind; all kinds
 	EventsDropped     uint64                  // events lost because Manager.Audit is too slow
 
-	Hosts         map[HostState]int // hosts and key types by state; all states
-	InFlight      int               // issuances in flight, both holding and waiting for a slot
-	Queued        int               // those among them that wait for a slot
-	IssuingLimit  int               // the limit of slots: Manager.MaxIssuing
-	Waiting       int               // handshakes waiting
-	WaitingLimit  int               // the limit of Waiting: Manager.MaxWaiting
-	BackingOff    int               // hosts whose next attempt is not due yet, including those with a valid certificate; not those that wait for DNS
-	RenewalsLate  int               // valid certificates whose renewal fails
-	SoonestExpiry time.Time         // of the valid certificates in memory that are to be renewed; zero if there are none
-	CAUnavailable time.Time         // the CA is not tried before this; zero if it is in use
-	Warnings      int               // see Snapshot.Warnings
-	OrderBudget   int               // the limit of orders in 3 hours: Manager.OrderBudget; 0 if there is none
-	OrdersLeft    int               // orders of it that are left, as far as known: other machines' are seen once a minute
-	NoAccount     bool              // the CA is not tried because there is no account, for a reason other than the CA
+	HostCounts // of the moment
+
+	Queued        int       // issuances in flight that wait for a slot
+	IssuingLimit  int       // the limit of slots: Manager.MaxIssuing
+	Waiting       int       // handshakes waiting
+	WaitingLimit  int       // the limit of Waiting: Manager.MaxWaiting
+	CAUnavailable time.Time // the CA is not tried before this; zero if it is in use
+	Warnings      int       // see Snapshot.Warnings
+	OrderBudget   int       // the limit of orders in 3 hours: Manager.OrderBudget; 0 if there is none
+	OrdersLeft    int       // orders of it that are left, as far as known: other machines' are seen once a minute
+	NoAccount     bool      // the CA is not tried because there is no account, for a reason other than the CA
 }
 
 // CARequestCount counts requests to the CA.
@@ -79,7 +76,6 @@ func (m *Manager) Metrics() Metrics {
 		Waiting:      s.waiters.Waiting(),
 		WaitingLimit: s.settings.maxWaiting,
 		Failed:       make(map[audit.Stage]uint64),
-		Hosts:        make(map[HostState]int),
 	}
 	v.Events, v.EventsDropped = s.audit.Totals()
 	s.issuer.issuances.read(&v)
@@ -90,29 +86,10 @@ func (m *Manager) Metrics() Metrics {
 	out := s.health.breaker.state()
 	v.OrderBudget, v.OrdersLeft = s.issuer.orders.budget.size, s.issuer.orders.budget.left()
 	v.CAUnavailable, v.NoAccount = out.wait.Until, out.noAccount
-	for _, state := range hostStates() {
-		v.Hosts[state] = 0
-	}
-	hosts, late := s.hostStatuses(now)
-	v.RenewalsLate = late
+	hosts := s.hostStatuses(now)
+	v.HostCounts = countHosts(hosts, now)
 	v.Warnings = len(s.warnAbout(hosts))
-	for _, st := range hosts {
-		v.Hosts[st.State]++
-		if st.State == StateValid && st.RenewalCause != RenewalCauseUnneeded && (v.SoonestExpiry.IsZero() || st.NotAfter.Before(v.SoonestExpiry)) {
-			v.SoonestExpiry = st.NotAfter
-		}
-		if st.Issuing {
-			v.InFlight++
-		}
-		if now.Before(st.RetryAt) && st.Failure.State != StateWaitingForDNS {
-			v.BackingOff++
-		}
-	}
 	return v
-}
-
-func hostStates() []HostState {
-	return []HostState{StateValid, StateIssuing, StateBackoff, StatePaused, StateRejected, StateWaitingForDNS, StateExpired, StateFailed}
 }
 
 // issuances counts issuances by outcome.

@@ -216,17 +216,20 @@ func (r *schedule) setAsk(it *renewalItem, t time.Time) {
 	r.changed()
 }
 
-// describe sets when sub is due and what decided that, for Snapshot. late
-// reports whether its renewal fails.
-func (r *schedule) describe(sub subject, st *HostStatus) (late bool) {
+// describe sets when sub is due, what decided that, and why its renewal fails,
+// for Snapshot.
+func (r *schedule) describe(sub subject, st *HostStatus) {
 	it := r.items.Get(sub) // beforehand: many hosts, one after the other, take the lock here
 	if it == nil {
-		return false
+		return
 	}
 	r.mu.Lock()
 	at, kind, plan := it.renew.At(), it.kind, it.plan
-	unneeded, late := it.unneeded, it.late.IsLate()
+	unneeded, cause := it.unneeded, it.late.Cause()
 	r.mu.Unlock()
+	if !unneeded {
+		st.RenewalFailure = cause
+	}
 	st.RenewAt, st.ExplanationURL = at, plan.Explanation()
 	switch {
 	case unneeded:
@@ -240,7 +243,18 @@ func (r *schedule) describe(sub subject, st *HostStatus) (late bool) {
 	default:
 		st.RenewalCause = RenewalCauseLifetime
 	}
-	return late
+}
+
+// isUnneeded reports whether sub's certificate is left to expire because no
+// client needs it.
+func (r *schedule) isUnneeded(sub subject) bool {
+	it := r.items.Get(sub)
+	if it == nil {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return it.unneeded
 }
 
 func (r *schedule) drop(sub subject) {

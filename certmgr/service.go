@@ -34,7 +34,8 @@ func (s *service) scheduleLoaded(c *certificate) {
 
 func (s *service) notDueBefore(sub subject) time.Time {
 	var st HostStatus
-	if late := s.schedule.describe(sub, &st); late || st.RenewalCause == RenewalCauseRetry || !st.RenewAt.After(s.now()) {
+	s.schedule.describe(sub, &st)
+	if st.RenewalFailure != nil || st.RenewalCause == RenewalCauseRetry || !st.RenewAt.After(s.now()) {
 		return time.Time{}
 	}
 	return st.RenewAt

@@ -15,24 +15,25 @@ import (
 // A HostState is the state of a host for one of its key types.
 type HostState string
 
-// The states of a host.
+// The states of a host. A certificate in memory decides first: it is valid or
+// expired. All other states are those of a host without one.
 const (
 	StateValid   HostState = "valid"       // a valid certificate is served
-	StateIssuing HostState = "issuing"     // no valid certificate; one is being issued
-	StateBackoff HostState = "backing off" // no valid certificate; the next attempt is due at RetryAt
+	StateIssuing HostState = "issuing"     // no certificate; one is being issued
+	StateBackoff HostState = "backing off" // no certificate; the next attempt is due at RetryAt
 
-	// No valid certificate, and the CA refuses the host until somebody acts.
+	// No certificate, and the CA refuses the host until somebody acts.
 	// The next attempt is a day after the last one. Obtain, Renew and a change
 	// of the host's entry on the allowlist cause one at once.
 	StatePaused   HostState = "paused"   // after too many failures; a visit to Failure.UnpauseURL ends that
 	StateRejected HostState = "rejected" // by the CA's policy, or by the CAA records of the domain
 
-	// No valid certificate, and with preflight.Enforce the name of a host on the
+	// No certificate, and with preflight.Enforce the name of a host on the
 	// list does not lead here: Failure says where it leads. It is probed at
 	// RetryAt, and ordered once it leads here.
 	StateWaitingForDNS HostState = "waiting_for_dns"
 
-	StateExpired HostState = "expired" // the certificate in memory expired and none is being issued
+	StateExpired HostState = "expired" // the certificate in memory ended at NotAfter; Issuing, Failure and RetryAt say what is done about it
 	StateFailed  HostState = "failed"  // no certificate; the next handshake begins an attempt
 )
 
@@ -56,6 +57,12 @@ type HostStatus struct {
 
 	Failure *IssuanceError // the last failure, or nil; do not change it
 	RetryAt time.Time      // when the next attempt is due after Failure
+
+	// RenewalFailure is why the certificate in memory was not renewed when it
+	// was last due, or nil. It may have failed for a reason that is not the
+	// host's and therefore not in Failure: the CA is not available, or the
+	// Cache cannot be read.
+	RenewalFailure error
 
 	Refused       uint64    // handshakes refused for this host (both key types) since the start
 	LastRequested time.Time // when a client last asked for this host, to the hour; zero if not since the start
@@ -118,7 +125,7 @@ func (m *Manager) Snapshot() Snapshot {
 	snap.OrderBudget, snap.OrdersLeft = s.issuer.orders.budget.size, s.issuer.orders.budget.left()
 	snap.RecentFailures, snap.RecentEvents = s.audit.Last()
 	snap.Refused = s.handshakes.refused()
-	snap.Hosts, _ = s.hostStatuses(snap.Time)
+	snap.Hosts = s.hostStatuses(snap.Time)
 	if l := s.settings.hosts; l != nil && l.file != nil {
 		snap.HostsFile = l.file.Path()
 	}
@@ -151,9 +158,8 @@ func (s *report) warnAbout(hosts []HostStatus) []string {
 
 type statusKey struct{ host, keyType string }
 
-// hostStatuses returns the state of each host, unsorted, and the number of
-// valid certificates whose renewal fails.
-func (s *report) hostStatuses(now time.Time) (list []HostStatus, late int) {
+// hostStatuses returns the state of each host, unsorted.
+func (s *report) hostStatuses(now time.Time) (list []HostStatus) {
 	byKey := make(map[statusKey]*HostStatus)
 	status := func(host, keyType string) *HostStatus {
 		key := statusKey{host, keyType}
@@ -165,23 +171,24 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus, late int) {
 		return st
 	}
 	for c, since := range s.memory.all() {
+		if !c.usable(now) && s.schedule.isUnneeded(c.subject) {
+			continue // it is about to be taken out of service
+		}
 		st := status(c.subject.host(), c.subject.keyType.String())
 		st.NotBefore, st.NotAfter, st.Issuer = c.notBefore, c.notAfter, issuerOf(c.leaf)
-		failing := s.schedule.describe(c.subject, st)
+		s.schedule.describe(c.subject, st)
 		if st.RenewalCause == RenewalCauseUnneeded {
 			st.RenewAt = time.Time{}
 		}
 		st.State, st.StateSince = StateValid, since
 		if !c.usable(now) {
 			st.State, st.StateSince = StateExpired, c.notAfter
-		} else if failing {
-			late++
 		}
 	}
 	s.issuer.issues.Each(func(c *issueCall) {
 		st := status(c.Key.host(), c.Key.keyType.String())
 		st.Issuing, st.IssuingSince, st.Stage, st.Waiting = true, c.Since, issuanceOf(c).getStage(), c.Waiting()
-		if st.State != StateValid {
+		if !st.hasCertificate() {
 			st.State, st.StateSince = StateIssuing, c.Since
 		}
 	})
@@ -195,7 +202,7 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus, late int) {
 		if st.StateSince.IsZero() {
 			st.StateSince = rec.since
 		}
-		if st.State != StateValid && !st.Issuing && now.Before(st.RetryAt) {
+		if !st.hasCertificate() && !st.Issuing && now.Before(st.RetryAt) {
 			st.State, st.StateSince = StateBackoff, rec.since
 			if rec.err.State.isHeld() {
 				st.State = rec.err.State
@@ -209,7 +216,7 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus, late int) {
 		}
 		st := status(e.Host, keyType)
 		st.Failure, st.RetryAt = e, pace.Later(e.RetryAt, now) // it may be late
-		if st.State != StateValid && !st.Issuing {
+		if !st.hasCertificate() && !st.Issuing {
 			st.State, st.StateSince = StateWaitingForDNS, since
 		}
 	})
@@ -218,5 +225,5 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus, late int) {
 		st.LastRequested, st.Refused = s.visits.of(st.Host)
 		list = append(list, *st)
 	}
-	return list, late
+	return list
 }

@@ -33,6 +33,7 @@ type Queue struct {
 	idle    chan struct{} // non-nil while the goroutine runs; closed when it ends
 	recent  []entry       // the last failures, for Snapshot
 	history []entry       // the last events, for Snapshot
+	hosts   hostLogs      // the last events of each host
 	total   map[audit.Kind]uint64
 	stackAt time.Time // when the stack of a panic of the hook was last told
 }
@@ -58,6 +59,7 @@ func (q *Queue) add(e entry) {
 	e.Time = q.Now()
 	if q.total == nil {
 		q.total = make(map[audit.Kind]uint64)
+		q.hosts = newHostLogs()
 	}
 	q.total[e.Kind]++
 	if e.IsFailure() {
@@ -65,6 +67,9 @@ func (q *Queue) add(e entry) {
 	}
 	if e.Kind != audit.StartProgress {
 		q.history = appendLast(q.history, e, maxHistory, maxStrangersHistory)
+	}
+	if e.Host != "" {
+		q.hosts.add(e)
 	}
 	if q.backlog.push(e) && q.idle == nil {
 		q.idle = make(chan struct{})

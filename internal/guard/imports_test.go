@@ -91,8 +91,8 @@ var layers = []may{
 	},
 	{
 		pkg:     "internal/auditqueue",
-		imports: []string{"certmgr/audit", "internal/text"},
-		why:     "it delivers events, wherever they come from, and of text has the stack of a hook that panicked",
+		imports: []string{"certmgr/audit", "internal/capped", "internal/text"},
+		why:     "it delivers events, wherever they come from, keeps some, bounded, and of text has the stack of a hook that panicked",
 	},
 	{
 		pkg:     "internal/bundle",

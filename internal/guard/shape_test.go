@@ -33,6 +33,8 @@ var cycles = tolerated{
 var widths = tolerated{
 	"certmgr/audit.Event":   "a record: each field is documented, and each kind of event says which it has",
 	"certmgr.Manager":       "public configuration, most of it autocert's",
+	"certmgr.HostStatus":    "a record: each field is documented, and the methods are the definitions that all counts share",
+	"certmgr.Snapshot":      "a record: each field is documented",
 	"certmgr.IssuanceError": "what is known of a failure: each field is documented",
 	"certmgr.failureRecord": "a record in the cache",
 	"certmgr.settings":      "the Manager's configuration, frozen",

@@ -11,9 +11,6 @@ type Lateness struct {
 	reported int           // number of marks reported
 }
 
-// IsLate reports whether the renewal failed, or was not tried before expiry.
-func (l *Lateness) IsLate() bool { return l.left > 0 }
-
 // Cause returns the error of the last failed renewal, or nil.
 func (l *Lateness) Cause() error { return l.cause }
 
