@@ -198,6 +198,9 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus) {
 			keyType = ""
 		}
 		st := status(host, keyType)
+		if st.Failure != nil && st.RetryAt.After(rec.err.RetryAt) {
+			return // of two the one counts that lasts longer
+		}
 		st.Failure, st.RetryAt = rec.err, rec.err.RetryAt
 		if st.StateSince.IsZero() {
 			st.StateSince = rec.since

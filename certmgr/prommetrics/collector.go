@@ -29,7 +29,7 @@ type collector struct {
 	source source
 
 	handshakes, issued, failures, duration, requests, events, dropped *prometheus.Desc
-	hosts, backingOff, late, inFlight, queued, issuingLimit           *prometheus.Desc
+	hosts, failing, backingOff, late, inFlight, queued, issuingLimit  *prometheus.Desc
 	waiting, waitingLimit, expiry, unavailable, noAccount, retry      *prometheus.Desc
 	warnings, orderBudget, ordersLeft                                 *prometheus.Desc
 }
@@ -55,9 +55,11 @@ func newCollector(s source) *collector {
 		events:  desc("events_total", "Events by kind, those that were lost included.", "kind"),
 		dropped: desc("events_dropped_total", "Events lost because the audit hook is too slow."),
 
-		hosts:        desc("hosts", "Hosts and key types by state.", "state"),
+		hosts: desc("hosts", "Hosts and key types by state.", "state"),
+		failing: desc("hosts_failing", "Hosts and key types without a valid certificate, for which an attempt has failed, "+
+			"or whose name does not lead here, or whose certificate has expired."),
 		backingOff:   desc("hosts_backing_off", "Hosts whose next attempt is not due yet, those with a valid certificate included."),
-		late:         desc("renewals_late", "Valid certificates whose renewal fails."),
+		late:         desc("renewals_late", "Valid certificates that were due and could not be renewed."),
 		inFlight:     desc("issuances_in_flight", "Issuances in flight, those that wait for a slot included."),
 		queued:       desc("issuances_queued", "Issuances that wait for a slot."),
 		waiting:      desc("handshakes_waiting", "TLS handshakes that wait for a certificate."),
@@ -78,7 +80,7 @@ func newCollector(s source) *collector {
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.handshakes, c.issued, c.failures, c.duration, c.requests, c.events, c.dropped,
-		c.hosts, c.backingOff, c.late, c.inFlight, c.queued, c.issuingLimit,
+		c.hosts, c.failing, c.backingOff, c.late, c.inFlight, c.queued, c.issuingLimit,
 		c.waiting, c.waitingLimit, c.expiry, c.unavailable, c.noAccount, c.retry,
 		c.warnings, c.orderBudget, c.ordersLeft,
 	} {
@@ -118,6 +120,7 @@ func (c *collector) collectState(m certmgr.Metrics, gauge func(d *prometheus.Des
 	for state, n := range m.Hosts {
 		gauge(c.hosts, float64(n), strings.ReplaceAll(string(state), " ", "_"))
 	}
+	gauge(c.failing, float64(m.HostsFailing))
 	gauge(c.backingOff, float64(m.BackingOff))
 	gauge(c.late, float64(m.RenewalsLate))
 	gauge(c.inFlight, float64(m.InFlight))

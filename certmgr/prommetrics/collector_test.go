@@ -44,10 +44,13 @@ func busy() fixed {
 			{Endpoint: "other", Status: 200, Count: 60},
 		},
 		Events: make(map[audit.Kind]uint64), EventsDropped: 3,
-		Hosts: map[certmgr.HostState]int{certmgr.StateValid: 5, certmgr.StateIssuing: 2, certmgr.StateBackoff: 1,
-			certmgr.StatePaused: 3, certmgr.StateRejected: 0, certmgr.StateWaitingForDNS: 2, certmgr.StateExpired: 0, certmgr.StateFailed: 1},
-		InFlight: 3, Queued: 1, IssuingLimit: 16, Waiting: 4, WaitingLimit: 1000, BackingOff: 2, RenewalsLate: 1, Warnings: 2,
-		SoonestExpiry: time.Date(2026, 3, 20, 0, 0, 0, 0, time.UTC),
+		HostCounts: certmgr.HostCounts{
+			Hosts: map[certmgr.HostState]int{certmgr.StateValid: 5, certmgr.StateIssuing: 2, certmgr.StateBackoff: 1,
+				certmgr.StatePaused: 3, certmgr.StateRejected: 0, certmgr.StateWaitingForDNS: 2, certmgr.StateExpired: 0, certmgr.StateFailed: 1},
+			HostsFailing: 8, InFlight: 3, BackingOff: 2, RenewalsLate: 1,
+			SoonestExpiry: time.Date(2026, 3, 20, 0, 0, 0, 0, time.UTC),
+		},
+		Queued: 1, IssuingLimit: 16, Waiting: 4, WaitingLimit: 1000, Warnings: 2,
 		CAUnavailable: time.Date(2026, 3, 1, 12, 5, 0, 0, time.UTC),
 		OrderBudget:   300, OrdersLeft: 212,
 	}

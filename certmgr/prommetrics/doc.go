@@ -20,8 +20,9 @@
 //	certmgr_events_total{kind}                    events by audit.Kind
 //	certmgr_events_dropped_total                  events lost because Manager.Audit is too slow
 //	certmgr_hosts{state}                          hosts and key types, by certmgr.HostState with "_" for a space
+//	certmgr_hosts_failing                         those without a valid certificate that have failed, lead elsewhere or expired
 //	certmgr_hosts_backing_off                     hosts whose next attempt is not due yet
-//	certmgr_renewals_late                         valid certificates whose renewal fails
+//	certmgr_renewals_late                         valid certificates that were due and could not be renewed
 //	certmgr_issuances_in_flight                   issuances in flight, including queued ones
 //	certmgr_issuances_queued                      issuances waiting for a slot
 //	certmgr_issuances_limit                       issuances that may hold a slot, by Manager.MaxIssuing
@@ -41,6 +42,10 @@
 //
 // No label depends on client input or host names: the number of series is
 // bounded, and the same for one host as for a million.
+//
+// The values of certmgr_hosts, certmgr_hosts_failing and certmgr_renewals_late
+// are those of [certmgr.HostCounts], as on the status page: which hosts are
+// expired, failing and late is defined in one place, next to that type.
 //
 // # Alerts and dashboard
 //
