@@ -245,18 +245,6 @@ func (r *schedule) describe(sub subject, st *HostStatus) {
 	}
 }
 
-// isUnneeded reports whether sub's certificate is left to expire because no
-// client needs it.
-func (r *schedule) isUnneeded(sub subject) bool {
-	it := r.items.Get(sub)
-	if it == nil {
-		return false
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return it.unneeded
-}
-
 func (r *schedule) drop(sub subject) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -171,12 +171,15 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus) {
 		return st
 	}
 	for c, since := range s.memory.all() {
-		if !c.usable(now) && s.schedule.isUnneeded(c.subject) {
+		var planned HostStatus
+		s.schedule.describe(c.subject, &planned)
+		if planned.RenewalCause == RenewalCauseUnneeded && !c.usable(now) {
 			continue // it is about to be taken out of service
 		}
 		st := status(c.subject.host(), c.subject.keyType.String())
 		st.NotBefore, st.NotAfter, st.Issuer = c.notBefore, c.notAfter, issuerOf(c.leaf)
-		s.schedule.describe(c.subject, st)
+		st.RenewAt, st.RenewalCause = planned.RenewAt, planned.RenewalCause
+		st.ExplanationURL, st.RenewalFailure = planned.ExplanationURL, planned.RenewalFailure
 		if st.RenewalCause == RenewalCauseUnneeded {
 			st.RenewAt = time.Time{}
 		}
