@@ -30,7 +30,10 @@ func newEnv(m *Manager) *env {
 	e.reports = &coalescer{audit: e.audit, listed: func(host string) bool { return set.trustOf(host) == listed }}
 	e.authority = newAuthority(e.dir)
 	e.warnings = &warnings{audit: e.audit}
-	if set.cache == nil && (set.hosts != nil || set.hostPolicy != nil) {
+	if set.allowsNobody() {
+		e.warnings.warn(allowsNobody("example.com") + ", with your names")
+	}
+	if set.cache == nil && !set.allowsNobody() {
 		e.warnings.warn("Manager.Cache is nil: certificates and the account's key are lost when the process ends, and each start orders " +
 			"them again, until the CA's rate limits refuse that; set Cache, for example to certmgr.DirCache(\"/var/lib/certs\")")
 	}

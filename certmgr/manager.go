@@ -105,7 +105,9 @@ type Manager struct {
 	ExternalAccountBinding *acme.ExternalAccountBinding
 
 	// Hosts is the allowlist: the hosts to serve. It may be changed at any time
-	// by its methods; nil is an empty list.
+	// by its methods, and may be empty at first. Nil is a list that stays empty:
+	// without a HostPolicy no host is ever allowed then. Start returns that as an
+	// error, and the first use of any method warns of it.
 	Hosts *Allowlist
 
 	// KeepKey reuses the private key on renewal, for deployments whose clients

@@ -181,10 +181,16 @@ func (p *policy) decideAtOnce(ctx context.Context, host string, by askedBy) deci
 	}
 	text := "not on the list in Manager.Hosts; add it there to allow it"
 	if p.settings.hosts == nil {
-		text = "no host is allowed, because neither Manager.Hosts nor Manager.HostPolicy is set; " +
-			"set Hosts: certmgr.MustAllowlist(\"" + host + "\")"
+		text = allowsNobody(host)
 	}
 	return refuse(&refusal{kind: ErrHostNotAllowed, host: host, text: text})
+}
+
+// allowsNobody says that the Manager was set up without list and policy, and the
+// line to add. It never changes, unlike an empty list.
+func allowsNobody(host string) string {
+	return "no host is allowed, because neither Manager.Hosts nor Manager.HostPolicy is set; " +
+		"set Hosts: certmgr.MustAllowlist(\"" + host + "\")"
 }
 
 // callHere calls HostPolicy in the goroutine of its caller, which a Goexit ends.

@@ -141,6 +141,10 @@ func (set *settings) isStrangers(e audit.Event) bool {
 	return e.Host != "" && !set.isNamed(e.Host)
 }
 
+// allowsNobody reports whether the Manager has neither a list nor a policy, which
+// is so for ever. A list that is empty may be filled later.
+func (set *settings) allowsNobody() bool { return set.hosts == nil && set.hostPolicy == nil }
+
 // decider names what decides about hosts that are not in Hosts.
 func (set *settings) decider() string {
 	if set.hostPolicy != nil {

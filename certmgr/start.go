@@ -32,12 +32,18 @@ type starter struct {
 // here wait for DNS and hold up no other, also after ctx has ended. Failures are
 // retried by the backoff for as long as the host is allowed. When ctx ends, so
 // does the work that Start began; handshakes and renewals continue until Close.
-// It returns ErrClosed after Close.
+//
+// It returns ErrClosed after Close, and ErrHostNotAllowed if neither Hosts nor
+// HostPolicy is set, since no host can ever be served then. An empty list, which
+// names may be added to, is no error.
 func (m *Manager) Start(ctx context.Context) error {
 	m.init()
 	s := m.engine.starter
 	if ctx == nil {
 		panic("certmgr: Start with a nil context")
+	}
+	if m.engine.settings.allowsNobody() {
+		return &refusal{kind: ErrHostNotAllowed, text: allowsNobody("example.com")}
 	}
 	var hosts []string
 	for name := range m.Hosts.All() {
