@@ -3,7 +3,7 @@
 // status page, and the metrics.
 //
 //	go run ./examples/audit         # ends after some seconds
-//	go run ./examples/audit -serve  # keeps the server and its status page running until interrupted
+//	go run ./examples/audit -serve  # keeps everything running until interrupted
 //
 // A server's allowlist has www.example.com and login.example.com, which moved
 // to another machine long ago. Old clients have the server's address built in

@@ -5,32 +5,17 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/nostall/nostall/examples/internal/columns"
 )
 
-const width = 118 // of the output
-
-func heading(format string, args ...any) { fmt.Printf("\n"+format+"\n", args...) }
-
-// explain prints a line, indented and wrapped after spaces and commas.
-func explain(line string) {
-	const indent = "  "
-	fmt.Print(indent)
-	column := len(indent)
-	for line != "" {
-		end := strings.IndexAny(line, " ,") + 1
-		if end == 0 {
-			end = len(line)
-		}
-		if column+end > width && column > len(indent) {
-			fmt.Print("\n" + indent + indent)
-			column = 2 * len(indent)
-		}
-		fmt.Print(line[:end])
-		column += end
-		line = line[end:]
-	}
-	fmt.Println()
+// heading prints the title of a part, wrapped.
+func heading(format string, args ...any) {
+	fmt.Printf("\n%s\n", columns.Wrap(fmt.Sprintf(format, args...), "  ", 0))
 }
+
+// explain prints a line, indented and wrapped.
+func explain(line string) { fmt.Println("  " + columns.Wrap(line, "    ", 2)) }
 
 // shorten cuts an error in JSON; the line in the log has all of it.
 func shorten(text, long string) string {

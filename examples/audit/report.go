@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/nostall/nostall/examples/internal/columns"
 )
 
 // report prints the results of the incident, part by part. Each part checks
@@ -37,13 +39,13 @@ func (r *report) visitors(context.Context) error {
 	heading("What visitors saw in the first second")
 	row := func(who string, answers []answer, what string) {
 		median, longest := typical(answers)
-		fmt.Printf("%4d %-34s %-22s median %-9s longest %s\n", len(answers), who, what, round(median), round(longest))
+		fmt.Printf("%4d %-34s %s\n%39s median %s, longest %s\n", len(answers), who, what, "", round(median), round(longest))
 	}
 	row("old client for "+movedHost, c.old[:1], "refused, and told why")
 	row("old clients after it", c.old[1:], "refused at once")
 	row("visitors of "+goodHost, c.good, "served")
 	row("names that scanners made up", c.scanners, "refused at once")
-	fmt.Printf("Handshakes for %s that waited at the same time, at the peak: %d.\n", movedHost, c.waiting)
+	fmt.Printf("Peak number of handshakes for %s that waited: %d.\n", movedHost, c.waiting)
 	return nil
 }
 
@@ -72,7 +74,8 @@ func (r *report) log(context.Context) error {
 	heading("The line in the log, %v after the first old client came", r.line.at.Sub(r.began).Round(time.Millisecond))
 	explain(r.line.text)
 	lines, _ := r.site.text.all()
-	fmt.Printf("There are %d lines in all. The %d names of scanners made %d of them.\n", len(lines), scannerNames, scans)
+	fmt.Printf("The log, which net/http writes to as well, has %d lines. The %d names of\nscanners made %d of them.\n", len(lines), scannerNames, scans)
+	fmt.Printf("Left out by Manager.ErrorLog: net/http's lines for %d refused handshakes.\n", len(r.crowd.old)+len(r.crowd.scanners))
 	heading("The same in the audit trail, as JSON")
 	explain(shorten(r.json.text, trail.Error))
 	return nil
@@ -121,10 +124,14 @@ func (r *report) page(ctx context.Context) error {
 	}
 	heading("The row of the status page: %s/certs/?host=%s", r.site.url, movedHost)
 	var text bytes.Buffer
+	text.WriteString("  ")
 	if err := json.Indent(&text, raw, "  ", "  "); err != nil {
 		return err
 	}
-	fmt.Println("  " + shorten(text.String(), host.Failure.Error))
+	for line := range strings.SplitSeq(shorten(text.String(), host.Failure.Error), "\n") {
+		own := line[:len(line)-len(strings.TrimLeft(line, " "))]
+		fmt.Println(own + columns.Wrap(strings.TrimLeft(line, " "), own+"  ", len(own)))
+	}
 	return nil
 }
 
@@ -152,7 +159,7 @@ func (r *report) metrics(context.Context) error {
 	}
 	heading("The metrics that changed: %s/metrics", r.site.url)
 	for _, s := range changed {
-		fmt.Println(" ", s.series, s.value)
+		explain(s.series + " " + s.value)
 	}
 	return nil
 }

@@ -69,7 +69,7 @@ func (s *site) listen() error {
 	s.addr = listener.Addr().String()
 	s.server = &http.Server{
 		TLSConfig: s.manager.TLSConfig(),
-		ErrorLog:  log.New(io.Discard, "", 0), // one line for each refused handshake; the audit log suffices
+		ErrorLog:  s.manager.ErrorLog(log.New(s.text, "", 0)), // no line for each refused handshake
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = fmt.Fprintf(w, "hello from %s", r.TLS.ServerName)
 		}),

@@ -7,9 +7,9 @@
 // Everything is on loopback: a fake CA (certmgr/acmetest) that really
 // validates, an HTTPS server on a free port, and TLS clients that verify
 // certificates. A client sees only an alert without a reason, so the printed
-// errors are the server's: those of GetCertificate, which net/http writes to
-// http.Server.ErrorLog. The program ends by itself, with status 1 if anything
-// is not as described.
+// errors are the server's: those of GetCertificate. net/http would write them to
+// its log for each visitor; Manager.ErrorLog leaves that to the audit trail. The
+// program ends by itself, with status 1 if anything is not as described.
 package main
 
 import (
@@ -20,6 +20,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
+	"github.com/nostall/nostall/examples/internal/columns"
 )
 
 const (
@@ -49,8 +50,8 @@ func run() error {
 		return err
 	}
 	fmt.Printf("Fake CA: %s\nServer:  https://%s, allowed: %s, %s\n\n", ca.URL, d.site.addr, goodHost, movedHost)
-	fmt.Printf("%-64s %10s %10s %9s\n", "", "visit", "GetCert.", "requests")
-	fmt.Printf("%-64s %10s %10s %9s\n", "", "", "", "to the CA")
+	fmt.Printf(row, "", "visit", "GetCert.", "requests")
+	fmt.Printf(row, "", "", "", "to the CA")
 	for _, step := range []func() error{d.issue, d.serve, d.restart, d.deny, d.fail} {
 		if err := step(); err != nil {
 			return fmt.Errorf("%w\n\nWhat the CA was asked:\n%v", err, ca)
@@ -60,28 +61,18 @@ func run() error {
 	return nil
 }
 
+// row is the form of a line about a visit.
+const row = "%-49s %10v %9v %9v\n"
+
 // show prints a line for a visit.
 func show(title string, v visit) {
-	fmt.Printf("%-64s %10s %10s %9d\n", title, round(v.took), round(v.getCertificate), v.requests)
+	fmt.Printf(row, title, round(v.took), round(v.getCertificate), v.requests)
 }
 
 // explain prints text below a line, indented and wrapped.
 func explain(label, text string) {
-	const indent, width = 12, 108
-	fmt.Printf("  %-*s", indent-2, label)
-	column := indent
-	for i, word := range strings.Fields(text) {
-		if column+1+len(word) > width && i > 0 {
-			fmt.Printf("\n%*s", indent, "")
-			column = indent
-		} else if i > 0 {
-			fmt.Print(" ")
-			column++
-		}
-		fmt.Print(word)
-		column += len(word)
-	}
-	fmt.Println()
+	const indent = 12
+	fmt.Printf("  %-*s%s\n", indent-2, label, columns.Wrap(text, strings.Repeat(" ", indent), indent))
 }
 
 // round rounds to three digits.

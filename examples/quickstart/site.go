@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -58,7 +57,7 @@ func (d *demo) startServer() error {
 	config.GetCertificate = s.getCertificate
 	s.server = &http.Server{
 		TLSConfig: config,
-		ErrorLog:  log.New(io.Discard, "", 0), // it would repeat the errors
+		ErrorLog:  m.ErrorLog(nil), // without the errors that are printed anyway
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = fmt.Fprintf(w, "hello from %s", r.TLS.ServerName)
 		}),

@@ -53,7 +53,7 @@ func (d *demo) restart() error {
 	if v.requests != 0 {
 		return fmt.Errorf("step 3: the restart caused %d requests to the CA", v.requests)
 	}
-	show("3  after a restart the cache serves, the CA is not asked", v)
+	show("3  after a restart it is served from the cache", v)
 	return nil
 }
 
@@ -81,7 +81,7 @@ func (d *demo) fail() error {
 	if err := first.refused(nil); err != nil || !errors.As(first.cause, &issuance) {
 		return fmt.Errorf("step 5: %s: want an *IssuanceError: %w", movedHost, errors.Join(err, first.cause))
 	}
-	show("5  a host whose validation fails: who comes first is told why", first)
+	show("5  validation fails: the first visitor learns why", first)
 	explain("server:", first.cause.Error())
 
 	next := d.visit(movedHost)
@@ -94,7 +94,7 @@ func (d *demo) fail() error {
 	if !errors.As(next.cause, &issuance) {
 		return fmt.Errorf("step 5: the next visitor is not told why: %w", next.cause)
 	}
-	show("   who comes next is told the same, at once", next)
+	show("   the next visitor learns the same, at once", next)
 	explain("server:", next.cause.Error())
 	explain("", fmt.Sprintf("So the next attempt is due in %v.", time.Until(issuance.RetryAt).Round(time.Second)))
 	return nil

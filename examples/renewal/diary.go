@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/examples/internal/columns"
 )
 
 // diary prints a timeline. Repeated entries in a chapter are printed a few
@@ -38,11 +39,12 @@ func (d *diary) chapter(text string) {
 	defer d.mu.Unlock()
 	for _, e := range d.order {
 		if more := d.seen[e] - often; more > 0 {
-			fmt.Fprintf(d.out, "%12s  %-5s  and %d more: %s\n", "", e.name, more, e.text)
+			d.print(fmt.Sprintf("%12s  %-5s  ", "", e.name), fmt.Sprintf("and %d more: %s", more, e.text))
 		}
 	}
 	d.seen, d.order = make(map[entry]int), nil
-	fmt.Fprintf(d.out, "\n%s  %s\n", stamp(time.Now()), text)
+	fmt.Fprintln(d.out)
+	d.print(stamp(time.Now())+"  ", text)
 }
 
 // event is the Manager's audit hook.
@@ -61,7 +63,7 @@ func (d *diary) event(_ context.Context, e audit.Event) {
 	if d.seen[line] == 1 {
 		d.order = append(d.order, line)
 	}
-	fmt.Fprintf(d.out, "%s  %-5s  %s%s\n", stamp(e.Time), name, text, details)
+	d.print(fmt.Sprintf("%s  %-5s  ", stamp(e.Time), name), text+details)
 	kind := entry{name, string(e.Kind)}
 	if d.seen[kind]++; d.seen[kind] == 1 {
 		d.wrap(why)
@@ -131,21 +133,13 @@ func about(d time.Duration) string {
 
 // wrap prints a text of any length below a line, wrapped.
 func (d *diary) wrap(text string) {
-	const width = 96
-	var line []string
-	length := 0
-	flush := func() {
-		if len(line) > 0 {
-			fmt.Fprintf(d.out, "%24s%s\n", "", strings.Join(line, " "))
-		}
-		line, length = nil, 0
+	if text != "" {
+		d.print(strings.Repeat(" ", 24), text)
 	}
-	for _, word := range strings.Fields(text) {
-		if length+len(word) > width {
-			flush()
-		}
-		line = append(line, word)
-		length += len(word) + 1
-	}
-	flush()
+}
+
+// print prints a text after the beginning of a line, wrapped.
+func (d *diary) print(head, text string) {
+	indent := len(head)
+	fmt.Fprintf(d.out, "%s%s\n", head, columns.Wrap(text, strings.Repeat(" ", indent), indent))
 }

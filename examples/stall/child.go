@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -46,19 +47,22 @@ func runChild(name string) error {
 	if err := input.Decode(&s); err != nil {
 		return fmt.Errorf("read the setup: %w", err)
 	}
-	getCertificate, closeManager, err := s.manager(name)
+	m, err := s.manager(name)
 	if err != nil {
 		return err
 	}
 	var inFlight atomic.Int64
-	server := &http.Server{TLSConfig: &tls.Config{
-		NextProtos: []string{"h2", "http/1.1", acme.ALPNProto},
-		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			inFlight.Add(1)
-			defer inFlight.Add(-1)
-			return getCertificate(hello)
+	server := &http.Server{
+		TLSConfig: &tls.Config{
+			NextProtos: []string{"h2", "http/1.1", acme.ALPNProto},
+			GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+				inFlight.Add(1)
+				defer inFlight.Add(-1)
+				return m.getCertificate(hello)
+			},
 		},
-	}}
+		ErrorLog: m.errorLog,
+	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -77,14 +81,21 @@ func runChild(name string) error {
 	if err := count(output, s.Every, &inFlight, done); err != nil {
 		return err
 	}
-	return errors.Join(closeManager(), server.Close())
+	return errors.Join(m.close(), server.Close())
 }
 
-// manager returns the side's GetCertificate and Close.
-func (s setup) manager(name string) (getCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error), closer func() error, err error) {
+// manager is what a server uses of a side's Manager.
+type manager struct {
+	getCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	errorLog       *log.Logger // nil means the standard one
+	close          func() error
+}
+
+// manager returns the side's Manager.
+func (s setup) manager(name string) (manager, error) {
 	root, err := x509.ParseCertificate(s.Root)
 	if err != nil {
-		return nil, nil, err
+		return manager{}, err
 	}
 	pool := x509.NewCertPool()
 	pool.AddCert(root)
@@ -98,15 +109,15 @@ func (s setup) manager(name string) (getCertificate func(*tls.ClientHelloInfo) (
 			Prompt: autocert.AcceptTOS, HostPolicy: autocert.HostWhitelist(host),
 			Cache: autocert.DirCache(s.Cache), Client: client,
 		}
-		return m.GetCertificate, func() error { return nil }, nil // autocert has no Close
+		return manager{m.GetCertificate, nil, func() error { return nil }}, nil // it has neither
 	case "certmgr":
 		m := &certmgr.Manager{
 			Prompt: certmgr.AcceptTOS, HostPolicy: certmgr.HostWhitelist(host),
 			Cache: certmgr.DirCache(s.Cache), Client: client,
 		}
-		return m.GetCertificate, m.Close, nil
+		return manager{m.GetCertificate, m.ErrorLog(nil), m.Close}, nil
 	}
-	return nil, nil, fmt.Errorf("no side is called %q", name)
+	return manager{}, fmt.Errorf("no side is called %q", name)
 }
 
 // count writes samples until done.

@@ -96,7 +96,7 @@ func (o options) run() error {
 		defer s.close()
 		sides = append(sides, s)
 	}
-	fmt.Printf("%s, fault %q, for %v: a new connection every %v, clients leave after %v\n",
+	fmt.Printf("%s, fault %q, for %v:\na new connection every %v, clients leave after %v\n",
 		host, o.fault, o.length, o.every, o.leave)
 
 	o.traffic(ctx, sides)

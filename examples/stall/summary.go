@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/nostall/nostall/examples/internal/columns"
 )
 
 // measure is one of the three counted quantities, and a panel of the picture.
@@ -73,18 +75,22 @@ func (s *side) median() any {
 // next attempt, or else what there is instead. Lines of net/http, which repeat
 // for each handshake, do not count: a program may have silenced them.
 func (s *side) summarizeLog(w io.Writer, o options) {
+	print := func(format string, args ...any) {
+		fmt.Fprintln(w, columns.Wrap(fmt.Sprintf(format, args...), "    ", 0))
+	}
 	failed, what := s.ca.failed()
 	for _, line := range s.log {
 		if strings.Contains(line.text, " http: ") || !strings.Contains(line.text, host) ||
 			!strings.Contains(line.text, "next attempt") {
 			continue
 		}
-		fmt.Fprintf(w, "%s named the host, the cause and the next attempt in its log, %v after %s:\n  %s\n",
-			s.name, line.at.Sub(failed).Round(time.Millisecond), what, line.text)
+		print("%s named the host, the cause and the next attempt in its log, %v after %s:",
+			s.name, line.at.Sub(failed).Round(time.Millisecond), what)
+		print("  %s", line.text)
 		return
 	}
-	fmt.Fprintf(w, "%s itself logged nothing of the host in %v; net/http wrote %d lines\n", s.name, o.length, s.lines)
+	print("%s itself logged nothing of the host in %v; net/http wrote %d lines", s.name, o.length, s.lines)
 	if len(s.log) > 0 {
-		fmt.Fprintf(w, "  the first, after %v: %s\n", s.log[0].at.Sub(s.start).Round(time.Millisecond), s.log[0].text)
+		print("  the first, after %v: %s", s.log[0].at.Sub(s.start).Round(time.Millisecond), s.log[0].text)
 	}
 }

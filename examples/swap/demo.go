@@ -32,7 +32,7 @@ func demo(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("no -hosts: a demonstration with %s on %s (http) and %s (https), CA %s\n",
+	fmt.Printf("no -hosts: a demonstration with %s on loopback\n  http:  %s\n  https: %s\n  CA:    %s\n",
 		demoHost, plain.Addr(), secure.Addr(), ca.URL)
 	ca.Resolve(demoHost, acmetest.Target{TLSAddr: secure.Addr().String(), HTTPAddr: plain.Addr().String()})
 	m := newManager([]string{demoHost}, cache, &acme.Client{DirectoryURL: ca.URL, HTTPClient: ca.Client()})
@@ -60,7 +60,7 @@ func demo(ctx context.Context) error {
 	if _, err := m.GetCertificate(&tls.ClientHelloInfo{ServerName: demoHost}); err != nil {
 		return err
 	}
-	fmt.Printf("a new manager with the same cache serves what is there: %d certificates were issued\n", len(ca.Issued())-issued)
+	fmt.Printf("a new manager with the same cache serves what is there:\n  %d certificates were issued\n", len(ca.Issued())-issued)
 	return nil
 }
 
@@ -103,11 +103,11 @@ func visit(ctx context.Context, ca *acmetest.Server, plainAddr, secureAddr strin
 		return fmt.Errorf("%s: status %s, over TLS: %t", resp.Request.URL, resp.Status, resp.TLS != nil)
 	}
 	leaf := resp.TLS.PeerCertificates[0]
-	fmt.Printf("visited %s, was sent to %s, %s in %v\n", req.URL, resp.Request.URL, resp.Status,
+	fmt.Printf("visited %s, was sent to\n  %s: %s in %v\n", req.URL, resp.Request.URL, resp.Status,
 		time.Since(start).Round(time.Millisecond))
 	fmt.Printf("  answer:      %s", body)
-	fmt.Printf("  certificate: %v by %s, until %s, issued with %d requests to the CA\n", leaf.DNSNames,
-		leaf.Issuer.CommonName, leaf.NotAfter.Format(time.DateOnly), ca.Count(acmetest.Any))
+	fmt.Printf("  certificate: %v by %s,\n", leaf.DNSNames, leaf.Issuer.CommonName)
+	fmt.Printf("               until %s, issued with %d requests to the CA\n", leaf.NotAfter.Format(time.DateOnly), ca.Count(acmetest.Any))
 	return nil
 }
 

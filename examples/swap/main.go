@@ -3,8 +3,8 @@
 // "golang.org/x/crypto/acme/autocert". Manager, HostWhitelist, DirCache and
 // AcceptTOS are unchanged, and so are the files in the cache.
 //
-//	go run ./examples/swap -hosts example.com,www.example.com -cache /var/lib/certs   # a server on ports 80 and 443
-//	go run ./examples/swap                                                            # a demonstration on loopback
+//	go run ./examples/swap                      # a demonstration on loopback
+//	go run ./examples/swap -hosts example.com   # a server on ports 80 and 443
 //
 // Without -hosts it serves demo.example.com on free loopback ports with
 // certificates of a fake CA, makes one request, prints what happened and ends.
@@ -91,7 +91,12 @@ func listenAndServe(ctx context.Context, m *autocert.Manager, httpAddr, httpsAdd
 // down in order.
 func serve(ctx context.Context, m *autocert.Manager, plain, secure net.Listener) error {
 	redirects := &http.Server{Handler: m.HTTPHandler(nil), ReadHeaderTimeout: 10 * time.Second}
-	site := &http.Server{Handler: http.HandlerFunc(hello), TLSConfig: m.TLSConfig(), ReadHeaderTimeout: 10 * time.Second}
+	site := &http.Server{
+		Handler:           http.HandlerFunc(hello),
+		TLSConfig:         m.TLSConfig(),
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          m.ErrorLog(nil), // new: no line for each refused visitor
+	}
 	ended := make(chan error, 2)
 	go func() { ended <- redirects.Serve(plain) }()
 	go func() { ended <- site.ServeTLS(secure, "", "") }()

@@ -29,7 +29,7 @@ func demo(ctx context.Context) error {
 		hosts: []string{demoHost},
 		cache: new(cache.Memory),
 		ca:    &acme.Client{DirectoryURL: ca.URL, HTTPClient: ca.Client()},
-		audit: func(_ context.Context, e audit.Event) { fmt.Printf("  event: %-20s %s\n", e.Kind, e.Host) },
+		audit: func(_ context.Context, e audit.Event) { fmt.Printf("  event: %s %s\n", e.Kind, e.Host) },
 	})
 	if err != nil {
 		return err
@@ -40,7 +40,7 @@ func demo(ctx context.Context) error {
 	}
 	addr := listener.Addr().String()
 	ca.Resolve(demoHost, acmetest.Target{TLSAddr: addr})
-	fmt.Printf("no -hosts: a demonstration with %s on %s, CA %s\n", demoHost, addr, ca.URL)
+	fmt.Printf("no -hosts: a demonstration with %s on\n  %s, CA %s\n", demoHost, addr, ca.URL)
 
 	ended := make(chan error, 1)
 	serving, stop := context.WithCancel(ctx)
@@ -54,7 +54,7 @@ func demo(ctx context.Context) error {
 	if err := errors.Join(failure, <-ended); err != nil {
 		return fmt.Errorf("%w\n%v", err, ca)
 	}
-	fmt.Printf("%d requests to the CA. What else can be tested: go test -v ./examples/testing\n", ca.Count(acmetest.Any))
+	fmt.Printf("%d requests to the CA. See what else can be tested:\n  go test -v ./examples/testing\n", ca.Count(acmetest.Any))
 	return nil
 }
 

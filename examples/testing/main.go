@@ -3,8 +3,8 @@
 // (certmgr/acmetest), an outage of the CA, a rate limit and a year of renewals.
 //
 //	go test -v ./examples/testing
-//	go run ./examples/testing -hosts www.example.com -cache /var/lib/certs   # the server, on port 443
-//	go run ./examples/testing                                                # a demonstration on loopback
+//	go run ./examples/testing                          # a demonstration on loopback
+//	go run ./examples/testing -hosts www.example.com   # the server, on port 443
 //
 // What makes the server easy to test is in this file: newSite takes all that
 // differs between production and a test, the cache, the CA and the hook for
@@ -91,7 +91,12 @@ func newSite(c config) (*site, error) {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", hello)
-	return &site{certs, &http.Server{Handler: mux, TLSConfig: certs.TLSConfig(), ReadHeaderTimeout: 10 * time.Second}}, nil
+	return &site{certs, &http.Server{
+		Handler:           mux,
+		TLSConfig:         certs.TLSConfig(),
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          certs.ErrorLog(nil),
+	}}, nil
 }
 
 // serve runs the site until ctx ends or the listener fails. Then it ends what

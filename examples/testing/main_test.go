@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"testing"
@@ -79,7 +78,6 @@ func newTestSite(t *testing.T, ca *acmetest.Server, c certmgr.Cache, events *rec
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.server.ErrorLog = log.New(io.Discard, "", 0)
 	return s
 }
 
