@@ -6,4 +6,6 @@ import (
 	"github.com/nostall/nostall/examples/internal/columnstest"
 )
 
-func TestOutputFitsATerminal(t *testing.T) { columnstest.Run(t, func() error { return demo(t.Context()) }) }
+func TestOutputFitsATerminal(t *testing.T) {
+	columnstest.Run(t, func() error { return demo(t.Context()) })
+}
