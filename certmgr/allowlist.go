@@ -76,8 +76,8 @@ func (a *Allowlist) hostList() *hostList {
 }
 
 // Add adds names to the list. If any are invalid, the list does not change, and
-// the error names each of them with the reason, up to 100. Adding a host earns
-// it an attempt before the end of its backoff, twice an hour at most.
+// the error names each of them with the reason, up to 100. For a host that is
+// backing off, adding it allows one earlier attempt, at most twice an hour.
 func (a *Allowlist) Add(names ...string) error { return a.list.add(names, "") }
 
 // Remove removes names from the list; unknown and invalid names are ignored. It

@@ -129,7 +129,7 @@ func TestDatesThatDoNotFitTheCAsClockAreTheCAsFault(t *testing.T) {
 					t.Errorf("got %v", err)
 				}
 				e := w.events.of(audit.ClockOff)
-				if len(e) != 1 || !strings.Contains(e[0].Err.Error(), "the CA has to mend its dates") || strings.Contains(e[0].Err.Error(), "set the clock") {
+				if len(e) != 1 || !strings.Contains(e[0].Err.Error(), "the CA has to correct its dates") || strings.Contains(e[0].Err.Error(), "set the clock") {
 					t.Errorf("events: %v", e)
 				}
 				time.Sleep(day)

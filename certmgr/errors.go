@@ -44,9 +44,9 @@ var (
 	ErrInFlight = errors.New("certmgr: issuance in flight")
 
 	// ErrBackoff: an issuance for the host failed and the next attempt is not
-	// due yet. The error also wraps the *IssuanceError of that failure. That is
-	// one of stage queue if too many attempts were cut short. There is none if it
-	// is what is left of Manager.OrderBudget that the host must wait for.
+	// due yet. The error also wraps the *IssuanceError of that failure. Its stage
+	// is "queue" if too many attempts were cut short. There is no *IssuanceError
+	// if the host has to wait for Manager.OrderBudget.
 	ErrBackoff = errors.New("certmgr: backing off")
 
 	// ErrCAUnavailable: the CA as a whole failed (directory, account, nonces,

@@ -200,7 +200,7 @@ func clockError(host string, cert *certificate, now time.Time) error {
 
 // datesError is clockError if the certificate does not fit the CA's clock either.
 func datesError(host string, cert *certificate, now time.Time) error {
-	return newClockError(host, cert, now, "by the CA's own clock that is wrong too: the CA has to mend its dates")
+	return newClockError(host, cert, now, "by the CA's own clock that is wrong too: the CA has to correct its dates")
 }
 
 func newClockError(host string, cert *certificate, now time.Time, what string) error {

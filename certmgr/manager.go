@@ -167,11 +167,11 @@ type Manager struct {
 	// the last one repeats. They get 10 percent of jitter and are at least 1 s.
 	// Default: 1 min, 10 min, then hourly for a day, then daily; and while
 	// visitors are refused because the CA itself fails, 5 s, 15 s, 45 s, then
-	// every minute for 15 min, then every 5 min. They go on over a restart,
-	// which earns a host one attempt before that, twice an hour at most. A host
-	// that the CA has paused or rejected is tried once a day. Attempts that are
-	// cut short, because the process ends or the host leaves the list, have no
-	// wait, but only 5 of them begin within an hour.
+	// every minute for 15 min, then every 5 min. They continue after a
+	// restart, which allows a host one earlier attempt, at most twice an hour. A
+	// host that the CA has paused or rejected is tried once a day. After an
+	// attempt that is cut short, because the process ends or the host leaves the
+	// list, there is no wait, but at most 5 of those begin within an hour.
 	Backoff []time.Duration
 
 	// StartPace is the time between certificates that Start issues for new
@@ -182,12 +182,12 @@ type Manager struct {
 
 	// OrderBudget is how many orders the account may place within 3 hours: a
 	// bucket of so many, which refills evenly. Orders that replace a certificate
-	// in the window that the CA suggests (ARI, RFC 9773) do not count. What is
-	// left goes to the hosts on Hosts by their exact names: other hosts get orders
-	// only while more than half is left, and Start only while more than a sixth
-	// is. Whoever gets none is refused until the next order is due, and has not
-	// failed. The budget is kept in Cache, over restarts and for all machines that
-	// share it. Default: 300 for Let's Encrypt and its staging environment, which
+	// in the window that the CA suggests (ARI, RFC 9773) do not count. Hosts on
+	// Hosts by their exact names have priority: other hosts get orders only while
+	// more than half of the budget is left, and Start only while more than a sixth
+	// is. A host that gets none is refused until the next order is due, which does
+	// not count as a failure. The budget is kept in Cache, for restarts and for
+	// other machines that share it. Default: 300 for Let's Encrypt and its staging environment, which
 	// is their limit, and none for other CAs. Negative: no limit.
 	OrderBudget int
 

@@ -49,10 +49,10 @@ func (m *Manager) Obtain(ctx context.Context, host string) error {
 
 // Renew issues a certificate for host now, ignoring backoff, for each key type
 // in memory, or for ECDSA if there is none. Until it succeeds the current one
-// is served. If it fails for one that is valid and not due yet, it leaves
-// nothing behind: it is renewed as planned. It joins an issuance in flight. If ctx ends first, Renew returns
-// early; the issuance continues. The errors are those of GetCertificate and
-// *IssuanceError, joined.
+// is served. If it fails for a certificate that is valid and not due yet, the
+// failure has no further effect: that one is renewed as planned. Renew joins an
+// issuance in flight. If ctx ends first, Renew returns early; the issuance
+// continues. The errors are those of GetCertificate and *IssuanceError, joined.
 func (m *Manager) Renew(ctx context.Context, host string) error {
 	s, host, g, err := m.operate(ctx, host)
 	if err != nil {

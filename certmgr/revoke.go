@@ -26,9 +26,9 @@ import (
 //
 // A revoked certificate leaves memory, Cache and renewal, and this process
 // never serves it again, whatever the Cache holds. TLS sessions from before are
-// not resumed (see TLSConfig). If the host is allowed, a
-// new one is issued at once in the background, ignoring backoff, or loaded from
-// the Cache if another machine has renewed it. The exception is
+// not resumed (see TLSConfig). If the host is allowed, a new one is issued at
+// once in the background, ignoring backoff, or loaded from the Cache if another
+// machine has renewed it. The exception is
 // acme.CRLReasonCessationOfOperation: remove the host from Hosts as well, or
 // its next handshake begins an issuance. Other machines serve the revoked
 // certificate until they renew it, or Revoke is called there too.

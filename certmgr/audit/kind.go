@@ -39,10 +39,10 @@ const (
 	// RetryAt is the new renewal time. A time in the past means that the CA is
 	// about to revoke the certificate; ExplanationURL may say why.
 	RenewalWindowMoved Kind = "renewal_window_moved"
-	// RenewalSkipped: a certificate is due and not renewed, since no client
-	// needed its key type for as long as such a certificate lasts, and the host
-	// has one of the other type. It is served until it ends. A client that needs
-	// it before has it renewed, and one that comes later has it issued.
+	// RenewalSkipped: a certificate is due and not renewed, because no client
+	// needed its key type during a whole lifetime, and the host has one of the
+	// other type. It is served until it expires. If a client needs the key type
+	// before that, it is renewed; if a client needs it later, it is issued.
 	RenewalSkipped Kind = "renewal_skipped"
 	// CertificateRevoked: a certificate was revoked by Manager.Revoke, or found
 	// to be revoked, and is no longer served. Reason says which and why.
