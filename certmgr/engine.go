@@ -76,6 +76,7 @@ func newEngine(m *Manager) *engine {
 		progress:   progress,
 		visits:     visits,
 		schedule:   schedule,
+		deliveries: e.newDeliveries(memory),
 	}
 	memory.onEvicted = service.evicted
 	dns.isDue = func(sub subject) bool { return service.notDueBefore(sub).IsZero() }

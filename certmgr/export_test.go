@@ -2,6 +2,7 @@ package certmgr
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"time"
@@ -165,4 +166,28 @@ func HoldAttempt(ctx context.Context, m *Manager, host string, released <-chan s
 func DoNotKeepVisits(m *Manager) {
 	m.init()
 	m.engine.report.visits.began = func() {}
+}
+
+// DeliverMadeUp brings certificates of n untrusted hosts into m's memory and has
+// Issued called for them.
+func DeliverMadeUp(m *Manager, n int) {
+	m.init()
+	s := m.engine.server
+	for i := range n {
+		c := &certificate{
+			subject:  hostSubject(fmt.Sprintf("h%d.example.org", i), bundle.ECDSA, s.dir),
+			notAfter: s.now().Add(time.Hour),
+			served:   served{leaf: new(x509.Certificate), expires: s.now().Add(time.Hour).Unix()},
+		}
+		s.memory.publish(c, grant{trust: untrusted}, s.now(), alwaysListed)
+		s.loader.keeper.deliver(c)
+	}
+}
+
+// WaitingDeliveries returns for how many certificates m is to call Issued.
+func WaitingDeliveries(m *Manager) int {
+	d := m.engine.server.loader.keeper.(*service).deliveries
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.waiting)
 }

@@ -243,6 +243,7 @@ func (is *issuer) succeed(i *issuance, out outcome) {
 		}))
 	}
 	is.store.putCertificate(cert, out.data, func() bool { return is.memory.current(cert.subject) == cert }, is.settle(i, out))
+	is.keeper.deliver(cert)
 	if known && !cert.dates().IsAged(is.now()) { // otherwise holdBack writes another
 		is.tasks.Go(func(ctx context.Context) {
 			i.counted.wait()

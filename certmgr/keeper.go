@@ -9,6 +9,10 @@ type keeper interface {
 	// in memory that was just issued, or read from the Cache.
 	scheduleIssued(cert *certificate)
 	scheduleLoaded(cert *certificate)
+	// deliver has Manager.Issued called for a certificate that was just issued,
+	// and is in the Cache as far as it could be written. scheduleLoaded includes
+	// that.
+	deliver(cert *certificate)
 	// scheduleProbe sets when a host that waits for DNS is probed.
 	scheduleProbe(sub subject, t time.Time)
 	// notDueBefore returns when a subject's certificate is to be renewed, or

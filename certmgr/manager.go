@@ -138,6 +138,23 @@ type Manager struct {
 	// beyond 3,072. If it is nil, failures go to slog.Default(), and with ErrorLog
 	// refused handshakes too.
 	Audit func(context.Context, audit.Event)
+	// Issued is called with each certificate that enters service: one that was
+	// issued, once it is in Cache or its first write has failed or takes longer
+	// than a second; and one that was loaded from Cache, as at Start or when
+	// another machine has renewed it. It can reload a mail server, or push to a
+	// load balancer.
+	//
+	// It is called in the background: no handshake waits for it. The context
+	// ends after a minute, and on Close. At most 8 calls run at once, and one
+	// for a host. If a host gets another certificate meanwhile, the next call is
+	// for the newest. One that panics, takes too long, or fails within
+	// RetryIssued is an event, and is repeated after 10 s, 1 min, 10 min and
+	// then hourly. One that does not return keeps its place among the 8.
+	//
+	// It may be called more than once with the same certificate, at least once
+	// in each process that serves it. Close does not wait for calls that have
+	// not begun. The certificate has its Leaf, and is the callee's own copy.
+	Issued func(ctx context.Context, cert *tls.Certificate)
 
 	// HandshakeWait is how long a handshake waits in all: for HostPolicy, for
 	// the Cache, and for the issuance that it begins. Default 10 s; negative:

@@ -17,6 +17,7 @@ type service struct {
 	progress   *progress
 	visits     *visits
 	schedule   *schedule
+	deliveries *deliveries
 }
 
 var _ keeper = (*service)(nil)
@@ -30,7 +31,10 @@ func (s *service) scheduleLoaded(c *certificate) {
 	s.schedule.planLoaded(c)
 	s.progress.have(c.subject.host())
 	s.unfinished.sweep(c)
+	s.deliveries.deliver(c)
 }
+
+func (s *service) deliver(c *certificate) { s.deliveries.deliver(c) }
 
 func (s *service) notDueBefore(sub subject) time.Time {
 	var st HostStatus

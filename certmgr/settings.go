@@ -3,6 +3,7 @@ package certmgr
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"crypto/x509/pkix"
 	"math"
 	"net"
@@ -46,6 +47,7 @@ type settings struct {
 	preflightDial          func(ctx context.Context, network, addr string) (net.Conn, error)
 	preflightAllow         []netip.Prefix
 	keepKey                bool
+	issued                 func(context.Context, *tls.Certificate) // nil if there is none
 	startPace              time.Duration
 	orderBudget            int          // orders in pace.AccountWindow
 	http01                 *atomic.Bool // HTTPHandler was called
@@ -75,6 +77,7 @@ func newSettings(m *Manager) *settings {
 		preflightDial:          m.PreflightDial,
 		preflightAllow:         m.PreflightAllow,
 		keepKey:                m.KeepKey,
+		issued:                 m.Issued,
 		startPace:              orDefault(m.StartPace, pace.OrderEvery),
 		http01:                 &m.useHTTP01,
 	}

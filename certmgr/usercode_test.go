@@ -129,6 +129,10 @@ func newUserCode(t *testing.T, w *world, f faults) *userCode {
 		u.enter("Audit")
 		_ = e.String()
 	}
+	w.m.Issued = certmgr.RetryIssued(func(context.Context, *tls.Certificate) error {
+		u.enter("Issued")
+		return u.fail("Issued", nil)
+	})
 	w.m.Prompt = func(string) bool { u.enter("Prompt"); return true }
 	w.m.Client = &acme.Client{
 		DirectoryURL: w.ca.URL,
@@ -265,7 +269,7 @@ func TestNoLockIsHeldWhileUserCodeRuns(t *testing.T) {
 				}
 				if name == "all works" {
 					u.wantEntered("HostPolicy", "Prompt", "Cache.Get", "Cache.Put", "Cache.Delete", "Audit", "RoundTrip", "Body.Read", "Body.Close",
-						"Signer.Public", "Signer.Sign", "LookupNetIP", "PreflightDial", "RemoteAddr", "Addr.String", "Context.Done", "the error of PreflightDial.Error")
+						"Signer.Public", "Signer.Sign", "LookupNetIP", "PreflightDial", "Issued", "the error of Issued.Error", "RemoteAddr", "Addr.String", "Context.Done", "the error of PreflightDial.Error")
 				}
 			})
 		})

@@ -74,7 +74,7 @@ func (e Event) Level() slog.Level {
 		return slog.LevelError
 	case ClockOff, BackoffRestored, ChallengeFailed, PolicyFailed, CacheReadFailed,
 		CacheEntryRejected, CacheWriteFailed, AccountContactFailed, EventsDropped, AllowlistRejected, HostUnreachable, WaitingForDNS,
-		ConfigurationWarning, CertificateUntrusted, OrdersRationed:
+		ConfigurationWarning, CertificateUntrusted, OrdersRationed, DeliveryFailed:
 		return slog.LevelWarn
 	}
 	return slog.LevelInfo

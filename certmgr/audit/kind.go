@@ -77,6 +77,16 @@ const (
 	CacheWriteFailed Kind = "cache_write_failed"
 	// CacheWriteRecovered: a write succeeded after it had failed.
 	CacheWriteRecovered Kind = "cache_write_recovered"
+	// DeliveryFailed: Manager.Issued failed for a certificate: it returned an
+	// error through RetryIssued, panicked, or took longer than a minute. The
+	// certificate is served all the same, and Issued is called again at RetryAt.
+	// At most one a minute for each host that is on the Allowlist by its exact
+	// name, and one for all other names. Count is the number of failures since
+	// the last one.
+	DeliveryFailed Kind = "delivery_failed"
+	// DeliveryRecovered: Manager.Issued succeeded for a certificate after it had
+	// failed.
+	DeliveryRecovered Kind = "delivery_recovered"
 	// AccountReady: an account was registered with the CA, or found there.
 	AccountReady Kind = "account_ready"
 	// CAUnavailable: the CA as a whole has failed and is not tried before
@@ -179,6 +189,7 @@ func Kinds() []Kind {
 		CertificateLoaded, CertificateUntrusted, IssuanceStarted, CertificateIssued, IssuanceFailed, BackoffRestored, ChallengeFailed, CertificateExpired,
 		RenewalLate, RenewalWindowMoved, RenewalSkipped, CertificateRevoked, ClockOff, HostDropped, HostRestored,
 		PolicyFailed, CacheReadFailed, CacheEntryRejected, CacheWriteFailed, CacheWriteRecovered,
+		DeliveryFailed, DeliveryRecovered,
 		AccountReady, CAUnavailable, CAAvailable, AccountUnavailable, AccountAvailable, OrdersRationed, AccountKeyChanged, AccountContactChanged,
 		AccountContactFailed, HandshakesRefused, EventsDropped, StartProgress, HostListed, HostUnlisted,
 		AllowlistRejected, AllowlistReloaded, IssuanceCanceled, HostUnreachable, WaitingForDNS, DNSWaitEnded, ConfigurationWarning, OperatorAction, OperatorActionFailed, CallbackPanicked, ManagerClosed,
