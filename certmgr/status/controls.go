@@ -10,7 +10,7 @@ import (
 // the query and goes to the first page.
 func stateChoices(r *report) []choiceView {
 	q := r.query
-	q.host, q.page = "", 1
+	q.host, q.cause, q.page = "", "", 1
 	choice := func(name, value, class string, n int) choiceView {
 		to := q
 		to.state = value
@@ -20,15 +20,18 @@ func stateChoices(r *report) []choiceView {
 			Class:   class,
 			Link:    to.link(),
 			Count:   grouped(n),
-			Current: r.query.state == value && r.query.host == "",
+			Current: r.query.state == value && r.query.host+r.query.cause == "",
 		}
 	}
 	list := []choiceView{
 		choice("All", "", "", len(r.snap.Hosts)),
-		choice("Needs attention", attention, "", r.counts.attention),
+		choice("Needs attention", attention, "", attentionOf(r.counts)),
 	}
 	for _, s := range states() {
-		list = append(list, choice(stateName(s), string(s), stateClass(s), r.counts.states[s]))
+		if r.counts.Hosts[s] == 0 && r.query.state != string(s) {
+			continue
+		}
+		list = append(list, choice(stateName(s), string(s), stateClass(s), r.counts.Hosts[s]))
 	}
 	return list
 }
@@ -75,7 +78,7 @@ func found(r *report) string {
 		text = grouped(r.matched) + " of " + plural(all, "certificate", "certificates")
 	}
 	if r.pages > 1 {
-		first := (r.query.page-1)*r.query.limit + 1
+		first := (r.query.page-1)*r.query.hosts() + 1
 		text += ", " + grouped(first) + " to " + grouped(first+len(r.hosts)-1)
 	}
 	return text

@@ -14,12 +14,26 @@
 // loopback or internal port, like net/http/pprof, or behind your own
 // authentication. The example shows how.
 //
+// A page of a stranger's in an operator's browser can have its own name resolve
+// to 127.0.0.1, and read what is served there (DNS rebinding). So requests to a
+// loopback address are answered only if their Host is localhost, a loopback IP
+// address or a name of the option ServedAs; others get 421.
+//
 // # The page
+//
+// Hosts that need attention are grouped by cause, with what to do first, a link
+// to the runbook and, behind a disclosure, the CA's own words; the group whose
+// visitors were refused most comes first. Up to 40 hosts are in a table, more in
+// a list of several columns. Expired hosts come first in both. What expired,
+// failing and late mean is defined next to certmgr.HostCounts.
+//
+// The page of one host (its name is a link to it) has all that is known of it,
+// and its last 5 events; it says if there were older ones.
 //
 // It needs no other files and no other server: style and script are embedded,
 // and its Content-Security-Policy allows only these, by their hashes. It works
 // without JavaScript; with it, the page refreshes every five seconds while
-// visible. All times are in UTC.
+// visible. All times are in UTC. Clients that accept gzip get it.
 //
 // # Parameters
 //
@@ -29,14 +43,14 @@
 //	q       hosts whose name contains this text, 253 bytes at most
 //	host    this one host, by its exact name; events are then those of the host
 //	state   valid, issuing, backing off, paused, rejected, waiting_for_dns, expired
-//	        or failed (the values of certmgr.HostState), or attention: hosts whose
-//	        last attempt failed, and those without a valid certificate, except for
-//	        first attempts
+//	        or failed (the values of certmgr.HostState), or attention: hosts that
+//	        are failing or late
+//	cause   hosts that need attention for this cause: a value of causes in the JSON
 //	sort    state (default, worst first), host, expiry (soonest first), next (the
 //	        next renewal or attempt, soonest first), refused (most first); a
 //	        leading minus reverses the order. Hosts without such a time come last.
 //	page    from 1; a number that is too large means the last page
-//	limit   hosts on a page, 1 to 1000, default 100
+//	limit   hosts on a page, 1 to 1000, default 300, in the JSON 100
 //	format  html or json; by default the Accept header decides
 //
 // # JSON
@@ -53,9 +67,11 @@
 //	           (Manager.OrderBudget) orders, with left and limit
 //	counts     of all hosts, whatever the filter:
 //	           hosts (entries: a host with certificates of two key types has two),
-//	           states (state to number), attention, renewals_failing (valid
-//	           certificates whose last renewal failed), backing_off (whose next
-//	           attempt is not due yet), in_flight (issuances), issuing (those
+//	           states (state to number), attention (failing and late ones), failing
+//	           (without a valid certificate: an attempt failed, the name leads
+//	           elsewhere, or the certificate expired), renewals_failing (late: valid
+//	           certificates that were due and could not be renewed), backing_off (not
+//	           tried again yet), in_flight (issuances), issuing (those
 //	           holding a slot), queued (those waiting for one), waiting (handshakes),
 //	           soonest_expiry (host, key_type, not_after; left out if nothing is valid)
 //	totals     since the Manager was created: handshakes (result to number, the
@@ -65,14 +81,21 @@
 //	page       the number of this page
 //	pages      the number of pages, at least 1
 //	limit      hosts on a page
+//	causes     why hosts need attention, whatever the filter, those first that
+//	           refuse the most visitors: cause, title, help (what to do first),
+//	           runbook (URL), hosts (number), refused (handshakes)
 //	hosts      those of this page: host, key_type (left out if it holds for both),
 //	           state, state_since, attention (whether it is among those); and, if
-//	           they apply, not_before, not_after, renew_at, renew_by,
+//	           they apply, late, cause, not_before, not_after, renew_at, renew_by,
 //	           explanation_url, in_flight (since, stage, waiting), failure (stage,
 //	           time, attempts, attempt, ca, error; state: paused or rejected, if the
 //	           CA refuses the host until somebody acts, or waiting_for_dns: error says
 //	           where the name leads; unpause_url), retry_at, refused, last_asked,
-//	           issuer
-//	events     the most recent, oldest first, in the JSON form of audit.Event
+//	           issuer, renewal_failure (why the renewal failed or could not begin)
+//	events     the most recent, oldest first, in the JSON form of audit.Event; with
+//	           the parameter host the last 5 of that host
+//	events_older, events_may_lack
+//	           with the parameter host: how many older ones are no longer kept,
+//	           and whether there may have been more; left out if they are 0 and false
 //	warnings   about the setup, as texts; left out if there are none
 package status

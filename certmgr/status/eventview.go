@@ -2,11 +2,13 @@ package status
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // eventView is an event as the page shows it.
@@ -18,11 +20,21 @@ type eventView struct {
 	Host string
 	Link string
 	Text string
+
+	Runbook string // the entry about its kind, if something went wrong
+	Words   string // the error as it is; empty if there is none
 }
 
-// maxEvent is the longest text of an event on the page, in bytes. Its JSON is
-// not cut.
-const maxEvent = 400
+const (
+	// maxEvent is the longest text of an event on the page besides its error,
+	// in bytes, as names and reasons come from clients and users. Its JSON is not
+	// cut.
+	maxEvent = 400
+
+	// shownEvents is how many events the page shows; more are behind a
+	// disclosure.
+	shownEvents = 12
+)
 
 func newEventView(e audit.Event, now time.Time) eventView {
 	v := eventView{
@@ -35,6 +47,12 @@ func newEventView(e audit.Event, now time.Time) eventView {
 	}
 	if e.Host != "" {
 		v.Link = hostLink(e.Host)
+	}
+	if v.Bad && slices.Contains(audit.Kinds(), e.Kind) {
+		v.Runbook = runbook + string(e.Kind)
+	}
+	if e.Err != nil {
+		v.Words = causeOf(e)
 	}
 	return v
 }
@@ -70,7 +88,9 @@ func eventText(e audit.Event, now time.Time) string {
 		parts = append(parts, e.Reason)
 	}
 	if e.Err != nil {
-		parts = append(parts, causeOf(e))
+		if c := causes[errorKey(e.Err, e.Stage)]; c.key != "other" {
+			parts = append(parts, c.title)
+		}
 	}
 	if !e.NotAfter.IsZero() {
 		add("valid until %s", absolute(e.NotAfter, now))
@@ -84,7 +104,22 @@ func eventText(e audit.Event, now time.Time) string {
 // causeOf returns an event's error without what the event already says.
 func causeOf(e audit.Event) string {
 	if f, ok := e.Err.(*certmgr.IssuanceError); ok && f.Err != nil {
-		return errorText(f.Err, maxEvent)
+		return text.Line(text.Of(f.Err), maxWords)
 	}
-	return errorText(e.Err, maxEvent)
+	return text.Line(text.Of(e.Err), maxWords)
+}
+
+// gone says whether there were older events than those of the report.
+func gone(r *report) string {
+	switch {
+	case r.query.host == "" && len(r.events) > 0 && r.events[0].Seq > 1:
+		return "Older events are in the log; the page of a host has its last 5."
+	case r.query.host == "":
+		return ""
+	case r.kept.Dropped > 0:
+		return plural(r.kept.Dropped, "older event of this host is", "older events of this host are") + " no longer kept here; the log has them."
+	case r.kept.MayLack:
+		return "There may have been older events of this host that are no longer kept here; the log has them."
+	}
+	return ""
 }

@@ -18,6 +18,7 @@ func find(hosts []certmgr.HostStatus, q query) []*certmgr.HostStatus {
 		case q.host != "" && h.Host != q.host,
 			q.text != "" && !strings.Contains(h.Host, q.text),
 			q.state == attention && !needsAttention(h),
+			q.cause != "" && causeKey(h) != q.cause,
 			q.state != "" && q.state != attention && string(h.State) != q.state:
 			continue
 		}
@@ -28,13 +29,6 @@ func find(hosts []certmgr.HostStatus, q query) []*certmgr.HostStatus {
 
 // arrange sorts hosts as q says, and equal ones by name and key type.
 func arrange(hosts []*certmgr.HostStatus, q query) {
-	compare := map[string]func(a, b *certmgr.HostStatus) int{
-		sortState:   func(a, b *certmgr.HostStatus) int { return cmp.Compare(severity(a), severity(b)) },
-		sortHost:    func(a, b *certmgr.HostStatus) int { return strings.Compare(a.Host, b.Host) },
-		sortExpiry:  func(a, b *certmgr.HostStatus) int { return a.NotAfter.Compare(b.NotAfter) },
-		sortNext:    func(a, b *certmgr.HostStatus) int { return next(a).Compare(next(b)) },
-		sortRefused: func(a, b *certmgr.HostStatus) int { return cmp.Compare(b.Refused, a.Refused) },
-	}[q.sort]
 	sign := 1
 	if q.reverse {
 		sign = -1
@@ -43,7 +37,7 @@ func arrange(hosts []*certmgr.HostStatus, q query) {
 		if c := missing(a, b, q.sort); c != 0 {
 			return c
 		}
-		if c := compare(a, b); c != 0 {
+		if c := compare(a, b, q.sort); c != 0 {
 			return sign * c
 		}
 		if c := strings.Compare(a.Host, b.Host); c != 0 {
@@ -51,6 +45,24 @@ func arrange(hosts []*certmgr.HostStatus, q query) {
 		}
 		return strings.Compare(a.KeyType, b.KeyType)
 	})
+}
+
+// compare compares two hosts for a sort order.
+func compare(a, b *certmgr.HostStatus, sort string) int {
+	switch sort {
+	case sortHost:
+		return strings.Compare(a.Host, b.Host)
+	case sortExpiry:
+		return a.NotAfter.Compare(b.NotAfter)
+	case sortNext:
+		return next(a).Compare(next(b))
+	case sortRefused:
+		return cmp.Compare(b.Refused, a.Refused)
+	}
+	if c := cmp.Compare(severity(a), severity(b)); c != 0 || a.State == certmgr.StateValid {
+		return c
+	}
+	return cmp.Compare(b.Refused, a.Refused) // of hosts that are equally bad, what matters most
 }
 
 // missing sorts hosts without the time in question last, in either order.
@@ -91,7 +103,7 @@ func severity(h *certmgr.HostStatus) int {
 	case certmgr.StateIssuing:
 		return 6
 	case certmgr.StateValid:
-		if late(h) {
+		if h.IsLate() {
 			return 7
 		}
 		return 8

@@ -25,10 +25,22 @@ const (
 type still struct {
 	snap certmgr.Snapshot
 	nums certmgr.Metrics
+
+	dropped int // events of each host
 }
 
 func (s *still) Snapshot() certmgr.Snapshot { return s.snap }
 func (s *still) Metrics() certmgr.Metrics   { return s.nums }
+
+func (s *still) HostEvents(host string) certmgr.HostEvents {
+	kept := certmgr.HostEvents{Dropped: s.dropped}
+	for _, e := range s.snap.RecentEvents {
+		if e.Host == host {
+			kept.Events = append(kept.Events, e)
+		}
+	}
+	return kept
+}
 
 // valid returns a host with 30 of 90 days behind it.
 func valid(host string) certmgr.HostStatus {

@@ -12,11 +12,14 @@ import (
 )
 
 // A Source supplies what a Handler shows. *certmgr.Manager is one; a wrapper
-// can, for example, leave out hosts. Each method is called once per request and
-// must be safe for concurrent use.
+// can, for example, leave out hosts. Each method is called at most once per
+// request and must be safe for concurrent use.
 type Source interface {
 	Snapshot() certmgr.Snapshot
 	Metrics() certmgr.Metrics
+
+	// HostEvents is called for the page of one host.
+	HostEvents(host string) certmgr.HostEvents
 }
 
 var _ Source = (*certmgr.Manager)(nil)
@@ -24,9 +27,15 @@ var _ Source = (*certmgr.Manager)(nil)
 // Handler returns a handler that shows s, which must not be nil, as a page or
 // as JSON. It is safe for concurrent use and holds no lock while it writes. Do
 // not make it public: see the package documentation.
-func Handler(s Source) http.Handler { return &handler{source: s} }
+func Handler(s Source, list ...Option) http.Handler {
+	return &handler{source: s, options: newOptions(list)}
+}
 
-type handler struct{ source Source }
+// handler is immutable.
+type handler struct {
+	source  Source
+	options options
+}
 
 // ServeHTTP implements http.Handler.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -34,6 +43,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
 		http.Error(w, "This page can be read only: use GET or HEAD.", http.StatusMethodNotAllowed)
+		return
+	}
+	if err := h.options.checkHost(r); err != nil {
+		http.Error(w, "Misdirected request: "+err.Error()+".", http.StatusMisdirectedRequest)
 		return
 	}
 	q, err := parseQuery(r.URL.RawQuery)
@@ -44,7 +57,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if q.format == "" && wantsJSON(r.Header.Values("Accept")) {
 		q.format = formatJSON
 	}
-	rep := newReport(h.source.Snapshot(), h.source.Metrics(), q)
+	rep := newReport(h.source, q)
 	// The response is complete before its first byte is sent, or it is an
 	// error.
 	var body bytes.Buffer
@@ -61,10 +74,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "The status cannot be shown: "+clean(err.Error(), maxText)+".", http.StatusInternalServerError)
 		return
 	}
-	w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
-	if r.Method == http.MethodGet {
-		body.WriteTo(w) // fails if the client has left
-	}
+	send(w, r, &body)
 }
 
 // setHeaders sets the headers of every response, including errors.
@@ -74,7 +84,7 @@ func setHeaders(h http.Header) {
 	h.Set("Referrer-Policy", "no-referrer") // the URL may contain a host name
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Cache-Control", "no-store")
-	h.Set("Vary", "Accept")
+	h.Set("Vary", "Accept, Accept-Encoding")
 }
 
 // wantsJSON reports whether the client prefers JSON to HTML (RFC 9110, section

@@ -21,10 +21,23 @@ type (
 		Page    int           `json:"page"`
 		Pages   int           `json:"pages"`
 		Limit   int           `json:"limit"`
+		Causes  []causeJSON   `json:"causes"`
 		Hosts   []hostJSON    `json:"hosts"`
 		Events  []audit.Event `json:"events"`
 
+		EventsOlder   int  `json:"events_older,omitempty"`
+		EventsMayLack bool `json:"events_may_lack,omitempty"`
+
 		Warnings []string `json:"warnings,omitempty"`
+	}
+
+	causeJSON struct {
+		Cause   string `json:"cause"`
+		Title   string `json:"title"`
+		Help    string `json:"help"`
+		Runbook string `json:"runbook"`
+		Hosts   int    `json:"hosts"`
+		Refused uint64 `json:"refused"`
 	}
 
 	caJSON struct {
@@ -46,6 +59,7 @@ type (
 		Hosts           int                       `json:"hosts"`
 		States          map[certmgr.HostState]int `json:"states"`
 		Attention       int                       `json:"attention"`
+		Failing         int                       `json:"failing"`
 		RenewalsFailing int                       `json:"renewals_failing"`
 		BackingOff      int                       `json:"backing_off"`
 		InFlight        int                       `json:"in_flight"`
@@ -75,6 +89,8 @@ type (
 		State          certmgr.HostState    `json:"state"`
 		StateSince     time.Time            `json:"state_since,omitzero"`
 		Attention      bool                 `json:"attention"`
+		Late           bool                 `json:"late,omitempty"`
+		Cause          string               `json:"cause,omitempty"`
 		NotBefore      time.Time            `json:"not_before,omitzero"`
 		NotAfter       time.Time            `json:"not_after,omitzero"`
 		RenewAt        time.Time            `json:"renew_at,omitzero"`
@@ -86,6 +102,7 @@ type (
 		Refused        uint64               `json:"refused"`
 		LastAsked      time.Time            `json:"last_asked,omitzero"`
 		Issuer         string               `json:"issuer,omitempty"`
+		RenewalFailure string               `json:"renewal_failure,omitempty"`
 	}
 
 	inFlightJSON struct {
@@ -116,11 +133,12 @@ func (r *report) json() reportJSON {
 		CA:     caJSON{Directory: clean(s.CA, maxText), Available: s.CAUnavailable.IsZero()},
 		Counts: countsJSON{
 			Hosts:           len(s.Hosts),
-			States:          c.states,
-			Attention:       c.attention,
-			RenewalsFailing: c.late,
-			BackingOff:      c.backingOff,
-			InFlight:        c.inFlight,
+			States:          c.Hosts,
+			Attention:       attentionOf(c),
+			Failing:         c.HostsFailing,
+			RenewalsFailing: c.RenewalsLate,
+			BackingOff:      c.BackingOff,
+			InFlight:        c.InFlight,
 			Issuing:         s.Issuing,
 			Queued:          s.Queued,
 			Waiting:         s.Waiting,
@@ -135,9 +153,23 @@ func (r *report) json() reportJSON {
 		Matched: r.matched,
 		Page:    r.query.page,
 		Pages:   r.pages,
-		Limit:   r.query.limit,
+		Limit:   r.query.hosts(),
 		Hosts:   make([]hostJSON, 0, len(r.hosts)),
+		Causes:  make([]causeJSON, 0, len(r.groups)),
 		Events:  r.events,
+
+		EventsOlder:   r.kept.Dropped,
+		EventsMayLack: r.kept.MayLack,
+	}
+	for _, g := range r.groups {
+		j.Causes = append(j.Causes, causeJSON{
+			Cause:   g.key,
+			Title:   g.title,
+			Help:    g.help,
+			Runbook: g.link(),
+			Hosts:   g.names,
+			Refused: g.refused,
+		})
 	}
 	if !j.CA.Available {
 		j.CA.NoAccount = errors.Is(s.CAFailure, certmgr.ErrNoAccount)
@@ -146,7 +178,7 @@ func (r *report) json() reportJSON {
 	if s.OrderBudget > 0 {
 		j.CA.Orders = &ordersJSON{Left: s.OrdersLeft, Limit: s.OrderBudget}
 	}
-	if h := c.soonest; h != nil {
+	if h := r.soonest; h != nil {
 		j.Counts.SoonestExpiry = &expiryJSON{Host: clean(h.Host, maxText), KeyType: h.KeyType, NotAfter: utc(h.NotAfter)}
 	}
 	for _, w := range s.Warnings {
@@ -168,6 +200,8 @@ func newHostJSON(h *certmgr.HostStatus) hostJSON {
 		State:          h.State,
 		StateSince:     utc(h.StateSince),
 		Attention:      needsAttention(h),
+		Late:           h.IsLate(),
+		Cause:          causeKey(h),
 		NotBefore:      utc(h.NotBefore),
 		NotAfter:       utc(h.NotAfter),
 		RenewAt:        utc(h.RenewAt),
@@ -177,6 +211,7 @@ func newHostJSON(h *certmgr.HostStatus) hostJSON {
 		Refused:        h.Refused,
 		LastAsked:      utc(h.LastRequested),
 		Issuer:         clean(h.Issuer, maxText),
+		RenewalFailure: wholeError(h.RenewalFailure),
 	}
 	if h.Issuing {
 		j.InFlight = &inFlightJSON{Since: utc(h.IssuingSince), Stage: h.Stage, Waiting: h.Waiting}

@@ -68,8 +68,10 @@
       return;
     }
     if (have.dataset.keep) return;
-    for (const name of have.getAttributeNames()) if (!want.hasAttribute(name)) have.removeAttribute(name);
-    for (const { name, value } of want.attributes) if (have.getAttribute(name) !== value) have.setAttribute(name, value);
+    // What a reader has opened or closed stays so.
+    const own = (name) => name === "open" && have.nodeName === "DETAILS";
+    for (const name of have.getAttributeNames()) if (!want.hasAttribute(name) && !own(name)) have.removeAttribute(name);
+    for (const { name, value } of want.attributes) if (have.getAttribute(name) !== value && !own(name)) have.setAttribute(name, value);
     const keyed = new Map(), wanted = new Set();
     for (const node of want.children) wanted.add(keyOf(node));
     for (const node of [...have.children]) {

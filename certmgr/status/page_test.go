@@ -39,13 +39,13 @@ func TestRowSaysHowAHostStands(t *testing.T) {
 			"as the CA suggests (ARI) reason", "this hour"},
 		"renewing.example": {"Valid since 2026-10-21", "Renewing: finalize, since 14:32:05"},
 		"late.example": {"Valid", "Renewal failing", "in 21 h 2026-11-21 11:32 retry",
-			"Failed at challenge 13:32:07 (60 min ago), 3rd in a row: rate limited",
+			"Failed at challenge 13:32:07 (60 min ago), 3rd in a row.", "rate limited", "What to do, and the error in full",
 			"The valid certificate is served. Next attempt 2026-11-21 11:32 (in 21 h)."},
 		"issuing.example": {"Issuing since 14:32:03 (4 s ago)", "In flight: challenge, 3 handshakes wait", "no certificate"},
 		"backoff.example": {"Backing off", "in 49 min 15:21:07 retry", "12,345", "5 h ago", "first <cause>; second & last",
 			"Visitors are refused. Next attempt 15:21:07 (in 49 min)."},
 		"expired.example": {"Expired since 2026-11-19 14:32 (24 h ago)", "24 h ago 2026-11-19 14:32", "with the next visitor"},
-		"failed.example":  {"Failed", "no route", "with the next visitor", "The next visitor begins an attempt."},
+		"failed.example":  {"Failed", "no route", "with the next visitor", "Visitors are refused. The next one begins an attempt."},
 	} {
 		row := text(rowOf(t, page, host))
 		for _, want := range wants {
@@ -82,10 +82,10 @@ func TestPageSumsUp(t *testing.T) {
 	for _, want := range []string{
 		"6 of 9 certificates need attention", "As of 14:32:07 UTC", "CA In use", "ca.example/directory",
 		"In flight2 1 queued", "Waiting3 handshakes",
-		"Backing off4 1 still valid", "Expires firstin 60 days late.example", "Refused4,127", "Issued46", "Orders left212 of 300 in 3 hours",
+		"Failing5 1 expired", "Renewals failing1 still valid", "Expires firstin 60 days late.example", "Refused4,127", "Issued46", "Orders left212 of 300 in 3 hours",
 		"served1,000,00099.6%", "backing_off4,1270.4%", "challenge9", "All 9", "Needs attention 6", "Valid 3",
 		"handshakes_refused backoff.example backing_off: 57 · refused by Backoff · asked by 192.0.2.7:1234",
-		"issuance_failed backoff.example stage challenge · took 3s · first <cause>; second & last · next attempt 15:21:07",
+		"issuance_failed backoff.example stage challenge · took 3s · The CA could not validate the name · next attempt 15:21:07The errorfirst <cause>; second & last",
 		"host_listed *.example.org new customer",
 	} {
 		if !strings.Contains(page, want) {
@@ -185,7 +185,7 @@ func TestOneHostHasDetails(t *testing.T) {
 	page = text(get(t, everyState(), "/?host=paused.example").Body.String())
 	for _, want := range []string{
 		"Failed attempta1b2-3", "Failed at CA" + caURL, "Failed at URL" + caURL + "/authorization/1",
-		"The CA's page to unpausehttps://ca.example/unpause?jwt=a&b=c", "What to do",
+		"The CA's page to unpausehttps://ca.example/unpause?jwt=a&b=c", "To try at once", "Read the error in full",
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page of a host that failed does not say %q:\n%s", want, page)

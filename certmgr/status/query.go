@@ -3,6 +3,7 @@ package status
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -16,10 +17,11 @@ type query struct {
 	text    string // part of the host's name
 	host    string // the host's name
 	state   string // a certmgr.HostState, attention or empty
+	cause   string // the key of a cause, or empty
 	sort    string // one of sorts
 	reverse bool
-	page    int // from 1
-	limit   int
+	page    int    // from 1
+	limit   int    // 0 means defaultLimit
 	format  string // formatHTML, formatJSON or empty
 }
 
@@ -29,11 +31,12 @@ const (
 
 	attention = "attention"
 
-	maxQuery     = 4096    // bytes of all parameters together
-	maxName      = 253     // bytes of a host name (RFC 1035, section 2.3.4, less the length bytes)
-	maxPage      = 1 << 20 // large enough, without overflow
-	maxLimit     = 1000
-	defaultLimit = 100
+	maxQuery  = 4096    // bytes of all parameters together
+	maxName   = 253     // bytes of a host name (RFC 1035, section 2.3.4, less the length bytes)
+	maxPage   = 1 << 20 // large enough, without overflow
+	maxLimit  = 1000
+	pageLimit = 300 // hosts on a page without the parameter limit
+	jsonLimit = 100 // likewise in the JSON form
 )
 
 // states returns the states in the order of sort=state, worst first.
@@ -55,7 +58,18 @@ const (
 
 func sorts() []string { return []string{sortState, sortHost, sortExpiry, sortNext, sortRefused} }
 
-func newQuery() query { return query{sort: sortState, page: 1, limit: defaultLimit} }
+func newQuery() query { return query{sort: sortState, page: 1} }
+
+// hosts returns how many hosts a page has.
+func (q query) hosts() int {
+	switch {
+	case q.limit > 0:
+		return q.limit
+	case q.format == formatJSON:
+		return jsonLimit
+	}
+	return pageLimit
+}
 
 // parseQuery parses the parameters. It ignores unknown ones and empty ones,
 // which a form sends.
@@ -81,6 +95,10 @@ func parseQuery(raw string) (query, error) {
 	if q.state, err = choice(values, "state", "", allowed); err != nil {
 		return q, err
 	}
+	keys := slices.Sorted(maps.Keys(causes))
+	if q.cause, err = choice(values, "cause", "", keys); err != nil {
+		return q, err
+	}
 	order := values.Get("sort")
 	values.Set("sort", strings.TrimPrefix(order, "-"))
 	if q.sort, err = choice(values, "sort", sortState, sorts()); err != nil {
@@ -90,7 +108,7 @@ func parseQuery(raw string) (query, error) {
 	if q.page, err = number(values, "page", 1, maxPage); err != nil {
 		return q, err
 	}
-	if q.limit, err = number(values, "limit", defaultLimit, maxLimit); err != nil {
+	if q.limit, err = number(values, "limit", 0, maxLimit); err != nil {
 		return q, err
 	}
 	q.format, err = choice(values, "format", "", []string{formatHTML, formatJSON})
@@ -148,9 +166,10 @@ func (q query) link() string {
 	set("q", q.text, "")
 	set("host", q.host, "")
 	set("state", q.state, "")
+	set("cause", q.cause, "")
 	set("sort", q.order(), sortState)
 	set("page", strconv.Itoa(q.page), "1")
-	set("limit", strconv.Itoa(q.limit), strconv.Itoa(defaultLimit))
+	set("limit", strconv.Itoa(q.limit), "0")
 	set("format", q.format, "")
 	return "?" + values.Encode()
 }

@@ -29,7 +29,7 @@ func TestLinksLeadToTheirQuery(t *testing.T) {
 	for _, q := range []query{
 		newQuery(),
 		{text: "a b&c=d#e", state: "backing off", sort: sortExpiry, reverse: true, page: 3, limit: 7, format: formatJSON},
-		{host: "xn--bcher-kva.example", sort: sortState, reverse: true, page: 1, limit: defaultLimit},
+		{host: "xn--bcher-kva.example", sort: sortState, reverse: true, page: 1, limit: 40, cause: "caa"},
 	} {
 		u, err := url.Parse(q.link())
 		if err != nil {

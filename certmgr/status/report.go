@@ -12,80 +12,56 @@ type report struct {
 	query   query // with an existing page
 	snap    certmgr.Snapshot
 	metrics certmgr.Metrics
-	counts  counts
+	counts  certmgr.HostCounts
+	soonest *certmgr.HostStatus // the first certificate to expire, or nil
+	groups  []*group            // of all hosts, whatever the filter
 	matched int
 	pages   int
 	hosts   []*certmgr.HostStatus // on this page
 	events  []audit.Event         // oldest first
+	kept    certmgr.HostEvents    // of the host of the query, if it has one
 }
 
-// counts summarises all hosts. It is computed from the Snapshot, not from the
+// newReport makes a report. Hosts are counted from the Snapshot, not from the
 // Metrics, which are taken at another time and might not match the hosts.
-type counts struct {
-	states     map[certmgr.HostState]int
-	attention  int
-	late       int // valid certificates whose renewal fails
-	backingOff int // hosts whose next attempt is not due yet
-	inFlight   int
-	soonest    *certmgr.HostStatus // the first of the valid ones to expire, or nil
-}
-
-func newReport(snap certmgr.Snapshot, metrics certmgr.Metrics, q query) *report {
-	r := &report{query: q, snap: snap, metrics: metrics, counts: count(snap)}
-	found := find(snap.Hosts, q)
+func newReport(source Source, q query) *report {
+	r := &report{query: q, snap: source.Snapshot(), metrics: source.Metrics()}
+	r.counts = r.snap.Counts()
+	r.soonest = soonest(r.snap.Hosts, r.counts.SoonestExpiry)
+	r.groups = groupHosts(r.snap.Hosts)
+	found := find(r.snap.Hosts, q)
 	arrange(found, q)
+	limit := q.hosts()
 	r.matched = len(found)
-	r.pages = max(1, (len(found)+q.limit-1)/q.limit)
+	r.pages = max(1, (len(found)+limit-1)/limit)
 	r.query.page = min(q.page, r.pages)
-	first := (r.query.page - 1) * q.limit
-	r.hosts = found[first:min(first+q.limit, len(found))]
-	r.events = snap.RecentEvents
+	first := (r.query.page - 1) * limit
+	r.hosts = found[first:min(first+limit, len(found))]
+	r.events = r.snap.RecentEvents
 	if q.host != "" {
-		r.events = nil
-		for _, e := range snap.RecentEvents {
-			if e.Host == q.host {
-				r.events = append(r.events, e)
-			}
-		}
+		r.kept = source.HostEvents(q.host)
+		r.events = r.kept.Events
 	}
 	return r
 }
 
-func count(snap certmgr.Snapshot) counts {
-	c := counts{states: make(map[certmgr.HostState]int)}
-	for _, s := range states() {
-		c.states[s] = 0
-	}
-	for i := range snap.Hosts {
-		h := &snap.Hosts[i]
-		c.states[h.State]++
-		if needsAttention(h) {
-			c.attention++
-		}
-		if late(h) {
-			c.late++
-		}
-		if snap.Time.Before(h.RetryAt) {
-			c.backingOff++
-		}
-		if h.Issuing {
-			c.inFlight++
-		}
-		if h.State == certmgr.StateValid && (c.soonest == nil || h.NotAfter.Before(c.soonest.NotAfter)) {
-			c.soonest = h
+// soonest returns the host whose certificate ends at a time of HostCounts.
+func soonest(hosts []certmgr.HostStatus, at time.Time) *certmgr.HostStatus {
+	for i := range hosts {
+		h := &hosts[i]
+		if h.State == certmgr.StateValid && h.RenewalCause != certmgr.RenewalCauseUnneeded && h.NotAfter.Equal(at) {
+			return h
 		}
 	}
-	return c
+	return nil
 }
 
-// late reports whether a certificate is valid but could not be renewed.
-func late(h *certmgr.HostStatus) bool { return h.State == certmgr.StateValid && h.Failure != nil }
+// attentionOf returns how many hosts need attention.
+func attentionOf(c certmgr.HostCounts) int { return c.HostsFailing + c.RenewalsLate }
 
 // needsAttention reports whether an operator should look at a host. A first
 // attempt is no reason.
-func needsAttention(h *certmgr.HostStatus) bool {
-	return h.Failure != nil || h.State != certmgr.StateValid && h.State != certmgr.StateIssuing
-}
+func needsAttention(h *certmgr.HostStatus) bool { return h.IsFailing() || h.IsLate() }
 
 // next returns when a host's certificate is renewed or tried again. Zero means
 // with the next handshake.

@@ -41,12 +41,19 @@ type flightView struct {
 	Renewal bool
 }
 
+// failureView says why a host needs attention, and what to do first. All else
+// is behind a disclosure, which is open on the host's own page.
 type failureView struct {
-	Stage, Count, Cause string
-	At                  *moment
-	Unpause             string // link to the CA's page that ends a pause, or empty
-	Then                string // what happens next
-	Retry               *moment
+	Title, Help, Runbook string
+
+	Stage, Count string
+	At           *moment
+	Words        string // the error as it is, of the CA for the most part; empty if there is none
+	Speaker      string // whose words they are
+	Unpause      string // link to the CA's page that ends a pause, or empty
+	Then         string // what happens next
+	Retry        *moment
+	Open         bool
 }
 
 // detail is a fact shown only on the host's own page.
@@ -59,9 +66,12 @@ type bar struct {
 	Class string
 }
 
-// shortCause is the longest cause in the table of hosts, in bytes. A host's own
-// page has the whole.
-const shortCause = 280
+const (
+	// maxWords is the longest error in the table of hosts, in bytes, and
+	// maxAllWords that on a host's own page: all that certmgr keeps of one.
+	maxWords    = 2048
+	maxAllWords = 16 << 10
+)
 
 func newRow(h *certmgr.HostStatus, now time.Time, alone bool) row {
 	host, keyType := clean(h.Host, maxName), clean(h.KeyType, maxName)
@@ -72,7 +82,7 @@ func newRow(h *certmgr.HostStatus, now time.Time, alone bool) row {
 		Link:    hostLink(h.Host),
 		State:   stateName(h.State),
 		Class:   stateClass(h.State),
-		Late:    late(h),
+		Late:    h.IsLate(),
 		Since:   newMoment(h.StateSince, now),
 		Expiry:  newMoment(h.NotAfter, now),
 		Bar:     newBar(h, now),
@@ -115,14 +125,11 @@ func nextStep(h *certmgr.HostStatus, now time.Time) (at *moment, why, link strin
 	switch {
 	case h.Issuing:
 		return nil, "", ""
-	case h.State == certmgr.StateFailed, h.State == certmgr.StateExpired:
-		if h.Failure == nil || !now.Before(next(h)) {
-			return nil, "with the next visitor", ""
-		}
-		return at, "retry", ""
+	case h.State != certmgr.StateValid && !now.Before(next(h)):
+		return nil, "with the next visitor", ""
 	case h.Failure != nil && h.Failure.State == certmgr.StateWaitingForDNS:
 		return at, "probe: does it lead here?", ""
-	case h.Failure != nil:
+	case h.Failure != nil, h.State == certmgr.StateExpired, h.IsLate():
 		return at, "retry", ""
 	}
 	switch h.RenewalCause {
@@ -138,36 +145,45 @@ func nextStep(h *certmgr.HostStatus, now time.Time) (at *moment, why, link strin
 	return at, clean(string(h.RenewalCause), maxName), ""
 }
 
+// newFailure returns nil for a host that needs no attention.
 func newFailure(h *certmgr.HostStatus, now time.Time, alone bool) *failureView {
-	f := h.Failure
-	if f == nil {
+	c := causes[causeKey(h)]
+	if c == nil {
 		return nil
 	}
-	v := &failureView{
-		Stage:   clean(string(f.Stage), maxName),
-		Cause:   errorText(f.Err, shortCause),
-		At:      newMoment(f.Time, now),
-		Unpause: webLink(f.UnpauseURL),
-	}
+	v := &failureView{Title: c.title, Help: c.help, Runbook: c.link(), Open: alone}
+	limit := maxWords
 	if alone {
-		v.Cause = wholeError(f.Err)
+		limit = maxAllWords
 	}
-	if f.Attempts > 1 {
-		v.Count = ordinal(f.Attempts) + " in a row"
+	err, what := h.RenewalFailure, "attempt"
+	if f := h.Failure; f != nil {
+		err = f.Err
+		v.Stage, v.At, v.Unpause = clean(string(f.Stage), maxName), newMoment(f.Time, now), webLink(f.UnpauseURL)
+		if f.Attempts > 1 {
+			v.Count = ordinal(f.Attempts) + " in a row"
+		}
+		if f.State == certmgr.StateWaitingForDNS {
+			what = "probe"
+		}
 	}
-	what := "attempt"
-	if f.State == certmgr.StateWaitingForDNS {
-		what = "probe"
+	if err != nil {
+		v.Words, v.Speaker = text.Line(text.Of(err), limit), "the error in full"
+		if len(problemKinds(err)) > 0 {
+			v.Speaker = "the CA's words"
+		}
 	}
 	switch {
+	case h.Issuing && h.State == certmgr.StateValid:
+		v.Then = "The valid certificate is served. The next attempt is in flight."
 	case h.Issuing:
 		v.Then = "The next attempt is in flight."
 	case h.State == certmgr.StateValid:
 		v.Then, v.Retry = "The valid certificate is served. Next "+what, newMoment(next(h), now)
-	case now.Before(h.RetryAt):
-		v.Then, v.Retry = "Visitors are refused. Next "+what, newMoment(h.RetryAt, now)
+	case now.Before(next(h)):
+		v.Then, v.Retry = "Visitors are refused. Next "+what, newMoment(next(h), now)
 	default:
-		v.Then = "The next visitor begins an attempt."
+		v.Then = "Visitors are refused. The next one begins an attempt."
 	}
 	return v
 }
@@ -189,7 +205,7 @@ func newBar(h *certmgr.HostStatus, now time.Time) *bar {
 	switch {
 	case !now.Before(h.NotAfter):
 		b.Class = "over"
-	case late(h):
+	case h.IsLate():
 		b.Class = "late"
 	}
 	return b
@@ -240,7 +256,7 @@ func details(h *certmgr.HostStatus) (list []detail) {
 		add("State by the CA", heldState(f))
 		add("The CA's page to unpause", clean(f.UnpauseURL, maxLink))
 		add("Failed at URL", text.Line(f.URL, maxText))
-		add("What to do", text.Line(f.Hint(), maxText))
+		add("To try at once", text.Line(f.Hint(), maxText))
 	}
 	return list
 }

@@ -19,17 +19,8 @@ const maxLink = 2048
 // JSON.
 func clean(s string, limit int) string { return text.OneLine(s, limit) }
 
-// errorText returns an error as one line of at most limit bytes. Joined errors
-// are separated by semicolons.
-func errorText(err error, limit int) string {
-	if err == nil {
-		return ""
-	}
-	return clean(text.Of(err), limit)
-}
-
-// wholeError is errorText where there is room for the whole: its links are
-// whole too, and count apart.
+// wholeError returns an error as one line of at most maxText bytes. Joined errors
+// are separated by semicolons. Its links are whole, and count apart.
 func wholeError(err error) string {
 	if err == nil {
 		return ""

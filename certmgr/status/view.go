@@ -24,13 +24,19 @@ type view struct {
 	Facts   []fact
 	States  []choiceView // the filter by state
 	Query   queryView
+	Groups  []groupView // what to fix, worst first
 	Columns []column
-	Rows    []row
-	Found   string // how many hosts match, and which are shown
+	Rows    []row      // of hosts, if there are few
+	Cells   []cellView // of hosts, if there are many
+	Found   string     // how many hosts match, and which are shown
 	Pager   []pageLink
 	Results []resultView
 	Failed  []resultView
 	Events  []eventView // newest first
+	Older   []eventView // those after them, behind a disclosure
+	Gone    string      // about events that are no longer kept
+	Runbook string      // its entry about the CA
+	Setup   string      // its entry about warnings
 	Reload  string
 	JSON    string
 }
@@ -55,9 +61,10 @@ type choiceView struct {
 }
 
 type queryView struct {
-	Text, Host, State, Order string
-	Limit                    int // 0 means the default
-	Filtered                 bool
+	Text, Host, State, Cause, Order string
+	CauseTitle                      string
+	Limit                           int // 0 means the default
+	Filtered                        bool
 }
 
 // column is a heading. Sort is the value of aria-sort; it is empty if the
@@ -87,6 +94,10 @@ func newView(r *report) view {
 		v.CA.Retry, v.CA.Error = newMoment(s.CAUnavailable, now), wholeError(s.CAFailure)
 		v.CA.Due = !now.Before(s.CAUnavailable)
 		v.CA.NoAccount = errors.Is(s.CAFailure, certmgr.ErrNoAccount)
+		v.Runbook = runbook + "ca_unavailable"
+		if v.CA.NoAccount {
+			v.Runbook = runbook + "account_unavailable"
+		}
 		switch {
 		case v.CA.NoAccount:
 			v.Title = "No account. " + v.Title
@@ -94,60 +105,86 @@ func newView(r *report) view {
 			v.Title = "CA unavailable. " + v.Title
 		}
 	}
+	v.Setup = runbook + "certmgrwarnings"
 	for _, w := range s.Warnings {
 		v.Warns = append(v.Warns, clean(w, maxText))
 	}
-	v.Query = queryView{Text: q.text, Host: q.host, State: q.state, Filtered: q.text+q.host+q.state != ""}
+	v.Query = queryView{
+		Text:     q.text,
+		Host:     q.host,
+		State:    q.state,
+		Cause:    q.cause,
+		Limit:    q.limit,
+		Filtered: q.text+q.host+q.state+q.cause != "",
+	}
+	if c := causes[q.cause]; c != nil {
+		v.Query.CauseTitle = c.title
+	}
 	if q.sort != sortState || q.reverse {
 		v.Query.Order = q.order()
 	}
-	if q.limit != defaultLimit {
-		v.Query.Limit = q.limit
+	if q.host == "" {
+		v.Groups = groupViews(r)
 	}
 	for _, h := range r.hosts {
-		v.Rows = append(v.Rows, newRow(h, now, q.host != ""))
+		if len(r.hosts) <= maxRows {
+			v.Rows = append(v.Rows, newRow(h, now, q.host != ""))
+		} else {
+			v.Cells = append(v.Cells, newCell(h, now, q.sort))
+		}
 	}
 	v.Results = results(r.metrics.Handshakes)
 	v.Failed = failures(r.metrics.Failed)
 	for i := len(r.events) - 1; i >= 0; i-- {
-		v.Events = append(v.Events, newEventView(r.events[i], now))
+		if e := newEventView(r.events[i], now); len(v.Events) < shownEvents {
+			v.Events = append(v.Events, e)
+		} else {
+			v.Older = append(v.Older, e)
+		}
 	}
+	v.Gone = gone(r)
 	q.format = formatJSON
 	v.JSON = q.link()
 	return v
 }
 
 // verdict sums up all hosts in one sentence.
-func verdict(c counts, hosts int) (text string, bad bool) {
-	valid := c.states[certmgr.StateValid]
+func verdict(c certmgr.HostCounts, hosts int) (text string, bad bool) {
+	valid, attention := c.Hosts[certmgr.StateValid], attentionOf(c)
 	switch {
 	case hosts == 0:
 		return "No hosts yet", false
-	case c.attention == 0 && valid < hosts:
+	case attention == 0 && valid < hosts:
 		return plural(hosts-valid, "first certificate is", "first certificates are") + " being issued", false
-	case c.attention == 0 && hosts == 1:
+	case attention == 0 && hosts == 1:
 		return "The certificate is valid", false
-	case c.attention == 0:
+	case attention == 0:
 		return "All " + grouped(hosts) + " certificates are valid", false
 	case hosts == 1:
 		return "The certificate needs attention", true
-	case c.attention == 1:
+	case attention == 1:
 		return "1 of " + grouped(hosts) + " certificates needs attention", true
 	}
-	return grouped(c.attention) + " of " + grouped(hosts) + " certificates need attention", true
+	return grouped(attention) + " of " + grouped(hosts) + " certificates need attention", true
 }
 
 func facts(r *report) []fact {
 	s, c, now := &r.snap, r.counts, r.snap.Time
 	expiry := fact{Name: "Expires first", Value: "–", Of: "no valid certificate"}
-	if h := c.soonest; h != nil {
+	if h := r.soonest; h != nil {
 		expiry.Value, expiry.Of, expiry.Link = newMoment(h.NotAfter, now).Relative, clean(h.Host, maxName), hostLink(h.Host)
-		expiry.Bad = h.NotAfter.Sub(now) < 7*24*time.Hour && late(h)
+		expiry.Bad = h.NotAfter.Sub(now) < 7*24*time.Hour && h.IsLate()
 	}
 	list := []fact{
-		{Name: "In flight", Value: grouped(c.inFlight), Of: grouped(s.Queued) + " queued"},
+		{Name: "In flight", Value: grouped(c.InFlight), Of: grouped(s.Queued) + " queued"},
 		{Name: "Waiting", Value: grouped(s.Waiting), Of: "handshakes"},
-		{Name: "Backing off", Value: grouped(c.backingOff), Of: grouped(c.late) + " still valid"},
+		{
+			Name:  "Failing",
+			Value: grouped(c.HostsFailing),
+			Of:    grouped(c.Hosts[certmgr.StateExpired]) + " expired",
+			Bad:   c.HostsFailing > 0,
+		},
+		{Name: "Renewals failing", Value: grouped(c.RenewalsLate), Of: "still valid"},
 		expiry,
 		{Name: "Refused", Value: grouped(s.Refused), Of: "handshakes"},
 		{Name: "Issued", Value: grouped(r.metrics.Issued), Of: "since the start"},

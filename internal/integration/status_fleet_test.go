@@ -28,6 +28,18 @@ func (f *fleet) Snapshot() certmgr.Snapshot {
 
 func (f *fleet) Metrics() certmgr.Metrics { return f.nums }
 
+func (f *fleet) HostEvents(host string) certmgr.HostEvents {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var kept certmgr.HostEvents
+	for _, e := range f.snap.RecentEvents {
+		if e.Host == host {
+			kept.Events = append(kept.Events, e)
+		}
+	}
+	return kept
+}
+
 // change changes the next Snapshot.
 func (f *fleet) change(do func(*certmgr.Snapshot)) {
 	f.mu.Lock()
