@@ -71,6 +71,7 @@ func (r *schedule) answered(cert *certificate, info acmeclient.RenewalInfo, err 
 	if it.renew.IsSet() && it.kind == agendaRenew {
 		r.setRenew(it, agendaRenew, it.plan.Due())
 	}
+	it.show()
 	if moved {
 		e := certEvent(audit.RenewalWindowMoved, cert)
 		e.RetryAt, e.ExplanationURL = it.renew.At(), info.ExplanationURL

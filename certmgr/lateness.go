@@ -43,5 +43,7 @@ func (r *schedule) passMarks(cert *certificate, now time.Time) (news bool, cause
 	if it == nil {
 		return false, nil
 	}
-	return it.late.Pass(cert.notAfter, now), it.late.Cause()
+	news = it.late.Pass(cert.notAfter, now)
+	it.show()
+	return news, it.late.Cause()
 }

@@ -29,7 +29,7 @@ type schedule struct {
 	nextProbe time.Duration // not before, by the monotonic clock
 }
 
-// renewalItem is one subject. schedule.mu guards it.
+// renewalItem is one subject. schedule.mu guards it, except for shown.
 type renewalItem struct {
 	sub  subject
 	kind agendaKind // of renew: agendaRenew, agendaRetry or agendaProbe
@@ -45,6 +45,8 @@ type renewalItem struct {
 	plan  renewal.Plan
 	late  renewal.Lateness
 	seen  *seenHere // by the probe before a renewal that is due, or nil
+
+	shown shown // of the fields above; see show
 
 	begun [agendaKinds]time.Time // the last renewal, probe and question, by the monotonic clock
 }
@@ -207,6 +209,7 @@ func (r *schedule) item(sub subject) *renewalItem {
 // setRenew makes or moves the appointment for a renewal. r.mu is held.
 func (r *schedule) setRenew(it *renewalItem, kind agendaKind, t time.Time) {
 	r.agendas.setRenew(it, kind, t)
+	it.show()
 	r.changed()
 }
 
@@ -214,35 +217,6 @@ func (r *schedule) setRenew(it *renewalItem, kind agendaKind, t time.Time) {
 func (r *schedule) setAsk(it *renewalItem, t time.Time) {
 	r.agendas[agendaAsk].Set(&it.ask, t)
 	r.changed()
-}
-
-// describe sets when sub is due, what decided that, and why its renewal fails,
-// for Snapshot.
-func (r *schedule) describe(sub subject, st *HostStatus) {
-	it := r.items.Get(sub) // beforehand: many hosts, one after the other, take the lock here
-	if it == nil {
-		return
-	}
-	r.mu.Lock()
-	at, kind, plan := it.renew.At(), it.kind, it.plan
-	unneeded, cause := it.unneeded, it.late.Cause()
-	r.mu.Unlock()
-	if !unneeded {
-		st.RenewalFailure = cause
-	}
-	st.RenewAt, st.ExplanationURL = at, plan.Explanation()
-	switch {
-	case unneeded:
-		st.RenewalCause = RenewalCauseUnneeded
-	case plan.IsReplacement():
-		st.RenewalCause = RenewalCauseTests
-	case kind == agendaRetry || kind == agendaProbe:
-		st.RenewalCause = RenewalCauseRetry
-	case plan.BySuggestion():
-		st.RenewalCause = RenewalCauseCA
-	default:
-		st.RenewalCause = RenewalCauseLifetime
-	}
 }
 
 func (r *schedule) drop(sub subject) {
@@ -292,6 +266,7 @@ func replan(r *schedule, sub subject, now time.Time) {
 		return
 	}
 	it.unneeded = false
+	it.show()
 	if cert != nil && it.plan.CertID() != "" {
 		r.setAsk(it, now.Add(renewal.FirstAsk()))
 	}

@@ -127,10 +127,13 @@ func (r *schedule) letExpire(cert *certificate) (news bool) {
 // needed makes a certificate due again that letExpire has put off.
 func (r *renewals) needed(sub subject) {
 	s := r.schedule
+	it := s.items.Get(sub)
+	if it == nil || !it.shown.isUnneeded() {
+		return // most handshakes: without the lock
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	it := s.items.Get(sub)
-	if it == nil || !it.unneeded {
+	if !it.unneeded || s.items.Get(sub) != it {
 		return
 	}
 	it.unneeded = false

@@ -2,6 +2,7 @@ package certmgr
 
 import (
 	"context"
+	"crypto/tls"
 	"slices"
 	"testing"
 	"time"
@@ -67,4 +68,35 @@ func TestWalksHoldNoLock(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A Snapshot, and a handshake for a host in memory, need no lock of the schedule:
+// each host that is loaded takes it, and so does each that is due.
+func TestScheduleIsDescribedWithoutItsLock(t *testing.T) {
+	m := &Manager{Hosts: MustAllowlist("a.example.com")}
+	defer m.Close()
+	m.init()
+	schedule := m.engine.report.schedule
+	cert := certFor(t, hostSubject("a.example.com", bundle.ECDSA, m.engine.report.dir))
+	m.engine.server.memory.publish(cert, grant{trust: listed}, time.Now(), alwaysListed)
+	schedule.planLoaded(cert)
+	schedule.mu.Lock()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if hosts := m.Snapshot().Hosts; len(hosts) != 1 || hosts[0].RenewAt.IsZero() || hosts[0].RenewalCause != RenewalCauseLifetime {
+			t.Errorf("Snapshot: %+v", hosts)
+		}
+		hello := &tls.ClientHelloInfo{ServerName: "a.example.com", CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}}
+		if _, err := m.GetCertificate(hello); err != nil {
+			t.Error(err)
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Minute): // on a machine however busy
+		t.Error("something waits for the lock of the schedule")
+	}
+	schedule.mu.Unlock()
+	<-done
 }
