@@ -36,7 +36,7 @@ func (it *renewalItem) show() {
 	if it.unneeded {
 		notes.failure = nil
 	}
-	if notes == (shownNotes{}) {
+	if notes.failure == nil && notes.explanation == "" {
 		it.shown.notes.Store(nil)
 	} else {
 		it.shown.notes.Store(&notes)

@@ -1,6 +1,7 @@
 package certmgr
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -162,17 +163,18 @@ func (s *store) put(ctx context.Context, key string, data []byte) error {
 }
 
 // update writes an entry that f makes of the present one, which is nil if there is
-// none. This process does not write to key in between.
+// none, unless f returns the same. This process does not write to key in between.
 func (s *store) update(ctx context.Context, key string, f func(data []byte) ([]byte, error)) error {
 	return s.write(ctx, key, "updating", func(ctx context.Context, c Cache) error {
 		data, err := c.Get(ctx, key)
 		if err != nil && !errors.Is(err, ErrCacheMiss) {
 			return err
 		}
-		if data, err = f(data); err != nil {
+		updated, err := f(data)
+		if err != nil || bytes.Equal(updated, data) {
 			return err
 		}
-		return c.Put(ctx, key, data)
+		return c.Put(ctx, key, updated)
 	})
 }
 

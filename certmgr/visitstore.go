@@ -35,7 +35,7 @@ type visitStore struct {
 	visits *visits
 	store  *store
 
-	synced []byte // the record when visits last had the same; only keepVisits uses it
+	synced []byte // the record when visits last had the same; only sync uses it
 }
 
 // keepVisits synchronises visits and the Cache until the Manager is closed. It
@@ -45,36 +45,45 @@ func (s *visitStore) keepVisits(ctx context.Context) {
 	if s.settings.hosts == nil {
 		return
 	}
+	changed := false
 	for wait := firstVisitsSave; ; wait = visitsSaveEvery {
-		if !s.sync(ctx) {
+		synced := time.Now()
+		if !s.sync(ctx, changed) {
 			s.visits.noteChange() // the next round tries again
-		}
-		if flight.Sleep(ctx, wait) != nil {
-			return
 		}
 		select {
 		case <-s.visits.changed:
-		case <-time.After(visitsReadEvery - wait):
+			changed = true
+		case <-time.After(visitsReadEvery):
+			changed = false
 		case <-ctx.Done():
+			return
+		}
+		if left := wait - time.Since(synced); left > 0 && flight.Sleep(ctx, left) != nil {
 			return
 		}
 	}
 }
 
 // sync merges the Cache's record and visits, and writes the record if that
-// changed it. It reports whether both have the same then.
-func (s *visitStore) sync(ctx context.Context) bool {
+// changed it. It reports whether both have the same then. changed says that
+// visits have changed since the last time.
+func (s *visitStore) sync(ctx context.Context, changed bool) bool {
 	s.visits.followClock(s.now())
 	s.visits.watch(s.settings.hosts.all(), s.now())
 	select {
-	case <-s.visits.changed: // what has changed so far
+	case <-s.visits.changed: // so far: what follows is for the next time
+		changed = true
 	default:
 	}
-	found, err := s.recallVisits(ctx)
+	if changed && s.synced != nil {
+		return s.update(ctx)
+	}
+	found, err := s.recall(ctx)
 	if err != nil {
 		return false
 	}
-	data, err := json.Marshal(s.visitRecord())
+	data, err := s.encode()
 	if err != nil || !bytes.Equal(data, found) && s.store.put(ctx, visitsKey, data) != nil {
 		return false
 	}
@@ -82,29 +91,54 @@ func (s *visitStore) sync(ctx context.Context) bool {
 	return true
 }
 
-// recallVisits merges the Cache's record into visits, and returns it as it is
-// stored. An error has been reported by store; a damaged record counts as
-// missing.
-func (s *visitStore) recallVisits(ctx context.Context) ([]byte, error) {
+// update is sync for visits that have changed: one call of the Cache's instead
+// of two.
+func (s *visitStore) update(ctx context.Context) bool {
+	var data []byte
+	synced := s.synced // the call may outlive its time-out
+	err := s.store.update(ctx, visitsKey, func(found []byte) (_ []byte, err error) {
+		s.merge(found, synced)
+		data, err = s.encode()
+		return data, err
+	})
+	if err != nil {
+		return false
+	}
+	s.synced = data
+	return true
+}
+
+// recall merges the Cache's record into visits, and returns it as it is stored,
+// nil if there is none. An error has been reported by store.
+func (s *visitStore) recall(ctx context.Context) ([]byte, error) {
 	defer s.visits.setRestored()
-	data, err := s.store.get(ctx, visitsKey)
+	found, err := s.store.getInTask(ctx, s.store.reads, visitsKey)
 	if errors.Is(err, ErrCacheMiss) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	if bytes.Equal(data, s.synced) {
-		return data, nil // no other machine has written
+	s.merge(found, s.synced)
+	return found, nil
+}
+
+// merge merges a record of the Cache's into visits, unless it is the one that
+// this process wrote last. A damaged record counts as missing.
+func (s *visitStore) merge(found, synced []byte) {
+	if found == nil || bytes.Equal(found, synced) {
+		return
 	}
 	var rec visitRecord
-	if err := decodeRecord(data, maxVisitRecord, &rec); err != nil {
+	if err := decodeRecord(found, maxVisitRecord, &rec); err != nil {
 		s.reports.badRecord(visitsKey, err)
-		return nil, nil
+		return
 	}
 	s.visits.merge(rec.Hosts, s.now())
-	return data, nil
 }
+
+// encode returns the record of visits.
+func (s *visitStore) encode() ([]byte, error) { return json.Marshal(s.visitRecord()) }
 
 // visitRecord returns the data to save.
 func (s *visitStore) visitRecord() visitRecord {
