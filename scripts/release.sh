@@ -20,7 +20,7 @@ die() {
 
 # Whatever is wrong is said before anything is done.
 check() {
-	local tag latest heading path
+	local tag latest heading
 	[[ $version =~ ^v[01]\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)$ ]] ||
 		die "the version is \"$version\", want vX.Y.Z (from v2 on the module's path has to change too)"
 	[[ $(git symbolic-ref --quiet --short HEAD) == main ]] || die 'releases are made on branch main: git switch main'
@@ -36,9 +36,7 @@ check() {
 		die "the first section of CHANGELOG.md is \"$heading\", want \"## [Unreleased]\" or \"## [${version#v}] - unreleased\""
 	awk '/^## / { sections++ } sections == 1 && /^- / { found = 1 } END { exit !found }' CHANGELOG.md ||
 		die "CHANGELOG.md lists nothing under \"$heading\""
-	for path in "${paths[@]}"; do
-		grep -qE "^go get $path@v" README.md || die "README.md has no line \"go get $path@v...\""
-	done
+	grep -qE "^go get $module/[^@ ]+@v" README.md || die "README.md has no line \"go get $module/...@v...\""
 }
 
 # Modules of this repository require each other at the new version. Inside the
@@ -65,11 +63,8 @@ set_changelog() {
 
 # The commands in the README get this version.
 set_readme() {
-	local path
-	for path in "${paths[@]}"; do
-		sed -E "s,^(go get $path@)v[^ ]+,\1$version," README.md >"$scratch/readme"
-		cat "$scratch/readme" >README.md
-	done
+	sed -E "s,^(go get $module/[^@ ]+@)v[^ ]+,\1$version," README.md >"$scratch/readme"
+	cat "$scratch/readme" >README.md
 }
 
 # Undoes what was begun. A worktree's record goes with its directory.
