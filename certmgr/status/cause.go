@@ -35,7 +35,7 @@ func newCauses() map[string]*cause {
 		{"caa", "The domain's CAA records do not allow this CA",
 			"Add a CAA record for this CA to the domain, or remove those that exclude it. Then have the hosts tried again.", "issuance_failed"},
 		{"paused", "The CA has paused the name after too many failures",
-			"Follow the CA's link below to unpause it, then have the host tried again.", "issuance_failed"},
+			"Unpause it on the CA's page, then have the host tried again.", "issuance_failed"},
 		{"rejected", "The CA does not certify this name",
 			"Take the name off the list, or use another CA.", "issuance_failed"},
 		{"elsewhere", "The name does not lead to this server",

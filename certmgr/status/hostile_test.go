@@ -44,6 +44,9 @@ func poison(s string, all bool) *still {
 				Err: errors.Join(errors.New(s), errors.New(s))}
 		}
 	}
+	for i := range p.snap.Hosts {
+		p.snap.Hosts[i].RenewalFailure = errors.New(s)
+	}
 	e := audit.Event{Kind: audit.HandshakesRefused, Host: s, Rule: s, Decision: audit.Refused, Result: audit.ResultBusy,
 		RemoteAddr: s, SNI: s + "x", ALPN: s, Attempt: s, Stage: audit.StageOrder, Reason: s, CA: s, OrderURL: s,
 		ExplanationURL: s, Err: errors.New(s)}

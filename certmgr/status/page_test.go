@@ -185,7 +185,7 @@ func TestOneHostHasDetails(t *testing.T) {
 	page = text(get(t, everyState(), "/?host=paused.example").Body.String())
 	for _, want := range []string{
 		"Failed attempta1b2-3", "Failed at CA" + caURL, "Failed at URL" + caURL + "/authorization/1",
-		"The CA's page to unpausehttps://ca.example/unpause?jwt=a&b=c", "To try at once", "Read the error in full",
+		"The CA's page to unpausehttps://ca.example/unpause?jwt=a&b=c", "Sooner", "Read the error in full",
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page of a host that failed does not say %q:\n%s", want, page)

@@ -256,7 +256,7 @@ func details(h *certmgr.HostStatus) (list []detail) {
 		add("State by the CA", heldState(f))
 		add("The CA's page to unpause", clean(f.UnpauseURL, maxLink))
 		add("Failed at URL", text.Line(f.URL, maxText))
-		add("To try at once", text.Line(f.Hint(), maxText))
+		add("Sooner", text.Line(f.Hint(), maxText))
 	}
 	return list
 }
