@@ -95,6 +95,7 @@ func (c condition) place(m *Manager, sub subject, hold <-chan struct{}) error {
 		if c.late {
 			it.late.Failed(cert.notAfter, errors.New("the CA is not available"), now.Add(-2*time.Hour))
 		}
+		s.setRenew(it, agendaRenew, now.Add(100*time.Hour))
 		s.mu.Unlock()
 	}
 	failed := &IssuanceError{
