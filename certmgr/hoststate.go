@@ -93,8 +93,9 @@ func isLookupFailure(detail string) bool {
 }
 
 // hold makes e that of a paused or rejected host, if it is one: it says what to
-// do, and the next attempt is a day later.
-func (e *IssuanceError) hold() {
+// do, and the next attempt is a day later. issuer is the CA's domain in CAA
+// records, or empty if it names none.
+func (e *IssuanceError) hold(issuer string) {
 	e.State = stateAfter(e.Err, e.Stage)
 	if !e.State.isHeld() {
 		return
@@ -102,7 +103,7 @@ func (e *IssuanceError) hold() {
 	if e.State == StatePaused {
 		e.UnpauseURL = unpauseURL(e.Err)
 	}
-	e.Err = &heldError{e.State, e.Err}
+	e.Err = &heldError{e.State, issuer, e.Err}
 	e.RetryAt = pace.Later(e.RetryAt, e.Time.Add(holdFor()))
 }
 
@@ -116,13 +117,17 @@ func (e *IssuanceError) describe(ev *audit.Event) {
 // heldError says what to do about a paused or rejected host, before the CA's
 // reason, which may be long.
 type heldError struct {
-	state HostState
-	cause error
+	state  HostState
+	issuer string // the CA's domain in CAA records, or empty
+	cause  error
 }
 
 func (e *heldError) Error() string { return e.advice() + ": " + text.Of(e.cause) }
 
 func (e *heldError) Unwrap() error { return e.cause }
+
+// maxCAAIssuer is how much of a CA's domain an advice shows, in bytes.
+const maxCAAIssuer = 64
 
 func (e *heldError) advice() string {
 	if e.state == StatePaused {
@@ -131,7 +136,11 @@ func (e *heldError) advice() string {
 	}
 	for _, p := range text.Problems(e.cause) {
 		if isCAA(p) {
-			return "the domain's CAA records do not allow this CA; add a record that does, then have the name tried by Manager.Obtain, " +
+			record := "one for this CA, whose documentation has the value"
+			if e.issuer != "" {
+				record = "CAA 0 issue \"" + text.OneLine(e.issuer, maxCAAIssuer) + "\""
+			}
+			return "the domain's CAA records do not allow this CA; add " + record + ", then have the name tried by Manager.Obtain, " +
 				"or by taking it off the list and adding it again"
 		}
 	}

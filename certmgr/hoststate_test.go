@@ -224,3 +224,23 @@ func TestHeldRenewalIsTriedDaily(t *testing.T) {
 		}
 	})
 }
+
+// What to add to the CAA records is in the CA's directory.
+func TestCAAAdviceNamesTheIssuer(t *testing.T) {
+	for name, meta := range map[string]string{
+		`add CAA 0 issue "ca.example", then`: `"caaIdentities": ["ca.example", "other.example"]`,
+		`whose documentation has the value`:  `"website": "https://ca.example"`,
+	} {
+		inBubble(t, func(t *testing.T, w *world) {
+			w.ca.Edit(acmetest.Match{Endpoint: acmetest.Directory}, func(r *acmetest.Reply) {
+				r.Body = []byte(strings.Replace(string(r.Body), "{", `{"meta": {`+meta+`}, `, 1))
+			})
+			w.ca.FailValidation("a.example.com", "", acmetest.Problem{Type: "caa", Detail: "CAA record for example.com prevents issuance"})
+			_, err := w.get("a.example.com")
+			var failure *certmgr.IssuanceError
+			if !errors.As(err, &failure) || !strings.Contains(failure.Error(), name) || failure.State != certmgr.StateRejected {
+				t.Errorf("the error is %v, want one that says %q", failure, name)
+			}
+		})
+	}
+}

@@ -342,7 +342,7 @@ func (is *issuer) fail(i *issuance, out outcome, what trouble) error {
 		e.Attempts, e.RetryAt = max(e.Attempts-1, 1), at
 		rec.blame = before
 	}
-	e.hold()
+	e.hold(is.orders.ca.CAAIssuer())
 	if errors.Is(out.err, ErrClock) {
 		rec.clockOff = true
 		// The next certificate would look the same: wait for the clock, or for

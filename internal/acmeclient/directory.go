@@ -35,8 +35,9 @@ type document struct {
 	KeyChange   string `json:"keyChange"`
 	RenewalInfo string `json:"renewalInfo"`
 
-	// Not used here, but decoded: a document that an acme.Client cannot decode
-	// must not be cached, or every attempt would fail until it is stale.
+	// Of these only CAA is used here, but all are decoded: a document that an
+	// acme.Client cannot decode must not be cached, or every attempt would fail
+	// until it is stale.
 	Authz string `json:"newAuthz"`
 	Meta  struct {
 		Terms    string            `json:"termsOfService"`
@@ -83,6 +84,15 @@ func (d *directory) forget() {
 	defer d.mu.Unlock()
 	d.doc = nil
 	d.forgotten++
+}
+
+// CAAIssuer returns the domain that a CAA record must have for this CA to issue
+// (RFC 8555, section 7.1.1, and RFC 8659), as its directory says, or "".
+func (ca *CA) CAAIssuer() string {
+	if doc := ca.directory.current(); doc != nil && len(doc.Meta.CAA) > 0 {
+		return doc.Meta.CAA[0]
+	}
+	return ""
 }
 
 // getDirectory returns the cached document, or fetches it. Concurrent first

@@ -37,7 +37,10 @@ func (a *Answer) Hint(reason *acme.Error) string {
 	here := a.seen.Load() > 0
 	switch {
 	case kind == "caa":
-		return "the domain's CAA records do not allow this CA: add one that does, or remove them"
+		if containsAny(said, "dns problem", "servfail", "timed out", "timeout", "looking up") {
+			return "the domain's name servers do not answer for its CAA records: check them, and DNSSEC"
+		}
+		return "the domain's CAA records do not allow this CA"
 	case kind == "dns":
 		return dnsHint(said)
 	case kind == "ratelimited":
