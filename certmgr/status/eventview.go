@@ -33,7 +33,7 @@ const (
 
 	// shownEvents is how many events the page shows; more are behind a
 	// disclosure.
-	shownEvents = 12
+	shownEvents = 8
 )
 
 func newEventView(e audit.Event, now time.Time) eventView {

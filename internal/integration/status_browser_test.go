@@ -54,6 +54,8 @@ func TestStatusPageInChromium(t *testing.T) {
 		{"rests while it is hidden or paused", rests},
 		{"is light and dark", isLightAndDark},
 		{"fits a phone", fitsPhone},
+		{"shows 300 hosts on three screens", fitsThreeScreens},
+		{"leaves disclosures as the reader has them", keepsDisclosures},
 		{"runs nothing that hosts and CAs say", runsNothing},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -296,6 +298,33 @@ func fitsPhone(t *testing.T, tb *tab, _ *fleet) {
 	tb.get(t, "")
 	if wide := eval[int](t, tb, "document.documentElement.scrollWidth"); wide > 360 {
 		t.Errorf("the page is %d wide on a screen of 360", wide)
+	}
+}
+
+func fitsThreeScreens(t *testing.T, tb *tab, f *fleet) {
+	f.grow(300)
+	tb.do(t, chromedp.EmulateViewport(1400, 900))
+	tb.get(t, "")
+	if n := len(strings.Fields(eval[string](t, tb, hostsShown))); n != 300 {
+		t.Errorf("%d hosts are shown, want 300", n)
+	}
+	if high := eval[int](t, tb, "document.documentElement.scrollHeight"); high > 3*900 {
+		t.Errorf("the page is %d high, more than three screens of 900", high)
+	}
+	tb.do(t, chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile))
+	if wide := eval[int](t, tb, "document.documentElement.scrollWidth"); wide > 390 {
+		t.Errorf("the page is %d wide on a screen of 390", wide)
+	}
+}
+
+func keepsDisclosures(t *testing.T, tb *tab, f *fleet) {
+	tb.get(t, "")
+	const first = `document.querySelector(".group details")`
+	eval[int](t, tb, first+".open = true; 0")
+	f.change(func(s *certmgr.Snapshot) { s.Waiting = 77 })
+	tb.await(t, `document.querySelector(".facts").textContent.includes("77")`)
+	if !eval[bool](t, tb, first+".open && "+first+".textContent.includes('another name')") {
+		t.Error("a refresh closed what the reader had opened")
 	}
 }
 
