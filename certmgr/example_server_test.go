@@ -37,7 +37,7 @@ func Example() {
 	if err := m.Obtain(ctx, "www.example.com"); err != nil { // here, to be sure that there is one
 		log.Fatal(err)
 	}
-	server := &http.Server{TLSConfig: m.TLSConfig(), Handler: http.NotFoundHandler()}
+	server := &http.Server{TLSConfig: m.TLSConfig(), Handler: http.NotFoundHandler(), ErrorLog: m.ErrorLog(nil)}
 	defer server.Close()
 	listener, err := net.Listen("tcp", "127.0.0.1:0") // here; else ":443"
 	if err != nil {

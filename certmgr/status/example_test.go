@@ -25,6 +25,11 @@ func ExampleHandler() {
 		log.Print(http.ListenAndServe("localhost:6060", internal))
 	}()
 
-	public := &http.Server{Addr: ":443", TLSConfig: m.TLSConfig(), Handler: http.NotFoundHandler()}
+	public := &http.Server{
+		Addr:      ":443",
+		TLSConfig: m.TLSConfig(),
+		ErrorLog:  m.ErrorLog(nil),
+		Handler:   http.NotFoundHandler(),
+	}
 	log.Print(public.ListenAndServeTLS("", ""))
 }

@@ -41,8 +41,10 @@ func TestServerShowsWhatItDoes(t *testing.T) {
 		t.Errorf("after SIGTERM: error %v, output:\n%s", err, out)
 	}
 	events, err := os.ReadFile(filepath.Join(s.Dir, "events.json"))
-	if err != nil || !bytes.Contains(events, []byte(`"kind":"certificate_issued"`)) {
-		t.Errorf("events.json: error %v, content:\n%s", err, events)
+	for _, kind := range []string{"certificate_issued", "manager_closed"} { // the last one is that of Close
+		if err != nil || !bytes.Contains(events, []byte(`"kind":"`+kind+`"`)) {
+			t.Errorf("events.json has no %s: error %v, content:\n%s", kind, err, events)
+		}
 	}
 }
 

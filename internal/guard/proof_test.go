@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 )
 
 // documents returns the Markdown files of the root and of docs, by path.
@@ -137,4 +138,45 @@ func TestSecurityIsLinked(t *testing.T) {
 			}
 		}
 	}
+}
+
+// headingLink is a link to a heading, in this document or in another one.
+var headingLink = regexp.MustCompile(`\]\(((?:[^():#?]+\.md)?)#([^)]+)\)`)
+
+// A link to a heading of a document, such as one in a table of contents, leads
+// to a heading that exists.
+func TestDocumentsLinkToHeadingsThatExist(t *testing.T) {
+	texts := documents(t)
+	anchors := make(map[string]bool) // "README.md#errors"
+	for name, text := range texts {
+		for line := range strings.SplitSeq(text, "\n") {
+			if heading, ok := strings.CutPrefix(strings.TrimLeft(line, "#"), " "); ok && strings.HasPrefix(line, "#") {
+				anchors[name+"#"+anchor(heading)] = true
+			}
+		}
+	}
+	for name, text := range texts {
+		for _, m := range headingLink.FindAllStringSubmatch(text, -1) {
+			linked := name
+			if m[1] != "" {
+				linked = path.Join(path.Dir(name), m[1])
+			}
+			if _, ok := texts[linked]; ok && !anchors[linked+"#"+m[2]] {
+				t.Errorf("%s links to %s#%s, which is no heading", name, m[1], m[2])
+			}
+		}
+	}
+}
+
+// anchor returns a heading's name in links, as GitHub makes it.
+func anchor(heading string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == ' ':
+			return '-'
+		case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
+			return unicode.ToLower(r)
+		}
+		return -1
+	}, heading)
 }
