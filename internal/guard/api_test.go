@@ -26,6 +26,7 @@ var public = []publicPackage{
 	{pkg: "certmgr"},
 	{pkg: "certmgr/acmetest"},
 	{pkg: "certmgr/acmetest/dnstest"},
+	{pkg: "certmgr/askpolicy"},
 	{pkg: "certmgr/audit"},
 	{pkg: "certmgr/cache"},
 	{pkg: "certmgr/cache/cachetest"},

@@ -49,6 +49,11 @@ var layers = []may{
 		why:     "the fake CA's records over DNS; apart from it, so that the CA needs the standard library only",
 	},
 	{
+		pkg:     "certmgr/askpolicy",
+		imports: []string{"certmgr", "internal/capped", "internal/flight"},
+		why:     "a policy as a user could write it; it knows what a policy's errors mean, and shares and bounds questions as the engine does",
+	},
+	{
 		pkg:     "certmgr/audit",
 		imports: []string{"internal/text"},
 		never:   []string{"crypto/tls", "net", "net/http"},
