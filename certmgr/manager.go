@@ -142,7 +142,7 @@ type Manager struct {
 	// issued, once it is in Cache or its first write has failed or takes longer
 	// than a second; and one that was loaded from Cache, as at Start or when
 	// another machine has renewed it. It can reload a mail server, or push to a
-	// load balancer.
+	// load balancer. Package pemfiles has one that writes PEM files.
 	//
 	// It is called in the background: no handshake waits for it. The context
 	// ends after a minute, and on Close. At most 8 calls run at once, and one

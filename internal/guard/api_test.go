@@ -30,6 +30,7 @@ var public = []publicPackage{
 	{pkg: "certmgr/audit"},
 	{pkg: "certmgr/cache"},
 	{pkg: "certmgr/cache/cachetest"},
+	{pkg: "certmgr/pemfiles"},
 	{pkg: "certmgr/preflight"},
 	{pkg: "certmgr/prommetrics", ownModule: true},
 	{pkg: "certmgr/status"},
