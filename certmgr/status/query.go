@@ -177,12 +177,25 @@ func (q query) link() string {
 // hostLink returns the relative URL of a host's own page, or "" if parseQuery
 // would refuse the name.
 func hostLink(host string) string {
+	if isPlain(host) {
+		return "?host=" + host // the same, and a page has hundreds
+	}
 	q := newQuery()
 	q.host = host
 	if _, err := parseQuery(strings.TrimPrefix(q.link(), "?")); err != nil || strings.Contains(host, "*") {
 		return "" // wildcards of the allowlist have events but are not hosts
 	}
 	return q.link()
+}
+
+// isPlain reports whether a host name is in normal form and needs no escaping.
+func isPlain(host string) bool {
+	for i := range len(host) {
+		if c := host[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '.' {
+			return false
+		}
+	}
+	return host != "" && len(host) <= maxName && !strings.HasSuffix(host, ".")
 }
 
 // order returns the value of the sort parameter.

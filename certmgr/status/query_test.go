@@ -3,6 +3,7 @@ package status
 import (
 	"errors"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,6 +38,22 @@ func TestLinksLeadToTheirQuery(t *testing.T) {
 		}
 		if got, err := parseQuery(u.RawQuery); got != q || err != nil {
 			t.Errorf("%s leads to %+v, %v, want %+v", q.link(), got, err, q)
+		}
+	}
+}
+
+// The short way to a host's link leads where the long one does.
+func TestLinkOfAPlainHost(t *testing.T) {
+	for _, host := range []string{"a.example", "xn--bcher-kva.example", "1.2", "-.-"} {
+		q := newQuery()
+		q.host = host
+		if got := hostLink(host); !isPlain(host) || got != q.link() {
+			t.Errorf("%s: %s, want %s", host, got, q.link())
+		}
+	}
+	for _, host := range []string{"", "A.example", "a.example.", "*.example", "a b", "ä.example", strings.Repeat("a", 254)} {
+		if isPlain(host) {
+			t.Errorf("%q is plain", host)
 		}
 	}
 }
