@@ -127,16 +127,18 @@ type noNetwork struct{}
 
 func (noNetwork) RoundTrip(*http.Request) (*http.Response, error) { return nil, http.ErrServerClosed }
 
-// Without a Cache there is one warning, if anything can be issued.
+// Without a Cache there is one warning, if anything can be issued. A Manager that
+// allows nobody has another one instead.
 func TestNoCacheIsAWarning(t *testing.T) {
 	for name, tt := range map[string]struct {
 		set  func(w *world)
 		want int
+		says string
 	}{
-		"list":           {func(w *world) { w.m.Cache = nil }, 1},
-		"policy":         {func(w *world) { w.m.Cache, w.m.Hosts, w.m.HostPolicy = nil, nil, certmgr.AllowAnyHost }, 1},
-		"no host at all": {func(w *world) { w.m.Cache, w.m.Hosts = nil, nil }, 0},
-		"cache":          {func(*world) {}, 0},
+		"list":           {func(w *world) { w.m.Cache = nil }, 1, "Manager.Cache"},
+		"policy":         {func(w *world) { w.m.Cache, w.m.Hosts, w.m.HostPolicy = nil, nil, certmgr.AllowAnyHost }, 1, "Manager.Cache"},
+		"no host at all": {func(w *world) { w.m.Cache, w.m.Hosts = nil, nil }, 1, "no host is allowed"},
+		"cache":          {func(*world) {}, 0, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
@@ -148,7 +150,7 @@ func TestNoCacheIsAWarning(t *testing.T) {
 				if len(told) != tt.want || len(w.m.Snapshot().Warnings) != tt.want || w.m.Metrics().Warnings != tt.want {
 					t.Fatalf("told: %v, warnings: %q; want %d", told, w.m.Snapshot().Warnings, tt.want)
 				}
-				if tt.want > 0 && (!strings.Contains(told[0].Reason, "Manager.Cache") || told[0].Seq != 1) {
+				if tt.want > 0 && (!strings.Contains(told[0].Reason, tt.says) || told[0].Seq != 1) {
 					t.Errorf("told: %v, want the field's name, before anything else", told[0])
 				}
 			})
