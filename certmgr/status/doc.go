@@ -1,5 +1,6 @@
 // Package status shows what a certmgr.Manager is doing: a page for people, and
-// the same as JSON for programs. It never changes anything.
+// the same as JSON for programs. It never changes anything. A second handler,
+// Admin, lets operators act.
 //
 //	mux.Handle("/debug/certs/", status.Handler(m))
 //
@@ -98,4 +99,55 @@
 //	           with the parameter host: how many older ones are no longer kept,
 //	           and whether there may have been more; left out if they are 0 and false
 //	warnings   about the setup, as texts; left out if there are none
+//
+// # What operators can do
+//
+// Admin is a handler of its own, for those whom its function who knows. Mount it
+// beside the page, and tell the page where it is: then the page has buttons,
+// which are plain HTML forms.
+//
+//	mux.Handle("/debug/certs/", status.Handler(m, status.AdminAt("/debug/certs/admin")))
+//	mux.Handle("/debug/certs/admin", status.Admin(m, who))
+//
+// It takes forms by POST (application/x-www-form-urlencoded, 4 KB at most):
+//
+//	action   retry: a host without a valid certificate is tried now, whatever its
+//	         backoff says (certmgr.ActionRetry)
+//	         renew: its certificate is replaced (certmgr.ActionRenew)
+//	         reload: the allowlist's file is read again (certmgr.ActionReload)
+//	         revoke: with AllowRevoke only, the certificate is revoked for good
+//	host     its name; not for reload
+//	reason   for revoke: unspecified, keyCompromise, superseded,
+//	         cessationOfOperation, affiliationChanged or privilegeWithdrawn
+//	confirm  for revoke: the host's name again
+//
+// For example:
+//
+//	curl -d action=retry -d host=www.example.com http://localhost:6060/debug/certs/admin
+//
+// The answer comes at once and says what was begun; the work goes on after the
+// request, until Manager.Close. Its outcome is on the page and in the audit
+// trail, whose events name who it was: see certmgr.Manager.Act for the rules. A
+// browser (Accept: text/html) is sent back to the page (303). Others get JSON
+// with the members action, host, text and state: begun, in_flight (then also
+// since and, for an issuance, stage), done (reload, then also entries) or
+// unneeded (the host has a valid certificate). If the action was refused, the
+// member error says why, and retry_at when it is possible. The statuses are
+//
+//	200  it is done, or not needed
+//	202  it has begun, or was in flight
+//	400  the form is wrong
+//	403  who refuses, or the request comes from another site
+//	404  the host is not allowed, or not known
+//	405  it is not POST
+//	413  the form is too large
+//	415  it is not a form
+//	421  it came to a loopback address under another name: see ServedAs
+//	422  the allowlist's file is bad, or there is none
+//	429  too soon: Retry-After says when
+//	503  the Manager is busy or closed, or HostPolicy does not answer
+//
+// Requests that another site has a browser send are refused, as
+// http.CrossOriginProtection does. Programs need no token against forgery, but
+// whatever who asks for.
 package status

@@ -68,7 +68,12 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = enc.Encode(rep.json())
 	} else {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		err = page.Execute(&body, newView(rep))
+		v := newView(rep)
+		if v.Admin = newAdminView(h.options); v.Admin != nil {
+			// With no-referrer a form's Origin would be null, which Admin refuses.
+			w.Header().Set("Referrer-Policy", "same-origin")
+		}
+		err = page.Execute(&body, v)
 	}
 	if err != nil {
 		http.Error(w, "The status cannot be shown: "+clean(err.Error(), maxText)+".", http.StatusInternalServerError)
@@ -87,10 +92,22 @@ func setHeaders(h http.Header) {
 	h.Set("Vary", "Accept, Accept-Encoding")
 }
 
-// wantsJSON reports whether the client prefers JSON to HTML (RFC 9110, section
-// 12.5.1). Clients that accept anything get HTML.
+// wantsJSON reports whether the client prefers JSON to HTML. Clients that accept
+// anything get HTML.
 func wantsJSON(accept []string) bool {
-	var page, json float64
+	page, json := weights(accept)
+	return json > page
+}
+
+// wantsHTML reports whether the client is a browser: one that asks for HTML.
+func wantsHTML(accept []string) bool {
+	page, json := weights(accept)
+	return page > 0 && page >= json
+}
+
+// weights returns how much a client prefers HTML and JSON (RFC 9110, section
+// 12.5.1).
+func weights(accept []string) (page, json float64) {
 	for _, item := range strings.Split(strings.Join(accept, ","), ",") {
 		mediaType, params, err := mime.ParseMediaType(item)
 		if err != nil {
@@ -107,5 +124,5 @@ func wantsJSON(accept []string) bool {
 			page = max(page, weight)
 		}
 	}
-	return json > page
+	return page, json
 }

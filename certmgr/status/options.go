@@ -10,25 +10,28 @@ import (
 	"strings"
 )
 
-// An Option changes what a Handler does.
+// An Option changes what Handler or Admin does; its documentation says which.
 type Option func(*options)
 
-// options is what the Options of a Handler have set. It is not changed after
+// options is what the Options of a handler have set. It is not changed after
 // that.
 type options struct {
-	names []string // see ServedAs
+	names   []string // see ServedAs
+	adminAt string   // see AdminAt
+	pageAt  string   // see PageAt
+	revoke  bool     // see AllowRevoke
 }
 
 func newOptions(list []Option) options {
-	var o options
+	o := options{pageAt: "./"}
 	for _, set := range list {
 		set(&o)
 	}
 	return o
 }
 
-// ServedAs adds names, without port, under which browsers may ask for the page
-// on a loopback address, besides localhost and loopback IP addresses: those of a
+// ServedAs adds names, without port, under which browsers may ask Handler and
+// Admin on a loopback address, besides localhost and loopback IP addresses: those of a
 // reverse proxy on the same machine that passes its Host header on. Case does
 // not matter.
 func ServedAs(names ...string) Option {
@@ -38,6 +41,23 @@ func ServedAs(names ...string) Option {
 		}
 	}
 }
+
+// AdminAt makes the page of Handler show buttons, which send forms to the
+// handler that Admin returned. path is its URL, absolute ("/debug/certs/admin")
+// or relative to the page's ("admin"). It must be on the page's own origin: the
+// page's Content-Security-Policy allows no other. Without this option the page
+// has no buttons.
+func AdminAt(path string) Option { return func(o *options) { o.adminAt = path } }
+
+// PageAt tells Admin where the page is: there a browser is sent after an action.
+// path is its URL, absolute ("/debug/certs/") or relative to Admin's. Without
+// this option it is "./": the page at /debug/certs/ belongs to the Admin at
+// /debug/certs/admin.
+func PageAt(path string) Option { return func(o *options) { o.pageAt = path } }
+
+// AllowRevoke lets Admin revoke certificates, which it refuses otherwise, and
+// makes the page of Handler show the form for it on a host's own page.
+func AllowRevoke() Option { return func(o *options) { o.revoke = true } }
 
 // checkHost refuses a request that came to a loopback address under another
 // name. A page of a stranger's can have its own name resolve to 127.0.0.1, and

@@ -23,6 +23,7 @@ type query struct {
 	page    int    // from 1
 	limit   int    // 0 means defaultLimit
 	format  string // formatHTML, formatJSON or empty
+	notice  notice // after an action, or empty
 }
 
 const (
@@ -111,8 +112,13 @@ func parseQuery(raw string) (query, error) {
 	if q.limit, err = number(values, "limit", 0, maxLimit); err != nil {
 		return q, err
 	}
-	q.format, err = choice(values, "format", "", []string{formatHTML, formatJSON})
-	return q, err
+	if q.format, err = choice(values, "format", "", []string{formatHTML, formatJSON}); err != nil {
+		return q, err
+	}
+	if n := notice(values.Get("notice")); n.text("") != "" {
+		q.notice = n // one that is not known says nothing
+	}
+	return q, nil
 }
 
 // name returns a parameter that is a host name or a part of one, in the form of
@@ -171,6 +177,7 @@ func (q query) link() string {
 	set("page", strconv.Itoa(q.page), "1")
 	set("limit", strconv.Itoa(q.limit), "0")
 	set("format", q.format, "")
+	set("notice", string(q.notice), "")
 	return "?" + values.Encode()
 }
 

@@ -37,8 +37,10 @@ type view struct {
 	Gone    string      // about events that are no longer kept
 	Runbook string      // its entry about the CA
 	Setup   string      // its entry about warnings
+	Notice  string      // after an action, or empty
 	Reload  string
 	JSON    string
+	Admin   *adminView // the buttons, or nil
 }
 
 type caView struct {
@@ -76,6 +78,8 @@ type pageLink struct{ Name, Link, Rel string }
 type resultView struct{ Name, Count, Share string }
 
 func newView(r *report) view {
+	notice := r.query.notice.text(r.query.host)
+	r.query.notice = "" // links lead to the page without it
 	s, q, now := &r.snap, r.query, r.snap.Time
 	v := view{
 		Taken:   newMoment(now, now),
@@ -85,6 +89,7 @@ func newView(r *report) view {
 		Columns: columns(q),
 		Found:   found(r),
 		Pager:   pager(r),
+		Notice:  notice,
 		Reload:  q.link(),
 	}
 	v.Verdict, v.Bad = verdict(r.counts, len(s.Hosts))

@@ -84,8 +84,8 @@ var layers = []may{
 	},
 	{
 		pkg:     "certmgr/status",
-		imports: []string{"certmgr", "certmgr/audit", "internal/text"},
-		why:     "a page that sees what every user can see, and how text is written in one line",
+		imports: []string{"certmgr", "certmgr/audit", "internal/text", "x/crypto/acme"},
+		why:     "a page that sees what every user can see, how text is written in one line, and the reasons of a revocation",
 	},
 	{
 		pkg: "internal/account",
