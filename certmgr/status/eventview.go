@@ -78,6 +78,9 @@ func eventText(e audit.Event, now time.Time) string {
 	if e.Decision != "" && e.Rule != "" {
 		add("%s by %s", e.Decision, e.Rule)
 	}
+	if e.Actor != "" {
+		add("by %s", e.Actor)
+	}
 	if e.RemoteAddr != "" {
 		add("asked by %s", e.RemoteAddr)
 	}

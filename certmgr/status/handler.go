@@ -69,7 +69,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	} else {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		v := newView(rep)
-		if v.Admin = newAdminView(h.options); v.Admin != nil {
+		if setAdmin(&v, h.options); v.Admin != nil {
 			// With no-referrer a form's Origin would be null, which Admin refuses.
 			w.Header().Set("Referrer-Policy", "same-origin")
 		}

@@ -32,6 +32,7 @@ type row struct {
 	Asked   string // when a client last asked; empty if never
 	Failure *failureView
 	Details []detail // only on the host's own page
+	Act     *actView // likewise, without a Failure, which has its own
 }
 
 type flightView struct {
@@ -54,6 +55,7 @@ type failureView struct {
 	Then         string // what happens next
 	Retry        *moment
 	Open         bool
+	Act          *actView // nil if there is nothing to do
 }
 
 // detail is a fact shown only on the host's own page.
@@ -104,6 +106,11 @@ func newRow(h *certmgr.HostStatus, now time.Time, alone bool) row {
 	r.Next, r.Why, r.WhyLink = nextStep(h, now)
 	if alone {
 		r.Details = details(h)
+	}
+	if r.Failure != nil {
+		r.Failure.Act = newActView(h)
+	} else if alone {
+		r.Act = newActView(h)
 	}
 	return r
 }

@@ -41,6 +41,7 @@ type view struct {
 	Reload  string
 	JSON    string
 	Admin   *adminView // the buttons, or nil
+	File    string     // of the allowlist, or empty
 }
 
 type caView struct {
@@ -90,6 +91,7 @@ func newView(r *report) view {
 		Found:   found(r),
 		Pager:   pager(r),
 		Notice:  notice,
+		File:    clean(s.HostsFile, maxText),
 		Reload:  q.link(),
 	}
 	v.Verdict, v.Bad = verdict(r.counts, len(s.Hosts))
