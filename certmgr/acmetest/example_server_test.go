@@ -28,6 +28,7 @@ func Example_server() {
 	defer manager.Close()
 	server := &http.Server{
 		TLSConfig: manager.TLSConfig(),
+		ErrorLog:  manager.ErrorLog(nil),
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			fmt.Fprint(w, "hello from ", r.Host)
 		}),
