@@ -159,9 +159,9 @@ func (e *IssuanceError) Hint() string {
 	key := breakerCacheKey
 	switch {
 	case e.State == StateWaitingForDNS:
-		return "it is probed until it leads here; to have that done at once, call Manager.Obtain"
+		return "it is probed until it leads here; to have that done at once, use the admin handler (retry) or call Manager.Obtain"
 	case e.State == "" && account.IsUnavailable(e.Err): // a restart earns an attempt
-		return "to try again at once, call Manager.Obtain, or restart"
+		return "to try again at once, use the admin handler (retry) or call Manager.Obtain, or restart"
 	case e.State != "" || errors.Is(e.Err, ErrClock):
 		kt := bundle.ECDSA
 		if e.KeyType == bundle.RSA.String() {
@@ -173,7 +173,7 @@ func (e *IssuanceError) Hint() string {
 		}
 		key = cmp.Or(e.entry, key)
 	}
-	return fmt.Sprintf("to try again at once, call Manager.Obtain, or delete the Cache's entry %q, if there is one, and restart", key)
+	return fmt.Sprintf("to try again at once, use the admin handler (retry) or call Manager.Obtain, or delete the Cache's entry %q, if there is one, and restart", key)
 }
 
 // nextAttempt is the end of an error's text.
