@@ -44,7 +44,7 @@ func TestPageHasButtonsWhereItIsTold(t *testing.T) {
 		{"read-only, a host", "/?host=backoff.example", []status.Option{status.AllowRevoke()}, []string{obtain}, []string{`method="post"`, revoke}},
 		{"buttons", "/", []status.Option{at}, []string{reload, backoff, late}, []string{obtain, revoke, valid, `value="issuing.example"`}},
 		{"a host", "/?host=valid.example", []status.Option{at}, []string{valid}, []string{revoke}},
-		{"revoke", "/?host=valid.example", []status.Option{at, status.AllowRevoke()}, []string{valid, revoke, "<option>keyCompromise</option>"}, nil},
+		{"revoke", "/?host=valid.example", []status.Option{at, status.AllowRevoke()}, []string{valid, revoke, `required><option value="">choose</option>`, "<option>keyCompromise</option>"}, nil},
 		{"nothing to revoke", "/?host=backoff.example", []status.Option{at, status.AllowRevoke()}, []string{backoff}, []string{revoke}},
 		{"a script", "/", []status.Option{status.AdminAt("javascript:alert(1)")}, nil, []string{`action="javascript`}},
 	} {
