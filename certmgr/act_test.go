@@ -103,6 +103,36 @@ func TestActRetriesAHostThatBacksOff(t *testing.T) {
 	})
 }
 
+// What a visitor has begun is not begun again. The action changes nothing, so the
+// next one need not wait.
+func TestActDuringAVisitorsIssuance(t *testing.T) {
+	for _, kind := range []certmgr.ActionKind{certmgr.ActionRetry, certmgr.ActionRenew} {
+		t.Run(string(kind), func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				begun := time.Now()
+				outcome, lift := w.inFlight("a.example.com", acmetest.NewOrder)
+				res := w.wantState(kind, "a.example.com", certmgr.ActionInFlight)
+				if !res.Since.Equal(begun) || res.Stage != audit.StageOrder {
+					t.Errorf("it does not say what is in flight: %+v", res)
+				}
+				w.wantActor(audit.OperatorAction)
+				if e := w.events.of(audit.OperatorAction)[0]; e.Reason != string(kind)+": an issuance is in flight already" {
+					t.Errorf("event: %v", e)
+				}
+				lift()
+				if err := <-outcome; err != nil {
+					t.Fatalf("the visitor got %v", err)
+				}
+				w.wantOrders("a.example.com", 1)
+				w.wantActor(audit.OperatorAction)
+				w.wantState(certmgr.ActionRenew, "a.example.com", certmgr.ActionBegun)
+				time.Sleep(time.Second)
+				w.wantOrders("a.example.com", 2)
+			})
+		})
+	}
+}
+
 // A certificate that another machine has stored meanwhile is loaded.
 func TestActRetryLooksIntoTheCache(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {

@@ -26,7 +26,10 @@ func TestIssuedGetsWhatEntersService(t *testing.T) {
 			stored = err == nil
 			return nil
 		})
+		w.cache.put(func(ctx context.Context, _ string) error { return flight.Sleep(ctx, patience/2) })
 		first := w.mustGet("a.example.com")
+		time.Sleep(patience)
+		w.cache.put(nil)
 		r.want(t, "issued", first)
 		if !stored {
 			t.Error("it was called before the certificate was in the Cache")
@@ -152,6 +155,23 @@ func TestSlowIssued(t *testing.T) {
 		if r.twice {
 			t.Error("two calls for one host ran at the same time")
 		}
+		if e := w.events.of(audit.DeliveryFailed); len(e) != 0 {
+			t.Errorf("events: %v", e)
+		}
+	})
+}
+
+// The certificates of one host take turns, and none uses up its time while it
+// waits.
+func TestIssuedForBothKeyTypes(t *testing.T) {
+	inIssuedBubble(t, func(t *testing.T, w *world, r *receiver) {
+		r.do(func(ctx context.Context, _ string) error { return flight.Sleep(ctx, 50*time.Second) })
+		ecdsa, rsa := w.mustGet("a.example.com"), w.mustGetRSA()
+		r.want(t, "at first", ecdsa)
+		time.Sleep(50 * time.Second)
+		r.want(t, "after the first call", rsa)
+		time.Sleep(5 * time.Minute)
+		r.want(t, "afterwards")
 		if e := w.events.of(audit.DeliveryFailed); len(e) != 0 {
 			t.Errorf("events: %v", e)
 		}
