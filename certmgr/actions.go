@@ -147,7 +147,7 @@ func (as *actions) knows(host string) bool {
 		return true
 	}
 	for kt := range bundle.KeyType(bundle.KeyTypes) {
-		sub := hostSubject(host, kt, as.dir)
+		sub := as.subject(host, kt)
 		if o.issuer.issues.Running(sub) != nil || o.health.failures.last(sub) != nil {
 			return true
 		}

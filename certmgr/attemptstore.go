@@ -84,7 +84,7 @@ func isOfAttempts(data []byte) bool {
 // saveAttempts brings the Cache's record of a host's attempts up to date. Losing
 // it costs at most some more attempts.
 func (h *health) saveAttempts(ctx context.Context, host string) {
-	sub, key := hostSubject(host, bundle.ECDSA, h.dir), attemptsCacheKey(host)
+	sub, key := h.subject(host, bundle.ECDSA), attemptsCacheKey(host)
 	if h.store.failedLately(key) != nil {
 		return
 	}

@@ -196,7 +196,7 @@ func TestVisitorsStayAmongWaiters(t *testing.T) {
 		w := newWaiting()
 		w.waiters.Max = 2
 		add := func(host string, req issueRequest) {
-			req.sub = hostSubject(host, 0, "ca")
+			req.sub = newSubject(0, "ca", host)
 			w.add(req, time.Now())
 		}
 		add("other", other)
@@ -217,7 +217,7 @@ func TestTurnsOfWaiters(t *testing.T) {
 		w, started := newWaiting(), 0
 		w.attend = func() { started++ }
 		add := func(host string, p priority) {
-			w.add(issueRequest{sub: hostSubject(host, 0, "ca"), priority: p}, time.Now())
+			w.add(issueRequest{sub: newSubject(0, "ca", host), priority: p}, time.Now())
 			time.Sleep(time.Second)
 		}
 		add("renewal", background)

@@ -31,7 +31,7 @@ func endIssuances(is *issuer, host string, why func() *refusal) {
 		return // the usual case; keeps scanners cheap
 	}
 	for kt := range bundle.KeyType(bundle.KeyTypes) {
-		if sub := hostSubject(host, kt, is.dir); is.issues.Running(sub) != nil {
+		if sub := is.subject(host, kt); is.issues.Running(sub) != nil {
 			is.issues.CancelKey(sub, why())
 		}
 	}

@@ -53,7 +53,7 @@ func TestCertificateOfARemovedHostIsNotPublished(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			inside(t, func(t *testing.T, w *insides) {
-				is, sub := w.m.engine.operator.issuer, hostSubject("a.example.com", bundle.ECDSA, w.m.engine.dir)
+				is, sub := w.m.engine.operator.issuer, newSubject(bundle.ECDSA, w.m.engine.dir, "a.example.com")
 				out := outcome{cert: certFor(t, sub), data: []byte("the entry"), stage: audit.StageFinalize}
 				ctx, cancel := context.WithCancelCause(t.Context())
 				is.keeper = afterIssued{is.keeper, func() { c.published(w, cancel) }}
@@ -126,7 +126,7 @@ func TestRemovalLeavesNothingBehind(t *testing.T) {
 	for name, prepare := range races {
 		t.Run(name, func(t *testing.T) {
 			inside(t, func(t *testing.T, w *insides) {
-				sub := hostSubject(host, bundle.ECDSA, w.m.engine.dir)
+				sub := newSubject(bundle.ECDSA, w.m.engine.dir, host)
 				for range 300 {
 					race := prepare(t, w, sub)
 					var wg sync.WaitGroup
@@ -157,7 +157,7 @@ func (k beforeScheduled) scheduleIssued(c *certificate) {
 // scheduled, does not stay on the schedule.
 func TestHostThatWasDroppedIsNotScheduled(t *testing.T) {
 	inside(t, func(t *testing.T, w *insides) {
-		sub := hostSubject("a.example.com", bundle.ECDSA, w.m.engine.dir)
+		sub := newSubject(bundle.ECDSA, w.m.engine.dir, "a.example.com")
 		is := w.m.engine.operator.issuer
 		is.keeper = beforeScheduled{is.keeper, func() {
 			w.m.Hosts.Remove(sub.host())
@@ -182,7 +182,7 @@ func wantNothingOf(t *testing.T, m *Manager, host string) {
 	if scheduled != 0 {
 		t.Fatal("it is on the schedule")
 	}
-	if r.issuer.issues.Running(hostSubject(host, bundle.ECDSA, m.engine.dir)) != nil {
+	if r.issuer.issues.Running(newSubject(bundle.ECDSA, m.engine.dir, host)) != nil {
 		t.Fatal("its issuance is in flight")
 	}
 }

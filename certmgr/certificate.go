@@ -13,38 +13,6 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// subject identifies a certificate: its identifiers, its key type and the CA's
-// directory. It is comparable. A host leads to its subjects; in this version
-// each subject has one DNS identifier, the host itself.
-type subject struct {
-	identifiers string // sorted and comma-joined, as "dns:example.com"
-	keyType     bundle.KeyType
-	ca          string
-}
-
-func hostSubject(host string, kt bundle.KeyType, ca string) subject {
-	return subject{identifiers: dnsPrefix + host, keyType: kt, ca: ca}
-}
-
-const dnsPrefix = "dns:"
-
-// host returns the host that leads to the subject.
-func (s subject) host() string { return s.identifiers[len(dnsPrefix):] }
-
-// key is a unique string for the subject. It is not meant to be parsed.
-func (s subject) key() string { return s.identifiers + " " + s.keyType.String() + " " + s.ca }
-
-// String is for errors. It omits the CA, which errors name where it matters.
-func (s subject) String() string { return s.host() + " (" + s.keyType.String() + ")" }
-
-// cacheKey returns autocert's key for the subject's certificate.
-func (s subject) cacheKey() string {
-	if s.keyType == bundle.RSA {
-		return s.host() + "+rsa"
-	}
-	return s.host()
-}
-
 // served is the part of a certificate that the hot path reads: it fits a cache
 // line, and hostEntry holds a copy.
 type served struct {
@@ -90,7 +58,7 @@ func certificateFromBundle(sub subject, data []byte, now time.Time) (*certificat
 	if err != nil {
 		return nil, err
 	}
-	leaf, err := bundle.Check(sub.host(), sub.keyType, key, chain)
+	leaf, err := bundle.Check(sub.names(), sub.keyType, key, chain)
 	if err != nil {
 		return nil, err
 	}

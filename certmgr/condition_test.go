@@ -150,11 +150,11 @@ func testConditions(t *testing.T, seed uint64) {
 		host := fmt.Sprintf("h%d.example.com", i)
 		names = append(names, host)
 		c := generate(r)
-		all[hostSubject(host, bundle.ECDSA, "https://ca.example/dir")] = c
+		all[newSubject(bundle.ECDSA, "https://ca.example/dir", host)] = c
 		if c.secondType {
 			other := generate(r)
 			other.dns, other.failure, other.due = false, "", false // these are the host's
-			all[hostSubject(host, bundle.RSA, "https://ca.example/dir")] = other
+			all[newSubject(bundle.RSA, "https://ca.example/dir", host)] = other
 		}
 	}
 	m := &Manager{Hosts: MustAllowlist(names...), Preflight: preflight.Enforce, Audit: func(context.Context, audit.Event) {}}

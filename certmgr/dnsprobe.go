@@ -143,7 +143,7 @@ func (r *renewals) probe(ctx context.Context, sub subject) {
 		dns.end(host, endedHere)
 		probeDates{r.schedule}.resume(sub, &seenHere{result: found, at: time.Now(), waited: waits})
 		for kt := range bundle.KeyType(bundle.KeyTypes) {
-			r.schedule.hasten(hostSubject(host, kt, r.dir))
+			r.schedule.hasten(r.subject(host, kt))
 		}
 	}
 }

@@ -119,7 +119,7 @@ func newEngine(m *Manager) *engine {
 		schedule: schedule,
 		visits:   visits,
 	}
-	visits.onNeeded = func(host string, kt bundle.KeyType) { renewals.needed(hostSubject(host, kt, e.dir)) }
+	visits.onNeeded = func(host string, kt bundle.KeyType) { renewals.needed(e.subject(host, kt)) }
 	dispatcher := &dispatcher{
 		now:      e.now,
 		tasks:    e.tasks,

@@ -49,7 +49,7 @@ func TestEntryKeysAreOfBoundedLength(t *testing.T) {
 // autocert's keys are never shortened.
 func TestKeysOfAutocertAreNotShortened(t *testing.T) {
 	host := strings.Repeat(strings.Repeat("a", 49)+".", 5) + "com"
-	if key := hostSubject(host, bundle.RSA, "").cacheKey(); key != host+"+rsa" {
+	if key := newSubject(bundle.RSA, "", host).cacheKey(); key != host+"+rsa" {
 		t.Errorf("the key is %q", key)
 	}
 }

@@ -167,7 +167,7 @@ func (e *IssuanceError) Hint() string {
 		if e.KeyType == bundle.RSA.String() {
 			kt = bundle.RSA
 		}
-		key = failureKeyOf(hostSubject(e.Host, kt, e.CA), e.Stage).cacheKey()
+		key = failureKeyOf(newSubject(kt, e.CA, e.Host), e.Stage).cacheKey()
 		if _, cut := e.Err.(*tooManyAttempts); cut {
 			key = attemptsCacheKey(e.Host)
 		}

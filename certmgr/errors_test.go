@@ -75,7 +75,7 @@ func TestErrorTextsNeverPanic(t *testing.T) {
 			if line := fmt.Sprint(audit.Event{Err: cause}); strings.Contains(line, "PANIC=String") {
 				t.Errorf("the text of an event: %s", line)
 			}
-			newFailureRecord(hostSubject("a.example.com", bundle.ECDSA, "ca"), &failure{err: &IssuanceError{Err: cause}})
+			newFailureRecord(newSubject(bundle.ECDSA, "ca", "a.example.com"), &failure{err: &IssuanceError{Err: cause}})
 		})
 	}
 	for _, line := range []string{(*IssuanceError)(nil).Error(), (*preflight.Error)(nil).Error(), new(preflight.Error).Error(), audit.Event{}.String(),

@@ -13,7 +13,7 @@ import (
 func fill(m *memory, name string, n int, t trust, now time.Time) {
 	leaf := &x509.Certificate{NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour)}
 	for i := range n {
-		c := newCertificate(hostSubject(fmt.Sprintf("h%d.%s", i, name), bundle.ECDSA, "ca"), nil, nil, leaf)
+		c := newCertificate(newSubject(bundle.ECDSA, "ca", fmt.Sprintf("h%d.%s", i, name)), nil, nil, leaf)
 		m.publish(c, grant{trust: t}, now, alwaysListed)
 	}
 }

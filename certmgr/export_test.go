@@ -60,7 +60,7 @@ func LimitStrangers(m *Manager, most int) {
 func Load(ctx context.Context, m *Manager, host string, kt bundle.KeyType) error {
 	m.init()
 	s := m.engine.server
-	_, err := s.loader.read(ctx, hostSubject(host, kt, s.dir), grant{trust: listed}, quietly)
+	_, err := s.loader.read(ctx, s.subject(host, kt), grant{trust: listed}, quietly)
 	return err
 }
 
@@ -68,7 +68,7 @@ func Load(ctx context.Context, m *Manager, host string, kt bundle.KeyType) error
 // the CA has revoked it.
 func TakeOut(m *Manager, host string, entry []byte) error {
 	s := m.engine.operator
-	cert, err := certificateFromBundle(hostSubject(host, bundle.ECDSA, s.dir), entry, time.Now())
+	cert, err := certificateFromBundle(s.subject(host, bundle.ECDSA), entry, time.Now())
 	if err == nil {
 		s.takeOut(cert, false)
 	}
@@ -146,7 +146,7 @@ func Leftovers(m *Manager, hosts ...string) (left []string) {
 func LockIsFree(m *Manager, host string) bool {
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
-	unlock, err := m.engine.operator.issuer.locker.lock(now, hostSubject(host, bundle.ECDSA, m.engine.dir))
+	unlock, err := m.engine.operator.issuer.locker.lock(now, m.engine.subject(host, bundle.ECDSA))
 	if err == nil {
 		unlock()
 	}
@@ -155,7 +155,7 @@ func LockIsFree(m *Manager, host string) bool {
 
 // HoldAttempt is an attempt for a host that does not return until it is released.
 func HoldAttempt(ctx context.Context, m *Manager, host string, released <-chan struct{}) {
-	sub := hostSubject(host, bundle.ECDSA, m.engine.dir)
+	sub := m.engine.subject(host, bundle.ECDSA)
 	flight.CallOut(ctx, m.engine.operator.issuer.orders.calls, sub.String(), func(context.Context) (struct{}, error) {
 		<-released
 		return struct{}{}, nil
@@ -176,7 +176,7 @@ func DeliverMadeUp(m *Manager, n int) {
 	s := m.engine.server
 	for i := range n {
 		c := &certificate{
-			subject:  hostSubject(fmt.Sprintf("h%d.example.org", i), bundle.ECDSA, s.dir),
+			subject:  s.subject(fmt.Sprintf("h%d.example.org", i), bundle.ECDSA),
 			notAfter: s.now().Add(time.Hour),
 			served:   served{leaf: new(x509.Certificate), expires: s.now().Add(time.Hour).Unix()},
 		}

@@ -13,7 +13,7 @@ func TestExtraAttemptWithoutASlotIsKept(t *testing.T) {
 	inside(t, func(t *testing.T, w *insides) {
 		is := w.m.engine.operator.issuer
 		now := is.now()
-		sub := hostSubject("a.example.com", bundle.ECDSA, is.dir)
+		sub := newSubject(bundle.ECDSA, is.dir, "a.example.com")
 		end := now.Add(24 * time.Hour)
 		rec := newTestFailure(sub, audit.StageChallenge, end).withExtra(whyRestarted, maxExtra, now)
 		is.health.remember(sub, rec)

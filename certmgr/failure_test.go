@@ -31,7 +31,7 @@ func TestFailuresTellWhatTheyDrop(t *testing.T) {
 	now := time.Now()
 	dropped := 0
 	for i := range 10 {
-		sub := hostSubject(fmt.Sprintf("h%d.example.com", i), bundle.KeyType(i%2), "ca")
+		sub := newSubject(bundle.KeyType(i%2), "ca", fmt.Sprintf("h%d.example.com", i))
 		stage := audit.StageOrder
 		if i%3 == 0 {
 			stage = audit.StageChallenge
@@ -60,7 +60,7 @@ func TestFailureKeyIsThatOfItsEntry(t *testing.T) {
 	for _, typ := range []bundle.KeyType{bundle.ECDSA, bundle.RSA} {
 		for _, stage := range audit.Stages() {
 			f := newFailures()
-			sub := hostSubject("a.example.com", typ, "ca")
+			sub := newSubject(typ, "ca", "a.example.com")
 			rec := newTestFailure(sub, stage, time.Now().Add(time.Hour))
 			f.put(sub, rec, time.Now())
 			want, _ := newFailureRecord(sub, rec)
@@ -135,12 +135,12 @@ func TestDroppedFailureLeavesTheEntryOfItsTwin(t *testing.T) {
 		h := w.m.engine.report.health
 		h.failures.records.Max = 2
 		later := time.Now().Add(time.Hour)
-		sub := hostSubject("a.example.com", bundle.ECDSA, h.dir)
+		sub := newSubject(bundle.ECDSA, h.dir, "a.example.com")
 		h.remember(sub, newTestFailure(sub, audit.StageOrder, time.Now())) // holds nothing back: the one to drop
 		both := newTestFailure(sub, audit.StageChallenge, later)
 		h.remember(sub, both)
 		h.saveFailure(t.Context(), sub, both)
-		other := hostSubject("b.example.com", bundle.ECDSA, h.dir)
+		other := newSubject(bundle.ECDSA, h.dir, "b.example.com")
 		h.remember(other, newTestFailure(other, audit.StageOrder, later))
 		synctest.Wait()
 		if _, err := w.cache.Get(t.Context(), "a.example.com+failure"); err != nil {
@@ -154,7 +154,7 @@ func TestDroppedFailureLeavesTheEntryOfItsTwin(t *testing.T) {
 func TestLongerBackoffCounts(t *testing.T) {
 	for _, stages := range [][2]audit.Stage{{audit.StageOrder, audit.StageChallenge}, {audit.StageChallenge, audit.StageOrder}} {
 		f, now := newFailures(), time.Now()
-		sub := hostSubject("a.example.com", bundle.RSA, "ca")
+		sub := newSubject(bundle.RSA, "ca", "a.example.com")
 		f.put(sub, newTestFailure(sub, stages[0], now.Add(time.Hour)), now)
 		f.put(sub, newTestFailure(sub, stages[1], now.Add(time.Minute)), now)
 		if rec := f.active(sub, now.Add(time.Second)); rec == nil || rec.err.Stage != stages[0] {
@@ -168,14 +168,14 @@ func TestLongerBackoffCounts(t *testing.T) {
 func TestFailuresOfStrangersMakeWay(t *testing.T) {
 	now := time.Now()
 	failed := func(host string, trust trust, wait time.Duration) *failure {
-		rec := newTestFailure(hostSubject(host, bundle.ECDSA, "ca"), audit.StageOrder, now.Add(wait))
+		rec := newTestFailure(newSubject(bundle.ECDSA, "ca", host), audit.StageOrder, now.Add(wait))
 		rec.trust = trust
 		return rec
 	}
 	f := newFailures()
 	f.records.Max, f.records.MaxMinor = 2, 2
 	put := func(rec *failure) (evicted string) {
-		key, _ := f.put(hostSubject(rec.err.Host, bundle.ECDSA, "ca"), rec, now)
+		key, _ := f.put(newSubject(bundle.ECDSA, "ca", rec.err.Host), rec, now)
 		return key.host
 	}
 	for _, tt := range []struct {
@@ -203,7 +203,7 @@ func TestFailuresAreBounded(t *testing.T) {
 	for trust, most := range map[trust]int{untrusted: 3000, byPolicy: 3000, listed: 10_000} {
 		f, now := newFailures(), time.Now()
 		for i := range most + 1000 {
-			sub := hostSubject(fmt.Sprintf("www.host%d.com", i), bundle.ECDSA, "ca")
+			sub := newSubject(bundle.ECDSA, "ca", fmt.Sprintf("www.host%d.com", i))
 			f.put(sub, &failure{trust: trust, err: &IssuanceError{RetryAt: now.Add(time.Hour)}}, now)
 		}
 		if n := f.records.Len(); n != most {

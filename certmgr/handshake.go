@@ -215,7 +215,7 @@ func (s *server) vouched(hs handshake) *certificate {
 // find finds a certificate for a host that is allowed and has none in memory:
 // it is loaded, or issued.
 func (s *server) find(ctx context.Context, hs handshake, g grant) (*certificate, error) {
-	sub := hostSubject(hs.host, hs.want.first, s.dir)
+	sub := s.subject(hs.host, hs.want.first)
 	cert, done, err := s.answerWithoutIssuing(ctx, sub, hs, g)
 	if !done {
 		cert, err = s.load(ctx, hs, g)
@@ -292,7 +292,7 @@ func backingOff(rec *failure) error {
 func (s *server) rereadInBackground(sub subject, want keyTypePrefs, g grant) {
 	s.tasks.Go(func(ctx context.Context) {
 		for _, kt := range want.types() {
-			if cert, _ := s.loader.read(ctx, hostSubject(sub.host(), kt, s.dir), g, quietly); cert != nil {
+			if cert, _ := s.loader.read(ctx, s.subject(sub.host(), kt), g, quietly); cert != nil {
 				s.health.failures.forget(sub)
 				return
 			}

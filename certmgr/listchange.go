@@ -170,7 +170,7 @@ func (w *listWatch) hasStateFor(host string) bool {
 		return true
 	}
 	for kt := range bundle.KeyType(bundle.KeyTypes) {
-		sub := hostSubject(host, kt, w.dir)
+		sub := w.subject(host, kt)
 		if w.issuer.issues.Running(sub) != nil || w.failures.last(sub) != nil || w.unfinished.has(sub) {
 			return true
 		}

@@ -74,9 +74,9 @@ func (l *loader) loadInTask(ctx context.Context, host string, want keyTypePrefs,
 // search returns the body of a load's call.
 func (l *loader) search(host string, want keyTypePrefs, g grant) func(context.Context) (*certificate, error) {
 	return func(ctx context.Context) (*certificate, error) {
-		first := hostSubject(host, want.first, l.dir)
+		first := l.subject(host, want.first)
 		for _, kt := range want.types() {
-			cert, err := l.read(ctx, hostSubject(host, kt, l.dir), g, loud)
+			cert, err := l.read(ctx, l.subject(host, kt), g, loud)
 			if cert != nil && kt != want.first {
 				l.noteMiss(first)
 			}

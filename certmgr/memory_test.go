@@ -15,7 +15,7 @@ func alwaysListed() *refusal { return nil }
 // not kept, however late it comes.
 func TestMemoryTakesNoBarredCertificate(t *testing.T) {
 	m, now := newMemory(func(string) bool { return false }), time.Now()
-	sub := hostSubject("a.example.com", bundle.ECDSA, "ca")
+	sub := newSubject(bundle.ECDSA, "ca", "a.example.com")
 	revoked, sound := certFor(t, sub), certFor(t, sub)
 	publish := func(c *certificate) bool {
 		published, _ := m.publish(c, grant{}, now, alwaysListed)

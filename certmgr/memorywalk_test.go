@@ -38,7 +38,7 @@ func TestMemoryIsLikeAMap(t *testing.T) {
 	trusts := []trust{untrusted, byPolicy, listed}
 	for op := range ops {
 		i := rng.IntN(hosts)
-		sub := hostSubject(fmt.Sprintf("h%d.example.com", i), bundle.KeyType(rng.IntN(bundle.KeyTypes)), "ca")
+		sub := newSubject(bundle.KeyType(rng.IntN(bundle.KeyTypes)), "ca", fmt.Sprintf("h%d.example.com", i))
 		if have := m.current(sub); have != model[sub] {
 			t.Fatalf("operation %d: memory holds %v, want %v", op, have, model[sub])
 		}
@@ -46,7 +46,7 @@ func TestMemoryIsLikeAMap(t *testing.T) {
 		case 0:
 			m.drop(sub.host())
 			for kt := range bundle.KeyType(bundle.KeyTypes) {
-				delete(model, hostSubject(sub.host(), kt, "ca"))
+				delete(model, newSubject(kt, "ca", sub.host()))
 			}
 		case 1:
 			if c := model[sub]; c != nil {
@@ -101,7 +101,7 @@ func TestRemovalFindsWhatIsPublished(t *testing.T) {
 		var removed atomic.Bool
 		var all sync.WaitGroup
 		leaf := &x509.Certificate{NotAfter: now.Add(time.Hour)}
-		c := newCertificate(hostSubject("a.example.com", bundle.ECDSA, "ca"), nil, nil, leaf)
+		c := newCertificate(newSubject(bundle.ECDSA, "ca", "a.example.com"), nil, nil, leaf)
 		for range 2 {
 			all.Go(func() {
 				m.publish(c, grant{}, now, func() *refusal {
@@ -131,7 +131,7 @@ func TestRemovalFindsWhatIsPublished(t *testing.T) {
 func TestRemovalWaitsForAPublication(t *testing.T) {
 	m, now := newMemory(func(string) bool { return false }), time.Now()
 	leaf := &x509.Certificate{NotAfter: now.Add(time.Hour)}
-	c := newCertificate(hostSubject("a.example.com", bundle.ECDSA, "ca"), nil, nil, leaf)
+	c := newCertificate(newSubject(bundle.ECDSA, "ca", "a.example.com"), nil, nil, leaf)
 	found := make(chan int)
 	m.publish(c, grant{}, now, func() *refusal {
 		removing := make(chan struct{})
@@ -161,7 +161,7 @@ func TestStormOverMemory(t *testing.T) {
 	host := func(i int) string { return fmt.Sprintf("h%d.example.com", i) }
 	publish := func(i int, serial int64) *certificate {
 		leaf := &x509.Certificate{Raw: fmt.Append(nil, i, serial), SerialNumber: big.NewInt(serial), NotAfter: now.Add(time.Hour)}
-		c := newCertificate(hostSubject(host(i), bundle.ECDSA, "ca"), nil, nil, leaf)
+		c := newCertificate(newSubject(bundle.ECDSA, "ca", host(i)), nil, nil, leaf)
 		m.publish(c, grant{trust: listed}, now, alwaysListed)
 		return c
 	}

@@ -44,7 +44,7 @@ func (m *Manager) Obtain(ctx context.Context, host string) error {
 	if !errors.Is(err, ErrCacheMiss) {
 		return withHost(err, host)
 	}
-	return s.issueNow(ctx, hostSubject(host, bundle.ECDSA, s.dir), g, behest{what: "Obtain"})
+	return s.issueNow(ctx, s.subject(host, bundle.ECDSA), g, behest{what: "Obtain"})
 }
 
 // Renew issues a certificate for host now, ignoring backoff, for each key type
@@ -78,7 +78,7 @@ func (s *operator) renewable(host string) (subs []subject) {
 		subs = append(subs, c.subject)
 	}
 	if len(subs) == 0 {
-		return []subject{hostSubject(host, bundle.ECDSA, s.dir)}
+		return []subject{s.subject(host, bundle.ECDSA)}
 	}
 	return subs
 }
@@ -99,7 +99,7 @@ func (s *operator) issueAll(ctx context.Context, subs []subject, g grant, by beh
 func (s *operator) wanting(host string) (subs []subject) {
 	now, served := s.now(), false
 	for kt := range bundle.KeyType(bundle.KeyTypes) {
-		sub := hostSubject(host, kt, s.dir)
+		sub := s.subject(host, kt)
 		if cert := s.memory.current(sub); cert != nil && cert.usable(now) {
 			served = true
 		} else if rec := s.health.failures.last(sub); rec != nil && rec.err.KeyType == sub.keyType.String() {
@@ -109,7 +109,7 @@ func (s *operator) wanting(host string) (subs []subject) {
 	if served || len(subs) > 0 {
 		return subs
 	}
-	return []subject{hostSubject(host, bundle.ECDSA, s.dir)}
+	return []subject{s.subject(host, bundle.ECDSA)}
 }
 
 // retry looks for certificates in the Cache, and issues those that it does not

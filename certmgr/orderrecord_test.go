@@ -29,7 +29,7 @@ func FuzzDecodeOrder(f *testing.F) {
 		finalized := u
 		finalized.Key, finalized.Accepted, finalized.Unfit = key, true, now
 		for _, u := range []order.Unfinished{u, finalized} {
-			data, err := encodeOrder(hostSubject("example.com", kt, ""), &u, nil)
+			data, err := encodeOrder(newSubject(kt, "", "example.com"), &u, nil)
 			if err != nil {
 				f.Fatal(err)
 			}
@@ -39,7 +39,7 @@ func FuzzDecodeOrder(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, data []byte, rsa bool) {
-		sub := hostSubject("example.com", bundle.ECDSA, "")
+		sub := newSubject(bundle.ECDSA, "", "example.com")
 		if rsa {
 			sub.keyType = bundle.RSA
 		}

@@ -231,7 +231,7 @@ func (o *orders) converseOnce(ctx context.Context, c *conversation) outcome {
 func (o *orders) request(ctx context.Context, c *conversation) order.Request {
 	sub := c.req.sub
 	return order.Request{
-		Host:       sub.host(),
+		Names:      sub.names(),
 		KeyType:    sub.keyType,
 		Extra:      o.settings.extraExtensions,
 		Replaces:   c.replaces,

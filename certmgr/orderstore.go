@@ -209,14 +209,14 @@ func (s *orderStore) forget(ctx context.Context, sub subject) {
 // forgetHost is forget for all key types.
 func (s *orderStore) forgetHost(ctx context.Context, host string) {
 	for kt := range bundle.KeyType(bundle.KeyTypes) {
-		s.forget(ctx, hostSubject(host, kt, s.dir))
+		s.forget(ctx, s.subject(host, kt))
 	}
 }
 
 // hasHost reports whether an order of the host is in memory.
 func (s *orderStore) hasHost(host string) bool {
 	for kt := range bundle.KeyType(bundle.KeyTypes) {
-		if s.has(hostSubject(host, kt, s.dir)) {
+		if s.has(s.subject(host, kt)) {
 			return true
 		}
 	}
@@ -226,7 +226,7 @@ func (s *orderStore) hasHost(host string) bool {
 // dropHost is forgetHost for a host that is no longer allowed. It does not block.
 func (s *orderStore) dropHost(host string) {
 	for kt := range bundle.KeyType(bundle.KeyTypes) {
-		s.drop(hostSubject(host, kt, s.dir))
+		s.drop(s.subject(host, kt))
 	}
 	if s.settings.cache == nil {
 		return

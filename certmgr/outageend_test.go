@@ -26,7 +26,7 @@ func TestBackoffEndsWithAnOutageIfTheCAWasTheReason(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFailures()
-			sub := hostSubject("www.example.com", bundle.ECDSA, "ca")
+			sub := newSubject(bundle.ECDSA, "ca", "www.example.com")
 			rec := c.rec
 			rec.err = newTestFailure(sub, audit.StageOrder, hour).err
 			f.put(sub, &rec, now)

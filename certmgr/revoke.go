@@ -95,7 +95,7 @@ func (s *operator) revoke(ctx context.Context, host string, why revocation) []er
 // revocable returns the certificates of host that could be served.
 func (s *operator) revocable(ctx context.Context, host string) (certs []*certificate, errs []error) {
 	for kt := range bundle.KeyType(bundle.KeyTypes) {
-		sub := hostSubject(host, kt, s.dir)
+		sub := s.subject(host, kt)
 		if cert := s.memory.current(sub); cert != nil && cert.usable(s.now()) {
 			certs = append(certs, cert)
 			continue

@@ -13,7 +13,7 @@ func TestWhatAWorkerForgetsIsDueAgain(t *testing.T) {
 	inside(t, func(t *testing.T, w *insides) {
 		used := w.m.engine.operator.schedule
 		r := newSchedule(used.env, used.memory, used.progress, used.startPace) // which no dispatcher empties
-		sub := hostSubject("a.example.com", bundle.ECDSA, r.dir)
+		sub := newSubject(bundle.ECDSA, r.dir, "a.example.com")
 		r.first(sub)
 		take := func() bool { // the work of one that does nothing
 			var of agendaKind

@@ -56,7 +56,7 @@ func (e *hostEntry) takeSeek(now int64) bool {
 // in memory, or nil.
 func (s *seconds) seek(host string, kt bundle.KeyType, e *hostEntry, now time.Time) {
 	if e != nil && e.takeSeek(now.Unix()) {
-		s.tasks.Go(func(ctx context.Context) { s.find(ctx, hostSubject(host, kt, s.dir), e.trust) })
+		s.tasks.Go(func(ctx context.Context) { s.find(ctx, s.subject(host, kt), e.trust) })
 	}
 }
 
@@ -107,7 +107,7 @@ func (s *seconds) issue(ctx context.Context, sub subject, g grant) {
 // mayIssue returns an error if there is no first certificate, or it is to be
 // renewed, or somebody waits for the CA. It does not block.
 func (s *seconds) mayIssue(sub subject) error {
-	first := s.memory.current(hostSubject(sub.host(), 1-sub.keyType, sub.ca))
+	first := s.memory.current(sub.withKeyType(1 - sub.keyType))
 	if s.memory.current(sub) != nil || first == nil || s.issuer.keeper.notDueBefore(first.subject).IsZero() {
 		return errNotSecond
 	}

@@ -81,7 +81,7 @@ func (s *starter) start(ctx, tasksCtx context.Context, hosts []string) {
 	slices.Sort(missing)
 	for _, host := range missing {
 		if tasksCtx.Err() == nil {
-			s.schedule.first(hostSubject(host, bundle.ECDSA, s.dir))
+			s.schedule.first(s.subject(host, bundle.ECDSA))
 		}
 	}
 	s.progress.watch(tasksCtx, p) // hosts no longer wanted are dropped when their turn comes
@@ -128,7 +128,7 @@ func (s *starter) preload(ctx context.Context, host string) (missing bool) {
 	case cert != nil:
 		s.progress.have(host)
 	case err != nil && !errors.Is(err, ErrCacheMiss) && ctx.Err() == nil:
-		sub := hostSubject(host, bundle.ECDSA, s.dir)
+		sub := s.subject(host, bundle.ECDSA)
 		s.schedule.firstAt(sub, s.health.retryAt(sub))
 	}
 	return errors.Is(err, ErrCacheMiss)

@@ -78,7 +78,7 @@ func TestAbandonedWriteIsNotTheLast(t *testing.T) {
 func TestCertificateIsWrittenWhenCloseComesFirst(t *testing.T) {
 	inside(t, func(t *testing.T, w *insides) {
 		s := w.m.engine.operator
-		cert := certFor(t, hostSubject("a.example.com", bundle.ECDSA, s.dir))
+		cert := certFor(t, newSubject(bundle.ECDSA, s.dir, "a.example.com"))
 		w.m.Close()
 		s.store.putCertificate(cert, []byte("the entry"), func() bool { return true }, func(context.Context) {})
 		if data, err := w.cache.Get(t.Context(), "a.example.com"); string(data) != "the entry" {

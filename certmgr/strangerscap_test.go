@@ -12,9 +12,9 @@ import (
 // What strangers cause displaces nothing of hosts on the list, and is bounded. The
 // numbers are written out.
 func TestStrangersDisplaceNothingOfTheList(t *testing.T) {
-	named := func(i int) subject { return hostSubject(fmt.Sprintf("h%d.example.com", i), bundle.ECDSA, "ca") }
+	named := func(i int) subject { return newSubject(bundle.ECDSA, "ca", fmt.Sprintf("h%d.example.com", i)) }
 	stranger := func(i int) subject {
-		return hostSubject(fmt.Sprintf("n%d.stranger.com", i), bundle.ECDSA, "ca")
+		return newSubject(bundle.ECDSA, "ca", fmt.Sprintf("n%d.stranger.com", i))
 	}
 	t.Run("unfinished orders", func(t *testing.T) {
 		var u unfinishedOrders

@@ -66,7 +66,7 @@ func recordedWorld(t *testing.T, policy HostPolicy, f func(t *testing.T, entries
 		}
 		fail := func(m *Manager, host string, kt bundle.KeyType) {
 			h := m.engine.report.health
-			sub := hostSubject(host, kt, h.dir)
+			sub := newSubject(kt, h.dir, host)
 			rec := newTestFailure(sub, audit.StageOrder, time.Now().Add(time.Hour))
 			rec.err.Attempts = 1
 			if rec.trust = m.engine.settings.trustOf(host); rec.trust == notAllowed {
@@ -125,7 +125,7 @@ func TestRecordOfAStrangerIsItsOwn(t *testing.T) {
 	recordedWorld(t, allowAll, func(t *testing.T, entries *keyedCache, fail func(*Manager, string, bundle.KeyType), manager func() *Manager) {
 		recalled := func(m *Manager, host string) *failure {
 			h := m.engine.report.health
-			sub := hostSubject(host, bundle.ECDSA, h.dir)
+			sub := newSubject(bundle.ECDSA, h.dir, host)
 			if err := h.recall(t.Context(), sub, grant{trust: byPolicy}); err != nil {
 				t.Fatal(err)
 			}

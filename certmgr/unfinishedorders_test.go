@@ -11,7 +11,7 @@ import (
 func TestUnfinishedOrdersAreBounded(t *testing.T) {
 	var u unfinishedOrders
 	for i := range maxUnfinished + 10 {
-		u.put(hostSubject(fmt.Sprintf("h%d.example.com", i), bundle.ECDSA, ""), &keptOrder{order: new(order.Unfinished)})
+		u.put(newSubject(bundle.ECDSA, "", fmt.Sprintf("h%d.example.com", i)), &keptOrder{order: new(order.Unfinished)})
 	}
 	if n := u.orders.Len(); n != maxUnfinished {
 		t.Errorf("%d are kept, want %d", n, maxUnfinished)
@@ -20,7 +20,7 @@ func TestUnfinishedOrdersAreBounded(t *testing.T) {
 
 func TestUnfinishedOrderIsForgotten(t *testing.T) {
 	var u unfinishedOrders
-	sub, kept := hostSubject("a.example.com", bundle.ECDSA, ""), &keptOrder{order: new(order.Unfinished)}
+	sub, kept := newSubject(bundle.ECDSA, "", "a.example.com"), &keptOrder{order: new(order.Unfinished)}
 	u.put(sub, kept)
 	if got := u.get(sub); got != kept {
 		t.Errorf("got %v", got)

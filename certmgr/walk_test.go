@@ -16,7 +16,7 @@ import (
 func TestWalksHoldNoLock(t *testing.T) {
 	inside(t, func(t *testing.T, w *insides) {
 		e := w.m.engine
-		sub := hostSubject("a.example.com", bundle.ECDSA, e.report.dir)
+		sub := newSubject(bundle.ECDSA, e.report.dir, "a.example.com")
 		cert := certFor(t, sub)
 		e.server.memory.publish(cert, grant{trust: listed}, time.Now(), alwaysListed)
 		e.report.schedule.planLoaded(cert)
@@ -77,7 +77,7 @@ func TestScheduleIsDescribedWithoutItsLock(t *testing.T) {
 	defer m.Close()
 	m.init()
 	schedule := m.engine.report.schedule
-	cert := certFor(t, hostSubject("a.example.com", bundle.ECDSA, m.engine.report.dir))
+	cert := certFor(t, newSubject(bundle.ECDSA, m.engine.report.dir, "a.example.com"))
 	m.engine.server.memory.publish(cert, grant{trust: listed}, time.Now(), alwaysListed)
 	schedule.planLoaded(cert)
 	schedule.mu.Lock()

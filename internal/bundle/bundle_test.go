@@ -107,7 +107,7 @@ func TestCheckSaysWhatDoesNotFit(t *testing.T) {
 		"no X.509":   {"example.com", bundle.ECDSA, key, [][]byte{leaf, []byte("garbage")}, "cannot be parsed"},
 		"truncated":  {"example.com", bundle.ECDSA, key, [][]byte{leaf[:100]}, "cannot be parsed"},
 	} {
-		_, err := bundle.Check(test.host, test.kt, test.key, test.chain)
+		_, err := bundle.Check([]string{test.host}, test.kt, test.key, test.chain)
 		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: error %v, want %q", name, err, test.want)
 		}
@@ -149,7 +149,7 @@ func FuzzDecode(f *testing.F) {
 		if !againKey.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(key.Public()) {
 			t.Fatal("the key that was written is read as another one")
 		}
-		leaf, err := bundle.Check("example.com", kt, key, chain)
+		leaf, err := bundle.Check([]string{"example.com"}, kt, key, chain)
 		if err != nil {
 			return
 		}

@@ -14,18 +14,20 @@ import (
 // ErrOtherKey is the error of a certificate that is for another private key.
 var ErrOtherKey = errors.New("private key does not belong to the certificate")
 
-// Check parses a chain and checks that its leaf is for host, has the key type
+// Check parses a chain and checks that its leaf is for names, has the key type
 // kt and belongs to key, that TLS clients can accept it, and that another
 // certificate of the chain, if there is one, is its issuer's. It does not check
 // dates.
-func Check(host string, kt KeyType, key crypto.Signer, chain [][]byte) (*x509.Certificate, error) {
+func Check(names []string, kt KeyType, key crypto.Signer, chain [][]byte) (*x509.Certificate, error) {
 	certs, err := parseChain(chain)
 	if err != nil {
 		return nil, err
 	}
 	leaf := certs[0]
-	if err := leaf.VerifyHostname(host); err != nil {
-		return nil, fmt.Errorf("certificate is for another name: %s", text.OneLine(err.Error(), text.MaxError)) // not %w: an x509.HostnameError holds the certificate
+	for _, name := range names {
+		if err := leaf.VerifyHostname(name); err != nil {
+			return nil, fmt.Errorf("certificate is for another name: %s", text.OneLine(err.Error(), text.MaxError)) // not %w: an x509.HostnameError holds the certificate
+		}
 	}
 	if !isFor(leaf, key) {
 		return nil, ErrOtherKey

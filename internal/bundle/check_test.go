@@ -40,7 +40,7 @@ func TestIssuerIsRecognizedByNameOrSignature(t *testing.T) {
 		"a.example by A, X by X, A by A": true,
 		"a.example by A, a.example by A": true, // as a leaf alone
 	} {
-		if _, err := Check("a.example", ECDSA, p.key("a.example"), p.chain(sent)); (err == nil) != want {
+		if _, err := Check([]string{"a.example"}, ECDSA, p.key("a.example"), p.chain(sent)); (err == nil) != want {
 			t.Errorf("%s: error %v, want one: %v", sent, err, !want)
 		}
 	}

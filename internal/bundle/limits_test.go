@@ -195,7 +195,7 @@ func TestLargeCertificatesAreRefused(t *testing.T) {
 			t.Errorf("%s: error %v, want %q", name, err, tt.want)
 		}
 		for what, err := range map[string]error{
-			"Check":   second(Check("a.example", ECDSA, key, [][]byte{leaf, tt.der})),
+			"Check":   second(Check([]string{"a.example"}, ECDSA, key, [][]byte{leaf, tt.der})),
 			"Arrange": second(Arrange(key, [][]byte{leaf, tt.der})),
 		} {
 			if tt.want != "" && what == "Check" && !strings.Contains(err.Error(), tt.want) || err == nil {
@@ -255,7 +255,7 @@ func BenchmarkHostile(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
 				if key, chain, err := Decode(data); err == nil {
-					Check("a.example", ECDSA, key, chain)
+					Check([]string{"a.example"}, ECDSA, key, chain)
 				}
 			}
 		})

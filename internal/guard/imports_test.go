@@ -162,10 +162,10 @@ var layers = []may{
 	{
 		pkg: "internal/order",
 		imports: []string{
-			"certmgr/audit", "internal/acmeclient", "internal/bundle", "internal/challenge", "internal/flight", "internal/pace", "internal/text",
+			"certmgr/audit", "internal/acmeclient", "internal/bundle", "internal/challenge", "internal/flight", "internal/hosts", "internal/pace", "internal/text",
 			"x/crypto/acme",
 		},
-		why: "one conversation for one host with one client; it knows no backoff, memory, slots or preflight",
+		why: "one conversation for one certificate with one client; it knows no backoff, memory, slots or preflight",
 	},
 	{
 		pkg:     "internal/pace",

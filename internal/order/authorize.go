@@ -39,7 +39,7 @@ func (c *conversation) authorize(ctx context.Context, order *acme.Order, types [
 		}
 		typ = chal.Type
 		c.req.Stage(audit.StageChallenge)
-		if failed, err := c.solve(ctx, chal, url); err != nil {
+		if failed, err := c.solve(ctx, chal, url, c.name(z)); err != nil {
 			if !failed {
 				typ = ""
 			}
@@ -107,10 +107,19 @@ func pickChallenge(z *acme.Authorization, types []string) *acme.Challenge {
 	return nil
 }
 
-// solve answers one challenge and waits for the CA's decision. failed is true
+// name returns the name that an authorization is for. With a single one, it can
+// be no other, however the CA writes it.
+func (c *conversation) name(z *acme.Authorization) string {
+	if name, ok := nameOf(z.Identifier, c.req.Names); ok {
+		return name
+	}
+	return c.req.Names[0]
+}
+
+// solve answers one challenge for a name and waits for the CA's decision. failed is true
 // if the CA decided against it, and false for errors before a decision.
-func (c *conversation) solve(ctx context.Context, chal *acme.Challenge, authzURL string) (failed bool, err error) {
-	answer, err := c.req.Present(ctx, c.client, chal, c.req.Host)
+func (c *conversation) solve(ctx context.Context, chal *acme.Challenge, authzURL, name string) (failed bool, err error) {
+	answer, err := c.req.Present(ctx, c.client, chal, name)
 	if err != nil {
 		return false, err
 	}

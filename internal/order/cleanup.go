@@ -47,8 +47,8 @@ func (c *conversation) forget(ctx context.Context) {
 
 // inherit notes the authorizations of an order that another process placed. It may
 // have been killed just after it presented its answers to their challenges.
-func (c *Cleanup) inherit(o *Unfinished, order *acme.Order) {
-	if o.Inherited && len(order.AuthzURLs) <= maxAuthorizations {
+func (c *Cleanup) inherit(o *Unfinished, order *acme.Order, names []string) {
+	if o.Inherited && len(order.AuthzURLs) <= maxAuthorizations(names) {
 		c.inherited = order.AuthzURLs
 	}
 	o.Inherited = false
@@ -70,8 +70,9 @@ func (c *conversation) withdraw(ctx context.Context) {
 		if z.Status == acme.StatusPending {
 			continue
 		}
+		name := c.name(z)
 		for _, chal := range z.Challenges[:min(len(z.Challenges), maxOffers)] {
-			c.req.Cleanup.Later(func(ctx context.Context) bool { return c.req.Withdraw(ctx, chal, c.req.Host) })
+			c.req.Cleanup.Later(func(ctx context.Context) bool { return c.req.Withdraw(ctx, chal, name) })
 		}
 	}
 	c.req.Cleanup.inherited = nil

@@ -84,7 +84,7 @@ func (f *finishing) run(ctx context.Context, order *acme.Order) (chain [][]byte,
 		return nil, nil, err
 	}
 	if chain, err = bundle.Arrange(f.o.Key, sent); err == nil {
-		leaf, err = bundle.Check(f.req.Host, f.req.KeyType, f.o.Key, chain)
+		leaf, err = bundle.Check(f.req.Names, f.req.KeyType, f.o.Key, chain)
 	}
 	if err == nil {
 		err = f.req.Accept(chain, leaf)
@@ -142,7 +142,7 @@ func (f *finishing) look(ctx context.Context) (chain [][]byte, done bool, err er
 	if err != nil {
 		return nil, false, f.o.noteReply(acmeclient.Cause(err), f.req.Now())
 	}
-	f.req.Cleanup.inherit(f.o, order)
+	f.req.Cleanup.inherit(f.o, order, f.req.Names)
 	switch order.Status {
 	case acme.StatusValid:
 		if order.CertURL == "" {

@@ -103,7 +103,7 @@ func (s *site) DeleteLater(string, []byte) {}
 // request returns a Request for host that tries tls-alpn-01 first.
 func (s *site) request() Request {
 	return Request{
-		Host:    host,
+		Names:   []string{host},
 		KeyType: bundle.ECDSA,
 		Key:     func(context.Context, string) crypto.Signer { return nil },
 		Before: func(context.Context) ([]string, error) {
@@ -130,7 +130,7 @@ func (s *site) run(req Request) (Result, error) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), 3*time.Minute)
 	defer cancel()
 	res, err := Run(ctx, s.client, req)
-	if s.answers.Awaits(req.Host) {
+	if s.answers.Awaits(req.Names[0]) {
 		s.t.Error("the answer to a challenge is left when the conversation is over")
 	}
 	if err == nil {
@@ -149,7 +149,7 @@ func (s *site) must(req Request) Result {
 	if err != nil {
 		s.t.Fatalf("%v\n%v", err, s.ca)
 	}
-	if _, err := bundle.Check(host, bundle.ECDSA, res.Key, res.Chain); err != nil {
+	if _, err := bundle.Check([]string{host}, bundle.ECDSA, res.Key, res.Chain); err != nil {
 		s.t.Error(err)
 	}
 	if !slices.Equal(res.Leaf.Raw, res.Chain[0]) || s.kept != nil || res.Refuted {

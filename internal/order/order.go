@@ -3,7 +3,6 @@ package order
 import (
 	"context"
 	"crypto"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
@@ -23,7 +22,7 @@ import (
 // Request describes a conversation. The goroutine of Run calls its functions.
 // Functions must not be nil.
 type Request struct {
-	Host     string
+	Names    []string // of the certificate, in normal form; at least one
 	KeyType  bundle.KeyType
 	Extra    []pkix.Extension // for the certificate request
 	Replaces string           // CertID of the certificate to be renewed, or ""
@@ -165,9 +164,9 @@ func (c *conversation) obtain(ctx context.Context, types []string, pending *Unfi
 	return c.finish(ctx, o, order)
 }
 
-// maxAuthorizations is the largest number of authorizations in an order; one
-// name needs one (RFC 8555, section 7.1.3).
-const maxAuthorizations = 4
+// maxAuthorizations returns the largest number of authorizations in an order;
+// each name needs one (RFC 8555, section 7.1.3).
+func maxAuthorizations(names []string) int { return len(names) + 3 }
 
 // authorizedOrder returns an order that can be finalized: pending, or a new
 // one. A challenge that fails makes its authorization invalid and with it the
@@ -224,8 +223,8 @@ func (c *conversation) place(ctx context.Context, earlier *Unfinished) (order *a
 		return nil, nil, false, acmeclient.Cause(err)
 	}
 	c.res.OrderURL = order.URI
-	if n := len(order.AuthzURLs); n > maxAuthorizations {
-		return nil, nil, false, fmt.Errorf("order %s has %d authorizations for one name", order.URI, n)
+	if n := len(order.AuthzURLs); n > maxAuthorizations(c.req.Names) {
+		return nil, nil, false, fmt.Errorf("order %s has %d authorizations for %s", order.URI, n, countOf(c.req.Names))
 	}
 	if !isOpen(order) {
 		return nil, nil, false, orderFailed(order)
@@ -253,7 +252,7 @@ func (c *conversation) newOrder(ctx context.Context) (*acme.Order, error) {
 	if err != nil {
 		return nil, err
 	}
-	order, without, err := acmeclient.NewOrder(ctx, c.client, acme.DomainIDs(c.req.Host), c.replaces)
+	order, without, err := acmeclient.NewOrder(ctx, c.client, identifiers(c.req.Names), c.replaces)
 	if without {
 		c.replaces = ""
 	}
@@ -266,14 +265,4 @@ func orderFailed(o *acme.Order) error {
 		return failedObject(o.URI, fmt.Errorf("order %s is %s: %w", o.URI, brief(o.Status), acmeclient.BoundProblem(o.Error)))
 	}
 	return failedObject(o.URI, fmt.Errorf("order %s is %q and the CA gave no reason", o.URI, brief(o.Status)))
-}
-
-// newCSR returns the certificate request. Like autocert's it has a common name,
-// unless the host exceeds the limit of 64 characters (RFC 5280, appendix A.1).
-func (c *conversation) newCSR(key crypto.Signer) ([]byte, error) {
-	tmpl := &x509.CertificateRequest{DNSNames: []string{c.req.Host}, ExtraExtensions: c.req.Extra}
-	if len(c.req.Host) <= 64 {
-		tmpl.Subject = pkix.Name{CommonName: c.req.Host}
-	}
-	return x509.CreateCertificateRequest(rand.Reader, tmpl, key)
 }

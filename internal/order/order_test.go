@@ -76,7 +76,7 @@ func TestOrderFails(t *testing.T) {
 			fault: func(ca *acmetest.Server) {
 				ca.Edit(acmetest.Match{Endpoint: acmetest.NewOrder}, func(r *acmetest.Reply) {
 					r.EditObject(func(order map[string]any) {
-						order["authorizations"] = slices.Repeat(order["authorizations"].([]any), maxAuthorizations+1)
+						order["authorizations"] = slices.Repeat(order["authorizations"].([]any), maxAuthorizations([]string{"www.example.com"})+1)
 					})
 				})
 			},

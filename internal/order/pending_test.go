@@ -107,7 +107,7 @@ func TestPendingOrderOfNoUseIsReplacedAtOnce(t *testing.T) {
 	}
 	manyTimes := func(r *acmetest.Reply) {
 		r.EditObject(func(order map[string]any) {
-			order["authorizations"] = slices.Repeat(order["authorizations"].([]any), maxAuthorizations+1)
+			order["authorizations"] = slices.Repeat(order["authorizations"].([]any), maxAuthorizations([]string{"www.example.com"})+1)
 		})
 	}
 	for name, fault := range map[string]func(s *site){

@@ -3,7 +3,6 @@ package order
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"golang.org/x/crypto/acme"
 
@@ -28,22 +27,11 @@ func (c *conversation) reopen(ctx context.Context, o *Unfinished) (*acme.Order, 
 		}
 		return nil, err
 	}
-	c.req.Cleanup.inherit(o, order)
-	if !isOpen(order) || !isFor(order, c.req.Host) || len(order.AuthzURLs) > maxAuthorizations {
+	c.req.Cleanup.inherit(o, order, c.req.Names)
+	if !isOpen(order) || !isFor(order, c.req.Names) || len(order.AuthzURLs) > maxAuthorizations(c.req.Names) {
 		return nil, nil
 	}
 	return order, nil
-}
-
-// isFor reports whether an order is for host alone. Some CAs write names in
-// their own way.
-func isFor(o *acme.Order, host string) bool {
-	for _, id := range o.Identifiers {
-		if !strings.EqualFold(strings.TrimSuffix(id.Value, "."), host) {
-			return false
-		}
-	}
-	return true
 }
 
 // keepPending keeps an order that is not authorized yet.

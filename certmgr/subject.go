@@ -1,0 +1,83 @@
+package certmgr
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/hosts"
+)
+
+// subject identifies a certificate: its names, its key type and the CA's
+// directory. It is comparable. A name leads to its subjects by env.subject.
+type subject struct {
+	identifiers string // sorted and comma-joined, as "dns:a.example.com,ip:192.0.2.1"
+	keyType     bundle.KeyType
+	ca          string
+}
+
+// subject returns the subject of the certificate with a key type for a host. It
+// is the only place that knows which other names the certificate has.
+func (e *env) subject(host string, kt bundle.KeyType) subject { return newSubject(kt, e.dir, host) }
+
+// newSubject returns the subject of a certificate for names in normal form.
+func newSubject(kt bundle.KeyType, ca string, names ...string) subject {
+	ids := make([]string, len(names))
+	for i, name := range names {
+		ids[i] = identifierType(name) + ":" + name
+	}
+	slices.Sort(ids)
+	return subject{identifiers: strings.Join(ids, ","), keyType: kt, ca: ca}
+}
+
+// identifierType returns the type of an ACME identifier with a name: "ip" (RFC
+// 8738) or "dns" (RFC 8555, section 9.7.7).
+func identifierType(name string) string {
+	if hosts.IsAddress(name) {
+		return "ip"
+	}
+	return "dns"
+}
+
+// host returns the first name. Events and errors name it, and what is kept for
+// the subject outside memory has it in its key.
+func (s subject) host() string {
+	first, _, _ := strings.Cut(s.identifiers, ",")
+	return nameOf(first)
+}
+
+// names returns all names.
+func (s subject) names() []string {
+	names := strings.Split(s.identifiers, ",")
+	for i, id := range names {
+		names[i] = nameOf(id)
+	}
+	return names
+}
+
+// nameOf returns the name of an identifier. That of an IPv6 address has colons.
+func nameOf(identifier string) string {
+	_, name, _ := strings.Cut(identifier, ":")
+	return name
+}
+
+// withKeyType returns the subject of the certificate for the same names with
+// another key type.
+func (s subject) withKeyType(kt bundle.KeyType) subject {
+	s.keyType = kt
+	return s
+}
+
+// key is a unique string for the subject. It is not meant to be parsed.
+func (s subject) key() string { return s.identifiers + " " + s.keyType.String() + " " + s.ca }
+
+// String is for errors. It omits the CA, which errors name where it matters.
+func (s subject) String() string { return s.host() + " (" + s.keyType.String() + ")" }
+
+// cacheKey returns autocert's key for the subject's certificate.
+func (s subject) cacheKey() string {
+	if s.keyType == bundle.RSA {
+		return s.host() + "+rsa"
+	}
+	return s.host()
+}
