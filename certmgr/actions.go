@@ -146,8 +146,8 @@ func (as *actions) knows(host string) bool {
 	if as.settings.trustOf(host) == listed || len(o.memory.certificates(host)) > 0 || as.dns.has(host) {
 		return true
 	}
-	for kt := range bundle.KeyType(bundle.KeyTypes) {
-		sub := as.subject(host, kt)
+	for alg := range bundle.Algorithm(bundle.Algorithms) {
+		sub := as.subject(host, alg)
 		if o.issuer.issues.Running(sub) != nil || o.health.failures.last(sub) != nil {
 			return true
 		}

@@ -32,12 +32,12 @@ func (m *memory) bar(c *certificate, compromised bool, now time.Time) (removed *
 	if compromised {
 		m.barred.Put(sha256.Sum256(c.leaf.RawSubjectPublicKeyInfo), c.notAfter, time.Time.Before)
 	}
-	host, kt := c.subject.host(), c.subject.keyType
+	host, alg := c.subject.host(), c.subject.alg
 	old := m.hosts.Get(host)
-	if old == nil || old.certs[kt] == nil || !m.bars(old.certs[kt].leaf) {
+	if old == nil || old.certs[alg] == nil || !m.bars(old.certs[alg].leaf) {
 		return nil, !known
 	}
-	removed = old.certs[kt]
+	removed = old.certs[alg]
 	evicted = m.without(removed)
 	return removed, !known
 }

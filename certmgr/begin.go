@@ -60,7 +60,7 @@ func (i *issuance) host() string { return i.req.sub.host() }
 // event sets the fields of e that identify the issuance.
 func (i *issuance) event(e audit.Event) audit.Event {
 	sub := i.req.sub
-	e.Host, e.KeyType, e.Attempt, e.CA = sub.host(), sub.keyType.String(), i.id, sub.ca
+	e.Host, e.KeyType, e.Attempt, e.CA = sub.host(), sub.alg.String(), i.id, sub.ca
 	e.Actor = i.req.by.actor
 	return e
 }

@@ -25,13 +25,13 @@ import (
 )
 
 // testKeys are made once: RSA takes its time.
-var testKeys = sync.OnceValue(func() (keys [bundle.KeyTypes]crypto.Signer) {
-	for kt := range keys {
-		key, err := bundle.GenerateKey(bundle.KeyType(kt))
+var testKeys = sync.OnceValue(func() (keys [bundle.Algorithms]crypto.Signer) {
+	for alg := range keys {
+		key, err := bundle.GenerateKey(bundle.Algorithm(alg))
 		if err != nil {
 			panic(err)
 		}
-		keys[kt] = key
+		keys[alg] = key
 	}
 	return keys
 })
@@ -55,8 +55,8 @@ func selfSigned(host string, key crypto.Signer, left time.Duration) []byte {
 
 // entryFor returns a cache entry with a certificate for host that is valid for left
 // from now.
-func entryFor(host string, kt bundle.KeyType, left time.Duration) []byte {
-	key := testKeys()[kt]
+func entryFor(host string, alg bundle.Algorithm, left time.Duration) []byte {
+	key := testKeys()[alg]
 	return mustEncode(key, selfSigned(host, key, left))
 }
 
@@ -122,14 +122,14 @@ func TestBundleBytesAreAutocerts(t *testing.T) {
 // TestBundleWithPKCS8: users convert keys with openssl.
 func TestBundleWithPKCS8(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		for kt, key := range testKeys() {
+		for alg, key := range testKeys() {
 			der, err := x509.MarshalPKCS8PrivateKey(key)
 			if err != nil {
 				t.Fatal(err)
 			}
 			data := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 			data = append(data, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: selfSigned("a.example.com", key, undue)})...)
-			if bundle.KeyType(kt) == bundle.RSA {
+			if bundle.Algorithm(alg) == bundle.RSA {
 				w.keep("a.example.com+rsa", data)
 				w.mustGetRSA()
 			} else {

@@ -30,8 +30,8 @@ func endIssuances(is *issuer, host string, why func() *refusal) {
 	if is.issues.IsIdle() {
 		return // the usual case; keeps scanners cheap
 	}
-	for kt := range bundle.KeyType(bundle.KeyTypes) {
-		if sub := is.subject(host, kt); is.issues.Running(sub) != nil {
+	for alg := range bundle.Algorithm(bundle.Algorithms) {
+		if sub := is.subject(host, alg); is.issues.Running(sub) != nil {
 			is.issues.CancelKey(sub, why())
 		}
 	}

@@ -20,7 +20,7 @@ type served struct {
 	key     crypto.Signer
 	leaf    *x509.Certificate
 	expires int64 // notAfter in Unix seconds, its full precision
-	keyType bundle.KeyType
+	alg     bundle.Algorithm
 }
 
 // certificate is a certificate in memory; immutable.
@@ -39,7 +39,7 @@ func newCertificate(sub subject, key crypto.Signer, chain [][]byte, leaf *x509.C
 			key:     key,
 			leaf:    leaf,
 			expires: leaf.NotAfter.Unix(),
-			keyType: sub.keyType,
+			alg:     sub.alg,
 		},
 		notAfter:  leaf.NotAfter,
 		notBefore: leaf.NotBefore,
@@ -58,7 +58,7 @@ func certificateFromBundle(sub subject, data []byte, now time.Time) (*certificat
 	if err != nil {
 		return nil, err
 	}
-	leaf, err := bundle.Check(sub.names(), sub.keyType, key, chain)
+	leaf, err := bundle.Check(sub.names(), sub.alg, key, chain)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func certEvent(kind audit.Kind, c *certificate) audit.Event {
 	return audit.Event{
 		Kind:     kind,
 		Host:     c.subject.host(),
-		KeyType:  c.subject.keyType.String(),
+		KeyType:  c.subject.alg.String(),
 		CA:       c.subject.ca,
 		Serial:   serialOf(c.leaf),
 		NotAfter: c.notAfter,

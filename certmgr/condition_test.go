@@ -78,7 +78,7 @@ func (c condition) place(m *Manager, sub subject, hold <-chan struct{}) error {
 	e, now := m.engine, m.engine.now()
 	if c.valid || c.expired {
 		cert := &certificate{
-			served:    served{leaf: &x509.Certificate{SerialNumber: big.NewInt(1)}, keyType: sub.keyType},
+			served:    served{leaf: &x509.Certificate{SerialNumber: big.NewInt(1)}, alg: sub.alg},
 			subject:   sub,
 			notBefore: now.Add(-60 * 24 * time.Hour),
 			notAfter:  now.Add(30 * 24 * time.Hour),
@@ -100,7 +100,7 @@ func (c condition) place(m *Manager, sub subject, hold <-chan struct{}) error {
 	}
 	failed := &IssuanceError{
 		Host:     sub.host(),
-		KeyType:  sub.keyType.String(),
+		KeyType:  sub.alg.String(),
 		Stage:    audit.StageOrder,
 		Time:     now.Add(-time.Hour),
 		RetryAt:  now.Add(time.Hour),
@@ -183,7 +183,7 @@ func testConditions(t *testing.T, seed uint64) {
 			continue
 		}
 		rows++
-		h := found[statusKey{sub.host(), sub.keyType.String()}]
+		h := found[statusKey{sub.host(), sub.alg.String()}]
 		if h == nil && !c.valid && !c.expired && !c.inFlight {
 			h = found[statusKey{sub.host(), ""}]
 		}

@@ -125,7 +125,7 @@ func (r *renewals) probe(ctx context.Context, sub subject) {
 	case found.Verdict == probe.Elsewhere:
 		if e := dns.note(sub, IssuanceError{
 			Host:     host,
-			KeyType:  sub.keyType.String(),
+			KeyType:  sub.alg.String(),
 			Stage:    audit.StagePreflight,
 			CA:       r.dir,
 			Attempts: 1,
@@ -142,8 +142,8 @@ func (r *renewals) probe(ctx context.Context, sub subject) {
 	default:
 		dns.end(host, endedHere)
 		probeDates{r.schedule}.resume(sub, &seenHere{result: found, at: time.Now(), waited: waits})
-		for kt := range bundle.KeyType(bundle.KeyTypes) {
-			r.schedule.hasten(r.subject(host, kt))
+		for alg := range bundle.Algorithm(bundle.Algorithms) {
+			r.schedule.hasten(r.subject(host, alg))
 		}
 	}
 }

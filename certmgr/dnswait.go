@@ -111,7 +111,7 @@ func (d *dnsWaits) note(sub subject, e IssuanceError) *IssuanceError {
 	ev := audit.Event{
 		Kind:     audit.WaitingForDNS,
 		Host:     host,
-		KeyType:  sub.keyType.String(),
+		KeyType:  sub.alg.String(),
 		Attempt:  e.Attempt,
 		Stage:    e.Stage,
 		CA:       d.dir,
@@ -220,7 +220,7 @@ func (d *dnsWaits) end(host, why string) (sub subject, waited bool) {
 	d.audit.Emit(audit.Event{
 		Kind:     audit.DNSWaitEnded,
 		Host:     host,
-		KeyType:  w.sub.keyType.String(),
+		KeyType:  w.sub.alg.String(),
 		Stage:    audit.StagePreflight,
 		CA:       d.dir,
 		Reason:   why,

@@ -119,7 +119,7 @@ func newEngine(m *Manager) *engine {
 		schedule: schedule,
 		visits:   visits,
 	}
-	visits.onNeeded = func(host string, kt bundle.KeyType) { renewals.needed(e.subject(host, kt)) }
+	visits.onNeeded = func(host string, alg bundle.Algorithm) { renewals.needed(e.subject(host, alg)) }
 	dispatcher := &dispatcher{
 		now:      e.now,
 		tasks:    e.tasks,

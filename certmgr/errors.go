@@ -163,11 +163,11 @@ func (e *IssuanceError) Hint() string {
 	case e.State == "" && account.IsUnavailable(e.Err): // a restart earns an attempt
 		return "to try again at once, use the admin handler (retry) or call Manager.Obtain, or restart"
 	case e.State != "" || errors.Is(e.Err, ErrClock):
-		kt := bundle.ECDSA
+		alg := bundle.ECDSA
 		if e.KeyType == bundle.RSA.String() {
-			kt = bundle.RSA
+			alg = bundle.RSA
 		}
-		key = failureKeyOf(newSubject(kt, e.CA, e.Host), e.Stage).cacheKey()
+		key = failureKeyOf(newSubject(alg, e.CA, e.Host), e.Stage).cacheKey()
 		if _, cut := e.Err.(*tooManyAttempts); cut {
 			key = attemptsCacheKey(e.Host)
 		}

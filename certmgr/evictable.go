@@ -73,8 +73,8 @@ func seenBefore(a, b *hostEntry) bool { return a.seen() < b.seen() }
 // in Unix seconds.
 func (e *hostEntry) seen() int64 {
 	seen := e.yes.Load() / int64(time.Second)
-	for kt := range e.visited {
-		seen = max(seen, e.visited[kt].Load())
+	for alg := range e.visited {
+		seen = max(seen, e.visited[alg].Load())
 	}
 	for _, t := range e.since {
 		if !t.IsZero() {

@@ -57,10 +57,10 @@ func LimitStrangers(m *Manager, most int) {
 }
 
 // Load has m read the certificate of a host from its Cache, as renewal does.
-func Load(ctx context.Context, m *Manager, host string, kt bundle.KeyType) error {
+func Load(ctx context.Context, m *Manager, host string, alg bundle.Algorithm) error {
 	m.init()
 	s := m.engine.server
-	_, err := s.loader.read(ctx, s.subject(host, kt), grant{trust: listed}, quietly)
+	_, err := s.loader.read(ctx, s.subject(host, alg), grant{trust: listed}, quietly)
 	return err
 }
 

@@ -31,7 +31,7 @@ func TestFailuresTellWhatTheyDrop(t *testing.T) {
 	now := time.Now()
 	dropped := 0
 	for i := range 10 {
-		sub := newSubject(bundle.KeyType(i%2), "ca", fmt.Sprintf("h%d.example.com", i))
+		sub := newSubject(bundle.Algorithm(i%2), "ca", fmt.Sprintf("h%d.example.com", i))
 		stage := audit.StageOrder
 		if i%3 == 0 {
 			stage = audit.StageChallenge
@@ -57,7 +57,7 @@ func TestFailuresTellWhatTheyDrop(t *testing.T) {
 
 // The key of the entry is that under which the record was written.
 func TestFailureKeyIsThatOfItsEntry(t *testing.T) {
-	for _, typ := range []bundle.KeyType{bundle.ECDSA, bundle.RSA} {
+	for _, typ := range []bundle.Algorithm{bundle.ECDSA, bundle.RSA} {
 		for _, stage := range audit.Stages() {
 			f := newFailures()
 			sub := newSubject(typ, "ca", "a.example.com")

@@ -22,7 +22,7 @@ const (
 
 // ownScope returns the scope of a failure that affects only one subject.
 func ownScope(sub subject) scope {
-	if sub.keyType == bundle.RSA {
+	if sub.alg == bundle.RSA {
 		return scopeRSA
 	}
 	return scopeECDSA
@@ -78,7 +78,7 @@ const maxStrangersRecords = 1_000
 // the entry of the host's.
 func recordKeysOf(sub subject) []failureKey {
 	keys := []failureKey{{sub.host(), scopeHost}}
-	if sub.keyType == bundle.RSA {
+	if sub.alg == bundle.RSA {
 		keys = append(keys, failureKey{sub.host(), scopeRSA})
 	}
 	return keys

@@ -97,7 +97,7 @@ func (r *failureRecord) setCause(err error) {
 // failure returns the record's failure for sub at now, or nil if it is about
 // something else or too old.
 func (r failureRecord) failure(sub subject, machine string, now time.Time) *failure {
-	if r.Attempts == 0 || r.Host != sub.host() || r.CA != sub.ca || r.KeyType != "" && r.KeyType != sub.keyType.String() {
+	if r.Attempts == 0 || r.Host != sub.host() || r.CA != sub.ca || r.KeyType != "" && r.KeyType != sub.alg.String() {
 		return nil
 	}
 	if r.ClockOff && (r.Machine != machine || r.Time.After(now)) {
@@ -116,7 +116,7 @@ func (r failureRecord) failure(sub subject, machine string, now time.Time) *fail
 	f := &failure{
 		err: &IssuanceError{
 			Host:     r.Host,
-			KeyType:  sub.keyType.String(),
+			KeyType:  sub.alg.String(),
 			Stage:    r.Stage,
 			CA:       r.CA,
 			Attempt:  r.Attempt,

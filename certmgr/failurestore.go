@@ -113,7 +113,7 @@ func (h *health) recall(ctx context.Context, sub subject, g grant) error {
 		restored := audit.Event{
 			Kind:    audit.BackoffRestored,
 			Host:    sub.host(),
-			KeyType: sub.keyType.String(),
+			KeyType: sub.alg.String(),
 			Attempt: e.Attempt,
 			Stage:   e.Stage,
 			CA:      h.dir,

@@ -80,7 +80,7 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	now := s.now()
 	hot := entry.hot(want, now)
 	if hot != nil && s.gate.stillAllowed(host, entry, now, hello) {
-		if hot.keyType != want.first {
+		if hot.alg != want.first {
 			s.seconds.seek(host, want.first, entry, now)
 		}
 		if s.noteVisit(host, entry, want.first, now) {
@@ -93,7 +93,7 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 		s.refuse(refused, host, err, hello, s.now()) // it may have waited
 		return nil, err
 	}
-	if cert.keyType != want.first {
+	if cert.alg != want.first {
 		s.seconds.seek(host, want.first, s.memory.hosts.Get(host), s.now())
 	}
 	return s.handshakes.served(resServed, cert.copy()), nil
@@ -101,11 +101,11 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 
 // noteVisit records a handshake for a host in memory that needs a key type, for
 // the sake of the cores once in a while only. It reports whether it did.
-func (s *server) noteVisit(host string, e *hostEntry, kt bundle.KeyType, now time.Time) bool {
-	if !e.takeVisit(kt, now.Unix()) {
+func (s *server) noteVisit(host string, e *hostEntry, alg bundle.Algorithm, now time.Time) bool {
+	if !e.takeVisit(alg, now.Unix()) {
 		return false
 	}
-	s.visits.noteAsked(host, kt, grant{trust: e.trust}, now)
+	s.visits.noteAsked(host, alg, grant{trust: e.trust}, now)
 	return true
 }
 
@@ -291,8 +291,8 @@ func backingOff(rec *failure) error {
 // written meanwhile.
 func (s *server) rereadInBackground(sub subject, want keyTypePrefs, g grant) {
 	s.tasks.Go(func(ctx context.Context) {
-		for _, kt := range want.types() {
-			if cert, _ := s.loader.read(ctx, s.subject(sub.host(), kt), g, quietly); cert != nil {
+		for _, alg := range want.types() {
+			if cert, _ := s.loader.read(ctx, s.subject(sub.host(), alg), g, quietly); cert != nil {
 				s.health.failures.forget(sub)
 				return
 			}

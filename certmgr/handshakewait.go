@@ -149,5 +149,5 @@ func (s *server) await(ctx context.Context, hs handshake, call *issueCall, d tim
 func inFlight(call *issueCall) error {
 	sub := call.Key
 	return &refusal{kind: ErrInFlight, host: sub.host(), since: call.Since,
-		text: fmt.Sprintf("%s certificate at stage %q", sub.keyType, issuanceOf(call).getStage())}
+		text: fmt.Sprintf("%s certificate at stage %q", sub.alg, issuanceOf(call).getStage())}
 }

@@ -150,7 +150,7 @@ func (is *issuer) conclude(ctx context.Context, i *issuance, out outcome) (cert 
 	} else {
 		err = is.fail(i, out, what)
 	}
-	if whole || i.req.sub.keyType == bundle.RSA { // else fail has written the record
+	if whole || i.req.sub.alg == bundle.RSA { // else fail has written the record
 		is.health.updateRecord(i)
 	}
 	return nil, err
@@ -161,7 +161,7 @@ func (is *issuer) conclude(ctx context.Context, i *issuance, out outcome) (cert 
 func (is *issuer) newError(i *issuance, stage audit.Stage, cause error) *IssuanceError {
 	return &IssuanceError{
 		Host:     i.host(),
-		KeyType:  i.req.sub.keyType.String(),
+		KeyType:  i.req.sub.alg.String(),
 		Stage:    stage,
 		CA:       is.dir,
 		Attempt:  i.id,

@@ -14,7 +14,7 @@ import (
 // keyTypePrefs are the type of key that a client gets if there is a certificate of each, and
 // whether the other one will do.
 type keyTypePrefs struct {
-	first bundle.KeyType
+	first bundle.Algorithm
 	other bool
 }
 
@@ -101,7 +101,7 @@ func TestKeyTypeFollowsTheClientHello(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got, _ := bundle.TypeOf(cert.Leaf); got != test.want.first {
+				if got, _ := bundle.AlgorithmOf(cert.Leaf); got != test.want.first {
 					t.Errorf("got %v, want %v", got, test.want.first)
 				}
 			})
@@ -112,11 +112,11 @@ func TestKeyTypeFollowsTheClientHello(t *testing.T) {
 // TestCachedCertificateOfTheOtherType: what is valid and what the client can
 // work with is served before anything is issued, and nothing else is.
 func TestCachedCertificateOfTheOtherType(t *testing.T) {
-	for _, cached := range []bundle.KeyType{bundle.ECDSA, bundle.RSA} {
+	for _, cached := range []bundle.Algorithm{bundle.ECDSA, bundle.RSA} {
 		for _, test := range keyTypeHellos {
 			t.Run(cached.String()+" in the cache/"+test.name, func(t *testing.T) {
 				inBubble(t, func(t *testing.T, w *world) {
-					key := map[bundle.KeyType]string{bundle.ECDSA: "a.example.com", bundle.RSA: "a.example.com+rsa"}[cached]
+					key := map[bundle.Algorithm]string{bundle.ECDSA: "a.example.com", bundle.RSA: "a.example.com+rsa"}[cached]
 					w.keep(key, entryFor("a.example.com", cached, undue))
 					fits := test.want.first == cached || test.want.other
 					want, orders := test.want.first, 1
@@ -130,7 +130,7 @@ func TestCachedCertificateOfTheOtherType(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						if got, _ := bundle.TypeOf(cert.Leaf); got != want {
+						if got, _ := bundle.AlgorithmOf(cert.Leaf); got != want {
 							t.Errorf("served a certificate with a key of type %v, want %v", got, want)
 						}
 						if want == test.want.first { // else that is issued in the background

@@ -169,8 +169,8 @@ func (w *listWatch) hasStateFor(host string) bool {
 	if len(w.memory.certificates(host)) > 0 || w.dns.has(host) {
 		return true
 	}
-	for kt := range bundle.KeyType(bundle.KeyTypes) {
-		sub := w.subject(host, kt)
+	for alg := range bundle.Algorithm(bundle.Algorithms) {
+		sub := w.subject(host, alg)
 		if w.issuer.issues.Running(sub) != nil || w.failures.last(sub) != nil || w.unfinished.has(sub) {
 			return true
 		}

@@ -75,9 +75,9 @@ func (l *loader) loadInTask(ctx context.Context, host string, want keyTypePrefs,
 func (l *loader) search(host string, want keyTypePrefs, g grant) func(context.Context) (*certificate, error) {
 	return func(ctx context.Context) (*certificate, error) {
 		first := l.subject(host, want.first)
-		for _, kt := range want.types() {
-			cert, err := l.read(ctx, l.subject(host, kt), g, loud)
-			if cert != nil && kt != want.first {
+		for _, alg := range want.types() {
+			cert, err := l.read(ctx, l.subject(host, alg), g, loud)
+			if cert != nil && alg != want.first {
 				l.noteMiss(first)
 			}
 			if !errors.Is(err, ErrCacheMiss) {
@@ -147,7 +147,7 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 			l.reports.report(sub.cacheKey(), audit.Event{
 				Kind:    audit.CacheEntryRejected,
 				Host:    sub.host(),
-				KeyType: sub.keyType.String(),
+				KeyType: sub.alg.String(),
 				Reason:  "the entry under \"" + sub.cacheKey() + "\" counts as missing",
 				Err:     err,
 			})

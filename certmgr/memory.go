@@ -44,11 +44,11 @@ type hostEntry struct {
 
 	// visited is when a handshake that needs a key type was last recorded in
 	// visits, in Unix seconds.
-	visited [bundle.KeyTypes]atomic.Int64
+	visited [bundle.Algorithms]atomic.Int64
 
-	served [bundle.KeyTypes]served // copies of certs; expires is 0 if there is none
+	served [bundle.Algorithms]served // copies of certs; expires is 0 if there is none
 
-	certs [bundle.KeyTypes]*certificate
+	certs [bundle.Algorithms]*certificate
 	trust trust // of when the certificates came into memory
 
 	// asked is when HostPolicy was last asked again in the background.
@@ -61,7 +61,7 @@ type hostEntry struct {
 	// that is its last answer; else 0.
 	no atomic.Int64
 
-	since [bundle.KeyTypes]time.Time // when the host entered service with a key type
+	since [bundle.Algorithms]time.Time // when the host entered service with a key type
 
 	// sought is when a certificate of the key type that clients prefer was last
 	// sought, after the other type was served, in Unix seconds.
@@ -111,8 +111,8 @@ func (e *hostEntry) hot(want keyTypePrefs, now time.Time) *served {
 
 // takeVisit reports whether visits should record a handshake that needs a key
 // type now, in Unix seconds: at most once per visitEvery.
-func (e *hostEntry) takeVisit(kt bundle.KeyType, now int64) bool {
-	visited := &e.visited[kt]
+func (e *hostEntry) takeVisit(alg bundle.Algorithm, now int64) bool {
+	visited := &e.visited[alg]
 	seen := visited.Load()
 	return !recently(seen, now) && visited.CompareAndSwap(seen, now)
 }
@@ -128,8 +128,8 @@ func (m *memory) get(host string, want keyTypePrefs, now time.Time) *certificate
 
 // usable returns a certificate that the client can use, or nil.
 func (e *hostEntry) usable(want keyTypePrefs, now time.Time) *certificate {
-	for _, kt := range want.types() {
-		if c := e.certs[kt]; c != nil && c.usable(now) {
+	for _, alg := range want.types() {
+		if c := e.certs[alg]; c != nil && c.usable(now) {
 			return c
 		}
 	}
@@ -170,7 +170,7 @@ func (m *memory) adopt(c *certificate, g grant, now time.Time, check func() *ref
 		return nil, nil
 	}
 	if e := m.hosts.Get(c.subject.host()); e != nil {
-		have := e.certs[c.subject.keyType]
+		have := e.certs[c.subject.alg]
 		if have != nil && have.subject == c.subject && have.usable(now) &&
 			(!c.notBefore.After(have.notBefore) || bundle.LacksIssuer(c.chain, have.chain)) {
 			return have, nil
@@ -193,11 +193,11 @@ func (m *memory) put(c *certificate, g grant, now time.Time) (evicted []*certifi
 		e.yes.Store(yes.UnixNano())
 		e.no.Store(0)
 	}
-	if have := e.certs[c.subject.keyType]; have == nil || !have.usable(now) {
-		e.since[c.subject.keyType] = now
+	if have := e.certs[c.subject.alg]; have == nil || !have.usable(now) {
+		e.since[c.subject.alg] = now
 	}
-	e.certs[c.subject.keyType] = c
-	e.served[c.subject.keyType] = c.served
+	e.certs[c.subject.alg] = c
+	e.served[c.subject.alg] = c.served
 	return m.set(it)
 }
 
@@ -234,11 +234,11 @@ func (m *memory) retire(c *certificate) {
 // without removes a certificate that memory has. It returns the certificates of
 // the host that makes way, if any. m.mu is held.
 func (m *memory) without(c *certificate) (evicted []*certificate) {
-	host, kt := c.subject.host(), c.subject.keyType
+	host, alg := c.subject.host(), c.subject.alg
 	it := m.cloned(host)
 	e := &it.Value
-	e.certs[kt], e.served[kt] = nil, served{}
-	if e.certs == [bundle.KeyTypes]*certificate{} {
+	e.certs[alg], e.served[alg] = nil, served{}
+	if e.certs == [bundle.Algorithms]*certificate{} {
 		m.remove(host)
 		return nil
 	}
@@ -252,8 +252,8 @@ func (m *memory) cloned(host string) *hostItem {
 	if old := m.hosts.Get(host); old != nil {
 		e := &it.Value
 		e.trust, e.certs, e.served, e.since = old.trust, old.certs, old.served, old.since
-		for kt := range old.visited {
-			e.visited[kt].Store(old.visited[kt].Load())
+		for alg := range old.visited {
+			e.visited[alg].Store(old.visited[alg].Load())
 		}
 		e.sought.Store(old.sought.Load())
 		e.yes.Store(old.yes.Load())
@@ -349,7 +349,7 @@ func (m *memory) certificates(host string) []*certificate {
 // current returns the certificate in memory for a subject, or nil.
 func (m *memory) current(sub subject) *certificate {
 	if e := m.hosts.Get(sub.host()); e != nil {
-		if c := e.certs[sub.keyType]; c != nil && c.subject == sub {
+		if c := e.certs[sub.alg]; c != nil && c.subject == sub {
 			return c
 		}
 	}
@@ -361,8 +361,8 @@ func (m *memory) current(sub subject) *certificate {
 func (m *memory) all() iter.Seq2[*certificate, time.Time] {
 	return func(yield func(*certificate, time.Time) bool) {
 		for _, e := range m.hosts.All() {
-			for kt, c := range e.certs {
-				if c != nil && !yield(c, e.since[kt]) {
+			for alg, c := range e.certs {
+				if c != nil && !yield(c, e.since[alg]) {
 					return
 				}
 			}

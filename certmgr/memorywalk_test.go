@@ -38,15 +38,15 @@ func TestMemoryIsLikeAMap(t *testing.T) {
 	trusts := []trust{untrusted, byPolicy, listed}
 	for op := range ops {
 		i := rng.IntN(hosts)
-		sub := newSubject(bundle.KeyType(rng.IntN(bundle.KeyTypes)), "ca", fmt.Sprintf("h%d.example.com", i))
+		sub := newSubject(bundle.Algorithm(rng.IntN(bundle.Algorithms)), "ca", fmt.Sprintf("h%d.example.com", i))
 		if have := m.current(sub); have != model[sub] {
 			t.Fatalf("operation %d: memory holds %v, want %v", op, have, model[sub])
 		}
 		switch rng.IntN(10) {
 		case 0:
 			m.drop(sub.host())
-			for kt := range bundle.KeyType(bundle.KeyTypes) {
-				delete(model, newSubject(kt, "ca", sub.host()))
+			for alg := range bundle.Algorithm(bundle.Algorithms) {
+				delete(model, newSubject(alg, "ca", sub.host()))
 			}
 		case 1:
 			if c := model[sub]; c != nil {

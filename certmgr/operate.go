@@ -98,11 +98,11 @@ func (s *operator) issueAll(ctx context.Context, subs []subject, g grant, by beh
 // that failed by themselves, or ECDSA if there is no valid certificate.
 func (s *operator) wanting(host string) (subs []subject) {
 	now, served := s.now(), false
-	for kt := range bundle.KeyType(bundle.KeyTypes) {
-		sub := s.subject(host, kt)
+	for alg := range bundle.Algorithm(bundle.Algorithms) {
+		sub := s.subject(host, alg)
 		if cert := s.memory.current(sub); cert != nil && cert.usable(now) {
 			served = true
-		} else if rec := s.health.failures.last(sub); rec != nil && rec.err.KeyType == sub.keyType.String() {
+		} else if rec := s.health.failures.last(sub); rec != nil && rec.err.KeyType == sub.alg.String() {
 			subs = append(subs, sub)
 		}
 	}
@@ -120,7 +120,7 @@ func (s *operator) retry(ctx context.Context, subs []subject, g grant, by behest
 	for _, sub := range subs {
 		// Where nothing is served, a certificate of the other type is as good.
 		served := s.memory.get(sub.host(), keyTypePrefs{first: bundle.ECDSA, other: true}, s.now()) != nil
-		want := keyTypePrefs{first: sub.keyType, other: !served}
+		want := keyTypePrefs{first: sub.alg, other: !served}
 		_, err := s.loader.loadInTask(ctx, sub.host(), want, g)
 		if errors.Is(err, ErrCacheMiss) {
 			missing = append(missing, sub)

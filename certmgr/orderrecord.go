@@ -51,7 +51,7 @@ func encodeOrder(sub subject, u *order.Unfinished, keptOf *certificate) ([]byte,
 	rec := orderRecord{
 		Version:   orderVersion,
 		Host:      sub.host(),
-		KeyType:   sub.keyType.String(),
+		KeyType:   sub.alg.String(),
 		Order:     u.URL,
 		Account:   string(u.Account),
 		Directory: u.Directory,
@@ -99,14 +99,14 @@ func decodeOrder(sub subject, data []byte, now time.Time) (*order.Unfinished, *o
 	switch {
 	case rec.Version != orderVersion:
 		return nil, nil, errors.New("entry has no version")
-	case rec.Host != sub.host() || rec.KeyType != sub.keyType.String():
+	case rec.Host != sub.host() || rec.KeyType != sub.alg.String():
 		return nil, nil, errors.New("entry is about another certificate")
 	case rec.Created.IsZero():
 		return nil, nil, errors.New("entry does not say when the order was placed")
 	case !isOriginOf(rec.Order, rec.Account, rec.Directory):
 		return nil, nil, errors.New("URL of the order is not one of the CA's")
 	}
-	key, err := decodeOrderKey(sub.keyType, rec.Key)
+	key, err := decodeOrderKey(sub.alg, rec.Key)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -127,7 +127,7 @@ func decodeOrder(sub subject, data []byte, now time.Time) (*order.Unfinished, *o
 }
 
 // decodeOrderKey returns the private key of an entry, which may have none.
-func decodeOrderKey(kt bundle.KeyType, encoded string) (crypto.Signer, error) {
+func decodeOrderKey(alg bundle.Algorithm, encoded string) (crypto.Signer, error) {
 	if encoded == "" {
 		return nil, nil
 	}
@@ -143,8 +143,8 @@ func decodeOrderKey(kt bundle.KeyType, encoded string) (crypto.Signer, error) {
 			return nil, fmt.Errorf("RSA key has %d bits", key.N.BitLen())
 		}
 	}
-	if have != kt || len(rest) > 0 {
-		return nil, fmt.Errorf("private key is not that of a certificate with an %v key", kt)
+	if have != alg || len(rest) > 0 {
+		return nil, fmt.Errorf("private key is not that of a certificate with an %v key", alg)
 	}
 	return key, nil
 }

@@ -14,8 +14,8 @@ import (
 // again.
 func FuzzDecodeOrder(f *testing.F) {
 	now := time.Date(2026, time.November, 1, 0, 0, 0, 0, time.UTC)
-	for kt := range bundle.KeyType(bundle.KeyTypes) {
-		key, err := bundle.GenerateKey(kt)
+	for alg := range bundle.Algorithm(bundle.Algorithms) {
+		key, err := bundle.GenerateKey(alg)
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -29,19 +29,19 @@ func FuzzDecodeOrder(f *testing.F) {
 		finalized := u
 		finalized.Key, finalized.Accepted, finalized.Unfit = key, true, now
 		for _, u := range []order.Unfinished{u, finalized} {
-			data, err := encodeOrder(newSubject(kt, "", "example.com"), &u, nil)
+			data, err := encodeOrder(newSubject(alg, "", "example.com"), &u, nil)
 			if err != nil {
 				f.Fatal(err)
 			}
-			f.Add(data, kt == bundle.RSA)
-			f.Add(data[:len(data)/2], kt == bundle.RSA)
-			f.Add([]byte(strings.Replace(string(data), `"version":1`, `"version":2`, 1)), kt == bundle.RSA)
+			f.Add(data, alg == bundle.RSA)
+			f.Add(data[:len(data)/2], alg == bundle.RSA)
+			f.Add([]byte(strings.Replace(string(data), `"version":1`, `"version":2`, 1)), alg == bundle.RSA)
 		}
 	}
 	f.Fuzz(func(t *testing.T, data []byte, rsa bool) {
 		sub := newSubject(bundle.ECDSA, "", "example.com")
 		if rsa {
-			sub.keyType = bundle.RSA
+			sub.alg = bundle.RSA
 		}
 		u, _, err := decodeOrder(sub, data, now)
 		if err != nil {

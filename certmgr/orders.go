@@ -232,7 +232,7 @@ func (o *orders) request(ctx context.Context, c *conversation) order.Request {
 	sub := c.req.sub
 	return order.Request{
 		Names:      sub.names(),
-		KeyType:    sub.keyType,
+		Algorithm:  sub.alg,
 		Extra:      o.settings.extraExtensions,
 		Replaces:   c.replaces,
 		Unfinished: c.kept.resume(ctx, c.req.override),

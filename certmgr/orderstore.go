@@ -36,7 +36,7 @@ const (
 
 // orderCacheKey returns the key in the Cache of a subject's unfinished order.
 func orderCacheKey(sub subject) string {
-	if sub.keyType == bundle.RSA {
+	if sub.alg == bundle.RSA {
 		return entryKey(sub.host(), "+rsa+order")
 	}
 	return entryKey(sub.host(), "+order")
@@ -68,7 +68,7 @@ func (s *orderStore) read(ctx context.Context, sub subject) (u *order.Unfinished
 			s.reports.report(key, audit.Event{
 				Kind:    audit.CacheReadFailed,
 				Host:    sub.host(),
-				KeyType: sub.keyType.String(),
+				KeyType: sub.alg.String(),
 				Err:     err,
 			})
 		}
@@ -79,7 +79,7 @@ func (s *orderStore) read(ctx context.Context, sub subject) (u *order.Unfinished
 		s.reports.report(key, audit.Event{
 			Kind:    audit.CacheEntryRejected,
 			Host:    sub.host(),
-			KeyType: sub.keyType.String(),
+			KeyType: sub.alg.String(),
 			Reason:  "the entry under \"" + key + "\" counts as missing",
 			Err:     err,
 		})
@@ -208,15 +208,15 @@ func (s *orderStore) forget(ctx context.Context, sub subject) {
 
 // forgetHost is forget for all key types.
 func (s *orderStore) forgetHost(ctx context.Context, host string) {
-	for kt := range bundle.KeyType(bundle.KeyTypes) {
-		s.forget(ctx, s.subject(host, kt))
+	for alg := range bundle.Algorithm(bundle.Algorithms) {
+		s.forget(ctx, s.subject(host, alg))
 	}
 }
 
 // hasHost reports whether an order of the host is in memory.
 func (s *orderStore) hasHost(host string) bool {
-	for kt := range bundle.KeyType(bundle.KeyTypes) {
-		if s.has(s.subject(host, kt)) {
+	for alg := range bundle.Algorithm(bundle.Algorithms) {
+		if s.has(s.subject(host, alg)) {
 			return true
 		}
 	}
@@ -225,8 +225,8 @@ func (s *orderStore) hasHost(host string) bool {
 
 // dropHost is forgetHost for a host that is no longer allowed. It does not block.
 func (s *orderStore) dropHost(host string) {
-	for kt := range bundle.KeyType(bundle.KeyTypes) {
-		s.drop(s.subject(host, kt))
+	for alg := range bundle.Algorithm(bundle.Algorithms) {
+		s.drop(s.subject(host, alg))
 	}
 	if s.settings.cache == nil {
 		return

@@ -73,7 +73,7 @@ func TestPrefetchWaitsForASlowCA(t *testing.T) {
 				if err != nil || time.Since(start) < 50*time.Second {
 					t.Fatalf("after %v: %v", time.Since(start), err)
 				}
-				if got, _ := bundle.TypeOf(cert.Leaf); got != bundle.ECDSA {
+				if got, _ := bundle.AlgorithmOf(cert.Leaf); got != bundle.ECDSA {
 					t.Errorf("the key is %v", got)
 				}
 			})

@@ -94,8 +94,8 @@ func (s *operator) revoke(ctx context.Context, host string, why revocation) []er
 
 // revocable returns the certificates of host that could be served.
 func (s *operator) revocable(ctx context.Context, host string) (certs []*certificate, errs []error) {
-	for kt := range bundle.KeyType(bundle.KeyTypes) {
-		sub := s.subject(host, kt)
+	for alg := range bundle.Algorithm(bundle.Algorithms) {
+		sub := s.subject(host, alg)
 		if cert := s.memory.current(sub); cert != nil && cert.usable(s.now()) {
 			certs = append(certs, cert)
 			continue
@@ -123,7 +123,7 @@ func (s *operator) revocable(ctx context.Context, host string) (certs []*certifi
 // in between.
 func (s *operator) revokeOne(ctx context.Context, cert *certificate, why revocation) (more []*certificate, err error) {
 	sub, reason := cert.subject, why.reason
-	what := fmt.Sprintf("%s certificate %x", sub.keyType, cert.leaf.SerialNumber)
+	what := fmt.Sprintf("%s certificate %x", sub.alg, cert.leaf.SerialNumber)
 	id := fmt.Sprintf("revocation of %x (%s)", cert.leaf.SerialNumber, reasonName(reason))
 	in, cancel := flight.Within(ctx, revokeTimeout, "no answer")
 	defer cancel()
@@ -283,7 +283,7 @@ func (s *operator) deleteLater(cert *certificate) {
 			if s.deleteRevoked(ctx, cert) != nil {
 				return false
 			}
-			s.audit.Emit(audit.Event{Kind: audit.CacheWriteRecovered, Host: cert.subject.host(), KeyType: cert.subject.keyType.String()})
+			s.audit.Emit(audit.Event{Kind: audit.CacheWriteRecovered, Host: cert.subject.host(), KeyType: cert.subject.alg.String()})
 			return true
 		})
 	})

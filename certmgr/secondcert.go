@@ -54,9 +54,9 @@ func (e *hostEntry) takeSeek(now int64) bool {
 
 // seek gets a certificate of a key type in the background. e is the host's entry
 // in memory, or nil.
-func (s *seconds) seek(host string, kt bundle.KeyType, e *hostEntry, now time.Time) {
+func (s *seconds) seek(host string, alg bundle.Algorithm, e *hostEntry, now time.Time) {
 	if e != nil && e.takeSeek(now.Unix()) {
-		s.tasks.Go(func(ctx context.Context) { s.find(ctx, s.subject(host, kt), e.trust) })
+		s.tasks.Go(func(ctx context.Context) { s.find(ctx, s.subject(host, alg), e.trust) })
 	}
 }
 
@@ -89,7 +89,7 @@ func (s *seconds) issue(ctx context.Context, sub subject, g grant) {
 	req := issueRequest{
 		sub:      sub,
 		grant:    g,
-		reason:   "clients take " + sub.keyType.String(),
+		reason:   "clients take " + sub.alg.String(),
 		priority: secondary,
 		second:   true,
 	}
@@ -107,7 +107,7 @@ func (s *seconds) issue(ctx context.Context, sub subject, g grant) {
 // mayIssue returns an error if there is no first certificate, or it is to be
 // renewed, or somebody waits for the CA. It does not block.
 func (s *seconds) mayIssue(sub subject) error {
-	first := s.memory.current(sub.withKeyType(1 - sub.keyType))
+	first := s.memory.current(sub.withAlgorithm(1 - sub.alg))
 	if s.memory.current(sub) != nil || first == nil || s.issuer.keeper.notDueBefore(first.subject).IsZero() {
 		return errNotSecond
 	}

@@ -176,7 +176,7 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus) {
 		if planned.RenewalCause == RenewalCauseUnneeded && !c.usable(now) {
 			continue // it is about to be taken out of service
 		}
-		st := status(c.subject.host(), c.subject.keyType.String())
+		st := status(c.subject.host(), c.subject.alg.String())
 		st.NotBefore, st.NotAfter, st.Issuer = c.notBefore, c.notAfter, issuerOf(c.leaf)
 		st.RenewAt, st.RenewalCause = planned.RenewAt, planned.RenewalCause
 		st.ExplanationURL, st.RenewalFailure = planned.ExplanationURL, planned.RenewalFailure
@@ -189,7 +189,7 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus) {
 		}
 	}
 	s.issuer.issues.Each(func(c *issueCall) {
-		st := status(c.Key.host(), c.Key.keyType.String())
+		st := status(c.Key.host(), c.Key.alg.String())
 		st.Issuing, st.IssuingSince, st.Stage, st.Waiting = true, c.Since, issuanceOf(c).getStage(), c.Waiting()
 		if !st.hasCertificate() {
 			st.State, st.StateSince = StateIssuing, c.Since

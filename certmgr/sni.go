@@ -41,16 +41,16 @@ func refuseName(name, missing string, err error) error {
 // keyTypePrefs is what a client supports: the key type to issue, and whether a
 // certificate of the other type would do.
 type keyTypePrefs struct {
-	first bundle.KeyType
+	first bundle.Algorithm
 	other bool
 }
 
 // types returns the acceptable key types, the preferred one first.
-func (p keyTypePrefs) types() []bundle.KeyType {
+func (p keyTypePrefs) types() []bundle.Algorithm {
 	if !p.other {
-		return []bundle.KeyType{p.first}
+		return []bundle.Algorithm{p.first}
 	}
-	return []bundle.KeyType{p.first, 1 - p.first}
+	return []bundle.Algorithm{p.first, 1 - p.first}
 }
 
 // keyTypesFor returns the key types that the client can verify. Signature

@@ -235,7 +235,7 @@ func (s *store) putCertificate(c *certificate, data []byte, current func() bool,
 			if s.put(ctx, key, data) != nil {
 				return false
 			}
-			s.audit.Emit(audit.Event{Kind: audit.CacheWriteRecovered, Host: c.subject.host(), KeyType: c.subject.keyType.String()})
+			s.audit.Emit(audit.Event{Kind: audit.CacheWriteRecovered, Host: c.subject.host(), KeyType: c.subject.alg.String()})
 			stored(ctx)
 			return true
 		})

@@ -54,7 +54,7 @@ func (c *keyedCache) all(suffix string) map[string]bool {
 
 // recordedWorld is a bubble with a Manager that has a policy, and the function that
 // has hosts fail.
-func recordedWorld(t *testing.T, policy HostPolicy, f func(t *testing.T, entries *keyedCache, fail func(m *Manager, host string, kt bundle.KeyType), manager func() *Manager)) {
+func recordedWorld(t *testing.T, policy HostPolicy, f func(t *testing.T, entries *keyedCache, fail func(m *Manager, host string, alg bundle.Algorithm), manager func() *Manager)) {
 	synctest.Test(t, func(t *testing.T) {
 		entries := new(keyedCache)
 		var all []*Manager
@@ -64,9 +64,9 @@ func recordedWorld(t *testing.T, policy HostPolicy, f func(t *testing.T, entries
 			all = append(all, m)
 			return m
 		}
-		fail := func(m *Manager, host string, kt bundle.KeyType) {
+		fail := func(m *Manager, host string, alg bundle.Algorithm) {
 			h := m.engine.report.health
-			sub := newSubject(kt, h.dir, host)
+			sub := newSubject(alg, h.dir, host)
 			rec := newTestFailure(sub, audit.StageOrder, time.Now().Add(time.Hour))
 			rec.err.Attempts = 1
 			if rec.trust = m.engine.settings.trustOf(host); rec.trust == notAllowed {
@@ -87,12 +87,12 @@ func allowAll(context.Context, string) error { return nil }
 // However many names of strangers fail, and in however many processes, the Cache has at
 // most 1,000 records of them, beside those of hosts on the list.
 func TestRecordsOfStrangersAreBounded(t *testing.T) {
-	recordedWorld(t, allowAll, func(t *testing.T, entries *keyedCache, fail func(*Manager, string, bundle.KeyType), manager func() *Manager) {
+	recordedWorld(t, allowAll, func(t *testing.T, entries *keyedCache, fail func(*Manager, string, bundle.Algorithm), manager func() *Manager) {
 		for process := range 3 {
 			m := manager()
 			for i := range 1500 {
-				fail(m, fmt.Sprintf("p%d-%d.example.net", process, i), bundle.KeyType(i%2)) // below the wildcard
-				fail(m, fmt.Sprintf("www.stranger%d-%d.com", process, i), bundle.ECDSA)     // the policy's
+				fail(m, fmt.Sprintf("p%d-%d.example.net", process, i), bundle.Algorithm(i%2)) // below the wildcard
+				fail(m, fmt.Sprintf("www.stranger%d-%d.com", process, i), bundle.ECDSA)       // the policy's
 			}
 			fail(m, "a.example.com", bundle.ECDSA)
 			fail(m, "a.example.com", bundle.RSA)
@@ -122,7 +122,7 @@ func TestRecordOfAStrangerIsItsOwn(t *testing.T) {
 			other = host
 		}
 	}
-	recordedWorld(t, allowAll, func(t *testing.T, entries *keyedCache, fail func(*Manager, string, bundle.KeyType), manager func() *Manager) {
+	recordedWorld(t, allowAll, func(t *testing.T, entries *keyedCache, fail func(*Manager, string, bundle.Algorithm), manager func() *Manager) {
 		recalled := func(m *Manager, host string) *failure {
 			h := m.engine.report.health
 			sub := newSubject(bundle.ECDSA, h.dir, host)
@@ -157,7 +157,7 @@ func TestRecordOfAStrangerIsItsOwn(t *testing.T) {
 
 // Hosts that HostWhitelist names have records of their own, like those on the list.
 func TestNamedHostsHaveRecordsOfTheirOwn(t *testing.T) {
-	recordedWorld(t, HostWhitelist("white.example.org"), func(t *testing.T, entries *keyedCache, fail func(*Manager, string, bundle.KeyType), manager func() *Manager) {
+	recordedWorld(t, HostWhitelist("white.example.org"), func(t *testing.T, entries *keyedCache, fail func(*Manager, string, bundle.Algorithm), manager func() *Manager) {
 		fail(manager(), "white.example.org", bundle.ECDSA)
 		if keys := entries.all("+failure"); !keys["white.example.org+failure"] || len(keys) != 1 {
 			t.Errorf("the records are %v", keys)

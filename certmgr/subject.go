@@ -12,22 +12,22 @@ import (
 // directory. It is comparable. A name leads to its subjects by env.subject.
 type subject struct {
 	identifiers string // sorted and comma-joined, as "dns:a.example.com,ip:192.0.2.1"
-	keyType     bundle.KeyType
+	alg         bundle.Algorithm
 	ca          string
 }
 
 // subject returns the subject of the certificate with a key type for a host. It
 // is the only place that knows which other names the certificate has.
-func (e *env) subject(host string, kt bundle.KeyType) subject { return newSubject(kt, e.dir, host) }
+func (e *env) subject(host string, alg bundle.Algorithm) subject { return newSubject(alg, e.dir, host) }
 
 // newSubject returns the subject of a certificate for names in normal form.
-func newSubject(kt bundle.KeyType, ca string, names ...string) subject {
+func newSubject(alg bundle.Algorithm, ca string, names ...string) subject {
 	ids := make([]string, len(names))
 	for i, name := range names {
 		ids[i] = identifierType(name) + ":" + name
 	}
 	slices.Sort(ids)
-	return subject{identifiers: strings.Join(ids, ","), keyType: kt, ca: ca}
+	return subject{identifiers: strings.Join(ids, ","), alg: alg, ca: ca}
 }
 
 // identifierType returns the type of an ACME identifier with a name: "ip" (RFC
@@ -61,22 +61,22 @@ func nameOf(identifier string) string {
 	return name
 }
 
-// withKeyType returns the subject of the certificate for the same names with
+// withAlgorithm returns the subject of the certificate for the same names with
 // another key type.
-func (s subject) withKeyType(kt bundle.KeyType) subject {
-	s.keyType = kt
+func (s subject) withAlgorithm(alg bundle.Algorithm) subject {
+	s.alg = alg
 	return s
 }
 
 // key is a unique string for the subject. It is not meant to be parsed.
-func (s subject) key() string { return s.identifiers + " " + s.keyType.String() + " " + s.ca }
+func (s subject) key() string { return s.identifiers + " " + s.alg.String() + " " + s.ca }
 
 // String is for errors. It omits the CA, which errors name where it matters.
-func (s subject) String() string { return s.host() + " (" + s.keyType.String() + ")" }
+func (s subject) String() string { return s.host() + " (" + s.alg.String() + ")" }
 
 // cacheKey returns autocert's key for the subject's certificate.
 func (s subject) cacheKey() string {
-	if s.keyType == bundle.RSA {
+	if s.alg == bundle.RSA {
 		return s.host() + "+rsa"
 	}
 	return s.host()

@@ -28,7 +28,7 @@ func (r *renewals) letsExpire(ctx context.Context, cert *certificate, g grant) b
 	}
 	if r.schedule.letExpire(cert) {
 		e := certEvent(audit.RenewalSkipped, cert)
-		e.Reason = fmt.Sprintf("no client needed %s in the last %.1f days", sub.keyType, lifetimeOf(cert).Hours()/24)
+		e.Reason = fmt.Sprintf("no client needed %s in the last %.1f days", sub.alg, lifetimeOf(cert).Hours()/24)
 		r.audit.Emit(e)
 	}
 	if !r.isUnneeded(ctx, cert) { // a client came meanwhile
@@ -44,16 +44,16 @@ func (r *renewals) isUnneeded(ctx context.Context, cert *certificate) bool {
 		return false
 	}
 	now := r.now()
-	host, kt := cert.subject.host(), cert.subject.keyType
+	host, alg := cert.subject.host(), cert.subject.alg
 	r.visits.followSteps(now)
 	since := now.Add(-lifetimeOf(cert)).Unix()
-	return r.lastNeeded(host, kt) <= since && (kt == bundle.RSA || r.lastNeeded(host, bundle.RSA) > since)
+	return r.lastNeeded(host, alg) <= since && (alg == bundle.RSA || r.lastNeeded(host, bundle.RSA) > since)
 }
 
 // hasOther reports whether the host has a valid certificate of the other key
 // type. After a restart, that may be in the Cache alone.
 func (r *renewals) hasOther(ctx context.Context, sub subject, g grant) bool {
-	sub.keyType = 1 - sub.keyType
+	sub.alg = 1 - sub.alg
 	other := r.memory.current(sub)
 	if other == nil {
 		other, _ = r.loader.read(ctx, sub, g, quietly)
@@ -67,8 +67,8 @@ func lifetimeOf(c *certificate) time.Duration { return c.notAfter.Sub(c.notBefor
 // Unix seconds. What came before a host was watched is not known: for entries of
 // the list that may be long before the start, and for others it is when the
 // certificate came into memory.
-func (r *renewals) lastNeeded(host string, kt bundle.KeyType) int64 {
-	needed, since, watched := r.visits.lastNeeded(host, kt)
+func (r *renewals) lastNeeded(host string, alg bundle.Algorithm) int64 {
+	needed, since, watched := r.visits.lastNeeded(host, alg)
 	if r.settings.trustOf(host) == listed {
 		if !watched {
 			return r.now().Unix()
@@ -76,7 +76,7 @@ func (r *renewals) lastNeeded(host string, kt bundle.KeyType) int64 {
 		return max(needed, since)
 	}
 	if e := r.memory.hosts.Get(host); e != nil {
-		needed = max(needed, e.visited[kt].Load(), e.since[kt].Unix())
+		needed = max(needed, e.visited[alg].Load(), e.since[alg].Unix())
 	}
 	return needed
 }
@@ -84,14 +84,14 @@ func (r *renewals) lastNeeded(host string, kt bundle.KeyType) int64 {
 // lastNeeded returns when a client last needed a key type of a host, 0 if never,
 // and since when the host is watched, both in Unix seconds. What the Cache has are
 // days, of which the end counts.
-func (v *visits) lastNeeded(host string, kt bundle.KeyType) (needed, since int64, watched bool) {
+func (v *visits) lastNeeded(host string, alg bundle.Algorithm) (needed, since int64, watched bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	known := v.hosts.Get(host)
 	if known == nil {
 		return 0, 0, false
 	}
-	needed = known.needed[kt].Load()
+	needed = known.needed[alg].Load()
 	if needed%daySeconds == 0 && needed != 0 {
 		needed += daySeconds - 1
 	}

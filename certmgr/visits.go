@@ -39,17 +39,17 @@ type visits struct {
 
 	// onNeeded is called with a key type that a client of a host needs, at most
 	// once per visitEvery for each; set before the first use, must not block.
-	onNeeded func(host string, kt bundle.KeyType)
+	onNeeded func(host string, alg bundle.Algorithm)
 
 	clock clockWatch // of followClock
 }
 
 // visit is the record of one host. Times are Unix seconds; 0 means never.
 type visit struct {
-	since   int64                         // known since; guarded by visits.mu
-	asked   atomic.Int64                  // when a client last asked, to visitEvery
-	reached atomic.Int64                  // when a certificate was last issued here
-	needed  [bundle.KeyTypes]atomic.Int64 // when a client last needed a key type, to visitEvery
+	since   int64                           // known since; guarded by visits.mu
+	asked   atomic.Int64                    // when a client last asked, to visitEvery
+	reached atomic.Int64                    // when a certificate was last issued here
+	needed  [bundle.Algorithms]atomic.Int64 // when a client last needed a key type, to visitEvery
 	refused atomic.Uint64
 	fresh   bool         // added to the list while this process was running; guarded by visits.mu
 	waiting atomic.Int64 // since when it waits for DNS, if it does; perhaps from before a restart
@@ -80,18 +80,18 @@ func newVisits(list *hostList, began func()) *visits {
 		changed:     make(chan struct{}, 1),
 		restored:    restored,
 		setRestored: sync.OnceFunc(func() { close(restored) }),
-		onNeeded:    func(string, bundle.KeyType) {},
+		onNeeded:    func(string, bundle.Algorithm) {},
 	}
 }
 
 // noteAsked records a handshake for an allowed host, of a client that needs a
 // key type: ECDSA if it takes that.
-func (v *visits) noteAsked(host string, kt bundle.KeyType, g grant, now time.Time) {
+func (v *visits) noteAsked(host string, alg bundle.Algorithm, g grant, now time.Time) {
 	known, t := v.get(host, g.trust, now), now.Unix()
-	if recently(known.needed[kt].Load(), t) {
+	if recently(known.needed[alg].Load(), t) {
 		return
 	}
-	news := set(&known.needed[kt], t)
+	news := set(&known.needed[alg], t)
 	news = set(&known.asked, t) || news
 	recorded := g.trust == listed
 	if v.list.match(host) == hosts.Wildcard {
@@ -101,7 +101,7 @@ func (v *visits) noteAsked(host string, kt bundle.KeyType, g grant, now time.Tim
 	if news && recorded {
 		v.noteChange()
 	}
-	v.onNeeded(host, kt)
+	v.onNeeded(host, alg)
 }
 
 // noteReached notes that the CA validated a host here.
@@ -249,9 +249,9 @@ func (v *visits) mergeInto(known *visit, seen sightings, now time.Time) {
 	if t := seen.Reached.Unix(); !seen.Reached.After(now) && t > known.reached.Load() {
 		known.reached.Store(t)
 	}
-	for kt, at := range seen.needed() {
-		if t := at.Unix(); !at.After(now) && t > known.needed[kt].Load() {
-			known.needed[kt].Store(t)
+	for alg, at := range seen.needed() {
+		if t := at.Unix(); !at.After(now) && t > known.needed[alg].Load() {
+			known.needed[alg].Store(t)
 		}
 	}
 	known.mergeWaiting(seen, now)
@@ -271,7 +271,7 @@ type sightings struct {
 
 // needed returns when clients may last have needed each key type. A record from
 // before key types were recorded does not tell.
-func (s sightings) needed() (at [bundle.KeyTypes]time.Time) {
+func (s sightings) needed() (at [bundle.Algorithms]time.Time) {
 	if s.ECDSA.IsZero() && s.RSA.IsZero() {
 		s.ECDSA, s.RSA = s.Asked, s.Asked
 	}

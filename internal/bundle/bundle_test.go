@@ -20,13 +20,13 @@ import (
 )
 
 // testKeys are generated once: RSA is slow.
-var testKeys = sync.OnceValue(func() (keys [bundle.KeyTypes]crypto.Signer) {
-	for kt := range keys {
-		key, err := bundle.GenerateKey(bundle.KeyType(kt))
+var testKeys = sync.OnceValue(func() (keys [bundle.Algorithms]crypto.Signer) {
+	for alg := range keys {
+		key, err := bundle.GenerateKey(bundle.Algorithm(alg))
 		if err != nil {
 			panic(err)
 		}
-		keys[kt] = key
+		keys[alg] = key
 	}
 	return keys
 })
@@ -94,7 +94,7 @@ func TestCheckSaysWhatDoesNotFit(t *testing.T) {
 	leaf := selfSigned("example.com", key)
 	for name, test := range map[string]struct {
 		host  string
-		kt    bundle.KeyType
+		alg   bundle.Algorithm
 		key   crypto.Signer
 		chain [][]byte
 		want  string // empty: it fits
@@ -107,7 +107,7 @@ func TestCheckSaysWhatDoesNotFit(t *testing.T) {
 		"no X.509":   {"example.com", bundle.ECDSA, key, [][]byte{leaf, []byte("garbage")}, "cannot be parsed"},
 		"truncated":  {"example.com", bundle.ECDSA, key, [][]byte{leaf[:100]}, "cannot be parsed"},
 	} {
-		_, err := bundle.Check([]string{test.host}, test.kt, test.key, test.chain)
+		_, err := bundle.Check([]string{test.host}, test.alg, test.key, test.chain)
 		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: error %v, want %q", name, err, test.want)
 		}
@@ -117,19 +117,19 @@ func TestCheckSaysWhatDoesNotFit(t *testing.T) {
 // FuzzDecode: a cache entry may hold anything. Decoding it never panics, and
 // what was decoded survives encoding and decoding again.
 func FuzzDecode(f *testing.F) {
-	for kt, key := range testKeys() {
+	for alg, key := range testKeys() {
 		sound := mustEncode(key, selfSigned("example.com", key))
-		f.Add(sound, kt == int(bundle.RSA))
-		f.Add(sound[:len(sound)/2], kt == int(bundle.RSA))
-		f.Add(mustEncode(key), kt == int(bundle.RSA))
-		f.Add(append(slices.Clone(sound), sound...), kt == int(bundle.RSA))
-		f.Add(bytes.ReplaceAll(sound, []byte("\n"), []byte("\r\n")), kt == int(bundle.RSA))
+		f.Add(sound, alg == int(bundle.RSA))
+		f.Add(sound[:len(sound)/2], alg == int(bundle.RSA))
+		f.Add(mustEncode(key), alg == int(bundle.RSA))
+		f.Add(append(slices.Clone(sound), sound...), alg == int(bundle.RSA))
+		f.Add(bytes.ReplaceAll(sound, []byte("\n"), []byte("\r\n")), alg == int(bundle.RSA))
 	}
 	f.Add([]byte("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n"), false)
 	f.Fuzz(func(t *testing.T, data []byte, rsa bool) {
-		kt := bundle.ECDSA
+		alg := bundle.ECDSA
 		if rsa {
-			kt = bundle.RSA
+			alg = bundle.RSA
 		}
 		key, chain, err := bundle.Decode(data)
 		if err != nil {
@@ -149,11 +149,11 @@ func FuzzDecode(f *testing.F) {
 		if !againKey.Public().(interface{ Equal(crypto.PublicKey) bool }).Equal(key.Public()) {
 			t.Fatal("the key that was written is read as another one")
 		}
-		leaf, err := bundle.Check([]string{"example.com"}, kt, key, chain)
+		leaf, err := bundle.Check([]string{"example.com"}, alg, key, chain)
 		if err != nil {
 			return
 		}
-		if got, ok := bundle.TypeOf(leaf); !ok || got != kt || leaf.VerifyHostname("example.com") != nil {
+		if got, ok := bundle.AlgorithmOf(leaf); !ok || got != alg || leaf.VerifyHostname("example.com") != nil {
 			t.Fatalf("a certificate that does not fit passes: %v with a %v key", leaf.DNSNames, leaf.PublicKeyAlgorithm)
 		}
 	})
@@ -174,8 +174,8 @@ func TestKeysOfOtherKindsAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if kt, ok := bundle.TypeOf(leaf); ok {
-		t.Errorf("type %v", kt)
+	if alg, ok := bundle.AlgorithmOf(leaf); ok {
+		t.Errorf("type %v", alg)
 	}
 	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
 	if err != nil {

@@ -14,11 +14,11 @@ import (
 // ErrOtherKey is the error of a certificate that is for another private key.
 var ErrOtherKey = errors.New("private key does not belong to the certificate")
 
-// Check parses a chain and checks that its leaf is for names, has the key type
-// kt and belongs to key, that TLS clients can accept it, and that another
+// Check parses a chain and checks that its leaf is for names, is of the algorithm
+// alg and belongs to key, that TLS clients can accept it, and that another
 // certificate of the chain, if there is one, is its issuer's. It does not check
 // dates.
-func Check(names []string, kt KeyType, key crypto.Signer, chain [][]byte) (*x509.Certificate, error) {
+func Check(names []string, alg Algorithm, key crypto.Signer, chain [][]byte) (*x509.Certificate, error) {
 	certs, err := parseChain(chain)
 	if err != nil {
 		return nil, err
@@ -32,8 +32,8 @@ func Check(names []string, kt KeyType, key crypto.Signer, chain [][]byte) (*x509
 	if !isFor(leaf, key) {
 		return nil, ErrOtherKey
 	}
-	if got, ok := TypeOf(leaf); !ok || got != kt {
-		return nil, fmt.Errorf("certificate has a %s key, want %s", leaf.PublicKeyAlgorithm, kt)
+	if got, ok := AlgorithmOf(leaf); !ok || got != alg {
+		return nil, fmt.Errorf("certificate has a %s key, want %s", leaf.PublicKeyAlgorithm, alg)
 	}
 	if err := checkUse(leaf); err != nil {
 		return nil, err

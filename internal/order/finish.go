@@ -84,7 +84,7 @@ func (f *finishing) run(ctx context.Context, order *acme.Order) (chain [][]byte,
 		return nil, nil, err
 	}
 	if chain, err = bundle.Arrange(f.o.Key, sent); err == nil {
-		leaf, err = bundle.Check(f.req.Names, f.req.KeyType, f.o.Key, chain)
+		leaf, err = bundle.Check(f.req.Names, f.req.Algorithm, f.o.Key, chain)
 	}
 	if err == nil {
 		err = f.req.Accept(chain, leaf)

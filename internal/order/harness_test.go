@@ -103,9 +103,9 @@ func (s *site) DeleteLater(string, []byte) {}
 // request returns a Request for host that tries tls-alpn-01 first.
 func (s *site) request() Request {
 	return Request{
-		Names:   []string{host},
-		KeyType: bundle.ECDSA,
-		Key:     func(context.Context, string) crypto.Signer { return nil },
+		Names:     []string{host},
+		Algorithm: bundle.ECDSA,
+		Key:       func(context.Context, string) crypto.Signer { return nil },
 		Before: func(context.Context) ([]string, error) {
 			return []string{challenge.TLSALPN01, challenge.HTTP01}, nil
 		},

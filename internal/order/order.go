@@ -22,10 +22,10 @@ import (
 // Request describes a conversation. The goroutine of Run calls its functions.
 // Functions must not be nil.
 type Request struct {
-	Names    []string // of the certificate, in normal form; at least one
-	KeyType  bundle.KeyType
-	Extra    []pkix.Extension // for the certificate request
-	Replaces string           // CertID of the certificate to be renewed, or ""
+	Names     []string // of the certificate, in normal form; at least one
+	Algorithm bundle.Algorithm
+	Extra     []pkix.Extension // for the certificate request
+	Replaces  string           // CertID of the certificate to be renewed, or ""
 
 	// Unfinished is what Keep was last called with for the host and key type, by
 	// this process or another one, or nil.
@@ -157,7 +157,7 @@ func (c *conversation) obtain(ctx context.Context, types []string, pending *Unfi
 	c.forget(ctx)
 	c.req.Stage(audit.StageFinalize)
 	if o.Key = c.req.Key(ctx, o.URL); o.Key == nil {
-		if o.Key, err = bundle.GenerateKey(c.req.KeyType); err != nil {
+		if o.Key, err = bundle.GenerateKey(c.req.Algorithm); err != nil {
 			return err
 		}
 	}
