@@ -33,6 +33,9 @@ func newEnv(m *Manager) *env {
 	if set.allowsNobody() {
 		e.warnings.warn(allowsNobody("example.com") + ", with your names")
 	}
+	if err := set.invalid(); err != nil {
+		e.warnings.warn(err.Error())
+	}
 	if set.cache == nil && !set.allowsNobody() {
 		e.warnings.warn("Manager.Cache is nil: certificates and the account's key are lost when the process ends, and each start orders " +
 			"them again, until the CA's rate limits refuse that; set Cache, for example to certmgr.DirCache(\"/var/lib/certs\")")

@@ -110,6 +110,14 @@ type Manager struct {
 	// error, and the first use of any method warns of it.
 	Hosts *Allowlist
 
+	// HostSettings are the settings of single hosts. A key is an exact name, a
+	// wildcard "*.example.com" for one label, or an IP address, in any form that
+	// Hosts accepts. An exact name's settings replace those of a wildcard as a
+	// whole. The map is copied at the first use. Hosts whose key is invalid get
+	// the Manager's own settings; Start returns that as an error, which names the
+	// key, and the first use of any method warns of it.
+	HostSettings map[string]HostSettings
+
 	// KeepKey reuses the private key on renewal, for deployments whose clients
 	// pin it. By default every certificate has a new key. The key of a revoked
 	// certificate is never reused.

@@ -28,7 +28,8 @@ type settings struct {
 	cache                  Cache       // nil if there is none
 	client                 acme.Client // key, HTTP client, directory, user agent and retry backoff
 	plainHTTP              bool
-	hosts                  *hostList  // nil if empty
+	hosts                  *hostList // nil if empty
+	hostSettings           hostSettings
 	hostPolicy             HostPolicy // nil if there is none
 	policyTTL              time.Duration
 	maxPolicyAge           time.Duration
@@ -59,6 +60,7 @@ func newSettings(m *Manager) *settings {
 		cache:                  m.Cache,
 		plainHTTP:              m.PlainHTTP,
 		hosts:                  m.Hosts.hostList(),
+		hostSettings:           newHostSettings(m.HostSettings),
 		hostPolicy:             m.HostPolicy,
 		policyTTL:              orDefault(m.PolicyTTL, time.Minute),
 		maxPolicyAge:           max(m.MaxPolicyAge, 0),
@@ -147,6 +149,10 @@ func (set *settings) isStrangers(e audit.Event) bool {
 // allowsNobody reports whether the Manager has neither a list nor a policy, which
 // is so for ever. A list that is empty may be filled later.
 func (set *settings) allowsNobody() bool { return set.hosts == nil && set.hostPolicy == nil }
+
+// invalid says which settings cannot work, as far as that can be told without
+// the CA, or returns nil. All others apply.
+func (set *settings) invalid() error { return set.hostSettings.err }
 
 // decider names what decides about hosts that are not in Hosts.
 func (set *settings) decider() string {

@@ -35,7 +35,8 @@ type starter struct {
 //
 // It returns ErrClosed after Close, and ErrHostNotAllowed if neither Hosts nor
 // HostPolicy is set, since no host can ever be served then. An empty list, which
-// names may be added to, is no error.
+// names may be added to, is no error. If a setting is invalid, Start begins its
+// work all the same, without that setting, and returns an error that names it.
 func (m *Manager) Start(ctx context.Context) error {
 	m.init()
 	s := m.engine.starter
@@ -56,7 +57,7 @@ func (m *Manager) Start(ctx context.Context) error {
 	if !s.tasks.Go(func(tasksCtx context.Context) { s.start(ctx, tasksCtx, hosts) }) {
 		return ErrClosed
 	}
-	return nil
+	return m.engine.settings.invalid()
 }
 
 // start brings hosts into memory. It returns when all are, or when one of the
