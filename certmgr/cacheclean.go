@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/certmgr/cache"
 	"github.com/nostall/nostall/internal/flight"
 )
 
@@ -21,7 +22,7 @@ const cleanTimeout = time.Minute
 // cleanCache has the Cache remove what killed processes left behind, once for a
 // Manager, in the background. Nothing waits for it.
 func (e *engine) cleanCache() {
-	c, ok := e.settings.cache.(cleaner)
+	c, ok := cache.As[cleaner](e.settings.cache)
 	if !ok {
 		return
 	}

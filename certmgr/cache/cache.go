@@ -8,7 +8,8 @@
 // round, without adapter code.
 //
 // [Dir] is the cache for one machine, or for several that share a file system.
-// [Memory] forgets everything when the process ends and is meant for tests. To
+// [Memory] forgets everything when the process ends and is meant for tests.
+// [Encrypted] encrypts what any other cache stores. To
 // keep entries elsewhere, implement [Cache] and test it with the suite in
 // package cachetest.
 package cache

@@ -71,13 +71,16 @@ func clean(ctx context.Context, dir string) error {
 	}
 }
 
+// isTemp reports whether a file has the name of a temporary file of Put.
+func isTemp(name string) bool {
+	digits, ok := strings.CutPrefix(name, tempPrefix)
+	digits, ok2 := strings.CutSuffix(digits, tempSuffix)
+	return ok && ok2 && digits != "" && strings.Trim(digits, "0123456789") == ""
+}
+
 // isOldTemp reports whether an entry is a temporary file from before a time.
 func isOldTemp(e fs.DirEntry, before time.Time) bool {
-	digits, ok := strings.CutPrefix(e.Name(), tempPrefix)
-	if digits, ok2 := strings.CutSuffix(digits, tempSuffix); !ok || !ok2 || digits == "" || strings.Trim(digits, "0123456789") != "" {
-		return false
-	}
-	if !e.Type().IsRegular() {
+	if !isTemp(e.Name()) || !e.Type().IsRegular() {
 		return false
 	}
 	info, err := e.Info() // of the entry itself, if it is a link

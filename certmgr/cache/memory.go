@@ -3,6 +3,9 @@ package cache
 import (
 	"bytes"
 	"context"
+	"iter"
+	"maps"
+	"slices"
 	"sync"
 )
 
@@ -19,7 +22,10 @@ type Memory struct {
 	entries map[string][]byte
 }
 
-var _ Cache = (*Memory)(nil)
+var (
+	_ Cache  = (*Memory)(nil)
+	_ Lister = (*Memory)(nil)
+)
 
 // Get returns a copy of the value of key, or [ErrMiss].
 func (m *Memory) Get(ctx context.Context, key string) ([]byte, error) {
@@ -59,4 +65,22 @@ func (m *Memory) Delete(ctx context.Context, key string) error {
 	defer m.mu.Unlock()
 	delete(m.entries, key)
 	return nil
+}
+
+// Keys implements [Lister]: the keys at the time at which the loop begins.
+func (m *Memory) Keys(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		m.mu.RLock()
+		keys := slices.Collect(maps.Keys(m.entries))
+		m.mu.RUnlock()
+		for _, key := range keys {
+			if err := ctx.Err(); err != nil {
+				yield("", failed("list", "", err))
+				return
+			}
+			if !yield(key, nil) {
+				return
+			}
+		}
+	}
 }

@@ -130,4 +130,10 @@ var cases = []testCase{
 			"A caller with a bound on its time relies on it.",
 		check: checkEndedDelete,
 	},
+	{
+		name: "ListsItsKeys",
+		rule: "A cache that is a cache.Lister lists each key once and no other, also while entries are put and deleted, " +
+			"and ends with an error when it cannot. Entries that a list omits are never rewritten.",
+		check: checkLister,
+	},
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -128,6 +129,28 @@ func torn() cache.Cache {
 	}}
 }
 
+// lister is a cache whose list is changed, and ends without an error.
+type lister struct {
+	*cache.Memory
+	change func([]string) []string
+}
+
+func listing(change func([]string) []string) cache.Cache { return &lister{new(cache.Memory), change} }
+
+func (l *lister) Keys(context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		var keys []string
+		for key := range l.Memory.Keys(context.Background()) {
+			keys = append(keys, key)
+		}
+		for _, key := range l.change(keys) {
+			if !yield(key, nil) {
+				return
+			}
+		}
+	}
+}
+
 func TestSuiteFindsWhatIsBroken(t *testing.T) {
 	noDelete := new(cache.Memory)
 	tests := []struct {
@@ -203,6 +226,20 @@ func TestSuiteFindsWhatIsBroken(t *testing.T) {
 				}}
 			},
 			[]string{"PutOverwrites", "GetReturnsWhatWasPut"}},
+		{"no key is listed",
+			func() cache.Cache { return listing(func(keys []string) []string { return nil }) },
+			[]string{"ListsItsKeys"}},
+		{"the last key is listed twice",
+			func() cache.Cache {
+				return listing(func(keys []string) []string { return append(keys, keys[max(len(keys)-1, 0):]...) })
+			},
+			[]string{"ListsItsKeys"}},
+		{"temporary files are listed",
+			func() cache.Cache { return listing(func(keys []string) []string { return append(keys, ".put-1~") }) },
+			[]string{"ListsItsKeys"}},
+		{"a list ignores its context",
+			func() cache.Cache { return listing(func(keys []string) []string { return keys }) },
+			[]string{"ListsItsKeys"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
