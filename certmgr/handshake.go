@@ -74,7 +74,7 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 		return nil, brief(err)
 	}
 	if isChallenge(hello) {
-		return s.answerChallenge(hello, host)
+		return s.answerChallenge(hello, s.challengedHost(host))
 	}
 	want := keyTypesFor(hello)
 	now := s.now()

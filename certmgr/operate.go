@@ -144,7 +144,7 @@ func (m *Manager) operate(ctx context.Context, name string) (*operator, string, 
 // operateOn is operate for a host that need not be allowed.
 func (m *Manager) operateOn(name string) (*operator, string, error) {
 	m.init()
-	host, err := normalizeHost(name, noHost)
+	host, err := normalizeAny(name, noHost)
 	if err != nil {
 		return nil, "", err
 	}
