@@ -194,7 +194,7 @@
 //     characters, which is the maximum for one.
 //   - Names that no CA would certify, with an empty or an invalid label, are
 //     refused. Names that are too long are refused before they are mapped by
-//     IDNA. An IP address is not a host name.
+//     IDNA. An IP address is not a host name. Hosts may hold it as an address.
 //   - No order is placed for reserved names (www.localhost, co.uk) or recursive
 //     ones (at least four labels, of which two neighbours are equal), unless Hosts
 //     or HostWhitelist has the exact name.
