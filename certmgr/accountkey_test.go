@@ -275,7 +275,7 @@ func TestKeyChangeOutlivesItsCaller(t *testing.T) {
 // A key that is the user's is not changed.
 func TestKeyOfTheUserIsNotChanged(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		key, err := bundle.GenerateKey(bundle.ECDSA)
+		key, err := bundle.GenerateKey(bundle.P256)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -27,7 +27,7 @@ import (
 // testKeys are made once: RSA takes its time.
 var testKeys = sync.OnceValue(func() (keys [bundle.Algorithms]crypto.Signer) {
 	for alg := range keys {
-		key, err := bundle.GenerateKey(bundle.Algorithm(alg))
+		key, err := bundle.GenerateKey(bundle.DefaultKeyType(bundle.Algorithm(alg)))
 		if err != nil {
 			panic(err)
 		}
@@ -146,7 +146,7 @@ func TestBundleWithPKCS8(t *testing.T) {
 func TestBadEntriesAreMisses(t *testing.T) {
 	const host = "a.example.com"
 	ec, rs := testKeys()[bundle.ECDSA], testKeys()[bundle.RSA]
-	other, err := bundle.GenerateKey(bundle.ECDSA)
+	other, err := bundle.GenerateKey(bundle.P256)
 	if err != nil {
 		t.Fatal(err)
 	}

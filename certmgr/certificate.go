@@ -21,6 +21,7 @@ type served struct {
 	leaf    *x509.Certificate
 	expires int64 // notAfter in Unix seconds, its full precision
 	alg     bundle.Algorithm
+	class   keyClasses // of its key
 }
 
 // certificate is a certificate in memory; immutable.
@@ -30,6 +31,7 @@ type certificate struct {
 	notBefore time.Time
 	issued    time.Time // by the CA's clock; notBefore if that is not known
 	subject   subject
+	here      bool // issued by this process, and so under its settings
 }
 
 func newCertificate(sub subject, key crypto.Signer, chain [][]byte, leaf *x509.Certificate) *certificate {
@@ -40,6 +42,7 @@ func newCertificate(sub subject, key crypto.Signer, chain [][]byte, leaf *x509.C
 			leaf:    leaf,
 			expires: leaf.NotAfter.Unix(),
 			alg:     sub.alg,
+			class:   classOf(leaf.PublicKey),
 		},
 		notAfter:  leaf.NotAfter,
 		notBefore: leaf.NotBefore,

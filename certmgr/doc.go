@@ -180,7 +180,9 @@
 //     where autocert rejects them. A valid certificate of the other key type is
 //     served before one is issued. If a client that supports ECDSA was therefore
 //     served RSA, the ECDSA certificate is issued in the background, for hosts on
-//     Hosts by their exact names and those that HostPolicy approves.
+//     Hosts by their exact names and those that HostPolicy approves. A
+//     certificate on P-384 or P-521 is not served to clients that cannot verify
+//     it. KeyType makes another type than P-256 the preferred one.
 //   - If no client needed a certificate's key type during its whole lifetime, and
 //     the host has a certificate of the other type, it is not renewed, where
 //     autocert renews both for ever. It is issued again when a client needs it.
@@ -194,7 +196,7 @@
 //     characters, which is the maximum for one.
 //   - Names that no CA would certify, with an empty or an invalid label, are
 //     refused. Names that are too long are refused before they are mapped by
-//     IDNA. An IP address is not a host name. Hosts may hold it as an address.
+//     IDNA. An IP address is not a host name.
 //   - No order is placed for reserved names (www.localhost, co.uk) or recursive
 //     ones (at least four labels, of which two neighbours are equal), unless Hosts
 //     or HostWhitelist has the exact name.

@@ -56,6 +56,7 @@ func newEngine(m *Manager) *engine {
 	e := &engine{env: newEnv(m), unwatch: func() {}, closed: make(chan struct{})}
 	waiters := flight.NewWaiters(e.settings.maxWaiting, "MaxWaiting")
 	memory := newMemory(func(host string) bool { return e.settings.trustOf(host) == listed })
+	memory.first = func(host string) bundle.Algorithm { return e.settings.keyTypeOf(host).Algorithm() }
 	failures := newFailures()
 	store := e.newStore(waiters)
 	visits := e.newVisits(store)

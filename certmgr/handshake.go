@@ -74,28 +74,27 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 		return nil, brief(err)
 	}
 	if isChallenge(hello) {
-		return s.answerChallenge(hello, s.challengedHost(host))
+		return s.answerChallenge(hello, host)
 	}
-	want := keyTypesFor(hello)
+	can := verifiable(hello)
 	now := s.now()
-	hot := entry.hot(want, now)
+	hot := entry.hot(can, now)
 	if hot != nil && s.gate.stillAllowed(host, entry, now, hello) {
-		if hot.alg != want.first {
-			s.seconds.seek(host, want.first, entry, now)
+		need := hot.alg
+		if need != entry.first {
+			need = s.seconds.seek(host, can, need, now)
 		}
-		if s.noteVisit(host, entry, want.first, now) {
+		if s.noteVisit(host, entry, need, now) {
 			s.answers.Offer.Saw(hello)
 		}
 		return s.handshakes.served(resServed, hot.copy()), nil
 	}
-	cert, refused, err := s.serve(contextOf(hello), s.newHandshake(hello, host, want))
+	cert, refused, err := s.serve(contextOf(hello), s.newHandshake(hello, host, s.wantOf(host, can, entry)))
 	if err != nil {
 		s.refuse(refused, host, err, hello, s.now()) // it may have waited
 		return nil, err
 	}
-	if cert.alg != want.first {
-		s.seconds.seek(host, want.first, s.memory.hosts.Get(host), s.now())
-	}
+	s.seconds.seek(host, can, cert.alg, s.now())
 	return s.handshakes.served(resServed, cert.copy()), nil
 }
 
@@ -215,12 +214,12 @@ func (s *server) vouched(hs handshake) *certificate {
 // find finds a certificate for a host that is allowed and has none in memory:
 // it is loaded, or issued.
 func (s *server) find(ctx context.Context, hs handshake, g grant) (*certificate, error) {
-	sub := s.subject(hs.host, hs.want.first)
-	cert, done, err := s.answerWithoutIssuing(ctx, sub, hs, g)
+	cert, done, err := s.answerWithoutIssuing(ctx, s.subject(hs.host, hs.want.first), hs, g)
 	if !done {
 		cert, err = s.load(ctx, hs, g)
 		if errors.Is(err, ErrCacheMiss) {
-			cert, err = s.lead(ctx, sub, hs, g)
+			hs.want = s.wantOf(hs.host, hs.want.can, s.memory.hosts.Get(hs.host)) // it may not fit what was loaded
+			cert, err = s.lead(ctx, s.subject(hs.host, hs.want.first), hs, g)
 		}
 	}
 	return cert, err
@@ -292,7 +291,7 @@ func backingOff(rec *failure) error {
 func (s *server) rereadInBackground(sub subject, want keyTypePrefs, g grant) {
 	s.tasks.Go(func(ctx context.Context) {
 		for _, alg := range want.types() {
-			if cert, _ := s.loader.read(ctx, s.subject(sub.host(), alg), g, quietly); cert != nil {
+			if cert, _ := s.loader.read(ctx, s.subject(sub.host(), alg), g, quietly); cert != nil && cert.class&want.can != 0 {
 				s.health.failures.forget(sub)
 				return
 			}

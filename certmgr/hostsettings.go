@@ -17,6 +17,9 @@ import (
 type HostSettings struct {
 	// Profile is the host's profile: see Manager.Profile.
 	Profile string
+
+	// KeyType is the type of key that is preferred: see Manager.KeyType.
+	KeyType KeyType
 }
 
 // hostSettings holds Manager.HostSettings as of its first use, by normal form. As
@@ -37,6 +40,9 @@ func newHostSettings(byName map[string]HostSettings) hostSettings {
 		key := strings.TrimPrefix(entry, "*")
 		if _, twice := s.byKey[key]; twice && err == nil {
 			err = fmt.Errorf("another key is %s too", entry)
+		}
+		if kt := byName[name].KeyType; !kt.isValid() && err == nil {
+			err = fmt.Errorf("KeyType is %v, which does not exist", kt)
 		}
 		if err != nil {
 			bad = append(bad, fmt.Sprintf("Manager.HostSettings[%s]: %v", quoted(name), err))

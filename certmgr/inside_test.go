@@ -85,7 +85,7 @@ func (c *slowPuts) Put(ctx context.Context, key string, data []byte) error {
 
 // testKey is made once: it takes its time on a slow machine.
 var testKey = sync.OnceValue(func() crypto.Signer {
-	key, err := bundle.GenerateKey(bundle.ECDSA)
+	key, err := bundle.GenerateKey(bundle.P256)
 	if err != nil {
 		panic(err)
 	}

@@ -3,6 +3,7 @@ package certmgr
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -49,10 +50,7 @@ type cacheRead struct {
 }
 
 func (r cacheRead) String() string {
-	if r.want.other {
-		return r.host + " " + r.want.first.String() + " or other"
-	}
-	return r.host + " " + r.want.first.String()
+	return fmt.Sprintf("%s %v of %b", r.host, r.want.first, r.want.can)
 }
 
 // load returns a certificate for host that the client can use. The error is
@@ -80,7 +78,16 @@ func (l *loader) search(host string, want keyTypePrefs, g grant) func(context.Co
 			if cert != nil && alg != want.first {
 				l.noteMiss(first)
 			}
+			if cert != nil && cert.class&want.can == 0 {
+				continue // with a key of another type than the host's
+			}
 			if !errors.Is(err, ErrCacheMiss) {
+				return cert, err
+			}
+		}
+		if now := l.wantOf(host, want.can, l.memory.hosts.Get(host)); now.first != want.first {
+			first = l.subject(host, now.first)
+			if cert, err := l.read(ctx, first, g, loud); !errors.Is(err, ErrCacheMiss) {
 				return cert, err
 			}
 		}

@@ -94,8 +94,18 @@ type Manager struct {
 
 	// ForceRSA is ignored, as in autocert.
 	//
-	// Deprecated: the key type is chosen by what each client supports.
+	// Deprecated: see KeyType.
 	ForceRSA bool
+
+	// KeyType is the type of key that is preferred for certificates. A client that
+	// cannot verify it, by what its ClientHello says, gets a certificate of the
+	// other algorithm, as before: with an RSA key of 2,048 bits, or P-256 if
+	// KeyType is one of RSA. A host has at most one certificate for each
+	// algorithm. Default P256.
+	//
+	// A change applies at the next renewal. Until then valid certificates with
+	// other keys are served.
+	KeyType KeyType
 
 	// ExtraExtensions are added to certificate requests (CSRs).
 	ExtraExtensions []pkix.Extension
@@ -290,8 +300,7 @@ func (m *Manager) challengeConfig(hello *tls.ClientHelloInfo) (*tls.Config, erro
 	}
 	m.init()
 	host, err := normalizeHost(hello.ServerName, noSNI)
-	s := m.engine.server
-	if err != nil || !s.answers.Awaits(s.challengedHost(host)) {
+	if err != nil || !m.engine.server.answers.Awaits(host) {
 		return nil, nil // GetCertificate decides
 	}
 	return &tls.Config{

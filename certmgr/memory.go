@@ -20,6 +20,7 @@ type memory struct {
 	evictable
 
 	hosts *table.Table[string, hostEntry]
+	first func(host string) bundle.Algorithm // the preferred one; set before the first use, must not block
 
 	mu         sync.Mutex
 	barred     capped.Map[fingerprint, time.Time] // what must not be served any more, with its expiry: what ends soonest makes way
@@ -46,7 +47,9 @@ type hostEntry struct {
 	// visits, in Unix seconds.
 	visited [bundle.Algorithms]atomic.Int64
 
-	served [bundle.Algorithms]served // copies of certs; expires is 0 if there is none
+	served [bundle.Algorithms]served // copies of certs; class is 0 if there is none
+
+	first bundle.Algorithm // the preferred one
 
 	certs [bundle.Algorithms]*certificate
 	trust trust // of when the certificates came into memory
@@ -74,6 +77,7 @@ func newMemory(isListed func(host string) bool) *memory {
 	return &memory{
 		evictable: newEvictable(isListed),
 		hosts:     table.New[string, hostEntry](),
+		first:     func(string) bundle.Algorithm { return bundle.ECDSA },
 		barred:    capped.Map[fingerprint, time.Time]{Max: maxBarred},
 		revoked:   capped.Map[string, time.Time]{Max: maxBarred},
 	}
@@ -93,18 +97,17 @@ func (m *memory) lookUp(name string) (host string, e *hostEntry, err error) {
 	return host, e, err
 }
 
-// hot returns what to serve to a client, or nil. e may be nil.
-func (e *hostEntry) hot(want keyTypePrefs, now time.Time) *served {
+// hot returns what to serve to a client that can verify these keys, or nil. e may
+// be nil.
+func (e *hostEntry) hot(can keyClasses, now time.Time) *served {
 	if e == nil {
 		return nil
 	}
-	if c := &e.served[want.first]; c.expires != 0 && c.usable(now) {
+	if c := &e.served[e.first]; c.class&can != 0 && c.usable(now) {
 		return c
 	}
-	if want.other {
-		if c := &e.served[1-want.first]; c.expires != 0 && c.usable(now) {
-			return c
-		}
+	if c := &e.served[1-e.first]; c.class&can != 0 && c.usable(now) {
+		return c
 	}
 	return nil
 }
@@ -129,7 +132,7 @@ func (m *memory) get(host string, want keyTypePrefs, now time.Time) *certificate
 // usable returns a certificate that the client can use, or nil.
 func (e *hostEntry) usable(want keyTypePrefs, now time.Time) *certificate {
 	for _, alg := range want.types() {
-		if c := e.certs[alg]; c != nil && c.usable(now) {
+		if c := e.certs[alg]; c != nil && c.class&want.can != 0 && c.usable(now) {
 			return c
 		}
 	}
@@ -249,6 +252,7 @@ func (m *memory) without(c *certificate) (evicted []*certificate) {
 // there is one. m.mu is held.
 func (m *memory) cloned(host string) *hostItem {
 	it := &hostItem{Key: host}
+	it.Value.first = m.first(host)
 	if old := m.hosts.Get(host); old != nil {
 		e := &it.Value
 		e.trust, e.certs, e.served, e.since = old.trust, old.certs, old.served, old.since

@@ -157,7 +157,7 @@ func TestStormOverMemory(t *testing.T) {
 		changes = 1000
 	)
 	m, now := newMemory(func(string) bool { return true }), time.Now()
-	want := keyTypePrefs{first: bundle.ECDSA}
+	want := ecdsaKeys
 	host := func(i int) string { return fmt.Sprintf("h%d.example.com", i) }
 	publish := func(i int, serial int64) *certificate {
 		leaf := &x509.Certificate{Raw: fmt.Append(nil, i, serial), SerialNumber: big.NewInt(serial), NotAfter: now.Add(time.Hour)}

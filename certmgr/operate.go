@@ -36,7 +36,7 @@ func (m *Manager) Obtain(ctx context.Context, host string) error {
 	if err != nil {
 		return err
 	}
-	want := keyTypePrefs{first: bundle.ECDSA, other: true}
+	want := s.anyWant(host)
 	if cert := s.memory.get(host, want, s.now()); cert != nil {
 		return nil
 	}
@@ -44,11 +44,11 @@ func (m *Manager) Obtain(ctx context.Context, host string) error {
 	if !errors.Is(err, ErrCacheMiss) {
 		return withHost(err, host)
 	}
-	return s.issueNow(ctx, s.subject(host, bundle.ECDSA), g, behest{what: "Obtain"})
+	return s.issueNow(ctx, s.preferred(host), g, behest{what: "Obtain"})
 }
 
 // Renew issues a certificate for host now, ignoring backoff, for each key type
-// in memory, or for ECDSA if there is none. Until it succeeds the current one
+// in memory, or for the preferred one if there is none. Until it succeeds the current one
 // is served. If it fails for a certificate that is valid and not due yet, the
 // failure has no further effect: that one is renewed as planned. Renew joins an
 // issuance in flight. If ctx ends first, Renew returns early; the issuance
@@ -78,7 +78,7 @@ func (s *operator) renewable(host string) (subs []subject) {
 		subs = append(subs, c.subject)
 	}
 	if len(subs) == 0 {
-		return []subject{s.subject(host, bundle.ECDSA)}
+		return []subject{s.preferred(host)}
 	}
 	return subs
 }
@@ -95,7 +95,7 @@ func (s *operator) issueAll(ctx context.Context, subs []subject, g grant, by beh
 }
 
 // wanting returns the subjects of host for which Act is to get a certificate: those
-// that failed by themselves, or ECDSA if there is no valid certificate.
+// that failed by themselves, or the preferred one if there is no valid certificate.
 func (s *operator) wanting(host string) (subs []subject) {
 	now, served := s.now(), false
 	for alg := range bundle.Algorithm(bundle.Algorithms) {
@@ -109,7 +109,7 @@ func (s *operator) wanting(host string) (subs []subject) {
 	if served || len(subs) > 0 {
 		return subs
 	}
-	return []subject{s.subject(host, bundle.ECDSA)}
+	return []subject{s.preferred(host)}
 }
 
 // retry looks for certificates in the Cache, and issues those that it does not
@@ -119,8 +119,10 @@ func (s *operator) retry(ctx context.Context, subs []subject, g grant, by behest
 	var errs []error
 	for _, sub := range subs {
 		// Where nothing is served, a certificate of the other type is as good.
-		served := s.memory.get(sub.host(), keyTypePrefs{first: bundle.ECDSA, other: true}, s.now()) != nil
-		want := keyTypePrefs{first: sub.alg, other: !served}
+		want := keyTypePrefs{first: sub.alg, can: allKeys}
+		if s.memory.get(sub.host(), want, s.now()) != nil {
+			want.can = classesOf(sub.alg)
+		}
 		_, err := s.loader.loadInTask(ctx, sub.host(), want, g)
 		if errors.Is(err, ErrCacheMiss) {
 			missing = append(missing, sub)
@@ -144,7 +146,7 @@ func (m *Manager) operate(ctx context.Context, name string) (*operator, string, 
 // operateOn is operate for a host that need not be allowed.
 func (m *Manager) operateOn(name string) (*operator, string, error) {
 	m.init()
-	host, err := normalizeAny(name, noHost)
+	host, err := normalizeHost(name, noHost)
 	if err != nil {
 		return nil, "", err
 	}

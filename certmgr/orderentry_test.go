@@ -216,7 +216,7 @@ func TestDamagedEntryOfAnOrderCostsOneOrder(t *testing.T) {
 		return func(e map[string]any) { e[key] = value }
 	}
 	rsaKey := func(e map[string]any) {
-		key, err := bundle.GenerateKey(bundle.RSA)
+		key, err := bundle.GenerateKey(bundle.RSA2048)
 		if err != nil {
 			t.Fatal(err)
 		}

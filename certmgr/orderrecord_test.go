@@ -15,7 +15,7 @@ import (
 func FuzzDecodeOrder(f *testing.F) {
 	now := time.Date(2026, time.November, 1, 0, 0, 0, 0, time.UTC)
 	for alg := range bundle.Algorithm(bundle.Algorithms) {
-		key, err := bundle.GenerateKey(alg)
+		key, err := bundle.GenerateKey(bundle.DefaultKeyType(alg))
 		if err != nil {
 			f.Fatal(err)
 		}

@@ -218,6 +218,7 @@ func (o *orders) converseOnce(ctx context.Context, c *conversation) outcome {
 	}
 	o.authority.hasIssued(res.Leaf)
 	out.cert = newCertificate(c.req.sub, res.Key, res.Chain, res.Leaf)
+	out.cert.here = true
 	if out.data, err = bundle.Encode(res.Key, res.Chain); err != nil {
 		out.cert, out.err = nil, err
 		return out
@@ -237,8 +238,11 @@ func (o *orders) request(ctx context.Context, c *conversation) order.Request {
 		Replaces:   c.replaces,
 		Unfinished: c.kept.resume(ctx, c.req.override),
 		Keep:       c.kept.keep,
-		Key: func(ctx context.Context, orderURL string) crypto.Signer {
-			return cmp.Or(c.kept.key(ctx, orderURL), o.keptKey(sub))
+		Key: func(ctx context.Context, orderURL string) (crypto.Signer, error) {
+			if key := cmp.Or(c.kept.key(ctx, orderURL), o.keptKey(sub)); key != nil {
+				return key, nil
+			}
+			return bundle.GenerateKey(o.keyType(sub))
 		},
 		Before: func(ctx context.Context) ([]string, error) {
 			err := c.precheck(ctx)
@@ -325,12 +329,13 @@ func misfit(cert *certificate, now time.Time) (behind, ahead bool) {
 }
 
 // keptKey returns the key to reuse for the next certificate of a subject
-// (Manager.KeepKey), or nil.
+// (Manager.KeepKey), or nil. One of another type than is preferred now is not
+// reused.
 func (o *orders) keptKey(sub subject) crypto.Signer {
 	if !o.settings.keepKey {
 		return nil
 	}
-	if cert := o.memory.current(sub); cert != nil {
+	if cert := o.memory.current(sub); cert != nil && o.keyType(sub).Is(cert.leaf.PublicKey) {
 		return cert.key
 	}
 	return nil

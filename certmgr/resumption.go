@@ -5,8 +5,6 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"time"
-
-	"github.com/nostall/nostall/internal/bundle"
 )
 
 // MayResume reports whether a server may resume a TLS session with a client
@@ -33,11 +31,11 @@ func (m *Manager) MayResume(cs tls.ConnectionState) bool {
 // mayResume is the hot path without a certificate.
 func (s *server) mayResume(host string, entry *hostEntry) bool {
 	now := s.now()
-	hot := entry.hot(keyTypePrefs{first: bundle.ECDSA, other: true}, now)
+	hot := entry.hot(allKeys, now)
 	if hot == nil || !s.gate.stillAllowed(host, entry, now, nil) {
 		return false
 	}
-	s.noteVisit(host, entry, bundle.ECDSA, now) // it needs none, if any could tell
+	s.noteVisit(host, entry, entry.first, now) // it needs none, if any could tell
 	return true
 }
 

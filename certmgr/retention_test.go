@@ -160,7 +160,7 @@ func certificateWithURI(uri string) []byte {
 }
 
 func signedByItself(tmpl *x509.Certificate) []byte {
-	key, err := bundle.GenerateKey(bundle.ECDSA)
+	key, err := bundle.GenerateKey(bundle.P256)
 	if err != nil {
 		panic(err)
 	}

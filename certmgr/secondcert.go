@@ -14,7 +14,7 @@ import (
 // first client of all may need RSA: a scanner, say. That must not decide what
 // all others get, since signing with RSA costs about 30 times as much. So for a
 // client that takes ECDSA and was served RSA, ECDSA is sought in the background:
-// in the Cache, then from the CA.
+// in the Cache, then from the CA. The same goes for RSA where that is preferred.
 type seconds struct {
 	*env
 	gate   *gate
@@ -31,9 +31,9 @@ const (
 	// for a host. What failed is not issued before the end of its backoff.
 	seekEvery = time.Minute
 
-	// seekUntrustedEvery is the same for untrusted hosts, for which only the
-	// Cache is asked.
-	seekUntrustedEvery = 24 * time.Hour
+	// seekRarely is the same where only the Cache is asked: for untrusted hosts,
+	// and before the first renewal since a change of the setting.
+	seekRarely = 24 * time.Hour
 
 	// maxSeconds is the largest number of second certificates that are issued at
 	// the same time. Further ones are sought again when a client comes.
@@ -41,24 +41,36 @@ const (
 )
 
 // takeSeek reports whether a certificate of the preferred key type should be
-// sought now, in Unix seconds.
-func (e *hostEntry) takeSeek(now int64) bool {
+// sought now, in Unix seconds, in place of one that was served.
+func (e *hostEntry) takeSeek(in *certificate, now int64) bool {
 	every := seekEvery
-	if e.trust == untrusted {
-		every = seekUntrustedEvery
+	if e.trust == untrusted || in.isSettled() {
+		every = seekRarely
 	}
 	at := e.sought.Load()
 	since := now - at
 	return (at == 0 || since < 0 || since >= int64(every/time.Second)) && e.sought.CompareAndSwap(at, now)
 }
 
-// seek gets a certificate of a key type in the background. e is the host's entry
-// in memory, or nil.
-func (s *seconds) seek(host string, alg bundle.Algorithm, e *hostEntry, now time.Time) {
-	if e != nil && e.takeSeek(now.Unix()) {
-		s.tasks.Go(func(ctx context.Context) { s.find(ctx, s.subject(host, alg), e.trust) })
+// seek returns the algorithm that a client needs that can verify these keys. If
+// it was served the other one, a certificate is sought in the background.
+func (s *seconds) seek(host string, can keyClasses, was bundle.Algorithm, now time.Time) bundle.Algorithm {
+	e := s.memory.hosts.Get(host)
+	need := s.wantOf(host, can, e).first
+	if need == was || e == nil || e.certs[was] == nil {
+		return need
 	}
+	if e.takeSeek(e.certs[was], now.Unix()) {
+		s.tasks.Go(func(ctx context.Context) { s.find(ctx, s.subject(host, need), e.trust) })
+	}
+	return need
 }
+
+// isSettled reports whether no second certificate is issued beside this one until
+// it was renewed. RSA is preferred only by a setting, whose change applies at the
+// next renewal; this certificate may be from before. ECDSA does not wait for
+// that: whoever takes it should not cost an RSA signature.
+func (c *certificate) isSettled() bool { return c.alg == bundle.ECDSA && !c.here }
 
 // find loads the certificate, or issues it for a trusted host.
 func (s *seconds) find(ctx context.Context, sub subject, t trust) {
@@ -108,7 +120,7 @@ func (s *seconds) issue(ctx context.Context, sub subject, g grant) {
 // renewed, or somebody waits for the CA. It does not block.
 func (s *seconds) mayIssue(sub subject) error {
 	first := s.memory.current(sub.withAlgorithm(1 - sub.alg))
-	if s.memory.current(sub) != nil || first == nil || s.issuer.keeper.notDueBefore(first.subject).IsZero() {
+	if s.memory.current(sub) != nil || first == nil || first.isSettled() || s.issuer.keeper.notDueBefore(first.subject).IsZero() {
 		return errNotSecond
 	}
 	if _, queued := s.issuer.slots.Load(); queued > 0 || s.health.breaker.state().failures > 0 {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509/pkix"
+	"fmt"
 	"math"
 	"net"
 	"net/netip"
@@ -15,8 +16,10 @@ import (
 
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/preflight"
+	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/hosts"
 	"github.com/nostall/nostall/internal/pace"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // settings holds the fields of a Manager as of its first use, with defaults
@@ -48,6 +51,8 @@ type settings struct {
 	preflightDial          func(ctx context.Context, network, addr string) (net.Conn, error)
 	preflightAllow         []netip.Prefix
 	keepKey                bool
+	keyType                bundle.KeyType
+	badKeyType             error
 	issued                 func(context.Context, *tls.Certificate) // nil if there is none
 	startPace              time.Duration
 	orderBudget            int          // orders in pace.AccountWindow
@@ -79,9 +84,13 @@ func newSettings(m *Manager) *settings {
 		preflightDial:          m.PreflightDial,
 		preflightAllow:         m.PreflightAllow,
 		keepKey:                m.KeepKey,
+		keyType:                m.KeyType.or(bundle.P256),
 		issued:                 m.Issued,
 		startPace:              orDefault(m.StartPace, pace.OrderEvery),
 		http01:                 &m.useHTTP01,
+	}
+	if !m.KeyType.isValid() {
+		set.badKeyType = badSettings([]string{fmt.Sprintf("Manager.KeyType is %v, which does not exist; P256 is used", m.KeyType)})
 	}
 	if m.MaxIssuing < 0 {
 		set.maxIssuing = math.MaxInt
@@ -152,7 +161,7 @@ func (set *settings) allowsNobody() bool { return set.hosts == nil && set.hostPo
 
 // invalid says which settings cannot work, as far as that can be told without
 // the CA, or returns nil. All others apply.
-func (set *settings) invalid() error { return set.hostSettings.err }
+func (set *settings) invalid() error { return text.Join(set.hostSettings.err, set.badKeyType) }
 
 // decider names what decides about hosts that are not in Hosts.
 func (set *settings) decider() string {

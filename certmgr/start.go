@@ -8,7 +8,6 @@ import (
 	"sync"
 
 	"github.com/nostall/nostall/certmgr/audit"
-	"github.com/nostall/nostall/internal/bundle"
 )
 
 // starter implements Start: it brings the hosts on the list into memory.
@@ -82,7 +81,7 @@ func (s *starter) start(ctx, tasksCtx context.Context, hosts []string) {
 	slices.Sort(missing)
 	for _, host := range missing {
 		if tasksCtx.Err() == nil {
-			s.schedule.first(s.subject(host, bundle.ECDSA))
+			s.schedule.first(s.preferred(host))
 		}
 	}
 	s.progress.watch(tasksCtx, p) // hosts no longer wanted are dropped when their turn comes
@@ -121,15 +120,15 @@ func (s *starter) preload(ctx context.Context, host string) (missing bool) {
 		return false
 	}
 	var err error
-	cert := s.memory.get(host, keyTypePrefs{first: bundle.ECDSA, other: true}, s.now())
+	cert := s.memory.get(host, s.anyWant(host), s.now())
 	if cert == nil {
-		cert, err = s.loader.load(ctx, host, keyTypePrefs{first: bundle.ECDSA, other: true}, d.grant)
+		cert, err = s.loader.load(ctx, host, s.anyWant(host), d.grant)
 	}
 	switch {
 	case cert != nil:
 		s.progress.have(host)
 	case err != nil && !errors.Is(err, ErrCacheMiss) && ctx.Err() == nil:
-		sub := s.subject(host, bundle.ECDSA)
+		sub := s.preferred(host)
 		s.schedule.firstAt(sub, s.health.retryAt(sub))
 	}
 	return errors.Is(err, ErrCacheMiss)

@@ -74,12 +74,10 @@ func (s subject) key() string { return s.identifiers + " " + s.alg.String() + " 
 // String is for errors. It omits the CA, which errors name where it matters.
 func (s subject) String() string { return s.host() + " (" + s.alg.String() + ")" }
 
-// cacheKey returns autocert's key for the subject's certificate. autocert has
-// none for an address, whose colons become underscores.
+// cacheKey returns autocert's key for the subject's certificate.
 func (s subject) cacheKey() string {
-	key := hosts.Key(s.host())
 	if s.alg == bundle.RSA {
-		return key + "+rsa"
+		return s.host() + "+rsa"
 	}
-	return key
+	return s.host()
 }

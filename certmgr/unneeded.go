@@ -10,9 +10,9 @@ import (
 	"github.com/nostall/nostall/internal/renewal"
 )
 
-// A host has certificates of both key types if a client came that takes RSA
-// alone, and one that takes ECDSA. One that no client needed for as long as it
-// lasts is not renewed. ECDSA is what a client needs that takes it.
+// A host has certificates of both key types if a client came that cannot verify
+// the preferred one, and one that can. One that no client needed for as long as
+// it lasts is not renewed. The preferred one is what a client needs that takes it.
 
 // letsExpire reports whether a certificate that is due is not renewed. If it has
 // expired, it takes it out of service.
@@ -38,7 +38,8 @@ func (r *renewals) letsExpire(ctx context.Context, cert *certificate, g grant) b
 }
 
 // isUnneeded reports whether no client needed a certificate's key type for as
-// long as it lasts. Of two that nobody needed ECDSA stays.
+// long as it lasts. Of two that nobody needed the preferred one
+// stays.
 func (r *renewals) isUnneeded(ctx context.Context, cert *certificate) bool {
 	if !r.visits.await(ctx) {
 		return false
@@ -47,7 +48,7 @@ func (r *renewals) isUnneeded(ctx context.Context, cert *certificate) bool {
 	host, alg := cert.subject.host(), cert.subject.alg
 	r.visits.followSteps(now)
 	since := now.Add(-lifetimeOf(cert)).Unix()
-	return r.lastNeeded(host, alg) <= since && (alg == bundle.RSA || r.lastNeeded(host, bundle.RSA) > since)
+	return r.lastNeeded(host, alg) <= since && (alg != r.preferred(host).alg || r.lastNeeded(host, 1-alg) > since)
 }
 
 // hasOther reports whether the host has a valid certificate of the other key

@@ -121,7 +121,7 @@ func (c *changer) readAll(ctx context.Context) (savedKeys, error) {
 func (c *changer) announce(ctx context.Context, acc *Account, next crypto.Signer) (crypto.Signer, error) {
 	if next == nil {
 		var err error
-		if next, err = bundle.GenerateKey(bundle.ECDSA); err != nil {
+		if next, err = bundle.GenerateKey(bundle.P256); err != nil {
 			return nil, err
 		}
 	}

@@ -216,7 +216,7 @@ func thumbprint(t *testing.T, key crypto.Signer) string {
 
 func newKey(t *testing.T) crypto.Signer {
 	t.Helper()
-	key, err := bundle.GenerateKey(bundle.ECDSA)
+	key, err := bundle.GenerateKey(bundle.P256)
 	if err != nil {
 		t.Fatal(err)
 	}

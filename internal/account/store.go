@@ -132,7 +132,7 @@ const (
 // first generates a key. If another machine did so at the same time, it returns
 // the keys in the store.
 func (s *keyStore) first(ctx context.Context) (savedKeys, error) {
-	key, err := bundle.GenerateKey(bundle.ECDSA)
+	key, err := bundle.GenerateKey(bundle.P256)
 	if err != nil {
 		return savedKeys{}, fmt.Errorf("account key: %w", err)
 	}

@@ -1,10 +1,8 @@
 package bundle
 
 import (
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 )
@@ -39,13 +37,4 @@ func AlgorithmOf(leaf *x509.Certificate) (alg Algorithm, ok bool) {
 		return RSA, true
 	}
 	return 0, false
-}
-
-// GenerateKey generates a certificate's key: P-256, or RSA with 2048 bits. That
-// can take seconds.
-func GenerateKey(alg Algorithm) (crypto.Signer, error) {
-	if alg == RSA {
-		return rsa.GenerateKey(rand.Reader, 2048)
-	}
-	return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 }

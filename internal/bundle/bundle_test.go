@@ -22,7 +22,7 @@ import (
 // testKeys are generated once: RSA is slow.
 var testKeys = sync.OnceValue(func() (keys [bundle.Algorithms]crypto.Signer) {
 	for alg := range keys {
-		key, err := bundle.GenerateKey(bundle.Algorithm(alg))
+		key, err := bundle.GenerateKey(bundle.DefaultKeyType(bundle.Algorithm(alg)))
 		if err != nil {
 			panic(err)
 		}

@@ -48,7 +48,7 @@ func (p *pki) certify(subject, issuer string) []byte {
 func (p *pki) key(name string) crypto.Signer {
 	p.t.Helper()
 	if p.keys[name] == nil {
-		key, err := GenerateKey(ECDSA)
+		key, err := GenerateKey(P256)
 		if err != nil {
 			p.t.Fatal(err)
 		}

@@ -108,7 +108,7 @@ func TestWhatIsTooLargeIsRefusedBeforeItIsParsed(t *testing.T) {
 
 func testKey(t testing.TB) crypto.Signer {
 	t.Helper()
-	key, err := GenerateKey(ECDSA)
+	key, err := GenerateKey(P256)
 	if err != nil {
 		t.Fatal(err)
 	}

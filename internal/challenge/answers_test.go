@@ -53,7 +53,7 @@ func present(t *testing.T, answers *challenge.Answers, typ, token, host string) 
 
 func newClient(t *testing.T) *acme.Client {
 	t.Helper()
-	key, err := bundle.GenerateKey(bundle.ECDSA)
+	key, err := bundle.GenerateKey(bundle.P256)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,7 +76,7 @@ func at(t *testing.T, f func(t *testing.T, s *site), configure ...func(*acmetest
 
 func newKey(t *testing.T) crypto.Signer {
 	t.Helper()
-	key, err := bundle.GenerateKey(bundle.ECDSA)
+	key, err := bundle.GenerateKey(bundle.P256)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func (s *site) request() Request {
 	return Request{
 		Names:     []string{host},
 		Algorithm: bundle.ECDSA,
-		Key:       func(context.Context, string) crypto.Signer { return nil },
+		Key:       func(context.Context, string) (crypto.Signer, error) { return bundle.GenerateKey(bundle.P256) },
 		Before: func(context.Context) ([]string, error) {
 			return []string{challenge.TLSALPN01, challenge.HTTP01}, nil
 		},

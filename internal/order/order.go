@@ -38,9 +38,8 @@ type Request struct {
 	// is safe.
 	Keep func(context.Context, *Unfinished)
 
-	// Key returns the key to use for an order, or nil for a new one. It is called
-	// as late as possible.
-	Key func(ctx context.Context, orderURL string) crypto.Signer
+	// Key returns the key to use for an order. It is called as late as possible.
+	Key func(ctx context.Context, orderURL string) (crypto.Signer, error)
 
 	// Before is called once, before the first order, and not if an order is
 	// resumed whose certificate was asked for. It returns the challenge types to
@@ -156,10 +155,8 @@ func (c *conversation) obtain(ctx context.Context, types []string, pending *Unfi
 	c.res.Refuted = false
 	c.forget(ctx)
 	c.req.Stage(audit.StageFinalize)
-	if o.Key = c.req.Key(ctx, o.URL); o.Key == nil {
-		if o.Key, err = bundle.GenerateKey(c.req.Algorithm); err != nil {
-			return err
-		}
+	if o.Key, err = c.req.Key(ctx, o.URL); err != nil {
+		return err
 	}
 	return c.finish(ctx, o, order)
 }

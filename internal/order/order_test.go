@@ -212,11 +212,11 @@ func TestKeyThatIsToStay(t *testing.T) {
 	at(t, func(t *testing.T, s *site) {
 		key := newKey(t)
 		req := s.request()
-		req.Key = func(context.Context, string) crypto.Signer {
+		req.Key = func(context.Context, string) (crypto.Signer, error) {
 			if last := s.stages[len(s.stages)-1]; last != audit.StageFinalize {
 				t.Errorf("asked for at stage %q", last)
 			}
-			return key
+			return key, nil
 		}
 		if res := s.must(req); res.Key != key {
 			t.Error("the certificate is for another key")

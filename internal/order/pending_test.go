@@ -76,9 +76,9 @@ func TestPendingOrderIsResumed(t *testing.T) {
 		at(t, func(t *testing.T, s *site) {
 			req := s.request()
 			ctx, cancel := context.WithCancel(t.Context())
-			req.Key = func(context.Context, string) crypto.Signer {
+			req.Key = func(context.Context, string) (crypto.Signer, error) {
 				cancel()
-				return newKey(t)
+				return newKey(t), nil
 			}
 			if _, err := Run(ctx, s.client, req); err == nil || s.kept == nil {
 				t.Fatalf("kept %+v, %v", s.kept, err)
@@ -171,7 +171,7 @@ func TestKeyOfAnotherProcessIsUsed(t *testing.T) {
 		first.Key = newKey(t)
 		req := s.request()
 		req.Unfinished = u
-		req.Key = func(ctx context.Context, orderURL string) crypto.Signer {
+		req.Key = func(ctx context.Context, orderURL string) (crypto.Signer, error) {
 			if orderURL != u.URL {
 				t.Errorf("asked for the key of %s", orderURL)
 			}
@@ -180,7 +180,7 @@ func TestKeyOfAnotherProcessIsUsed(t *testing.T) {
 			if _, err := Run(ctx, s.client, other); err != nil {
 				t.Fatal(err)
 			}
-			return first.Key
+			return first.Key, nil
 		}
 		res, err := s.run(req)
 		if err != nil || res.Key != first.Key || s.orders() != 1 || len(s.ca.Issued()) != 1 {

@@ -40,7 +40,7 @@ type reply struct {
 func (c *Checker) present(ctx context.Context, host string, later func(func(context.Context) bool)) ([]*probe, error) {
 	ctx, cancel := context.WithTimeout(ctx, PresentTimeout)
 	defer cancel()
-	key, err := bundle.GenerateKey(bundle.ECDSA)
+	key, err := bundle.GenerateKey(bundle.P256)
 	if err != nil {
 		return nil, err
 	}
@@ -103,10 +103,8 @@ func (p *probe) finding(addr netip.Addr, r reply) finding {
 // maxAnswerText is the maximum length of preflight.Finding.Answer, in bytes.
 const maxAnswerText = 300
 
-// askOne sends a probe to an address. The owner of a name must not choose any
-// address; one that is itself the host was allowed as it is.
 func (c *Checker) askOne(ctx context.Context, host string, addr netip.Addr, p *probe) reply {
-	if r, ok := c.unaskable(addr); ok && addr.String() != host {
+	if r, ok := c.unaskable(addr); ok {
 		return r
 	}
 	key := fmt.Sprintf("%s %s %s", host, p.typ, addr)
