@@ -122,6 +122,9 @@ func (is *issuer) mayBegin(ctx context.Context, i *issuance) error {
 			return err
 		}
 	}
+	if err := is.orders.chooseProfile(ctx, i); err != nil {
+		return err
+	}
 	return is.orders.reserve(ctx, i, is.health.failures.last(i.req.sub))
 }
 

@@ -1,6 +1,7 @@
 package certmgr_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -20,7 +21,7 @@ func TestInvalidSettingIsToldAndCostsNothingElse(t *testing.T) {
 		if len(warnings) != 1 || !strings.Contains(warnings[0].Reason, `Manager.HostSettings["a..example.com"]`) {
 			t.Errorf("the warnings are %v", warnings)
 		}
-		if err := w.m.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "a..example.com") {
+		if err := w.m.Start(t.Context()); !errors.Is(err, certmgr.ErrBadSetting) || !strings.Contains(err.Error(), "a..example.com") {
 			t.Errorf("Start: %v", err)
 		}
 		if _, err := w.get("b.example.com"); err != nil {

@@ -1,6 +1,7 @@
 package certmgr
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -31,6 +32,7 @@ type issuance struct {
 	last    *failure  // of the previous issuance, or nil
 	one     bool      // it is the one order that ends an outage of the CA, or prolongs it
 	began   time.Time // when it got its slot, by the monotonic clock; zero before
+	profile string    // that its orders ask for, or ""
 	counted countedAttempt
 	claim   orderClaim
 }
@@ -61,7 +63,7 @@ func (i *issuance) host() string { return i.req.sub.host() }
 func (i *issuance) event(e audit.Event) audit.Event {
 	sub := i.req.sub
 	e.Host, e.KeyType, e.Attempt, e.CA = sub.host(), sub.alg.String(), i.id, sub.ca
-	e.Actor = i.req.by.actor
+	e.Actor, e.Profile = i.req.by.actor, cmp.Or(e.Profile, i.profile)
 	return e
 }
 
@@ -141,6 +143,9 @@ func (is *issuer) mayIssue(req issueRequest) error {
 		return backingOff(rec)
 	}
 	if err := is.health.refuse(req); err != nil {
+		return err
+	}
+	if err := is.orders.mayAsk(req); err != nil {
 		return err
 	}
 	if is.memory.current(req.sub) != nil {

@@ -80,7 +80,7 @@ func briefOf(err error) briefText {
 	switch e := err.(type) {
 	case *caRefusal:
 		b := e.refusal.brief()
-		if e.cause != nil {
+		if e.cause != nil && e.kind != ErrBadSetting {
 			b.why, b.root = briefCause(e.cause)
 		}
 		b.tail = nextAttempt(e.retryAt)
@@ -99,6 +99,9 @@ func (e *IssuanceError) brief() briefText {
 	if e == nil {
 		return briefText{kind: ownName}
 	}
+	if b, ok := briefOfSetting(e.Err); ok {
+		return b
+	}
 	at := string(e.Stage)
 	if e.Attempts > 1 {
 		at += fmt.Sprintf(", failure %d in a row", e.Attempts)
@@ -114,6 +117,14 @@ func (e *IssuanceError) brief() briefText {
 	why, root := briefCause(e.Err)
 	b.why, b.root = fmt.Sprintf("failed (%s): %s", at, why), root
 	return b
+}
+
+// briefOfSetting returns what err says of a setting, if it blames one.
+func briefOfSetting(err error) (b briefText, ok bool) {
+	if bad, ok := errors.AsType[*caRefusal](err); ok && bad.kind == ErrBadSetting {
+		return briefOf(bad), true
+	}
+	return briefText{}, false
 }
 
 func (r *refusal) brief() briefText {

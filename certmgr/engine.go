@@ -176,6 +176,7 @@ func newEngine(m *Manager) *engine {
 		health:   health,
 		memory:   memory,
 		loader:   loader,
+		profiles: orders.profiles,
 		progress: progress,
 		schedule: schedule,
 		visits:   visits,
@@ -281,6 +282,7 @@ func (e *engine) newOrders(s *store, m *memory, w *flight.Waiters, u *orderStore
 		}),
 	}
 	o.checker = e.newChecker(o)
+	o.profiles = newProfiles(e.env, o.ca, w)
 	accounts := account.Config{
 		CA:        o.ca,
 		Directory: e.dir,

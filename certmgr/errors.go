@@ -63,6 +63,12 @@ var (
 	// what to do. No host is tried for a while.
 	ErrNoAccount = account.ErrNoAccount
 
+	// ErrBadSetting: a field of the Manager has a value that cannot work, such
+	// as a Profile that the CA does not offer. The error names the field. For a
+	// profile it also wraps ErrBackoff, and the CA's *acme.Error if the CA has
+	// refused an order because of it: no host is tried for a while.
+	ErrBadSetting = errors.New("certmgr: invalid setting")
+
 	// ErrBusy: a limit on waiting handshakes, callbacks or queued issuances was
 	// reached.
 	ErrBusy = flight.ErrBusy
@@ -160,6 +166,8 @@ func (e *IssuanceError) Hint() string {
 	switch {
 	case e.State == StateWaitingForDNS:
 		return "it is probed until it leads here; to have that done at once, use the admin handler (retry) or call Manager.Obtain"
+	case errors.Is(e.Err, ErrBadSetting):
+		return "correct the field that it names and restart; Manager.Obtain tries at once"
 	case e.State == "" && account.IsUnavailable(e.Err): // a restart earns an attempt
 		return "to try again at once, use the admin handler (retry) or call Manager.Obtain, or restart"
 	case e.State != "" || errors.Is(e.Err, ErrClock):

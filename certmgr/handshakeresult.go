@@ -81,7 +81,7 @@ func resultOfSentinel(kind error) result {
 		return resPolicyFailed
 	case ErrInFlight:
 		return resInFlight
-	case ErrBackoff:
+	case ErrBackoff, ErrBadSetting:
 		return resBackoff
 	case ErrCAUnavailable:
 		return resCAUnavailable

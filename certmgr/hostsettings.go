@@ -28,7 +28,7 @@ type HostSettings struct {
 type hostSettings struct {
 	byKey     map[string]HostSettings
 	wildcards bool
-	err       error // says which keys are invalid
+	err       error // says which keys are invalid; it wraps ErrBadSetting
 }
 
 // newHostSettings copies the settings of hosts. Invalid keys are left out.
@@ -89,10 +89,6 @@ func (s *hostSettings) of(host string) (set HostSettings, key string) {
 	return HostSettings{}, ""
 }
 
-// errBadSetting: a field of the Manager has a value that cannot work. The error
-// names the field.
-var errBadSetting = errors.New("certmgr: invalid setting")
-
 // maxBadSettings is how many invalid settings an error names.
 const maxBadSettings = 20
 
@@ -104,7 +100,7 @@ func badSettings(bad []string) error {
 	if more := len(bad) - maxBadSettings; more > 0 {
 		bad = append(bad[:maxBadSettings:maxBadSettings], fmt.Sprintf("and %d more", more))
 	}
-	return &refusal{kind: errBadSetting, text: strings.Join(bad, "; ")}
+	return &refusal{kind: ErrBadSetting, text: strings.Join(bad, "; ")}
 }
 
 // quoted returns a user's value in an error.

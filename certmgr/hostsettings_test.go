@@ -55,7 +55,7 @@ func TestKeysOfHostSettingsThatAreInvalid(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newHostSettings(map[string]HostSettings{"A.example.com": {Profile: "good"}, name: {Profile: "bad"}})
-			if !errors.Is(s.err, errBadSetting) {
+			if !errors.Is(s.err, ErrBadSetting) {
 				t.Fatalf("the error is %v", s.err)
 			}
 			if says := s.err.Error(); !strings.Contains(says, "Manager.HostSettings[") || !strings.Contains(says, why) || strings.Contains(says, "\n") {

@@ -236,6 +236,7 @@ func (is *issuer) succeed(i *issuance, out outcome) {
 			Kind:     audit.CertificateIssued,
 			Stage:    audit.StageStore,
 			OrderURL: out.order,
+			Profile:  out.profile,
 			Serial:   serialOf(cert.leaf),
 			NotAfter: cert.notAfter,
 			Reason:   req.reason,
@@ -316,7 +317,7 @@ func (is *issuer) spareUntil(i *issuance) time.Time {
 func (is *issuer) fail(i *issuance, out outcome, what trouble) error {
 	e, failed := is.failed(i, out)
 	due := is.spareUntil(i)
-	if none := rationed(out.err); none != nil {
+	if none := postponed(out.err); none != nil {
 		due = none.retryAt
 	}
 	if !due.IsZero() {

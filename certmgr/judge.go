@@ -15,7 +15,7 @@ func (h *health) judge(ctx context.Context, i *issuance, out outcome, spare bool
 	switch {
 	case h.tasks.IsClosed() || takenOffBy(ctx) != nil:
 		what = troubleNone // it was interrupted
-	case rationed(out.err) != nil:
+	case postponed(out.err) != nil:
 		what = troubleNone // it was not asked
 	case (what == troubleOwn || what == troubleCA) && !isAskedToWait(cause) && spare:
 		what = troubleNone // nor the CA

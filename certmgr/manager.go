@@ -120,12 +120,28 @@ type Manager struct {
 	// error, and the first use of any method warns of it.
 	Hosts *Allowlist
 
+	// Profile is the certificate profile that orders ask for, by a name that the
+	// CA's directory lists (draft-ietf-acme-profiles): with Let's Encrypt
+	// "classic", "tlsserver" or "shortlived" (160 hours). Empty leaves the choice
+	// to the CA. A change applies when a certificate is next issued or renewed:
+	// those in Cache stay in service until they are due. An order of another
+	// profile that was not finished is resumed.
+	//
+	// While the CA does not offer the profile, no order is placed for the hosts
+	// that use it. That is told at Start or before the first order, by an event
+	// audit.ConfigurationWarning and in Snapshot.Warnings; handshakes without a
+	// certificate get an error that wraps ErrBadSetting. It does not count
+	// against hosts or CA. The CA is asked again after 10 minutes, then after
+	// longer waits up to an hour, and by Obtain and Renew at once.
+	Profile string
+
 	// HostSettings are the settings of single hosts. A key is an exact name, a
 	// wildcard "*.example.com" for one label, or an IP address, in any form that
 	// Hosts accepts. An exact name's settings replace those of a wildcard as a
 	// whole. The map is copied at the first use. Hosts whose key is invalid get
-	// the Manager's own settings; Start returns that as an error, which names the
-	// key, and the first use of any method warns of it.
+	// the Manager's own settings; Start returns that as an error, which wraps
+	// ErrBadSetting and names the key, and the first use of any method warns of
+	// it.
 	HostSettings map[string]HostSettings
 
 	// KeepKey reuses the private key on renewal, for deployments whose clients

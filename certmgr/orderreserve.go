@@ -64,12 +64,35 @@ func (o *orders) reserve(ctx context.Context, i *issuance, last *failure) error 
 	return err
 }
 
-// rationed returns the error of the budget if that alone ended an attempt, which
-// had an order to resume and needed another one. Otherwise it returns nil.
-func rationed(err error) *caRefusal {
-	if none, ok := errors.AsType[*caRefusal](err); ok && len(text.Problems(err)) == 0 {
+// postponed returns the error of the budget if that alone ended an attempt, which
+// had an order to resume and needed another one, or the error of a profile that
+// the CA does not offer. Neither is the host's or the CA's. Otherwise it returns
+// nil.
+func postponed(err error) *caRefusal {
+	none, ok := errors.AsType[*caRefusal](err)
+	if ok && (none.kind == ErrBadSetting || len(text.Problems(err)) == 0) {
 		return none
 	}
+	return nil
+}
+
+// mayAsk returns an error while the CA is known not to offer the profile for a
+// request, unless an order can be resumed.
+func (o *orders) mayAsk(req issueRequest) error {
+	if o.unfinished.has(req.sub) {
+		return nil
+	}
+	return o.profiles.check(req.sub)
+}
+
+// chooseProfile sets the profile for an attempt that is about to begin. If the CA
+// does not offer it, only an attempt that has an order to resume may begin.
+func (o *orders) chooseProfile(ctx context.Context, i *issuance) error {
+	want, err := o.profiles.pass(ctx, i.req.sub, i.req.override)
+	if err != nil && o.unfinished.find(ctx, i.req.sub) == nil {
+		return err
+	}
+	i.profile = want.name
 	return nil
 }
 
@@ -91,6 +114,9 @@ func (o *orders) countOrder(i *issuance) func(replaces bool) (func(bool, error),
 			}
 		}
 		return func(without bool, err error) {
+			if err == nil {
+				o.profiles.accepted(i.req.sub)
+			}
 			problem, refused := acmeclient.Problem(err)
 			refused = refused && problem.StatusCode < http.StatusInternalServerError
 			switch {

@@ -39,6 +39,7 @@ type orders struct {
 	lastWorked challenge.Memory
 	unfinished *orderStore
 	budget     *orderBudget
+	profiles   *profiles
 	clockOff   atomic.Bool // reported by an event
 }
 
@@ -114,13 +115,14 @@ const (
 // outcome is the result of an attempt. A certificate comes with its cache
 // entry; with ErrClock there is one too.
 type outcome struct {
-	cert  *certificate
-	data  []byte
-	acc   *account.Account
-	stage audit.Stage // the last one
-	order string      // its URL
-	entry bool        // the Cache has an entry of the order
-	err   error
+	cert    *certificate
+	data    []byte
+	acc     *account.Account
+	stage   audit.Stage // the last one
+	order   string      // its URL
+	profile string      // of the order, as the CA says, or ""
+	entry   bool        // the Cache has an entry of the order
+	err     error
 }
 
 // cause returns the failure. A wrong clock is not the CA's failure.
@@ -195,7 +197,8 @@ func (o *orders) converseOnce(ctx context.Context, c *conversation) outcome {
 	}
 	client := o.ca.Client(acc.Key, acc.URL)
 	res, err := order.Run(ctx, client, o.request(ctx, c))
-	out := outcome{acc: acc, order: res.OrderURL}
+	err = o.profiles.explain(ctx, c.req.sub, err)
+	out := outcome{acc: acc, order: res.OrderURL, profile: res.Profile}
 	switch {
 	case err != nil && res.Refuted:
 		err = c.diagnose(ctx, err)
@@ -248,7 +251,11 @@ func (o *orders) request(ctx context.Context, c *conversation) order.Request {
 			err := c.precheck(ctx)
 			return c.types, err
 		},
-		Accept:   func(chain [][]byte, leaf *x509.Certificate) error { return o.accept(sub, chain, leaf) },
+		Accept: func(chain [][]byte, leaf *x509.Certificate) error { return o.accept(sub, chain, leaf) },
+		Profile: func(ctx context.Context) (string, error) {
+			want, err := o.profiles.listed(ctx, sub)
+			return want.name, err
+		},
 		Order:    o.countOrder(c.issuance),
 		Usable:   o.settings.challengeTypes(),
 		Present:  o.answers.Present,

@@ -53,11 +53,14 @@ func (r *renewals) renew(ctx context.Context, sub subject) {
 		req := issueRequest{sub: sub, grant: g, priority: background}
 		err := r.health.refuse(req)
 		if err == nil {
+			err = r.issuer.orders.mayAsk(req)
+		}
+		if err == nil {
 			err = r.issuer.orders.mayOrder(req)
 		}
 		if err != nil {
 			r.reportLateness(cert, now)
-			r.schedule.again(sub, cert, r.health.retryAt(sub), err)
+			r.schedule.again(sub, cert, r.retryAt(sub, err), err)
 			return
 		}
 		if replaces && !r.mayReplace(cert, now) || !(seen != nil && seen.waited) && !r.schedule.pace(sub, now) {
@@ -95,8 +98,17 @@ func (r *renewals) renew(ctx context.Context, sub subject) {
 		req.found = &seen.result
 	}
 	if err := r.issue(ctx, req, cert); err != nil && ctx.Err() == nil {
-		r.schedule.again(sub, cert, r.health.retryAt(sub), err)
+		r.schedule.again(sub, cert, r.retryAt(sub, err), err)
 	}
+}
+
+// retryAt returns when to try again what err has prevented.
+func (r *renewals) retryAt(sub subject, err error) time.Time {
+	at := r.health.retryAt(sub)
+	if bad, ok := errors.AsType[*caRefusal](err); ok && bad.kind == ErrBadSetting {
+		return pace.Later(at, bad.retryAt)
+	}
+	return at
 }
 
 // isDue reports whether a subject whose certificate was just loaded is to be

@@ -78,5 +78,8 @@ func (set *settings) hash() string {
 	for _, typ := range set.challengeTypes() {
 		add([]byte(typ))
 	}
+	if set.profiles.hash != nil {
+		add(set.profiles.hash)
+	}
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }

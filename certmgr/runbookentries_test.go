@@ -61,6 +61,11 @@ func situationsOfErrors() []situation {
 			provoke: func(w *world) error { w.m.Email = "not an address"; return twice(w) },
 			fix:     func(w *world) error { w.restart(); return nil },
 		},
+		{
+			entry: "ErrBadSetting", is: certmgr.ErrBadSetting, says: []string{"Manager.Profile", "is not offered by the CA"},
+			provoke: func(w *world) error { w.m.Profile = "shortlived"; return visitHost(w) },
+			fix:     func(w *world) error { w.restart(); return nil },
+		},
 		byClock(situation{entry: "ErrClock", is: certmgr.ErrClock}),
 		byCache(situation{entry: "ErrCache", is: certmgr.ErrCache}, func(context.Context, string) error { return errors.New("the disk is on fire") }),
 		{entry: "ErrCacheMiss", is: certmgr.ErrCacheMiss, says: []string{"tls-alpn-01"}, provoke: func(w *world) error {
@@ -185,6 +190,11 @@ func situationsOfEvents() []situation {
 		},
 		{entry: "cache_entry_rejected", provoke: func(w *world) error { w.keep(visited, []byte("garbage")); return visitHost(w) }, fix: wait(0)},
 		{entry: "configuration_warning", says: []string{"no host is allowed"}, provoke: func(w *world) error { w.m.Hosts = nil; return visitHost(w) }},
+		{
+			entry: "configuration_warning", about: "a profile", says: []string{"is not offered by the CA"},
+			provoke: func(w *world) error { w.m.Profile = "shortlived"; return visitHost(w) },
+			fix:     func(w *world) error { w.restart(); return nil },
+		},
 		{
 			entry:   "certificate_untrusted",
 			provoke: func(w *world) error { w.keep(visited, issuedBy(visited, letsEncryptStaging)); return visitHost(w) },

@@ -32,6 +32,8 @@ type settings struct {
 	client                 acme.Client // key, HTTP client, directory, user agent and retry backoff
 	plainHTTP              bool
 	hosts                  *hostList // nil if empty
+	profile                string
+	profiles               profileSettings
 	hostSettings           hostSettings
 	hostPolicy             HostPolicy // nil if there is none
 	policyTTL              time.Duration
@@ -65,6 +67,7 @@ func newSettings(m *Manager) *settings {
 		cache:                  m.Cache,
 		plainHTTP:              m.PlainHTTP,
 		hosts:                  m.Hosts.hostList(),
+		profile:                m.Profile,
 		hostSettings:           newHostSettings(m.HostSettings),
 		hostPolicy:             m.HostPolicy,
 		policyTTL:              orDefault(m.PolicyTTL, time.Minute),
@@ -92,6 +95,7 @@ func newSettings(m *Manager) *settings {
 	if !m.KeyType.isValid() {
 		set.badKeyType = badSettings([]string{fmt.Sprintf("Manager.KeyType is %v, which does not exist; P256 is used", m.KeyType)})
 	}
+	set.profiles = newProfileSettings(m.Profile, set.hostSettings.byKey)
 	if m.MaxIssuing < 0 {
 		set.maxIssuing = math.MaxInt
 	}
@@ -160,7 +164,7 @@ func (set *settings) isStrangers(e audit.Event) bool {
 func (set *settings) allowsNobody() bool { return set.hosts == nil && set.hostPolicy == nil }
 
 // invalid says which settings cannot work, as far as that can be told without
-// the CA, or returns nil. All others apply.
+// the CA: an error that wraps ErrBadSetting, or nil. All others apply.
 func (set *settings) invalid() error { return text.Join(set.hostSettings.err, set.badKeyType) }
 
 // decider names what decides about hosts that are not in Hosts.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/pace"
 )
@@ -54,6 +55,8 @@ type HostStatus struct {
 	IssuingSince time.Time   // when it began
 	Stage        audit.Stage // its current stage
 	Waiting      int         // handshakes waiting for it
+
+	Profile string // that its next order asks for: see Manager.Profile; empty leaves the choice to the CA
 
 	Failure *IssuanceError // the last failure, or nil; do not change it
 	RetryAt time.Time      // when the next attempt is due after Failure
@@ -138,7 +141,7 @@ func (m *Manager) Snapshot() Snapshot {
 
 // warnAbout returns the warnings, given the state of all hosts.
 func (s *report) warnAbout(hosts []HostStatus) []string {
-	list := s.warnings.all()
+	list := append(s.warnings.all(), s.issuer.orders.profiles.warnings()...)
 	var first HostStatus
 	n := 0
 	for _, st := range hosts {
@@ -229,6 +232,7 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus) {
 	list = make([]HostStatus, 0, len(byKey))
 	for _, st := range byKey {
 		st.LastRequested, st.Refused = s.visits.of(st.Host)
+		st.Profile = s.issuer.orders.profiles.of(s.subject(st.Host, bundle.ECDSA)).name
 		list = append(list, *st)
 	}
 	return list

@@ -17,6 +17,7 @@ type starter struct {
 	health   *health
 	memory   *memory
 	loader   *loader
+	profiles *profiles
 	progress *progress
 	schedule *schedule
 	visits   *visits
@@ -35,7 +36,8 @@ type starter struct {
 // It returns ErrClosed after Close, and ErrHostNotAllowed if neither Hosts nor
 // HostPolicy is set, since no host can ever be served then. An empty list, which
 // names may be added to, is no error. If a setting is invalid, Start begins its
-// work all the same, without that setting, and returns an error that names it.
+// work all the same, without that setting, and returns an error that wraps
+// ErrBadSetting. A profile that the CA does not offer is told by an event.
 func (m *Manager) Start(ctx context.Context) error {
 	m.init()
 	s := m.engine.starter
@@ -78,6 +80,7 @@ func (s *starter) start(ctx, tasksCtx context.Context, hosts []string) {
 		}
 	})
 	s.progress.report(p)
+	s.tasks.Go(s.checkProfiles)
 	slices.Sort(missing)
 	for _, host := range missing {
 		if tasksCtx.Err() == nil {
@@ -85,6 +88,15 @@ func (s *starter) start(ctx, tasksCtx context.Context, hosts []string) {
 		}
 	}
 	s.progress.watch(tasksCtx, p) // hosts no longer wanted are dropped when their turn comes
+}
+
+// checkProfiles tells of profiles that the CA does not offer. It asks nothing of a
+// CA that is out of service.
+func (s *starter) checkProfiles(ctx context.Context) {
+	s.health.breakerStore.restore(ctx)
+	if s.health.breaker.state().failures == 0 {
+		s.profiles.checkAll(ctx)
+	}
 }
 
 // readers is how many hosts Start reads from the cache concurrently.

@@ -33,6 +33,7 @@ type Event struct {
 	Reason   string        // why, in words
 	CA       string        // directory URL
 	OrderURL string        // the CA's URL of the order
+	Profile  string        // that the order asks for, or that the certificate's order has, if the CA says it
 	Duration time.Duration // how long it took
 	Serial   string        // of the certificate, in lower-case hex
 	NotAfter time.Time     // when the certificate expires

@@ -53,7 +53,7 @@ func everyEvent() []audit.Event {
 	events := []audit.Event{{
 		Kind: audit.IssuanceFailed, Host: "www.example.com", KeyType: "ECDSA", Decision: audit.Allowed, Rule: "Hosts: *.example.com",
 		Result: audit.ResultBackoff, RemoteAddr: "192.0.2.1:4711", SNI: "WWW.example.com\n\x1b[31m", ALPN: "h2,http/1.1", Actor: "alice\n", Attempt: "abcdefghij",
-		Stage: audit.StageChallenge, Reason: "handshake", CA: "https://ca.example/dir", OrderURL: "https://ca.example/order/1",
+		Stage: audit.StageChallenge, Reason: "handshake", CA: "https://ca.example/dir", OrderURL: "https://ca.example/order/1", Profile: "classic",
 		Duration: 1500 * time.Millisecond, Serial: "00ff10", NotAfter: at.Add(90 * 24 * time.Hour), RetryAt: at.Add(time.Hour), Count: 3, Total: 9,
 		ExplanationURL: "https://ca.example/why", Err: failure, Stack: "main.get /src/main.go:7 < main.main /src/main.go:3",
 	}}

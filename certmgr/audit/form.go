@@ -60,6 +60,7 @@ func (e Event) attrs() []slog.Attr {
 	str("reason", text.Flat(e.Reason))
 	str("ca", e.CA)
 	str("order_url", e.OrderURL)
+	str("profile", text.Flat(e.Profile))
 	if e.Duration != 0 {
 		attrs = append(attrs, slog.Duration("duration", e.Duration))
 	}
@@ -118,6 +119,7 @@ type eventJSON struct {
 	Reason          string    `json:"reason,omitempty"`
 	CA              string    `json:"ca,omitempty"`
 	OrderURL        string    `json:"order_url,omitempty"`
+	Profile         string    `json:"profile,omitempty"`
 	DurationSeconds float64   `json:"duration_seconds,omitempty"`
 	Serial          string    `json:"serial,omitempty"`
 	NotAfter        time.Time `json:"not_after,omitzero"`
@@ -156,6 +158,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 		Reason:          str(text.Flat(e.Reason)),
 		CA:              str(e.CA),
 		OrderURL:        str(e.OrderURL),
+		Profile:         str(text.Flat(e.Profile)),
 		DurationSeconds: e.Duration.Seconds(),
 		Serial:          e.Serial,
 		NotAfter:        jsonTime(e.NotAfter),

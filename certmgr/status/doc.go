@@ -92,7 +92,8 @@
 //	           time, attempts, attempt, ca, error; state: paused or rejected, if the
 //	           CA refuses the host until somebody acts, or waiting_for_dns: error says
 //	           where the name leads; unpause_url), retry_at, refused, last_asked,
-//	           issuer, renewal_failure (why the renewal failed or could not begin)
+//	           issuer, profile (that the next order asks for), renewal_failure (why
+//	           the renewal failed or could not begin)
 //	events     the most recent, oldest first, in the JSON form of audit.Event; with
 //	           the parameter host the last 5 of that host
 //	events_older, events_may_lack

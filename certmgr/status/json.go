@@ -102,6 +102,7 @@ type (
 		Refused        uint64               `json:"refused"`
 		LastAsked      time.Time            `json:"last_asked,omitzero"`
 		Issuer         string               `json:"issuer,omitempty"`
+		Profile        string               `json:"profile,omitempty"`
 		RenewalFailure string               `json:"renewal_failure,omitempty"`
 	}
 
@@ -211,6 +212,7 @@ func newHostJSON(h *certmgr.HostStatus) hostJSON {
 		Refused:        h.Refused,
 		LastAsked:      utc(h.LastRequested),
 		Issuer:         clean(h.Issuer, maxText),
+		Profile:        clean(h.Profile, maxText),
 		RenewalFailure: wholeError(h.RenewalFailure),
 	}
 	if h.Issuing {

@@ -20,6 +20,7 @@ const (
 type directory struct {
 	mu        sync.Mutex // never held across I/O
 	doc       *document  // nil before the first fetch and after forget
+	fetchedAt time.Time  // when doc was
 	refreshAt time.Time  // when doc is stale and should be fetched again
 	forgotten int        // counts calls of forget: an earlier fetch must not undo it
 }
@@ -35,7 +36,7 @@ type document struct {
 	KeyChange   string `json:"keyChange"`
 	RenewalInfo string `json:"renewalInfo"`
 
-	// Of these only CAA is used here, but all are decoded: a document that an
+	// Of these only CAA and Profiles are used here, but all are decoded: a document that an
 	// acme.Client cannot decode must not be cached, or every attempt would fail
 	// until it is stale.
 	Authz string `json:"newAuthz"`
@@ -68,7 +69,7 @@ func (d *directory) put(doc *document, generation int, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.forgotten == generation {
-		d.doc, d.refreshAt = doc, now.Add(directoryTTL)
+		d.doc, d.fetchedAt, d.refreshAt = doc, now, now.Add(directoryTTL)
 	}
 }
 

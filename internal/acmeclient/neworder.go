@@ -9,7 +9,8 @@ import (
 	"golang.org/x/crypto/acme"
 )
 
-// NewOrder places an order for ids. If certID is not empty, the order says that
+// NewOrder places an order for ids, with a profile that the directory lists
+// unless that is empty. If certID is not empty, the order says that
 // it replaces the certificate with this CertID (RFC 9773, section 5), provided
 // that the CA's directory offers renewal information.
 //
@@ -22,20 +23,24 @@ import (
 //
 // without reports that an order was sent without the field. Later orders for
 // the same certificate should leave it out from the start.
-func NewOrder(ctx context.Context, client *acme.Client, ids []acme.AuthzID, certID string) (order *acme.Order, without bool, err error) {
+func NewOrder(ctx context.Context, client *acme.Client, ids []acme.AuthzID, profile, certID string) (order *acme.Order, without bool, err error) {
+	var options []acme.OrderOption
+	if profile != "" {
+		options = append(options, acme.WithOrderIssuanceProfile(acme.ProfileName(profile)))
+	}
 	if certID == "" {
-		order, err = client.AuthorizeOrder(ctx, ids)
+		order, err = client.AuthorizeOrder(ctx, ids, options...)
 		return order, false, err
 	}
 	r := &replaces{certID: certID, key: client.Key}
-	order, err = client.AuthorizeOrder(context.WithValue(ctx, replacesKey{}, r), ids)
+	order, err = client.AuthorizeOrder(context.WithValue(ctx, replacesKey{}, r), ids, options...)
 	switch {
 	case r.without.Load():
 		return order, true, err
 	case !r.sent.Load(), ctx.Err() != nil, !refusesReplaces(order, err):
 		return order, false, err
 	}
-	order, err = client.AuthorizeOrder(ctx, ids)
+	order, err = client.AuthorizeOrder(ctx, ids, options...)
 	return order, true, err
 }
 

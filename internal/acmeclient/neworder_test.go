@@ -41,7 +41,7 @@ func TestNewOrderReplaces(t *testing.T) {
 			server.BadNonceRate(0.5)
 			// A certificate is replaced once.
 			for _, want := range []string{CertID(leaf), ""} {
-				_, without, err := NewOrder(t.Context(), client, acme.DomainIDs("a.example.com"), CertID(leaf))
+				_, without, err := NewOrder(t.Context(), client, acme.DomainIDs("a.example.com"), "", CertID(leaf))
 				if err != nil || without != (want == "") {
 					t.Fatalf("without: %v, %v\n%v", without, err, server)
 				}
@@ -51,7 +51,7 @@ func TestNewOrderReplaces(t *testing.T) {
 				}
 			}
 			// An order that replaces nothing.
-			if _, without, err := NewOrder(t.Context(), client, acme.DomainIDs("a.example.com"), ""); err != nil || without {
+			if _, without, err := NewOrder(t.Context(), client, acme.DomainIDs("a.example.com"), "", ""); err != nil || without {
 				t.Error(without, err)
 			}
 		})
@@ -66,7 +66,7 @@ func TestReplacesIsNotSentToACAWithoutRenewalInfo(t *testing.T) {
 	before := server.Count(acmetest.NewOrder)
 	server.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Count: 1}, 400, nil, acmetest.Problem{Type: "malformed"})
 	for i, failed := range []bool{true, false} {
-		_, without, err := NewOrder(t.Context(), client, acme.DomainIDs("a.example.com"), CertID(leaf))
+		_, without, err := NewOrder(t.Context(), client, acme.DomainIDs("a.example.com"), "", CertID(leaf))
 		if (err != nil) != failed || without || server.Count(acmetest.NewOrder)-before != i+1 {
 			t.Errorf("order %d: without %v, %v\n%v", i, without, err, server)
 		}
@@ -173,7 +173,7 @@ func TestWhenAnOrderIsMadeWithoutReplaces(t *testing.T) {
 				time.Sleep(2 * recentTime) // the account is known
 				before := server.Count(acmetest.NewOrder)
 				tt.answer.give(server)
-				order, without, err := NewOrder(t.Context(), client, acme.DomainIDs("a.example.com"), CertID(leaf))
+				order, without, err := NewOrder(t.Context(), client, acme.DomainIDs("a.example.com"), "", CertID(leaf))
 				got := failed
 				if err == nil {
 					for _, o := range server.Orders() {
@@ -205,7 +205,7 @@ func TestOrderWithoutReplacesIfTheUserWantsNoRetries(t *testing.T) {
 	leaf, client := issueFor(t, server, ca, newKey(t))
 	orderAnswer{status: 500}.give(server)
 	before := server.Count(acmetest.NewOrder)
-	_, without, err := NewOrder(t.Context(), client, acme.DomainIDs("a.example.com"), CertID(leaf))
+	_, without, err := NewOrder(t.Context(), client, acme.DomainIDs("a.example.com"), "", CertID(leaf))
 	if n := server.Count(acmetest.NewOrder) - before; err != nil || !without || n != 2 {
 		t.Errorf("without %v, %v after %d orders", without, err, n)
 	}
@@ -220,7 +220,7 @@ func TestNoOrderWithoutReplacesAfterTheEnd(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), retryStep/2)
 		defer cancel()
 		orderAnswer{status: 500}.give(server)
-		_, without, err := NewOrder(ctx, client, acme.DomainIDs("a.example.com"), CertID(leaf))
+		_, without, err := NewOrder(ctx, client, acme.DomainIDs("a.example.com"), "", CertID(leaf))
 		if n := server.Count(acmetest.NewOrder) - before; err == nil || without || n != 1 {
 			t.Errorf("without %v, %v after %d orders", without, err, n)
 		}
@@ -241,7 +241,7 @@ func TestInvalidOrderAsARefusalOfReplaces(t *testing.T) {
 				})
 			})
 			before := server.Count(acmetest.NewOrder)
-			order, without, err := NewOrder(t.Context(), client, acme.DomainIDs("a.example.com"), CertID(leaf))
+			order, without, err := NewOrder(t.Context(), client, acme.DomainIDs("a.example.com"), "", CertID(leaf))
 			if n := server.Count(acmetest.NewOrder) - before; err != nil || order.Status != acme.StatusInvalid || without != want || (n == 2) != want {
 				t.Errorf("order %+v, without %v, %v after %d orders", order, without, err, n)
 			}

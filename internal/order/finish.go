@@ -42,6 +42,7 @@ type finishing struct {
 	client   *acme.Client
 	o        *Unfinished
 	csr      []byte
+	seen     func(*acme.Order)
 	requests int       // for the certificate, in this conversation
 	last     time.Time // when the last one ended
 	failure  error     // of the last one
@@ -58,7 +59,13 @@ func (c *conversation) finish(ctx context.Context, o *Unfinished, order *acme.Or
 	}
 	c.res.OrderURL = o.URL
 	c.keep(ctx, o)
-	f := &finishing{req: c.req, client: c.client, o: o, csr: csr}
+	f := &finishing{
+		req:    c.req,
+		client: c.client,
+		o:      o,
+		csr:    csr,
+		seen:   c.noteProfile,
+	}
 	chain, leaf, err := f.run(ctx, order)
 	switch {
 	case err == nil:
@@ -142,6 +149,7 @@ func (f *finishing) look(ctx context.Context) (chain [][]byte, done bool, err er
 	if err != nil {
 		return nil, false, f.o.noteReply(acmeclient.Cause(err), f.req.Now())
 	}
+	f.seen(order)
 	f.req.Cleanup.inherit(f.o, order, f.req.Names)
 	switch order.Status {
 	case acme.StatusValid:

@@ -110,6 +110,7 @@ func (s *site) request() Request {
 			return []string{challenge.TLSALPN01, challenge.HTTP01}, nil
 		},
 		Accept:   func([][]byte, *x509.Certificate) error { return nil },
+		Profile:  func(context.Context) (string, error) { return "", nil },
 		Order:    func(bool) (func(bool, error), error) { return func(bool, error) {}, nil },
 		Present:  s.answers.Present,
 		Withdraw: s.answers.Withdraw,

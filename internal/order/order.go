@@ -50,6 +50,11 @@ type Request struct {
 	// of Before's, the first of these that it offers is tried.
 	Usable []string
 
+	// Profile returns the profile of a new order, or "" for the CA's choice. It is
+	// called before each new order. If it returns an error, the order is not
+	// placed. An order that is resumed keeps its profile.
+	Profile func(context.Context) (string, error)
+
 	// Order is called before each new order, which has replaces or not. If it
 	// returns an error, the order is not placed. Otherwise done is called with
 	// the outcome; without says that the order was sent without replaces.
@@ -81,6 +86,7 @@ type Result struct {
 	Chain    [][]byte // DER, leaf first
 	Leaf     *x509.Certificate
 	OrderURL string // of the last order
+	Profile  string // of the last order, as the CA says, or ""
 	Worked   string // type of the challenge that the CA validated, if one was needed
 	Refuted  bool   // it failed because validation of a challenge failed
 
@@ -211,6 +217,7 @@ func (c *conversation) place(ctx context.Context, earlier *Unfinished) (order *a
 		now := *earlier
 		c.res.OrderURL = now.URL
 		if order, err = c.reopen(ctx, &now); order != nil || err != nil {
+			c.noteProfile(order)
 			return order, &now, true, err
 		}
 		c.req.Keep(ctx, nil)
@@ -220,6 +227,7 @@ func (c *conversation) place(ctx context.Context, earlier *Unfinished) (order *a
 		return nil, nil, false, acmeclient.Cause(err)
 	}
 	c.res.OrderURL = order.URI
+	c.noteProfile(order)
 	if n := len(order.AuthzURLs); n > maxAuthorizations(c.req.Names) {
 		return nil, nil, false, fmt.Errorf("order %s has %d authorizations for %s", order.URI, n, countOf(c.req.Names))
 	}
@@ -245,11 +253,15 @@ func isOpen(o *acme.Order) bool {
 // newOrder places an order with replaces, which exempts it from the CA's rate
 // limits. Once the CA has failed on the field, it is left out.
 func (c *conversation) newOrder(ctx context.Context) (*acme.Order, error) {
+	profile, err := c.req.Profile(ctx)
+	if err != nil {
+		return nil, err
+	}
 	done, err := c.req.Order(c.replaces != "")
 	if err != nil {
 		return nil, err
 	}
-	order, without, err := acmeclient.NewOrder(ctx, c.client, identifiers(c.req.Names), c.replaces)
+	order, without, err := acmeclient.NewOrder(ctx, c.client, identifiers(c.req.Names), profile, c.replaces)
 	if without {
 		c.replaces = ""
 	}
