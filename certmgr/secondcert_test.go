@@ -206,7 +206,7 @@ func TestRenewalComesBeforeASecondCertificate(t *testing.T) {
 		time.Sleep(time.Second)
 		w.wantOrders("a.example.com", orders)
 		lift.Lift()
-		time.Sleep(25 * time.Hour)
+		time.Sleep(27 * time.Hour)
 		w.getAs(ecdsaHello("a.example.com"))
 		time.Sleep(time.Second)
 		if got := w.getAs(ecdsaHello("a.example.com")); got != x509.ECDSA {
