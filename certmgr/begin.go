@@ -92,6 +92,9 @@ func (is *issuer) begin(req issueRequest, check func() error) (issueTicket, erro
 		if offList := is.gate.offList(i.host()); offList != nil {
 			return offList
 		}
+		if err := is.own.forbids(req.sub, is.now()); err != nil {
+			return err
+		}
 		if check != nil {
 			if err := check(); err != nil {
 				return err

@@ -26,6 +26,10 @@ type HostCounts struct {
 	InFlight      int               // issuances in flight, both holding and waiting for a slot
 	BackingOff    int               // those with IsBackingOff
 	SoonestExpiry time.Time         // of the valid certificates in memory that are to be renewed; zero if there are none
+
+	// OwnSoonestExpiry is the same of the valid certificates of
+	// Manager.Certificates whose place nothing takes.
+	OwnSoonestExpiry time.Time
 }
 
 // Counts counts the hosts of s. It is safe for concurrent use.
@@ -54,6 +58,9 @@ func countHosts(hosts []HostStatus, now time.Time) HostCounts {
 		if h.State == StateValid && h.isRenewed() && (c.SoonestExpiry.IsZero() || h.NotAfter.Before(c.SoonestExpiry)) {
 			c.SoonestExpiry = h.NotAfter
 		}
+		if h.State == StateValid && h.Source != "" && h.Successor.IsZero() && (c.OwnSoonestExpiry.IsZero() || h.NotAfter.Before(c.OwnSoonestExpiry)) {
+			c.OwnSoonestExpiry = h.NotAfter
+		}
 	}
 	return c
 }
@@ -80,8 +87,12 @@ func (h *HostStatus) IsFailing() bool {
 
 // IsLate reports whether the certificate is valid, but its last renewal failed
 // or was due and could not begin: Cause says why. A certificate that is not to
-// be renewed, because no client needs its key type, is never late.
+// be renewed, because no client needs its key type, is never late. One of
+// Manager.Certificates is late if it ends soon and nothing takes its place.
 func (h *HostStatus) IsLate() bool {
+	if h.Source != "" {
+		return h.State == StateValid && h.RenewalFailure != nil
+	}
 	return h.State == StateValid && h.isRenewed() && h.Cause() != nil
 }
 
@@ -103,7 +114,9 @@ func (h *HostStatus) Cause() error {
 }
 
 // isRenewed reports whether the certificate in memory is to be renewed.
-func (h *HostStatus) isRenewed() bool { return h.RenewalCause != RenewalCauseUnneeded }
+func (h *HostStatus) isRenewed() bool {
+	return h.RenewalCause != RenewalCauseUnneeded && h.Source == ""
+}
 
 // hasCertificate reports whether there is a certificate in memory, which then
 // decides the state, whatever becomes of attempts.

@@ -42,6 +42,8 @@
 //   - challenge: a CA's tls-alpn-01 handshake is answered for hosts with a pending
 //     challenge, and for allowed hosts from the Cache, where another machine may
 //     have left the response.
+//   - Certificates: the operator's own certificates, if there are any, whether or
+//     not the host is on a list.
 //   - Hosts: is the host on the allowlist?
 //   - memory: a certificate that is valid now, for an allowed host. On a busy
 //     server nearly every handshake ends here.

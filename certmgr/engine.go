@@ -156,6 +156,9 @@ func newEngine(m *Manager) *engine {
 	health.waiting.attend, health.breaker.changed = prober.start, prober.wake
 
 	handshakes := &handshakes{settings: e.settings, audit: e.audit}
+	if o := e.own; o != nil {
+		o.waiters, o.handshakes, o.visits = waiters, handshakes, visits
+	}
 	e.server = &server{
 		env:        e.env,
 		gate:       gate,
@@ -204,6 +207,7 @@ func newEngine(m *Manager) *engine {
 		waiters:    waiters,
 	}
 	e.cleanCache()
+	e.watchOwn(&ownWatch{env: e.env, memory: memory, schedule: schedule, calls: e.callout("Certificates", 1).WithGrace(flight.Grace)})
 	e.watch(&listWatch{
 		env:        e.env,
 		gate:       gate,

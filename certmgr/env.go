@@ -17,6 +17,7 @@ type env struct {
 	audit     *auditqueue.Queue
 	reports   *coalescer
 	warnings  *warnings
+	own       *owned // nil without Manager.Certificates
 }
 
 func newEnv(m *Manager) *env {
@@ -30,7 +31,8 @@ func newEnv(m *Manager) *env {
 	e.reports = &coalescer{audit: e.audit, listed: func(host string) bool { return set.trustOf(host) == listed }}
 	e.authority = newAuthority(e.dir)
 	e.warnings = &warnings{audit: e.audit}
-	if set.allowsNobody() {
+	e.own = newOwned(set, e.clock)
+	if set.servesNobody() {
 		e.warnings.warn(allowsNobody("example.com") + ", with your names")
 	}
 	if err := set.invalid(); err != nil {

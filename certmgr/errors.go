@@ -90,6 +90,10 @@ var (
 	// the CA has just issued.
 	ErrClock = errors.New("certmgr: local clock is off")
 
+	// ErrOwnCertificate: the host has a certificate of the operator's own
+	// (Manager.Certificates), so nothing is issued for it.
+	ErrOwnCertificate = errors.New("certmgr: the host has a certificate of your own")
+
 	// ErrClosed: the Manager was closed. It still serves certificates in
 	// memory, but begins nothing new.
 	ErrClosed = flight.ErrClosed

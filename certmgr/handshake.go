@@ -70,6 +70,11 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	s := m.engine.server
 	host, entry, err := s.memory.lookUp(hello.ServerName)
 	if err != nil {
+		if s.own != nil {
+			if cert := s.own.serve(hello, ownHost(hello.ServerName), verifiable(hello), nil); cert != nil {
+				return cert, nil
+			}
+		}
 		s.handshakes.refuse(resultOf(err), "", err, hello, s.now())
 		return nil, brief(err)
 	}
@@ -79,6 +84,11 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	can := verifiable(hello)
 	now := s.now()
 	hot := entry.hot(can, now)
+	if s.own != nil {
+		if cert := s.own.serve(hello, host, can, hot); cert != nil {
+			return cert, nil
+		}
+	}
 	if hot != nil && s.gate.stillAllowed(host, entry, now, hello) {
 		need := hot.alg
 		if need != entry.first {
@@ -89,7 +99,14 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 		}
 		return s.handshakes.served(resServed, hot.copy()), nil
 	}
-	cert, refused, err := s.serve(contextOf(hello), s.newHandshake(hello, host, s.wantOf(host, can, entry)))
+	hs := s.newHandshake(hello, host, s.wantOf(host, can, entry))
+	if cert, err := s.own.await(hs); cert != nil {
+		return cert, nil
+	} else if err != nil {
+		s.refuse(resultOf(err), host, err, hello, s.now())
+		return nil, brief(err)
+	}
+	cert, refused, err := s.serve(contextOf(hello), hs)
 	if err != nil {
 		s.refuse(refused, host, err, hello, s.now()) // it may have waited
 		return nil, err

@@ -144,6 +144,32 @@ type Manager struct {
 	// it.
 	HostSettings map[string]HostSettings
 
+	// Certificates returns certificates of the operator's own, which go before
+	// those of the CA: from files (CertificateFiles), or from a function. One is
+	// served if it has the name that a client asks for, exactly or by a wildcard
+	// of one label, if it is valid now, and if the client can use its key. Whoever
+	// provides it has allowed its names: they are served whether or not Hosts or
+	// HostPolicy allows them, until the certificate expires or is taken away.
+	//
+	// They are never renewed, and nothing is issued for a host that has one, also
+	// not by Renew (ErrOwnCertificate). If it is not replaced in time, issuance
+	// takes over for a host in Hosts by its exact name: at half of the time
+	// between the date on which a certificate of the CA would be renewed and the
+	// expiry, which is about 15 days before the end for 90 days or a year. The new one
+	// is then in memory when it is needed. If the certificate is taken away,
+	// issuance takes over at once. Other hosts that are allowed get a certificate
+	// with their first visitor after the end.
+	//
+	// A certificate that cannot be used replaces none of the same origin: see
+	// OwnCertificate. The first handshakes wait for the first answer, at most 5
+	// seconds and HandshakeWait. Snapshot, the status page and the metrics have
+	// these certificates with their expiry. Nil means that there are none.
+	Certificates CertificateSource
+
+	// CertificatesEvery is the wait between two calls of Certificates. Default
+	// 10 s; negative: it is called once.
+	CertificatesEvery time.Duration
+
 	// KeepKey reuses the private key on renewal, for deployments whose clients
 	// pin it. By default every certificate has a new key. The key of a revoked
 	// certificate is never reused.

@@ -29,10 +29,18 @@ type operator struct {
 // Obtain returns once a certificate for host is in memory, loading or issuing
 // one if necessary and ignoring backoff. It joins an issuance in flight. If ctx
 // ends first, Obtain returns early; the issuance continues. The errors are
-// those of GetCertificate and *IssuanceError. It is the call for prefetching,
+// those of GetCertificate and *IssuanceError. It returns nil at once for a host
+// that has a certificate in Manager.Certificates. It is the call for prefetching,
 // where programs on autocert call GetCertificate with a hello of their own.
 func (m *Manager) Obtain(ctx context.Context, host string) error {
-	s, host, g, err := m.operate(ctx, host)
+	s, host, err := m.operateOn(host)
+	if err != nil {
+		return err
+	}
+	if s.awaitOwn(ctx); s.hasOwn(host) {
+		return nil
+	}
+	g, err := s.permit(ctx, host)
 	if err != nil {
 		return err
 	}
@@ -52,7 +60,8 @@ func (m *Manager) Obtain(ctx context.Context, host string) error {
 // is served. If it fails for a certificate that is valid and not due yet, the
 // failure has no further effect: that one is renewed as planned. Renew joins an
 // issuance in flight. If ctx ends first, Renew returns early; the issuance
-// continues. The errors are those of GetCertificate and *IssuanceError, joined.
+// continues. The errors are those of GetCertificate and *IssuanceError, joined,
+// and ErrOwnCertificate.
 func (m *Manager) Renew(ctx context.Context, host string) error {
 	s, host, g, err := m.operate(ctx, host)
 	if err != nil {
@@ -139,8 +148,14 @@ func (m *Manager) operate(ctx context.Context, name string) (*operator, string, 
 	if err != nil {
 		return nil, "", grant{}, err
 	}
+	s.awaitOwn(ctx)
+	g, err := s.permit(ctx, host)
+	return s, host, g, err
+}
+
+func (s *operator) permit(ctx context.Context, host string) (grant, error) {
 	d := s.gate.permit(ctx, host)
-	return s, host, d.grant, d.err
+	return d.grant, d.err
 }
 
 // operateOn is operate for a host that need not be allowed.

@@ -40,6 +40,11 @@ func (r *renewals) renew(ctx context.Context, sub subject) {
 		return
 	}
 	now := r.now()
+	r.awaitOwn(ctx)
+	if err := r.own.forbids(sub, now); err != nil {
+		r.yield(sub, cert)
+		return
+	}
 	if cert != nil && r.letsExpire(ctx, cert, g) {
 		return
 	}
@@ -109,6 +114,19 @@ func (r *renewals) retryAt(sub subject, err error) time.Time {
 		return pace.Later(at, bad.retryAt)
 	}
 	return at
+}
+
+// yield reschedules a subject whose hosts have certificates of the operator's
+// own for when these are about to expire, or forgets it if it has none itself.
+func (r *renewals) yield(sub subject, cert *certificate) {
+	if cert != nil {
+		postpone(r.schedule, sub, r.own.until(sub.host(), r.now()))
+		return
+	}
+	for _, host := range sub.names() {
+		r.progress.have(host)
+	}
+	r.schedule.dropUnplanned(sub)
 }
 
 // isDue reports whether a subject whose certificate was just loaded is to be

@@ -25,11 +25,17 @@ func (m *Manager) MayResume(cs tls.ConnectionState) bool {
 	m.init()
 	s := m.engine.server
 	host, entry, err := s.memory.lookUp(cs.ServerName)
-	return err == nil && s.mayResume(host, entry)
+	if err != nil {
+		return s.own.mayResume(ownHost(cs.ServerName))
+	}
+	return s.mayResume(host, entry)
 }
 
 // mayResume is the hot path without a certificate.
 func (s *server) mayResume(host string, entry *hostEntry) bool {
+	if s.own != nil && s.own.mayResume(host) {
+		return true
+	}
 	now := s.now()
 	hot := entry.hot(allKeys, now)
 	if hot == nil || !s.gate.stillAllowed(host, entry, now, nil) {
@@ -81,7 +87,10 @@ func (s *sessions) mayResume(mark sessionMark, cs tls.ConnectionState) bool {
 	}
 	server := s.server()
 	host, entry, err := server.memory.lookUp(cs.ServerName)
-	return err == nil && mark.made.After(server.memory.lastRevoked(host)) && server.mayResume(host, entry)
+	if err != nil {
+		return server.own.mayResume(ownHost(cs.ServerName))
+	}
+	return mark.made.After(server.memory.lastRevoked(host)) && server.mayResume(host, entry)
 }
 
 // sessionMark is what a ticket says beyond its session. Tickets of other

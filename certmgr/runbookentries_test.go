@@ -323,7 +323,7 @@ func TestRunbookHoldsWhenItsEntriesAreProvoked(t *testing.T) {
 	quietLog(t)
 	text, _ := runbook(t)
 	covered := make(map[string]bool)
-	for _, s := range append(situationsOfErrors(), situationsOfEvents()...) {
+	for _, s := range slices.Concat(situationsOfErrors(), situationsOfEvents(), situationsOfOwn()) {
 		covered[s.entry] = true
 		t.Run(strings.TrimSuffix(s.entry+": "+s.about, ": "), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {

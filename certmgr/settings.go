@@ -55,6 +55,8 @@ type settings struct {
 	keepKey                bool
 	keyType                bundle.KeyType
 	badKeyType             error
+	certificates           CertificateSource // nil if there is none
+	certificatesEvery      time.Duration
 	issued                 func(context.Context, *tls.Certificate) // nil if there is none
 	startPace              time.Duration
 	orderBudget            int          // orders in pace.AccountWindow
@@ -88,6 +90,8 @@ func newSettings(m *Manager) *settings {
 		preflightAllow:         m.PreflightAllow,
 		keepKey:                m.KeepKey,
 		keyType:                m.KeyType.or(bundle.P256),
+		certificates:           m.Certificates,
+		certificatesEvery:      orDefault(m.CertificatesEvery, ownEvery),
 		issued:                 m.Issued,
 		startPace:              orDefault(m.StartPace, pace.OrderEvery),
 		http01:                 &m.useHTTP01,
@@ -153,6 +157,7 @@ func (set *settings) isNamed(host string) bool {
 func (set *settings) isStrangers(e audit.Event) bool {
 	switch e.Kind {
 	case audit.HostListed, audit.HostUnlisted, audit.PolicyFailed, audit.CAUnavailable, audit.CAAvailable,
+		audit.OwnCertificateLoaded, audit.OwnCertificateRejected, audit.OwnCertificateRemoved, audit.OwnCertificateExpiring,
 		audit.AccountUnavailable, audit.AccountAvailable, audit.OperatorAction, audit.OperatorActionFailed:
 		return false
 	}
@@ -166,6 +171,10 @@ func (set *settings) allowsNobody() bool { return set.hosts == nil && set.hostPo
 // invalid says which settings cannot work, as far as that can be told without
 // the CA: an error that wraps ErrBadSetting, or nil. All others apply.
 func (set *settings) invalid() error { return text.Join(set.hostSettings.err, set.badKeyType) }
+
+// servesNobody reports whether there are no certificates of the operator's own
+// either.
+func (set *settings) servesNobody() bool { return set.allowsNobody() && set.certificates == nil }
 
 // decider names what decides about hosts that are not in Hosts.
 func (set *settings) decider() string {

@@ -41,7 +41,7 @@ const (
 // HostStatus is the state of a host and key type, as known to a Manager.
 type HostStatus struct {
 	Host           string
-	KeyType        string // "ECDSA" or "RSA"; empty if a failure affects both
+	KeyType        string // "ECDSA" or "RSA"; empty if a failure affects both; for a certificate of the operator's own also "Ed25519"
 	State          HostState
 	NotBefore      time.Time // of the certificate in memory
 	NotAfter       time.Time
@@ -50,6 +50,16 @@ type HostStatus struct {
 	StateSince     time.Time    // when State began, as far as this Manager knows
 	ExplanationURL string       // the CA's page on why to renew, or empty
 	Issuer         string       // name of the CA that issued the certificate in memory
+
+	// Source says where a certificate of Manager.Certificates is from, such as
+	// the path of its file, and is empty for one that was issued or is from the
+	// Cache. Host may be a wildcard then, and NotBefore to Issuer are those of
+	// that certificate.
+	Source string
+
+	// Successor is when the certificate ends that the CA has issued and that
+	// takes the place of the one from Source. It is zero if there is none.
+	Successor time.Time
 
 	Issuing      bool        // an issuance is in flight, possibly a renewal
 	IssuingSince time.Time   // when it began
@@ -81,6 +91,7 @@ const (
 	RenewalCauseRetry    RenewalCause = "retry"               // the last attempt failed or could not begin
 	RenewalCauseUnneeded RenewalCause = "no client needs it"  // it is not renewed: see audit.RenewalSkipped
 	RenewalCauseTests    RenewalCause = "for tests"           // the certificate is from a CA for tests: see audit.CertificateUntrusted
+	RenewalCauseOwn      RenewalCause = "your own"            // it is not renewed: it is from Manager.Certificates
 )
 
 // Snapshot is the state of a Manager at one time.
@@ -98,7 +109,7 @@ type Snapshot struct {
 	Refused        uint64        // handshakes refused since the start
 	RecentFailures []audit.Event // the 32 most recent, oldest first; of hosts that are not in Hosts by their exact names 8, or more if there is room
 	RecentEvents   []audit.Event // likewise 64 and 16 of all kinds except start_progress
-	Warnings       []string      // about the setup: those of audit.ConfigurationWarning, and certificates that are for tests
+	Warnings       []string      // about the setup: those of audit.ConfigurationWarning, certificates that are for tests, and those of Manager.Certificates that cannot be used
 	HostsFile      string        // the file of Manager.Hosts (OpenAllowlist); empty if it has none
 	Closed         bool
 }
@@ -142,6 +153,7 @@ func (m *Manager) Snapshot() Snapshot {
 // warnAbout returns the warnings, given the state of all hosts.
 func (s *report) warnAbout(hosts []HostStatus) []string {
 	list := append(s.warnings.all(), s.issuer.orders.profiles.warnings()...)
+	list = append(list, s.own.warnings()...)
 	var first HostStatus
 	n := 0
 	for _, st := range hosts {
@@ -163,17 +175,12 @@ type statusKey struct{ host, keyType string }
 
 // hostStatuses returns the state of each host, unsorted.
 func (s *report) hostStatuses(now time.Time) (list []HostStatus) {
-	byKey := make(map[statusKey]*HostStatus)
-	status := func(host, keyType string) *HostStatus {
-		key := statusKey{host, keyType}
-		st := byKey[key]
-		if st == nil {
-			st = &HostStatus{Host: host, KeyType: keyType, State: StateFailed}
-			byKey[key] = st
-		}
-		return st
-	}
+	statuses := newStatuses(s.own, now)
+	byKey, status := statuses.byKey, statuses.of
 	for c, since := range s.memory.all() {
+		if statuses.isReplaced(c) {
+			continue
+		}
 		var planned HostStatus
 		s.schedule.describe(c.subject, &planned)
 		if planned.RenewalCause == RenewalCauseUnneeded && !c.usable(now) {
@@ -191,6 +198,7 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus) {
 			st.State, st.StateSince = StateExpired, c.notAfter
 		}
 	}
+	statuses.addOwn()
 	s.issuer.issues.Each(func(c *issueCall) {
 		st := status(c.Key.host(), c.Key.alg.String())
 		st.Issuing, st.IssuingSince, st.Stage, st.Waiting = true, c.Since, issuanceOf(c).getStage(), c.Waiting()
@@ -199,6 +207,9 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus) {
 		}
 	})
 	s.health.failures.all(func(host string, rec *failure, both bool) {
+		if statuses.isBarred(host) {
+			return
+		}
 		keyType := rec.err.KeyType
 		if _, held := byKey[statusKey{host, keyType}]; both && !held {
 			keyType = ""
@@ -219,6 +230,9 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus) {
 		}
 	})
 	s.health.dns.all(func(e *IssuanceError, since time.Time) {
+		if statuses.isBarred(e.Host) {
+			return
+		}
 		keyType := e.KeyType
 		if _, held := byKey[statusKey{e.Host, keyType}]; !held {
 			keyType = ""
@@ -229,6 +243,7 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus) {
 			st.State, st.StateSince = StateWaitingForDNS, since
 		}
 	})
+	statuses.finish()
 	list = make([]HostStatus, 0, len(byKey))
 	for _, st := range byKey {
 		st.LastRequested, st.Refused = s.visits.of(st.Host)

@@ -33,18 +33,22 @@ type starter struct {
 // retried by the backoff for as long as the host is allowed. When ctx ends, so
 // does the work that Start began; handshakes and renewals continue until Close.
 //
+// Nothing is issued for a host with a certificate in Manager.Certificates until
+// that one is about to expire.
+//
 // It returns ErrClosed after Close, and ErrHostNotAllowed if neither Hosts nor
-// HostPolicy is set, since no host can ever be served then. An empty list, which
-// names may be added to, is no error. If a setting is invalid, Start begins its
-// work all the same, without that setting, and returns an error that wraps
-// ErrBadSetting. A profile that the CA does not offer is told by an event.
+// HostPolicy nor Certificates is set, since no host can ever be served then. An
+// empty list, which names may be added to, is no error. If a setting is invalid,
+// Start begins its work all the same, without that setting, and returns an error
+// that wraps ErrBadSetting. A profile that the CA does not offer is told by an
+// event.
 func (m *Manager) Start(ctx context.Context) error {
 	m.init()
 	s := m.engine.starter
 	if ctx == nil {
 		panic("certmgr: Start with a nil context")
 	}
-	if m.engine.settings.allowsNobody() {
+	if m.engine.settings.servesNobody() {
 		return &refusal{kind: ErrHostNotAllowed, text: allowsNobody("example.com")}
 	}
 	var hosts []string
@@ -69,6 +73,7 @@ func (s *starter) start(ctx, tasksCtx context.Context, hosts []string) {
 	defer context.AfterFunc(ctx, cancel)()
 	p := s.progress.begin(hosts)
 	defer s.progress.end(p)
+	s.awaitOwn(tasksCtx)
 	// Load everything that is in the cache before issuing the rest.
 	var mu sync.Mutex
 	var missing []string
@@ -129,6 +134,10 @@ func (s *starter) preload(ctx context.Context, host string) (missing bool) {
 	d := s.gate.permit(ctx, host)
 	if d.is != audit.Allowed {
 		s.progress.have(host) // removed from the list since
+		return false
+	}
+	if now := s.now(); s.own.until(host, now).After(now) {
+		s.progress.have(host)
 		return false
 	}
 	var err error

@@ -14,7 +14,7 @@ type Event struct {
 	Kind Kind
 
 	Host    string // normalised host name
-	KeyType string // "ECDSA" or "RSA"
+	KeyType string // "ECDSA" or "RSA"; for a certificate of the operator's own also "Ed25519"
 
 	Decision Decision // on the host or the handshake
 	Rule     string   // what decided: "Hosts: *.example.com", "HostPolicy", "AllowAnyHost", or the field that sets a limit
@@ -75,7 +75,8 @@ func (e Event) Level() slog.Level {
 		return slog.LevelError
 	case ClockOff, BackoffRestored, ChallengeFailed, PolicyFailed, CacheReadFailed,
 		CacheEntryRejected, CacheWriteFailed, AccountContactFailed, EventsDropped, AllowlistRejected, HostUnreachable, WaitingForDNS,
-		ConfigurationWarning, CertificateUntrusted, OrdersRationed, DeliveryFailed:
+		ConfigurationWarning, CertificateUntrusted, OrdersRationed, DeliveryFailed,
+		OwnCertificateRejected, OwnCertificateExpiring:
 		return slog.LevelWarn
 	}
 	return slog.LevelInfo

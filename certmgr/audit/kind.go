@@ -179,6 +179,22 @@ const (
 	// of panics since the last one. A panic of Manager.Audit itself goes to
 	// slog.Default().
 	CallbackPanicked Kind = "callback_panicked"
+	// OwnCertificateLoaded: a certificate of Manager.Certificates entered
+	// service. Reason says where it is from and which names it has; Host is the
+	// first of them.
+	OwnCertificateLoaded Kind = "own_certificate_loaded"
+	// OwnCertificateRejected: a certificate of Manager.Certificates cannot be
+	// used, or, without a Host, none could be read. Err says which and why. What
+	// was served from the same origin is served on until it expires. It is
+	// reported once for each reason.
+	OwnCertificateRejected Kind = "own_certificate_rejected"
+	// OwnCertificateRemoved: a certificate is no longer among
+	// Manager.Certificates and was taken out of service.
+	OwnCertificateRemoved Kind = "own_certificate_removed"
+	// OwnCertificateExpiring: a certificate of Manager.Certificates was not
+	// replaced in time. Reason says whether certificates of the CA take over.
+	// CertificateExpired follows.
+	OwnCertificateExpiring Kind = "own_certificate_expiring"
 	// ManagerClosed: the Manager was closed.
 	ManagerClosed Kind = "manager_closed"
 )
@@ -192,6 +208,7 @@ func Kinds() []Kind {
 		DeliveryFailed, DeliveryRecovered,
 		AccountReady, CAUnavailable, CAAvailable, AccountUnavailable, AccountAvailable, OrdersRationed, AccountKeyChanged, AccountContactChanged,
 		AccountContactFailed, HandshakesRefused, EventsDropped, StartProgress, HostListed, HostUnlisted,
-		AllowlistRejected, AllowlistReloaded, IssuanceCanceled, HostUnreachable, WaitingForDNS, DNSWaitEnded, ConfigurationWarning, OperatorAction, OperatorActionFailed, CallbackPanicked, ManagerClosed,
+		AllowlistRejected, AllowlistReloaded, IssuanceCanceled, HostUnreachable, WaitingForDNS, DNSWaitEnded, ConfigurationWarning, OperatorAction, OperatorActionFailed, CallbackPanicked,
+		OwnCertificateLoaded, OwnCertificateRejected, OwnCertificateRemoved, OwnCertificateExpiring, ManagerClosed,
 	}
 }

@@ -118,6 +118,7 @@ var inputs = map[string]string{
 	"CertmgrRenewalsLate":            `certmgr_renewals_late`,
 	"CertmgrCertificateExpiresSoon":  `certmgr_soonest_expiry_timestamp_seconds`,
 	"CertmgrCertificateExpiresToday": `certmgr_soonest_expiry_timestamp_seconds`,
+	"CertmgrOwnCertificateExpires":   `certmgr_own_soonest_expiry_timestamp_seconds`,
 }
 
 // In whatever state hosts are, page, JSON, metrics and the inputs of the alerts

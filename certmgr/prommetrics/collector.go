@@ -31,7 +31,7 @@ type collector struct {
 	handshakes, issued, failures, duration, requests, events, dropped *prometheus.Desc
 	hosts, failing, backingOff, late, inFlight, queued, issuingLimit  *prometheus.Desc
 	waiting, waitingLimit, expiry, unavailable, noAccount, retry      *prometheus.Desc
-	warnings, orderBudget, ordersLeft                                 *prometheus.Desc
+	warnings, orderBudget, ordersLeft, ownExpiry                      *prometheus.Desc
 }
 
 var _ prometheus.Collector = (*collector)(nil)
@@ -67,6 +67,8 @@ func newCollector(s source) *collector {
 		waitingLimit: desc("handshakes_waiting_limit", "TLS handshakes that may wait. More are refused."),
 		expiry: desc("soonest_expiry_timestamp_seconds",
 			"Unix time at which the first of the valid certificates ends. Absent if there are none."),
+		ownExpiry: desc("own_soonest_expiry_timestamp_seconds",
+			"Unix time at which the first of the operator's own certificates ends whose place nothing takes. Absent if there are none."),
 		unavailable: desc("ca_unavailable", "Whether the CA is not tried because it failed as a whole."),
 		noAccount:   desc("no_account", "Whether the CA is not tried because there is no account, for a reason that is not the CA's."),
 		warnings:    desc("warnings", "Warnings about how the Manager is set up, on the status page and in the log."),
@@ -82,7 +84,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 		c.handshakes, c.issued, c.failures, c.duration, c.requests, c.events, c.dropped,
 		c.hosts, c.failing, c.backingOff, c.late, c.inFlight, c.queued, c.issuingLimit,
 		c.waiting, c.waitingLimit, c.expiry, c.unavailable, c.noAccount, c.retry,
-		c.warnings, c.orderBudget, c.ordersLeft,
+		c.warnings, c.orderBudget, c.ordersLeft, c.ownExpiry,
 	} {
 		ch <- d
 	}
@@ -132,6 +134,9 @@ func (c *collector) collectState(m certmgr.Metrics, gauge func(d *prometheus.Des
 	gauge(c.waitingLimit, float64(m.WaitingLimit))
 	if !m.SoonestExpiry.IsZero() {
 		gauge(c.expiry, unixSeconds(m.SoonestExpiry))
+	}
+	if !m.OwnSoonestExpiry.IsZero() {
+		gauge(c.ownExpiry, unixSeconds(m.OwnSoonestExpiry))
 	}
 	down := !m.CAUnavailable.IsZero()
 	gauge(c.unavailable, number(down && !m.NoAccount))

@@ -48,7 +48,7 @@ func busy() fixed {
 			Hosts: map[certmgr.HostState]int{certmgr.StateValid: 5, certmgr.StateIssuing: 2, certmgr.StateBackoff: 1,
 				certmgr.StatePaused: 3, certmgr.StateRejected: 0, certmgr.StateWaitingForDNS: 2, certmgr.StateExpired: 0, certmgr.StateFailed: 1},
 			HostsFailing: 8, InFlight: 3, BackingOff: 2, RenewalsLate: 1,
-			SoonestExpiry: time.Date(2026, 3, 20, 0, 0, 0, 0, time.UTC),
+			SoonestExpiry: time.Date(2026, 3, 20, 0, 0, 0, 0, time.UTC), OwnSoonestExpiry: time.Date(2026, 4, 20, 0, 0, 0, 0, time.UTC),
 		},
 		Queued: 1, IssuingLimit: 16, Waiting: 4, WaitingLimit: 1000, Warnings: 2,
 		CAUnavailable: time.Date(2026, 3, 1, 12, 5, 0, 0, time.UTC),
@@ -152,6 +152,7 @@ func metricNames(t *testing.T) []string {
 func TestWhatDoesNotExistHasNoSeries(t *testing.T) {
 	idle := busy()
 	idle.SoonestExpiry, idle.CAUnavailable, idle.IssuingLimit = time.Time{}, time.Time{}, math.MaxInt // as with a negative MaxIssuing
+	idle.OwnSoonestExpiry = time.Time{}
 	text := scrape(t, func(r prometheus.Registerer) { r.MustRegister(newCollector(idle)) })
 	for _, name := range []string{"certmgr_soonest_expiry_timestamp_seconds", "certmgr_ca_retry_timestamp_seconds", "certmgr_issuances_limit"} {
 		if strings.Contains(text, name) {

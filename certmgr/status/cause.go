@@ -66,6 +66,8 @@ func newCauses() map[string]*cause {
 		{"finalize", "The CA did not issue the certificate", "The CA's words below say why. Attempts go on by themselves.", "issuance_failed"},
 		{"expired", "The certificate has expired",
 			"The next visitor begins an attempt; Manager.Renew makes one at once. If the host has moved away, take it off the list.", "certificate_expired"},
+		{"own", "Your own certificate ends, and nothing takes its place",
+			"Put its successor in its place, or the host on the list, so that the CA issues one.", "own_certificate_expiring"},
 		{"other", "The attempt failed", "The error below says why.", "issuance_failed"},
 	}
 	all := make(map[string]*cause, len(list))
@@ -98,7 +100,10 @@ func causeKey(h *certmgr.HostStatus) string {
 		return ""
 	}
 	err := h.Cause()
-	if err == nil {
+	switch {
+	case h.Source != "" && h.Failure == nil:
+		return "own"
+	case err == nil:
 		return "expired"
 	}
 	var stage audit.Stage

@@ -74,7 +74,9 @@
 //	           certificates that were due and could not be renewed), backing_off (not
 //	           tried again yet), in_flight (issuances), issuing (those
 //	           holding a slot), queued (those waiting for one), waiting (handshakes),
-//	           soonest_expiry (host, key_type, not_after; left out if nothing is valid)
+//	           soonest_expiry (host, key_type, not_after; left out if nothing is valid),
+//	           own_soonest_expiry (of certificates of Manager.Certificates whose
+//	           place nothing takes; left out if there are none)
 //	totals     since the Manager was created: handshakes (result to number, the
 //	           values of audit.Result), refused (handshakes), issued
 //	           (certificates), failed (issuances, stage to number), events_dropped
@@ -93,7 +95,9 @@
 //	           CA refuses the host until somebody acts, or waiting_for_dns: error says
 //	           where the name leads; unpause_url), retry_at, refused, last_asked,
 //	           issuer, profile (that the next order asks for), renewal_failure (why
-//	           the renewal failed or could not begin)
+//	           the renewal failed or could not begin),
+//	           source (where a certificate of Manager.Certificates is from),
+//	           successor (when the CA's certificate ends that takes its place)
 //	events     the most recent, oldest first, in the JSON form of audit.Event; with
 //	           the parameter host the last 5 of that host
 //	events_older, events_may_lack

@@ -67,6 +67,8 @@ type (
 		Queued          int                       `json:"queued"`
 		Waiting         int                       `json:"waiting"`
 		SoonestExpiry   *expiryJSON               `json:"soonest_expiry,omitempty"`
+
+		OwnSoonestExpiry time.Time `json:"own_soonest_expiry,omitzero"`
 	}
 
 	expiryJSON struct {
@@ -104,6 +106,8 @@ type (
 		Issuer         string               `json:"issuer,omitempty"`
 		Profile        string               `json:"profile,omitempty"`
 		RenewalFailure string               `json:"renewal_failure,omitempty"`
+		Source         string               `json:"source,omitempty"`   // of a certificate of the operator's own
+		Successor      time.Time            `json:"successor,omitzero"` // when the one of the CA ends that takes its place
 	}
 
 	inFlightJSON struct {
@@ -143,6 +147,8 @@ func (r *report) json() reportJSON {
 			Issuing:         s.Issuing,
 			Queued:          s.Queued,
 			Waiting:         s.Waiting,
+
+			OwnSoonestExpiry: utc(c.OwnSoonestExpiry),
 		},
 		Totals: totalsJSON{
 			Handshakes:    r.metrics.Handshakes,
@@ -214,6 +220,8 @@ func newHostJSON(h *certmgr.HostStatus) hostJSON {
 		Issuer:         clean(h.Issuer, maxText),
 		Profile:        clean(h.Profile, maxText),
 		RenewalFailure: wholeError(h.RenewalFailure),
+		Source:         clean(h.Source, maxText),
+		Successor:      utc(h.Successor),
 	}
 	if h.Issuing {
 		j.InFlight = &inFlightJSON{Since: utc(h.IssuingSince), Stage: h.Stage, Waiting: h.Waiting}

@@ -132,6 +132,8 @@ func nextStep(h *certmgr.HostStatus, now time.Time) (at *moment, why, link strin
 	switch {
 	case h.Issuing:
 		return nil, "", ""
+	case h.Source != "" && h.Failure == nil:
+		return nil, ownNext(h), ""
 	case h.State != certmgr.StateValid && !now.Before(next(h)):
 		return nil, "with the next visitor", ""
 	case h.Failure != nil && h.Failure.State == certmgr.StateWaitingForDNS:
@@ -150,6 +152,14 @@ func nextStep(h *certmgr.HostStatus, now time.Time) (at *moment, why, link strin
 		return nil, "not renewed: no client needs it", ""
 	}
 	return at, clean(string(h.RenewalCause), maxName), ""
+}
+
+// ownNext says what becomes of a certificate of the operator's own.
+func ownNext(h *certmgr.HostStatus) string {
+	if !h.Successor.IsZero() {
+		return "your own; the CA's is ready"
+	}
+	return "your own, not renewed"
 }
 
 // newFailure returns nil for a host that needs no attention.
@@ -185,6 +195,10 @@ func newFailure(h *certmgr.HostStatus, now time.Time, alone bool) *failureView {
 		v.Then = "The valid certificate is served. The next attempt is in flight."
 	case h.Issuing:
 		v.Then = "The next attempt is in flight."
+	case h.Source != "" && h.Failure == nil && h.State == certmgr.StateValid:
+		v.Then = "The valid certificate is served until it ends."
+	case h.Source != "" && h.Failure == nil:
+		v.Then = "Visitors are refused, unless the host is on the list."
 	case h.State == certmgr.StateValid:
 		v.Then, v.Retry = "The valid certificate is served. Next "+what, newMoment(next(h), now)
 	case now.Before(next(h)):

@@ -1,6 +1,7 @@
 package flight
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -37,6 +38,21 @@ func (w *Waiters) leave(perCall *atomic.Int32) {
 	defer w.mu.Unlock()
 	w.n--
 	perCall.Add(-1)
+}
+
+// Wait waits until done is closed or ctx ends, as one of those who wait. If
+// there are too many of them, it returns an ErrBusy at once.
+func (w *Waiters) Wait(ctx context.Context, done <-chan struct{}) error {
+	var alone atomic.Int32
+	if err := w.enter(&alone); err != nil {
+		return err
+	}
+	defer w.leave(&alone)
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	return nil
 }
 
 // Waiting returns how many callers wait now.

@@ -27,7 +27,7 @@ var layers = []may{
 		pkg: "certmgr",
 		imports: []string{
 			"certmgr/audit", "certmgr/cache", "certmgr/preflight",
-			"internal/account", "internal/acmeclient", "internal/auditqueue", "internal/bundle", "internal/capped", "internal/challenge", "internal/flight",
+			"internal/account", "internal/acmeclient", "internal/auditqueue", "internal/bundle", "internal/capped", "internal/certfiles", "internal/challenge", "internal/flight",
 			"internal/hosts", "internal/order", "internal/pace", "internal/probe", "internal/renewal", "internal/table", "internal/text",
 			"x/crypto/acme", "x/crypto/acme/autocert", "x/net/idna",
 		},
@@ -121,6 +121,12 @@ var layers = []may{
 		pkg:     "internal/cases",
 		imports: nil,
 		why:     "the table of known failures is that of several packages' tests",
+	},
+	{
+		pkg:     "internal/certfiles",
+		imports: []string{"internal/bundle"},
+		never:   []string{"crypto/tls", "net", "net/http"},
+		why:     "an operator's files of certificates; it knows PEM and files, and not who serves them",
 	},
 	{
 		pkg:     "internal/challenge",
