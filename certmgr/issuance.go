@@ -370,16 +370,20 @@ func (is *issuer) fail(i *issuance, out outcome, what trouble) error {
 // works for others.
 func (is *issuer) retryAt(i *issuance, rec *failure) time.Time {
 	now, blame := rec.err.Time, rec.blame
-	if blame.ca == 0 {
-		return now.Add(is.settings.backoffFor(blame.host))
+	cert := is.memory.current(i.req.sub)
+	if cert != nil && !cert.usable(now) {
+		cert = nil
 	}
-	calm := now.Add(is.settings.backoffFor(blame.ca))
+	if blame.ca == 0 {
+		return now.Add(is.settings.backoffFor(blame.host, cert))
+	}
+	calm := now.Add(is.settings.backoffFor(blame.ca, cert))
 	itsOwn := now.Sub(blame.caSince) > hostsOwnAfter && is.health.breaker.hasWorkedSince(blame.caSince)
 	if itsOwn || len(is.settings.backoff) > 0 {
 		return calm
 	}
 	soon := pace.Next(now, time.Since(i.began), pace.OutageWait(blame.ca, now.Sub(blame.caSince)))
-	if cert := is.memory.current(i.req.sub); cert != nil && cert.usable(now) {
+	if cert != nil {
 		return pace.Earlier(calm, pace.Later(soon, cert.notAfter))
 	}
 	return soon

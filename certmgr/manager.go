@@ -242,7 +242,9 @@ type Manager struct {
 
 	// Backoff holds the waits after 1, 2, 3 ... consecutive failures of a host;
 	// the last one repeats. They get 10 percent of jitter and are at least 1 s.
-	// Default: 1 min, 10 min, then hourly for a day, then daily; and while
+	// Default: 1 min, 10 min, then hourly for a day, then daily, or every 90th
+	// part of the lifetime of a certificate in service that lasts less than 90
+	// days, but not more often than hourly; and while
 	// visitors are refused because the CA itself fails, 5 s, 15 s, 45 s, then
 	// every minute for 15 min, then every 5 min. They continue after a
 	// restart, which allows a host one earlier attempt, at most twice an hour. A

@@ -126,9 +126,13 @@ func orDefault[T int | time.Duration](v, def T) T {
 	return max(v, 0)
 }
 
-// backoffFor returns the wait after the given number of consecutive failures.
-func (set *settings) backoffFor(failures int) time.Duration {
-	return pace.Backoff(set.backoff, failures)
+// backoffFor returns the wait after the given number of consecutive failures,
+// while cert is in service, or nothing is.
+func (set *settings) backoffFor(failures int, cert *certificate) time.Duration {
+	if cert == nil {
+		return pace.Backoff(set.backoff, failures)
+	}
+	return pace.BackoffOfRenewal(set.backoff, failures, lifetimeOf(cert))
 }
 
 // trustOf returns the trust that the allowlist alone puts in a host.

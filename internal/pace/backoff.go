@@ -15,7 +15,25 @@ const minBackoff = time.Second
 // Jitter. It is taken from waits, whose last element repeats, or from
 // DefaultBackoff if waits is empty.
 func Backoff(waits []time.Duration, failures int) time.Duration {
+	return BackoffOfRenewal(waits, failures, dailyFor)
+}
+
+// dailyFor is the lifetime of certificates for which one attempt a day is enough
+// while their renewal fails, and least the shortest such wait for others.
+const (
+	dailyFor = 90 * 24 * time.Hour
+	least    = time.Hour
+)
+
+// BackoffOfRenewal is Backoff while a certificate with a lifetime is in service.
+// If that is short, so are the default waits: what is a day for 90 days is 12
+// hours for 45 days, and 1.8 hours for 160 hours. An attempt an hour stays within
+// Let's Encrypt's limits.
+func BackoffOfRenewal(waits []time.Duration, failures int, lifetime time.Duration) time.Duration {
 	d := DefaultBackoff(failures)
+	if perLifetime := time.Duration(dailyFor / (24 * time.Hour)); lifetime < dailyFor {
+		d = min(d, max(lifetime/perLifetime, least))
+	}
 	if n := len(waits); n > 0 {
 		d = waits[max(0, min(failures, n)-1)]
 	}
