@@ -19,10 +19,10 @@ func Backoff(waits []time.Duration, failures int) time.Duration {
 }
 
 // dailyFor is the lifetime of certificates for which one attempt a day is enough
-// while their renewal fails, and least the shortest such wait for others.
+// while their renewal fails, and minRenewalWait the shortest such wait for others.
 const (
-	dailyFor = 90 * 24 * time.Hour
-	least    = time.Hour
+	dailyFor       = 90 * 24 * time.Hour
+	minRenewalWait = time.Hour
 )
 
 // BackoffOfRenewal is Backoff while a certificate with a lifetime is in service.
@@ -32,7 +32,7 @@ const (
 func BackoffOfRenewal(waits []time.Duration, failures int, lifetime time.Duration) time.Duration {
 	d := DefaultBackoff(failures)
 	if perLifetime := time.Duration(dailyFor / (24 * time.Hour)); lifetime < dailyFor {
-		d = min(d, max(lifetime/perLifetime, least))
+		d = min(d, max(lifetime/perLifetime, minRenewalWait))
 	}
 	if n := len(waits); n > 0 {
 		d = waits[max(0, min(failures, n)-1)]

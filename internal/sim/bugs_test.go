@@ -19,7 +19,7 @@ type bug struct{ name, file, old, changed string }
 var bugs = map[string][]bug{
 	"TestTenYears": {
 		{"a renewal that failed is not tried again", "certmgr/renewal.go",
-			"ctx.Err() == nil {\n\t\tr.schedule.again(sub, cert, r.health.retryAt(sub), err)",
+			"ctx.Err() == nil {\n\t\tr.schedule.again(sub, cert, r.retryAt(sub, err), err)",
 			"ctx.Err() == nil {\n\t\tr.schedule.at(sub, r.now().AddDate(50, 0, 0))"},
 		{"an expired certificate is served", "certmgr/certificate.go",
 			"return s < c.expires ||",
@@ -33,6 +33,9 @@ var bugs = map[string][]bug{
 		{"the CA's suggestion to renew is not followed", "internal/renewal/plan.go",
 			"if w.picked.IsZero() {\n\t\treturn byAge",
 			"if true {\n\t\treturn byAge"},
+		{"orders do not ask for the profile of the settings", "certmgr/orders.go",
+			"return want.name, err",
+			"return \"\", err"},
 		{"an issuance has no event", "certmgr/issuance.go",
 			"is.audit.Emit(i.event(audit.Event{\n\t\t\tKind:     audit.CertificateIssued,",
 			"func(audit.Event) {}(i.event(audit.Event{\n\t\t\tKind:     audit.CertificateIssued,"},

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"crypto/x509"
 	"math/rand/v2"
 	"net/http"
@@ -23,6 +24,7 @@ const (
 	caOdd
 	hostRefused
 	accountBlocked
+	profileGone
 	caNonces
 	ariTrouble
 	dnsMoved
@@ -65,6 +67,8 @@ var plans = []*incidentPlan{
 	{caOdd, "an oddity of the CA", 40 * day, 10 * day, 60 * day, 0, false},
 	{hostRefused, "the CA refuses the host", 100 * day, time.Minute, 40 * day, backoff, true},
 	{accountBlocked, "the account is blocked", 180 * day, day, 10 * day, backoff, false},
+	// It is looked at again after an hour with jitter at most.
+	{profileGone, "the CA withdraws the profile", 120 * day, time.Minute, 5 * day, 2 * time.Hour, false},
 	{caNonces, "bad nonces", 100 * day, time.Hour, 5 * day, backoff, false},
 	{ariTrouble, "renewal information fails", 60 * day, time.Hour, 30 * day, 0, false},
 	{dnsMoved, "DNS moves away", 40 * day, time.Minute, 60 * day, backoff, true},
@@ -137,6 +141,8 @@ func (w *world) beginIncident(i *incident) {
 		i.undo = append(i.undo, oddities[i.variant%len(oddities)].begin(w.ca, "*")...)
 	case hostRefused:
 		i.undo = append(i.undo, refuseHost(w.ca, w.hosts[i.host].name, i.variant))
+	case profileGone:
+		i.undo = append(i.undo, withdrawProfile(w.ca, i.variant, cmp.Or(w.profile, w.ca.DefaultProfile)))
 	case accountBlocked:
 		i.undo = append(i.undo, blockAccounts(w.ca, i.variant))
 	case lostExchange:

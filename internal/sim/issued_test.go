@@ -11,9 +11,10 @@ import (
 // issuedCertificate is a certificate that the CA has issued and the cache may
 // not have been given yet.
 type issuedCertificate struct {
-	host   string
-	serial string
-	at     time.Time
+	host     string
+	serial   string
+	at       time.Time
+	lifetime time.Duration
 }
 
 // issuedCertificates are those not yet known to be stored.
@@ -26,7 +27,12 @@ type issuedCertificates struct {
 func (c *issuedCertificates) add(leaf *x509.Certificate) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.pending = append(c.pending, issuedCertificate{leaf.DNSNames[0], leaf.SerialNumber.String(), time.Now()})
+	c.pending = append(c.pending, issuedCertificate{
+		host:     leaf.DNSNames[0],
+		serial:   leaf.SerialNumber.String(),
+		at:       time.Now(),
+		lifetime: leaf.NotAfter.Sub(leaf.NotBefore).Round(time.Minute),
+	})
 }
 
 // take empties the list.
@@ -83,11 +89,23 @@ func (w *world) checkStored() {
 	}
 	var later []issuedCertificate
 	for _, c := range w.issued.take() {
+		w.checkProfile(c)
 		if !w.judgeStored(c, byName[c.host]) {
 			later = append(later, c)
 		}
 	}
 	w.issued.putBack(later)
+}
+
+// checkProfile checks that a certificate has the profile of the settings, once no
+// order from before they were changed can be resumed.
+func (w *world) checkProfile(c issuedCertificate) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	want := w.ca.Profiles[w.profile].Lifetime
+	if c.at.After(w.chosen.Add(orderLifetime)) && c.lifetime != want {
+		w.violatedLocked(nil, "the certificate %s of %s lives for %s, and not for the %s of the profile %s", c.serial, c.host, c.lifetime, want, w.profile)
+	}
 }
 
 // judgeStored reports whether nothing more need be found out about c.

@@ -73,7 +73,7 @@ func (l *ledger) hook(_ context.Context, e audit.Event) {
 		if l.open[key] == e.Attempt {
 			delete(l.open, key)
 		}
-	case audit.CAUnavailable, audit.AccountUnavailable, audit.CacheReadFailed:
+	case audit.CAUnavailable, audit.AccountUnavailable, audit.CacheReadFailed, audit.ConfigurationWarning:
 		l.caFailed = true
 	case audit.ManagerClosed:
 		l.closed = true

@@ -93,6 +93,18 @@ func blockAccounts(ca *acmetest.Server, variant int) (undo func()) {
 	return ca.BlockAccount(acmetest.Match{}, words[variant%len(words)]).Lift
 }
 
+// withdrawProfile takes a profile out of the directory, or makes the CA refuse it.
+func withdrawProfile(ca *acmetest.Server, variant int, name string) (undo func()) {
+	if variant%2 == 0 {
+		return ca.Edit(acmetest.Match{Endpoint: acmetest.Directory}, func(r *acmetest.Reply) {
+			r.EditObject(func(dir map[string]any) {
+				delete(dir["meta"].(map[string]any)["profiles"].(map[string]any), name)
+			})
+		}).Lift
+	}
+	return ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, http.StatusBadRequest, nil, acmetest.Problem{Type: "invalidProfile"}).Lift
+}
+
 // drawHabits sets what a CA does all the time.
 func drawHabits(ca *acmetest.Server, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 1<<32))

@@ -46,6 +46,7 @@ func (w *world) newProcess(list *certmgr.Allowlist) *process {
 		Cache:       p,
 		Hosts:       list,
 		OrderBudget: pace.AccountOrders,
+		Profile:     w.profile,
 		Client:      &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: &http.Client{Transport: p}},
 		Audit:       p.ledger.hook,
 

@@ -22,9 +22,9 @@ func timeline(rng *rand.Rand, hosts int, span time.Duration) []moment {
 	for i := range hosts {
 		every(rng, 36*time.Hour, span, func(at time.Duration) { add(at, func(w *world) { w.visit(w.hosts[i]) }) })
 	}
-	// Lifetimes get shorter, as announced by Let's Encrypt.
-	add(span*5/10, func(w *world) { w.lifetime.Store(int64(45 * day)) })
-	add(span*85/100, func(w *world) { w.lifetime.Store(int64(160 * time.Hour)) })
+	// Lifetimes get shorter, by other profiles: 90 days, 45 days, 160 hours.
+	add(span*5/10, func(w *world) { w.setProfile("tlsserver") })
+	add(span*85/100, func(w *world) { w.setProfile("shortlived") })
 	for _, p := range plans {
 		var end time.Duration // of the last incident of its kind
 		every(rng, p.every, span, func(at time.Duration) {

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,14 +30,13 @@ type world struct {
 	begin time.Time
 	rng   *rand.Rand // of the main goroutine
 
-	ca       *acmetest.Server
-	cache    *unreliable
-	clock    *clock
-	hosts    []*host
-	lifetime atomic.Int64 // of new certificates
-	issued   issuedCertificates
-	visits   sync.WaitGroup
-	killed   chan struct{} // capacity 1: a process was killed
+	ca     *acmetest.Server
+	cache  *unreliable
+	clock  *clock
+	hosts  []*host
+	issued issuedCertificates
+	visits sync.WaitGroup
+	killed chan struct{} // capacity 1: a process was killed
 
 	// Written by the main goroutine under mu, read by visits.
 	mu         sync.Mutex
@@ -47,6 +45,8 @@ type world struct {
 	kills      int
 	started    time.Time
 	skew       time.Duration // of the machine's wall clock, behind the CA's
+	profile    string        // Manager.Profile
+	chosen     time.Time     // when it was set
 	active     map[*incident]bool
 	ariHealthy time.Time     // since when renewal information works
 	forgetful  time.Time     // when the cache last lost something
@@ -87,14 +87,12 @@ func newWorld(t *testing.T, seed uint64, hosts int, span time.Duration) *world {
 	w.ca = acmetest.NewUnstartedServer()
 	w.ca.RateLimits = acmetest.LetsEncryptRateLimits()
 	w.ca.RateLimits.Requests = nil // requests take no time in a bubble
+	w.ca.Profiles, w.ca.DefaultProfile = acmetest.LetsEncryptProfiles(), "classic"
 	drawHabits(w.ca, seed)
 	w.ca.StartMemory()
+	w.profile = "classic"
 	w.ca.RetryAfter(acmetest.RenewalInfo, "43200") // each request slows the simulation down
-	w.lifetime.Store(int64(90 * day))
-	w.ca.EditCertificate("*", func(leaf *x509.Certificate) {
-		leaf.NotAfter = leaf.NotBefore.Add(time.Duration(w.lifetime.Load()) - time.Second)
-		w.issued.add(leaf)
-	})
+	w.ca.EditCertificate("*", w.issued.add)
 	for i := range hosts {
 		w.hosts = append(w.hosts, newHost(hostName(i)))
 	}
@@ -141,6 +139,14 @@ func (w *world) restart() {
 	w.mu.Unlock()
 	w.close(p)
 	w.start()
+}
+
+// setProfile restarts the Manager with another profile.
+func (w *world) setProfile(name string) {
+	w.mu.Lock()
+	w.profile, w.chosen = name, time.Now()
+	w.mu.Unlock()
+	w.restart()
 }
 
 // close closes a Manager and checks its events.
