@@ -37,8 +37,10 @@
 //
 // GetCertificate tries these stages in order and returns the first answer.
 //
-//   - name: without SNI, or if it is not a host name, the handshake fails and
-//     nothing else is done.
+//   - name: if it is not a host name, the handshake fails and nothing else is
+//     done. A client without SNI, or with an IP address as SNI, is for the
+//     address that it connected to, if that is listed; see also DefaultHost and
+//     PublicAddrs.
 //   - challenge: a CA's tls-alpn-01 handshake is answered for hosts with a pending
 //     challenge, and for allowed hosts from the Cache, where another machine may
 //     have left the response.
@@ -198,7 +200,8 @@
 //     characters, which is the maximum for one.
 //   - Names that no CA would certify, with an empty or an invalid label, are
 //     refused. Names that are too long are refused before they are mapped by
-//     IDNA. An IP address is not a host name.
+//     IDNA. An IP address is not a host name. Hosts may hold it as an address,
+//     and a client without SNI may then get its certificate.
 //   - No order is placed for reserved names (www.localhost, co.uk) or recursive
 //     ones (at least four labels, of which two neighbours are equal), unless Hosts
 //     or HostWhitelist has the exact name.

@@ -38,6 +38,9 @@ func newEnv(m *Manager) *env {
 	if err := set.invalid(); err != nil {
 		e.warnings.warn(err.Error())
 	}
+	if why := set.unnamed.warning(set); why != "" {
+		e.warnings.warn(why)
+	}
 	if set.cache == nil && !set.allowsNobody() {
 		e.warnings.warn("Manager.Cache is nil: certificates and the account's key are lost when the process ends, and each start orders " +
 			"them again, until the CA's rate limits refuse that; set Cache, for example to certmgr.DirCache(\"/var/lib/certs\")")

@@ -25,11 +25,14 @@ var ErrCacheMiss = autocert.ErrCacheMiss
 // Errors of this package wrap these sentinels; compare with errors.Is.
 var (
 	// ErrNoServerName: the ClientHello has no server name (SNI), usually
-	// because the client connects by IP address. Nothing is looked up.
+	// because the client connects by IP address, and there is no certificate for
+	// such a client: the address that it connected to is not listed, and
+	// Manager.DefaultHost is not set, or invalid.
 	ErrNoServerName = errors.New("certmgr: missing server name")
 
 	// ErrBadServerName: the server name is not a host name that a public CA
-	// could certify (a single label, an IP address, invalid characters; if only
+	// could certify (a single label, an IP address to which the client did not
+	// connect, invalid characters; if only
 	// a wildcard or a policy allows it, also reserved and recursive names, such
 	// as www.www.www.example.com).
 	ErrBadServerName = errors.New("certmgr: invalid server name")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
@@ -25,7 +26,10 @@ type server struct {
 	answers    *challenge.Answers
 	handshakes *handshakes
 	visits     *visits
-	rest       *flight.Flight[cacheRead, struct{}] // of handshakes that did not wait
+
+	servesUnnamed atomic.Bool // a client without SNI may have got a certificate
+
+	rest *flight.Flight[cacheRead, struct{}] // of handshakes that did not wait
 }
 
 // GetCertificate implements tls.Config.GetCertificate: it returns a certificate
@@ -35,7 +39,8 @@ type server struct {
 // when the next attempt is due:
 //
 //   - ErrNoServerName, ErrBadServerName if the name is not a host name;
-//   - ErrHostNotAllowed, or HostPolicy's error unchanged;
+//   - ErrHostNotAllowed, or HostPolicy's error unchanged, except about the
+//     address of a client without SNI;
 //   - ErrInFlight while a certificate is being issued;
 //   - ErrBackoff with an *IssuanceError after an issuance failed, or, with
 //     ErrUnreachable, while the host waits for DNS (preflight.Enforce);
@@ -58,6 +63,12 @@ type server struct {
 // or after InFlightWait. Such calls count against MaxWaiting. hello.Conn may be
 // nil, or a dummy.
 //
+// A client that sends no SNI, or an IP address as SNI, gets the certificate of
+// the address that it connected to (hello.Conn.LocalAddr, by PublicAddrs), if
+// Hosts or HostWhitelist has it; a client without SNI gets that of DefaultHost
+// otherwise. An address as SNI must be the one that the client connected to, or
+// DefaultHost.
+//
 // The certificate is the caller's own copy. GetCertificate is safe for
 // concurrent use.
 //
@@ -69,6 +80,9 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	m.init()
 	s := m.engine.server
 	host, entry, err := s.memory.lookUp(hello.ServerName)
+	if err != nil || entry != nil && entry.address {
+		host, entry, err = s.unnamedHost(hello, err)
+	}
 	if err != nil {
 		if s.own != nil {
 			if cert := s.own.serve(hello, ownHost(hello.ServerName), verifiable(hello), nil); cert != nil {
@@ -108,6 +122,9 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	}
 	cert, refused, err := s.serve(contextOf(hello), hs)
 	if err != nil {
+		if hello.ServerName == "" {
+			refused, err = s.settings.refusedUnnamed(refused, host, err)
+		}
 		s.refuse(refused, host, err, hello, s.now()) // it may have waited
 		return nil, err
 	}

@@ -170,6 +170,28 @@ type Manager struct {
 	// 10 s; negative: it is called once.
 	CertificatesEvery time.Duration
 
+	// DefaultHost is the host whose certificate clients get that send no server
+	// name (SNI), if the address that they connected to is neither in Hosts nor
+	// in HostWhitelist: a host name or an IP address that is itself allowed, as
+	// any other host. It is not for server names that are not allowed. If it is
+	// empty, HostPolicy is asked about the address, if there is one other than
+	// HostWhitelist and the address is public; and without either, such a client
+	// gets ErrNoServerName. A DefaultHost that is invalid or not on Hosts is a
+	// warning at the first use of any method, and an error of such handshakes.
+	//
+	// Go's crypto/tls does not ask GetCertificate for clients without SNI if
+	// tls.Config.Certificates is set: they get the first of those.
+	DefaultHost string
+
+	// PublicAddrs says what clients call a local address, where NAT is between
+	// them, as in clouds: its keys are local addresses, as connections have them
+	// (net.Conn.LocalAddr), and its values those that clients connect to, which
+	// are in Hosts. An address that is not a key stands for itself. Behind a proxy
+	// that speaks the PROXY protocol it is not needed if the listener's
+	// connections return the address that the client connected to. The map is
+	// copied at the first use of any method.
+	PublicAddrs map[netip.Addr]netip.Addr
+
 	// KeepKey reuses the private key on renewal, for deployments whose clients
 	// pin it. By default every certificate has a new key. The key of a revoked
 	// certificate is never reused.

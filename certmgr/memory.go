@@ -43,6 +43,10 @@ type hostEntry struct {
 	// only the allowlist ever allowed it, and while the policy refuses.
 	yes atomic.Int64
 
+	// address is whether the host is an IP address, which not every client gets
+	// that sends it as SNI.
+	address bool
+
 	// visited is when a handshake that needs a key type was last recorded in
 	// visits, in Unix seconds.
 	visited [bundle.Algorithms]atomic.Int64
@@ -89,6 +93,9 @@ func (m *memory) lookUp(name string) (host string, e *hostEntry, err error) {
 	if len(name) <= hosts.MaxLength {
 		if e = m.hosts.Get(name); e != nil {
 			return name, e, nil
+		}
+		if name == "" {
+			return "", nil, errNoSNI
 		}
 	}
 	if host, err = normalizeHost(name, noSNI); err == nil && host != name {
@@ -253,6 +260,7 @@ func (m *memory) without(c *certificate) (evicted []*certificate) {
 func (m *memory) cloned(host string) *hostItem {
 	it := &hostItem{Key: host}
 	it.Value.first = m.first(host)
+	it.Value.address = hosts.IsAddress(host)
 	if old := m.hosts.Get(host); old != nil {
 		e := &it.Value
 		e.trust, e.certs, e.served, e.since = old.trust, old.certs, old.served, old.since

@@ -59,7 +59,8 @@ type sessions struct {
 
 // wrap is config's WrapSession.
 func (s *sessions) wrap(cs tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
-	mark := sessionMark{made: s.server().now(), named: cs.ServerName != ""}
+	server := s.server()
+	mark := sessionMark{made: server.now(), ours: cs.ServerName != "" || server.servesUnnamed.Load()}
 	session.Extra = append(session.Extra, mark.encode())
 	ticket, err := s.config.EncryptTicket(cs, session)
 	if err != nil {
@@ -83,7 +84,9 @@ func (s *sessions) unwrap(ticket []byte, cs tls.ConnectionState) (*tls.SessionSt
 
 func (s *sessions) mayResume(mark sessionMark, cs tls.ConnectionState) bool {
 	if cs.ServerName == "" {
-		return !mark.named // its certificate is one of config.Certificates
+		// Otherwise its certificate is one of config.Certificates. Which host one
+		// of the Manager is for, nobody knows here: a full handshake does.
+		return !mark.ours
 	}
 	server := s.server()
 	host, entry, err := server.memory.lookUp(cs.ServerName)
@@ -96,8 +99,8 @@ func (s *sessions) mayResume(mark sessionMark, cs tls.ConnectionState) bool {
 // sessionMark is what a ticket says beyond its session. Tickets of other
 // programs with the same keys have none.
 type sessionMark struct {
-	made  time.Time // not before the handshake that the session began with, nor before one that resumed it
-	named bool      // the client had given a server name
+	made time.Time // not before the handshake that the session began with, nor before one that resumed it
+	ours bool      // its certificate is, or may be, the Manager's
 }
 
 // markPrefix tells a mark from other data in tls.SessionState.Extra.
@@ -105,19 +108,19 @@ const markPrefix = "nostall1"
 
 func (m sessionMark) encode() []byte {
 	b := append([]byte(markPrefix), 0)
-	if m.named {
+	if m.ours {
 		b[len(markPrefix)] = 1
 	}
 	return binary.BigEndian.AppendUint64(b, uint64(m.made.UnixNano()))
 }
 
 // markOf returns the mark of a session. Without one, it is as old as can be,
-// and had a name.
+// and may be the Manager's.
 func markOf(session *tls.SessionState) sessionMark {
 	for _, extra := range session.Extra {
 		if b, ok := bytes.CutPrefix(extra, []byte(markPrefix)); ok && len(b) == 9 {
-			return sessionMark{made: time.Unix(0, int64(binary.BigEndian.Uint64(b[1:]))), named: b[0] == 1}
+			return sessionMark{made: time.Unix(0, int64(binary.BigEndian.Uint64(b[1:]))), ours: b[0] == 1}
 		}
 	}
-	return sessionMark{made: time.Unix(0, 0), named: true}
+	return sessionMark{made: time.Unix(0, 0), ours: true}
 }

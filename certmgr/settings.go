@@ -35,6 +35,7 @@ type settings struct {
 	profile                string
 	profiles               profileSettings
 	hostSettings           hostSettings
+	unnamed                unnamed
 	hostPolicy             HostPolicy // nil if there is none
 	policyTTL              time.Duration
 	maxPolicyAge           time.Duration
@@ -71,6 +72,7 @@ func newSettings(m *Manager) *settings {
 		hosts:                  m.Hosts.hostList(),
 		profile:                m.Profile,
 		hostSettings:           newHostSettings(m.HostSettings),
+		unnamed:                newUnnamed(m),
 		hostPolicy:             m.HostPolicy,
 		policyTTL:              orDefault(m.PolicyTTL, time.Minute),
 		maxPolicyAge:           max(m.MaxPolicyAge, 0),

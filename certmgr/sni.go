@@ -8,7 +8,7 @@ import (
 
 // What it means that there is no name, by who should have given it.
 const (
-	noSNI        = "the client sent no SNI; connect by host name, or serve such clients from tls.Config.Certificates"
+	noSNI        = "the client sent no SNI; connect by host name, or set Manager.DefaultHost"
 	noHostHeader = "the request has no Host header"
 	noHost       = "the host is empty"
 )

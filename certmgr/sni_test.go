@@ -16,8 +16,7 @@ func TestRefusedServerNamesSayWhy(t *testing.T) {
 		kind error
 		text string
 	}{
-		"": {certmgr.ErrNoServerName, "certmgr: missing server name: the client sent no SNI; connect by host name, " +
-			"or serve such clients from tls.Config.Certificates"},
+		"":                {certmgr.ErrNoServerName, "certmgr: missing server name: the client sent no SNI; connect by host name, or set Manager.DefaultHost"},
 		".":               {certmgr.ErrBadServerName, "certmgr: invalid server name: a single label"},
 		"localhost":       {certmgr.ErrBadServerName, "certmgr: invalid server name: localhost: a single label"},
 		"192.0.2.1.":      {certmgr.ErrBadServerName, "certmgr: invalid server name: 192.0.2.1: an IP address"},
