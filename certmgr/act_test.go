@@ -216,7 +216,7 @@ func TestActRefuses(t *testing.T) {
 			{"not allowed", certmgr.Action{Kind: certmgr.ActionRetry, Host: "other.example.net", Actor: "alice"}, certmgr.ErrHostNotAllowed, "nothing is known of it"},
 			{"below a wildcard", certmgr.Action{Kind: certmgr.ActionRenew, Host: "new.example.org", Actor: "alice"}, certmgr.ErrHostNotAllowed, "nothing is known of it"},
 			{"revoke", certmgr.Action{Kind: certmgr.ActionRevoke, Host: "new.example.org", Actor: "alice"}, certmgr.ErrHostNotAllowed, "nothing is known of it"},
-			{"an address", certmgr.Action{Kind: certmgr.ActionRetry, Host: "192.0.2.1", Actor: "alice"}, certmgr.ErrBadServerName, ""},
+			{"an address", certmgr.Action{Kind: certmgr.ActionRetry, Host: "192.0.2.1:443", Actor: "alice"}, certmgr.ErrBadServerName, ""},
 			{"long", certmgr.Action{Kind: certmgr.ActionRetry, Host: strings.Repeat("a.", 1<<20), Actor: "alice"}, certmgr.ErrBadServerName, ""},
 			{"no host", certmgr.Action{Kind: certmgr.ActionRetry, Actor: "alice"}, certmgr.ErrNoServerName, ""},
 			{"no file", certmgr.Action{Kind: certmgr.ActionReload, Actor: "alice"}, nil, "no file to reload"},

@@ -123,7 +123,7 @@ func (as *actions) allow(ctx context.Context, a *Action) (task, error) {
 	case a.Kind != ActionRetry && a.Kind != ActionRenew && a.Kind != ActionRevoke:
 		return task{}, fmt.Errorf("certmgr: unknown action %q", text.OneLine(string(a.Kind), maxActor))
 	}
-	host, err := normalizeHost(a.Host, noHost)
+	host, err := normalizeAny(a.Host, noHost)
 	if err != nil {
 		return task{}, err
 	}

@@ -103,7 +103,7 @@ func TestWildcardIsOneLabel(t *testing.T) {
 			t.Errorf("Contains(%q) = %v", host, got)
 		}
 	}
-	if _, err := certmgr.NewAllowlist("ok.example.com", "com", "co.uk", "*.com", "10.0.0.1", "single", "*.*.example.com", "a b.example.com", ""); err == nil {
+	if _, err := certmgr.NewAllowlist("ok.example.com", "com", "co.uk", "*.com", "10.0.0.0/8", "single", "*.*.example.com", "a b.example.com", ""); err == nil {
 		t.Error("invalid entries were accepted")
 	} else if n := strings.Count(err.Error(), ";"); n != 7 {
 		t.Errorf("the error does not name 8 invalid entries:\n%v", err)

@@ -8,15 +8,22 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// Allowlist is an explicit list of hosts: exact names, and wildcards of the
-// form "*.example.com", which match exactly one label. It can be changed at any
+// Allowlist is an explicit list of hosts: exact names, wildcards of the form
+// "*.example.com", which match exactly one label, and IP addresses, which no
+// wildcard matches. It can be changed at any
 // time and shared by several Managers; a change takes effect with the next
 // handshake. A removed host is no longer served, its renewal ends, and so does
 // an issuance in flight for it. Each added or removed entry is an event of the
 // Managers (audit.HostListed, audit.HostUnlisted).
 //
-// Names that no public CA certifies cannot be entries: IP addresses, single
-// labels, public suffixes ("co.uk") and wildcards directly below them
+// An address is written as usual, an IPv6 address with or without brackets, and
+// has no port, zone or prefix length. What it is on the list, in events and for
+// HostPolicy is its canonical form (RFC 5952), such as 2001:db8::1; 192.0.2.1 is
+// that of ::ffff:192.0.2.1 too. Addresses that only a private CA certifies, such
+// as those of private networks, can be entries.
+//
+// Names that no public CA certifies cannot be entries: single labels, public
+// suffixes ("co.uk") and wildcards directly below them
 // (CA/Browser Forum Baseline Requirements, 3.2.2.6). Like CAs, the list uses
 // the ICANN section of the Public Suffix List: "github.io" and "*.github.io"
 // can be entries, for the owners of such a domain.
@@ -59,7 +66,7 @@ func MustAllowlist(names ...string) *Allowlist {
 // Contains reports whether host, in any case and with or without a trailing
 // dot, is on the list or matches one of its wildcards. A nil list is empty.
 func (a *Allowlist) Contains(host string) bool {
-	host, err := normalizeHost(host, noHost)
+	host, err := normalizeAny(host, noHost)
 	return err == nil && a.hostList().match(host) != hosts.None
 }
 

@@ -15,9 +15,15 @@ func (gt *gate) uncertifiable(host string, g grant) *refusal {
 	if g.trust == listed || g.trust == byPolicy && isWhitelist(gt.settings.hostPolicy) {
 		return nil
 	}
-	why := hosts.Uncertifiable(host)
+	why, prefix := hosts.Uncertifiable(host), "no public CA certifies it: "
 	switch {
 	case why != "":
+	case hosts.IsAddress(host):
+		// A policy that allows any host may not mean the addresses of this
+		// machine, which strangers need no name to ask for.
+		if why = hosts.Private(host); why == "" && g.trust == untrusted {
+			why, prefix = "AllowAnyHost is for host names", ""
+		}
 	case hosts.IsRecursive(host):
 		why = "a label is repeated, as in names that scanners make up"
 	case !g.policyYes.IsZero() && g.trust == untrusted: // AllowAnyHost
@@ -27,6 +33,6 @@ func (gt *gate) uncertifiable(host string, g grant) *refusal {
 	if why == "" {
 		return nil
 	}
-	return &refusal{kind: ErrBadServerName, host: host, text: "no public CA certifies it: " + why +
+	return &refusal{kind: ErrBadServerName, host: host, text: prefix + why +
 		"; nothing is ordered unless it is on Manager.Hosts by its exact name"}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/nostall/nostall/internal/challenge"
 	"github.com/nostall/nostall/internal/flight"
+	"github.com/nostall/nostall/internal/hosts"
 	"github.com/nostall/nostall/internal/probe"
 )
 
@@ -48,6 +49,16 @@ func (s *settings) challengeTypes() []string {
 func isChallenge(hello *tls.ClientHelloInfo) bool {
 	protos := hello.SupportedProtos
 	return len(protos) == 1 && protos[0] == acme.ALPNProto || probe.IsHello(protos)
+}
+
+// challengedHost returns the host that a CA's handshake is about: that of its
+// SNI, or the address with such a reverse name (RFC 8738, section 6), which SNI
+// cannot carry itself.
+func (s *server) challengedHost(sni string) string {
+	if addr := hosts.OfReverse(sni); addr != "" && !s.answers.Awaits(sni) {
+		return addr
+	}
+	return sni
 }
 
 // challengeCertificate answers a tls-alpn-01 handshake: from memory for a host
@@ -129,7 +140,7 @@ const httpTimeout = policyTimeout + cacheTimeout
 func (s *server) httpToken(ctx context.Context, hostport, token string) ([]byte, int, error) {
 	ctx, cancel := context.WithTimeout(ctx, httpTimeout)
 	defer cancel()
-	host, err := normalizeHost(stripPort(hostport), noHostHeader)
+	host, err := normalizeAny(stripPort(hostport), noHostHeader)
 	if err != nil {
 		return nil, http.StatusForbidden, err
 	}

@@ -3,6 +3,8 @@ package certmgr
 import (
 	"crypto/sha256"
 	"encoding/hex"
+
+	"github.com/nostall/nostall/internal/hosts"
 )
 
 // maxEntryKey is the longest key, in bytes, of an entry that autocert does not
@@ -15,7 +17,7 @@ const maxEntryKey = 200
 // longer than maxEntryKey, it is the SHA-256 of it in hexadecimal in place of
 // the host: "<64 digits>+failure".
 func entryKey(host, suffix string) string {
-	key := host + suffix
+	key := hosts.Key(host) + suffix
 	if len(key) <= maxEntryKey {
 		return key
 	}

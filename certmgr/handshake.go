@@ -93,7 +93,7 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 		return nil, brief(err)
 	}
 	if isChallenge(hello) {
-		return s.answerChallenge(hello, host)
+		return s.answerChallenge(hello, s.challengedHost(host))
 	}
 	can := verifiable(hello)
 	now := s.now()

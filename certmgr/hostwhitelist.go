@@ -6,17 +6,23 @@ import (
 	"strings"
 
 	"golang.org/x/net/idna"
+
+	"github.com/nostall/nostall/internal/hosts"
 )
 
 // HostWhitelist returns a policy that allows exactly the given hosts, compared
-// without regard to case and in A-label form; wildcards and subdomains do not
-// match. Like autocert, it ignores invalid hosts. An Allowlist reports them,
+// without regard to case and in A-label form, or as IP addresses; wildcards and
+// subdomains do not match. Like autocert, it ignores invalid hosts. An Allowlist reports them,
 // and can be changed.
 //
 //go:noinline
-func HostWhitelist(hosts ...string) HostPolicy {
-	allowed := make(map[string]struct{}, len(hosts))
-	for _, h := range hosts {
+func HostWhitelist(names ...string) HostPolicy {
+	allowed := make(map[string]struct{}, len(names))
+	for _, h := range names {
+		if addr, ok := hosts.ParseAddress(h); ok {
+			h = addr.String()
+			allowed[h] = struct{}{}
+		}
 		// Like autocert, allow what IDNA accepts, so that callers may use the
 		// policy on names that a Manager would refuse.
 		if h, err := idna.Lookup.ToASCII(h); err == nil {

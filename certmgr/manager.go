@@ -366,7 +366,8 @@ func (m *Manager) challengeConfig(hello *tls.ClientHelloInfo) (*tls.Config, erro
 	}
 	m.init()
 	host, err := normalizeHost(hello.ServerName, noSNI)
-	if err != nil || !m.engine.server.answers.Awaits(host) {
+	s := m.engine.server
+	if err != nil || !s.answers.Awaits(s.challengedHost(host)) {
 		return nil, nil // GetCertificate decides
 	}
 	return &tls.Config{

@@ -161,7 +161,7 @@ func (s *operator) permit(ctx context.Context, host string) (grant, error) {
 // operateOn is operate for a host that need not be allowed.
 func (m *Manager) operateOn(name string) (*operator, string, error) {
 	m.init()
-	host, err := normalizeHost(name, noHost)
+	host, err := normalizeAny(name, noHost)
 	if err != nil {
 		return nil, "", err
 	}

@@ -24,6 +24,17 @@ func normalizeHost(name, missing string) (string, error) {
 	return host, nil
 }
 
+// normalizeAny is normalizeHost, and returns the normal form of an IP address
+// too; see hosts.NormalizeAny. It is for names that do not come from a
+// ClientHello.
+func normalizeAny(name, missing string) (string, error) {
+	host, err := hosts.NormalizeAny(name)
+	if err != nil {
+		return "", refuseName(name, missing, err)
+	}
+	return host, nil
+}
+
 func refuseName(name, missing string, err error) error {
 	if name == "" {
 		return &refusal{kind: ErrNoServerName, text: missing}

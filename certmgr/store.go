@@ -13,6 +13,7 @@ import (
 	"github.com/nostall/nostall/internal/auditqueue"
 	"github.com/nostall/nostall/internal/capped"
 	"github.com/nostall/nostall/internal/flight"
+	"github.com/nostall/nostall/internal/hosts"
 )
 
 // cacheTimeout is the time-out of one call of the Cache.
@@ -260,7 +261,7 @@ const patience = time.Second
 // hostOfKey returns the host that a cache key belongs to, if it has one.
 func hostOfKey(key string) string {
 	host, _, _ := strings.Cut(key, "+")
-	if !strings.Contains(host, ".") {
+	if host = hosts.OfKey(host); !strings.ContainsAny(host, ".:") {
 		return "" // account key, http-01 token
 	}
 	return host

@@ -74,10 +74,12 @@ func (s subject) key() string { return s.identifiers + " " + s.alg.String() + " 
 // String is for errors. It omits the CA, which errors name where it matters.
 func (s subject) String() string { return s.host() + " (" + s.alg.String() + ")" }
 
-// cacheKey returns autocert's key for the subject's certificate.
+// cacheKey returns autocert's key for the subject's certificate. autocert has
+// none for an address, whose colons become underscores.
 func (s subject) cacheKey() string {
+	key := hosts.Key(s.host())
 	if s.alg == bundle.RSA {
-		return s.host() + "+rsa"
+		return key + "+rsa"
 	}
-	return s.host()
+	return key
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -32,7 +33,7 @@ type Dir struct {
 	// be one of its own. On Windows they must be empty.
 	Owner, Group string
 	// Name returns the name of a certificate's file without ".pem". Nil means
-	// the first DNS name, as described for the package. It must return different
+	// the first DNS name or address, as described for the package. It must return different
 	// names for different certificates of different hosts, of lower-case
 	// letters, digits, dots, hyphens, underscores and plus signs.
 	Name func(leaf *x509.Certificate) string
@@ -70,7 +71,8 @@ func (d *Dir) Write(ctx context.Context, cert *tls.Certificate) error {
 	if err != nil {
 		return err
 	}
-	host := strings.Join(leaf.DNSNames, ", ")
+	names := namesOf(leaf)
+	host := strings.Join(names, ", ")
 	name, err := d.fileName(leaf)
 	if err != nil {
 		return fmt.Errorf("pemfiles: %q: %w", host, err)
@@ -91,7 +93,7 @@ func (d *Dir) Write(ctx context.Context, cert *tls.Certificate) error {
 	if d.Reload == nil {
 		return nil
 	}
-	if err := d.reload(ctx, leaf.DNSNames); err != nil {
+	if err := d.reload(ctx, names); err != nil {
 		return fmt.Errorf("pemfiles: %q: %s is written, but Reload failed: %w", host, filepath.Join(d.Path, name), err)
 	}
 	return nil
@@ -123,6 +125,15 @@ func leafOf(cert *tls.Certificate) (*x509.Certificate, error) {
 	return leaf, nil
 }
 
+// namesOf returns the names of a certificate: DNS names, then addresses.
+func namesOf(leaf *x509.Certificate) []string {
+	names := slices.Clone(leaf.DNSNames)
+	for _, ip := range leaf.IPAddresses {
+		names = append(names, ip.String())
+	}
+	return names
+}
+
 // maxName is the longest name, so that common file systems take the file's.
 const maxName = 251
 
@@ -133,10 +144,11 @@ func (d *Dir) fileName(leaf *x509.Certificate) (string, error) {
 	switch {
 	case d.Name != nil:
 		name = d.Name(leaf)
-	case len(leaf.DNSNames) == 0:
-		return "", errors.New("the certificate has no DNS name; set Dir.Name")
+	case len(namesOf(leaf)) == 0:
+		return "", errors.New("the certificate has neither a DNS name nor an IP address; set Dir.Name")
 	default:
-		name = strings.ToLower(leaf.DNSNames[0])
+		// Windows has no colons in names of files.
+		name = strings.ReplaceAll(strings.ToLower(namesOf(leaf)[0]), ":", "_")
 		if rest, ok := strings.CutPrefix(name, "*."); ok {
 			name = "_." + rest
 		}

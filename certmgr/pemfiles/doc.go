@@ -17,6 +17,7 @@
 //
 // Files are named after the host: mail.example.com.pem. That of an RSA
 // certificate, which a host may have in addition, is mail.example.com+rsa.pem. A
-// wildcard's asterisk becomes an underscore. Files of hosts that are no longer
+// wildcard's asterisk becomes an underscore, as do the colons of an IPv6 address:
+// 2001_db8__1.pem. Files of hosts that are no longer
 // served stay.
 package pemfiles

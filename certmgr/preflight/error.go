@@ -15,7 +15,7 @@ import (
 // from a *certmgr.IssuanceError or the Err of audit.HostUnreachable. It wraps
 // the causes, and ErrUnreachable if no address can answer a challenge.
 type Error struct {
-	Host      string        // normalised host name
+	Host      string        // normalised host name, or an IP address
 	Addrs     []netip.Addr  // its addresses, in the resolver's order; the first 8 were probed
 	Findings  []Finding     // by address and challenge type
 	Reachable bool          // at least one address gave the right response: issuance proceeds
@@ -50,12 +50,16 @@ func (e *Error) Error() string {
 	tail := e.advice() + e.clock()
 	head := e.Host
 	switch {
+	case e.leadsHere() && e.ofAddress():
+		head += " leads here as seen from this machine"
 	case e.leadsHere():
 		head += " leads here as seen from this machine (" + e.where() + ")"
 	case e.Err != nil && e.Undecided:
 		head += ": " + flight.Brief(e.Err)
 	case len(e.Addrs) == 0:
 		head += " has no address in DNS"
+	case e.ofAddress():
+		head += " was asked: " + strings.Join(e.clauses(), "; ")
 	default:
 		head += " leads to " + e.where() + ": " + strings.Join(e.clauses(), "; ")
 	}
@@ -88,6 +92,9 @@ func (e *Error) Unwrap() []error {
 func (e *Error) leadsHere() bool {
 	return e.Reachable && allOf(e.Findings, func(f Finding) bool { return f.OK || f.NoRoute })
 }
+
+// ofAddress reports whether the host is an IP address, which leads to itself.
+func (e *Error) ofAddress() bool { return len(e.Addrs) == 1 && e.Addrs[0].String() == e.Host }
 
 // where lists the addresses that were probed.
 func (e *Error) where() string {
@@ -147,16 +154,22 @@ func allOf[T any](list []T, f func(T) bool) bool {
 // advice says what to do.
 func (e *Error) advice() string {
 	switch {
+	case e.leadsHere() && e.ofAddress():
+		return ", so the CA sees something else: look for a firewall or a NAT in front"
 	case e.leadsHere():
 		return ", so the CA sees something else: look for a firewall, an AAAA record, DNS that differs inside and outside"
 	case e.Reachable:
 		return "; the rest leads here"
+	case e.Undecided && e.ofAddress():
+		return "; so it is unknown whether the address leads here"
 	case e.Undecided:
 		return "; so it is unknown whether the name leads here"
 	case len(e.Addrs) == 0:
 		return ": make it point here, or take it off the list"
 	case slices.ContainsFunc(e.Findings, func(f Finding) bool { return f.ThisServer }):
 		return ""
+	case e.ofAddress():
+		return ". This server did not get the request: have the address lead here, or take it off the list"
 	}
 	return ". This server did not get the request: point the name here, or take it off the list"
 }

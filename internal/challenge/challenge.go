@@ -8,6 +8,8 @@
 // starts no goroutine.
 package challenge
 
+import "github.com/nostall/nostall/internal/hosts"
+
 // The supported challenge types (RFC 8737, section 3; RFC 8555, section 8.3).
 const (
 	TLSALPN01 = "tls-alpn-01"
@@ -19,8 +21,8 @@ const (
 const Path = "/.well-known/acme-challenge/"
 
 // TLSALPN01Key returns the key in the Cache for the tls-alpn-01 answer of a
-// host. It is autocert's.
-func TLSALPN01Key(host string) string { return host + "+token" }
+// host. It is autocert's, which has none for an address.
+func TLSALPN01Key(host string) string { return hosts.Key(host) + "+token" }
 
 // HTTP01Key returns the key in the Cache for the http-01 answer to a token. It
 // is autocert's.

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/crypto/acme"
 
+	"github.com/nostall/nostall/internal/hosts"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -18,10 +19,18 @@ func (a *Answer) Sighting() string {
 	case n > 1:
 		return fmt.Sprintf("the CA's request reached this process %d times", n)
 	case a.typ == TLSALPN01:
-		return "no tls-alpn-01 handshake of the CA reached this process: does the name lead to this machine, is port 443 open, " +
+		return "no tls-alpn-01 handshake of the CA reached this process: does the " + a.what() + " lead to this machine, is port 443 open, " +
 			"and does tls.Config.NextProtos hold \"acme-tls/1\" (Manager.TLSConfig sets it)?"
 	}
-	return "no http-01 request of the CA reached this process: does the name lead to this machine, is port 80 open, and is it served by Manager.HTTPHandler?"
+	return "no http-01 request of the CA reached this process: does the " + a.what() + " lead to this machine, is port 80 open, and is it served by Manager.HTTPHandler?"
+}
+
+// what names what the CA goes by.
+func (a *Answer) what() string {
+	if hosts.IsAddress(a.host) {
+		return "address"
+	}
+	return "name"
 }
 
 // Hint says in words what to look at after the CA has refused the challenge: by
@@ -36,6 +45,8 @@ func (a *Answer) Hint(reason *acme.Error) string {
 	kind := strings.ToLower(reason.ProblemType[strings.LastIndexByte(reason.ProblemType, ':')+1:])
 	here := a.seen.Load() > 0
 	switch {
+	case hosts.IsAddress(a.host) && (kind == "caa" || kind == "dns"):
+		return a.Sighting() // an address has nothing in the DNS
 	case kind == "caa":
 		if containsAny(said, "dns problem", "servfail", "timed out", "timeout", "looking up") {
 			return "the domain's name servers do not answer for its CAA records: check them, and DNSSEC"
@@ -52,6 +63,9 @@ func (a *Answer) Hint(reason *acme.Error) string {
 		here && containsAny(said, "handshake failure", "handshake_failure", "bad certificate", "bad_certificate")):
 		return "the server broke off the CA's handshake: it probably requires a client certificate, which no CA has; use Manager.TLSConfig, " +
 			"or have GetConfigForClient return a tls.Config without ClientAuth for \"acme-tls/1\""
+	case hosts.IsAddress(a.host) && here && (kind == "unauthorized" || kind == "incorrectresponse" || kind == "connection"):
+		return a.Sighting() + ", but not from everywhere, or another answer came: does a load balancer lead to other servers than this one, " +
+			"and does no firewall select by country?"
 	case here && (kind == "unauthorized" || kind == "incorrectresponse"):
 		return a.Sighting() + ", but it got another answer too: does every A and AAAA record of the name lead to this server, or to one with the same Cache?"
 	case here && kind == "connection":

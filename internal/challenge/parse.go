@@ -2,11 +2,14 @@ package challenge
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/nostall/nostall/internal/bundle"
+	"github.com/nostall/nostall/internal/hosts"
 )
 
 // ParseTLSALPN01 returns the certificate in an entry of the Cache, which another
@@ -27,7 +30,7 @@ func ParseTLSALPN01(host string, data []byte) (*tls.Certificate, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case !slices.Equal(leaf.DNSNames, []string{host}):
+	case !isFor(leaf, host):
 		return nil, errors.New("its certificate is for another name")
 	}
 	for _, ext := range leaf.Extensions {
@@ -36,4 +39,17 @@ func ParseTLSALPN01(host string, data []byte) (*tls.Certificate, error) {
 		}
 	}
 	return nil, errors.New("its certificate lacks the critical extension acmeIdentifier")
+}
+
+// isFor reports whether a certificate is for a host name or an address (RFC
+// 8738, section 6), and for nothing else.
+func isFor(leaf *x509.Certificate, host string) bool {
+	if !hosts.IsAddress(host) {
+		return slices.Equal(leaf.DNSNames, []string{host}) && len(leaf.IPAddresses) == 0
+	}
+	if len(leaf.DNSNames) > 0 || len(leaf.IPAddresses) != 1 {
+		return false
+	}
+	addr, _ := netip.AddrFromSlice(leaf.IPAddresses[0])
+	return addr.String() == host
 }

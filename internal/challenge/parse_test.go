@@ -70,3 +70,28 @@ func TestParseTLSALPN01AcceptsAnswersOnly(t *testing.T) {
 		}
 	}
 }
+
+// The answer for an address has the address as its only name, as an address
+// (RFC 8738, section 6).
+func TestParseTLSALPN01OfAddresses(t *testing.T) {
+	for _, addr := range []string{"192.0.2.1", "2001:db8::1"} {
+		store := &entries{data: make(map[string][]byte)}
+		answers := challenge.NewAnswers(store)
+		present(t, answers, challenge.TLSALPN01, "token", addr)
+		leaf, err := x509.ParseCertificate(answers.Certificate(addr).Certificate[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(leaf.DNSNames) != 0 || len(leaf.IPAddresses) != 1 || leaf.IPAddresses[0].String() != addr || leaf.Subject.CommonName != "" {
+			t.Errorf("%s: the answer is for %q, %v, %q", addr, leaf.DNSNames, leaf.IPAddresses, leaf.Subject.CommonName)
+		}
+		if _, err := challenge.ParseTLSALPN01(addr, store.data[challenge.TLSALPN01Key(addr)]); err != nil {
+			t.Errorf("%s: %v", addr, err)
+		}
+		for _, other := range []string{"192.0.2.2", "2001:db8::2", "a.example.com"} {
+			if _, err := challenge.ParseTLSALPN01(other, store.data[challenge.TLSALPN01Key(addr)]); err == nil {
+				t.Errorf("the answer for %s is accepted for %s", addr, other)
+			}
+		}
+	}
+}

@@ -130,7 +130,7 @@ var layers = []may{
 	},
 	{
 		pkg:     "internal/challenge",
-		imports: []string{"internal/bundle", "internal/capped", "internal/text", "x/crypto/acme"},
+		imports: []string{"internal/bundle", "internal/capped", "internal/hosts", "internal/text", "x/crypto/acme"},
 		why:     "live answers to challenges; it knows no policy and no handshakes",
 	},
 	{

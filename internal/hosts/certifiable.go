@@ -8,6 +8,9 @@ import (
 // Uncertifiable says in words why no CA certifies a host, however it is
 // configured, or returns "". host is normalised.
 func Uncertifiable(host string) string {
+	if addr, ok := addressOf(host); ok {
+		return uncertifiableAddress(addr)
+	}
 	last := host[strings.LastIndexByte(host, '.')+1:]
 	switch {
 	case isNumber(last):
@@ -30,8 +33,12 @@ func Uncertifiable(host string) string {
 }
 
 // Private says in words why only a private CA could certify a host, or returns
-// "": its name is reserved for private use. host is normalised.
+// "": its name, or the address that it is, is reserved for private use. host is
+// normalised.
 func Private(host string) string {
+	if addr, ok := addressOf(host); ok {
+		return privateAddress(addr)
+	}
 	for _, suffix := range []string{
 		"local",                         // RFC 6762
 		"internal",                      // reserved by ICANN in 2024

@@ -22,9 +22,13 @@ func ParseEntries(names iter.Seq[string]) ([]string, error) {
 	return entries, bad.err()
 }
 
-// ParseEntry normalises an entry and refuses what no public CA would certify.
-// The error is an *EntryError.
+// ParseEntry normalises an entry and refuses what no public CA would certify. It
+// takes addresses that only a private CA could certify; see Private. The error
+// is an *EntryError.
 func ParseEntry(name string) (string, error) {
+	if addr, ok := ParseAddress(name); ok {
+		return parseAddressEntry(name, addr)
+	}
 	base, wildcard := strings.CutPrefix(name, "*.")
 	host, err := Normalize(base)
 	if err != nil {
@@ -33,23 +37,44 @@ func ParseEntry(name string) (string, error) {
 	if isPublicSuffix(host) {
 		return "", &EntryError{Entry: name, Why: whySuffix(wildcard)}
 	}
+	if isNumber(host[strings.LastIndexByte(host, '.')+1:]) {
+		return "", &EntryError{Entry: name, Why: whyNumber(wildcard)}
+	}
 	if wildcard {
 		return "*." + host, nil
 	}
 	return host, nil
 }
 
+// parseAddressEntry is ParseEntry for an address.
+func parseAddressEntry(name string, addr netip.Addr) (string, error) {
+	if why := uncertifiableAddress(addr); why != "" {
+		return "", &EntryError{Entry: name, Why: why + ", which no CA certifies"}
+	}
+	return addr.String(), nil
+}
+
 // whyNoHost says in words why Normalize refused a name.
 func whyNoHost(name string, wildcard bool, err error) string {
-	_, notAddr := netip.ParseAddr(strings.Trim(name, "[]"))
+	addr, notAddr := netip.ParseAddr(strings.Trim(name, "[]"))
+	_, notPort := netip.ParseAddrPort(name)
+	_, notRange := netip.ParsePrefix(name)
 	noText := whyNoText(name)
 	switch {
 	case name == "":
 		return "no name"
 	case noText != "":
 		return noText
+	case notAddr == nil && wildcard:
+		return whyNumber(wildcard)
+	case notAddr == nil && addr.Zone() != "":
+		return "an IP address with a zone, which no CA certifies"
 	case notAddr == nil:
-		return "an IP address, not a host name"
+		return "an IP address in odd brackets"
+	case notPort == nil:
+		return "an IP address with a port: leave out the port"
+	case notRange == nil:
+		return "a range of IP addresses: list each address"
 	case strings.ContainsAny(name, " \t"):
 		return "not a host name: it contains a space"
 	case strings.Contains(name, "*"):
@@ -63,6 +88,13 @@ func whyNoHost(name string, wildcard bool, err error) string {
 		return bad.reason()
 	}
 	return err.Error()
+}
+
+func whyNumber(wildcard bool) string {
+	if wildcard {
+		return "a wildcard of IP addresses: list each address"
+	}
+	return "its last label is a number, but it is not an IP address as they are usually written"
 }
 
 func whySuffix(wildcard bool) string {

@@ -28,7 +28,7 @@ const (
 // follows redirects to the standard ports, but not to other hosts, since the
 // name's owner must not choose where this machine connects.
 func askHTTP(ctx context.Context, c connector, host string, p *probe) reply {
-	at := &url.URL{Scheme: "http", Host: host, Path: challenge.Path + p.token}
+	at := &url.URL{Scheme: "http", Host: urlHost(host), Path: challenge.Path + p.token}
 	for range maxRedirects + 1 {
 		r, location := fetchAnswer(ctx, c, host, at, p.want)
 		if location == "" {
@@ -46,6 +46,14 @@ func askHTTP(ctx context.Context, c connector, host string, p *probe) reply {
 	return reply{text: "redirects without end"}
 }
 
+// urlHost returns a host as URLs and the Host header have it.
+func urlHost(host string) string {
+	if strings.IndexByte(host, ':') >= 0 {
+		return "[" + host + "]"
+	}
+	return host
+}
+
 // refuseRedirect reports whether a redirect is not followed, and the reply to
 // record.
 func refuseRedirect(host string, to *url.URL) (reply, bool) {
@@ -55,7 +63,7 @@ func refuseRedirect(host string, to *url.URL) (reply, bool) {
 	default:
 		return reply{text: text + ", CAs follow http on port 80 and https on port 443 only"}, true
 	}
-	name, err := hosts.Normalize(to.Hostname())
+	name, err := hosts.NormalizeAny(to.Hostname())
 	switch {
 	case err != nil:
 		return reply{text: text, err: err}, true
@@ -107,7 +115,7 @@ func exchangeHTTP(ctx context.Context, conn net.Conn, host string, at *url.URL) 
 	req := (&http.Request{
 		Method:     http.MethodGet,
 		URL:        at,
-		Host:       host,
+		Host:       urlHost(host),
 		ProtoMajor: 1,
 		ProtoMinor: 1,
 		Close:      true,

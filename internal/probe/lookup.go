@@ -8,10 +8,15 @@ import (
 	"slices"
 
 	"github.com/nostall/nostall/internal/flight"
+	"github.com/nostall/nostall/internal/hosts"
 )
 
-// lookup returns the addresses of host, without duplicates.
+// lookup returns the addresses of host, without duplicates. An address is its
+// own, and nobody is asked.
 func (c *Checker) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
+	if addr, ok := hosts.ParseAddress(host); ok {
+		return []netip.Addr{addr}, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, LookupTimeout)
 	defer cancel()
 	addrs, err := flight.CallOut(ctx, c.conf.Lookups, host, func(ctx context.Context) ([]netip.Addr, error) {

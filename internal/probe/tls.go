@@ -12,6 +12,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/internal/flight"
+	"github.com/nostall/nostall/internal/hosts"
 	"github.com/nostall/nostall/internal/text"
 )
 
@@ -65,14 +66,15 @@ func isSpoken(err error) bool {
 }
 
 // handshakeAs makes one handshake on a new connection. It verifies nothing:
-// there may be no certificate yet, and nothing is sent or trusted.
+// there may be no certificate yet, and nothing is sent or trusted. The SNI of an
+// address is its reverse name (RFC 8738, section 6).
 func handshakeAs(ctx context.Context, c connector, port uint16, host string, protos ...string) (tls.ConnectionState, error) {
 	conn, end, err := c.connect(ctx, port)
 	if err != nil {
 		return tls.ConnectionState{}, err
 	}
 	defer end()
-	client := tls.Client(conn, &tls.Config{ServerName: host, NextProtos: protos, MinVersion: tls.VersionTLS12, InsecureSkipVerify: true})
+	client := tls.Client(conn, &tls.Config{ServerName: hosts.Reverse(host), NextProtos: protos, MinVersion: tls.VersionTLS12, InsecureSkipVerify: true})
 	if err := client.Handshake(); err != nil { // not HandshakeContext, whose goroutine would call conn too
 		return tls.ConnectionState{}, errSpoken{err}
 	}
