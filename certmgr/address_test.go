@@ -249,3 +249,37 @@ func TestAddressWaitsUntilItLeadsHere(t *testing.T) {
 		w.wantOrders("192.0.2.9", 1)
 	})
 }
+
+// Let's Encrypt certifies addresses by one profile alone. It is asked for
+// without a setting, if the CA lists it; a setting counts as for any host.
+func TestProfileOfAddresses(t *testing.T) {
+	letsEncrypt := func(ca *acmetest.Server) { ca.Profiles = acmetest.LetsEncryptProfiles() }
+	addressWorld(t, func(t *testing.T, w *world) {
+		w.mustObtain("192.0.2.1")
+		cert, err := w.without("", connTo("192.0.2.1"))
+		if err != nil || cert.Leaf.NotAfter.Sub(cert.Leaf.NotBefore) > 161*time.Hour {
+			t.Errorf("the certificate of an address: %v", err)
+		}
+		w.mustGet("a.example.com")
+		for _, e := range w.events.of(audit.CertificateIssued) {
+			if want := map[string]string{"192.0.2.1": "shortlived"}[e.Host]; e.Profile != want {
+				t.Errorf("%s: profile %q, want %q", e.Host, e.Profile, want)
+			}
+		}
+		time.Sleep(6 * day)
+		cert, err = w.without("", connTo("192.0.2.1"))
+		if err != nil || time.Now().After(cert.Leaf.NotAfter) {
+			t.Errorf("after 6 days: %v", err)
+		}
+		w.wantCSR("192.0.2.1", 2) // half of the lifetime is left when it is renewed
+	}, letsEncrypt)
+	addressWorld(t, func(t *testing.T, w *world) {
+		w.m.Profile = "tlsserver"
+		if err := w.m.Obtain(t.Context(), "192.0.2.1"); err == nil {
+			t.Error("a profile that is set is not asked for")
+		}
+	}, letsEncrypt)
+	addressWorld(t, func(t *testing.T, w *world) {
+		w.mustObtain("192.0.2.1")
+	}, func(ca *acmetest.Server) { ca.Profiles = nil })
+}

@@ -38,7 +38,7 @@ func newEnv(m *Manager) *env {
 	if err := set.invalid(); err != nil {
 		e.warnings.warn(err.Error())
 	}
-	if why := set.unnamed.warning(set); why != "" {
+	if why := set.warnOfDefaultHost(); why != "" {
 		e.warnings.warn(why)
 	}
 	if set.cache == nil && !set.allowsNobody() {

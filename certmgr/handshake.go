@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"sync/atomic"
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
@@ -26,10 +25,7 @@ type server struct {
 	answers    *challenge.Answers
 	handshakes *handshakes
 	visits     *visits
-
-	servesUnnamed atomic.Bool // a client without SNI may have got a certificate
-
-	rest *flight.Flight[cacheRead, struct{}] // of handshakes that did not wait
+	rest       *flight.Flight[cacheRead, struct{}] // of handshakes that did not wait
 }
 
 // GetCertificate implements tls.Config.GetCertificate: it returns a certificate
@@ -123,7 +119,7 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 	cert, refused, err := s.serve(contextOf(hello), hs)
 	if err != nil {
 		if hello.ServerName == "" {
-			refused, err = s.settings.refusedUnnamed(refused, host, err)
+			refused, err = refusedUnnamed(s.settings, refused, host, err)
 		}
 		s.refuse(refused, host, err, hello, s.now()) // it may have waited
 		return nil, err

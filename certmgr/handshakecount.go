@@ -51,6 +51,7 @@ func (c *counter) load() uint64 {
 type handshakes struct {
 	settings *settings
 	audit    *auditqueue.Queue
+	unnamed  atomic.Bool // a client without SNI may have got a certificate
 	results  [resultCount]struct {
 		total counter
 		since atomic.Int64  // time of the last event, in Unix nanoseconds; 0 if none

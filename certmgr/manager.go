@@ -123,7 +123,8 @@ type Manager struct {
 	// Profile is the certificate profile that orders ask for, by a name that the
 	// CA's directory lists (draft-ietf-acme-profiles): with Let's Encrypt
 	// "classic", "tlsserver" or "shortlived" (160 hours). Empty leaves the choice
-	// to the CA. A change applies when a certificate is next issued or renewed:
+	// to the CA, except for IP addresses: their orders ask for "shortlived" if the
+	// CA lists it, since Let's Encrypt certifies them with no other. A change applies when a certificate is next issued or renewed:
 	// those in Cache stay in service until they are due. An order of another
 	// profile that was not finished is resumed.
 	//

@@ -43,17 +43,13 @@ type hostEntry struct {
 	// only the allowlist ever allowed it, and while the policy refuses.
 	yes atomic.Int64
 
-	// address is whether the host is an IP address, which not every client gets
-	// that sends it as SNI.
-	address bool
-
 	// visited is when a handshake that needs a key type was last recorded in
 	// visits, in Unix seconds.
 	visited [bundle.Algorithms]atomic.Int64
 
 	served [bundle.Algorithms]served // copies of certs; class is 0 if there is none
 
-	first bundle.Algorithm // the preferred one
+	hostKind // not changed while the host is in memory
 
 	certs [bundle.Algorithms]*certificate
 	trust trust // of when the certificates came into memory
@@ -73,6 +69,12 @@ type hostEntry struct {
 	// sought is when a certificate of the key type that clients prefer was last
 	// sought, after the other type was served, in Unix seconds.
 	sought atomic.Int64
+}
+
+// hostKind is what the host's name says.
+type hostKind struct {
+	first   bundle.Algorithm // the preferred one
+	address bool             // an IP address, which not every client gets that sends it as SNI
 }
 
 // newMemory returns an empty memory. isListed reports whether Hosts has a host's
@@ -259,8 +261,7 @@ func (m *memory) without(c *certificate) (evicted []*certificate) {
 // there is one. m.mu is held.
 func (m *memory) cloned(host string) *hostItem {
 	it := &hostItem{Key: host}
-	it.Value.first = m.first(host)
-	it.Value.address = hosts.IsAddress(host)
+	it.Value.hostKind = hostKind{first: m.first(host), address: hosts.IsAddress(host)}
 	if old := m.hosts.Get(host); old != nil {
 		e := &it.Value
 		e.trust, e.certs, e.served, e.since = old.trust, old.certs, old.served, old.since

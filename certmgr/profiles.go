@@ -123,7 +123,7 @@ func (p *profiles) pass(ctx context.Context, sub subject, override bool) (profil
 func (p *profiles) listed(ctx context.Context, sub subject) (profile, error) {
 	want := p.of(sub)
 	if want.name == "" {
-		return want, nil
+		return p.unset(ctx, sub), nil
 	}
 	list := p.list(ctx, want.name)
 	switch {

@@ -60,7 +60,7 @@ type sessions struct {
 // wrap is config's WrapSession.
 func (s *sessions) wrap(cs tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
 	server := s.server()
-	mark := sessionMark{made: server.now(), ours: cs.ServerName != "" || server.servesUnnamed.Load()}
+	mark := sessionMark{made: server.now(), ours: cs.ServerName != "" || server.handshakes.unnamed.Load()}
 	session.Extra = append(session.Extra, mark.encode())
 	ticket, err := s.config.EncryptTicket(cs, session)
 	if err != nil {

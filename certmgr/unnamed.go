@@ -77,8 +77,8 @@ func (s *server) unnamedHost(hello *tls.ClientHelloInfo, why error) (host string
 	if err != nil {
 		return "", nil, err
 	}
-	if hello.ServerName == "" && !s.servesUnnamed.Load() {
-		s.servesUnnamed.Store(true)
+	if hello.ServerName == "" && !s.handshakes.unnamed.Load() {
+		s.handshakes.unnamed.Store(true)
 	}
 	return host, s.memory.hosts.Get(host), nil
 }
@@ -134,17 +134,17 @@ func (set *settings) hostOfAddressSNI(sni string, conn net.Conn, why error) (str
 // refusedUnnamed returns the error for a client that sent no SNI, and was
 // refused what it would have got. HostPolicy decided about an address that the
 // client did not name.
-func (set *settings) refusedUnnamed(r result, host string, err error) (result, error) {
+func refusedUnnamed(set *settings, r result, host string, err error) (result, error) {
 	if r != resNotAllowed && r != resBadServerName || host == set.unnamed.defaultHost {
 		return r, err
 	}
 	return resNoServerName, brief(&refusal{kind: ErrNoServerName, text: "the client sent no SNI, and HostPolicy does not allow " + host + ", which it connected to", cause: err})
 }
 
-// warning says what is wrong with DefaultHost, or returns "". It may still be
+// warnOfDefaultHost says what is wrong with DefaultHost, or returns "". It may still be
 // listed later.
-func (u *unnamed) warning(set *settings) string {
-	switch {
+func (set *settings) warnOfDefaultHost() string {
+	switch u := &set.unnamed; {
 	case u.invalid != nil:
 		return fmt.Sprintf("Manager.DefaultHost is not a host: clients without SNI get no certificate by it (%v)", u.invalid)
 	case u.defaultHost == "" || set.trustOf(u.defaultHost) != notAllowed:
