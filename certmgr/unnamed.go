@@ -66,13 +66,14 @@ func addrOf(a net.Addr) netip.Addr {
 // unnamedHost returns the host of a handshake whose client gave no host name:
 // why says so. It does no work for what is not listed.
 func (s *server) unnamedHost(hello *tls.ClientHelloInfo, why error) (host string, e *hostEntry, err error) {
-	switch sni := hello.ServerName; {
-	case isChallenge(hello):
+	if isChallenge(hello) {
 		return "", nil, why // the server name of a CA is never missing or an address
-	case sni == "":
-		host, err = s.settings.hostWithoutSNI(hello.Conn)
-	default:
-		host, err = s.settings.hostOfAddressSNI(sni, hello.Conn, why)
+	}
+	local := s.settings.unnamed.address(hello.Conn)
+	if hello.ServerName == "" {
+		host, err = s.settings.hostWithoutSNI(local, local != "" && s.hasOwn(local))
+	} else {
+		host, err = s.settings.hostOfAddressSNI(hello.ServerName, local, why)
 	}
 	if err != nil {
 		return "", nil, err
@@ -84,15 +85,15 @@ func (s *server) unnamedHost(hello *tls.ClientHelloInfo, why error) (host string
 }
 
 // hostWithoutSNI returns the host for a client that sent no SNI: the address
-// that it connected to, if the operator has listed that; else DefaultHost; and
-// without one that address, about which HostPolicy will be asked. It is not asked
-// about what nothing is ordered for, such as an address of a private network:
-// otherwise each such client would cost a call that autocert does not make.
-func (set *settings) hostWithoutSNI(conn net.Conn) (string, error) {
+// that it connected to, if the operator has listed that or has a certificate of
+// its own for it; else DefaultHost; and without one that address, about which
+// HostPolicy will be asked. It is not asked about what nothing is ordered for,
+// such as an address of a private network: otherwise each such client would cost
+// a call that autocert does not make.
+func (set *settings) hostWithoutSNI(local string, hasOwn bool) (string, error) {
 	u := &set.unnamed
-	local := u.address(conn)
 	switch {
-	case local != "" && set.isNamed(local):
+	case hasOwn || local != "" && set.isNamed(local):
 		return local, nil
 	case u.invalid != nil:
 		return "", &refusal{kind: ErrNoServerName, text: "the client sent no SNI, and Manager.DefaultHost is invalid", cause: u.invalid}
@@ -114,13 +115,13 @@ var errNoSNI error = &refusal{kind: ErrNoServerName, text: noSNI}
 // hostOfAddressSNI returns the host for a client that sent an IP address as SNI,
 // which RFC 6066, section 3, forbids. It must be what it connected to, or what
 // it would get without SNI. why is the error for anything else.
-func (set *settings) hostOfAddressSNI(sni string, conn net.Conn, why error) (string, error) {
+func (set *settings) hostOfAddressSNI(sni, local string, why error) (string, error) {
 	addr, ok := hosts.ParseAddress(sni)
 	if !ok {
 		return "", why
 	}
 	host, ok := hosts.Canonical(addr)
-	switch local := set.unnamed.address(conn); {
+	switch {
 	case ok && (host == local || host == set.unnamed.defaultHost):
 		return host, nil
 	case local == "":
@@ -147,7 +148,7 @@ func (set *settings) warnOfDefaultHost() string {
 	switch u := &set.unnamed; {
 	case u.invalid != nil:
 		return fmt.Sprintf("Manager.DefaultHost is not a host: clients without SNI get no certificate by it (%v)", u.invalid)
-	case u.defaultHost == "" || set.trustOf(u.defaultHost) != notAllowed:
+	case u.defaultHost == "" || set.certificates != nil || set.trustOf(u.defaultHost) != notAllowed:
 	case set.hostPolicy == nil || isWhitelist(set.hostPolicy) && !set.isNamed(u.defaultHost):
 		return fmt.Sprintf("Manager.DefaultHost %s is not on Manager.Hosts: clients without SNI get no certificate by it until it is", u.defaultHost)
 	}
