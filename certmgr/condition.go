@@ -1,6 +1,7 @@
 package certmgr
 
 import (
+	"math"
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
@@ -27,7 +28,12 @@ type HostCounts struct {
 	BackingOff    int               // those with IsBackingOff
 	SoonestExpiry time.Time         // of the valid certificates in memory that are to be renewed; zero if there are none
 
-	// OwnSoonestExpiry is the same of the valid certificates of
+	// LeastLeft is the smallest part of its lifetime that one of these
+	// certificates has left, from 0 to 1; 0 if there are none. Unlike an expiry
+	// it tells how late a renewal is, whatever the lifetime.
+	LeastLeft float64
+
+	// OwnSoonestExpiry is SoonestExpiry of the valid certificates of
 	// Manager.Certificates whose place nothing takes.
 	OwnSoonestExpiry time.Time
 }
@@ -58,11 +64,24 @@ func countHosts(hosts []HostStatus, now time.Time) HostCounts {
 		if h.State == StateValid && h.isRenewed() && (c.SoonestExpiry.IsZero() || h.NotAfter.Before(c.SoonestExpiry)) {
 			c.SoonestExpiry = h.NotAfter
 		}
+		if left := h.left(now); h.State == StateValid && h.isRenewed() && (c.LeastLeft == 0 || left < c.LeastLeft) {
+			c.LeastLeft = left
+		}
 		if h.State == StateValid && h.Source != "" && h.Successor.IsZero() && (c.OwnSoonestExpiry.IsZero() || h.NotAfter.Before(c.OwnSoonestExpiry)) {
 			c.OwnSoonestExpiry = h.NotAfter
 		}
 	}
 	return c
+}
+
+// left returns the part of its lifetime that a valid certificate has left. It is
+// more than 0, and 1 if its dates say nothing.
+func (h *HostStatus) left(now time.Time) float64 {
+	lifetime := h.NotAfter.Sub(h.NotBefore)
+	if lifetime <= 0 {
+		return 1
+	}
+	return max(min(float64(h.NotAfter.Sub(now))/float64(lifetime), 1), math.SmallestNonzeroFloat64)
 }
 
 // hostStates returns all states.

@@ -116,7 +116,7 @@ var inputs = map[string]string{
 	"CertmgrCertificateExpired":      `certmgr_hosts{state="expired"}`,
 	"CertmgrHostsWithoutCertificate": `certmgr_hosts_failing`,
 	"CertmgrRenewalsLate":            `certmgr_renewals_late`,
-	"CertmgrCertificateExpiresSoon":  `certmgr_soonest_expiry_timestamp_seconds`,
+	"CertmgrCertificateExpiresSoon":  `certmgr_least_lifetime_left_ratio`,
 	"CertmgrCertificateExpiresToday": `certmgr_soonest_expiry_timestamp_seconds`,
 	"CertmgrOwnCertificateExpires":   `certmgr_own_soonest_expiry_timestamp_seconds`,
 }

@@ -28,10 +28,10 @@ var _ source = (*certmgr.Manager)(nil)
 type collector struct {
 	source source
 
-	handshakes, issued, failures, duration, requests, events, dropped *prometheus.Desc
-	hosts, failing, backingOff, late, inFlight, queued, issuingLimit  *prometheus.Desc
-	waiting, waitingLimit, expiry, unavailable, noAccount, retry      *prometheus.Desc
-	warnings, orderBudget, ordersLeft, ownExpiry                      *prometheus.Desc
+	handshakes, issued, failures, duration, requests, events, dropped       *prometheus.Desc
+	hosts, failing, backingOff, late, inFlight, queued, issuingLimit        *prometheus.Desc
+	waiting, waitingLimit, expiry, leastLeft, unavailable, noAccount, retry *prometheus.Desc
+	warnings, orderBudget, ordersLeft, ownExpiry                            *prometheus.Desc
 }
 
 var _ prometheus.Collector = (*collector)(nil)
@@ -67,6 +67,8 @@ func newCollector(s source) *collector {
 		waitingLimit: desc("handshakes_waiting_limit", "TLS handshakes that may wait. More are refused."),
 		expiry: desc("soonest_expiry_timestamp_seconds",
 			"Unix time at which the first of the valid certificates ends. Absent if there are none."),
+		leastLeft: desc("least_lifetime_left_ratio",
+			"The smallest part of its lifetime that one of the valid certificates has left. Absent if there are none."),
 		ownExpiry: desc("own_soonest_expiry_timestamp_seconds",
 			"Unix time at which the first of the operator's own certificates ends whose place nothing takes. Absent if there are none."),
 		unavailable: desc("ca_unavailable", "Whether the CA is not tried because it failed as a whole."),
@@ -83,7 +85,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.handshakes, c.issued, c.failures, c.duration, c.requests, c.events, c.dropped,
 		c.hosts, c.failing, c.backingOff, c.late, c.inFlight, c.queued, c.issuingLimit,
-		c.waiting, c.waitingLimit, c.expiry, c.unavailable, c.noAccount, c.retry,
+		c.waiting, c.waitingLimit, c.expiry, c.leastLeft, c.unavailable, c.noAccount, c.retry,
 		c.warnings, c.orderBudget, c.ordersLeft, c.ownExpiry,
 	} {
 		ch <- d
@@ -134,6 +136,7 @@ func (c *collector) collectState(m certmgr.Metrics, gauge func(d *prometheus.Des
 	gauge(c.waitingLimit, float64(m.WaitingLimit))
 	if !m.SoonestExpiry.IsZero() {
 		gauge(c.expiry, unixSeconds(m.SoonestExpiry))
+		gauge(c.leastLeft, m.LeastLeft)
 	}
 	if !m.OwnSoonestExpiry.IsZero() {
 		gauge(c.ownExpiry, unixSeconds(m.OwnSoonestExpiry))

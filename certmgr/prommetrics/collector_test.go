@@ -48,7 +48,7 @@ func busy() fixed {
 			Hosts: map[certmgr.HostState]int{certmgr.StateValid: 5, certmgr.StateIssuing: 2, certmgr.StateBackoff: 1,
 				certmgr.StatePaused: 3, certmgr.StateRejected: 0, certmgr.StateWaitingForDNS: 2, certmgr.StateExpired: 0, certmgr.StateFailed: 1},
 			HostsFailing: 8, InFlight: 3, BackingOff: 2, RenewalsLate: 1,
-			SoonestExpiry: time.Date(2026, 3, 20, 0, 0, 0, 0, time.UTC), OwnSoonestExpiry: time.Date(2026, 4, 20, 0, 0, 0, 0, time.UTC),
+			LeastLeft: 0.25, SoonestExpiry: time.Date(2026, 3, 20, 0, 0, 0, 0, time.UTC), OwnSoonestExpiry: time.Date(2026, 4, 20, 0, 0, 0, 0, time.UTC),
 		},
 		Queued: 1, IssuingLimit: 16, Waiting: 4, WaitingLimit: 1000, Warnings: 2,
 		CAUnavailable: time.Date(2026, 3, 1, 12, 5, 0, 0, time.UTC),

@@ -29,6 +29,7 @@
 //	certmgr_handshakes_waiting                    handshakes waiting for a certificate
 //	certmgr_handshakes_waiting_limit              handshakes that may wait, by Manager.MaxWaiting
 //	certmgr_soonest_expiry_timestamp_seconds      when the first of the valid certificates expires
+//	certmgr_least_lifetime_left_ratio             the smallest part of its lifetime that one of them has left
 //	certmgr_ca_unavailable                        1 while the CA is not tried because it failed as a whole, else 0
 //	certmgr_no_account                            1 while it is not tried because there is no account, else 0
 //	certmgr_ca_retry_timestamp_seconds            when the CA is tried again, for both
