@@ -152,7 +152,7 @@ func (r *renewals) probe(ctx context.Context, sub subject) {
 // through by the preflight.
 func isAfterPreflight(s audit.Stage) bool {
 	switch s {
-	case audit.StageQueue, audit.StageAccount, audit.StagePreflight:
+	case audit.StageQueue, audit.StageAccount, audit.StageKey, audit.StagePreflight:
 		return false
 	}
 	return true

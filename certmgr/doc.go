@@ -187,6 +187,9 @@
 //     Hosts by their exact names and those that HostPolicy approves. A
 //     certificate on P-384 or P-521 is not served to clients that cannot verify
 //     it. KeyType makes another type than P-256 the preferred one.
+//   - A certificate whose private key cannot be exported (KeySource) is in the
+//     Cache with its public key, under autocert's key. autocert counts it as
+//     missing.
 //   - If no client needed a certificate's key type during its whole lifetime, and
 //     the host has a certificate of the other type, it is not renewed, where
 //     autocert renews both for ever. It is issued again when a client needs it.

@@ -82,7 +82,9 @@ func newEngine(m *Manager) *engine {
 	memory.onEvicted = service.evicted
 	dns.isDue = func(sub subject) bool { return service.notDueBefore(sub).IsZero() }
 	budget := newOrderBudget(e.env, store)
+	keys := &keySource{env: e.env, memory: memory, calls: e.callout("KeySource", maxKeySources).FailFast(keyLoadTimeout)}
 	orders := e.newOrders(store, memory, waiters, unfinished, budget)
+	orders.keys = keys
 	e.ca = orders.ca
 	health.ask = func(ctx context.Context) error { return acmeclient.Probe(ctx, orders.ca) }
 	issuer := &issuer{
@@ -101,6 +103,7 @@ func newEngine(m *Manager) *engine {
 	}
 	loader := &loader{
 		env:    e.env,
+		keys:   keys,
 		gate:   gate,
 		health: health,
 		memory: memory,

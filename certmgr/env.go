@@ -41,6 +41,9 @@ func newEnv(m *Manager) *env {
 	if why := set.warnOfDefaultHost(); why != "" {
 		e.warnings.warn(why)
 	}
+	if set.keepKey && set.keySource != nil {
+		e.warnings.warn("Manager.KeepKey has no effect with Manager.KeySource, which decides about keys: set only one of them")
+	}
 	if set.cache == nil && !set.allowsNobody() {
 		e.warnings.warn("Manager.Cache is nil: certificates and the account's key are lost when the process ends, and each start orders " +
 			"them again, until the CA's rate limits refuse that; set Cache, for example to certmgr.DirCache(\"/var/lib/certs\")")

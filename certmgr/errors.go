@@ -89,6 +89,11 @@ var (
 	// this server (Manager.Preflight). The error also wraps a *preflight.Error.
 	ErrUnreachable = preflight.ErrUnreachable
 
+	// ErrKeySource: Manager.KeySource did not return a private key that can be
+	// used: it failed, timed out or panicked, or its key does not fit. The error
+	// also wraps its own. No order is placed because of it.
+	ErrKeySource = errors.New("certmgr: KeySource failed")
+
 	// ErrClock: the local clock does not fit the dates of a certificate that
 	// the CA has just issued.
 	ErrClock = errors.New("certmgr: local clock is off")
@@ -141,7 +146,7 @@ func (e *IssuanceError) Error() string {
 func (e *IssuanceError) text(limit int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "certmgr: %s: %s failed", e.Host, e.Stage)
-	if e.Stage != audit.StagePreflight { // it contacts no CA
+	if e.Stage != audit.StagePreflight && e.Stage != audit.StageKey { // they contact no CA
 		b.WriteString(" at " + e.CA)
 	}
 	if e.Attempts > 1 {

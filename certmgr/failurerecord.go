@@ -168,6 +168,8 @@ func (r failureRecord) cause() error {
 		})
 	} else if r.Stage == audit.StagePreflight {
 		e.cause = ErrUnreachable
+	} else if r.Stage == audit.StageKey {
+		e.cause = ErrKeySource
 	}
 	return e
 }

@@ -41,7 +41,8 @@ type server struct {
 //   - ErrBackoff with an *IssuanceError after an issuance failed, or, with
 //     ErrUnreachable, while the host waits for DNS (preflight.Enforce);
 //   - ErrCAUnavailable while the CA as a whole fails;
-//   - ErrCache if the Cache cannot be read; ErrBusy if a limit was reached;
+//   - ErrCache if the Cache cannot be read; ErrKeySource if the private key for
+//     what is in it cannot be had; ErrBusy if a limit was reached;
 //   - ErrClosed after Close, for certificates that are not in memory.
 //
 // The text of these errors has at most 200 bytes, since servers log it for each

@@ -89,7 +89,7 @@ func resultOfSentinel(kind error) result {
 		return resNoAccount
 	case ErrCache:
 		return resCacheFailed
-	case ErrClock:
+	case ErrClock, ErrKeySource:
 		return resFailed
 	case ErrClosed:
 		return resClosed

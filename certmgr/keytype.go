@@ -81,6 +81,9 @@ func (e *env) wantOf(host string, can keyClasses, entry *hostEntry) keyTypePrefs
 	if can&class != 0 {
 		return keyTypePrefs{first: first, can: can}
 	}
+	if e.settings.keySource != nil {
+		return keyTypePrefs{first: first, can: can | classesOf(first)} // it has no others
+	}
 	other := bundle.DefaultKeyType(1 - first)
 	if can&classOfType(other) == 0 {
 		other = bundle.RSA2048 // as autocert does: the client may know more than it says

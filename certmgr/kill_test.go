@@ -117,6 +117,7 @@ type killSite struct {
 	t     *testing.T
 	ca    *acmetest.Server
 	cache *cache.Memory
+	keys  *hsm // or nil
 }
 
 // process starts a process for host.
@@ -130,6 +131,9 @@ func (s *killSite) process(p *mortal, host string) *certmgr.Manager {
 			HTTPClient:   &http.Client{Transport: p.transport(s.ca.Client().Transport)},
 		},
 		Audit: new(recorder).hook,
+	}
+	if s.keys != nil {
+		m.KeySource = s.keys.source
 	}
 	s.ca.Resolve(host, acmetest.Target{TLSConfig: m.TLSConfig()})
 	return m
@@ -222,6 +226,18 @@ func TestIssuanceSurvivesAKillAtEachStep(t *testing.T) {
 			for _, after := range []bool{false, true} {
 				s.live(fmt.Sprintf("at%d-%v.example.com", at+1, after), []kill{{at: at + 1, after: after}})
 			}
+		}
+	})
+}
+
+// The same with keys of a hardware module, of which the Cache has the public key
+// alone.
+func TestIssuanceWithAKeyOfAModuleSurvivesAKillAtEachStep(t *testing.T) {
+	atKillSite(t, func(t *testing.T, s *killSite) {
+		s.keys = new(hsm)
+		steps := len(s.live("whole.example.com", nil))
+		for at := range steps {
+			s.live(fmt.Sprintf("at%d.example.com", at+1), []kill{{at: at + 1, after: true}})
 		}
 	})
 }

@@ -21,6 +21,7 @@ type loader struct {
 	health *health
 	memory *memory
 	store  *store
+	keys   *keySource
 	keeper keeper
 	flight *flight.Flight[cacheRead, *certificate]
 
@@ -149,17 +150,11 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 	if err == nil && l.memory.isBarred(cert.leaf) {
 		err = errRevoked
 	}
+	if err == nil {
+		err = l.keys.attach(ctx, cert)
+	}
 	if err != nil {
-		if how == loud {
-			l.reports.report(sub.cacheKey(), audit.Event{
-				Kind:    audit.CacheEntryRejected,
-				Host:    sub.host(),
-				KeyType: sub.alg.String(),
-				Reason:  "the entry under \"" + sub.cacheKey() + "\" counts as missing",
-				Err:     err,
-			})
-		}
-		return nil, ErrCacheMiss
+		return nil, l.reject(ctx, sub, err, how)
 	}
 	if have := l.memory.current(sub); have != nil && have.leaf.Equal(cert.leaf) {
 		return have, nil
@@ -191,4 +186,27 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 		l.audit.Emit(e)
 	}
 	return cert, nil
+}
+
+// reject returns the error for an entry that cannot be served: it counts as
+// missing, unless its private key may yet be had from KeySource.
+func (l *loader) reject(ctx context.Context, sub subject, err error, how loudness) error {
+	e := audit.Event{
+		Kind:    audit.CacheEntryRejected,
+		Host:    sub.host(),
+		KeyType: sub.alg.String(),
+		Reason:  "the entry under \"" + sub.cacheKey() + "\" counts as missing",
+		Err:     err,
+	}
+	if errors.Is(err, ErrKeySource) {
+		if ctx.Err() == nil {
+			e.Reason = "the private key for the entry under \"" + sub.cacheKey() + "\" cannot be had; no order is placed"
+			l.reports.report(sub.cacheKey(), e)
+		}
+		return err
+	}
+	if how == loud {
+		l.reports.report(sub.cacheKey(), e)
+	}
+	return ErrCacheMiss
 }

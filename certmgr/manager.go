@@ -2,6 +2,7 @@ package certmgr
 
 import (
 	"context"
+	"crypto"
 	"crypto/tls"
 	"crypto/x509/pkix"
 	"net"
@@ -195,8 +196,27 @@ type Manager struct {
 
 	// KeepKey reuses the private key on renewal, for deployments whose clients
 	// pin it. By default every certificate has a new key. The key of a revoked
-	// certificate is never reused.
+	// certificate is never reused, nor one of another type than KeyType.
 	KeepKey bool
+
+	// KeySource returns the private key for each new certificate of a host, in
+	// place of one that is generated: one of a hardware module or a key management
+	// service, or always the same one for DANE. It is called in the background before
+	// an order is placed, and has 30 seconds; concurrent calls are for different
+	// hosts. A failure wraps ErrKeySource and is retried by Backoff.
+	//
+	// The key must be ECDSA on P-256, P-384 or P-521, or RSA with 2,048 to 8,192
+	// bits. Its algorithm must be that of KeyType, and certificates are issued for
+	// that algorithm only. A key that was revoked as compromised is refused.
+	// KeySource takes precedence over KeepKey.
+	//
+	// An *ecdsa.PrivateKey or *rsa.PrivateKey is stored in Cache like a generated
+	// one. Of any other key Cache has the public key only, and KeySource is asked
+	// for it when the certificate is loaded: it must return the same key again
+	// then, within 5 seconds, or the certificate cannot be served. If it returns
+	// another one, a new certificate is issued. Such a key signs in each
+	// handshake, with RSA by PSS too.
+	KeySource func(ctx context.Context, host string) (crypto.Signer, error)
 
 	// PolicyTTL is how long HostPolicy's approval counts as fresh, for a host
 	// whose certificate is in memory. The first handshake after that is still

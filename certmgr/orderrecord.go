@@ -1,9 +1,9 @@
 package certmgr
 
 import (
+	"bytes"
 	"cmp"
 	"crypto"
-	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/json"
@@ -32,7 +32,7 @@ type orderRecord struct {
 	Directory string    `json:"directory"`
 	Created   time.Time `json:"created"`
 	Expires   time.Time `json:"expires,omitzero"`
-	Key       string    `json:"key,omitempty"`    // PKCS #8 in PEM; empty until the certificate is about to be asked for
+	Key       string    `json:"key,omitempty"`    // PKCS #8 in PEM, or the public key if it cannot be exported; empty until the certificate is about to be asked for
 	KeptOf    string    `json:"keptOf,omitempty"` // serial number of the older certificate with this key
 
 	Stalls   int       `json:"stalls,omitempty"`
@@ -63,16 +63,28 @@ func encodeOrder(sub subject, u *order.Unfinished, keptOf *certificate) ([]byte,
 		Unfit:     u.Unfit.UTC(),
 	}
 	if u.Key != nil {
-		der, err := x509.MarshalPKCS8PrivateKey(u.Key)
+		key, err := encodeOrderKey(u.Key)
 		if err != nil {
 			return nil, err
 		}
-		rec.Key = string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+		rec.Key = key
 	}
 	if keptOf != nil {
 		rec.KeptOf = serialOf(keptOf.leaf)
 	}
 	return json.Marshal(rec)
+}
+
+// encodeOrderKey returns a private key in PEM, or its public key if it cannot be
+// exported.
+func encodeOrderKey(key crypto.Signer) (string, error) {
+	if !bundle.IsExportable(key) {
+		var buf bytes.Buffer
+		err := bundle.EncodeSigner(&buf, key)
+		return buf.String(), err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})), err
 }
 
 // newerOrder is the error of an entry whose version this code does not know.
@@ -126,24 +138,21 @@ func decodeOrder(sub subject, data []byte, now time.Time) (*order.Unfinished, *o
 	}, rec, nil
 }
 
-// decodeOrderKey returns the private key of an entry, which may have none.
+// decodeOrderKey returns the private key of an entry, which may have none, or its
+// public key.
 func decodeOrderKey(alg bundle.Algorithm, encoded string) (crypto.Signer, error) {
 	if encoded == "" {
 		return nil, nil
 	}
-	key, rest, err := bundle.DecodeKey([]byte(encoded))
+	key, rest, err := bundle.DecodeSigner([]byte(encoded))
 	if err != nil {
 		return nil, err
 	}
-	have := bundle.ECDSA
-	switch key := key.(type) {
-	case *ecdsa.PrivateKey:
-	case *rsa.PrivateKey:
-		if have = bundle.RSA; key.N.BitLen() < 2048 {
-			return nil, fmt.Errorf("RSA key has %d bits", key.N.BitLen())
-		}
+	public := key.Public()
+	if rsa, ok := public.(*rsa.PublicKey); ok && rsa.N.BitLen() < 2048 {
+		return nil, fmt.Errorf("RSA key has %d bits", rsa.N.BitLen())
 	}
-	if have != alg || len(rest) > 0 {
+	if bundle.AlgorithmOfKey(public) != alg || len(rest) > 0 {
 		return nil, fmt.Errorf("private key is not that of a certificate with an %v key", alg)
 	}
 	return key, nil
@@ -168,10 +177,5 @@ func isOriginOf(orderURL, account, directory string) bool {
 // isLeftover reports whether a certificate came of u, the record's order, and not
 // an older one that had the key before.
 func isLeftover(rec *orderRecord, u *order.Unfinished, cert *certificate) bool {
-	return cert != nil && u.Key != nil && sameKey(cert.key, u.Key) && cmp.Or(rec.KeptOf, "-") != serialOf(cert.leaf)
-}
-
-func sameKey(a, b crypto.Signer) bool {
-	pub, ok := a.Public().(interface{ Equal(crypto.PublicKey) bool })
-	return ok && pub.Equal(b.Public())
+	return cert != nil && u.Key != nil && bundle.EqualKeys(cert.leaf.PublicKey, u.Key.Public()) && cmp.Or(rec.KeptOf, "-") != serialOf(cert.leaf)
 }

@@ -36,10 +36,10 @@ type orders struct {
 	answers    *challenge.Answers
 	checker    *probe.Checker
 	calls      *flight.Callouts // attempts, which call user code too
-	lastWorked challenge.Memory
 	unfinished *orderStore
 	budget     *orderBudget
 	profiles   *profiles
+	keys       *keySource
 	clockOff   atomic.Bool // reported by an event
 }
 
@@ -55,6 +55,7 @@ type conversation struct {
 	checked   bool // by the preflight
 	kept      *orderKeep
 	cleanup   order.Cleanup
+	key       crypto.Signer // of Manager.KeySource, or nil
 }
 
 func (o *orders) newConversation(i *issuance) *conversation {
@@ -64,7 +65,7 @@ func (o *orders) newConversation(i *issuance) *conversation {
 	}
 	c := &conversation{
 		issuance:  i,
-		types:     o.lastWorked.Pick(i.host(), o.challengeTypes(), failures),
+		types:     o.answers.Worked.Pick(i.host(), o.challengeTypes(), failures),
 		emit:      func(e audit.Event) { o.audit.Emit(i.event(e)) },
 		preflight: o.settings.preflight,
 		checker:   o.checker,
@@ -196,7 +197,11 @@ func (o *orders) converseOnce(ctx context.Context, c *conversation) outcome {
 		return outcome{err: err}
 	}
 	client := o.ca.Client(acc.Key, acc.URL)
-	res, err := order.Run(ctx, client, o.request(ctx, c))
+	unfinished, err := o.resume(ctx, c)
+	if err != nil {
+		return outcome{acc: acc, err: err}
+	}
+	res, err := order.Run(ctx, client, o.request(c, unfinished))
 	err = o.profiles.explain(ctx, c.req.sub, err)
 	out := outcome{acc: acc, order: res.OrderURL, profile: res.Profile}
 	switch {
@@ -215,12 +220,12 @@ func (o *orders) converseOnce(ctx context.Context, c *conversation) outcome {
 		out.err = err
 		return out
 	}
-	o.lastWorked.Note(c.host(), res.Worked)
+	o.answers.Worked.Note(c.host(), res.Worked)
 	if res.NotOffered && res.Worked == challenge.HTTP01 {
 		o.answers.Offer.Refused()
 	}
 	o.authority.hasIssued(res.Leaf)
-	out.cert = newCertificate(c.req.sub, res.Key, res.Chain, res.Leaf)
+	out.cert = newCertificate(c.req.sub, usersKey(res.Key), res.Chain, res.Leaf)
 	out.cert.here = true
 	if out.data, err = bundle.Encode(res.Key, res.Chain); err != nil {
 		out.cert, out.err = nil, err
@@ -231,23 +236,22 @@ func (o *orders) converseOnce(ctx context.Context, c *conversation) outcome {
 	return out
 }
 
-// request returns the order.Request for a conversation.
-func (o *orders) request(ctx context.Context, c *conversation) order.Request {
+// request returns the order.Request for a conversation, which resumes an order if
+// unfinished is not nil.
+func (o *orders) request(c *conversation, unfinished *order.Unfinished) order.Request {
 	sub := c.req.sub
 	return order.Request{
 		Names:      sub.names(),
 		Algorithm:  sub.alg,
 		Extra:      o.settings.extraExtensions,
 		Replaces:   c.replaces,
-		Unfinished: c.kept.resume(ctx, c.req.override),
+		Unfinished: unfinished,
 		Keep:       c.kept.keep,
-		Key: func(ctx context.Context, orderURL string) (crypto.Signer, error) {
-			if key := cmp.Or(c.kept.key(ctx, orderURL), o.keptKey(sub)); key != nil {
-				return key, nil
-			}
-			return bundle.GenerateKey(o.keyType(sub))
-		},
+		Key:        func(ctx context.Context, orderURL string) (crypto.Signer, error) { return o.key(ctx, c, orderURL) },
 		Before: func(ctx context.Context) ([]string, error) {
+			if err := o.takeKey(ctx, c); err != nil {
+				return nil, err
+			}
 			err := c.precheck(ctx)
 			return c.types, err
 		},
@@ -333,19 +337,6 @@ func (o *orders) checkDates(c *conversation, cert *certificate) error {
 // certificate, or too far ahead to serve it.
 func misfit(cert *certificate, now time.Time) (behind, ahead bool) {
 	return cert.notBefore.Sub(now) > maxSkew, !cert.usable(now.Add(renewal.MinInterval))
-}
-
-// keptKey returns the key to reuse for the next certificate of a subject
-// (Manager.KeepKey), or nil. One of another type than is preferred now is not
-// reused.
-func (o *orders) keptKey(sub subject) crypto.Signer {
-	if !o.settings.keepKey {
-		return nil
-	}
-	if cert := o.memory.current(sub); cert != nil && o.keyType(sub).Is(cert.leaf.PublicKey) {
-		return cert.key
-	}
-	return nil
 }
 
 // withdrawn revokes a certificate whose key was revoked during its issuance.

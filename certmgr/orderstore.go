@@ -145,7 +145,7 @@ func (s *orderStore) noteHang(err error) {
 // in the background after patience.
 func (s *orderStore) write(ctx context.Context, sub subject, u *order.Unfinished) bool {
 	var keptOf *certificate
-	if cert := s.memory.current(sub); cert != nil && u.Key != nil && sameKey(cert.key, u.Key) {
+	if cert := s.memory.current(sub); cert != nil && u.Key != nil && bundle.EqualKeys(cert.leaf.PublicKey, u.Key.Public()) {
 		keptOf = cert
 	}
 	key := orderCacheKey(sub)

@@ -2,6 +2,7 @@ package certmgr_test
 
 import (
 	"context"
+	"crypto"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -66,6 +67,11 @@ func situationsOfErrors() []situation {
 			provoke: func(w *world) error { w.m.Profile = "shortlived"; return visitHost(w) },
 			fix:     func(w *world) error { w.restart(); return nil },
 		},
+		{
+			entry: "ErrKeySource", is: certmgr.ErrKeySource, says: []string{"KeySource"},
+			provoke: func(w *world) error { w.m.KeySource = failingKeys; return visitHost(w) },
+			fix:     func(w *world) error { w.restart(); return retry(w) },
+		},
 		byClock(situation{entry: "ErrClock", is: certmgr.ErrClock}),
 		byCache(situation{entry: "ErrCache", is: certmgr.ErrCache}, func(context.Context, string) error { return errors.New("the disk is on fire") }),
 		{entry: "ErrCacheMiss", is: certmgr.ErrCacheMiss, says: []string{"tls-alpn-01"}, provoke: func(w *world) error {
@@ -89,6 +95,10 @@ func situationsOfErrors() []situation {
 			fix:     func(w *world) error { w.m = w.manager(); w.reach(); return nil },
 		},
 	}
+}
+
+func failingKeys(context.Context, string) (crypto.Signer, error) {
+	return nil, errors.New("the module is on fire")
 }
 
 // situationsOfEvents are those of events that are failures.

@@ -3,6 +3,7 @@ package certmgr
 import (
 	"cmp"
 	"context"
+	"crypto"
 	"crypto/tls"
 	"crypto/x509/pkix"
 	"fmt"
@@ -55,6 +56,7 @@ type settings struct {
 	preflightAllow         []netip.Prefix
 	keepKey                bool
 	keyType                bundle.KeyType
+	keySource              func(ctx context.Context, host string) (crypto.Signer, error) // nil if there is none
 	badKeyType             error
 	certificates           CertificateSource // nil if there is none
 	certificatesEvery      time.Duration
@@ -94,6 +96,7 @@ func newSettings(m *Manager) *settings {
 		keyType:                m.KeyType.or(bundle.P256),
 		certificates:           m.Certificates,
 		certificatesEvery:      orDefault(m.CertificatesEvery, ownEvery),
+		keySource:              m.KeySource,
 		issued:                 m.Issued,
 		startPace:              orDefault(m.StartPace, pace.OrderEvery),
 		http01:                 &m.useHTTP01,

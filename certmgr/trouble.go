@@ -35,8 +35,8 @@ func troubleOf(trace *acmeclient.Trace, stage audit.Stage, host string, err erro
 	switch {
 	case err == nil:
 		return troubleHost
-	case stage == audit.StagePreflight:
-		return troubleNone // the CA was not contacted
+	case stage == audit.StagePreflight, errors.Is(err, ErrKeySource):
+		return troubleNone // the CA was not contacted, or is not to blame
 	case account.IsUnavailable(err):
 		return troubleLocal
 	case stage == audit.StageAccount || trace.Failed() == acmeclient.EndpointDirectory || trace.Failed() == acmeclient.EndpointNewNonce:

@@ -8,6 +8,7 @@ type Stage string
 const (
 	StageQueue         Stage = "queue"         // waiting for an issuance slot (Manager.MaxIssuing)
 	StageAccount       Stage = "account"       // directory, account key, registration
+	StageKey           Stage = "key"           // the private key of Manager.KeySource
 	StagePreflight     Stage = "preflight"     // does the name lead here? (Manager.Preflight)
 	StageOrder         Stage = "order"         // newOrder
 	StageAuthorization Stage = "authorization" // fetching authorizations
@@ -18,5 +19,5 @@ const (
 
 // Stages returns every stage, in order.
 func Stages() []Stage {
-	return []Stage{StageQueue, StageAccount, StagePreflight, StageOrder, StageAuthorization, StageChallenge, StageFinalize, StageStore}
+	return []Stage{StageQueue, StageAccount, StageKey, StagePreflight, StageOrder, StageAuthorization, StageChallenge, StageFinalize, StageStore}
 }

@@ -46,6 +46,8 @@ func newCauses() map[string]*cause {
 			"Set the clock and keep it set (NTP). The certificate has been kept and is served as soon as the clock is right.", "errclock"},
 		{"account", "There is no account with the CA",
 			"The error says which setting is wrong, or what the CA waits for. Correct it, then restart.", "account_unavailable"},
+		{"key", "Manager.KeySource returns no key that can be used",
+			"The error has its own words. Attempts go on by themselves, and no order is placed meanwhile.", "errkeysource"},
 		{"cache", "The cache cannot be read or written",
 			"Look at the cache's server or disk, its permissions and its free space. Do not empty it.", "errcache"},
 		{"limit", "A rate limit of the CA is reached",
@@ -91,7 +93,7 @@ var sentinels = [...]struct {
 	key string
 }{
 	{certmgr.ErrClock, "clock"}, {certmgr.ErrNoAccount, "account"}, {certmgr.ErrUnreachable, "unreachable"},
-	{certmgr.ErrCache, "cache"}, {certmgr.ErrCAUnavailable, "ca"}, {certmgr.ErrBusy, "queue"},
+	{certmgr.ErrKeySource, "key"}, {certmgr.ErrCache, "cache"}, {certmgr.ErrCAUnavailable, "ca"}, {certmgr.ErrBusy, "queue"},
 }
 
 // causeKey returns the key of the cause of a host that needs attention, or "".
@@ -145,6 +147,8 @@ func errorKey(err error, stage audit.Stage) string {
 		return "queue"
 	case audit.StageAccount:
 		return "ca"
+	case audit.StageKey:
+		return "key"
 	case audit.StagePreflight:
 		return "unreachable"
 	case audit.StageOrder:

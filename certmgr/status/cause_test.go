@@ -47,6 +47,7 @@ func everyCause() map[string]certmgr.HostStatus {
 		"unreachable": of("a.example", audit.StagePreflight, certmgr.ErrUnreachable, 1),
 		"clock":       of("a.example", audit.StageFinalize, certmgr.ErrClock, 1),
 		"account":     of("a.example", audit.StageAccount, certmgr.ErrNoAccount, 1),
+		"key":         of("a.example", audit.StageKey, errors.New("the module is on fire"), 1), // from before a restart
 		"cache":       of("a.example", audit.StageStore, errors.New("disk full"), 1),
 		"limit":       of("a.example", audit.StageOrder, problem("rateLimited", "too many"), 1),
 		"dns":         of("a.example", audit.StageChallenge, problem("dns", "NXDOMAIN"), 1),

@@ -227,7 +227,7 @@ func results(handshakes map[audit.Result]uint64) (list []resultView) {
 // failures returns the counts of failed issuances by stage, in the order of the
 // stages.
 func failures(failed map[audit.Stage]uint64) (list []resultView) {
-	order := []audit.Stage{audit.StageQueue, audit.StageAccount, audit.StagePreflight, audit.StageOrder,
+	order := []audit.Stage{audit.StageQueue, audit.StageAccount, audit.StageKey, audit.StagePreflight, audit.StageOrder,
 		audit.StageAuthorization, audit.StageChallenge, audit.StageFinalize, audit.StageStore}
 	for _, stage := range slices.Sorted(maps.Keys(failed)) {
 		if !slices.Contains(order, stage) {

@@ -1,7 +1,9 @@
 // Package bundle reads, writes and checks autocert's cache entry for a
 // certificate: PEM blocks, first the private key (SEC 1 for ECDSA, PKCS #1 for
-// RSA), then the chain, leaf first. It may know keys, PEM and X.509. It does no
-// I/O, and knows neither cache keys nor who serves a certificate.
+// RSA), then the chain, leaf first. A private key that cannot be exported has its
+// public key in its place, which autocert does not know. The package may know
+// keys, PEM and X.509. It does no I/O, and knows neither cache keys nor who serves
+// a certificate.
 //
 // [Check] says what is accepted as a certificate, from a cache and from a CA.
 // What no client would accept is refused, although autocert serves it: a
@@ -29,10 +31,11 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// Encode returns the entry for a key and its chain.
+// Encode returns the entry for a key and its chain. If the key is not exportable,
+// the entry has the public key.
 func Encode(key crypto.Signer, chain [][]byte) ([]byte, error) {
 	var buf bytes.Buffer
-	if err := EncodeKey(&buf, key); err != nil {
+	if err := EncodeSigner(&buf, key); err != nil {
 		return nil, err
 	}
 	for _, der := range chain {
@@ -62,11 +65,11 @@ func EncodeKey(buf *bytes.Buffer, key crypto.Signer) error {
 	return pem.Encode(buf, block)
 }
 
-// Decode parses what Encode wrote, within the limits of this package. Like
-// autocert it also reads PKCS #8 keys. It does not check that key and chain
+// Decode parses what Encode wrote, within the limits of this package. A public key
+// is a *PublicOnly. Like autocert it also reads PKCS #8 keys. It does not check that key and chain
 // belong together, nor what the chain holds.
 func Decode(data []byte) (crypto.Signer, [][]byte, error) {
-	key, rest, err := DecodeKey(data)
+	key, rest, err := DecodeSigner(data)
 	if err != nil {
 		return nil, nil, err
 	}

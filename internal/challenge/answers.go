@@ -30,7 +30,8 @@ type Store interface {
 // holds them too, since the CA may reach another machine instead. It is safe
 // for concurrent use.
 type Answers struct {
-	Offer Offer
+	Offer  Offer
+	Worked Memory // of which type the last validated challenge of a host was
 
 	store Store
 
