@@ -14,9 +14,16 @@ const addressProfile = "shortlived"
 
 // unset returns the profile for a subject without one: addressProfile if it has
 // an IP address and the directory lists that, and otherwise the CA's choice.
-func (p *profiles) unset(ctx context.Context, sub subject) profile {
-	if slices.ContainsFunc(sub.names(), hosts.IsAddress) && p.list(ctx, addressProfile).Has(addressProfile) {
-		return profile{addressProfile, "the default for IP addresses"}
+func (p *profiles) unset(ctx context.Context, sub subject) (profile, error) {
+	if !slices.ContainsFunc(sub.names(), hosts.IsAddress) {
+		return profile{}, nil
 	}
-	return profile{}
+	list, err := p.list(ctx, addressProfile)
+	switch {
+	case !list.Known:
+		return profile{}, err
+	case list.Has(addressProfile):
+		return profile{addressProfile, "the default for IP addresses"}, nil
+	}
+	return profile{}, nil
 }

@@ -32,7 +32,7 @@ type issuance struct {
 	last    *failure  // of the previous issuance, or nil
 	one     bool      // it is the one order that ends an outage of the CA, or prolongs it
 	began   time.Time // when it got its slot, by the monotonic clock; zero before
-	profile string    // that its orders ask for, or ""
+	profile chosenProfile
 	counted countedAttempt
 	claim   orderClaim
 }
@@ -63,7 +63,7 @@ func (i *issuance) host() string { return i.req.sub.host() }
 func (i *issuance) event(e audit.Event) audit.Event {
 	sub := i.req.sub
 	e.Host, e.KeyType, e.Attempt, e.CA = sub.host(), sub.alg.String(), i.id, sub.ca
-	e.Actor, e.Profile = i.req.by.actor, cmp.Or(e.Profile, i.profile)
+	e.Actor, e.Profile = i.req.by.actor, cmp.Or(e.Profile, i.profile.name)
 	return e
 }
 

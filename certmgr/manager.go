@@ -130,10 +130,10 @@ type Manager struct {
 	// profile that was not finished is resumed.
 	//
 	// While the CA does not offer the profile, no order is placed for the hosts
-	// that use it. That is told at Start or before the first order, by an event
-	// audit.ConfigurationWarning and in Snapshot.Warnings; handshakes without a
-	// certificate get an error that wraps ErrBadSetting. It does not count
-	// against hosts or CA. The CA is asked again after 10 minutes, then after
+	// that use it. That is told soon after Start or before the first order, by
+	// an event audit.ConfigurationWarning and in Snapshot.Warnings; handshakes
+	// without a certificate get an error that wraps ErrBadSetting. It does not
+	// count against hosts or CA. The CA is asked again after 10 minutes, then after
 	// longer waits up to an hour, and by Obtain and Renew at once.
 	Profile string
 

@@ -89,10 +89,14 @@ func (o *orders) mayAsk(req issueRequest) error {
 // does not offer it, only an attempt that has an order to resume may begin.
 func (o *orders) chooseProfile(ctx context.Context, i *issuance) error {
 	want, err := o.profiles.pass(ctx, i.req.sub, i.req.override)
-	if err != nil && o.unfinished.find(ctx, i.req.sub) == nil {
+	i.profile.name = want.name
+	if !errors.Is(err, ErrBadSetting) {
+		i.profile.failure = err
+		return nil
+	}
+	if o.unfinished.find(ctx, i.req.sub) == nil {
 		return err
 	}
-	i.profile = want.name
 	return nil
 }
 

@@ -192,6 +192,9 @@ func (o *orders) converse(ctx context.Context, c *conversation) outcome {
 
 func (o *orders) converseOnce(ctx context.Context, c *conversation) outcome {
 	c.enter(audit.StageAccount)
+	if err := c.profile.failure; err != nil {
+		return outcome{err: err}
+	}
 	acc, err := o.accounts.Get(ctx)
 	if err != nil {
 		return outcome{err: err}

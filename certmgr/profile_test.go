@@ -2,6 +2,7 @@ package certmgr_test
 
 import (
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -182,6 +183,33 @@ func TestProfileThatTheCAOffersLater(t *testing.T) {
 	}, withProfiles)
 }
 
+// A directory that cannot be read is the CA's failure, as it is without a profile:
+// it is asked for once, and a Retry-After is obeyed.
+func TestDirectoryThatCannotBeReadIsNotTheProfilesFault(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.Profile = "shortlived"
+		header := http.Header{"Retry-After": {"30"}}
+		fault := w.ca.Status(acmetest.Match{Endpoint: acmetest.Directory}, 503, header, acmetest.Problem{})
+		for _, host := range []string{"a.example.com", "b.example.com"} {
+			if _, err := w.get(host); errors.Is(err, certmgr.ErrBadSetting) {
+				t.Error(err)
+			}
+		}
+		if _, err := w.get("c.example.com"); !errors.Is(err, certmgr.ErrCAUnavailable) {
+			t.Error(err)
+		}
+		if n := w.ca.Count(acmetest.Directory); n != 1 {
+			t.Errorf("the directory was asked for %d times", n)
+		}
+		if n := len(warningsOf(w)); n > 0 {
+			t.Errorf("%d warnings", n)
+		}
+		fault.Lift()
+		time.Sleep(time.Minute)
+		w.mustGet("a.example.com")
+	}, withProfiles)
+}
+
 // Obtain is an operator's order to look at once.
 func TestObtainLooksForTheProfileAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
@@ -279,7 +307,7 @@ func TestProfileThatTheCARefuses(t *testing.T) {
 	}
 }
 
-// Start tells of a profile that the CA does not offer at once, though the first
+// Start tells of a profile that the CA does not offer soon, though the first
 // order may be weeks away.
 func TestStartTellsOfAProfileThatIsNotOffered(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
@@ -290,6 +318,7 @@ func TestStartTellsOfAProfileThatIsNotOffered(t *testing.T) {
 		if err := w.m.Start(t.Context()); err != nil {
 			t.Error(err)
 		}
+		time.Sleep(2 * time.Minute)
 		told := warningsOf(w)
 		if len(told) != 1 || told[0].Rule != `Manager.HostSettings["a.example.com"].Profile` {
 			t.Errorf("warnings: %v", told)

@@ -27,7 +27,7 @@ import (
 type profiles struct {
 	*env
 	ca    *acmeclient.CA
-	reads *flight.Flight[string, struct{}] // of the directory
+	reads *flight.Flight[string, error] // of the directory, and why they failed
 
 	mu      sync.Mutex
 	lacking map[string]*lackingProfile // by name; at most as many as the settings name
@@ -43,6 +43,15 @@ type lackingProfile struct {
 	until   time.Duration // nothing is asked of the CA before
 	told    time.Duration // the last event; 0 if there was none
 	refused bool          // the CA refused it, whatever the directory lists
+}
+
+// chosenProfile is the profile of an issuance.
+type chosenProfile struct {
+	name string // that its orders ask for, or ""
+
+	// failure is why the CA's directory could not be read. The attempt ends with
+	// it, and does not ask again at once.
+	failure error
 }
 
 const (
@@ -65,7 +74,7 @@ func newProfiles(e *env, ca *acmeclient.CA, w *flight.Waiters) *profiles {
 	return &profiles{
 		env:     e,
 		ca:      ca,
-		reads:   flight.Named[struct{}](e.tasks, w),
+		reads:   flight.Named[error](e.tasks, w),
 		lacking: make(map[string]*lackingProfile),
 	}
 }
@@ -118,17 +127,18 @@ func (p *profiles) pass(ctx context.Context, sub subject, override bool) (profil
 	return want, nil
 }
 
-// listed returns the profile for a subject, or an error if the CA's directory does
-// not list it. If the directory cannot be read, the attempt finds out why.
+// listed returns the profile for a subject, or an error: one that wraps
+// ErrBadSetting if the CA's directory does not list it, or why the directory could
+// not be read, if it is not known.
 func (p *profiles) listed(ctx context.Context, sub subject) (profile, error) {
 	want := p.of(sub)
 	if want.name == "" {
-		return p.unset(ctx, sub), nil
+		return p.unset(ctx, sub)
 	}
-	list := p.list(ctx, want.name)
+	list, err := p.list(ctx, want.name)
 	switch {
 	case !list.Known:
-		return want, nil
+		return want, err
 	case !list.Has(want.name):
 		return want, p.found(sub.host(), want, list, nil)
 	}
@@ -141,21 +151,22 @@ func (p *profiles) listed(ctx context.Context, sub subject) (profile, error) {
 }
 
 // list returns the profiles of the directory. It reads it again if the one that
-// is known does not list name.
-func (p *profiles) list(ctx context.Context, name string) acmeclient.Profiles {
+// is known does not list name, and returns why that failed.
+func (p *profiles) list(ctx context.Context, name string) (acmeclient.Profiles, error) {
 	list := p.ca.Profiles()
 	if list.Has(name) || list.Known && time.Since(list.At) < profilesAge {
-		return list
+		return list, nil
 	}
 	return p.read(ctx)
 }
 
-// read reads the directory again. Those who want that at once share a request.
-func (p *profiles) read(ctx context.Context) acmeclient.Profiles {
-	p.reads.Do(ctx, p.dir, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, acmeclient.ReadDirectory(ctx, p.ca)
+// read reads the directory again. Those who want that at once share a request,
+// and its failure: none of them asks again.
+func (p *profiles) read(ctx context.Context) (acmeclient.Profiles, error) {
+	failure, _ := p.reads.Do(ctx, p.dir, func(ctx context.Context) (error, error) {
+		return acmeclient.ReadDirectory(ctx, p.ca), nil
 	})
-	return p.ca.Profiles()
+	return p.ca.Profiles(), failure
 }
 
 // accepted notes that the CA accepted an order with the profile of a subject.
@@ -174,7 +185,8 @@ func (p *profiles) explain(ctx context.Context, sub subject, err error) error {
 	if want.name == "" || !slices.ContainsFunc(text.Problems(err), acmeclient.IsBadProfile) {
 		return err
 	}
-	return p.found(sub.host(), want, p.read(ctx), err)
+	list, _ := p.read(ctx)
+	return p.found(sub.host(), want, list, err)
 }
 
 // found notes that the CA does not offer a profile, or refused it because of
@@ -253,7 +265,7 @@ func offer(list acmeclient.Profiles) string {
 // those that it does not: the first order may be weeks away.
 func (p *profiles) checkAll(ctx context.Context) {
 	for _, want := range p.settings.profiles.all {
-		if list := p.list(ctx, want.name); list.Known && !list.Has(want.name) {
+		if list, _ := p.list(ctx, want.name); list.Known && !list.Has(want.name) {
 			p.found("", want, list, nil)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/flight"
 )
 
 // starter implements Start: it brings the hosts on the list into memory.
@@ -95,9 +96,12 @@ func (s *starter) start(ctx, tasksCtx context.Context, hosts []string) {
 	s.progress.watch(tasksCtx, p) // hosts no longer wanted are dropped when their turn comes
 }
 
-// checkProfiles tells of profiles that the CA does not offer. It asks nothing of a
-// CA that is out of service.
+// checkProfiles tells of profiles that the CA does not offer. It waits for those
+// who read the directory anyway, and asks nothing of a CA that is out of service.
 func (s *starter) checkProfiles(ctx context.Context) {
+	if len(s.settings.profiles.all) == 0 || flight.Sleep(ctx, profilesAge) != nil {
+		return
+	}
 	s.health.breakerStore.restore(ctx)
 	if s.health.breaker.state().failures == 0 {
 		s.profiles.checkAll(ctx)

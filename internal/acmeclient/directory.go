@@ -80,6 +80,13 @@ func (d *directory) current() *document {
 	return d.doc
 }
 
+// expire makes the document stale.
+func (d *directory) expire() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.refreshAt = time.Time{}
+}
+
 func (d *directory) forget() {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -39,11 +39,14 @@ func (ca *CA) Profiles() Profiles {
 	return Profiles{byName: d.doc.Meta.Profiles, Known: true, At: d.fetchedAt}
 }
 
-// ReadDirectory fetches the directory with one request, whatever its age, for
-// the use of all. If that fails, the one known before stays in use.
+// ReadDirectory fetches the directory, whatever its age, for the use of all. If
+// that fails, the one known before stays in use; without one, the request is sent
+// again as in an attempt, and the error wraps the CA's *acme.Error or a
+// *RequestError.
 func ReadDirectory(ctx context.Context, ca *CA) error {
-	t := &transport{ca: ca, directoryURL: canonicalURL(ca.cfg.DirectoryURL)}
-	return Cause(t.probeDirectory(ctx))
+	ca.directory.expire()
+	_, err := ca.Client(nil, "").Discover(ctx)
+	return Cause(err)
 }
 
 // IsBadProfile reports whether a problem is about the profile of an order: the
