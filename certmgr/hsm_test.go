@@ -73,6 +73,13 @@ func (h *hsm) fail(f func(ctx context.Context) (crypto.Signer, error)) {
 	h.fault = f
 }
 
+// asked returns how often it was asked for a key.
+func (h *hsm) asked() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.calls
+}
+
 func (h *hsm) forget(host string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -143,12 +143,12 @@ func TestKeyOfACachedCertificateThatCannotBeHad(t *testing.T) {
 				if !errors.Is(err, certmgr.ErrKeySource) || time.Since(start) > 5100*time.Millisecond {
 					t.Errorf("after %v: %v", time.Since(start), err)
 				}
-				calls := h.calls
+				calls := h.asked()
 				for range 100 {
 					w.wantErr("a.example.com", certmgr.ErrKeySource)
 				}
-				if h.calls != calls {
-					t.Errorf("asked %d times more", h.calls-calls)
+				if h.asked() != calls {
+					t.Errorf("asked %d times more", h.asked()-calls)
 				}
 				rejected := w.events.of(audit.CacheEntryRejected)
 				if len(rejected) != 1 || !strings.Contains(rejected[0].Reason, "no order is placed") {
@@ -212,8 +212,8 @@ func TestCompromisedKeyOfKeySourceIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(3 * time.Hour)
-		if h.calls > 10 {
-			t.Errorf("asked %d times", h.calls)
+		if h.asked() > 10 {
+			t.Errorf("asked %d times", h.asked())
 		}
 		_, err := w.get("a.example.com")
 		if !errors.Is(err, certmgr.ErrKeySource) || !strings.Contains(certmgr.InFull(err).Error(), "compromised") {
@@ -240,8 +240,8 @@ func TestClientsThatCannotVerifyKeysOfKeySourceCauseNothing(t *testing.T) {
 			time.Sleep(day)
 		}
 		w.wantOrders("a.example.com", 1)
-		if h.calls != 1 || len(w.events.of(audit.IssuanceFailed)) > 0 {
-			t.Errorf("%d calls", h.calls)
+		if h.asked() != 1 || len(w.events.of(audit.IssuanceFailed)) > 0 {
+			t.Errorf("%d calls", h.asked())
 		}
 	})
 }
