@@ -283,3 +283,36 @@ func TestProfileOfAddresses(t *testing.T) {
 		w.mustObtain("192.0.2.1")
 	}, func(ca *acmetest.Server) { ca.Profiles = nil })
 }
+
+// Let's Encrypt is asked for addresses of private networks as for any other, but
+// not without a warning. A CA of one's own may certify them.
+func TestPrivateAddressesAtLetsEncryptAreAWarning(t *testing.T) {
+	for addr, test := range map[string]struct {
+		directory string
+		warned    bool
+	}{
+		"10.0.0.1": {certmgr.LetsEncryptStagingURL, true},
+		"::1":      {certmgr.DefaultACMEDirectory, true},
+		"8.8.8.8":  {certmgr.DefaultACMEDirectory, false},
+		"10.0.0.2": {"https://ca.internal/directory", false},
+	} {
+		t.Run(addr, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, w *world) {
+				w.m.Hosts = certmgr.MustAllowlist(addr)
+				w.m.Client = &acme.Client{DirectoryURL: test.directory, HTTPClient: &http.Client{Transport: unreachable{}}}
+				w.m.Obtain(t.Context(), addr)
+				warned := w.events.of(audit.ConfigurationWarning)
+				if (len(warned) == 1) != test.warned || test.warned && !strings.Contains(warned[0].Reason, "PublicAddrs") {
+					t.Errorf("warnings: %v", warned)
+				}
+			})
+		})
+	}
+}
+
+// unreachable is a network without a CA.
+type unreachable struct{}
+
+func (unreachable) RoundTrip(*http.Request) (*http.Response, error) {
+	return nil, errors.New("no network")
+}

@@ -87,15 +87,24 @@ func newOrderBudget(e *env, s *store) *orderBudget {
 // defaultOrderBudget returns the limit of the CA with this directory, as far as
 // it is known, or zero.
 func defaultOrderBudget(directory string) int {
-	u, err := url.Parse(directory)
-	if err != nil {
-		return 0
-	}
-	switch strings.ToLower(u.Hostname()) {
-	case "acme-v02.api.letsencrypt.org", "acme-staging-v02.api.letsencrypt.org":
+	if isLetsEncrypt(directory) {
 		return pace.AccountOrders
 	}
 	return 0
+}
+
+// isLetsEncrypt reports whether a directory is Let's Encrypt's or its staging
+// environment's.
+func isLetsEncrypt(directory string) bool {
+	u, err := url.Parse(directory)
+	if err != nil {
+		return false
+	}
+	switch strings.ToLower(u.Hostname()) {
+	case "acme-v02.api.letsencrypt.org", "acme-staging-v02.api.letsencrypt.org":
+		return true
+	}
+	return false
 }
 
 // cacheKey returns the key of the budget's entry: CAs have one each.

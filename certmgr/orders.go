@@ -191,6 +191,7 @@ func (o *orders) converse(ctx context.Context, c *conversation) outcome {
 }
 
 func (o *orders) converseOnce(ctx context.Context, c *conversation) outcome {
+	o.warnOfPrivateAddresses(c.req.sub)
 	c.enter(audit.StageAccount)
 	if err := c.profile.failure; err != nil {
 		return outcome{err: err}

@@ -32,7 +32,7 @@ func TestAdminRefuses(t *testing.T) {
 			{"action=retry&host=" + strings.Repeat("a", 254), 400, "more than 253 bytes"},
 			{"action=retry&host=a%00.example.com", 400, "cannot be shown"},
 			{"action=retry&host=a%0d%0aSet-Cookie:x", 400, "cannot be shown"},
-			{"action=retry&host=192.0.2.1", 400, "192.0.2.1"},
+			{"action=retry&host=192.0.2.1:443", 400, "192.0.2.1"},
 			{"action=retry&host=%zz", 400, "not well formed"},
 			{"action=retry&host=" + long, 413, "more than 4096 bytes"},
 			{"x=" + long + "&action=retry&host=a.example.com", 413, "more than 4096 bytes"},

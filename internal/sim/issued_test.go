@@ -28,7 +28,7 @@ func (c *issuedCertificates) add(leaf *x509.Certificate) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.pending = append(c.pending, issuedCertificate{
-		host:     leaf.DNSNames[0],
+		host:     nameOf(leaf),
 		serial:   leaf.SerialNumber.String(),
 		at:       time.Now(),
 		lifetime: leaf.NotAfter.Sub(leaf.NotBefore).Round(time.Minute),
@@ -102,9 +102,10 @@ func (w *world) checkStored() {
 func (w *world) checkProfile(c issuedCertificate) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	want := w.ca.Profiles[w.profile].Lifetime
+	profile := w.profileOf(c.host)
+	want := w.ca.Profiles[profile].Lifetime
 	if c.at.After(w.chosen.Add(orderLifetime)) && c.lifetime != want {
-		w.violatedLocked(nil, "the certificate %s of %s lives for %s, and not for the %s of the profile %s", c.serial, c.host, c.lifetime, want, w.profile)
+		w.violatedLocked(nil, "the certificate %s of %s lives for %s, and not for the %s of the profile %s", c.serial, c.host, c.lifetime, want, profile)
 	}
 }
 

@@ -47,8 +47,11 @@ func (w *world) newProcess(list *certmgr.Allowlist) *process {
 		Hosts:       list,
 		OrderBudget: pace.AccountOrders,
 		Profile:     w.profile,
-		Client:      &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: &http.Client{Transport: p}},
-		Audit:       p.ledger.hook,
+
+		HostSettings: addressSettings(w.hosts),
+
+		Client: &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: &http.Client{Transport: p}},
+		Audit:  p.ledger.hook,
 
 		HandshakeWait: 10 * time.Second, // the default of TLS stacks, also for hellos made by hand
 	}

@@ -2,7 +2,6 @@ package sim
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"math/rand/v2"
@@ -69,6 +68,7 @@ type host struct {
 	removals int       // number of incidents that keep it off the list
 	servedAt time.Time // time of served
 	verified string    // serial number of the last verified certificate
+	visits   int       // of an address, so far
 }
 
 func newHost(name string) *host {
@@ -78,8 +78,13 @@ func newHost(name string) *host {
 // span is a time interval.
 type span struct{ from, to time.Time }
 
-// domains spreads hosts over several registered domains.
-func hostName(i int) string { return fmt.Sprintf("www%d.site%d.example", i, i%max(3, i/10)) }
+// hostName spreads hosts over several registered domains. Some are addresses.
+func hostName(i int) string {
+	if i%50 == 2 {
+		return fmt.Sprintf("2001:db8:%x::1", i)
+	}
+	return fmt.Sprintf("www%d.site%d.example", i, i%max(3, i/10))
+}
 
 func newWorld(t *testing.T, seed uint64, hosts int, span time.Duration) *world {
 	w := &world{t: t, seed: seed, span: span, begin: time.Now(), rng: rand.New(rand.NewPCG(seed, 0)),
@@ -212,11 +217,12 @@ func (w *world) end() {
 
 // visit is one handshake.
 func (w *world) visit(h *host) {
+	hello := h.hello()
 	w.visits.Go(func() {
 		w.mu.Lock()
 		v := visit{host: h, process: w.p, generation: w.generation, begin: time.Now(), local: w.clock.wall()}
 		w.mu.Unlock()
-		v.cert, v.err = v.process.m.GetCertificate(&tls.ClientHelloInfo{ServerName: h.name})
+		v.cert, v.err = v.process.m.GetCertificate(hello)
 		v.took = time.Since(v.begin)
 		w.check(v)
 	})
