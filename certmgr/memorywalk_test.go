@@ -1,6 +1,8 @@
 package certmgr
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/x509"
 	"fmt"
 	"math/big"
@@ -157,10 +159,10 @@ func TestStormOverMemory(t *testing.T) {
 		changes = 1000
 	)
 	m, now := newMemory(func(string) bool { return true }), time.Now()
-	want := ecdsaKeys
+	want, key := ecdsaKeys, &ecdsa.PublicKey{Curve: elliptic.P256()}
 	host := func(i int) string { return fmt.Sprintf("h%d.example.com", i) }
 	publish := func(i int, serial int64) *certificate {
-		leaf := &x509.Certificate{Raw: fmt.Append(nil, i, serial), SerialNumber: big.NewInt(serial), NotAfter: now.Add(time.Hour)}
+		leaf := &x509.Certificate{Raw: fmt.Append(nil, i, serial), SerialNumber: big.NewInt(serial), NotAfter: now.Add(time.Hour), PublicKey: key}
 		c := newCertificate(newSubject(bundle.ECDSA, "ca", host(i)), nil, nil, leaf)
 		m.publish(c, grant{trust: listed}, now, alwaysListed)
 		return c
