@@ -215,6 +215,22 @@ func TestColumnsSayTheirOrder(t *testing.T) {
 	}
 }
 
+// The profile that a host's next order asks for is on its own page and in the
+// JSON, without markup of the user's.
+func TestProfileIsShown(t *testing.T) {
+	s := everyState()
+	s.snap.Hosts[len(s.snap.Hosts)-1].Profile = "<b>shortlived"
+	if page := get(t, s, "/?host=valid.example").Body.String(); !strings.Contains(text(page), "Profile of the next order<b>shortlived") {
+		t.Errorf("the page does not say it: %s", text(page))
+	} else if strings.Contains(page, "<b>shortlived") {
+		t.Error("it is markup")
+	}
+	data := strings.ReplaceAll(get(t, s, "/?format=json&host=valid.example").Body.String(), `": "`, `":"`)
+	if !strings.Contains(data, `"profile":"\u003cb\u003eshortlived"`) && !strings.Contains(data, `"profile":"<b>shortlived"`) {
+		t.Errorf("the JSON lacks it: %s", data)
+	}
+}
+
 // Warnings about the setup are on every page and in the JSON, without markup of
 // an issuer's.
 func TestWarningsAreShown(t *testing.T) {
