@@ -15,38 +15,59 @@ import (
 	"github.com/nostall/nostall/internal/text"
 )
 
-// authorize satisfies the pending authorizations of an order with the first of
-// types that each offers, or else of the usable ones. typ is set if the CA decided a challenge of that
-// type, either way. If nothing can come of the order for another reason, the
-// error is an *endedError.
-func (c *conversation) authorize(ctx context.Context, order *acme.Order, types []string) (typ string, err error) {
+// authorize satisfies the pending authorizations of an order: for each name with
+// the first of its types in left that is offered, or else of the usable ones. If
+// the CA decided against challenges, failed has them by name, and otherwise
+// worked is the type of one that it validated, if one was needed. If nothing can
+// come of the order for another reason, the error is an *endedError.
+func (c *conversation) authorize(ctx context.Context, order *acme.Order, left map[string][]string) (worked string, failed map[string]refutation, err error) {
+	var tried []*trial
+	defer func() {
+		for _, t := range tried {
+			t.answer.Remove()
+		}
+	}()
 	for _, url := range order.AuthzURLs {
 		c.req.Stage(audit.StageAuthorization)
 		z, err := c.client.GetAuthorization(ctx, url)
 		if err != nil {
-			return "", endIfDenied(acmeclient.Cause(err))
+			return "", nil, endIfDenied(acmeclient.Cause(err))
 		}
+		name := c.name(z)
 		switch z.Status {
 		case acme.StatusValid:
 			continue
 		case acme.StatusPending:
 		default:
-			return "", &endedError{err: authorizationFailed(z, nil)}
+			return "", nil, &endedError{err: c.about(name, authorizationFailed(z, nil))}
 		}
+		types := left[name]
 		chal := cmp.Or(pickChallenge(z, types), pickChallenge(z, c.req.Usable))
 		if chal == nil {
-			return "", &endedError{err: fmt.Errorf("the CA offers none of the challenge types %q; it offers %q%s", types, challengeTypes(z), http01Hint(types))}
+			return "", nil, &endedError{err: c.about(name, fmt.Errorf("the CA offers none of the challenge types %q; it offers %q%s", types, challengeTypes(z), http01Hint(types)))}
 		}
-		typ = chal.Type
+		worked = chal.Type
 		c.req.Stage(audit.StageChallenge)
-		if failed, err := c.solve(ctx, chal, url, c.name(z)); err != nil {
-			if !failed {
-				typ = ""
-			}
-			return typ, fmt.Errorf("%s: %w", chal.Type, err)
+		t := &trial{name: name, url: url, chal: chal}
+		if t.answer, err = c.req.Present(ctx, c.client, chal, name); err != nil {
+			return "", nil, c.about(name, fmt.Errorf("%s: %w", chal.Type, err))
+		}
+		tried = append(tried, t)
+		c.req.Cleanup.Later(t.answer.Forget)
+		if err := c.accept(ctx, t); err != nil {
+			return "", nil, c.about(name, fmt.Errorf("%s: %w", chal.Type, err))
 		}
 	}
-	return typ, nil
+	failed, err = c.await(ctx, tried)
+	return worked, failed, err
+}
+
+// about adds the name to an error if there are several.
+func (c *conversation) about(name string, err error) error {
+	if len(c.req.Names) == 1 {
+		return err
+	}
+	return fmt.Errorf("%s: %w", name, err)
 }
 
 func http01Hint(types []string) string {
@@ -114,43 +135,6 @@ func (c *conversation) name(z *acme.Authorization) string {
 		return name
 	}
 	return c.req.Names[0]
-}
-
-// solve answers one challenge for a name and waits for the CA's decision. failed is true
-// if the CA decided against it, and false for errors before a decision.
-func (c *conversation) solve(ctx context.Context, chal *acme.Challenge, authzURL, name string) (failed bool, err error) {
-	answer, err := c.req.Present(ctx, c.client, chal, name)
-	if err != nil {
-		return false, err
-	}
-	defer answer.Remove()
-	c.req.Cleanup.Later(answer.Forget)
-	accepted, err := c.client.Accept(ctx, chal)
-	if err != nil {
-		return false, endIfDenied(acmeclient.Cause(err))
-	}
-	if accepted.Status == acme.StatusValid {
-		return false, nil // and so is the authorization (RFC 8555, section 7.1.6)
-	}
-	z, err := c.pollAuthorization(ctx, authzURL)
-	switch {
-	case err != nil:
-		return false, fmt.Errorf("%w (%s)", err, answer.Sighting())
-	case z.Status == acme.StatusValid:
-		return false, nil
-	}
-	c.res.Refuted = true
-	err = authorizationFailed(z, chal)
-	reason, _ := acmeclient.Problem(err)
-	hint := answer.Hint(reason)
-	c.res.NotOffered = c.res.NotOffered || challenge.IsNotOffered(chal.Type, reason)
-	c.req.Event(audit.Event{
-		Kind:   audit.ChallengeFailed,
-		Stage:  audit.StageChallenge,
-		Reason: chal.Type + ": " + hint,
-		Err:    err,
-	})
-	return true, fmt.Errorf("%w (%s)", err, hint)
 }
 
 // authorizationFailed returns the CA's reasons. If chal, the challenge that was

@@ -72,7 +72,7 @@ type Request struct {
 	Withdraw func(ctx context.Context, chal *acme.Challenge, host string) (done bool)
 
 	Stage func(audit.Stage) // called at the beginning of each stage
-	Event func(audit.Event) // called with events that lack host and CA
+	Event func(audit.Event) // called with events that lack the CA, and the host unless they are about one of several names
 	Now   func() time.Time  // the wall clock
 
 	// Cleanup receives what to do after the conversation.
@@ -112,6 +112,9 @@ func Run(ctx context.Context, client *acme.Client, req Request) (Result, error) 
 	c := &conversation{req: req, client: client, replaces: req.Replaces}
 	err := c.run(ctx)
 	c.withdraw(ctx)
+	if _, named := errors.AsType[*NamesError](err); err != nil && !named {
+		err = c.blameNamed(err)
+	}
 	return c.res, err
 }
 
@@ -175,39 +178,73 @@ func maxAuthorizations(names []string) int { return len(names) + 3 }
 // one. A challenge that fails makes its authorization invalid and with it the
 // order (RFC 8555, section 7.1.6), so the next type needs a new order.
 func (c *conversation) authorizedOrder(ctx context.Context, types []string, pending *Unfinished) (*acme.Order, *Unfinished, error) {
-	types = slices.Clone(types)
-	var causes []error
+	left := make(map[string][]string, len(c.req.Names))
+	for _, name := range c.req.Names {
+		left[name] = types
+	}
+	causes := make(map[string][]error)
 	for {
 		c.req.Stage(audit.StageOrder)
 		order, o, resumed, err := c.place(ctx, pending)
 		pending = nil
 		if err != nil {
-			return nil, nil, text.Join(append(causes, err)...)
+			return nil, nil, c.failure(causes, err)
 		}
 		if order.Status == acme.StatusReady {
 			return order, o, nil // authorized by earlier orders or conversations
 		}
-		typ, err := c.authorize(ctx, order, types)
-		if err == nil {
+		typ, failed, err := c.authorize(ctx, order, left)
+		if err == nil && len(failed) == 0 {
 			c.res.Worked = typ
 			return order, o, nil
 		}
-		if typ == "" && !isEnded(err) {
-			c.keepPending(ctx, o, err)
-		} else {
-			c.req.Keep(ctx, nil)
-			if resumed && typ == "" {
+		if err != nil {
+			if !isEnded(err) {
+				c.keepPending(ctx, o, err)
+			} else if c.req.Keep(ctx, nil); resumed {
 				continue // what ended it happened before
 			}
+			return nil, nil, c.failure(causes, err)
 		}
-		causes = append(causes, err)
-		// Only another challenge type can succeed now.
-		before := len(types)
-		types = slices.DeleteFunc(types, func(t string) bool { return t == typ })
-		if len(types) == before || len(types) == 0 || ctx.Err() != nil {
-			return nil, nil, text.Join(causes...)
+		c.req.Keep(ctx, nil)
+		if out := c.exhausted(left, failed, causes); out != nil || ctx.Err() != nil {
+			return nil, nil, c.blame(out, c.failure(causes, nil))
 		}
 	}
+}
+
+// exhausted notes what failed, and returns the names that have no other challenge
+// type left, with the reasons: only another one can succeed now.
+func (c *conversation) exhausted(left map[string][]string, failed map[string]refutation, causes map[string][]error) (out map[string]error) {
+	for name, no := range failed {
+		causes[name] = append(causes[name], no.err)
+		rest := slices.DeleteFunc(slices.Clone(left[name]), func(t string) bool { return t == no.typ })
+		if len(rest) == len(left[name]) || len(rest) == 0 {
+			if out == nil {
+				out = make(map[string]error)
+			}
+			out[name] = text.Join(causes[name]...)
+		}
+		left[name] = rest
+	}
+	return out
+}
+
+// failure joins the causes of the order's failure, the last one last.
+func (c *conversation) failure(causes map[string][]error, last error) error {
+	var all []error
+	for _, name := range c.req.Names {
+		for _, err := range causes[name] {
+			all = append(all, c.about(name, err))
+		}
+	}
+	if last != nil {
+		all = append(all, last)
+	}
+	if named, ok := errors.AsType[*NamesError](last); ok {
+		return c.blame(named.Failed, text.Join(all...))
+	}
+	return text.Join(all...)
 }
 
 // place returns an order that is pending or ready: the one that was placed

@@ -13,22 +13,6 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-func (c *conversation) pollAuthorization(ctx context.Context, url string) (*acme.Authorization, error) {
-	rule := pollRule{
-		first:    pollFirst,
-		maxFails: pollMaxFails,
-		isFatal:  isDenied,
-		stays:    true, // the response to the challenge must be there while the CA validates
-	}
-	return poll(ctx, rule, func(ctx context.Context) (*acme.Authorization, bool, error) {
-		z, err := c.client.GetAuthorization(ctx, url)
-		if err != nil {
-			return nil, false, acmeclient.Cause(err)
-		}
-		return z, z.Status != acme.StatusPending && z.Status != acme.StatusProcessing, nil
-	})
-}
-
 // isDenied reports whether the CA refuses, and does not merely fail.
 func isDenied(err error) bool {
 	problem, ok := errors.AsType[*acme.Error](err)
