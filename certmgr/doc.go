@@ -57,6 +57,9 @@
 //   - issue: if an issuance for the host is in flight, the handshake fails at once
 //     with ErrInFlight. Otherwise it begins the issuance and waits for it.
 //
+// If Manager.Fallback is set, clients of allowed hosts get that certificate in
+// place of the last two kinds of errors.
+//
 // All waits of a handshake end HandshakeWait after it began (5 minutes for a
 // hello without a context, unless HandshakeWait is set). What it has begun
 // continues without it, and the issued certificate serves the next visitor.

@@ -118,6 +118,9 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 		return nil, brief(err)
 	}
 	cert, refused, err := s.serve(contextOf(hello), hs)
+	if refused == resFallback {
+		return serveFallback(s, hello, host, err), nil
+	}
 	if err != nil {
 		if hello.ServerName == "" {
 			refused, err = refusedUnnamed(s.settings, refused, host, err)
@@ -195,10 +198,20 @@ func (s *server) serve(ctx context.Context, hs handshake) (cert *certificate, re
 		cert, err := s.find(ctx, hs, d.grant)
 		if cert != nil && s.isServable(cert) && s.gate.isCurrent(hs.host, d.grant) || err != nil && err != errNotCurrent {
 			err = withHost(err, hs.host)
-			return cert, resultOf(err), brief(err)
+			return cert, resultFor(s, hs, d.grant, err), brief(err)
 		}
 		waitedFor = cert // the list has changed, or there was a revocation
 	}
+}
+
+// resultFor returns the result of a handshake that may get the fallback in place
+// of an error. The permission may have ended while it waited.
+func resultFor(s *server, hs handshake, g grant, err error) result {
+	r := resultOf(err)
+	if err != nil && r.mayFallBack() && s.settings.fallback.isValid(s.now()) && s.gate.isCurrent(hs.host, g) {
+		return resFallback
+	}
+	return r
 }
 
 // refused returns the error of a host that list and policy refuse.

@@ -92,13 +92,16 @@ func (h *handshakes) report(r result, e audit.Event) {
 		return
 	}
 	e.Kind, e.Result, e.Count = audit.HandshakesRefused, audit.Results()[r], int(n)
+	if r == resFallback {
+		e.Kind = audit.FallbackServed
+	}
 	e.Decision, e.Rule = r.decision(h.settings)
 	h.audit.Emit(e)
 }
 
 // reportAll reports the refusals since the last events.
 func (h *handshakes) reportAll() {
-	for r := resNoServerName; r < resultCount; r++ {
+	for r := resFallback; r < resultCount; r++ {
 		h.report(r, audit.Event{})
 	}
 }

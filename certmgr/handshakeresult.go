@@ -13,6 +13,7 @@ type result uint8
 const (
 	resServed result = iota
 	resChallenge
+	resFallback
 	resNoServerName
 	resBadServerName
 	resNotAllowed
@@ -35,6 +36,8 @@ const (
 // decided it: usually a field of the Manager.
 func (r result) decision(set *settings) (audit.Decision, string) {
 	switch r {
+	case resFallback:
+		return audit.Allowed, "Fallback"
 	case resNoServerName, resBadServerName:
 		return audit.Refused, "SNI"
 	case resNotAllowed:
@@ -57,6 +60,17 @@ func (r result) decision(set *settings) (audit.Decision, string) {
 		return audit.Refused, "the client left"
 	}
 	return audit.Refused, "Close"
+}
+
+// mayFallBack reports whether Manager.Fallback is served to clients of an allowed
+// host in place of an error with this result. An unreadable Cache is none of
+// these: the host may have a certificate, and clients that try again get it.
+func (r result) mayFallBack() bool {
+	switch r {
+	case resInFlight, resFailed, resBackoff, resCAUnavailable, resNoAccount:
+		return true
+	}
+	return false
 }
 
 // ofAllowedHost reports whether the handshake was for a host that is allowed.

@@ -194,6 +194,21 @@ type Manager struct {
 	// copied at the first use of any method.
 	PublicAddrs map[netip.Addr]netip.Addr
 
+	// Fallback is served for an allowed host that has no certificate, in place of
+	// the error, while an issuance is in flight, the host backs off or waits for
+	// DNS, or the CA is out of service: for clients that take any certificate, or
+	// show a page of the server behind a warning. The handshake that begins an
+	// issuance waits for it first, as without a Fallback. It may be SelfSigned().
+	// It is never served for a host that is not allowed or whose HostPolicy cannot
+	// decide, while the Cache cannot be read, nor to a challenge of the CA. Its
+	// handshakes have their own result, audit.ResultFallback. TLSConfig never
+	// resumes their sessions, and MayResume none of the host for 7 days after.
+	//
+	// Its names do not matter. One that is expired or damaged is not served: Start
+	// returns an error that wraps ErrBadSetting, and the first use of any method
+	// warns of it. Nil, the default, means none: handshakes fail fast.
+	Fallback *tls.Certificate
+
 	// KeepKey reuses the private key on renewal, for deployments whose clients
 	// pin it. By default every certificate has a new key. The key of a revoked
 	// certificate is never reused, nor one of another type than KeyType.
@@ -350,51 +365,3 @@ type Manager struct {
 }
 
 func (m *Manager) init() { m.once.Do(func() { m.engine = newEngine(m) }) }
-
-// TLSConfig returns a server configuration for HTTP/2, HTTP/1.1 and
-// tls-alpn-01, whose certificates come from GetCertificate. If this process
-// awaits a CA's tls-alpn-01 handshake, its GetConfigForClient returns a
-// configuration for that alone: settings that are added, such as ClientAuth,
-// do not keep the CA out.
-//
-// Its UnwrapSession resumes a TLS session only if MayResume allows it, and none
-// that is older than the last revocation of a certificate of its host. Any
-// other session leads to a full handshake. Tickets are encrypted with the keys
-// of the returned configuration, also by its clones, such as those that
-// net/http makes: call SetSessionTicketKeys on the returned one, at any time.
-// On a clone it has no effect, unless the clone's WrapSession and UnwrapSession
-// are replaced too. Each call of TLSConfig has keys of its own.
-func (m *Manager) TLSConfig() *tls.Config {
-	config := &tls.Config{
-		GetCertificate:     m.GetCertificate,
-		GetConfigForClient: m.challengeConfig,
-		NextProtos:         []string{"h2", "http/1.1", acme.ALPNProto},
-	}
-	tickets := &sessions{config: config, server: func() *server {
-		m.init()
-		return m.engine.server
-	}}
-	config.WrapSession, config.UnwrapSession = tickets.wrap, tickets.unwrap
-	return config
-}
-
-// challengeConfig returns the configuration for a tls-alpn-01 handshake that is
-// awaited here, and nil for any other. RFC 8737, section 3, has no client
-// certificates.
-func (m *Manager) challengeConfig(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-	if !isChallenge(hello) {
-		return nil, nil
-	}
-	m.init()
-	host, err := normalizeHost(hello.ServerName, noSNI)
-	s := m.engine.server
-	if err != nil || !s.answers.Awaits(s.challengedHost(host)) {
-		return nil, nil // GetCertificate decides
-	}
-	return &tls.Config{
-		GetCertificate:         m.GetCertificate,
-		NextProtos:             []string{acme.ALPNProto},
-		MinVersion:             tls.VersionTLS12,
-		SessionTicketsDisabled: true, // a stranger can send this hello too
-	}, nil
-}

@@ -28,7 +28,17 @@ func (m *Manager) MayResume(cs tls.ConnectionState) bool {
 	if err != nil {
 		return s.own.mayResume(ownHost(cs.ServerName))
 	}
-	return s.mayResume(host, entry)
+	return !gotFallback(s, host, ticketsFor) && s.mayResume(host, entry)
+}
+
+// gotFallback reports whether Manager.Fallback was served for a name less than d
+// ago.
+func gotFallback(s *server, name string, d time.Duration) bool {
+	if s.settings.fallback == nil {
+		return false
+	}
+	host, _, err := s.memory.lookUp(name)
+	return err == nil && hadFallback(s.visits, host, d, s.now())
 }
 
 // mayResume is the hot path without a certificate.
@@ -61,6 +71,7 @@ type sessions struct {
 func (s *sessions) wrap(cs tls.ConnectionState, session *tls.SessionState) ([]byte, error) {
 	server := s.server()
 	mark := sessionMark{made: server.now(), ours: cs.ServerName != "" || server.handshakes.unnamed.Load()}
+	mark.fallback = gotFallback(server, cs.ServerName, fallbackFor)
 	session.Extra = append(session.Extra, mark.encode())
 	ticket, err := s.config.EncryptTicket(cs, session)
 	if err != nil {
@@ -93,7 +104,7 @@ func (s *sessions) mayResume(mark sessionMark, cs tls.ConnectionState) bool {
 	if err != nil {
 		return server.own.mayResume(ownHost(cs.ServerName))
 	}
-	return mark.made.After(server.memory.lastRevoked(host)) && server.mayResume(host, entry)
+	return !mark.fallback && mark.made.After(server.memory.lastRevoked(host)) && server.mayResume(host, entry)
 }
 
 // sessionMark is what a ticket says beyond its session. Tickets of other
@@ -101,15 +112,26 @@ func (s *sessions) mayResume(mark sessionMark, cs tls.ConnectionState) bool {
 type sessionMark struct {
 	made time.Time // not before the handshake that the session began with, nor before one that resumed it
 	ours bool      // its certificate is, or may be, the Manager's
+
+	fallback bool // the handshake may have got Manager.Fallback
 }
 
 // markPrefix tells a mark from other data in tls.SessionState.Extra.
 const markPrefix = "nostall1"
 
+// The bits of a mark.
+const (
+	markOurs     = 1
+	markFallback = 2
+)
+
 func (m sessionMark) encode() []byte {
 	b := append([]byte(markPrefix), 0)
 	if m.ours {
-		b[len(markPrefix)] = 1
+		b[len(markPrefix)] |= markOurs
+	}
+	if m.fallback {
+		b[len(markPrefix)] |= markFallback
 	}
 	return binary.BigEndian.AppendUint64(b, uint64(m.made.UnixNano()))
 }
@@ -119,7 +141,7 @@ func (m sessionMark) encode() []byte {
 func markOf(session *tls.SessionState) sessionMark {
 	for _, extra := range session.Extra {
 		if b, ok := bytes.CutPrefix(extra, []byte(markPrefix)); ok && len(b) == 9 {
-			return sessionMark{made: time.Unix(0, int64(binary.BigEndian.Uint64(b[1:]))), ours: b[0] == 1}
+			return sessionMark{made: time.Unix(0, int64(binary.BigEndian.Uint64(b[1:]))), ours: b[0]&markOurs != 0, fallback: b[0]&markFallback != 0}
 		}
 	}
 	return sessionMark{made: time.Unix(0, 0), ours: true}

@@ -58,6 +58,8 @@ type settings struct {
 	keyType                bundle.KeyType
 	keySource              func(ctx context.Context, host string) (crypto.Signer, error) // nil if there is none
 	badKeyType             error
+	fallback               *fallback // nil if there is none that can be served
+	badFallback            error
 	certificates           CertificateSource // nil if there is none
 	certificatesEvery      time.Duration
 	issued                 func(context.Context, *tls.Certificate) // nil if there is none
@@ -117,6 +119,7 @@ func newSettings(m *Manager) *settings {
 			UserAgent:    c.UserAgent,
 		}
 	}
+	set.fallback, set.badFallback = newFallback(m.Fallback, newClock(m.clock).now())
 	set.client.DirectoryURL = cmp.Or(set.client.DirectoryURL, DefaultACMEDirectory)
 	set.orderBudget = orDefault(m.OrderBudget, defaultOrderBudget(set.client.DirectoryURL))
 	set.client.UserAgent = cmp.Or(set.client.UserAgent, "nostall-certmgr")
@@ -179,7 +182,9 @@ func (set *settings) allowsNobody() bool { return set.hosts == nil && set.hostPo
 
 // invalid says which settings cannot work, as far as that can be told without
 // the CA: an error that wraps ErrBadSetting, or nil. All others apply.
-func (set *settings) invalid() error { return text.Join(set.hostSettings.err, set.badKeyType) }
+func (set *settings) invalid() error {
+	return text.Join(set.hostSettings.err, set.badKeyType, set.badFallback)
+}
 
 // servesNobody reports whether there are no certificates of the operator's own
 // either.

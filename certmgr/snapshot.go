@@ -57,6 +57,10 @@ type HostStatus struct {
 	// that certificate.
 	Source string
 
+	// Fallback is true if there is no certificate and clients of the host got
+	// Manager.Fallback within the last 10 minutes.
+	Fallback bool
+
 	// Successor is when the certificate ends that the CA has issued and that
 	// takes the place of the one from Source. It is zero if there is none.
 	Successor time.Time
@@ -154,6 +158,9 @@ func (m *Manager) Snapshot() Snapshot {
 func (s *report) warnAbout(hosts []HostStatus) []string {
 	list := append(s.warnings.all(), s.issuer.orders.profiles.warnings()...)
 	list = append(list, s.own.warnings()...)
+	if w := s.settings.fallback.warning(s.now()); w != "" {
+		list = append(list, w)
+	}
 	var first HostStatus
 	n := 0
 	for _, st := range hosts {
@@ -248,6 +255,7 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus) {
 	for _, st := range byKey {
 		st.LastRequested, st.Refused = s.visits.of(st.Host)
 		st.Profile = s.issuer.orders.profiles.of(s.subject(st.Host, bundle.ECDSA)).name
+		st.Fallback = st.State != StateValid && hadFallback(s.visits, st.Host, fallbackFor, now)
 		list = append(list, *st)
 	}
 	return list

@@ -46,14 +46,15 @@ type visits struct {
 
 // visit is the record of one host. Times are Unix seconds; 0 means never.
 type visit struct {
-	since   int64                           // known since; guarded by visits.mu
-	asked   atomic.Int64                    // when a client last asked, to visitEvery
-	reached atomic.Int64                    // when a certificate was last issued here
-	needed  [bundle.Algorithms]atomic.Int64 // when a client last needed a key type, to visitEvery
-	refused atomic.Uint64
-	fresh   bool         // added to the list while this process was running; guarded by visits.mu
-	waiting atomic.Int64 // since when it waits for DNS, if it does; perhaps from before a restart
-	led     atomic.Bool  // a wait of it has ended: what the Cache has of one is over
+	since    int64                           // known since; guarded by visits.mu
+	asked    atomic.Int64                    // when a client last asked, to visitEvery
+	reached  atomic.Int64                    // when a certificate was last issued here
+	needed   [bundle.Algorithms]atomic.Int64 // when a client last needed a key type, to visitEvery
+	refused  atomic.Uint64
+	fallback atomic.Int64 // when Manager.Fallback was last served, in Unix seconds
+	fresh    bool         // added to the list while this process was running; guarded by visits.mu
+	waiting  atomic.Int64 // since when it waits for DNS, if it does; perhaps from before a restart
+	led      atomic.Bool  // a wait of it has ended: what the Cache has of one is over
 }
 
 const (

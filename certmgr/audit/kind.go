@@ -121,6 +121,10 @@ const (
 	// their number since the last event. Host, Err and the client's fields are
 	// one example, if there is one. At most one a minute for each Result.
 	HandshakesRefused Kind = "handshakes_refused"
+	// FallbackServed: handshakes got Manager.Fallback, since their hosts have no
+	// certificate. The fields are those of HandshakesRefused; Err says why there
+	// is none.
+	FallbackServed Kind = "fallback_served"
 	// EventsDropped: Count events were lost because the hook is too slow.
 	EventsDropped Kind = "events_dropped"
 	// StartProgress: Start has loaded or issued Count of Total hosts. In the
@@ -207,7 +211,7 @@ func Kinds() []Kind {
 		PolicyFailed, CacheReadFailed, CacheEntryRejected, CacheWriteFailed, CacheWriteRecovered,
 		DeliveryFailed, DeliveryRecovered,
 		AccountReady, CAUnavailable, CAAvailable, AccountUnavailable, AccountAvailable, OrdersRationed, AccountKeyChanged, AccountContactChanged,
-		AccountContactFailed, HandshakesRefused, EventsDropped, StartProgress, HostListed, HostUnlisted,
+		AccountContactFailed, HandshakesRefused, FallbackServed, EventsDropped, StartProgress, HostListed, HostUnlisted,
 		AllowlistRejected, AllowlistReloaded, IssuanceCanceled, HostUnreachable, WaitingForDNS, DNSWaitEnded, ConfigurationWarning, OperatorAction, OperatorActionFailed, CallbackPanicked,
 		OwnCertificateLoaded, OwnCertificateRejected, OwnCertificateRemoved, OwnCertificateExpiring, ManagerClosed,
 	}

@@ -8,6 +8,7 @@ type Result string
 const (
 	ResultServed        Result = "served"           // a valid certificate was returned
 	ResultChallenge     Result = "challenge"        // a tls-alpn-01 challenge was answered
+	ResultFallback      Result = "fallback"         // Manager.Fallback was returned, since there is no certificate
 	ResultNoServerName  Result = "no_server_name"   // ErrNoServerName
 	ResultBadServerName Result = "bad_server_name"  // ErrBadServerName
 	ResultNotAllowed    Result = "host_not_allowed" // ErrHostNotAllowed, or HostPolicy's own refusal
@@ -29,6 +30,7 @@ func Results() []Result {
 	return []Result{
 		ResultServed,
 		ResultChallenge,
+		ResultFallback,
 		ResultNoServerName,
 		ResultBadServerName,
 		ResultNotAllowed,

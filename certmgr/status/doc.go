@@ -96,6 +96,7 @@
 //	           where the name leads; unpause_url), retry_at, refused, last_asked,
 //	           issuer, profile (that the next order asks for), renewal_failure (why
 //	           the renewal failed or could not begin),
+//	           fallback (its clients got Manager.Fallback within 10 minutes),
 //	           source (where a certificate of Manager.Certificates is from),
 //	           successor (when the CA's certificate ends that takes its place)
 //	events     the most recent, oldest first, in the JSON form of audit.Event; with

@@ -106,6 +106,7 @@ type (
 		Issuer         string               `json:"issuer,omitempty"`
 		Profile        string               `json:"profile,omitempty"`
 		RenewalFailure string               `json:"renewal_failure,omitempty"`
+		Fallback       bool                 `json:"fallback,omitempty"`
 		Source         string               `json:"source,omitempty"`   // of a certificate of the operator's own
 		Successor      time.Time            `json:"successor,omitzero"` // when the one of the CA ends that takes its place
 	}
@@ -220,6 +221,7 @@ func newHostJSON(h *certmgr.HostStatus) hostJSON {
 		Issuer:         clean(h.Issuer, maxText),
 		Profile:        clean(h.Profile, maxText),
 		RenewalFailure: wholeError(h.RenewalFailure),
+		Fallback:       h.Fallback,
 		Source:         clean(h.Source, maxText),
 		Successor:      utc(h.Successor),
 	}

@@ -18,8 +18,11 @@ type row struct {
 	State   string
 	Class   string
 	Late    bool // valid, but its renewal fails
-	Since   *moment
-	Flight  *flightView
+
+	Fallback bool // its clients get Manager.Fallback
+
+	Since  *moment
+	Flight *flightView
 
 	Expiry *moment
 	Bar    *bar
@@ -85,6 +88,9 @@ func newRow(h *certmgr.HostStatus, now time.Time, alone bool) row {
 		State:   stateName(h.State),
 		Class:   stateClass(h.State),
 		Late:    h.IsLate(),
+
+		Fallback: h.Fallback,
+
 		Since:   newMoment(h.StateSince, now),
 		Expiry:  newMoment(h.NotAfter, now),
 		Bar:     newBar(h, now),
