@@ -44,6 +44,7 @@ func (w *world) check(v visit) {
 		return // a restart, a kill or a change of the list
 	}
 	switch {
+	case w.checkOwn(v):
 	case !v.host.allowed:
 		w.checkNotAllowed(v)
 	case v.err != nil:
@@ -142,6 +143,9 @@ func (w *world) checkRequests() {
 		w.checkRetryAfter(r, waits)
 		if r.Fault == "" && r.Status == http.StatusTooManyRequests {
 			w.violated(nil, "a limit of the CA was exceeded at %v: %s %s: %s", r.Time.Sub(w.begin), r.Endpoint, r.Host, r.Detail)
+		}
+		if h := byName[r.Host]; h != nil && r.Endpoint == acmetest.NewOrder {
+			w.checkQuiet(h, r.Time)
 		}
 		if h := byName[r.Host]; h != nil && h.wasOffList(r.Time) {
 			w.violated(h, "a request to %s at %v about a host off the list", r.Endpoint, r.Time.Sub(w.begin))

@@ -3,7 +3,8 @@
 //
 // TestTenYears takes some hosts through ten years of outages, rate limits,
 // stalls, moved names, restarts, kills and wrong clocks, with a CA that has the
-// habits of real ones, under constant traffic.
+// habits of real ones, under constant traffic. Some hosts have certificates of the
+// operator's own, which are replaced in time, too late, or badly.
 // TestNewHosts lets one new host after another get its first certificate while
 // something goes wrong, and measures how long that takes.
 //

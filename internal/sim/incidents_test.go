@@ -278,6 +278,9 @@ func (w *world) stop(d time.Duration, onlyProcess bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.clock.stop(d, onlyProcess)
+	for _, h := range w.hosts {
+		h.own.suspended(d)
+	}
 	w.setCAClock()
 }
 
@@ -311,7 +314,7 @@ func (w *world) announceRevocation(i *incident) {
 	i.announced = make(map[*host]*x509.Certificate)
 	now := w.clock.wall().Add(w.skew)
 	for _, h := range w.hosts {
-		if h.served == nil {
+		if h.served == nil || h.own.isOwn(h.served) {
 			continue
 		}
 		i.announced[h] = h.served
@@ -330,7 +333,7 @@ func (w *world) revoke(i *incident) {
 	}
 	for h, leaf := range i.announced {
 		w.ca.Revoke(leaf)
-		if asked && len(h.trouble) == 0 && h.healthy.Before(i.begun) && h.allowed && h.since.Before(i.begun) {
+		if asked && len(h.trouble) == 0 && h.healthy.Before(i.begun) && h.allowed && h.since.Before(i.begun) && h.own.good == nil {
 			h.revoked[leaf.SerialNumber.String()] = time.Now()
 		}
 	}

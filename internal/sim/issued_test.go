@@ -3,6 +3,7 @@ package sim
 import (
 	"crypto/x509"
 	"encoding/pem"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -21,17 +22,29 @@ type issuedCertificate struct {
 type issuedCertificates struct {
 	mu      sync.Mutex
 	pending []issuedCertificate
+	all     []issuedCertificate
 }
 
 // add notes a certificate that the CA issues.
 func (c *issuedCertificates) add(leaf *x509.Certificate) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.pending = append(c.pending, issuedCertificate{
+	one := issuedCertificate{
 		host:     nameOf(leaf),
 		serial:   leaf.SerialNumber.String(),
 		at:       time.Now(),
 		lifetime: leaf.NotAfter.Sub(leaf.NotBefore).Round(time.Minute),
+	}
+	c.pending = append(c.pending, one)
+	c.all = append(c.all, one)
+}
+
+// covers reports whether a host got a certificate before t that ends after t.
+func (c *issuedCertificates) covers(host string, t time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.ContainsFunc(c.all, func(one issuedCertificate) bool {
+		return one.host == host && one.at.Before(t) && one.at.Add(one.lifetime).After(t)
 	})
 }
 
@@ -119,6 +132,8 @@ func (w *world) judgeStored(c issuedCertificate, h *host) bool {
 	switch begun := c.at.Add(-attempt); {
 	case !w.forgetful.Before(begun), !h.allowed, h.since.After(begun):
 		return true // cache or host were away: that can lose it
+	case h.own.changed.Add(ownEvery).After(begun):
+		return true // its order is resumed no more, if the host has an own certificate
 	case w.isActive(cacheReads), w.isActive(cacheWrites):
 		return true
 	case len(h.trouble) > 0, time.Since(c.at) < storedWithin, time.Since(h.healthy) < storedWithin:

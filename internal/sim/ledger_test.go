@@ -78,7 +78,7 @@ func (l *ledger) hook(_ context.Context, e audit.Event) {
 	case audit.ManagerClosed:
 		l.closed = true
 	}
-	if e.Kind == audit.CertificateIssued || e.Kind == audit.CertificateLoaded {
+	if e.Kind == audit.CertificateIssued || e.Kind == audit.CertificateLoaded || e.Kind == audit.OwnCertificateLoaded {
 		if l.ends[e.Host] == nil {
 			l.ends[e.Host] = make(map[int64]bool)
 		}

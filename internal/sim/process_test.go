@@ -53,6 +53,9 @@ func (w *world) newProcess(list *certmgr.Allowlist) *process {
 		Client: &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: &http.Client{Transport: p}},
 		Audit:  p.ledger.hook,
 
+		Certificates:      w.operator.certificates,
+		CertificatesEvery: ownEvery,
+
 		HandshakeWait: 10 * time.Second, // the default of TLS stacks, also for hellos made by hand
 	}
 	setClock(p.m, w.clock.now)

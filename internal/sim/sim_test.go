@@ -25,6 +25,8 @@ var (
 //   - no handshake for an allowed host gets an expired, revoked or wrong
 //     certificate, or is refused when a certificate could have been served;
 //   - no limit of the CA is exceeded, by its own count;
+//   - hosts with a certificate of the operator's own get that one, nothing is
+//     ordered for them, and when it ends the CA's certificate is there already;
 //   - there is one order for a host at a time;
 //   - each certificate that the CA issued is stored, unless cache or host were
 //     away meanwhile;

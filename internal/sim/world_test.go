@@ -29,13 +29,14 @@ type world struct {
 	begin time.Time
 	rng   *rand.Rand // of the main goroutine
 
-	ca     *acmetest.Server
-	cache  *unreliable
-	clock  *clock
-	hosts  []*host
-	issued issuedCertificates
-	visits sync.WaitGroup
-	killed chan struct{} // capacity 1: a process was killed
+	ca       *acmetest.Server
+	cache    *unreliable
+	clock    *clock
+	hosts    []*host
+	issued   issuedCertificates
+	operator *operator
+	visits   sync.WaitGroup
+	killed   chan struct{} // capacity 1: a process was killed
 
 	// Written by the main goroutine under mu, read by visits.
 	mu         sync.Mutex
@@ -52,6 +53,7 @@ type world struct {
 	accounts   int           // number of accounts that the CA may have
 	requests   int           // number of requests checked
 	retryAfter time.Duration // what refusals that the test wants ask for, or 0
+	takeovers  int           // number of own certificates that were checked when they had ended
 	violations int
 }
 
@@ -69,6 +71,7 @@ type host struct {
 	servedAt time.Time // time of served
 	verified string    // serial number of the last verified certificate
 	visits   int       // of an address, so far
+	own      own
 }
 
 func newHost(name string) *host {
@@ -88,7 +91,7 @@ func hostName(i int) string {
 
 func newWorld(t *testing.T, seed uint64, hosts int, span time.Duration) *world {
 	w := &world{t: t, seed: seed, span: span, begin: time.Now(), rng: rand.New(rand.NewPCG(seed, 0)),
-		cache: newUnreliable(), clock: new(clock), killed: make(chan struct{}, 1), active: make(map[*incident]bool), accounts: 1}
+		operator: newOperator(), cache: newUnreliable(), clock: new(clock), killed: make(chan struct{}, 1), active: make(map[*incident]bool), accounts: 1}
 	w.ca = acmetest.NewUnstartedServer()
 	w.ca.RateLimits = acmetest.LetsEncryptRateLimits()
 	w.ca.RateLimits.Requests = nil // requests take no time in a bubble
@@ -101,6 +104,7 @@ func newWorld(t *testing.T, seed uint64, hosts int, span time.Duration) *world {
 	for i := range hosts {
 		w.hosts = append(w.hosts, newHost(hostName(i)))
 	}
+	w.beginOwn()
 	w.start()
 	return w
 }
@@ -112,6 +116,7 @@ func (w *world) start() {
 	list := certmgr.MustAllowlist()
 	for _, h := range w.hosts {
 		h.served = nil
+		h.own.restarted()
 		if h.allowed {
 			must(list.Add(h.name))
 		}
@@ -191,6 +196,7 @@ func (w *world) settle(l *ledger) {
 // live runs the simulation, action by action.
 func (w *world) live() {
 	moments := timeline(w.rng, len(w.hosts), w.span)
+	moments = append(moments, w.operator.moments...)
 	slices.SortStableFunc(moments, func(a, b moment) int { return int(a.at - b.at) })
 	for _, m := range moments {
 		if w.failed() {
@@ -212,7 +218,7 @@ func (w *world) end() {
 	if w.clock.spun.Load() {
 		w.violated(nil, "the clock was read more than %d times while no time passed: something spins", maxReadings)
 	}
-	w.t.Logf("seed %d: %d certificates, %d requests, %d restarts, %d kills", w.seed, len(w.ca.Issued()), w.requests, w.generation/2-w.kills, w.kills)
+	w.t.Logf("seed %d: %d certificates, %d requests, %d restarts, %d kills, %d own certificates ended", w.seed, len(w.ca.Issued()), w.requests, w.generation/2-w.kills, w.kills, w.takeovers)
 }
 
 // visit is one handshake.
