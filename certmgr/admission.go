@@ -109,7 +109,7 @@ func (is *issuer) admit(ctx context.Context, i *issuance) (release func(), err e
 func (is *issuer) mayBegin(ctx context.Context, i *issuance) error {
 	if !i.req.override {
 		// An issuance for the host's other key type may have failed meanwhile.
-		if e := is.health.dns.of(i.host()); e != nil {
+		if e := is.health.dns.of(i.req.sub.id()); e != nil {
 			return waitingForDNS(e)
 		}
 		if rec := is.health.failures.active(i.req.sub, is.now()); rec != nil {

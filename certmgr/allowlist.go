@@ -22,6 +22,9 @@ import (
 // that of ::ffff:192.0.2.1 too. Addresses that only a private CA certifies, such
 // as those of private networks, can be entries.
 //
+// Names can share a certificate: see AddGroup. An entry of several names,
+// separated by spaces or commas, is such a group, in all methods that take names.
+//
 // Names that no public CA certifies cannot be entries: single labels, public
 // suffixes ("co.uk") and wildcards directly below them
 // (CA/Browser Forum Baseline Requirements, 3.2.2.6). Like CAs, the list uses

@@ -35,7 +35,7 @@ func (c countedAttempt) wait() {
 // order, and is let through: nothing else may be ordered meanwhile.
 func (h *health) countAttempt(i *issuance, isFinalized func() bool) error {
 	now := h.now()
-	next, tell := h.failures.attempts.begin(i.host(), now)
+	next, tell := h.failures.attempts.begin(i.req.sub.id(), now)
 	switch {
 	case next.IsZero():
 		i.counted.at = now
@@ -49,7 +49,7 @@ func (h *health) countAttempt(i *issuance, isFinalized func() bool) error {
 // uncountAttempt takes back countAttempt, for an attempt that does not begin.
 func (h *health) uncountAttempt(i *issuance) {
 	if !i.counted.at.IsZero() {
-		h.failures.attempts.undo(i.host(), i.counted.at)
+		h.failures.attempts.undo(i.req.sub.id(), i.counted.at)
 		i.counted.at = time.Time{}
 	}
 }

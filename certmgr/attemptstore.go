@@ -28,13 +28,13 @@ func (h *health) recordAttempt(i *issuance) {
 	if !named || h.settings.cache == nil || i.counted.at.IsZero() {
 		return
 	}
-	if time.Since(h.clock.began) > crashLoop && !h.failures.attempts.hasCut(i.host()) {
+	if time.Since(h.clock.began) > crashLoop && !h.failures.attempts.hasCut(i.req.sub.id()) {
 		return
 	}
 	done := make(chan struct{})
 	if h.tasks.Go(func(ctx context.Context) {
 		defer close(done)
-		h.saveAttempts(context.WithoutCancel(ctx), i.host())
+		h.saveAttempts(context.WithoutCancel(ctx), i.req.sub)
 	}) {
 		i.counted.recorded = done
 	}
@@ -46,7 +46,7 @@ func (h *health) updateRecord(i *issuance) {
 	if i.counted.recorded != nil {
 		h.tasks.Go(func(ctx context.Context) {
 			i.counted.wait()
-			h.saveAttempts(context.WithoutCancel(ctx), i.host())
+			h.saveAttempts(context.WithoutCancel(ctx), i.req.sub)
 		})
 	}
 }
@@ -58,14 +58,14 @@ const clearPatience = 100 * time.Millisecond
 // clearRecord takes the attempts of a host that has its certificate out of the
 // Cache's record. It waits for that, but not for long.
 func (h *health) clearRecord(i *issuance) {
-	if i.counted.recorded == nil && !h.failures.attempts.isSaved(i.host()) {
+	if i.counted.recorded == nil && !h.failures.attempts.isSaved(i.req.sub.id()) {
 		return
 	}
 	done := make(chan struct{})
 	if !h.tasks.Go(func(ctx context.Context) {
 		defer close(done)
 		i.counted.wait()
-		h.saveAttempts(context.WithoutCancel(ctx), i.host())
+		h.saveAttempts(context.WithoutCancel(ctx), i.req.sub)
 	}) {
 		return // closed; the next issuance clears it
 	}
@@ -81,10 +81,10 @@ func isOfAttempts(data []byte) bool {
 	return decodeRecord(data, maxRecord, &rec) == nil && rec.Attempts == 0 && len(rec.Begun) > 0
 }
 
-// saveAttempts brings the Cache's record of a host's attempts up to date. Losing
+// saveAttempts brings the Cache's record of the attempts of a host, or of a group, up to date. Losing
 // it costs at most some more attempts.
-func (h *health) saveAttempts(ctx context.Context, host string) {
-	sub, key := h.subject(host, bundle.ECDSA), attemptsCacheKey(host)
+func (h *health) saveAttempts(ctx context.Context, sub subject) {
+	sub, key := sub.withAlgorithm(bundle.ECDSA), attemptsCacheKey(sub.id())
 	if h.store.failedLately(key) != nil {
 		return
 	}
@@ -93,13 +93,13 @@ func (h *health) saveAttempts(ctx context.Context, host string) {
 		return
 	}
 	now := h.now()
-	began := h.failures.attempts.toSave(host, now)
+	began := h.failures.attempts.toSave(sub.id(), now)
 	if len(began) == 0 {
 		h.store.delete(ctx, key)
 		return
 	}
 	rec := failureRecord{
-		Host:    host,
+		Host:    sub.host(),
 		CA:      h.dir,
 		Machine: h.self.machine,
 		Process: h.self.process,

@@ -25,20 +25,19 @@ func (m *memory) bar(c *certificate, compromised bool, now time.Time) (removed *
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.anyRevoked.Store(true)
-	m.revoked.Put(c.subject.host(), now, time.Time.Before)
 	id := fingerprint(sha256.Sum256(c.leaf.Raw))
 	_, known := m.barred.Get(id)
 	m.barred.Put(id, c.notAfter, time.Time.Before)
 	if compromised {
 		m.barred.Put(sha256.Sum256(c.leaf.RawSubjectPublicKeyInfo), c.notAfter, time.Time.Before)
 	}
-	host, alg := c.subject.host(), c.subject.alg
-	old := m.hosts.Get(host)
-	if old == nil || old.certs[alg] == nil || !m.bars(old.certs[alg].leaf) {
-		return nil, !known
+	for _, host := range append(c.hosts(), c.subject.host()) {
+		m.revoked.Put(host, now, time.Time.Before)
+		if have := at(m, host, c.alg); have != nil && m.bars(have.leaf) {
+			removed = have
+			evicted = append(evicted, m.without(have)...)
+		}
 	}
-	removed = old.certs[alg]
-	evicted = m.without(removed)
 	return removed, !known
 }
 

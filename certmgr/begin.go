@@ -59,11 +59,30 @@ func issuanceOf(c *issueCall) *issuance { return c.About.(*issuance) }
 
 func (i *issuance) host() string { return i.req.sub.host() }
 
+// hosts returns the hosts that the issuance is for: all names of the group, as of
+// its start.
+func (i *issuance) hosts() []string {
+	if g := i.req.group.asked; g != nil {
+		return g.Names()
+	}
+	return []string{i.host()}
+}
+
 // event sets the fields of e that identify the issuance.
 func (i *issuance) event(e audit.Event) audit.Event {
 	sub := i.req.sub
 	e.Host, e.KeyType, e.Attempt, e.CA = sub.host(), sub.alg.String(), i.id, sub.ca
 	e.Actor, e.Profile = i.req.by.actor, cmp.Or(e.Profile, i.profile.name)
+	e.Names = others(e.Host, i.req.group.names)
+	return e
+}
+
+// eventAbout is event for one of the names of a group, or for all if host is empty.
+func (i *issuance) eventAbout(host string, e audit.Event) audit.Event {
+	e = i.event(e)
+	if host != "" {
+		e.Host, e.Names = host, ""
+	}
 	return e
 }
 
@@ -88,6 +107,7 @@ func (i *issuance) mayReread(now time.Time) bool {
 // check runs atomically with the decision and must not block.
 func (is *issuer) begin(req issueRequest, check func() error) (issueTicket, error) {
 	i := newIssuance(req, is.now())
+	i.req.group.asked = is.groupOf(req.sub)
 	count := func() error {
 		if offList := is.gate.offList(i.host()); offList != nil {
 			return offList
@@ -139,7 +159,7 @@ type unlistedHosts struct {
 // mayIssue returns why nothing may be issued for req now, or nil. Call it last,
 // since an untrusted name uses up a token.
 func (is *issuer) mayIssue(req issueRequest) error {
-	if e := is.health.dns.of(req.sub.host()); e != nil {
+	if e := is.health.dns.of(req.sub.id()); e != nil {
 		return waitingForDNS(e)
 	}
 	if rec := is.health.failures.active(req.sub, is.now()); rec != nil {

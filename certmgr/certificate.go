@@ -31,7 +31,8 @@ type certificate struct {
 	notBefore time.Time
 	issued    time.Time // by the CA's clock; notBefore if that is not known
 	subject   subject
-	here      bool // issued by this process, and so under its settings
+	here      bool   // issued by this process, and so under its settings
+	entry     string // its key in the Cache
 }
 
 func newCertificate(sub subject, key crypto.Signer, chain [][]byte, leaf *x509.Certificate) *certificate {
@@ -48,6 +49,7 @@ func newCertificate(sub subject, key crypto.Signer, chain [][]byte, leaf *x509.C
 		notBefore: leaf.NotBefore,
 		issued:    leaf.NotBefore,
 		subject:   sub,
+		entry:     sub.cacheKey(),
 	}
 }
 
@@ -101,6 +103,7 @@ func certEvent(kind audit.Kind, c *certificate) audit.Event {
 	return audit.Event{
 		Kind:     kind,
 		Host:     c.subject.host(),
+		Names:    others(c.subject.host(), c.hosts()),
 		KeyType:  c.subject.alg.String(),
 		CA:       c.subject.ca,
 		Serial:   serialOf(c.leaf),

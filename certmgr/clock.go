@@ -1,6 +1,11 @@
 package certmgr
 
-import "time"
+import (
+	"fmt"
+	"time"
+
+	"github.com/nostall/nostall/internal/text"
+)
 
 // clock holds the two clocks of a Manager. Each rule about time goes by one of
 // them, and none is set by one and judged by the other.
@@ -52,4 +57,19 @@ func (w *clockWatch) look(now time.Time) (moved time.Duration) {
 	}
 	w.wall, w.mono = now, mono
 	return moved
+}
+
+// clockError is about a clock that does not fit a new certificate.
+func clockError(host string, cert *certificate, now time.Time) error {
+	return newClockError(host, cert, now, "set the clock")
+}
+
+// datesError is clockError if the certificate does not fit the CA's clock either.
+func datesError(host string, cert *certificate, now time.Time) error {
+	return newClockError(host, cert, now, "by the CA's own clock that is wrong too: the CA has to correct its dates")
+}
+
+func newClockError(host string, cert *certificate, now time.Time, what string) error {
+	return &refusal{kind: ErrClock, host: host, text: fmt.Sprintf("it says %s, but the CA has just issued a certificate valid from %s to %s; "+
+		"%s; the certificate is kept", text.Stamp(now), text.Stamp(cert.notBefore), text.Stamp(cert.notAfter), what)}
 }

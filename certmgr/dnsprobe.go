@@ -68,20 +68,20 @@ func waitForDNS(is *issuer, i *issuance, out outcome) error {
 // is renewed as planned.
 func isElsewhere(is *issuer, i *issuance, out outcome) bool {
 	return out.stage == audit.StagePreflight && errors.Is(out.err, ErrUnreachable) &&
-		is.health.dns.covers(i.host()) && is.spareUntil(i).IsZero()
+		is.health.dns.covers(i.req.sub.id()) && is.spareUntil(i).IsZero()
 }
 
 // refuseWaiting answers a visitor of a host that waits for DNS: at once, and its
 // next probe is brought forward. It returns nil for other hosts.
 func (s *server) refuseWaiting(sub subject, hs handshake, g grant) error {
-	e, waits, soon := s.health.dns.visited(sub.host(), s.now())
+	e, waits, soon := s.health.dns.visited(sub.id(), s.now())
 	if e == nil {
 		return nil
 	}
 	if soon {
 		s.issuer.keeper.scheduleProbe(waits, e.RetryAt)
 	}
-	if s.health.dns.mayRead(sub.host(), s.now()) {
+	if s.health.dns.mayRead(sub.id(), s.now()) {
 		s.rereadInBackground(sub, hs.want, g)
 	}
 	return waitingForDNS(e)

@@ -193,6 +193,10 @@
 //   - A certificate whose private key cannot be exported (KeySource) is in the
 //     Cache with its public key, under autocert's key. autocert counts it as
 //     missing.
+//   - Names of Hosts that are a group (Allowlist.AddGroup) share a certificate. The
+//     Cache has it under "san-" and the SHA-256 of its sorted names, joined by
+//     commas, in hexadecimal; autocert does not find it there, and orders one for
+//     each name.
 //   - If no client needed a certificate's key type during its whole lifetime, and
 //     the host has a certificate of the other type, it is not renewed, where
 //     autocert renews both for ever. It is issued again when a client needs it.

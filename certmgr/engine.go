@@ -80,6 +80,7 @@ func newEngine(m *Manager) *engine {
 		deliveries: e.newDeliveries(memory),
 	}
 	memory.onEvicted = service.evicted
+	e.groups = newGroups(e.env, memory, failures, dns)
 	dns.isDue = func(sub subject) bool { return service.notDueBefore(sub).IsZero() }
 	budget := newOrderBudget(e.env, store)
 	keys := &keySource{env: e.env, memory: memory, calls: e.callout("KeySource", maxKeySources).FailFast(keyLoadTimeout)}

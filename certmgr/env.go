@@ -8,6 +8,7 @@ import (
 // env is shared by most components of an engine. Nothing in it changes.
 type env struct {
 	settings *settings
+	groups   groups // set before the first use
 
 	clock
 

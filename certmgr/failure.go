@@ -101,7 +101,7 @@ func (f *failures) active(sub subject, now time.Time) *failure {
 	rec := f.find(sub)
 	if rec != nil && rec.wait() != rec.wait().At(now) { // the others follow with clockWentBack
 		for _, sc := range []scope{scopeHost, ownScope(sub)} {
-			f.replace(failureKey{sub.host(), sc}, func(rec *failure) *failure { return rec.followClock(now) })
+			f.replace(failureKey{sub.id(), sc}, func(rec *failure) *failure { return rec.followClock(now) })
 		}
 		rec = f.find(sub)
 	}
@@ -120,8 +120,8 @@ func (f *failures) last(sub subject) *failure {
 
 // find returns the record for sub with the longer backoff. f.mu is held.
 func (f *failures) find(sub subject) *failure {
-	own, _ := f.records.Get(failureKey{sub.host(), ownScope(sub)})
-	both, _ := f.records.Get(failureKey{sub.host(), scopeHost})
+	own, _ := f.records.Get(failureKey{sub.id(), ownScope(sub)})
+	both, _ := f.records.Get(failureKey{sub.id(), scopeHost})
 	if own == nil || both != nil && both.err.RetryAt.After(own.err.RetryAt) {
 		return both
 	}
@@ -181,8 +181,8 @@ func (f *failures) forget(sub subject) bool {
 	defer f.mu.Unlock()
 	defer f.counted()
 	known := f.find(sub) != nil
-	f.records.Delete(failureKey{sub.host(), ownScope(sub)})
-	f.records.Delete(failureKey{sub.host(), scopeHost})
+	f.records.Delete(failureKey{sub.id(), ownScope(sub)})
+	f.records.Delete(failureKey{sub.id(), scopeHost})
 	return known
 }
 
@@ -224,7 +224,7 @@ func (f *failures) relist(entries []string, now time.Time) {
 	}
 	named := hosts.Collect(entries)
 	f.replaceEach(func(host string, rec *failure) *failure {
-		if named.Match(host) == hosts.None {
+		if name, _ := hostOfID(host); named.Match(name) == hosts.None {
 			return rec
 		}
 		return rec.withExtra(whyListed, maxExtra, now)

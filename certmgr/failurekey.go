@@ -37,15 +37,15 @@ type failureKey struct {
 // failureKeyOf returns the key of sub's failure at a stage.
 func failureKeyOf(sub subject, stage audit.Stage) failureKey {
 	if isAboutHost(stage) {
-		return failureKey{sub.host(), scopeHost}
+		return failureKey{sub.id(), scopeHost}
 	}
-	return failureKey{sub.host(), ownScope(sub)}
+	return failureKey{sub.id(), ownScope(sub)}
 }
 
 // key returns the key of the failure of sub.
 func (rec *failure) key(sub subject) failureKey {
 	if rec.second {
-		return failureKey{sub.host(), ownScope(sub)}
+		return failureKey{sub.id(), ownScope(sub)}
 	}
 	return failureKeyOf(sub, rec.err.Stage)
 }
@@ -77,9 +77,9 @@ const maxStrangersRecords = 1_000
 // failure that makes sub back off. A failure of the ECDSA certificate alone has
 // the entry of the host's.
 func recordKeysOf(sub subject) []failureKey {
-	keys := []failureKey{{sub.host(), scopeHost}}
+	keys := []failureKey{{sub.id(), scopeHost}}
 	if sub.alg == bundle.RSA {
-		keys = append(keys, failureKey{sub.host(), scopeRSA})
+		keys = append(keys, failureKey{sub.id(), scopeRSA})
 	}
 	return keys
 }

@@ -30,7 +30,8 @@ func (h *health) newFailure(i *issuance, e *IssuanceError) *failure {
 // recordKey returns the key in the Cache of the record of a failure, of an
 // attempt that a trust allowed. A host may have left the list meanwhile.
 func (h *health) recordKey(k failureKey, t trust) string {
-	if t == listed || h.settings.isNamed(k.host) {
+	host, _ := hostOfID(k.host)
+	if t == listed || h.settings.isNamed(host) {
 		return k.cacheKey()
 	}
 	return k.strangersCacheKey()
@@ -40,8 +41,8 @@ func (h *health) recordKey(k failureKey, t trust) string {
 func (h *health) failureEntry(sub subject, rec *failure) (key string, data []byte, err error) {
 	at, record := newFailureRecord(sub, rec)
 	key = h.recordKey(at, rec.trust)
-	if key == attemptsCacheKey(sub.host()) {
-		record.addAttempts(h.failures.attempts.toSave(sub.host(), h.now()))
+	if key == attemptsCacheKey(sub.id()) {
+		record.addAttempts(h.failures.attempts.toSave(sub.id(), h.now()))
 	}
 	data, err = json.Marshal(record)
 	return key, data, err
@@ -80,7 +81,7 @@ func (h *health) saveFailure(ctx context.Context, sub subject, rec *failure) {
 // from the Cache too, so that the limit holds for both.
 func (h *health) remember(sub subject, rec *failure) {
 	at := rec.key(sub)
-	if key := h.recordKey(at, rec.trust); key != at.cacheKey() && rec.err.entry == "" {
+	if key := h.recordKey(at, rec.trust); (sub.group || key != at.cacheKey()) && rec.err.entry == "" {
 		rec.err.entry = key
 	}
 	evicted, dropped := h.failures.put(sub, rec, h.now())
@@ -146,7 +147,7 @@ func (h *health) savedFailure(ctx context.Context, sub subject) (*failure, error
 			continue
 		}
 		if rec.Host == sub.host() && rec.CA == sub.ca {
-			h.failures.attempts.restore(rec.Host, rec.Begun, h.now())
+			h.failures.attempts.restore(sub.id(), rec.Begun, h.now())
 		}
 		if f := rec.failure(sub, h.self.machine, h.now()); f != nil && (found == nil || f.err.RetryAt.After(found.err.RetryAt)) {
 			found = f

@@ -179,6 +179,7 @@ func (s *server) serve(ctx context.Context, hs handshake) (cert *certificate, re
 		return nil, resClosed, brief(&refusal{kind: ErrClosed, host: hs.host})
 	}
 	var waitedFor *certificate
+	lacking := false
 	for began := hs.began; ; began = time.Now() {
 		d := s.permit(ctx, hs, began)
 		switch d.is {
@@ -196,6 +197,14 @@ func (s *server) serve(ctx context.Context, hs handshake) (cert *certificate, re
 			return cert, resServed, nil
 		}
 		cert, err := s.find(ctx, hs, d.grant)
+		if cert != nil && !cert.covers(hs.host) {
+			if lacking {
+				err = &refusal{kind: ErrBackoff, host: hs.host, text: "its group got a certificate without it; try again"}
+				return nil, resultOf(err), brief(err)
+			}
+			lacking = true
+			continue // it has left the order of its group, and is a host by itself
+		}
 		if cert != nil && s.isServable(cert) && s.gate.isCurrent(hs.host, d.grant) || err != nil && err != errNotCurrent {
 			err = withHost(err, hs.host)
 			return cert, resultFor(s, hs, d.grant, err), brief(err)
@@ -335,7 +344,7 @@ func backingOff(rec *failure) error {
 func (s *server) rereadInBackground(sub subject, want keyTypePrefs, g grant) {
 	s.tasks.Go(func(ctx context.Context) {
 		for _, alg := range want.types() {
-			if cert, _ := s.loader.read(ctx, s.subject(sub.host(), alg), g, quietly); cert != nil && cert.class&want.can != 0 {
+			if cert, _ := s.loader.read(ctx, sub.withAlgorithm(alg), g, quietly); cert != nil && cert.class&want.can != 0 {
 				s.health.failures.forget(sub)
 				return
 			}

@@ -148,6 +148,10 @@ func (s *server) await(ctx context.Context, hs handshake, call *issueCall, d tim
 
 func inFlight(call *issueCall) error {
 	sub := call.Key
+	of := ""
+	if sub.group {
+		of = " for the group of " + sub.host()
+	}
 	return &refusal{kind: ErrInFlight, host: sub.host(), since: call.Since,
-		text: fmt.Sprintf("%s certificate at stage %q", sub.alg, issuanceOf(call).getStage())}
+		text: fmt.Sprintf("%s certificate%s at stage %q", sub.alg, of, issuanceOf(call).getStage())}
 }

@@ -136,7 +136,7 @@ func (h *health) putOff(i *issuance, e *IssuanceError, cut bool) {
 // retryAt returns when sub may be tried again in the background.
 func (h *health) retryAt(sub subject) time.Time {
 	now := h.now()
-	if e := h.dns.of(sub.host()); e != nil {
+	if e := h.dns.of(sub.id()); e != nil {
 		return e.RetryAt
 	}
 	if rec := h.failures.active(sub, now); rec != nil {

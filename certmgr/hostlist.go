@@ -31,6 +31,7 @@ type hostList struct {
 type change struct {
 	added, removed []string
 	again          []string // entries passed to Add that were already on the list
+	regrouped      []string // names whose group is another one, or none any more
 	reason         string   // the caller's reason
 	actor          string   // who had the file read, if that is known
 
@@ -85,14 +86,33 @@ func (l *hostList) add(names []string, reason string) error {
 	defer l.changing.Unlock()
 	c, edit := change{reason: reason}, hosts.NewEdit(l.names.Load())
 	for _, entry := range entries {
-		if edit.Add(entry) {
-			c.added = append(c.added, entry)
-		} else {
-			c.again = append(c.again, entry)
+		names := hosts.SplitEntry(entry)
+		var added []string
+		if len(names) > 1 {
+			if added, err = edit.AddGroup(names); err != nil {
+				return listError(err)
+			}
+		} else if edit.Add(entry) {
+			added = names
+		}
+		for _, name := range names {
+			if slices.Contains(added, name) {
+				c.added = append(c.added, name)
+			} else {
+				c.again = append(c.again, name)
+			}
 		}
 	}
 	l.publish(edit.Set(), c)
 	return nil
+}
+
+// group returns the group that a host is in, or nil. It does not allocate.
+func (l *hostList) group(host string) *hosts.Group {
+	if l == nil {
+		return nil
+	}
+	return l.names.Load().Group(host)
 }
 
 // remove is Allowlist.Remove.
@@ -102,8 +122,10 @@ func (l *hostList) remove(names []string, reason string) {
 	defer l.changing.Unlock()
 	c, edit := change{reason: reason}, hosts.NewEdit(l.names.Load())
 	for _, entry := range entries {
-		if edit.Remove(entry) {
-			c.removed = append(c.removed, entry)
+		for _, name := range hosts.SplitEntry(entry) {
+			if edit.Remove(name) {
+				c.removed = append(c.removed, name)
+			}
 		}
 	}
 	l.publish(edit.Set(), c)
@@ -138,7 +160,10 @@ func (l *hostList) replace(entries []string, reason string) {
 // publish stores set as the list if it has changes, and notifies the watchers.
 // l.changing is held.
 func (l *hostList) publish(set *hosts.Set, c change) {
-	if len(c.added)+len(c.removed) > 0 {
+	if set != nil {
+		c.regrouped = hosts.Regrouped(l.names.Load(), set)
+	}
+	if len(c.added)+len(c.removed)+len(c.regrouped) > 0 {
 		l.names.Store(set)
 	}
 	l.mu.Lock()

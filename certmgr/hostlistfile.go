@@ -32,7 +32,8 @@ func (l *hostList) reload(ctx context.Context, stable *hosts.FileState, actor st
 	}
 	c := change{reason: "read from " + hosts.FileName(f.Path()), actor: actor, count: set.Len()}
 	c.added, c.removed = hosts.Difference(l.names.Load(), set)
-	c.reloaded = rejected || actor != "" || len(c.added)+len(c.removed) > 0
+	regrouped := hosts.Regrouped(l.names.Load(), set)
+	c.reloaded = rejected || actor != "" || len(c.added)+len(c.removed)+len(regrouped) > 0
 	l.publish(set, c)
 	return nil
 }

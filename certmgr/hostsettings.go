@@ -64,6 +64,9 @@ func settingsEntry(name string) (string, error) {
 		}
 		return addr.Unmap().String(), nil
 	}
+	if len(hosts.SplitEntry(name)) > 1 {
+		return "", errors.New("several names: a group has the settings of its first name")
+	}
 	entry, err := hosts.ParseEntry(name)
 	if bad, ok := errors.AsType[*hosts.EntryError](err); ok {
 		return "", errors.New(bad.Why)

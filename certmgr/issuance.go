@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
@@ -13,7 +12,6 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 	"github.com/nostall/nostall/internal/pace"
 	"github.com/nostall/nostall/internal/probe"
-	"github.com/nostall/nostall/internal/text"
 )
 
 // issueRequest describes a requested issuance.
@@ -30,6 +28,7 @@ type issueRequest struct {
 	second      bool   // the host has a certificate of its other key type; see seconds
 
 	found *probe.Result // of the preflight just before, or nil
+	group groupOfIssuance
 }
 
 // hostsOwnAfter is how long the CA fails a host, and not others, before that is
@@ -72,6 +71,8 @@ func (is *issuer) issue(ctx context.Context, i *issuance) (*certificate, error) 
 		release()
 		return nil, err
 	}
+	recallMembers(ctx, is, i)
+	i.req.group.names = is.namesToOrder(i.req.sub)
 	i.began = time.Now()
 	is.health.recordAttempt(i)
 	is.audit.Emit(i.event(i.req.asker.event(audit.Event{
@@ -117,11 +118,13 @@ func (is *issuer) conclude(ctx context.Context, i *issuance, out outcome) (cert 
 		is.keeper.caIsBack()
 	}
 	is.orders.watchClock()
+	i.req.group.ended(out)
+	noteLeavers(is, i)
 	offList := takenOffBy(ctx)
 	if out.cert != nil {
 		is.orders.unfinished.put(i.req.sub, nil)
 		if offList == nil {
-			offList = is.publish(ctx, i, out.cert)
+			out.cert, offList = is.publish(ctx, i, out.cert)
 		}
 	}
 	if offList != nil {
@@ -144,7 +147,7 @@ func (is *issuer) conclude(ctx context.Context, i *issuance, out outcome) (cert 
 	case isElsewhere(is, i, out):
 		return nil, waitForDNS(is, i, out)
 	}
-	is.health.failures.attempts.end(i.host(), i.counted.at)
+	is.health.failures.attempts.end(i.req.sub.id(), i.counted.at)
 	if whole {
 		err = is.failAsWhole(i, out)
 	} else {
@@ -193,33 +196,22 @@ func (is *issuer) saveFailure(i *issuance, rec *failure) {
 	})
 }
 
-// clockError is about a clock that does not fit a new certificate.
-func clockError(host string, cert *certificate, now time.Time) error {
-	return newClockError(host, cert, now, "set the clock")
-}
-
-// datesError is clockError if the certificate does not fit the CA's clock either.
-func datesError(host string, cert *certificate, now time.Time) error {
-	return newClockError(host, cert, now, "by the CA's own clock that is wrong too: the CA has to correct its dates")
-}
-
-func newClockError(host string, cert *certificate, now time.Time, what string) error {
-	return &refusal{kind: ErrClock, host: host, text: fmt.Sprintf("it says %s, but the CA has just issued a certificate valid from %s to %s; "+
-		"%s; the certificate is kept", text.Stamp(now), text.Stamp(cert.notBefore), text.Stamp(cert.notAfter), what)}
-}
-
 // publish brings a certificate into service, before it is written to the Cache,
 // so that handshakes get it even if that fails. If the host is no longer
 // allowed, it returns the reason and publishes nothing. A certificate that was
-// revoked meanwhile is not published either.
-func (is *issuer) publish(ctx context.Context, i *issuance, cert *certificate) (offList *refusal) {
+// revoked meanwhile is not published either. It returns the certificate as it is
+// in memory, if it is.
+func (is *issuer) publish(ctx context.Context, i *issuance, cert *certificate) (_ *certificate, offList *refusal) {
+	if cert.subject.group {
+		return publishShared(ctx, is, i, cert)
+	}
 	published, offList := is.memory.publish(cert, i.req.grant, is.now(), func() *refusal {
 		return cmp.Or(takenOffBy(ctx), is.gate.offList(i.host()))
 	})
 	if published {
 		is.keeper.scheduleIssued(cert)
 	}
-	return offList
+	return cert, offList
 }
 
 // succeed reports a certificate and writes it to the Cache.
@@ -227,9 +219,11 @@ func (is *issuer) succeed(i *issuance, out outcome) {
 	cert, req := out.cert, i.req
 	i.enter(audit.StageStore)
 	known := is.health.failures.forget(req.sub)
-	is.health.dns.end(i.host(), endedByOrder)
-	is.health.failures.attempts.succeeded(i.host())
-	is.keeper.noteReached(i.host(), req.grant)
+	is.health.failures.attempts.succeeded(req.sub.id())
+	for _, host := range i.req.group.names {
+		is.health.dns.end(host, endedByOrder)
+		is.keeper.noteReached(host, req.grant)
+	}
 	if out.err == nil { // else it is told by fail: the certificate cannot be served
 		is.issuances.succeeded(time.Since(i.requestedAt))
 		is.audit.Emit(i.event(audit.Event{
@@ -245,6 +239,7 @@ func (is *issuer) succeed(i *issuance, out outcome) {
 	}
 	is.store.putCertificate(cert, out.data, func() bool { return is.memory.current(cert.subject) == cert }, is.settle(i, out))
 	is.keeper.deliver(cert)
+	settleMembers(is, i, cert)
 	if known && !cert.dates().IsAged(is.now()) { // otherwise holdBack writes another
 		is.tasks.Go(func(ctx context.Context) {
 			i.counted.wait()
@@ -259,6 +254,9 @@ func (is *issuer) succeed(i *issuance, out outcome) {
 // the entry of its order is no longer needed.
 func (is *issuer) settle(i *issuance, out outcome) func(context.Context) {
 	return func(ctx context.Context) {
+		if c := out.cert; c.isShared() {
+			pointMembers(is, c)
+		}
 		// First: a process that is killed in between finds the order's entry.
 		is.health.clearRecord(i)
 		if out.entry {
@@ -326,7 +324,7 @@ func (is *issuer) fail(i *issuance, out outcome, what trouble) error {
 		return e
 	}
 	if isAfterPreflight(e.Stage) {
-		is.health.dns.end(i.host(), endedByOrder) // an operator's
+		is.health.dns.end(i.req.sub.id(), endedByOrder) // an operator's
 	}
 	rec := is.health.newFailure(i, e)
 	if i.last != nil {

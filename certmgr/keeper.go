@@ -22,6 +22,8 @@ type keeper interface {
 	noteReached(host string, g grant)
 	// caIsBack brings forward what waits for the CA, which works again.
 	caIsBack()
+	// regroup brings the certificates of hosts in line with their groups.
+	regroup(names []string)
 	// drop takes a host out of service, memory and renewal, unless it is on the
 	// list. why may be nil.
 	drop(host string, why error)

@@ -46,7 +46,7 @@ func (kt KeyType) or(def bundle.KeyType) bundle.KeyType {
 // keyTypeOf returns the type of key that is preferred for a host. It does not
 // allocate.
 func (set *settings) keyTypeOf(host string) bundle.KeyType {
-	own, _ := set.hostSettings.of(host)
+	own, _ := set.settingsOf(host)
 	return own.KeyType.or(set.keyType)
 }
 

@@ -22,7 +22,7 @@ func (r *renewals) reportLateness(cert *certificate, now time.Time) {
 	if !cert.usable(now) {
 		e.Kind, e.Reason = audit.CertificateExpired, ""
 	}
-	if waits := r.health.dns.of(cert.subject.host()); waits != nil {
+	if waits := r.health.dns.of(cert.subject.id()); waits != nil {
 		e.RetryAt, e.Err = waits.RetryAt, waits
 	} else if rec := r.health.failures.last(cert.subject); rec != nil {
 		e.RetryAt, e.Err = rec.err.RetryAt, rec.err

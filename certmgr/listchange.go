@@ -52,6 +52,9 @@ func (w *listWatch) hostsChanged(c change) {
 		w.failures.relist(listed, w.now())
 		w.probeListed(listed)
 	}
+	if len(c.regrouped) > 0 {
+		w.regrouped(listed, c.regrouped)
+	}
 	if len(c.removed) > 0 {
 		w.endUnlisted(c)
 	}
@@ -82,12 +85,13 @@ func (w *listWatch) endUnlisted(c change) {
 		w.progress.have(name) // no longer wanted by a Start
 	}
 	if w.settings.hostPolicy == nil {
-		w.issuer.issues.Cancel(func(sub subject) error {
-			host := sub.host()
-			if w.settings.trustOf(host) != notAllowed {
-				return nil
+		w.issuer.issues.Each(func(call *issueCall) {
+			for _, host := range issuanceOf(call).hosts() {
+				if w.settings.trustOf(host) != notAllowed {
+					return
+				}
 			}
-			return takenOff(host, c.reason, nil)
+			w.issuer.issues.CancelKey(call.Key, takenOff(call.Key.host(), c.reason, nil))
 		})
 	}
 	w.tasks.Go(func(ctx context.Context) {
@@ -181,11 +185,15 @@ func (w *listWatch) hasStateFor(host string) bool {
 // hostsWithState returns all hosts for which hasStateFor is true.
 func (w *listWatch) hostsWithState() []string {
 	var hosts []string
-	for c := range w.memory.all() {
-		hosts = append(hosts, c.subject.host())
+	for _, at := range w.memory.all() {
+		hosts = append(hosts, at.host)
 	}
 	w.issuer.issues.Each(func(c *issueCall) { hosts = append(hosts, c.Key.host()) })
-	w.failures.all(func(host string, _ *failure, _ bool) { hosts = append(hosts, host) })
+	w.failures.all(func(id string, _ *failure, _ bool) {
+		if host, group := hostOfID(id); !group {
+			hosts = append(hosts, host)
+		}
+	})
 	hosts = append(hosts, w.unfinished.hosts()...)
 	hosts = append(hosts, w.dns.names()...)
 	slices.Sort(hosts)

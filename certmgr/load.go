@@ -75,7 +75,7 @@ func (l *loader) search(host string, want keyTypePrefs, g grant) func(context.Co
 	return func(ctx context.Context) (*certificate, error) {
 		first := l.subject(host, want.first)
 		for _, alg := range want.types() {
-			cert, err := l.read(ctx, l.subject(host, alg), g, loud)
+			cert, err := l.readFor(ctx, l.subject(host, alg), host, g, loud)
 			if cert != nil && alg != want.first {
 				l.noteMiss(first)
 			}
@@ -138,23 +138,12 @@ func (l *loader) missedLately(sub subject) bool {
 // read loads the certificate in the Cache for one subject into memory and
 // returns it. An entry that cannot be served is a miss. Call it in tasks only.
 func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (*certificate, error) {
-	reads := l.store.reads
-	if g.trust == untrusted {
-		reads = l.store.untrusted
+	if sub.group {
+		return l.readShared(ctx, sharedRead{sub, sub.host(), g, how})
 	}
-	data, err := l.store.getInTask(ctx, reads, sub.cacheKey())
+	cert, err := l.readEntry(ctx, sub, sub.cacheKey(), g, how)
 	if err != nil {
 		return nil, err
-	}
-	cert, err := certificateFromBundle(sub, data, l.now())
-	if err == nil && l.memory.isBarred(cert.leaf) {
-		err = errRevoked
-	}
-	if err == nil {
-		err = l.keys.attach(ctx, cert)
-	}
-	if err != nil {
-		return nil, l.reject(ctx, sub, err, how)
 	}
 	if have := l.memory.current(sub); have != nil && have.leaf.Equal(cert.leaf) {
 		return have, nil
@@ -169,12 +158,43 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 	case kept != cert:
 		return kept, nil
 	}
+	l.adopted(cert, g)
+	return cert, nil
+}
+
+// readEntry returns the certificate in the Cache under a key.
+func (l *loader) readEntry(ctx context.Context, sub subject, key string, g grant, how loudness) (*certificate, error) {
+	reads := l.store.reads
+	if g.trust == untrusted {
+		reads = l.store.untrusted
+	}
+	data, err := l.store.getInTask(ctx, reads, key)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := certificateFromBundle(sub, data, l.now())
+	if err == nil && l.memory.isBarred(cert.leaf) {
+		err = errRevoked
+	}
+	if err == nil {
+		err = l.keys.attach(ctx, cert)
+	}
+	if err != nil {
+		return nil, l.reject(ctx, sub, err, how)
+	}
+	cert.entry = key
+	return cert, nil
+}
+
+// adopted reports and plans a certificate that was loaded.
+func (l *loader) adopted(cert *certificate, g grant) {
+	sub := cert.subject
 	if cert.dates().ByAge(l.settings.renewBefore).After(l.now()) {
 		l.health.failures.forget(sub) // otherwise the failure is that of its renewal
 	}
 	l.keeper.scheduleLoaded(cert)
 	if l.keeper.notDueBefore(sub).After(l.now()) {
-		l.health.dns.end(sub.host(), endedByOther)
+		l.health.dns.end(sub.id(), endedByOther)
 	}
 	e := certEvent(audit.CertificateLoaded, cert)
 	e.Decision, e.Rule = audit.Allowed, g.rule(sub.host())
@@ -185,7 +205,6 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 		e.Reason = "it was issued by " + issuerOf(cert.leaf) + ", a CA for tests that clients do not trust; it is served until it has been replaced"
 		l.audit.Emit(e)
 	}
-	return cert, nil
 }
 
 // reject returns the error for an entry that cannot be served: it counts as

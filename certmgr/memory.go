@@ -19,8 +19,9 @@ import (
 type memory struct {
 	evictable
 
-	hosts *table.Table[string, hostEntry]
-	first func(host string) bundle.Algorithm // the preferred one; set before the first use, must not block
+	first  func(host string) bundle.Algorithm // the preferred one; set before the first use, must not block
+	hosts  *table.Table[string, hostEntry]
+	groups *table.Table[subject, groupEntry]
 
 	mu         sync.Mutex
 	barred     capped.Map[fingerprint, time.Time] // what must not be served any more, with its expiry: what ends soonest makes way
@@ -84,6 +85,7 @@ func newMemory(isListed func(host string) bool) *memory {
 		evictable: newEvictable(isListed),
 		hosts:     table.New[string, hostEntry](),
 		first:     func(string) bundle.Algorithm { return bundle.ECDSA },
+		groups:    table.New[subject, groupEntry](),
 		barred:    capped.Map[fingerprint, time.Time]{Max: maxBarred},
 		revoked:   capped.Map[string, time.Time]{Max: maxBarred},
 	}
@@ -164,7 +166,7 @@ func (m *memory) publish(c *certificate, g grant, now time.Time, check func() *r
 	if offList = check(); offList != nil {
 		return false, offList
 	}
-	evicted = m.put(c, g, now)
+	evicted = m.put(c.subject.host(), c, g, now)
 	return true, nil
 }
 
@@ -191,14 +193,14 @@ func (m *memory) adopt(c *certificate, g grant, now time.Time, check func() *ref
 	if offList = check(); offList != nil {
 		return nil, offList
 	}
-	evicted = m.put(c, g, now)
+	evicted = m.put(c.subject.host(), c, g, now)
 	return c, nil
 }
 
 // put replaces the host's entry by one with c. It returns the certificates of
 // the host that makes way, if any. m.mu is held.
-func (m *memory) put(c *certificate, g grant, now time.Time) (evicted []*certificate) {
-	it := m.cloned(c.subject.host())
+func (m *memory) put(host string, c *certificate, g grant, now time.Time) (evicted []*certificate) {
+	it := m.cloned(host)
 	e := &it.Value
 	e.trust = g.trust
 	if yes := g.policyYes; !yes.IsZero() && yes.UnixNano() >= e.no.Load() { // else it has refused since
@@ -246,15 +248,15 @@ func (m *memory) retire(c *certificate) {
 // without removes a certificate that memory has. It returns the certificates of
 // the host that makes way, if any. m.mu is held.
 func (m *memory) without(c *certificate) (evicted []*certificate) {
-	host, alg := c.subject.host(), c.subject.alg
-	it := m.cloned(host)
-	e := &it.Value
-	e.certs[alg], e.served[alg] = nil, served{}
-	if e.certs == [bundle.Algorithms]*certificate{} {
-		m.remove(host)
-		return nil
+	if m.current(c.subject) == c && c.subject.group {
+		m.groups.Delete(c.subject)
 	}
-	return m.set(it)
+	for _, host := range c.hosts() {
+		if at(m, host, c.alg) == c {
+			evicted = append(evicted, withoutAt(m, host, c.alg)...)
+		}
+	}
+	return evicted
 }
 
 // cloned returns a new entry for host with the content of the one in memory, if
@@ -361,6 +363,12 @@ func (m *memory) certificates(host string) []*certificate {
 
 // current returns the certificate in memory for a subject, or nil.
 func (m *memory) current(sub subject) *certificate {
+	if sub.group {
+		if e := m.groups.Get(sub); e != nil {
+			return e.cert
+		}
+		return nil
+	}
 	if e := m.hosts.Get(sub.host()); e != nil {
 		if c := e.certs[sub.alg]; c != nil && c.subject == sub {
 			return c
@@ -369,13 +377,13 @@ func (m *memory) current(sub subject) *certificate {
 	return nil
 }
 
-// all returns every certificate in memory, and since when its host has been in
-// service with its key type. It takes no lock.
-func (m *memory) all() iter.Seq2[*certificate, time.Time] {
-	return func(yield func(*certificate, time.Time) bool) {
-		for _, e := range m.hosts.All() {
+// all returns every certificate in memory, that of a group for each of its hosts.
+// It takes no lock.
+func (m *memory) all() iter.Seq2[*certificate, inService] {
+	return func(yield func(*certificate, inService) bool) {
+		for host, e := range m.hosts.All() {
 			for alg, c := range e.certs {
-				if c != nil && !yield(c, e.since[alg]) {
+				if c != nil && !yield(c, inService{host, e.since[alg]}) {
 					return
 				}
 			}

@@ -52,6 +52,10 @@ func (m *Manager) Obtain(ctx context.Context, host string) error {
 	if !errors.Is(err, ErrCacheMiss) {
 		return withHost(err, host)
 	}
+	if err := s.issueNow(ctx, s.preferred(host), g, behest{what: "Obtain"}); err != nil || s.memory.get(host, want, s.now()) != nil {
+		return err
+	}
+	// It has left the order of its group.
 	return s.issueNow(ctx, s.preferred(host), g, behest{what: "Obtain"})
 }
 
@@ -84,7 +88,11 @@ func (b behest) reason() string {
 // renewable returns the subjects of host that Renew issues certificates for.
 func (s *operator) renewable(host string) (subs []subject) {
 	for _, c := range s.memory.certificates(host) {
-		subs = append(subs, c.subject)
+		if !c.subject.group { // it may be a member's that has had none of its group yet
+			subs = append(subs, s.subject(host, c.alg))
+		} else {
+			subs = append(subs, c.subject)
+		}
 	}
 	if len(subs) == 0 {
 		return []subject{s.preferred(host)}
@@ -109,7 +117,7 @@ func (s *operator) wanting(host string) (subs []subject) {
 	now, served := s.now(), false
 	for alg := range bundle.Algorithm(bundle.Algorithms) {
 		sub := s.subject(host, alg)
-		if cert := s.memory.current(sub); cert != nil && cert.usable(now) {
+		if cert := at(s.memory, host, sub.alg); cert != nil && cert.usable(now) {
 			served = true
 		} else if rec := s.health.failures.last(sub); rec != nil && rec.err.KeyType == sub.alg.String() {
 			subs = append(subs, sub)

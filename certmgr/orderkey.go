@@ -38,7 +38,7 @@ func (o *orders) key(ctx context.Context, c *conversation, orderURL string) (cry
 // alone, the private key is that of KeySource. While that fails, the order is
 // kept, and if the key is gone, no certificate can come of it.
 func (o *orders) resume(ctx context.Context, c *conversation) (*order.Unfinished, error) {
-	u := c.kept.resume(ctx, c.req.override)
+	u := c.resume(ctx)
 	if u == nil {
 		return nil, nil
 	}

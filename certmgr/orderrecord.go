@@ -28,6 +28,7 @@ type orderRecord struct {
 	Host      string    `json:"host"`
 	KeyType   string    `json:"keyType"`
 	Order     string    `json:"order"`
+	Names     string    `json:"names,omitempty"` // of a group's order, separated by spaces
 	Account   string    `json:"account"`
 	Directory string    `json:"directory"`
 	Created   time.Time `json:"created"`
@@ -53,6 +54,7 @@ func encodeOrder(sub subject, u *order.Unfinished, keptOf *certificate) ([]byte,
 		Host:      sub.host(),
 		KeyType:   sub.alg.String(),
 		Order:     u.URL,
+		Names:     namesOf(sub, u),
 		Account:   string(u.Account),
 		Directory: u.Directory,
 		Created:   u.Created.UTC(),
@@ -85,6 +87,14 @@ func encodeOrderKey(key crypto.Signer) (string, error) {
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})), err
+}
+
+// namesOf returns the names of an order for its entry.
+func namesOf(sub subject, u *order.Unfinished) string {
+	if sub.group {
+		return u.Names
+	}
+	return ""
 }
 
 // newerOrder is the error of an entry whose version this code does not know.
@@ -127,6 +137,7 @@ func decodeOrder(sub subject, data []byte, now time.Time) (*order.Unfinished, *o
 		URL:       rec.Order,
 		Account:   acme.KeyID(rec.Account),
 		Directory: rec.Directory,
+		Names:     rec.Names,
 		Created:   past(rec.Created),
 		Expires:   rec.Expires,
 		Key:       key,

@@ -56,6 +56,7 @@ type conversation struct {
 	kept      *orderKeep
 	cleanup   order.Cleanup
 	key       crypto.Signer // of Manager.KeySource, or nil
+	ofGroup   groupOrder
 }
 
 func (o *orders) newConversation(i *issuance) *conversation {
@@ -65,11 +66,12 @@ func (o *orders) newConversation(i *issuance) *conversation {
 	}
 	c := &conversation{
 		issuance:  i,
-		types:     o.answers.Worked.Pick(i.host(), o.challengeTypes(), failures),
-		emit:      func(e audit.Event) { o.audit.Emit(i.event(e)) },
+		types:     o.answers.Worked.Pick(i.req.sub.id(), o.challengeTypes(), failures),
+		emit:      func(e audit.Event) { o.audit.Emit(i.eventAbout(e.Host, e)) },
 		preflight: o.settings.preflight,
 		checker:   o.checker,
 		kept:      newOrderKeep(o.unfinished, i.req),
+		ofGroup:   groupOrder{names: i.req.group.names},
 	}
 	c.replaces = o.replaces(i.req.sub, i.last)
 	return c
@@ -89,7 +91,7 @@ func (o *orders) challengeTypes() []string {
 // replace, or "", given the last failure, if any.
 func (o *orders) replaces(sub subject, last *failure) string {
 	cert := o.memory.current(sub)
-	if cert == nil || !cert.usable(o.now()) || !mayReplace(last) || o.authority.distrusts(cert) {
+	if cert == nil || !cert.usable(o.now()) || !mayReplace(last) || o.authority.distrusts(cert) || cert.isShared() && !sub.group {
 		return ""
 	}
 	return acmeclient.CertID(cert.leaf)
@@ -123,6 +125,8 @@ type outcome struct {
 	order   string      // its URL
 	profile string      // of the order, as the CA says, or ""
 	entry   bool        // the Cache has an entry of the order
+	names   []string    // of the last order; nil if the attempt has not ended
+	left    []leaver
 	err     error
 }
 
@@ -147,6 +151,7 @@ func (o *orders) attempt(ctx context.Context, i *issuance, then func()) (out out
 	out, err := flight.CallOutThen(ctx, o.calls, i.req.sub.String(), func(ctx context.Context) (outcome, error) {
 		out := o.converse(ctx, c)
 		out.stage = i.getStage()
+		out.names, out.left = c.ofGroup.names, c.ofGroup.left
 		return out, nil
 	}, func() {
 		defer then()
@@ -181,6 +186,11 @@ func (o *orders) converse(ctx context.Context, c *conversation) outcome {
 		out = o.converseOnce(ctx, c)
 		out.order = cmp.Or(out.order, first)
 	}
+	for c.leave(out.err) {
+		first := out.order
+		out = o.converseOnce(ctx, c)
+		out.order = cmp.Or(out.order, first)
+	}
 	if out.err != nil && out.acc != nil {
 		out.err = o.accounts.Refused(ctx, out.acc, c.host(), out.err)
 		if account.IsUnavailable(out.err) {
@@ -209,7 +219,7 @@ func (o *orders) converseOnce(ctx context.Context, c *conversation) outcome {
 	err = o.profiles.explain(ctx, c.req.sub, err)
 	out := outcome{acc: acc, order: res.OrderURL, profile: res.Profile}
 	switch {
-	case err != nil && res.Refuted:
+	case err != nil && res.Refuted && !c.req.sub.group:
 		err = c.diagnose(ctx, err)
 	case err == nil && o.memory.isBarred(res.Leaf):
 		err = withdrawn(ctx, client, res.Leaf)
@@ -224,13 +234,16 @@ func (o *orders) converseOnce(ctx context.Context, c *conversation) outcome {
 		out.err = err
 		return out
 	}
-	o.answers.Worked.Note(c.host(), res.Worked)
+	o.answers.Worked.Note(c.req.sub.id(), res.Worked)
 	if res.NotOffered && res.Worked == challenge.HTTP01 {
 		o.answers.Offer.Refused()
 	}
 	o.authority.hasIssued(res.Leaf)
 	out.cert = newCertificate(c.req.sub, usersKey(res.Key), res.Chain, res.Leaf)
 	out.cert.here = true
+	if c.req.sub.group {
+		out.cert.entry = groupCacheKey(c.ofGroup.names, c.req.sub.alg)
+	}
 	if out.data, err = bundle.Encode(res.Key, res.Chain); err != nil {
 		out.cert, out.err = nil, err
 		return out
@@ -245,7 +258,7 @@ func (o *orders) converseOnce(ctx context.Context, c *conversation) outcome {
 func (o *orders) request(c *conversation, unfinished *order.Unfinished) order.Request {
 	sub := c.req.sub
 	return order.Request{
-		Names:      sub.names(),
+		Names:      c.ofGroup.names,
 		Algorithm:  sub.alg,
 		Extra:      o.settings.extraExtensions,
 		Replaces:   c.replaces,
@@ -264,7 +277,7 @@ func (o *orders) request(c *conversation, unfinished *order.Unfinished) order.Re
 			want, err := o.profiles.listed(ctx, sub)
 			return want.name, err
 		},
-		Order:    o.countOrder(c.issuance),
+		Order:    c.mayPlace(o.countOrder(c.issuance)),
 		Usable:   o.settings.challengeTypes(),
 		Present:  o.answers.Present,
 		Withdraw: o.answers.Withdraw,

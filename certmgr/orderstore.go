@@ -37,9 +37,9 @@ const (
 // orderCacheKey returns the key in the Cache of a subject's unfinished order.
 func orderCacheKey(sub subject) string {
 	if sub.alg == bundle.RSA {
-		return entryKey(sub.host(), "+rsa+order")
+		return entryKey(sub.id(), "+rsa+order")
 	}
-	return entryKey(sub.host(), "+order")
+	return entryKey(sub.id(), "+order")
 }
 
 // read returns the order in a subject's entry, and the record that it is from,
@@ -123,7 +123,7 @@ func (s *orderStore) sweep(cert *certificate) {
 		defer s.sweeping.Add(-1)
 		u, rec, err := s.read(ctx, sub)
 		if err == nil && u != nil && isLeftover(rec, u, cert) {
-			s.store.deleteIf(context.WithoutCancel(ctx), attemptsCacheKey(sub.host()), isOfAttempts)
+			s.store.deleteIf(context.WithoutCancel(ctx), attemptsCacheKey(sub.id()), isOfAttempts)
 			s.remove(ctx, sub, u.URL)
 		}
 	})

@@ -114,8 +114,7 @@ func (s *statuses) showOwn(host string, c *ownCert) *HostStatus {
 
 // isReplaced reports whether the operator's own certificate is served for the
 // host of a certificate in memory, and notes when that one would end.
-func (s *statuses) isReplaced(c *certificate) bool {
-	host := c.subject.host()
+func (s *statuses) isReplaced(c *certificate, host string) bool {
 	own := s.serving(host)
 	if own == nil {
 		return false

@@ -40,6 +40,9 @@ func (c *conversation) precheck(ctx context.Context) error {
 	}
 	c.checked = true
 	c.enter(audit.StagePreflight)
+	if c.req.sub.group {
+		return c.precheckGroup(ctx)
+	}
 	found := c.find(ctx)
 	if ctx.Err() != nil {
 		return errors.New("the preflight was cut short")

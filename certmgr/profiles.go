@@ -82,7 +82,7 @@ func newProfiles(e *env, ca *acmeclient.CA, w *flight.Waiters) *profiles {
 // of returns the profile for a subject: that of the host, or of the Manager. It is
 // the only place that knows.
 func (p *profiles) of(sub subject) profile {
-	if set, key := p.settings.hostSettings.of(sub.host()); set.Profile != "" {
+	if set, key := p.settings.settingsOf(sub.host()); set.Profile != "" {
 		return hostProfile(set.Profile, key)
 	}
 	if p.settings.profile != "" {

@@ -30,6 +30,9 @@ var _ worker = (*renewals)(nil)
 // renew renews one subject's certificate, or issues a first one for Start, or
 // reschedules it.
 func (r *renewals) renew(ctx context.Context, sub subject) {
+	if r.renewGrouped(ctx, sub) {
+		return
+	}
 	cert := r.memory.current(sub)
 	if cert == nil && !r.schedule.isWanted(sub) {
 		r.schedule.dropUnplanned(sub)
@@ -48,7 +51,7 @@ func (r *renewals) renew(ctx context.Context, sub subject) {
 	if cert != nil && r.letsExpire(ctx, cert, g) {
 		return
 	}
-	if e := r.health.dns.of(sub.host()); e != nil {
+	if e := r.health.dns.of(sub.id()); e != nil {
 		r.schedule.again(sub, cert, e.RetryAt, e)
 		return
 	}
@@ -167,7 +170,7 @@ func (r *renewals) issue(ctx context.Context, req issueRequest, cert *certificat
 	req.reason, req.explanation, req.suggested = r.schedule.reason(sub)
 	if cert == nil {
 		req.reason = "first certificate"
-		if r.progress.wants(sub.host()) {
+		if isStarting(r.schedule, sub) {
 			req.reason = "Start"
 		}
 	}

@@ -24,6 +24,9 @@ import (
 // or acme.CRLReasonSuperseded; revoking an already revoked certificate is not
 // an error.
 //
+// The certificate of a group (see Allowlist.AddGroup) is revoked for all its
+// names.
+//
 // A revoked certificate leaves memory, Cache and renewal, and this process
 // never serves it again, whatever the Cache holds. TLS sessions from before are
 // not resumed (see TLSConfig). If the host is allowed, a new one is issued at
@@ -96,23 +99,26 @@ func (s *operator) revoke(ctx context.Context, host string, why revocation) []er
 func (s *operator) revocable(ctx context.Context, host string) (certs []*certificate, errs []error) {
 	for alg := range bundle.Algorithm(bundle.Algorithms) {
 		sub := s.subject(host, alg)
-		if cert := s.memory.current(sub); cert != nil && cert.usable(s.now()) {
+		if cert := at(s.memory, host, alg); cert != nil && cert.usable(s.now()) {
 			certs = append(certs, cert)
 			continue
 		}
-		data, err := s.store.get(ctx, sub.cacheKey())
-		if errors.Is(err, ErrCacheMiss) {
-			continue
-		}
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		cert, err := certificateFromBundle(sub, data, s.now())
-		if err == nil {
-			certs = append(certs, cert)
-		} else if _, expired := err.(expiredEntry); !expired {
-			errs = append(errs, fmt.Errorf("the entry %q of the Cache: %w", sub.cacheKey(), err))
+		for _, key := range s.entriesOf(ctx, sub, host) {
+			data, err := s.store.get(ctx, key)
+			if errors.Is(err, ErrCacheMiss) {
+				continue
+			}
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			cert, err := certificateFromBundle(s.ownSubject(host, alg), data, s.now())
+			if err == nil {
+				cert.entry = key
+				certs = append(certs, cert.as(sub))
+			} else if _, expired := err.(expiredEntry); !expired {
+				errs = append(errs, fmt.Errorf("the entry %q of the Cache: %w", key, err))
+			}
 		}
 	}
 	return certs, errs
@@ -270,7 +276,7 @@ func (s *operator) issueAgain(ctx context.Context, sub subject, g grant) error {
 // deleteRevoked deletes a certificate's entry from the Cache, unless the entry
 // holds another one by now.
 func (s *operator) deleteRevoked(ctx context.Context, cert *certificate) error {
-	return s.store.deleteIf(ctx, cert.subject.cacheKey(), func(data []byte) bool {
+	return s.store.deleteIf(ctx, cert.entry, func(data []byte) bool {
 		_, chain, err := bundle.Decode(data)
 		return err == nil && bytes.Equal(chain[0], cert.leaf.Raw)
 	})

@@ -1,6 +1,7 @@
 package certmgr
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -152,7 +153,12 @@ func (r *schedule) isWanted(sub subject) bool {
 	it := r.items.Get(sub)
 	owed := it != nil && it.owed
 	r.mu.Unlock()
-	return owed || r.progress.wants(sub.host())
+	return owed || isStarting(r, sub)
+}
+
+// isStarting reports whether a Start waits for a certificate of sub.
+func isStarting(r *schedule, sub subject) bool {
+	return slices.ContainsFunc(r.members(sub), r.progress.wants)
 }
 
 // hasten makes a subject due, if it is to be tried again, and reports whether it
@@ -173,7 +179,7 @@ func (r *schedule) first(sub subject) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	kind := agendaRenew
-	if r.settings.preflight == preflight.Enforce {
+	if r.settings.preflight == preflight.Enforce && !sub.group {
 		kind = agendaProbe // names that do not lead here take no turn of startPace
 	}
 	if it := r.item(sub); !it.renew.IsSet() {

@@ -24,12 +24,12 @@ var _ keeper = (*service)(nil)
 
 func (s *service) scheduleIssued(c *certificate) {
 	s.schedule.planIssued(c)
-	s.progress.have(c.subject.host())
+	s.entered(c)
 }
 
 func (s *service) scheduleLoaded(c *certificate) {
 	s.schedule.planLoaded(c)
-	s.progress.have(c.subject.host())
+	s.entered(c)
 	s.unfinished.sweep(c)
 	s.deliveries.deliver(c)
 }
@@ -76,6 +76,7 @@ func (s *service) drop(host string, why error) {
 		return
 	}
 	s.failures.forgetHost(host)
+	s.forgetGroup(host)
 	if sub, waited := s.dns.end(host, endedUnlisted); waited {
 		defer s.schedule.dropUnserved(sub)
 	}

@@ -168,7 +168,7 @@ func (set *settings) isNamed(host string) bool {
 // is the operator's, or only an example.
 func (set *settings) isStrangers(e audit.Event) bool {
 	switch e.Kind {
-	case audit.HostListed, audit.HostUnlisted, audit.PolicyFailed, audit.CAUnavailable, audit.CAAvailable,
+	case audit.HostListed, audit.HostUnlisted, audit.GroupChanged, audit.PolicyFailed, audit.CAUnavailable, audit.CAAvailable,
 		audit.OwnCertificateLoaded, audit.OwnCertificateRejected, audit.OwnCertificateRemoved, audit.OwnCertificateExpiring,
 		audit.AccountUnavailable, audit.AccountAvailable, audit.OperatorAction, audit.OperatorActionFailed:
 		return false

@@ -41,6 +41,7 @@ const (
 // HostStatus is the state of a host and key type, as known to a Manager.
 type HostStatus struct {
 	Host           string
+	Group          string // the first name of the group that Host is in, or empty; see Allowlist.AddGroup
 	KeyType        string // "ECDSA" or "RSA"; empty if a failure affects both; for a certificate of the operator's own also "Ed25519"
 	State          HostState
 	NotBefore      time.Time // of the certificate in memory
@@ -184,8 +185,8 @@ type statusKey struct{ host, keyType string }
 func (s *report) hostStatuses(now time.Time) (list []HostStatus) {
 	statuses := newStatuses(s.own, now)
 	byKey, status := statuses.byKey, statuses.of
-	for c, since := range s.memory.all() {
-		if statuses.isReplaced(c) {
+	for c, at := range s.memory.all() {
+		if statuses.isReplaced(c, at.host) {
 			continue
 		}
 		var planned HostStatus
@@ -193,27 +194,29 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus) {
 		if planned.RenewalCause == RenewalCauseUnneeded && !c.usable(now) {
 			continue // it is about to be taken out of service
 		}
-		st := status(c.subject.host(), c.subject.alg.String())
+		st := status(at.host, c.subject.alg.String())
 		st.NotBefore, st.NotAfter, st.Issuer = c.notBefore, c.notAfter, issuerOf(c.leaf)
 		st.RenewAt, st.RenewalCause = planned.RenewAt, planned.RenewalCause
 		st.ExplanationURL, st.RenewalFailure = planned.ExplanationURL, planned.RenewalFailure
 		if st.RenewalCause == RenewalCauseUnneeded {
 			st.RenewAt = time.Time{}
 		}
-		st.State, st.StateSince = StateValid, since
+		st.State, st.StateSince = StateValid, at.since
 		if !c.usable(now) {
 			st.State, st.StateSince = StateExpired, c.notAfter
 		}
 	}
 	statuses.addOwn()
 	s.issuer.issues.Each(func(c *issueCall) {
-		st := status(c.Key.host(), c.Key.alg.String())
-		st.Issuing, st.IssuingSince, st.Stage, st.Waiting = true, c.Since, issuanceOf(c).getStage(), c.Waiting()
-		if !st.hasCertificate() {
-			st.State, st.StateSince = StateIssuing, c.Since
+		for _, host := range s.members(c.Key) {
+			st := status(host, c.Key.alg.String())
+			st.Issuing, st.IssuingSince, st.Stage, st.Waiting = true, c.Since, issuanceOf(c).getStage(), c.Waiting()
+			if !st.hasCertificate() {
+				st.State, st.StateSince = StateIssuing, c.Since
+			}
 		}
 	})
-	s.health.failures.all(func(host string, rec *failure, both bool) {
+	s.eachFailure(func(host string, rec *failure, both bool) {
 		if statuses.isBarred(host) {
 			return
 		}
@@ -256,7 +259,20 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus) {
 		st.LastRequested, st.Refused = s.visits.of(st.Host)
 		st.Profile = s.issuer.orders.profiles.of(s.subject(st.Host, bundle.ECDSA)).name
 		st.Fallback = st.State != StateValid && hadFallback(s.visits, st.Host, fallbackFor, now)
+		if g := s.settings.hosts.group(st.Host); g != nil {
+			st.Group = g.First()
+		}
 		list = append(list, *st)
 	}
 	return list
+}
+
+// eachFailure is failures.all, with the failures of groups as those of their
+// members.
+func (s *report) eachFailure(yield func(host string, rec *failure, both bool)) {
+	s.health.failures.all(func(id string, rec *failure, both bool) {
+		for _, host := range s.hostsOfID(id) {
+			yield(host, rec, both)
+		}
+	})
 }

@@ -96,7 +96,7 @@ func sinceWords(t time.Time, prefix, never string) string {
 // lastFailures returns the failures of all hosts, by host.
 func (s *report) lastFailures() map[string]*failure {
 	failed := make(map[string]*failure)
-	s.health.failures.all(func(host string, rec *failure, _ bool) {
+	s.eachFailure(func(host string, rec *failure, _ bool) {
 		if have := failed[host]; have == nil || rec.err.Time.After(have.err.Time) {
 			failed[host] = rec
 		}

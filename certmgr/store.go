@@ -218,7 +218,7 @@ func (s *store) write(ctx context.Context, key, what string, f func(context.Cont
 // that takes long or fails, it continues in the background until it succeeds or
 // current says that the entry is obsolete.
 func (s *store) putCertificate(c *certificate, data []byte, current func() bool, stored func(context.Context)) {
-	key := c.subject.cacheKey()
+	key := c.entry
 	tried := make(chan struct{})
 	ok := s.tasks.Go(func(ctx context.Context) {
 		// Close does not interrupt this: an issued certificate must not be

@@ -3,6 +3,7 @@ package certmgr
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
@@ -45,10 +46,13 @@ func (r *renewals) isUnneeded(ctx context.Context, cert *certificate) bool {
 		return false
 	}
 	now := r.now()
-	host, alg := cert.subject.host(), cert.subject.alg
+	alg := cert.subject.alg
 	r.visits.followSteps(now)
 	since := now.Add(-lifetimeOf(cert)).Unix()
-	return r.lastNeeded(host, alg) <= since && (alg != r.preferred(host).alg || r.lastNeeded(host, 1-alg) > since)
+	needed := func(alg bundle.Algorithm) bool {
+		return slices.ContainsFunc(cert.hosts(), func(host string) bool { return r.lastNeeded(host, alg) > since })
+	}
+	return !needed(alg) && (alg != r.preferred(cert.subject.host()).alg || needed(1-alg))
 }
 
 // hasOther reports whether the host has a valid certificate of the other key

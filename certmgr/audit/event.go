@@ -13,7 +13,8 @@ type Event struct {
 	Time time.Time // when it happened, by the local clock
 	Kind Kind
 
-	Host    string // normalised host name
+	Host    string // normalised host name; of a group its first name
+	Names   string // the further names of a group's certificate or order, separated by spaces
 	KeyType string // "ECDSA" or "RSA"; for a certificate of the operator's own also "Ed25519"
 
 	Decision Decision // on the host or the handshake
@@ -75,7 +76,7 @@ func (e Event) Level() slog.Level {
 		return slog.LevelError
 	case ClockOff, BackoffRestored, ChallengeFailed, PolicyFailed, CacheReadFailed,
 		CacheEntryRejected, CacheWriteFailed, AccountContactFailed, EventsDropped, AllowlistRejected, HostUnreachable, WaitingForDNS,
-		ConfigurationWarning, CertificateUntrusted, OrdersRationed, DeliveryFailed,
+		ConfigurationWarning, CertificateUntrusted, OrdersRationed, DeliveryFailed, MemberFailed,
 		OwnCertificateRejected, OwnCertificateExpiring:
 		return slog.LevelWarn
 	}

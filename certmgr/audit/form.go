@@ -54,6 +54,7 @@ func (e Event) attrs() []slog.Attr {
 	str("remote_addr", e.RemoteAddr)
 	str("sni", e.SNI)
 	str("alpn", e.ALPN)
+	str("names", e.Names)
 	str("actor", e.Actor)
 	str("attempt", e.Attempt)
 	str("stage", string(e.Stage))
@@ -113,6 +114,7 @@ type eventJSON struct {
 	RemoteAddr      string    `json:"remote_addr,omitempty"`
 	SNI             string    `json:"sni,omitempty"`
 	ALPN            string    `json:"alpn,omitempty"`
+	Names           string    `json:"names,omitempty"`
 	Actor           string    `json:"actor,omitempty"`
 	Attempt         string    `json:"attempt,omitempty"`
 	Stage           Stage     `json:"stage,omitempty"`
@@ -152,6 +154,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 		RemoteAddr:      str(e.RemoteAddr),
 		SNI:             str(e.SNI),
 		ALPN:            str(e.ALPN),
+		Names:           str(e.Names),
 		Actor:           str(e.Actor),
 		Attempt:         str(e.Attempt),
 		Stage:           e.Stage,

@@ -137,6 +137,14 @@ const (
 	// HostUnlisted: an entry was removed from the Allowlist. The fields are
 	// those of HostListed.
 	HostUnlisted Kind = "host_unlisted"
+	// GroupChanged: the names of a group of the Allowlist are others now: Host is
+	// the first one, Names are the others. Without Names, Host has left its group
+	// and is an entry by itself. The group's next renewal follows.
+	GroupChanged Kind = "group_changed"
+	// MemberFailed: a name of a group failed its validation, as Err says, and the
+	// others are ordered without it. It is tried alone from RetryAt on, and again
+	// at the group's next renewal. Count is the number of failures in a row.
+	MemberFailed Kind = "member_failed"
 	// AllowlistRejected: the file of an Allowlist is invalid or cannot be read.
 	// The last good list stays in use. Err names each invalid line.
 	AllowlistRejected Kind = "allowlist_rejected"
@@ -211,7 +219,7 @@ func Kinds() []Kind {
 		PolicyFailed, CacheReadFailed, CacheEntryRejected, CacheWriteFailed, CacheWriteRecovered,
 		DeliveryFailed, DeliveryRecovered,
 		AccountReady, CAUnavailable, CAAvailable, AccountUnavailable, AccountAvailable, OrdersRationed, AccountKeyChanged, AccountContactChanged,
-		AccountContactFailed, HandshakesRefused, FallbackServed, EventsDropped, StartProgress, HostListed, HostUnlisted,
+		AccountContactFailed, HandshakesRefused, FallbackServed, EventsDropped, StartProgress, HostListed, HostUnlisted, GroupChanged, MemberFailed,
 		AllowlistRejected, AllowlistReloaded, IssuanceCanceled, HostUnreachable, WaitingForDNS, DNSWaitEnded, ConfigurationWarning, OperatorAction, OperatorActionFailed, CallbackPanicked,
 		OwnCertificateLoaded, OwnCertificateRejected, OwnCertificateRemoved, OwnCertificateExpiring, ManagerClosed,
 	}

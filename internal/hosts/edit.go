@@ -26,16 +26,20 @@ func NewEdit(old *Set) *Edit {
 // Set returns the edited set. The edit must not be used afterwards.
 func (e *Edit) Set() *Set { return e.set }
 
-// Collect returns the set of the entries.
+// Collect returns the set of the entries, which are valid together.
 func Collect(entries []string) *Set {
 	e := NewEdit(nil)
 	if n := len(entries) / setShards; n > 0 {
 		for i := range e.set.shards { // sized for the entries
-			e.set.shards[i], e.own[i] = make(map[string]struct{}, n+n/8), true
+			e.set.shards[i], e.own[i] = make(map[string]*Group, n+n/8), true
 		}
 	}
 	for _, entry := range entries {
-		e.Add(entry)
+		if names := SplitEntry(entry); len(names) > 1 {
+			e.AddGroup(names) // a list that ParseEntries has returned has no name in two
+		} else {
+			e.Add(entry)
+		}
 	}
 	return e.set
 }
@@ -47,7 +51,7 @@ func (e *Edit) Add(entry string) bool {
 	if _, ok := e.set.shards[i][key]; ok {
 		return false
 	}
-	e.writable(i)[key] = struct{}{}
+	e.writable(i)[key] = nil
 	e.count(key, 1)
 	return true
 }
@@ -59,18 +63,19 @@ func (e *Edit) Remove(entry string) bool {
 	if _, ok := e.set.shards[i][key]; !ok {
 		return false
 	}
+	e.leaveGroup(key)
 	delete(e.writable(i), key)
 	e.count(key, -1)
 	return true
 }
 
 // writable returns a shard that only this edit holds, cloning it if necessary.
-func (e *Edit) writable(i int) map[string]struct{} {
+func (e *Edit) writable(i int) map[string]*Group {
 	if !e.own[i] {
 		e.own[i] = true
 		e.set.shards[i] = maps.Clone(e.set.shards[i])
 		if e.set.shards[i] == nil {
-			e.set.shards[i] = make(map[string]struct{})
+			e.set.shards[i] = make(map[string]*Group)
 		}
 	}
 	return e.set.shards[i]

@@ -6,13 +6,18 @@ import (
 	"strings"
 )
 
-// ParseEntries normalises the entries of a list. The error names each invalid
+// ParseEntries normalises the entries of a list, each a name, a wildcard or the
+// names of a group. The error names each invalid
 // entry and the reason, up to 100 of them, and wraps an *EntryError for each.
 func ParseEntries(names iter.Seq[string]) ([]string, error) {
 	var entries []string
 	var bad badEntries
+	var groups membership
 	for name := range names {
 		entry, err := ParseEntry(name)
+		if err == nil {
+			err = groups.check(entry)
+		}
 		if err != nil {
 			bad.add(err)
 			continue
@@ -23,9 +28,13 @@ func ParseEntries(names iter.Seq[string]) ([]string, error) {
 }
 
 // ParseEntry normalises an entry and refuses what no public CA would certify. It
-// takes addresses that only a private CA could certify; see Private. The error
-// is an *EntryError.
+// takes addresses that only a private CA could certify; see Private. An entry with
+// several names, separated by spaces or commas, is a group; one space separates
+// them in the result. The error is an *EntryError.
 func ParseEntry(name string) (string, error) {
+	if names := SplitEntry(name); len(names) > 1 {
+		return parseGroup(names)
+	}
 	if addr, ok := ParseAddress(name); ok {
 		return parseAddressEntry(name, addr)
 	}

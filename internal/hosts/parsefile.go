@@ -20,7 +20,7 @@ const maxLine = 64 << 10
 const emptyMark = "empty"
 
 // parseFile parses a list's file: one entry a line, in UTF-8, "#" begins a
-// comment. Blank lines, CRLF and a byte order mark are tolerated. name appears in errors, with
+// comment. A line with several names is a group. Blank lines, CRLF and a byte order mark are tolerated. name appears in errors, with
 // line numbers. It stops when ctx ends.
 func parseFile(ctx context.Context, name string, r io.Reader) (entries []string, err error) {
 	file := bufio.NewReader(r)
@@ -29,6 +29,7 @@ func parseFile(ctx context.Context, name string, r io.Reader) (entries []string,
 		return nil, fmt.Errorf("allowlist file %s is in %s; %s", FileName(name), is, saveAsUTF8)
 	}
 	var bad badEntries
+	var groups membership
 	empty := false
 	lines := bufio.NewScanner(file)
 	lines.Buffer(nil, maxLine)
@@ -48,6 +49,9 @@ func parseFile(ctx context.Context, name string, r io.Reader) (entries []string,
 			continue
 		}
 		entry, err := ParseEntry(string(written))
+		if err == nil {
+			err = groups.check(entry)
+		}
 		if wrong, ok := err.(*EntryError); ok {
 			wrong.Place = place(name, n)
 			bad.add(wrong)

@@ -17,7 +17,8 @@ type Set struct {
 	seed      maphash.Seed
 	wildcards int
 	size      int // number of entries, including wildcards
-	shards    [setShards]map[string]struct{}
+	grouped   int // number of names in groups
+	shards    [setShards]map[string]*Group
 }
 
 // setShards is chosen so that with a million names one shard is about as large

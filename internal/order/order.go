@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/crypto/acme"
@@ -275,6 +276,7 @@ func (c *conversation) place(ctx context.Context, earlier *Unfinished) (order *a
 		URL:       order.URI,
 		Account:   c.client.KID,
 		Directory: c.client.DirectoryURL,
+		Names:     strings.Join(c.req.Names, " "),
 		Created:   c.req.Now().Round(0),
 		Expires:   order.Expires,
 	}

@@ -21,6 +21,7 @@ type Unfinished struct {
 	URL       string
 	Account   acme.KeyID // no other account can resume it
 	Directory string     // URL of the CA's directory
+	Names     string     // of the request that placed it, separated by spaces; empty if that is not known
 	Created   time.Time
 	Expires   time.Time     // when the CA drops it; zero if it did not say
 	Key       crypto.Signer // nil until the certificate is about to be asked for

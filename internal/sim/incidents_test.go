@@ -292,6 +292,7 @@ func (w *world) remove(h *host) {
 		return // off the list already
 	}
 	h.allowed, h.since, h.served = false, time.Now(), nil
+	w.regrouped = time.Now()
 	w.p.m.Hosts.Remove(h.name)
 }
 
@@ -303,7 +304,8 @@ func (w *world) addAgain(h *host) {
 	}
 	h.absences = append(h.absences, span{h.since, time.Now()})
 	h.allowed, h.since = true, time.Now()
-	must(w.p.m.Hosts.Add(h.name))
+	w.regrouped = time.Now()
+	must(w.p.m.Hosts.Add(w.entry(w.p.m.Hosts, h)))
 }
 
 // announceRevocation moves the renewal windows of the served certificates into

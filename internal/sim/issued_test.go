@@ -16,6 +16,7 @@ type issuedCertificate struct {
 	serial   string
 	at       time.Time
 	lifetime time.Duration
+	names    int
 }
 
 // issuedCertificates are those not yet known to be stored.
@@ -34,6 +35,7 @@ func (c *issuedCertificates) add(leaf *x509.Certificate) {
 		serial:   leaf.SerialNumber.String(),
 		at:       time.Now(),
 		lifetime: leaf.NotAfter.Sub(leaf.NotBefore).Round(time.Minute),
+		names:    len(leaf.DNSNames),
 	}
 	c.pending = append(c.pending, one)
 	c.all = append(c.all, one)
@@ -134,6 +136,8 @@ func (w *world) judgeStored(c issuedCertificate, h *host) bool {
 		return true // cache or host were away: that can lose it
 	case h.own.changed.Add(ownEvery).After(begun):
 		return true // its order is resumed no more, if the host has an own certificate
+	case w.group && (c.names == 1 || w.regrouped.After(begun)):
+		return true // its order is not resumed if the host has got a certificate of its group meanwhile
 	case w.isActive(cacheReads), w.isActive(cacheWrites):
 		return true
 	case len(h.trouble) > 0, time.Since(c.at) < storedWithin, time.Since(h.healthy) < storedWithin:

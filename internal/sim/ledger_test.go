@@ -44,14 +44,15 @@ func (l *ledger) hook(_ context.Context, e audit.Event) {
 	if l.closed {
 		l.wrongf("an event after the last: %v", e)
 	}
-	if e.Host != "" {
-		l.recent[e.Host] = append(l.recent[e.Host], e.String())
-		if n := len(l.recent[e.Host]); n > 6 {
-			l.recent[e.Host] = l.recent[e.Host][n-6:]
+	for _, host := range append(strings.Fields(e.Names), e.Host) {
+		if host == "" {
+			continue
 		}
-	}
-	if e.IsFailure() {
-		l.failed[e.Host] = true
+		l.recent[host] = append(l.recent[host], e.String())
+		if n := len(l.recent[host]); n > 6 {
+			l.recent[host] = l.recent[host][n-6:]
+		}
+		l.note(host, e)
 	}
 	key := e.Host + " " + e.KeyType
 	switch e.Kind {
@@ -60,7 +61,6 @@ func (l *ledger) hook(_ context.Context, e audit.Event) {
 			l.wrongf("attempt %s for %s began before %s had ended", e.Attempt, key, other)
 		}
 		l.open[key] = e.Attempt
-		l.begun[e.Host] = time.Now()
 	case audit.CertificateIssued, audit.IssuanceFailed:
 		if e.Stage == audit.StageQueue {
 			break // it never began
@@ -78,11 +78,21 @@ func (l *ledger) hook(_ context.Context, e audit.Event) {
 	case audit.ManagerClosed:
 		l.closed = true
 	}
-	if e.Kind == audit.CertificateIssued || e.Kind == audit.CertificateLoaded || e.Kind == audit.OwnCertificateLoaded {
-		if l.ends[e.Host] == nil {
-			l.ends[e.Host] = make(map[int64]bool)
+}
+
+// note notes what an event says of a host. l.mu is held.
+func (l *ledger) note(host string, e audit.Event) {
+	if e.IsFailure() {
+		l.failed[host] = true
+	}
+	switch e.Kind {
+	case audit.IssuanceStarted:
+		l.begun[host] = time.Now()
+	case audit.CertificateIssued, audit.CertificateLoaded, audit.OwnCertificateLoaded:
+		if l.ends[host] == nil {
+			l.ends[host] = make(map[int64]bool)
 		}
-		l.ends[e.Host][e.NotAfter.Unix()] = true
+		l.ends[host][e.NotAfter.Unix()] = true
 	}
 }
 

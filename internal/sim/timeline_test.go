@@ -12,7 +12,7 @@ type moment struct {
 }
 
 // timeline returns all actions: handshakes, incidents, and long-term changes.
-func timeline(rng *rand.Rand, hosts int, span time.Duration) []moment {
+func timeline(rng *rand.Rand, plans []*incidentPlan, hosts int, span time.Duration) []moment {
 	var all []moment
 	add := func(at time.Duration, do func(w *world)) {
 		if at < span {

@@ -26,6 +26,8 @@ type world struct {
 	seed  uint64
 	again string // flags that reproduce it
 	span  time.Duration
+	plans []*incidentPlan
+	group bool // all hosts are a group
 	begin time.Time
 	rng   *rand.Rand // of the main goroutine
 
@@ -48,6 +50,7 @@ type world struct {
 	profile    string        // Manager.Profile
 	chosen     time.Time     // when it was set
 	active     map[*incident]bool
+	regrouped  time.Time     // when a host last left or joined the group
 	ariHealthy time.Time     // since when renewal information works
 	forgetful  time.Time     // when the cache last lost something
 	accounts   int           // number of accounts that the CA may have
@@ -90,7 +93,15 @@ func hostName(i int) string {
 }
 
 func newWorld(t *testing.T, seed uint64, hosts int, span time.Duration) *world {
-	w := &world{t: t, seed: seed, span: span, begin: time.Now(), rng: rand.New(rand.NewPCG(seed, 0)),
+	w := makeWorld(t, seed, hosts, span)
+	w.beginOwn()
+	w.start()
+	return w
+}
+
+// makeWorld is newWorld without a Manager.
+func makeWorld(t *testing.T, seed uint64, hosts int, span time.Duration) *world {
+	w := &world{t: t, plans: plans, seed: seed, span: span, begin: time.Now(), rng: rand.New(rand.NewPCG(seed, 0)),
 		operator: newOperator(), cache: newUnreliable(), clock: new(clock), killed: make(chan struct{}, 1), active: make(map[*incident]bool), accounts: 1}
 	w.ca = acmetest.NewUnstartedServer()
 	w.ca.RateLimits = acmetest.LetsEncryptRateLimits()
@@ -104,8 +115,6 @@ func newWorld(t *testing.T, seed uint64, hosts int, span time.Duration) *world {
 	for i := range hosts {
 		w.hosts = append(w.hosts, newHost(hostName(i)))
 	}
-	w.beginOwn()
-	w.start()
 	return w
 }
 
@@ -118,7 +127,7 @@ func (w *world) start() {
 		h.served = nil
 		h.own.restarted()
 		if h.allowed {
-			must(list.Add(h.name))
+			must(list.Add(w.entry(list, h)))
 		}
 	}
 	w.generation++
@@ -128,6 +137,20 @@ func (w *world) start() {
 		w.point(h)
 	}
 	must(w.p.m.Start(context.Background()))
+}
+
+// entry returns what to add to a list for a host: with the first name of the group
+// that it is to join, if there is one.
+func (w *world) entry(list *certmgr.Allowlist, h *host) string {
+	if w.group {
+		if groups := list.Groups(); len(groups) > 0 {
+			return groups[0][0] + " " + h.name
+		}
+		for name := range list.All() {
+			return name + " " + h.name
+		}
+	}
+	return h.name
 }
 
 // point resolves a host's name to the Manager, unless it has moved away.
@@ -195,7 +218,7 @@ func (w *world) settle(l *ledger) {
 
 // live runs the simulation, action by action.
 func (w *world) live() {
-	moments := timeline(w.rng, len(w.hosts), w.span)
+	moments := timeline(w.rng, w.plans, len(w.hosts), w.span)
 	moments = append(moments, w.operator.moments...)
 	slices.SortStableFunc(moments, func(a, b moment) int { return int(a.at - b.at) })
 	for _, m := range moments {
