@@ -56,7 +56,7 @@ const lockTimeout = attemptTimeout + 3*cacheTimeout
 func (is *issuer) lock(ctx context.Context, sub subject) (unlock func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
-	unlock, err = is.locker.lock(ctx, sub)
+	unlock, err = is.locker.lock(ctx, is.namesOf(sub))
 	if err != nil {
 		return nil, &refusal{kind: ErrBusy, host: sub.host(), text: "another issuance for this host has not ended", cause: err}
 	}

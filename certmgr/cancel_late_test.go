@@ -89,7 +89,7 @@ func TestCertificateOfARemovedHostIsNotPublished(t *testing.T) {
 // endlessLock is a locker that nobody gets a lock from.
 type endlessLock struct{}
 
-func (endlessLock) lock(ctx context.Context, _ subject) (func(), error) {
+func (endlessLock) lock(ctx context.Context, _ []string) (func(), error) {
 	<-ctx.Done()
 	return nil, context.Cause(ctx)
 }

@@ -44,10 +44,10 @@ func (o *orders) check(ctx context.Context, host string) probe.Result {
 
 // lockForProbe waits for the host's lock. Whoever holds it for longer than a moment
 // makes a preflight too.
-func lockForProbe(ctx context.Context, l locker, sub subject) (unlock func(), err error) {
+func lockForProbe(ctx context.Context, l locker, names []string) (unlock func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, probeLockWait)
 	defer cancel()
-	return l.lock(ctx, sub)
+	return l.lock(ctx, names)
 }
 
 // waitForDNS returns the error of an attempt that found the host to lead
@@ -109,7 +109,7 @@ func (r *renewals) probe(ctx context.Context, sub subject) {
 		return
 	}
 	r.reportLateness(cert, r.now())
-	unlock, err := lockForProbe(ctx, r.issuer.locker, sub)
+	unlock, err := lockForProbe(ctx, r.issuer.locker, r.namesOf(sub))
 	if err != nil {
 		r.schedule.again(sub, cert, r.now().Add(firstProbe), err)
 		return

@@ -89,6 +89,14 @@ func (e *env) groupOf(sub subject) *hosts.Group {
 	return nil
 }
 
+// namesOf returns all names that an order for a subject may be for.
+func (e *env) namesOf(sub subject) []string {
+	if names := e.groupOf(sub).Names(); len(names) > 0 {
+		return names
+	}
+	return []string{sub.host()}
+}
+
 // namesToOrder returns the names for the next order of a subject. Members that
 // back off by themselves, or wait for DNS, are left out, unless that is all of
 // them.

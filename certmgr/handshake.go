@@ -81,10 +81,8 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 		host, entry, err = s.unnamedHost(hello, err)
 	}
 	if err != nil {
-		if s.own != nil {
-			if cert := s.own.serve(hello, ownHost(hello.ServerName), verifiable(hello), nil); cert != nil {
-				return cert, nil
-			}
+		if cert := s.ownForBadName(hello); cert != nil {
+			return cert, nil
 		}
 		s.handshakes.refuse(resultOf(err), "", err, hello, s.now())
 		return nil, brief(err)

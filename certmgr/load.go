@@ -180,7 +180,7 @@ func (l *loader) readEntry(ctx context.Context, sub subject, key string, g grant
 		err = l.keys.attach(ctx, cert)
 	}
 	if err != nil {
-		return nil, l.reject(ctx, sub, err, how)
+		return nil, l.reject(ctx, rejected{sub, key, how}, err)
 	}
 	cert.entry = key
 	return cert, nil
@@ -207,25 +207,32 @@ func (l *loader) adopted(cert *certificate, g grant) {
 	}
 }
 
+// rejected is an entry of the Cache that cannot be served.
+type rejected struct {
+	sub subject
+	key string
+	how loudness
+}
+
 // reject returns the error for an entry that cannot be served: it counts as
 // missing, unless its private key may yet be had from KeySource.
-func (l *loader) reject(ctx context.Context, sub subject, err error, how loudness) error {
+func (l *loader) reject(ctx context.Context, r rejected, err error) error {
 	e := audit.Event{
 		Kind:    audit.CacheEntryRejected,
-		Host:    sub.host(),
-		KeyType: sub.alg.String(),
-		Reason:  "the entry under \"" + sub.cacheKey() + "\" counts as missing",
+		Host:    r.sub.host(),
+		KeyType: r.sub.alg.String(),
+		Reason:  "the entry under \"" + r.key + "\" counts as missing",
 		Err:     err,
 	}
 	if errors.Is(err, ErrKeySource) {
 		if ctx.Err() == nil {
-			e.Reason = "the private key for the entry under \"" + sub.cacheKey() + "\" cannot be had; no order is placed"
-			l.reports.report(sub.cacheKey(), e)
+			e.Reason = "the private key for the entry under \"" + r.key + "\" cannot be had; no order is placed"
+			l.reports.report(r.key, e)
 		}
 		return err
 	}
-	if how == loud {
-		l.reports.report(sub.cacheKey(), e)
+	if r.how == loud {
+		l.reports.report(r.key, e)
 	}
 	return ErrCacheMiss
 }

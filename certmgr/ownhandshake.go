@@ -40,6 +40,20 @@ func (o *owned) await(hs handshake) (*tls.Certificate, error) {
 	return o.serve(hs.hello, hs.host, hs.want.can, nil), nil
 }
 
+// ownForBadName returns the operator's own certificate for a name that no CA
+// certifies, or for none, or nil. It waits for the source's first answer.
+func (s *server) ownForBadName(hello *tls.ClientHelloInfo) *tls.Certificate {
+	if s.own == nil {
+		return nil
+	}
+	hs := s.newHandshake(hello, ownHost(hello.ServerName), keyTypePrefs{can: verifiable(hello)})
+	cert, err := s.own.await(hs)
+	if cert == nil && err == nil {
+		cert = s.own.serve(hello, hs.host, hs.want.can, nil)
+	}
+	return cert
+}
+
 // noteVisit records a visit to a host on the list, for the sake of the cores
 // once in a while only.
 func (o *owned) noteVisit(x *ownIndex, host string, can keyClasses, now time.Time) {

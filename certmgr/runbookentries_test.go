@@ -255,6 +255,11 @@ func situationsOfEvents() []situation {
 			close(release)
 			return nil
 		}, fix: wait(0)},
+		byFault(situation{entry: "member_failed", provoke: func(w *world) error {
+			w.group(visited, "b.example.com")
+			w.mustGet("b.example.com")
+			return visitHost(w)
+		}}, refuses(acmetest.Problem{}), retry),
 		{entry: "delivery_failed", provoke: func(w *world) error {
 			w.m.Issued = certmgr.RetryIssued(func(context.Context, *tls.Certificate) error { return errors.New("permission denied") })
 			return visitHost(w)

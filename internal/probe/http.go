@@ -65,7 +65,7 @@ func refuseRedirect(host string, to *url.URL) (reply, bool) {
 	}
 	name, err := hosts.NormalizeAny(to.Hostname())
 	switch {
-	case err != nil:
+	case err != nil, name != host && hosts.IsAddress(name): // CAs follow redirects of names to names only
 		return reply{text: text, err: err}, true
 	case name != host:
 		return reply{outcome: unknown, text: text + ", not followed"}, true // the CA does
