@@ -81,7 +81,7 @@ func (m *Manager) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, 
 		host, entry, err = s.unnamedHost(hello, err)
 	}
 	if err != nil {
-		if cert := s.ownForBadName(hello); cert != nil {
+		if cert := ownForBadName(s, hello); cert != nil {
 			return cert, nil
 		}
 		s.handshakes.refuse(resultOf(err), "", err, hello, s.now())

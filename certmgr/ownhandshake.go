@@ -42,7 +42,7 @@ func (o *owned) await(hs handshake) (*tls.Certificate, error) {
 
 // ownForBadName returns the operator's own certificate for a name that no CA
 // certifies, or for none, or nil. It waits for the source's first answer.
-func (s *server) ownForBadName(hello *tls.ClientHelloInfo) *tls.Certificate {
+func ownForBadName(s *server, hello *tls.ClientHelloInfo) *tls.Certificate {
 	if s.own == nil {
 		return nil
 	}

@@ -105,6 +105,7 @@ type (
 		LastAsked      time.Time            `json:"last_asked,omitzero"`
 		Issuer         string               `json:"issuer,omitempty"`
 		Profile        string               `json:"profile,omitempty"`
+		Group          string               `json:"group,omitempty"` // first name of the group that shares a certificate
 		RenewalFailure string               `json:"renewal_failure,omitempty"`
 		Fallback       bool                 `json:"fallback,omitempty"`
 		Source         string               `json:"source,omitempty"`   // of a certificate of the operator's own
@@ -220,6 +221,7 @@ func newHostJSON(h *certmgr.HostStatus) hostJSON {
 		LastAsked:      utc(h.LastRequested),
 		Issuer:         clean(h.Issuer, maxText),
 		Profile:        clean(h.Profile, maxText),
+		Group:          clean(h.Group, maxText),
 		RenewalFailure: wholeError(h.RenewalFailure),
 		Fallback:       h.Fallback,
 		Source:         clean(h.Source, maxText),

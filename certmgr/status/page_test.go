@@ -231,6 +231,20 @@ func TestProfileIsShown(t *testing.T) {
 	}
 }
 
+// The group that a host shares its certificate with is on its own page and in the
+// JSON.
+func TestGroupIsShown(t *testing.T) {
+	s := everyState()
+	s.snap.Hosts[len(s.snap.Hosts)-1].Group = "first.example"
+	if page := text(get(t, s, "/?host=valid.example").Body.String()); !strings.Contains(page, "Shares the certificate of the group offirst.example") {
+		t.Errorf("the page does not say it: %s", page)
+	}
+	data := strings.ReplaceAll(get(t, s, "/?format=json&host=valid.example").Body.String(), `": "`, `":"`)
+	if !strings.Contains(data, `"group":"first.example"`) {
+		t.Errorf("the JSON lacks it: %s", data)
+	}
+}
+
 // Warnings about the setup are on every page and in the JSON, without markup of
 // an issuer's.
 func TestWarningsAreShown(t *testing.T) {

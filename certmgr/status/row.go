@@ -270,6 +270,7 @@ func details(h *certmgr.HostStatus) (list []detail) {
 	when("State since", h.StateSince)
 	add("Issued by", clean(h.Issuer, maxText))
 	add("Profile of the next order", clean(h.Profile, maxText))
+	add("Shares the certificate of the group of", clean(h.Group, maxText))
 	when("Valid from", h.NotBefore)
 	when("Valid until", h.NotAfter)
 	when("Renewal due", h.RenewAt)
