@@ -26,6 +26,9 @@ func TestTenYearsOfAGroup(t *testing.T) {
 				w := makeWorld(t, seed, hosts, time.Duration(*yearCount)*year)
 				w.again = fmt.Sprintf("TestTenYearsOfAGroup -sim.seed %d -sim.seeds 1 -sim.years %d", seed, *yearCount)
 				w.group = true
+				for i := range w.hosts { // an address is in no group
+					w.hosts[i] = newHost(fmt.Sprintf("www%d.site%d.example", i, i%3))
+				}
 				w.plans = slices.DeleteFunc(slices.Clone(plans), func(p *incidentPlan) bool { return !slices.Contains(kinds, p.kind) })
 				w.start()
 				w.live()
