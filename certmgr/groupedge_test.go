@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"net/http"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -143,5 +144,26 @@ func TestGroupWithAnOwnCertificate(t *testing.T) {
 			t.Errorf("the group's certificate is for %q", got)
 		}
 		w.mustServe("b.example.com", own)
+	})
+}
+
+// A name that the CA's policy rejects leaves its group, although the CA says only in
+// the text of the problem which one it is, as Boulder does.
+func TestRejectedNameLeavesItsGroup(t *testing.T) {
+	groupWorld(t, abc(), func(t *testing.T, w *world) {
+		w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder, Host: "c.example.com"}, http.StatusBadRequest, nil, acmetest.Problem{
+			Type:   "rejectedIdentifier",
+			Detail: `Error creating new order :: Cannot issue for "c.example.com": Domain name is forbidden by policy`,
+		})
+		if got := sortedNames(w.mustGet("a.example.com")); !slices.Equal(got, abc()[:2]) {
+			t.Errorf("the certificate is for %q", got)
+		}
+		w.mustGet("b.example.com")
+		w.wantErr("c.example.com", certmgr.ErrBackoff)
+		for _, st := range w.m.Snapshot().Hosts {
+			if want := st.Host == "c.example.com"; (st.State == certmgr.StateRejected) != want {
+				t.Errorf("%s is %s", st.Host, st.State)
+			}
+		}
 	})
 }

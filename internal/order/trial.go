@@ -10,7 +10,6 @@ import (
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/challenge"
-	"github.com/nostall/nostall/internal/text"
 )
 
 // trial is a challenge that is being tried for a name.
@@ -116,45 +115,4 @@ func (c *conversation) refute(z *acme.Authorization, t *trial) refutation {
 	}
 	c.req.Event(e)
 	return refutation{t.chal.Type, fmt.Errorf("%s: %w (%s)", t.chal.Type, err, hint)}
-}
-
-// NamesError is the failure of an order that is only about some of its names. An
-// order without them may succeed.
-type NamesError struct {
-	Failed map[string]error // why, by name; not all names of the order
-	Err    error            // the failure of the order
-}
-
-// Error returns the text of the order's failure.
-func (e *NamesError) Error() string { return text.Of(e.Err) }
-
-// Unwrap returns the order's failure.
-func (e *NamesError) Unwrap() error { return e.Err }
-
-// blame returns err as a *NamesError if it is about some of the names.
-func (c *conversation) blame(failed map[string]error, err error) error {
-	if len(failed) == 0 || len(failed) >= len(c.req.Names) {
-		return err
-	}
-	return &NamesError{Failed: failed, Err: err}
-}
-
-// blameNamed is blame for a problem of the CA's that names identifiers (RFC 8555,
-// section 6.7.1).
-func (c *conversation) blameNamed(err error) error {
-	if len(c.req.Names) == 1 {
-		return err
-	}
-	failed := make(map[string]error)
-	for _, p := range text.Problems(err) {
-		for _, sub := range p.Subproblems {
-			if sub.Identifier == nil {
-				continue
-			}
-			if name, ok := nameOf(*sub.Identifier, c.req.Names); ok {
-				failed[name] = acmeclient.BoundProblem(&acme.Error{StatusCode: p.StatusCode, ProblemType: sub.Type, Detail: sub.Detail, Instance: sub.Instance})
-			}
-		}
-	}
-	return c.blame(failed, err)
 }
