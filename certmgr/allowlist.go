@@ -23,7 +23,7 @@ import (
 // as those of private networks, can be entries.
 //
 // Names can share a certificate: see AddGroup. An entry of several names,
-// separated by spaces or commas, is such a group, in all methods that take names.
+// separated by spaces, is such a group, in all methods that take names.
 //
 // Names that no public CA certifies cannot be entries: single labels, public
 // suffixes ("co.uk") and wildcards directly below them

@@ -9,7 +9,7 @@ import (
 
 // OpenAllowlist returns a list from a file: one name or wildcard a line, in
 // UTF-8; "#" begins a comment, also after a name. A line of several names,
-// separated by spaces or commas, is a group (see Allowlist.AddGroup). If the file cannot be read or
+// separated by spaces, is a group (see Allowlist.AddGroup). If the file cannot be read or
 // any line is invalid, it returns no list, and an error that names each invalid
 // line by its number with the reason, up to 100.
 //

@@ -29,7 +29,7 @@ func ParseEntries(names iter.Seq[string]) ([]string, error) {
 
 // ParseEntry normalises an entry and refuses what no public CA would certify. It
 // takes addresses that only a private CA could certify; see Private. An entry with
-// several names, separated by spaces or commas, is a group; one space separates
+// several names, separated by spaces, is a group; one space separates
 // them in the result. The error is an *EntryError.
 func ParseEntry(name string) (string, error) {
 	if names := SplitEntry(name); len(names) > 1 {

@@ -36,7 +36,8 @@ func SplitEntry(entry string) []string {
 }
 
 // isSeparator reports whether a character separates the names of a group.
-func isSeparator(r rune) bool { return r == ' ' || r == '\t' || r == ',' }
+// Commas are an error: a list that was meant for another program has them too.
+func isSeparator(r rune) bool { return r == ' ' || r == '\t' }
 
 // parseGroup is ParseEntry for an entry with several names.
 func parseGroup(names []string) (string, error) {

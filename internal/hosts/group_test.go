@@ -22,7 +22,7 @@ func TestGroupsOfAList(t *testing.T) {
 		groups  []string
 		why     string // of the error
 	}{
-		{"spaces and commas separate", []string{"b.example.com  A.example.com,\tc.example.com"}, []string{"b.example.com a.example.com c.example.com"}, ""},
+		{"spaces and tabs separate", []string{"b.example.com  A.example.com \tc.example.com"}, []string{"b.example.com a.example.com c.example.com"}, ""},
 		{"one name is no group", []string{"a.example.com a.example.com"}, nil, ""},
 		{"a name on a line of its own stays in its group", []string{"a.example.com", "a.example.com b.example.com", "b.example.com"}, []string{"a.example.com b.example.com"}, ""},
 		{"two lines with the same first name are one group", []string{"a.example.com b.example.com", "a.example.com c.example.com"}, []string{"a.example.com b.example.com c.example.com"}, ""},
