@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -242,6 +243,17 @@ func TestCertificateReplacedByAnotherMachine(t *testing.T) {
 		t.Fatalf("%d orders for a certificate in the cache", n)
 	}
 	r.renew(t, r.manager)
+	// Until its order is done with, another machine would resume that.
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for range tick.C {
+		if _, err := store.Get(t.Context(), renewedHost+"+order"); err != nil {
+			if !errors.Is(err, cache.ErrMiss) {
+				t.Fatal(err)
+			}
+			break
+		}
+	}
 
 	// The first machine's server answers the challenge, from the cache.
 	r.renew(t, other)
