@@ -131,20 +131,30 @@ func TestOrdersOfAGroupAndOfItsMemberWaitForEachOther(t *testing.T) {
 }
 
 // The operator's own certificate of a member has precedence, and its group is
-// ordered without it.
+// ordered and renewed without it, also if it is the first name's.
 func TestGroupWithAnOwnCertificate(t *testing.T) {
-	groupWorld(t, abc(), func(t *testing.T, w *world) {
-		own := newOfficeCA(t).sign(t, signed{names: []string{"b.example.com"}})
-		w.m.Certificates = func(context.Context) ([]certmgr.OwnCertificate, error) {
-			return []certmgr.OwnCertificate{{Name: "b", Certificate: own}}, nil
-		}
-		w.mustServe("b.example.com", own)
-		cert := w.mustGet("a.example.com")
-		if got := sortedNames(cert); !slices.Equal(got, []string{"a.example.com", "c.example.com"}) {
-			t.Errorf("the group's certificate is for %q", got)
-		}
-		w.mustServe("b.example.com", own)
-	})
+	for _, name := range abc() {
+		t.Run(name, func(t *testing.T) {
+			groupWorld(t, abc(), func(t *testing.T, w *world) {
+				own := newOfficeCA(t).sign(t, signed{names: []string{name}, life: 400 * day})
+				w.m.Certificates = func(context.Context) ([]certmgr.OwnCertificate, error) {
+					return []certmgr.OwnCertificate{{Name: "the office's", Certificate: own}}, nil
+				}
+				w.m.CertificatesEvery = 24 * time.Hour
+				w.mustServe(name, own)
+				others := slices.DeleteFunc(abc(), func(other string) bool { return other == name })
+				for range 3 {
+					for _, other := range others {
+						if got := sortedNames(w.mustGet(other)); !slices.Equal(got, others) {
+							t.Errorf("the certificate of %s is for %q", other, got)
+						}
+					}
+					w.mustServe(name, own)
+					time.Sleep(89 * day)
+				}
+			})
+		})
+	}
 }
 
 // A name that the CA's policy rejects leaves its group, although the CA says only in
