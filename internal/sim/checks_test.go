@@ -77,6 +77,8 @@ func (w *world) checkRefused(v visit) {
 		}
 	case errors.Is(v.err, certmgr.ErrInFlight) && (time.Since(w.started) < attempt || w.p.ledger.issuing(h.name)):
 		// Another handshake or Start began it.
+	case w.isActive(lostExchange) && w.p.ledger.lostExchange():
+		// It costs seconds.
 	default:
 		w.violatedLocked(h, "refused without need: %v", v.err)
 	}

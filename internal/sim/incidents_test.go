@@ -146,11 +146,14 @@ func (w *world) beginIncident(i *incident) {
 	case accountBlocked:
 		i.undo = append(i.undo, blockAccounts(w.ca, i.variant))
 	case lostExchange:
-		i.undo = append(i.undo, w.loseExchange(i.variant))
+		i.undo = append(i.undo, w.loseExchange(i))
 	default:
 		i.undo = append(i.undo, w.breakCA(i)...)
 	}
 }
+
+// shortLived is the lifetime of certificates for addresses.
+const shortLived = 160 * time.Hour
 
 // endIncident ends an incident.
 func (w *world) endIncident(i *incident) {
@@ -162,7 +165,13 @@ func (w *world) endIncident(i *incident) {
 	for _, h := range w.hosts {
 		if i.affects(w, h) {
 			delete(h.trouble, i)
-			h.healthy = pace.Later(h.healthy, time.Now().Add(i.recovery))
+			recovery := i.recovery
+			if i.kind == clockOff && isAddress(h.name) {
+				// A certificate for 6 days does not fit such a clock, and the next
+				// one is tried after half its lifetime.
+				recovery += shortLived / 2
+			}
+			h.healthy = pace.Later(h.healthy, time.Now().Add(recovery))
 		}
 	}
 	w.mu.Unlock()
@@ -189,14 +198,26 @@ func (w *world) endIncident(i *incident) {
 	}
 }
 
-// loseExchange makes one exchange fail, when it takes place.
-func (w *world) loseExchange(variant int) (undo func()) {
-	f, p := &exchangeFaults[variant%len(exchangeFaults)], places[variant/len(exchangeFaults)%len(places)]
+// loseExchange makes one exchange fail, when it takes place. Two of one place would
+// both hit the same attempt, where such exchanges are rare.
+func (w *world) loseExchange(i *incident) (undo func()) {
+	w.mu.Lock()
+	for other := range w.active {
+		if other != i && other.kind == lostExchange && other.place() == i.place() {
+			w.mu.Unlock()
+			return func() {}
+		}
+	}
+	w.mu.Unlock()
+	f, p := &exchangeFaults[i.variant%len(exchangeFaults)], places[i.place()]
 	if f.not != nil && f.not(p) {
 		f = &exchangeFaults[0]
 	}
 	return f.begin(w.ca, p, p.match(1))
 }
+
+// place returns which of places an exchange that is lost is of.
+func (i *incident) place() int { return i.variant / len(exchangeFaults) % len(places) }
 
 // breakCA makes the CA fail in one of the ways of the incident's kind.
 func (w *world) breakCA(i *incident) (undo []func()) {

@@ -19,6 +19,7 @@ type ledger struct {
 	ends     map[string]map[int64]bool
 	failed   map[string]bool // hosts with a reported failure
 	caFailed bool
+	caDown   time.Time // when the CA was last reported to be out of service
 	recent   map[string][]string
 	closed   bool
 	muted    bool // the process was killed
@@ -28,6 +29,18 @@ type ledger struct {
 func newLedger() *ledger {
 	return &ledger{open: make(map[string]string), begun: make(map[string]time.Time), ends: make(map[string]map[int64]bool),
 		failed: make(map[string]bool), recent: make(map[string][]string)}
+}
+
+// lostExchangeCosts is how long visitors may be refused because of one exchange
+// that failed: until the CA is probed again.
+const lostExchangeCosts = 20 * time.Second
+
+// lostExchange reports whether the CA was reported to be out of service a moment
+// ago.
+func (l *ledger) lostExchange() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.caDown.IsZero() && time.Since(l.caDown) < lostExchangeCosts
 }
 
 // hook is Manager.Audit.
@@ -75,6 +88,9 @@ func (l *ledger) hook(_ context.Context, e audit.Event) {
 		}
 	case audit.CAUnavailable, audit.AccountUnavailable, audit.CacheReadFailed, audit.ConfigurationWarning:
 		l.caFailed = true
+		if e.Kind == audit.CAUnavailable {
+			l.caDown = time.Now()
+		}
 	case audit.ManagerClosed:
 		l.closed = true
 	}

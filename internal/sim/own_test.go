@@ -260,7 +260,9 @@ func (w *world) checkOwnServed(v visit) {
 	if !w.p.ledger.has(leaf.DNSNames[0], leaf.NotAfter) {
 		w.violatedLocked(h, "no event tells of the own certificate to %v", leaf.NotAfter)
 	}
-	h.served, h.servedAt = leaf, time.Now()
+	if h.own.good != nil && h.own.good.Equal(leaf) { // else it is served until the next look
+		h.served, h.servedAt = leaf, time.Now()
+	}
 }
 
 // checkTakeover: when an own certificate has ended, there is one of the CA
