@@ -72,7 +72,7 @@ func benchCertificates(n int, now time.Time) []*certificate {
 	leaf := &x509.Certificate{AuthorityKeyId: make([]byte, 20), SerialNumber: big.NewInt(math.MaxInt64)}
 	certs := make([]*certificate, n)
 	for i := range certs {
-		certs[i] = &certificate{served: served{leaf: leaf}, subject: newSubject(bundle.ECDSA, "https://ca.example/dir", fmt.Sprintf("h%d.example.com", i)),
+		certs[i] = &certificate{served: served{leaf: leaf, class: p256Keys}, subject: newSubject(bundle.ECDSA, "https://ca.example/dir", fmt.Sprintf("h%d.example.com", i)),
 			notBefore: now.Add(-time.Duration(i%90) * 24 * time.Hour), notAfter: now.Add(time.Duration(90-i%90) * 24 * time.Hour)}
 	}
 	return certs
