@@ -2,7 +2,11 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"iter"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Lister is the ability of a [Cache] to list its keys. Find it with [As], since
@@ -13,6 +17,25 @@ type Lister interface {
 	// put or deleted meanwhile may be missing or not. The iterator may be used
 	// once only. Entries may be put and deleted in the loop.
 	Keys(ctx context.Context) iter.Seq2[string, error]
+}
+
+// BatchGetter is the ability of a [Cache] to read many entries in few requests.
+// Call [GetMany], which works with any cache. A wrapper that changes values has
+// this method itself, or is read entry by entry.
+type BatchGetter interface {
+	// GetMany returns the values of those keys that have an entry. An error says
+	// that the result is not complete; the values that were read come with it.
+	GetMany(ctx context.Context, keys []string) (map[string][]byte, error)
+}
+
+// Watcher is the ability of a [Cache] to tell of a change at once. Find it with
+// [As]. Without it, changes are found by polling.
+type Watcher interface {
+	// Watch returns a channel that receives after the entry of key was put or
+	// deleted by any machine, once for several changes in a row. It is closed
+	// when ctx ends, or when changes may have been missed: look at the entry then,
+	// and watch it again.
+	Watch(ctx context.Context, key string) (<-chan struct{}, error)
 }
 
 // Wrapper is a [Cache] that adds something to another one, such as counting or
@@ -44,4 +67,41 @@ func As[T any](c Cache) (t T, ok bool) {
 		c = w.Unwrap()
 	}
 	return t, false
+}
+
+// maxGets is how many entries [GetMany] reads at a time from a cache that reads
+// one by one.
+const maxGets = 16
+
+// GetMany returns the values of those keys that have an entry, by the cache's
+// own [BatchGetter], or by as many calls of Get. It does not look into wrappers,
+// which may change values. An error says that the result is not complete; the
+// values that were read come with it.
+func GetMany(ctx context.Context, c Cache, keys []string) (map[string][]byte, error) {
+	if b, ok := c.(BatchGetter); ok {
+		return b.GetMany(ctx, keys)
+	}
+	var (
+		mu     sync.Mutex // protects values and failed
+		values = make(map[string][]byte, len(keys))
+		failed error
+	)
+	var group errgroup.Group
+	group.SetLimit(maxGets)
+	for _, key := range keys {
+		group.Go(func() error {
+			data, err := c.Get(ctx, key)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				values[key] = data
+			case !errors.Is(err, ErrMiss) && failed == nil:
+				failed = err
+			}
+			return nil
+		})
+	}
+	group.Wait()
+	return values, failed
 }

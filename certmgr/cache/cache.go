@@ -9,9 +9,10 @@
 //
 // [Dir] is the cache for one machine, or for several that share a file system.
 // [Memory] forgets everything when the process ends and is meant for tests.
-// [Encrypted] encrypts what any other cache stores. To
-// keep entries elsewhere, implement [Cache] and test it with the suite in
-// package cachetest.
+// [Encrypted] encrypts what any other cache stores. To keep entries elsewhere,
+// implement [Cache], and [Locker] if several machines share them, and test it
+// with the suite in package cachetest. What else a cache can do has small
+// interfaces of its own: [Lister], [BatchGetter] and [Watcher].
 package cache
 
 import (

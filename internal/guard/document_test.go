@@ -146,7 +146,7 @@ func (d docTable) old(rows []string, e entry) []string {
 // inProduction reports whether the tables cover the package: whether it is part
 // of users' programs.
 func inProduction(pkg string) bool {
-	for _, not := range []string{"certmgr/acmetest", "certmgr/cache/cachetest", "internal/cases", "internal/conformance", "internal/guard", "internal/sim"} {
+	for _, not := range []string{"certmgr/acmetest", "certmgr/cache/cachetest", "internal/cases", "internal/conformance", "internal/guard", "internal/servertest", "internal/sim"} {
 		if in(pkg, not) {
 			return false
 		}

@@ -61,9 +61,9 @@ var layers = []may{
 	},
 	{
 		pkg:     "certmgr/cache",
-		imports: []string{"x/crypto/acme/autocert"},
+		imports: []string{"x/crypto/acme/autocert", "x/sync/errgroup"},
 		never:   []string{"net", "net/http"},
-		why:     "a cache is of use without the manager, with autocert for one",
+		why:     "a cache is of use without the manager, with autocert for one; it reads several entries at a time",
 	},
 	{
 		pkg:     "certmgr/cache/cachetest",
@@ -194,6 +194,11 @@ var layers = []may{
 		why:     "when to renew, with times as parameters: no I/O, lock or goroutine",
 	},
 	{
+		pkg:     "internal/servertest",
+		imports: nil,
+		why:     "it starts real servers for tests, also of the nested modules; it knows no client of theirs",
+	},
+	{
 		pkg:     "internal/sim",
 		imports: nil,
 		why:     "it holds nothing but tests",
@@ -291,16 +296,18 @@ func isLayer(path string) bool {
 // Users' servers must contain no test code. Importing testing alone adds flags
 // to every program.
 //
-// The fake CA is for users' tests, with its DNS server and its command. Three
+// The fake CA is for users' tests, with its DNS server and its command. Four
 // more packages of test code are not in _test.go files because several
 // packages' tests share them: cachetest, which users run too; conformance,
 // whose table runs against acmetest here and against Pebble in the nested
-// module internal/integration; and cases, whose table of known failures covers
-// several packages. Nothing else may import them either.
+// module internal/integration; cases, whose table of known failures covers several
+// packages; and servertest, which starts the servers that the tests of nested
+// modules need. Nothing else may import them either.
 func TestProductionCodeLeavesTestCodeOut(t *testing.T) {
 	testOnly := []string{
 		"testing", "net/http/httptest", certmgr + "/acmetest", certmgr + "/acmetest/dnstest", certmgr + "/acmetest/cmd/acmetest",
 		certmgr + "/cache/cachetest", module + "/internal/conformance", module + "/internal/cases",
+		module + "/internal/servertest",
 	}
 	for _, p := range listDeps(t, platforms[0]) {
 		if p.DepOnly || slices.Contains(testOnly, p.ImportPath) {
