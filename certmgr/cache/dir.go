@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Dir is a [Cache] in the directory that it names: one file for each key, named
@@ -27,9 +28,10 @@ import (
 // removes it.
 //
 // If the file system hangs, as a network mount may, calls still return when
-// their context ends. The system call cannot be interrupted: it continues in
-// its own goroutine until the file system answers. A rename that had begun by
-// then may still take effect later.
+// their context ends, those that change something 250 ms later: in a file system
+// that answers, nothing changes after a call has returned. The system call cannot
+// be interrupted: it continues in its own goroutine until the file system
+// answers. A rename that had begun by then may still take effect later.
 //
 // The empty Dir is the working directory. A Dir is safe for concurrent use.
 type Dir string
@@ -69,7 +71,7 @@ func (d Dir) Put(ctx context.Context, key string, data []byte) error {
 	}
 	// The goroutine below may outlive this call, and data is the caller's.
 	data = bytes.Clone(data)
-	_, err = await(ctx, func() (struct{}, error) { return struct{}{}, replace(ctx, path, data) })
+	err = awaitChange(ctx, func() error { return replace(ctx, path, data) })
 	if err != nil {
 		return failed("put", key, err)
 	}
@@ -85,7 +87,7 @@ func (d Dir) Delete(ctx context.Context, key string) error {
 	if len(key) > maxFileName {
 		return nil
 	}
-	_, err = await(ctx, func() (struct{}, error) { return struct{}{}, remove(path) })
+	err = awaitChange(ctx, func() error { return remove(path) })
 	if err != nil && !cannotExist(err) {
 		return failed("delete", key, err)
 	}
@@ -136,9 +138,26 @@ func cannotExist(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENAMETOOLONG)
 }
 
+// changeGrace is how long a call that changes the directory waits for the file
+// system after its context has ended, so that it leaves nothing running behind
+// it: whoever has closed a Manager may delete the directory.
+const changeGrace = 250 * time.Millisecond
+
+// awaitChange is [await] with that grace, for a function that changes the
+// directory.
+func awaitChange(ctx context.Context, change func() error) error {
+	_, err := awaitWithin(ctx, changeGrace, func() (struct{}, error) { return struct{}{}, change() })
+	return err
+}
+
 // await runs f, which may hang for ever, and returns its result, or the error
 // of ctx as soon as ctx ends. If ctx has already ended, f is not started.
 func await[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	return awaitWithin(ctx, 0, f)
+}
+
+// awaitWithin is [await] with a grace for f after ctx has ended.
+func awaitWithin[T any](ctx context.Context, grace time.Duration, f func() (T, error)) (T, error) {
 	type result struct {
 		value T
 		err   error
@@ -156,8 +175,15 @@ func await[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	case r := <-done:
 		return r.value, r.err
 	case <-ctx.Done():
-		return none, ctx.Err()
 	}
+	if grace > 0 {
+		select {
+		case r := <-done:
+			return r.value, r.err
+		case <-time.After(grace):
+		}
+	}
+	return none, ctx.Err()
 }
 
 // failed adds the operation and the key. The errors of package os have the path

@@ -30,7 +30,7 @@ const (
 // A certmgr.Manager cleans its Cache once, in the background, if that has this
 // method. A directory that does not exist is clean.
 func (d Dir) Clean(ctx context.Context) error {
-	_, err := await(ctx, func() (struct{}, error) { return struct{}{}, clean(ctx, filepath.Join(string(d), ".")) })
+	err := awaitChange(ctx, func() error { return clean(ctx, filepath.Join(string(d), ".")) })
 	if err != nil {
 		return fmt.Errorf("cache: removing old temporary files: %w", err)
 	}

@@ -7,8 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 func TestDirRefusesKeysThatAreNotFileNames(t *testing.T) {
@@ -157,6 +159,61 @@ func TestAwaitReturnsWhenTheContextEnds(t *testing.T) {
 			t.Errorf("await: %v, want context.Canceled", err)
 		}
 	})
+}
+
+// A change that was begun has ended when the call returns, also if its context
+// ended meanwhile, unless the file system hangs.
+func TestAwaitChangeLeavesNothingBehind(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		takes time.Duration // after the context has ended
+		ended bool
+	}{
+		{"at once", 0, true},
+		{"soon", changeGrace - 1, true},
+		{"hangs", time.Hour, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const before = time.Second
+				ctx, cancel := context.WithTimeout(t.Context(), before)
+				defer cancel()
+				begin := time.Now()
+				var ended atomic.Bool
+				err := awaitChange(ctx, func() error {
+					<-ctx.Done()
+					time.Sleep(tt.takes)
+					ended.Store(true)
+					return ctx.Err()
+				})
+				if ended.Load() != tt.ended || !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("ended: %v, error %v", ended.Load(), err)
+				}
+				if took := time.Since(begin) - before; took > changeGrace {
+					t.Errorf("returned %v after its context had ended", took)
+				}
+				time.Sleep(tt.takes) // the goroutine ends before the bubble
+			})
+		})
+	}
+}
+
+// Nothing appears in a directory after the last Put has returned.
+func TestDirPutThatIsCanceledLeavesNothingBehind(t *testing.T) {
+	for i := range 300 {
+		dir := filepath.Join(t.TempDir(), "certs")
+		ctx, cancel := context.WithCancel(t.Context())
+		go cancel()
+		if err := Dir(dir).Put(ctx, "example.com", []byte("value")); err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatalf("round %d: %v", i, err)
+		}
+		if left, err := os.ReadDir(filepath.Dir(dir)); err != nil || len(left) > 0 {
+			t.Fatalf("round %d: %v appeared later (error %v)", i, left, err)
+		}
+	}
 }
 
 func TestAwaitStartsNothingUnderAnEndedContext(t *testing.T) {
