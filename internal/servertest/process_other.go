@@ -17,3 +17,9 @@ func signalGroup(pid int, _ syscall.Signal) error {
 	}
 	return p.Kill()
 }
+
+func (p *Process) resume() {}
+
+func runAs(*exec.Cmd, string) error { return nil }
+
+func giveTo(string, string) error { return nil }

@@ -9,10 +9,12 @@ package servertest
 import (
 	"bytes"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -46,14 +48,23 @@ func Program(t testing.TB, name, debianPackage string, folders ...string) string
 
 // FreeAddr returns an address of loopback that nobody listened on a moment ago.
 // A server that finds it taken is started again on another one.
+//
+// The port is not one of those that systems give to outgoing connections, so
+// that it is still free when a server is started again.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, end = 10_000, 32_768
+	var err error
+	for range 1000 {
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(first+rand.IntN(end-first)))
+		var l net.Listener
+		if l, err = net.Listen("tcp", addr); err == nil {
+			l.Close()
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal(err)
+	return ""
 }
 
 // A Process is a program that runs for a test. It is killed at the end of the
@@ -118,7 +129,14 @@ func (p *Process) signal(s syscall.Signal) {
 		return
 	default:
 	}
-	if err := signalGroup(p.cmd.Process.Pid, s); err != nil && !errors.Is(err, os.ErrProcessDone) && !errors.Is(err, syscall.ESRCH) {
+	p.check(s, signalGroup(p.cmd.Process.Pid, s))
+}
+
+// signalMain sends a signal to the process without its children.
+func (p *Process) signalMain(s syscall.Signal) { p.check(s, p.cmd.Process.Signal(s)) }
+
+func (p *Process) check(s syscall.Signal, err error) {
+	if err != nil && !errors.Is(err, os.ErrProcessDone) && !errors.Is(err, syscall.ESRCH) {
 		p.t.Errorf("signal %v to %s: %v", s, p.cmd.Path, err)
 	}
 }

@@ -1,0 +1,168 @@
+package servertest
+
+import (
+	"net"
+	"testing"
+	"time"
+)
+
+// Each server serves, also again at the same address after it was stopped and
+// after it was killed. Its data outlive both, or it would not start.
+func TestServersStartAgain(t *testing.T) {
+	servers := []struct {
+		name  string
+		start func(t *testing.T) *Server
+		ready func(addr string) error
+	}{
+		{"PostgreSQL", func(t *testing.T) *Server { return StartPostgres(t).Server }, postgresReady},
+		{"PgBouncer", func(t *testing.T) *Server { return StartPgBouncer(t, StartPostgres(t)) }, postgresReady},
+		{"MariaDB", func(t *testing.T) *Server { return StartMariaDB(t) }, mariadbReady},
+	}
+	for _, server := range servers {
+		t.Run(server.name, func(t *testing.T) {
+			s := server.start(t)
+			for _, end := range []func(){s.Stop, s.Kill} {
+				end()
+				if err := server.ready(s.Addr()); err == nil {
+					t.Fatal("it serves after its end")
+				}
+				s.Start()
+				if err := server.ready(s.Addr()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// A proxy forwards, keeps everything back, is late, and resets connections.
+func TestProxyFails(t *testing.T) {
+	p := StartProxy(t, echoServer(t))
+	conn := dial(t, p)
+	echo := func(c net.Conn, text string) {
+		t.Helper()
+		if err := say(c, text); err != nil {
+			t.Fatalf("%q through the proxy: %v", text, err)
+		}
+	}
+	echo(conn, "hello")
+
+	p.Blackhole()
+	late := dial(t, p)
+	for _, c := range []net.Conn{conn, late} {
+		c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		if err := say(c, "x"); err == nil {
+			t.Error("an answer came out of a black hole")
+		}
+		c.SetReadDeadline(time.Time{})
+	}
+	p.Heal()
+	for _, c := range []net.Conn{conn, late} {
+		if _, err := c.Read(make([]byte, 1)); err != nil {
+			t.Errorf("the answer that was kept: %v", err)
+		}
+		echo(c, "hello again")
+	}
+
+	const delay = 30 * time.Millisecond
+	p.Delay(delay)
+	start := time.Now()
+	echo(conn, "slow")
+	if took := time.Since(start); took < 2*delay {
+		t.Errorf("the answer came after %v, want at least %v", took, 2*delay)
+	}
+
+	p.Cut()
+	if err := say(conn, "x"); err == nil {
+		t.Error("an answer came through a cut connection")
+	}
+	if c, err := net.Dial("tcp", p.Addr()); err == nil {
+		if err := say(c, "x"); err == nil {
+			t.Error("an answer came through a new connection while all are cut")
+		}
+		c.Close()
+	}
+	p.Heal()
+	echo(dial(t, p), "healed")
+}
+
+// The end of either side is the end of the other.
+func TestProxyForwardsEnds(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	p := StartProxy(t, l.Addr().String())
+	for _, clientEnds := range []bool{true, false} {
+		client := dial(t, p)
+		server, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer server.Close()
+		ends, stays := client, server
+		if !clientEnds {
+			ends, stays = server, client
+		}
+		ends.Close()
+		if _, err := stays.Read(make([]byte, 1)); err == nil {
+			t.Errorf("client ends %t: the other side reads on", clientEnds)
+		}
+	}
+}
+
+func dial(t *testing.T, p *Proxy) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", p.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// say sends a text and reads it back.
+func say(conn net.Conn, text string) error {
+	if _, err := conn.Write([]byte(text)); err != nil {
+		return err
+	}
+	for read := 0; read < len(text); {
+		n, err := conn.Read(make([]byte, len(text)-read))
+		if err != nil {
+			return err
+		}
+		read += n
+	}
+	return nil
+}
+
+// echoServer sends back what it reads.
+func echoServer(t *testing.T) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				buf := make([]byte, 1024)
+				for {
+					n, err := conn.Read(buf)
+					if err != nil {
+						return
+					}
+					conn.Write(buf[:n])
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
