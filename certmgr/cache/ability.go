@@ -38,6 +38,26 @@ type Watcher interface {
 	Watch(ctx context.Context, key string) (<-chan struct{}, error)
 }
 
+// Follower is the ability of a [Cache] that returns copies while its store is
+// down, such as that of [Layered], to tell later which of them were outdated. Find
+// it with [As]. A certmgr.Manager follows its Cache.
+type Follower interface {
+	// Follow yields what there is to tell, and ends with ctx. It asks the store
+	// itself, in the loop. A second loop waits for the end of the first one.
+	Follow(ctx context.Context) iter.Seq[News]
+}
+
+// News is what a [Follower] tells. Fields that are not set tell nothing.
+type News struct {
+	Down error // the store is down: copies are returned from now on
+	Up   bool  // the store answers again, and all copies were compared that were returned meanwhile
+
+	Changed []string // keys of entries of which an outdated copy was returned
+	Gone    []string // keys of entries of which a copy was returned, and that the store does not have
+
+	Copies error // a copy could not be written or deleted
+}
+
 // Wrapper is a [Cache] that adds something to another one, such as counting or
 // encryption, and has its keys. If a wrapper changes keys, by a prefix for
 // example, it must not have this method: the abilities of the other cache would

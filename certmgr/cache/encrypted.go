@@ -32,8 +32,9 @@ type EncryptedCache struct {
 }
 
 var (
-	_ Cache   = (*EncryptedCache)(nil)
-	_ Wrapper = (*EncryptedCache)(nil)
+	_ Cache       = (*EncryptedCache)(nil)
+	_ Wrapper     = (*EncryptedCache)(nil)
+	_ BatchGetter = (*EncryptedCache)(nil)
 )
 
 // entryKey is a key with the name that entries have for it.
@@ -109,6 +110,28 @@ func (e *EncryptedCache) Get(ctx context.Context, key string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return e.decrypt(key, data)
+}
+
+// GetMany implements [BatchGetter]. The error is that of the store, or of the
+// entries that cannot be decrypted.
+func (e *EncryptedCache) GetMany(ctx context.Context, keys []string) (map[string][]byte, error) {
+	entries, err := GetMany(ctx, e.cache, keys)
+	values := make(map[string][]byte, len(entries))
+	errs := []error{err}
+	for key, data := range entries {
+		value, err := e.decrypt(key, data)
+		if err == nil {
+			values[key] = value
+		} else if len(errs) < maxErrors {
+			errs = append(errs, err)
+		}
+	}
+	return values, errors.Join(errs...)
+}
+
+// decrypt returns the value of an entry that was read.
+func (e *EncryptedCache) decrypt(key string, data []byte) ([]byte, error) {
 	if e.RefusePlain && !isEncrypted(data) {
 		return nil, failed("get", key, errors.New("the entry is not encrypted, and RefusePlain is set; "+
 			"if it is yours, clear RefusePlain and call Rewrite, else delete it"))
