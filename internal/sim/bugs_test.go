@@ -170,7 +170,7 @@ func runWith(t *testing.T, overlay, test string) string {
 	var out []byte
 	for seed := range uint64(*seedCount) {
 		cmd := exec.CommandContext(t.Context(), program, "-test.run", "^"+test+"$", "-test.timeout", "1m",
-			"-sim.seed", strconv.FormatUint(*firstSeed+seed, 10), "-sim.seeds", "1", "-sim.hosts", strconv.Itoa(*hostCount))
+			"-sim.seed", strconv.FormatUint(*firstSeed+seed, 10), "-sim.seeds", "1", "-sim.hosts", strconv.Itoa(*hostCount), "-sim.years", strconv.Itoa(*yearCount))
 		var err error
 		if out, err = cmd.CombinedOutput(); err != nil {
 			break

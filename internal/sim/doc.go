@@ -11,7 +11,7 @@
 // Everything runs in the virtual time of a testing/synctest bubble. A seed
 // determines all faults and their times, so a failing seed can be run again:
 //
-//	go test ./internal/sim -run TestTenYears -sim.seed 7 -sim.seeds 1 -v
+//	go test ./internal/sim -run TestTenYears -sim.seed 7 -sim.seeds 1 -sim.years 10 -v
 //
 // TestBugsAreFound plants mistakes in the code, which the simulations must find.
 package sim
