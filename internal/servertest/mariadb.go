@@ -26,7 +26,7 @@ func StartMariaDB(t testing.TB, options ...string) *Server {
 			host, port := split(t, addr)
 			cmd := as(t, mariadbUser, server, "--no-defaults", "--datadir="+data, "--bind-address="+host, "--port="+port,
 				"--socket="+filepath.Join(dir, "s"), "--pid-file="+filepath.Join(dir, "pid"),
-				"--skip-name-resolve", "--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M")
+				"--skip-name-resolve", "--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=64M")
 			cmd.Args = append(cmd.Args, options...)
 			return cmd
 		},

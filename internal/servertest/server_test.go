@@ -38,7 +38,7 @@ func TestServersStartAgain(t *testing.T) {
 // A proxy forwards, keeps everything back, is late, and resets connections.
 func TestProxyFails(t *testing.T) {
 	p := StartProxy(t, echoServer(t))
-	conn := dial(t, p)
+	conn := connect(t, p.Addr())
 	echo := func(c net.Conn, text string) {
 		t.Helper()
 		if err := say(c, text); err != nil {
@@ -48,7 +48,7 @@ func TestProxyFails(t *testing.T) {
 	echo(conn, "hello")
 
 	p.Blackhole()
-	late := dial(t, p)
+	late := connect(t, p.Addr())
 	for _, c := range []net.Conn{conn, late} {
 		c.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 		if err := say(c, "x"); err == nil {
@@ -83,7 +83,7 @@ func TestProxyFails(t *testing.T) {
 		c.Close()
 	}
 	p.Heal()
-	echo(dial(t, p), "healed")
+	echo(connect(t, p.Addr()), "healed")
 }
 
 // The end of either side is the end of the other.
@@ -95,7 +95,7 @@ func TestProxyForwardsEnds(t *testing.T) {
 	defer l.Close()
 	p := StartProxy(t, l.Addr().String())
 	for _, clientEnds := range []bool{true, false} {
-		client := dial(t, p)
+		client := connect(t, p.Addr())
 		server, err := l.Accept()
 		if err != nil {
 			t.Fatal(err)
@@ -110,16 +110,6 @@ func TestProxyForwardsEnds(t *testing.T) {
 			t.Errorf("client ends %t: the other side reads on", clientEnds)
 		}
 	}
-}
-
-func dial(t *testing.T, p *Proxy) net.Conn {
-	t.Helper()
-	conn, err := net.Dial("tcp", p.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return conn
 }
 
 // say sends a text and reads it back.
@@ -165,4 +155,44 @@ func echoServer(t *testing.T) (addr string) {
 		}
 	}()
 	return l.Addr().String()
+}
+
+// A paused server does not answer, on connections that it has either, and goes on.
+// PostgreSQL has a process for each connection, in a group of its own.
+func TestPausedServerDoesNotAnswer(t *testing.T) {
+	s := StartPostgres(t)
+	old := connect(t, s.Addr())
+	ask := func(c net.Conn, wait time.Duration) error {
+		c.SetDeadline(time.Now().Add(wait))
+		const sslRequest = "\x00\x00\x00\x08\x04\xd2\x16\x2f" // of which the answer is a letter, or an error
+		if _, err := c.Write([]byte(sslRequest)); err != nil {
+			return err
+		}
+		_, err := c.Read(make([]byte, 1))
+		return err
+	}
+	if err := ask(old, patience); err != nil {
+		t.Fatal(err)
+	}
+	s.Pause()
+	recent := connect(t, s.Addr())
+	for name, c := range map[string]net.Conn{"an old": old, "a new": recent} {
+		if err := ask(c, 50*time.Millisecond); err == nil {
+			t.Errorf("%s connection was answered while the server was paused", name)
+		}
+	}
+	s.Continue()
+	if err := ask(recent, patience); err != nil {
+		t.Errorf("the server does not go on: %v", err)
+	}
+}
+
+func connect(t *testing.T, addr string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
 }
