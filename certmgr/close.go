@@ -41,7 +41,7 @@ func (m *Manager) Close() error {
 	for _, c := range slices.Backward(s.callouts) {
 		errs = append(errs, c.Wait(ctx))
 	}
-	errs = append(errs, s.ca.Close(ctx))
+	errs = append(errs, s.ca.Close(ctx), s.flushCache(ctx))
 	s.server.handshakes.reportAll()
 	s.reports.reportAll()
 	s.audit.Emit(audit.Event{Kind: audit.ManagerClosed, CA: s.dir})

@@ -78,6 +78,11 @@
 // writing an account key they read it again, and from then on use the one that
 // is there; the other account stays unused.
 //
+// While the store of a cache.Layered is down, a Manager serves from local copies,
+// and orders nothing. Within a minute after the store answers again, newer
+// certificates take the place of those that came from copies, and what the store no
+// longer has, because another machine has revoked it, is not served any more.
+//
 // Use one Manager per Cache in a process. Before you replace it, for example
 // because settings have changed, call Close: until then it renews, retries and
 // writes to the Cache. A closed Manager still serves the certificates in its

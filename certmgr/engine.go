@@ -49,6 +49,8 @@ const (
 	maxPolicies       = 1024
 	maxLookups        = 256 // PreflightResolver
 	maxDials          = 1024
+	maxManyReads      = 8
+	maxPrunes         = 8 // calls that wait for one that runs
 )
 
 // newEngine creates and connects the components, from the bottom up.
@@ -177,6 +179,7 @@ func newEngine(m *Manager) *engine {
 		visits:     visits,
 		rest:       flight.New[cacheRead, struct{}](e.tasks, waiters, cacheRead.String),
 	}
+	many := &manyReader{settings: e.settings, calls: e.callout("Cache.GetMany", maxManyReads)}
 	e.starter = &starter{
 		env:      e.env,
 		gate:     gate,
@@ -187,6 +190,7 @@ func newEngine(m *Manager) *engine {
 		progress: progress,
 		schedule: schedule,
 		visits:   visits,
+		many:     many,
 	}
 	e.operator = &operator{
 		env:      e.env,
@@ -198,6 +202,8 @@ func newEngine(m *Manager) *engine {
 		issuer:   issuer,
 		schedule: schedule,
 		revokes:  flight.Named[struct{}](e.tasks, waiters),
+		many:     many,
+		prunes:   e.callout("Prune", maxPrunes).WithGrace(flight.Grace),
 	}
 	e.actions = newActions(e.operator, dns, waiters, e.callout("reading the allowlist file", 1))
 	e.report = &report{
@@ -211,6 +217,14 @@ func newEngine(m *Manager) *engine {
 		waiters:    waiters,
 	}
 	e.cleanCache()
+	e.followCache(&cacheFollower{
+		env:      e.env,
+		gate:     gate,
+		memory:   memory,
+		store:    store,
+		loader:   loader,
+		schedule: schedule,
+	})
 	e.watchOwn(&ownWatch{env: e.env, memory: memory, schedule: schedule, calls: e.callout("Certificates", 1).WithGrace(flight.Grace)})
 	e.watch(&listWatch{
 		env:        e.env,

@@ -145,6 +145,12 @@ func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (
 	if err != nil {
 		return nil, err
 	}
+	return l.bring(cert, g)
+}
+
+// bring is read for a certificate whose entry was read.
+func (l *loader) bring(cert *certificate, g grant) (*certificate, error) {
+	sub := cert.subject
 	if have := l.memory.current(sub); have != nil && have.leaf.Equal(cert.leaf) {
 		return have, nil
 	}
@@ -172,6 +178,16 @@ func (l *loader) readEntry(ctx context.Context, sub subject, key string, g grant
 	if err != nil {
 		return nil, err
 	}
+	cert, err := l.parse(ctx, sub, data)
+	if err != nil {
+		return nil, l.reject(ctx, rejected{sub, key, how}, err)
+	}
+	cert.entry = key
+	return cert, nil
+}
+
+// parse returns the certificate of an entry if it can be served.
+func (l *loader) parse(ctx context.Context, sub subject, data []byte) (*certificate, error) {
 	cert, err := certificateFromBundle(sub, data, l.now())
 	if err == nil && l.memory.isBarred(cert.leaf) {
 		err = errRevoked
@@ -180,9 +196,8 @@ func (l *loader) readEntry(ctx context.Context, sub subject, key string, g grant
 		err = l.keys.attach(ctx, cert)
 	}
 	if err != nil {
-		return nil, l.reject(ctx, rejected{sub, key, how}, err)
+		return nil, err
 	}
-	cert.entry = key
 	return cert, nil
 }
 

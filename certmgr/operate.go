@@ -24,6 +24,8 @@ type operator struct {
 	issuer   *issuer
 	schedule *schedule
 	revokes  *flight.Flight[string, struct{}]
+	many     *manyReader
+	prunes   *flight.Callouts
 }
 
 // Obtain returns once a certificate for host is in memory, loading or issuing

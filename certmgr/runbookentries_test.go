@@ -216,6 +216,7 @@ func situationsOfEvents() []situation {
 				return nil
 			},
 		},
+		withdrawn(),
 		{entry: "operator_action_failed", provoke: func(w *world) error {
 			_, err := w.m.Act(w.t.Context(), certmgr.Action{Kind: certmgr.ActionRetry, Host: "other.example.net", Actor: "alice", RemoteAddr: "192.0.2.1:1"})
 			return err

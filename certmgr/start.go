@@ -22,6 +22,7 @@ type starter struct {
 	progress *progress
 	schedule *schedule
 	visits   *visits
+	many     *manyReader
 }
 
 // Start loads every exact name in Hosts from the Cache, or issues a certificate
@@ -76,6 +77,7 @@ func (s *starter) start(ctx, tasksCtx context.Context, hosts []string) {
 	defer s.progress.end(p)
 	s.awaitOwn(tasksCtx)
 	// Load everything that is in the cache before issuing the rest.
+	s.warm(tasksCtx, hosts)
 	var mu sync.Mutex
 	var missing []string
 	eachHost(tasksCtx, hosts, func(host string) {

@@ -76,7 +76,7 @@ func (e Event) Level() slog.Level {
 		return slog.LevelError
 	case ClockOff, BackoffRestored, ChallengeFailed, PolicyFailed, CacheReadFailed,
 		CacheEntryRejected, CacheWriteFailed, AccountContactFailed, EventsDropped, AllowlistRejected, HostUnreachable, WaitingForDNS,
-		ConfigurationWarning, CertificateUntrusted, OrdersRationed, DeliveryFailed, MemberFailed,
+		ConfigurationWarning, CertificateUntrusted, OrdersRationed, DeliveryFailed, MemberFailed, CertificateWithdrawn,
 		OwnCertificateRejected, OwnCertificateExpiring:
 		return slog.LevelWarn
 	}

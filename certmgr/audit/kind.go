@@ -47,6 +47,11 @@ const (
 	// CertificateRevoked: a certificate was revoked by Manager.Revoke, or found
 	// to be revoked, and is no longer served. Reason says which and why.
 	CertificateRevoked Kind = "certificate_revoked"
+	// CertificateWithdrawn: a certificate that was served from a local copy while
+	// the Cache's store was down (cache.Layered) is no longer served, since the
+	// store has no entry for it: another machine revoked it, or the entry was
+	// deleted. A new one is issued. Coalesced like CacheReadFailed.
+	CertificateWithdrawn Kind = "certificate_withdrawn"
 	// ClockOff: the local clock does not fit the dates of a new certificate, or
 	// the Date header of the CA's replies. It is reported once until the clock
 	// fits again. How far a CA backdates certificates does not matter, unless
@@ -77,6 +82,9 @@ const (
 	CacheWriteFailed Kind = "cache_write_failed"
 	// CacheWriteRecovered: a write succeeded after it had failed.
 	CacheWriteRecovered Kind = "cache_write_recovered"
+	// CachePruned: Manager.Prune deleted entries of the Cache. Count is how many,
+	// Reason which ones.
+	CachePruned Kind = "cache_pruned"
 	// DeliveryFailed: Manager.Issued failed for a certificate: it returned an
 	// error through RetryIssued, panicked, or took longer than a minute. The
 	// certificate is served all the same, and Issued is called again at RetryAt.
@@ -215,8 +223,8 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		CertificateLoaded, CertificateUntrusted, IssuanceStarted, CertificateIssued, IssuanceFailed, BackoffRestored, ChallengeFailed, CertificateExpired,
-		RenewalLate, RenewalWindowMoved, RenewalSkipped, CertificateRevoked, ClockOff, HostDropped, HostRestored,
-		PolicyFailed, CacheReadFailed, CacheEntryRejected, CacheWriteFailed, CacheWriteRecovered,
+		RenewalLate, RenewalWindowMoved, RenewalSkipped, CertificateRevoked, CertificateWithdrawn, ClockOff, HostDropped, HostRestored,
+		PolicyFailed, CacheReadFailed, CacheEntryRejected, CacheWriteFailed, CacheWriteRecovered, CachePruned,
 		DeliveryFailed, DeliveryRecovered,
 		AccountReady, CAUnavailable, CAAvailable, AccountUnavailable, AccountAvailable, OrdersRationed, AccountKeyChanged, AccountContactChanged,
 		AccountContactFailed, HandshakesRefused, FallbackServed, EventsDropped, StartProgress, HostListed, HostUnlisted, GroupChanged, MemberFailed,
