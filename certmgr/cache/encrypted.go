@@ -62,6 +62,9 @@ type entryKey struct {
 // third longer than the value. autocert cannot read it. An entry that cannot be
 // decrypted is an error and not a miss, so nothing is ordered for a lost key: if
 // it is lost for good, delete the store's entries.
+//
+// If c is a [Locker], [LockerOf] finds it, and Put and Delete under [Guard] are
+// fenced by c. The names and owners of locks are not encrypted.
 func Encrypted(c Cache, keys ...[]byte) (*EncryptedCache, error) {
 	if len(keys) == 0 {
 		return nil, errors.New("cache: Encrypted needs at least one key")

@@ -55,9 +55,10 @@ type Lease interface {
 	// every earlier lease of the name.
 	Token() int64
 
-	// Extend makes the lease end ttl from now. If it has ended already, the error
-	// wraps [ErrLost], even if nobody else has the lock. After any other error it
-	// may have been extended or not.
+	// Extend makes the lease end ttl from now, be that later or earlier than
+	// before. If it has ended already, the error wraps [ErrLost], even if nobody
+	// else has the lock. A ttl below [MinLease] is an error, and the lease goes on
+	// as before. After any other error it may have been extended or not.
 	Extend(ctx context.Context, ttl time.Duration) error
 
 	// Unlock ends the lease. If it has ended already, the error wraps [ErrLost],
@@ -112,8 +113,12 @@ func Guarded(ctx context.Context) Lease {
 	return l
 }
 
+// errForeign is the error of Put and Delete under [Guard] with a lease that is not
+// one of their store.
+var errForeign = errors.New("the lease of cache.Guard is not one of this cache")
+
 // CheckLock returns an error if the arguments of [Locker.Lock] are not allowed.
-// Implementations call it first.
+// Implementations call it first, and in [Lease.Extend].
 func CheckLock(name, owner string, ttl time.Duration) error {
 	switch {
 	case name == "":

@@ -10,6 +10,8 @@
 //
 // It works as well for a cache written for autocert, whose interface has the
 // same methods. Run it with -race: some mistakes show in no other way.
+//
+// [RunLocker] checks locks: see cache.Locker.
 package cachetest
 
 import (
@@ -27,8 +29,8 @@ import (
 // register clean-ups on its T, and may skip or fail the subtest if the storage
 // is not available.
 //
-// The suite reads no clock. If a cache hangs, the time-out of go test ends the
-// test and its goroutine dump shows where. No value is larger than 1 MiB and
+// No case depends on how fast the machine is. If a cache hangs, the time-out of go
+// test ends the test and its goroutine dump shows where. No value is larger than 1 MiB and
 // the suite makes about a thousand calls, so it can also be run against a
 // server.
 func Run(t *testing.T, newCache func(t *testing.T) cache.Cache) {
@@ -135,5 +137,17 @@ var cases = []testCase{
 		rule: "A cache that is a cache.Lister lists each key once and no other, also while entries are put and deleted, " +
 			"and ends with an error when it cannot. Entries that a list omits are never rewritten.",
 		check: checkLister,
+	},
+	{
+		name: "ReadsManyAtOnce",
+		rule: "A cache that is itself a cache.BatchGetter returns the values of those keys that have an entry, as Get does, " +
+			"and an error if it cannot tell. Warm-up takes what is not in the result for missing.",
+		check: checkBatch,
+	},
+	{
+		name: "TellsOfChanges",
+		rule: "A cache that is a cache.Watcher tells each watcher of a key after the entry was put or deleted, waits for none, and " +
+			"closes the channel when its context ends. Those that wait for a certificate rely on it.",
+		check: checkWatcher,
 	},
 }
