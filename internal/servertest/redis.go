@@ -36,7 +36,7 @@ type Redis struct {
 // "--maxmemory-policy", "allkeys-lru".
 func StartRedis(t testing.TB, settings ...string) *Redis {
 	t.Helper()
-	r := newRedis(t, "redis-server")
+	r := newRedis(t)
 	r.Network, r.Addr = "unix", filepath.Join(r.dir, "s")
 	r.args = append(r.dataArgs(), "--port", "0", "--unixsocket", r.Addr)
 	r.args = append(r.args, settings...)
@@ -47,7 +47,7 @@ func StartRedis(t testing.TB, settings ...string) *Redis {
 }
 
 // newRedis returns a server that has not been started.
-func newRedis(t testing.TB, program string) *Redis {
+func newRedis(t testing.TB) *Redis {
 	t.Helper()
 	// Not t.TempDir, whose name may be too long for a socket.
 	dir, err := os.MkdirTemp("", "redis")
@@ -58,7 +58,7 @@ func newRedis(t testing.TB, program string) *Redis {
 	return &Redis{
 		Password: "a password",
 		t:        t,
-		program:  Program(t, program, redisPackage),
+		program:  Program(t, "redis-server", redisPackage),
 		dir:      dir,
 	}
 }
@@ -209,9 +209,9 @@ func StartRedisSentinel(t testing.TB) *RedisSentinel {
 	t.Helper()
 	s := &RedisSentinel{
 		Name:     "primary",
-		Primary:  newRedis(t, "redis-server"),
-		Replica:  newRedis(t, "redis-server"),
-		Sentinel: newRedis(t, "redis-sentinel"),
+		Primary:  newRedis(t),
+		Replica:  newRedis(t),
+		Sentinel: newRedis(t),
 	}
 	s.Primary.startTCP(func(port string) []string { return append(s.Primary.dataArgs(), "--port", port) })
 	s.Replica.startTCP(func(port string) []string {
@@ -229,7 +229,7 @@ func StartRedisSentinel(t testing.TB) *RedisSentinel {
 		if err := os.WriteFile(config, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		return []string{config}
+		return []string{config, "--sentinel"}
 	})
 	s.awaitReplica()
 	return s
@@ -257,7 +257,7 @@ func StartRedisCluster(t testing.TB) []*Redis {
 	nodes := make([]*Redis, 3)
 	create := []string{"--cluster", "create"}
 	for i := range nodes {
-		r := newRedis(t, "redis-server")
+		r := newRedis(t)
 		r.startTCP(func(port string) []string {
 			_, bus, err := net.SplitHostPort(FreeAddr(t))
 			if err != nil {
