@@ -19,12 +19,15 @@ func StartMariaDB(t testing.TB, options ...string) *Server {
 	server := Program(t, "mariadbd", "mariadb-server", "/usr/sbin", "/usr/libexec")
 	dir := dataDir(t, mariadbUser)
 	data := filepath.Join(dir, "data")
-	run(t, as(t, mariadbUser, install, "--no-defaults", "--datadir="+data,
+	// Its own folder for temporary tables, since a server that starts removes those
+	// of others from a common one.
+	own := "--tmpdir=" + dir
+	run(t, as(t, mariadbUser, install, "--no-defaults", "--datadir="+data, own,
 		"--auth-root-authentication-method=normal", "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=0"))
 	return StartServer(t, Spec{
 		Command: func(addr string) *exec.Cmd {
 			host, port := split(t, addr)
-			cmd := as(t, mariadbUser, server, "--no-defaults", "--datadir="+data, "--bind-address="+host, "--port="+port,
+			cmd := as(t, mariadbUser, server, "--no-defaults", "--datadir="+data, own, "--bind-address="+host, "--port="+port,
 				"--socket="+filepath.Join(dir, "s"), "--pid-file="+filepath.Join(dir, "pid"),
 				"--skip-name-resolve", "--innodb-flush-log-at-trx-commit=2", "--innodb-buffer-pool-size=64M")
 			cmd.Args = append(cmd.Args, options...)
