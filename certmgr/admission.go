@@ -20,8 +20,8 @@ func (is *issuer) notBegun(ctx context.Context, i *issuance, cause error) error 
 		return &refusal{kind: ErrClosed, host: i.host()} // not the error of the wait
 	}
 	tooMany, cut := cause.(*tooManyAttempts)
-	if !cut && (!errors.Is(cause, ErrBusy) || errors.Is(cause, ErrBackoff)) || is.tasks.IsClosed() {
-		return cause // reported by the breaker or Close
+	if !cut && (!errors.Is(cause, ErrBusy) || errors.Is(cause, ErrBackoff) || errors.Is(cause, ErrCache)) || is.tasks.IsClosed() {
+		return cause // reported by the breaker, the fleet or Close
 	}
 	e := is.newError(i, audit.StageQueue, cause)
 	e.State = StateBackoff
@@ -56,7 +56,7 @@ const lockTimeout = attemptTimeout + 3*cacheTimeout
 func (is *issuer) lock(ctx context.Context, sub subject) (unlock func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
-	unlock, err = is.locker.lock(ctx, is.namesOf(sub))
+	unlock, err = is.locks.lock(ctx, is.namesOf(sub))
 	if err != nil {
 		return nil, &refusal{kind: ErrBusy, host: sub.host(), text: "another issuance for this host has not ended", cause: err}
 	}
@@ -76,8 +76,8 @@ const (
 	priorities = 5
 )
 
-// admit waits for a slot and checks the breaker, which may have opened
-// meanwhile.
+// admit waits for a slot, takes the fleet's lock, and checks the breaker, which may
+// have opened meanwhile. Whoever waits for a slot keeps no other machine waiting.
 func (is *issuer) admit(ctx context.Context, i *issuance) (release func(), err error) {
 	req := i.req
 	i.enter(audit.StageQueue)
@@ -96,12 +96,15 @@ func (is *issuer) admit(ctx context.Context, i *issuance) (release func(), err e
 		release()
 		return nil, offList
 	}
-	if err = is.mayBegin(ctx, i); err != nil {
+	if err = enterFleet(ctx, is, i); err == nil {
+		if err = is.mayBegin(ctx, i); err == nil {
+			return release, nil
+		}
 		is.takeBack(i)
-		release()
-		return nil, err
 	}
-	return release, nil
+	release()
+	i.lease.release()
+	return nil, err
 }
 
 // mayBegin returns an error if an attempt may not begin now. If it may, or if
@@ -134,5 +137,6 @@ func (is *issuer) takeBack(i *issuance) {
 	is.orders.giveBack(i)
 	if i.one {
 		is.health.breaker.giveBack()
+		i.one = false
 	}
 }

@@ -27,8 +27,15 @@ type issuance struct {
 	// Other goroutines may read these.
 	stage  atomic.Pointer[audit.Stage] // nil while it waits for its slot
 	reread atomic.Int64                // when the cache was last read, in Unix nanoseconds
+	away   awayState
 
-	// Only its own goroutine uses these.
+	thisAttempt
+	inFleet
+}
+
+// thisAttempt is what an issuance knows of its attempt. Only its own goroutine uses
+// it.
+type thisAttempt struct {
 	last    *failure  // of the previous issuance, or nil
 	one     bool      // it is the one order that ends an outage of the CA, or prolongs it
 	began   time.Time // when it got its slot, by the monotonic clock; zero before
@@ -45,6 +52,7 @@ func newIssuance(req issueRequest, now time.Time) *issuance {
 		trace:       new(acmeclient.Trace),
 	}
 	i.reread.Store(now.UnixNano())
+	i.away.begin()
 	return i
 }
 
@@ -108,6 +116,7 @@ func (i *issuance) mayReread(now time.Time) bool {
 func (is *issuer) begin(req issueRequest, check func() error) (issueTicket, error) {
 	i := newIssuance(req, is.now())
 	i.req.group.asked = is.groupOf(req.sub)
+	i.had = is.memory.current(req.sub)
 	count := func() error {
 		if offList := is.gate.offList(i.host()); offList != nil {
 			return offList
@@ -170,6 +179,9 @@ func (is *issuer) mayIssue(req issueRequest) error {
 	}
 	if err := is.orders.mayAsk(req); err != nil {
 		return err
+	}
+	if err := is.locks.fleet.failedLately(); err != nil {
+		return withHost(err, req.sub.host())
 	}
 	if is.memory.current(req.sub) != nil {
 		return nil // the limits must not prevent renewals

@@ -64,7 +64,7 @@ func (is *issuer) canceled(i *issuance, out outcome, why *refusal) error {
 	}
 	if c := out.cert; c != nil {
 		// Keep it: the host may be allowed again before it expires.
-		is.store.putCertificate(c, out.data, func() bool { return false }, is.settle(i, out))
+		storeCertificate(is, i, out, func() bool { return false })
 		e.Serial, e.NotAfter = serialOf(c.leaf), c.notAfter
 		e.Reason += "; its certificate is kept in the Cache but not served"
 	}

@@ -119,7 +119,7 @@ func TestRemovalLeavesNothingBehind(t *testing.T) {
 		},
 		"an issuance begins": func(t *testing.T, w *insides, sub subject) func() {
 			is := w.m.engine.operator.issuer
-			is.locker = endlessLock{}
+			is.locks.locker = endlessLock{}
 			return func() { is.begin(issueRequest{sub: sub, grant: grant{trust: listed}}, nil) }
 		},
 	}

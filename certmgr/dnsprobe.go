@@ -109,7 +109,7 @@ func (r *renewals) probe(ctx context.Context, sub subject) {
 		return
 	}
 	r.reportLateness(cert, r.now())
-	unlock, err := lockForProbe(ctx, r.issuer.locker, r.namesOf(sub))
+	unlock, err := lockForProbe(ctx, r.issuer.locks.locker, r.namesOf(sub))
 	if err != nil {
 		r.schedule.again(sub, cert, r.now().Add(firstProbe), err)
 		return

@@ -72,11 +72,10 @@
 // # Several Managers on one Cache
 //
 // Machines may share a Cache. Each finds there the certificates and unfinished
-// orders of the others. Two of them may still order for the same host at the
-// same moment, or register an account each if both start at once with an empty
-// Cache: preventing that needs a lock, which a Cache does not have. After
-// writing an account key they read it again, and from then on use the one that
-// is there; the other account stays unused.
+// orders of the others. If the Cache has no locks, two of them may still order for
+// the same host at the same moment. They may register an account each if both start
+// at once with an empty Cache. After writing an account key they read it again, and
+// from then on use the one that is there; the other account stays unused.
 //
 // While the store of a cache.Layered is down, a Manager serves from local copies,
 // and orders nothing. Within a minute after the store answers again, newer
@@ -87,6 +86,31 @@
 // because settings have changed, call Close: until then it renews, retries and
 // writes to the Cache. A closed Manager still serves the certificates in its
 // memory.
+//
+// # Fleets
+//
+// If the Cache has locks (cache.Locker), the machines that share it are a fleet, and
+// one of them issues for a host at a time. It holds a lease of Manager.Lease, which
+// it extends until the certificate is stored.
+//
+//   - The others do not order. Their handshakes fail at once with an ErrInFlight
+//     that names the machine (Manager.Machine), or wait for InFlightWait; Obtain
+//     and Renew wait. An event, audit.IssuanceElsewhere, and HostStatus.Holder name
+//     it too. They serve the certificate within a second of its being stored.
+//   - If the machine dies, its lease ends by itself, and another one takes over
+//     within 5 seconds of that. It resumes the same order.
+//   - A machine that was paused, suspended or cut off for longer than its lease
+//     stops before its next request to the CA, and the Cache refuses what it
+//     writes. That does not count as a failure; it begins again.
+//   - While the Cache cannot lock, nothing is ordered, also not for a certificate
+//     that is about to expire: another machine may be ordering it. The error
+//     wraps ErrCache. What is in memory is served.
+//   - What the CA refused on one machine counts on all of them. What failed for
+//     another reason does not: one machine's network or clock must not keep the
+//     others from trying.
+//
+// All machines must have the same Lease. Their clocks may differ: leases go by the
+// time of the store, and each machine measures its own.
 //
 // # Observing a Manager
 //

@@ -90,20 +90,6 @@ func newEngine(m *Manager) *engine {
 	orders.keys = keys
 	e.ca = orders.ca
 	health.ask = func(ctx context.Context) error { return acmeclient.Probe(ctx, orders.ca) }
-	issuer := &issuer{
-		env:       e.env,
-		gate:      gate,
-		health:    health,
-		memory:    memory,
-		store:     store,
-		keeper:    service,
-		orders:    orders,
-		slots:     flight.NewSlots(e.settings.maxIssuing, priorities),
-		locker:    new(processLock),
-		issuances: newIssuances(),
-		issues:    flight.New[subject, *certificate](e.tasks, waiters, subject.key),
-		unlisted:  unlistedHosts{pacer: newPacer()},
-	}
 	loader := &loader{
 		env:    e.env,
 		keys:   keys,
@@ -113,6 +99,20 @@ func newEngine(m *Manager) *engine {
 		store:  store,
 		keeper: service,
 		flight: flight.New[cacheRead, *certificate](e.tasks, waiters, cacheRead.String),
+	}
+	issuer := &issuer{
+		env:       e.env,
+		gate:      gate,
+		health:    health,
+		memory:    memory,
+		store:     store,
+		keeper:    service,
+		orders:    orders,
+		slots:     flight.NewSlots(e.settings.maxIssuing, priorities),
+		locks:     issueLocks{new(processLock), e.newFleet(store, health, loader, unfinished)},
+		issuances: newIssuances(),
+		issues:    flight.New[subject, *certificate](e.tasks, waiters, subject.key),
+		unlisted:  unlistedHosts{pacer: newPacer()},
 	}
 	renewals := &renewals{
 		env:      e.env,

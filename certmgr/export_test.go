@@ -146,7 +146,7 @@ func Leftovers(m *Manager, hosts ...string) (left []string) {
 func LockIsFree(m *Manager, host string) bool {
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
-	unlock, err := m.engine.operator.issuer.locker.lock(now, []string{host})
+	unlock, err := m.engine.operator.issuer.locks.lock(now, []string{host})
 	if err == nil {
 		unlock()
 	}

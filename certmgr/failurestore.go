@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/internal/text"
 )
 
 // isRecorded reports whether the Cache gets the record of a failure. Anyone can
@@ -102,10 +103,35 @@ func (h *health) recall(ctx context.Context, sub subject, g grant) error {
 	if h.failures.last(sub) != nil {
 		return nil
 	}
-	saved, err := h.savedFailure(ctx, sub)
+	saved, err := h.savedFailure(ctx, sub, func(ctx context.Context, key string) ([]byte, error) {
+		return h.store.getInTask(ctx, h.store.reads, key)
+	})
 	if saved == nil || err != nil {
 		return err
 	}
+	adoptFailure(h, sub, g, saved)
+	return nil
+}
+
+// recallVerdict is recall for an attempt under the fleet's lock: what the CA told
+// another machine counts here too, in place of what is known. What failed for other
+// reasons does not: that machine's network or clock may be to blame.
+func recallVerdict(ctx context.Context, h *health, i *issuance) {
+	sub := i.req.sub
+	saved, err := h.savedFailure(ctx, sub, func(ctx context.Context, key string) ([]byte, error) {
+		return h.store.read(ctx, h.store.reads, key)
+	})
+	if err != nil || saved == nil || saved.by.process == h.self.process || len(text.Problems(saved.err)) == 0 {
+		return
+	}
+	if last := h.failures.last(sub); last != nil && last.err.Attempt == saved.err.Attempt {
+		return
+	}
+	adoptFailure(h, sub, i.req.grant, saved)
+}
+
+// adoptFailure takes over a failure that was read from the Cache.
+func adoptFailure(h *health, sub subject, g grant, saved *failure) {
 	now := h.now()
 	saved.trust, saved.lastRead = g.trust, now
 	saved = h.restored(sub, saved, now)
@@ -125,16 +151,15 @@ func (h *health) recall(ctx context.Context, sub subject, g grant) error {
 		e.describe(&restored)
 		h.audit.Emit(restored)
 	}
-	return nil
 }
 
 // savedFailure returns the Cache's record of failures for sub, or nil. A record
 // that cannot be read is an error, a damaged one is not.
-func (h *health) savedFailure(ctx context.Context, sub subject) (*failure, error) {
+func (h *health) savedFailure(ctx context.Context, sub subject, get func(ctx context.Context, key string) ([]byte, error)) (*failure, error) {
 	var found *failure
 	for _, at := range recordKeysOf(sub) {
 		key := h.recordKey(at, notAllowed)
-		data, err := h.store.getInTask(ctx, h.store.reads, key)
+		data, err := get(ctx, key)
 		if errors.Is(err, ErrCacheMiss) {
 			continue
 		}

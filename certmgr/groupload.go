@@ -7,7 +7,7 @@ import (
 
 // readFor is read for a host that somebody asks for. A member of a group that has no
 // certificate may have one of its own, from before it was in the group.
-func (l *loader) readFor(ctx context.Context, sub subject, host string, g grant, how loudness) (*certificate, error) {
+func (l *loader) readFor(ctx context.Context, sub subject, host string, g grant, how manner) (*certificate, error) {
 	if !sub.group {
 		cert, err := l.read(ctx, sub, g, how)
 		if !errors.Is(err, ErrCacheMiss) || l.settings.hosts.group(host) == nil {
@@ -28,7 +28,7 @@ type sharedRead struct {
 	sub  subject
 	host string
 	g    grant
-	how  loudness
+	how  manner
 }
 
 // readShared loads the certificate of a group. It is in the Cache under the names
@@ -49,7 +49,7 @@ func (l *loader) readShared(ctx context.Context, r sharedRead) (*certificate, er
 // readPointed is readShared for the certificate that the entry of a host names. An
 // entry that cannot be read counts as missing; it has been reported.
 func (l *loader) readPointed(ctx context.Context, r sharedRead) (*certificate, error) {
-	data, err := l.store.getInTask(ctx, l.store.reads, pointerCacheKey(r.host, r.sub.alg))
+	data, err := l.get(ctx, l.store.reads, pointerCacheKey(r.host, r.sub.alg), r.how)
 	if err != nil || !isGroupCacheKey(string(data), r.sub.alg) {
 		return nil, ErrCacheMiss
 	}

@@ -308,7 +308,7 @@ func withHost(err error, host string) error {
 // backing off, or the CA is. done is false if there is no such answer.
 func (s *server) answerWithoutIssuing(ctx context.Context, sub subject, hs handshake, g grant) (cert *certificate, done bool, err error) {
 	if call := s.issuer.issues.Running(sub); call != nil {
-		if issuanceOf(call).mayReread(s.now()) {
+		if i := issuanceOf(call); i.holder() == "" && i.mayReread(s.now()) {
 			s.rereadInBackground(sub, hs.want, g)
 		}
 		cert, err = s.join(ctx, hs, call)

@@ -146,8 +146,25 @@ func (s *server) await(ctx context.Context, hs handshake, call *issueCall, d tim
 	return cert, err
 }
 
+// awaitLed waits for the issuance that the handshake began. If another machine
+// turns out to issue already, the handshake has joined that issuance.
+func awaitLed(ctx context.Context, s *server, hs handshake, call *issueCall) (*certificate, error) {
+	here := issuanceOf(call).away.here
+	in, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(here, cancel)()
+	cert, err := s.await(in, hs, call, hs.wait)
+	if _, left := err.(*flight.Left); left && here.Err() != nil && ctx.Err() == nil {
+		return s.join(ctx, hs, call)
+	}
+	return cert, err
+}
+
 func inFlight(call *issueCall) error {
 	sub := call.Key
+	if at := issuanceOf(call).away.at.Load(); at != nil {
+		return at.refusal
+	}
 	of := ""
 	if sub.group {
 		of = " for the group of " + sub.host()

@@ -3,7 +3,6 @@ package certmgr
 import (
 	"context"
 	"crypto/rand"
-	"os"
 	"strings"
 	"time"
 
@@ -30,7 +29,7 @@ type health struct {
 }
 
 func newHealth(e *env, f *failures, d *dnsWaits, s *store, w *flight.Waiters) *health {
-	self := origin{machine: machineName(), process: strings.ToLower(rand.Text()[:10])}
+	self := origin{machine: e.settings.machine, process: strings.ToLower(rand.Text()[:10])}
 	b := newBreaker(e.dir, e.audit, e.now)
 	return &health{
 		env:      e,
@@ -143,13 +142,4 @@ func (h *health) retryAt(sub subject) time.Time {
 		return rec.err.RetryAt
 	}
 	return pace.Later(now.Add(pace.Jitter(retryRenewal)), h.breaker.state().wait.Until)
-}
-
-// machineName returns the name of this machine for failure records.
-func machineName() string {
-	name, err := os.Hostname()
-	if err != nil {
-		return "unknown"
-	}
-	return name
 }

@@ -45,56 +45,10 @@ type issuer struct {
 	keeper    keeper
 	orders    *orders
 	slots     *flight.Slots
-	locker    locker
+	locks     issueLocks
 	issuances *issuances                            // counted
 	issues    *flight.Flight[subject, *certificate] // in flight, by subject
 	unlisted  unlistedHosts
-}
-
-// issue is the body of an issuance's call.
-func (is *issuer) issue(ctx context.Context, i *issuance) (*certificate, error) {
-	unlock, err := is.lock(ctx, i.req.sub)
-	if err != nil {
-		return nil, is.notBegun(ctx, i, err)
-	}
-	release, err := is.admit(ctx, i)
-	if err != nil {
-		unlock()
-		return nil, is.notBegun(ctx, i, err)
-	}
-	concluded := make(chan struct{})
-	defer close(concluded)
-	reason, err := is.lastFailure(ctx, i)
-	if err != nil {
-		is.takeBack(i)
-		unlock()
-		release()
-		return nil, err
-	}
-	recallMembers(ctx, is, i)
-	i.req.group.names = is.namesToOrder(i.req.sub)
-	i.began = time.Now()
-	is.health.recordAttempt(i)
-	is.audit.Emit(i.event(i.req.asker.event(audit.Event{
-		Kind:           audit.IssuanceStarted,
-		Decision:       audit.Allowed,
-		Rule:           i.req.grant.rule(i.host()),
-		Stage:          audit.StageOrder,
-		Reason:         reason,
-		ExplanationURL: i.req.explanation,
-	})))
-	out, begun := is.orders.attempt(ctx, i, func() {
-		// The next issuance for the host begins when this one has left nothing
-		// behind and its outcome is known.
-		<-concluded
-		unlock()
-	})
-	if !begun {
-		defer unlock()
-	}
-	is.orders.giveBack(i)
-	release()
-	return is.conclude(ctx, i, out)
 }
 
 // lastFailure sets the failure that precedes the issuance, and returns what it
@@ -190,9 +144,9 @@ func (is *issuer) holdBack(i *issuance, out outcome) {
 
 // saveFailure writes the record to the Cache.
 func (is *issuer) saveFailure(i *issuance, rec *failure) {
-	is.tasks.Go(func(ctx context.Context) {
+	writeFor(is, i, func(ctx context.Context) {
 		i.counted.wait()
-		is.health.saveFailure(context.WithoutCancel(ctx), i.req.sub, rec)
+		is.health.saveFailure(ctx, i.req.sub, rec)
 	})
 }
 
@@ -237,14 +191,14 @@ func (is *issuer) succeed(i *issuance, out outcome) {
 			Duration: time.Since(i.began),
 		}))
 	}
-	is.store.putCertificate(cert, out.data, func() bool { return is.memory.current(cert.subject) == cert }, is.settle(i, out))
+	storeCertificate(is, i, out, func() bool { return is.memory.current(cert.subject) == cert })
 	is.keeper.deliver(cert)
 	settleMembers(is, i, cert)
 	if known && !cert.dates().IsAged(is.now()) { // otherwise holdBack writes another
-		is.tasks.Go(func(ctx context.Context) {
+		writeFor(is, i, func(ctx context.Context) {
 			i.counted.wait()
 			for _, key := range recordKeysOf(req.sub) {
-				is.health.deleteRecord(context.WithoutCancel(ctx), key, req.grant.trust)
+				is.health.deleteRecord(ctx, key, req.grant.trust)
 			}
 		})
 	}

@@ -43,5 +43,5 @@ func (s *server) lead(ctx context.Context, sub subject, hs handshake, g grant) (
 	if !call.Began {
 		return s.join(ctx, hs, call.Call)
 	}
-	return s.await(ctx, hs, call.Call, hs.wait)
+	return awaitLed(ctx, s, hs, call.Call)
 }

@@ -32,13 +32,16 @@ type loader struct {
 // maxMisses is the largest number of misses remembered.
 const maxMisses = 10_000
 
-// loud or quietly: an unusable entry is reported when a handshake first finds
-// it, and not each time it is read again.
-type loudness bool
+// A manner says how to read: an unusable entry is reported when a handshake first
+// finds it (loud), and not each time it is read again (quietly). What another
+// machine has just written is found only by a read that begins now (freshly), and
+// does not join one that is under way.
+type manner uint8
 
 const (
-	loud    loudness = true
-	quietly loudness = false
+	loud manner = iota
+	quietly
+	freshly
 )
 
 // cacheRead identifies a shared read: of all of a host's entries, not of each
@@ -137,7 +140,7 @@ func (l *loader) missedLately(sub subject) bool {
 
 // read loads the certificate in the Cache for one subject into memory and
 // returns it. An entry that cannot be served is a miss. Call it in tasks only.
-func (l *loader) read(ctx context.Context, sub subject, g grant, how loudness) (*certificate, error) {
+func (l *loader) read(ctx context.Context, sub subject, g grant, how manner) (*certificate, error) {
 	if sub.group {
 		return l.readShared(ctx, sharedRead{sub, sub.host(), g, how})
 	}
@@ -168,13 +171,21 @@ func (l *loader) bring(cert *certificate, g grant) (*certificate, error) {
 	return cert, nil
 }
 
+// get reads an entry.
+func (l *loader) get(ctx context.Context, reads *flight.Callouts, key string, how manner) ([]byte, error) {
+	if how == freshly {
+		return l.store.read(ctx, reads, key)
+	}
+	return l.store.getInTask(ctx, reads, key)
+}
+
 // readEntry returns the certificate in the Cache under a key.
-func (l *loader) readEntry(ctx context.Context, sub subject, key string, g grant, how loudness) (*certificate, error) {
+func (l *loader) readEntry(ctx context.Context, sub subject, key string, g grant, how manner) (*certificate, error) {
 	reads := l.store.reads
 	if g.trust == untrusted {
 		reads = l.store.untrusted
 	}
-	data, err := l.store.getInTask(ctx, reads, key)
+	data, err := l.get(ctx, reads, key, how)
 	if err != nil {
 		return nil, err
 	}
@@ -226,7 +237,7 @@ func (l *loader) adopted(cert *certificate, g grant) {
 type rejected struct {
 	sub subject
 	key string
-	how loudness
+	how manner
 }
 
 // reject returns the error for an entry that cannot be served: it counts as

@@ -7,8 +7,14 @@ import (
 	"github.com/nostall/nostall/internal/flight"
 )
 
-// locker is the lock under which an issuance runs. A fleet needs one shared by
-// its machines.
+// issueLocks are the locks of an issuance: that of the process, and then that of
+// the fleet, if there is one.
+type issueLocks struct {
+	locker
+	fleet *fleet
+}
+
+// locker is the lock of one process under which an issuance runs.
 type locker interface {
 	// lock waits until no other issuance for any of the names is in flight.
 	lock(ctx context.Context, names []string) (unlock func(), err error)

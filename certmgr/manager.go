@@ -328,6 +328,18 @@ type Manager struct {
 	// is their limit, and none for other CAs. Negative: no limit.
 	OrderBudget int
 
+	// Lease is for a Cache with locks (cache.Locker), which several machines
+	// share: see Fleets in the package documentation. A machine that issues for a
+	// host has a lease of so long, and extends it until the certificate is stored. If
+	// it dies, another machine takes over when its lease has ended. It must be longer
+	// than three times what a call of the Cache may take, and is the same on all
+	// machines. Default 30 s; one below cache.MinLease is a bad setting.
+	Lease time.Duration
+
+	// Machine is the name of this machine in errors, events and records that other
+	// machines show. Default: its host name.
+	Machine string
+
 	// Preflight checks that a host's name leads to this server before placing
 	// an order. It does what the CA will do: resolve the name and ask each
 	// address for the response to a challenge with a random token. It takes at

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 
+	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/order"
 )
 
@@ -12,7 +13,9 @@ import (
 type orderKeep struct {
 	*orderStore
 	sub   subject
-	named bool // an order without a key is written too
+	named bool        // an order without a key is written too
+	found *foundOrder // under the fleet's lock, or nil
+	lease *heldLease  // likewise
 
 	read  bool              // the entry was read
 	apart bool              // the entry is of a later version: it is left alone
@@ -23,11 +26,13 @@ type orderKeep struct {
 	done  bool              // the conversation had a certificate
 }
 
-func newOrderKeep(s *orderStore, req issueRequest) *orderKeep {
+func newOrderKeep(s *orderStore, i *issuance) *orderKeep {
 	return &orderKeep{
 		orderStore: s,
-		sub:        req.sub,
-		named:      s.settings.isNamed(req.sub.host()),
+		sub:        i.req.sub,
+		named:      s.settings.isNamed(i.host()),
+		found:      i.found,
+		lease:      i.lease,
 	}
 }
 
@@ -35,8 +40,12 @@ func newOrderKeep(s *orderStore, req issueRequest) *orderKeep {
 // another one, did not finish, or nil. One whose certificate does not fit does
 // not keep an operator from ordering another.
 func (k *orderKeep) resume(ctx context.Context, override bool) *order.Unfinished {
+	if k.found != nil {
+		k.reconcile(k.found)
+		k.found = nil
+	}
 	if kept := k.get(k.sub); kept != nil {
-		k.kept, k.now, k.saved, k.apart = kept, kept.order, kept.saved, kept.apart
+		k.kept, k.now, k.saved, k.apart = kept, kept.order, kept.saved, kept.apart || k.apart
 	} else if !k.read {
 		k.find(ctx)
 	}
@@ -44,6 +53,35 @@ func (k *orderKeep) resume(ctx context.Context, override bool) *order.Unfinished
 		return nil
 	}
 	return k.now
+}
+
+// reconcile makes what is in memory of an order what the Cache has of it, unless
+// memory knows more: the Cache may have lacked a write.
+func (k *orderKeep) reconcile(f *foundOrder) {
+	k.read = true
+	kept := k.get(k.sub)
+	switch {
+	case f.apart:
+		k.apart = true
+	case f.order == nil:
+		if kept != nil && kept.saved != nil { // another machine has done with it
+			k.put(k.sub, nil)
+		}
+	case f.leftover:
+		k.saved = f.order
+		if kept != nil && kept.order.URL == f.order.URL {
+			k.put(k.sub, nil)
+		}
+	case kept == nil, kept.order.URL != f.order.URL && (kept.order.Key == nil || f.order.Key != nil), isOfOtherKey(f.order, kept.order):
+		k.now, k.saved = f.order, f.order
+		k.remember()
+	}
+}
+
+// isOfOtherKey reports whether the certificate of an order was asked for with a key
+// that another process does not know.
+func isOfOtherKey(u, known *order.Unfinished) bool {
+	return u.URL == known.URL && u.Key != nil && (known.Key == nil || !bundle.EqualKeys(u.Key.Public(), known.Key.Public()))
 }
 
 // find reads the entry. If the certificate in service came of its order, a
@@ -102,12 +140,18 @@ func (k *orderKeep) save(ctx context.Context) {
 		return
 	}
 	k.tried = k.now
-	if k.write(ctx, k.sub, k.now) {
-		k.saved = k.now
-		now := k.newKept()
-		if k.replace(k.sub, k.kept, now) { // not if it was dropped meanwhile
-			k.kept = now
+	if !k.write(ctx, k.sub, k.now) {
+		if k.lease != nil && k.now.Key != nil {
+			// A machine that takes over could not get this order's certificate,
+			// and would order another one.
+			k.lease.lose(errNotKept)
 		}
+		return
+	}
+	k.saved = k.now
+	now := k.newKept()
+	if k.replace(k.sub, k.kept, now) { // not if it was dropped meanwhile
+		k.kept = now
 	}
 }
 

@@ -70,7 +70,7 @@ func (o *orders) newConversation(i *issuance) *conversation {
 		emit:      func(e audit.Event) { o.audit.Emit(i.eventAbout(e.Host, e)) },
 		preflight: o.settings.preflight,
 		checker:   o.checker,
-		kept:      newOrderKeep(o.unfinished, i.req),
+		kept:      newOrderKeep(o.unfinished, i),
 		ofGroup:   groupOrder{names: i.req.group.names},
 	}
 	c.replaces = o.replaces(i.req.sub, i.last)
@@ -279,7 +279,7 @@ func (o *orders) request(c *conversation, unfinished *order.Unfinished) order.Re
 		},
 		Order:    c.mayPlace(o.countOrder(c.issuance)),
 		Usable:   o.settings.challengeTypes(),
-		Present:  o.answers.Present,
+		Present:  c.present(o.answers),
 		Withdraw: o.answers.Withdraw,
 		Stage:    c.enter,
 		Event:    c.emit,

@@ -46,14 +46,18 @@ func orderCacheKey(sub subject) string {
 // or nil if there is none. An error has been reported, and the entry counts as
 // missing; it is a newerOrder if the entry is of a later version.
 func (s *orderStore) read(ctx context.Context, sub subject) (u *order.Unfinished, rec *orderRecord, err error) {
-	c := s.settings.cache
-	if c == nil {
+	if s.settings.cache == nil {
 		return nil, nil, nil
 	}
-	key := orderCacheKey(sub)
-	if err := s.store.failedLately(key); err != nil {
+	if err := s.store.failedLately(orderCacheKey(sub)); err != nil {
 		return nil, nil, err // reported by then
 	}
+	return s.readNow(ctx, sub)
+}
+
+// readNow is read although such reads may have hung.
+func (s *orderStore) readNow(ctx context.Context, sub subject) (u *order.Unfinished, rec *orderRecord, err error) {
+	c, key := s.settings.cache, orderCacheKey(sub)
 	in, cancel := context.WithTimeout(ctx, cacheTimeout)
 	defer cancel()
 	// Not a shared read, which may have begun before another process's write.
@@ -85,6 +89,28 @@ func (s *orderStore) read(ctx context.Context, sub subject) (u *order.Unfinished
 		})
 	}
 	return u, rec, err
+}
+
+// foundOrder is what the Cache has of a subject's order, as read under the fleet's
+// lock: by that, no other machine writes it. It tells what became of an order that is
+// in memory, which another machine may have resumed.
+type foundOrder struct {
+	order    *order.Unfinished // nil if there is none
+	leftover bool              // the certificate in service came of it
+	apart    bool              // it is of a later version
+}
+
+// readShared reads the entry of an order under the fleet's lock. Without it no order
+// may be placed: another machine may have finalized one, and stopped.
+func (s *orderStore) readShared(ctx context.Context, sub subject) (*foundOrder, error) {
+	u, rec, err := s.readNow(ctx, sub)
+	if errors.Is(err, ErrCache) {
+		return nil, err
+	}
+	f := &foundOrder{order: u}
+	_, f.apart = err.(newerOrder)
+	f.leftover = u != nil && isLeftover(rec, u, s.memory.current(sub))
+	return f, nil
 }
 
 // find returns the order that the next attempt will resume, or nil.
@@ -163,7 +189,7 @@ func (s *orderStore) write(ctx context.Context, sub subject, u *order.Unfinished
 		return false
 	}
 	done := make(chan bool, 1)
-	if !s.tasks.Go(func(ctx context.Context) { done <- s.store.put(ctx, key, data) == nil }) {
+	if !s.tasks.Go(func(task context.Context) { done <- s.store.put(guarded(task, ctx), key, data) == nil }) {
 		return false
 	}
 	select {
@@ -182,9 +208,9 @@ func (s *orderStore) remove(ctx context.Context, sub subject, url string) {
 	if s.store.failedLately(orderCacheKey(sub)) == nil {
 		s.removeNow(ctx, sub, url)
 	} else if url != "" {
-		s.tasks.Go(func(ctx context.Context) {
-			if flight.Sleep(ctx, skipRecordsFor) == nil {
-				s.removeNow(ctx, sub, url)
+		s.tasks.Go(func(task context.Context) {
+			if flight.Sleep(task, skipRecordsFor) == nil {
+				s.removeNow(guarded(task, ctx), sub, url)
 			}
 		})
 	}

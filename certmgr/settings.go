@@ -64,7 +64,10 @@ type settings struct {
 	certificatesEvery      time.Duration
 	issued                 func(context.Context, *tls.Certificate) // nil if there is none
 	startPace              time.Duration
-	orderBudget            int          // orders in pace.AccountWindow
+	orderBudget            int // orders in pace.AccountWindow
+	machine                string
+	lease                  time.Duration
+	badLease               error
 	http01                 *atomic.Bool // HTTPHandler was called
 }
 
@@ -102,7 +105,9 @@ func newSettings(m *Manager) *settings {
 		issued:                 m.Issued,
 		startPace:              orDefault(m.StartPace, pace.OrderEvery),
 		http01:                 &m.useHTTP01,
+		machine:                machineName(m.Machine),
 	}
+	set.lease, set.badLease = leaseOf(m.Lease)
 	if !m.KeyType.isValid() {
 		set.badKeyType = badSettings([]string{fmt.Sprintf("Manager.KeyType is %v, which does not exist; P256 is used", m.KeyType)})
 	}
@@ -183,7 +188,7 @@ func (set *settings) allowsNobody() bool { return set.hosts == nil && set.hostPo
 // invalid says which settings cannot work, as far as that can be told without
 // the CA: an error that wraps ErrBadSetting, or nil. All others apply.
 func (set *settings) invalid() error {
-	return text.Join(set.hostSettings.err, set.badKeyType, set.badFallback)
+	return text.Join(set.hostSettings.err, set.badKeyType, set.badFallback, set.badLease)
 }
 
 // servesNobody reports whether there are no certificates of the operator's own

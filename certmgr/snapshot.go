@@ -70,6 +70,7 @@ type HostStatus struct {
 	IssuingSince time.Time   // when it began
 	Stage        audit.Stage // its current stage
 	Waiting      int         // handshakes waiting for it
+	Holder       string      // the machine that issues in place of this one, which follows it; empty if none does; see Fleets in the package documentation
 
 	Profile string // that its next order asks for: see Manager.Profile; empty leaves the choice to the CA
 
@@ -211,6 +212,7 @@ func (s *report) hostStatuses(now time.Time) (list []HostStatus) {
 		for _, host := range s.members(c.Key) {
 			st := status(host, c.Key.alg.String())
 			st.Issuing, st.IssuingSince, st.Stage, st.Waiting = true, c.Since, issuanceOf(c).getStage(), c.Waiting()
+			st.Holder = issuanceOf(c).holder()
 			if !st.hasCertificate() {
 				st.State, st.StateSince = StateIssuing, c.Since
 			}

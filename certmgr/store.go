@@ -210,40 +210,58 @@ func (s *store) write(ctx context.Context, key, what string, f func(context.Cont
 		return nil
 	}
 	err = &refusal{kind: ErrCache, text: fmt.Sprintf("%s %q", what, key), cause: err}
+	if isLost(err) {
+		return err // another machine's entry is there, or will be
+	}
 	s.reports.report(key, audit.Event{Kind: audit.CacheWriteFailed, Host: hostOfKey(key), Err: err})
 	return err
 }
 
-// putCertificate writes a certificate's entry, and calls stored when it has. If
-// that takes long or fails, it continues in the background until it succeeds or
-// current says that the entry is obsolete.
-func (s *store) putCertificate(c *certificate, data []byte, current func() bool, stored func(context.Context)) {
-	key := c.entry
+// certificateWrite is the write of a certificate that was issued.
+type certificateWrite struct {
+	cert    *certificate
+	put     func(context.Context) error
+	current func() bool           // whether the entry is still wanted after a failure
+	stored  func(context.Context) // called when it is written
+	ended   func()                // called when it is, or was given up
+}
+
+// errStored: somebody else has written a certificate that is not older.
+var errStored = errors.New("certmgr: a newer certificate is in the Cache")
+
+// putCertificate writes a certificate's entry. If that takes long or fails, it
+// continues in the background until it succeeds or the entry is obsolete.
+func (s *store) putCertificate(w certificateWrite) {
 	tried := make(chan struct{})
 	ok := s.tasks.Go(func(ctx context.Context) {
+		defer w.ended()
 		// Close does not interrupt this: an issued certificate must not be
 		// lost.
-		err := s.put(context.WithoutCancel(ctx), key, data)
+		err := w.put(context.WithoutCancel(ctx))
 		close(tried)
-		if err == nil {
-			stored(ctx)
+		switch err {
+		case nil:
+			w.stored(ctx)
+			return
+		case errStored:
 			return
 		}
 		flight.Retry(ctx, func(ctx context.Context) (done bool) {
-			if !current() {
+			if !w.current() {
 				return true
 			}
-			if s.put(ctx, key, data) != nil {
-				return false
+			if err := w.put(ctx); err != nil {
+				return err == errStored
 			}
-			s.audit.Emit(audit.Event{Kind: audit.CacheWriteRecovered, Host: c.subject.host(), KeyType: c.subject.alg.String()})
-			stored(ctx)
+			s.audit.Emit(audit.Event{Kind: audit.CacheWriteRecovered, Host: w.cert.subject.host(), KeyType: w.cert.subject.alg.String()})
+			w.stored(ctx)
 			return true
 		})
 	})
 	if !ok { // closed; this goroutine is one that Close waits for
-		if s.put(context.Background(), key, data) == nil {
-			stored(context.Background())
+		defer w.ended()
+		if w.put(context.Background()) == nil {
+			w.stored(context.Background())
 		}
 		return
 	}
@@ -284,7 +302,7 @@ func (s *store) deleteIf(ctx context.Context, key string, is func(data []byte) b
 		}
 		return struct{}{}, err
 	})
-	if err == nil || errors.Is(err, ErrCacheMiss) {
+	if err == nil || errors.Is(err, ErrCacheMiss) || isLost(err) {
 		return nil
 	}
 	err = &refusal{kind: ErrCache, text: fmt.Sprintf("deleting %q", key), cause: err}

@@ -80,7 +80,13 @@ func TestCertificateIsWrittenWhenCloseComesFirst(t *testing.T) {
 		s := w.m.engine.operator
 		cert := certFor(t, newSubject(bundle.ECDSA, s.dir, "a.example.com"))
 		w.m.Close()
-		s.store.putCertificate(cert, []byte("the entry"), func() bool { return true }, func(context.Context) {})
+		s.store.putCertificate(certificateWrite{
+			cert:    cert,
+			put:     func(ctx context.Context) error { return s.store.put(ctx, cert.entry, []byte("the entry")) },
+			current: func() bool { return true },
+			stored:  func(context.Context) {},
+			ended:   func() {},
+		})
 		if data, err := w.cache.Get(t.Context(), "a.example.com"); string(data) != "the entry" {
 			t.Errorf("lost: %v", err)
 		}

@@ -159,10 +159,17 @@ const (
 	// AllowlistReloaded: the file of an Allowlist was read again and holds
 	// Count entries.
 	AllowlistReloaded Kind = "allowlist_reloaded"
-	// IssuanceCanceled: an issuance ended because its host is no longer allowed
-	// or the Manager was closed. It does not count as a failure. After 5 such
+	// IssuanceCanceled: an issuance ended because its host is no longer allowed,
+	// the Manager was closed, or the lease was lost (Manager.Lease), after which it
+	// begins again. It does not count as a failure. After 5 such
 	// attempts within an hour the host backs off.
 	IssuanceCanceled Kind = "issuance_canceled"
+	// IssuanceElsewhere: another machine that shares the Cache issues for the
+	// host. Reason names it, RetryAt is when its lease ends unless that is
+	// extended. Its certificate is served here as soon as it is stored. If it
+	// stores none, this machine issues. It is reported once for each machine that
+	// an issuance waits for.
+	IssuanceElsewhere Kind = "issuance_elsewhere"
 	// HostUnreachable: a preflight found that a name does not lead to this
 	// server (Decision Refused), that only some of its addresses do (Allowed),
 	// or it was inconclusive (Undecided). Err says where the name leads and
@@ -228,7 +235,7 @@ func Kinds() []Kind {
 		DeliveryFailed, DeliveryRecovered,
 		AccountReady, CAUnavailable, CAAvailable, AccountUnavailable, AccountAvailable, OrdersRationed, AccountKeyChanged, AccountContactChanged,
 		AccountContactFailed, HandshakesRefused, FallbackServed, EventsDropped, StartProgress, HostListed, HostUnlisted, GroupChanged, MemberFailed,
-		AllowlistRejected, AllowlistReloaded, IssuanceCanceled, HostUnreachable, WaitingForDNS, DNSWaitEnded, ConfigurationWarning, OperatorAction, OperatorActionFailed, CallbackPanicked,
+		AllowlistRejected, AllowlistReloaded, IssuanceCanceled, IssuanceElsewhere, HostUnreachable, WaitingForDNS, DNSWaitEnded, ConfigurationWarning, OperatorAction, OperatorActionFailed, CallbackPanicked,
 		OwnCertificateLoaded, OwnCertificateRejected, OwnCertificateRemoved, OwnCertificateExpiring, ManagerClosed,
 	}
 }

@@ -56,10 +56,11 @@ func (e *RequestError) lasts() bool {
 	var redirect redirectError
 	var broken clientError
 	var unusable *unusableError
+	var notSent *notSentError
 	switch {
 	case e.Timeout == 0 && errors.Is(e.Err, context.DeadlineExceeded), errors.Is(e.Err, context.Canceled):
 		return true // the attempt is over
-	case errors.As(e.Err, &tooLarge), errors.As(e.Err, &untrusted), errors.As(e.Err, &redirect), errors.As(e.Err, &broken):
+	case errors.As(e.Err, &tooLarge), errors.As(e.Err, &untrusted), errors.As(e.Err, &redirect), errors.As(e.Err, &broken), errors.As(e.Err, &notSent):
 		return true
 	}
 	return errors.As(e.Err, &unusable) && unusable.lasts

@@ -34,6 +34,9 @@ func (t *transport) exchange(req *http.Request, p purpose, e Endpoint) (*http.Re
 	if err != nil {
 		return nil, err
 	}
+	if err := checked(req, e); err != nil {
+		return nil, err
+	}
 	call, err := t.ca.calls.begin()
 	if err != nil {
 		return nil, err

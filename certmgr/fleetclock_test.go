@@ -1,0 +1,100 @@
+package certmgr_test
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/audit"
+)
+
+// lockAgain is how often a machine that follows another one tries to take its lock.
+const lockAgain = 5 * time.Second
+
+// skewed gives a machine a wall clock that is off by what the result says.
+func (m *machine) skewed(by time.Duration) *atomic.Int64 {
+	var off atomic.Int64
+	off.Store(int64(by))
+	certmgr.SetClock(m.Manager, func() time.Time { return time.Now().Add(time.Duration(off.Load())) })
+	return &off
+}
+
+// Clocks that are ten minutes apart change nothing.
+func TestFleetWithDifferentClocks(t *testing.T) {
+	for _, by := range []time.Duration{-10 * time.Minute, 10 * time.Minute} {
+		t.Run(by.String(), func(t *testing.T) {
+			atSite(t, func(t *testing.T, s *site) {
+				const host, later = "a.example.com", "b.example.com"
+				first, second := s.machine(host, later), s.machine(host, later)
+				second.skewed(by)
+				slow := s.ca.SlowValidation(host, 5*time.Second)
+				first.begin(t, host)
+				time.Sleep(time.Second)
+				_, err := second.visit(host)
+				wantHolder(t, err, "web-1")
+				s.await(second, host, 10*time.Second)
+				if late := time.Since(s.store.storedAt(host)); late > 1100*time.Millisecond {
+					t.Errorf("it is served %v after it was stored", late)
+				}
+				slow.Lift()
+				first.mu.Lock()
+				first.at = len(first.steps) + 20
+				first.mu.Unlock()
+				first.begin(t, later)
+				if !first.isStruck() {
+					time.Sleep(time.Second)
+				}
+				if !first.isStruck() {
+					t.Fatal("it has not reached the step")
+				}
+				s.await(second, later, takeover)
+				for _, host := range []string{host, later} {
+					if valid, _ := s.orders(host); valid != 1 {
+						t.Errorf("%d orders of %s are valid", valid, host)
+					}
+				}
+			})
+		})
+	}
+}
+
+// A machine that was suspended finds out before its next request to the CA, although no
+// timer has fired, and begins again.
+func TestFleetSuspendedMachineStops(t *testing.T) {
+	atSite(t, func(t *testing.T, s *site) {
+		const host = "a.example.com"
+		m := s.machine(host)
+		off := m.skewed(0)
+		m.fault = func(_ context.Context, step string) error {
+			if strings.HasPrefix(step, "CA /challenge/") && off.Load() == 0 {
+				off.Store(int64(time.Minute))
+			}
+			return nil
+		}
+		s.await(m, host, 10*time.Second)
+		synctest.Wait()
+		e := m.wantOne(t, audit.IssuanceCanceled)
+		if e.Rule != "Lease" || e.Err == nil {
+			t.Errorf("the event is %v", e)
+		}
+		steps, asked := m.madeSince(0), false
+		for _, step := range steps {
+			switch {
+			case strings.HasPrefix(step, "CA /challenge/"):
+				asked = true
+			case asked && strings.HasPrefix(step, "lock "):
+				if valid, all := s.orders(host); valid != 1 || all != 1 {
+					t.Errorf("%d of %d orders are valid", valid, all)
+				}
+				return
+			case asked && strings.HasPrefix(step, "CA "):
+				t.Fatalf("it went on with %q without a lock", step)
+			}
+		}
+		t.Errorf("it took no lock again: %q", steps)
+	})
+}

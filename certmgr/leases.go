@@ -1,0 +1,114 @@
+package certmgr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/certmgr/cache"
+	"github.com/nostall/nostall/internal/flight"
+)
+
+// leases are the locks of the Cache, and those that this process has.
+type leases struct {
+	*env
+	locker cache.Locker
+	owner  string           // of this machine's leases, as others see it
+	calls  *flight.Callouts // of Lock, Extend and Unlock, by the name of the lock
+
+	mu      sync.Mutex
+	held    map[string]*heldLease // by the name of the lock
+	trouble lockTrouble
+}
+
+// lockTrouble is a failure of the Cache to lock anything. leases.mu guards it.
+type lockTrouble struct {
+	err   error
+	at    time.Time // the last failure, by the monotonic clock; zero if the last call worked
+	told  time.Time // the last event
+	count int       // failures since then
+}
+
+// lockName returns the name of the lock for the issuances of a subject: one for
+// both key types, and that of its first name for a group.
+func lockName(sub subject) string { return entryKey(sub.host(), "+issue") }
+
+// lock takes a lock of the Cache. The error is a *cache.HeldError, or wraps
+// ErrCache. The lease is not older than began.
+func (b *leases) lock(ctx context.Context, name string) (lease cache.Lease, began time.Time, err error) {
+	if err := b.failedLately(); err != nil {
+		return nil, time.Time{}, err
+	}
+	timed, cancel := context.WithTimeout(ctx, cacheTimeout)
+	defer cancel()
+	began = time.Now()
+	lease, err = flight.CallOut(timed, b.calls, name, func(ctx context.Context) (cache.Lease, error) {
+		// The end of the issuance does not interrupt this: a lock that nobody
+		// knows of would keep the others waiting.
+		in, cancel := context.WithTimeout(context.WithoutCancel(ctx), cacheTimeout)
+		defer cancel()
+		lease, err := b.locker.Lock(in, name, b.owner, b.settings.lease)
+		switch {
+		case err == nil && lease == nil:
+			return nil, errors.New("Lock returned neither a lease nor an error")
+		case err == nil && ctx.Err() != nil:
+			lease.Unlock(in)
+			return nil, ctx.Err()
+		}
+		return lease, err
+	})
+	if err == nil {
+		b.noteLock(name, nil)
+		return lease, began, nil
+	}
+	if held, ok := errors.AsType[*cache.HeldError](err); ok {
+		b.noteLock(name, nil)
+		return nil, time.Time{}, held
+	}
+	err = &refusal{kind: ErrCache, text: fmt.Sprintf("taking the lock %q; no order is placed that another machine may be placing", name), cause: err}
+	if ctx.Err() == nil {
+		b.noteLock(name, err)
+	}
+	return nil, time.Time{}, err
+}
+
+// failedLately returns the error of the last call of Lock if that has just failed,
+// so that a store that is down costs a call from time to time, and not one for
+// each host.
+func (b *leases) failedLately() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.trouble.at.IsZero() || time.Since(b.trouble.at) >= failedFor {
+		return nil
+	}
+	return b.trouble.err
+}
+
+// noteLock notes whether the Cache can lock. That it cannot is one event, until it
+// can again.
+func (b *leases) noteLock(name string, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := &b.trouble
+	if err == nil {
+		t.at = time.Time{}
+		return
+	}
+	began := t.at.IsZero()
+	t.err, t.at = err, time.Now()
+	t.count++
+	if !began || !t.told.IsZero() && time.Since(t.told) < coalesceFor {
+		return
+	}
+	t.told = time.Now()
+	b.audit.Emit(audit.Event{
+		Kind:  audit.CacheReadFailed,
+		Host:  hostOfKey(name),
+		Count: t.count,
+		Err:   err,
+	})
+	t.count = 0
+}
