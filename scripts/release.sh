@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # The directories of the nested modules that are published. Each has a tag of its
 # own, its directory before the version, or "go get" would not find it.
-published=(certmgr/cache/rediscache certmgr/prommetrics)
+published=(certmgr/cache/rediscache certmgr/cache/sqlcache certmgr/prommetrics)
 
 die() {
 	printf 'release: %s\n' "$*" >&2

@@ -226,6 +226,36 @@ use_prommetrics() {
 	go vet .
 }
 
+# A cache that several machines share. Whoever uses it requires no driver but the own
+# one.
+use_sqlcache() {
+	local dir
+	dir=$(mktemp -d -p "$scratch")
+	cd "$dir"
+	go mod init example.com/outside 2>/dev/null
+	go get "$module/certmgr/cache/sqlcache@$version"
+	cat >main.go <<'END'
+package main
+
+import (
+	"fmt"
+
+	"github.com/nostall/nostall/certmgr/cache/sqlcache"
+)
+
+func main() {
+	c, err := sqlcache.New(nil, sqlcache.PostgreSQL)
+	if err != nil {
+		panic(err)
+	}
+	fmt.Print(c.DDL())
+}
+END
+	go mod tidy
+	go run . | grep -q 'CREATE TABLE' || fail 'sqlcache prints no tables'
+	! go list -m all | grep -E 'pgx|mysql|modernc' || fail 'sqlcache requires drivers'
+}
+
 version=$(next_version)
 clone_repository
 try_refusals
@@ -237,6 +267,7 @@ export GOMODCACHE=$scratch/modcache
 export GOPROXY=file://$scratch/published/cache/download,$machine_proxies
 (use_core)
 (use_prommetrics)
+(use_sqlcache)
 if (($# > 0)); then
 	cp -r "$scratch/published/$module@$version" "$1"
 fi

@@ -14,7 +14,8 @@ import (
 	"unicode"
 )
 
-// documents returns the Markdown files of the root and of docs, by path.
+// documents returns the Markdown files of the root, of docs and of the back ends of
+// caches, by path.
 func documents(t *testing.T) map[string]string {
 	t.Helper()
 	root := filepath.Join("..", "..")
@@ -42,7 +43,7 @@ func documents(t *testing.T) map[string]string {
 // inAbsentModule reports whether the path lies in a nested module that is not
 // here, as in the core module's zip.
 func inAbsentModule(name string) bool {
-	for _, module := range []string{"certmgr/cache/rediscache", "certmgr/prommetrics", "examples", "internal/bench", "internal/integration", "tools"} {
+	for _, module := range []string{"certmgr/cache/rediscache", "certmgr/cache/sqlcache", "certmgr/prommetrics", "examples", "internal/bench", "internal/integration", "tools"} {
 		if name != module && !strings.HasPrefix(name, module+"/") {
 			continue
 		}

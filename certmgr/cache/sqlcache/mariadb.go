@@ -1,0 +1,55 @@
+package sqlcache
+
+// Names are binary strings: other collations ignore case or blanks at the end.
+// Times are UTC, which is the same for sessions of any time zone, and the time of
+// the statement's beginning: a statement that waited for a row sees a lease that
+// has not ended although it has, and changes nothing; nobody took it meanwhile.
+//
+// LOCK IN SHARE MODE reads the row as it is now, after whoever is changing it, and
+// makes a statement that takes, extends or unlocks the lock wait for the end of
+// this one. In take, assignments are made from left to right, so that of ends is
+// the last one.
+//
+// mariaDB is never changed.
+var mariaDB = statements{
+	createEntries: `
+CREATE TABLE IF NOT EXISTS {entries} (
+	name varbinary(512) NOT NULL PRIMARY KEY,
+	data longblob NOT NULL
+) ENGINE=InnoDB`,
+	createLocks: `
+CREATE TABLE IF NOT EXISTS {locks} (
+	name varbinary(512) NOT NULL PRIMARY KEY,
+	token bigint NOT NULL,
+	holder varbinary(64) NOT NULL,
+	owner varbinary(200) NOT NULL,
+	ends datetime(6) NOT NULL
+) ENGINE=InnoDB`,
+	get:    `SELECT data FROM {entries} WHERE name = ?`,
+	put:    `INSERT INTO {entries} (name, data) VALUES (?, ?) ON DUPLICATE KEY UPDATE data = VALUES(data)`,
+	delete: `DELETE FROM {entries} WHERE name = ?`,
+	keys:   `SELECT name FROM {entries} WHERE name > ? ORDER BY name LIMIT ?`,
+	putGuarded: `
+INSERT INTO {entries} (name, data)
+SELECT ?, ? FROM {locks} WHERE name = ? AND token = ? AND holder = ? AND ends > UTC_TIMESTAMP(6) LOCK IN SHARE MODE
+ON DUPLICATE KEY UPDATE data = VALUES(data)`,
+	deleteGuarded: `
+DELETE FROM {entries} WHERE name = ? AND EXISTS (
+	SELECT 1 FROM {locks} WHERE name = ? AND token = ? AND holder = ? AND ends > UTC_TIMESTAMP(6) LOCK IN SHARE MODE
+)`,
+	look: `SELECT token, holder, owner, TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), ends) FROM {locks} WHERE name = ?`,
+	take: `
+INSERT INTO {locks} (name, token, holder, owner, ends) VALUES (?, 1, ?, ?, UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND)
+ON DUPLICATE KEY UPDATE
+	token = IF(ends <= UTC_TIMESTAMP(6), token + 1, token),
+	holder = IF(ends <= UTC_TIMESTAMP(6), VALUES(holder), holder),
+	owner = IF(ends <= UTC_TIMESTAMP(6), VALUES(owner), owner),
+	ends = IF(ends <= UTC_TIMESTAMP(6), VALUES(ends), ends)
+RETURNING token, holder, owner, TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), ends)`,
+	extend: `
+UPDATE {locks} SET ends = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND
+WHERE name = ? AND token = ? AND holder = ? AND ends > UTC_TIMESTAMP(6)`,
+	unlock: `
+UPDATE {locks} SET ends = '1970-01-01', holder = ''
+WHERE name = ? AND token = ? AND holder = ? AND ends > UTC_TIMESTAMP(6)`,
+}
