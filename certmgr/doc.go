@@ -98,7 +98,8 @@
 //     and Renew wait. An event, audit.IssuanceElsewhere, and HostStatus.Holder name
 //     it too. They serve the certificate within a second of its being stored.
 //   - If the machine dies, its lease ends by itself, and another one takes over
-//     within 5 seconds of that. It resumes the same order.
+//     within 5 seconds of that. It resumes the order, if that was
+//     ready to be finalized, and places another one before that.
 //   - A machine that was paused, suspended or cut off for longer than its lease
 //     stops before its next request to the CA, and the Cache refuses what it
 //     writes. That does not count as a failure; it begins again.

@@ -90,12 +90,13 @@
 //	hosts      those of this page: host, key_type (left out if it holds for both),
 //	           state, state_since, attention (whether it is among those); and, if
 //	           they apply, late, cause, not_before, not_after, renew_at, renew_by,
-//	           explanation_url, in_flight (since, stage, waiting), failure (stage,
-//	           time, attempts, attempt, ca, error; state: paused or rejected, if the
-//	           CA refuses the host until somebody acts, or waiting_for_dns: error says
-//	           where the name leads; unpause_url), retry_at, refused, last_asked,
-//	           issuer, profile (that the next order asks for), renewal_failure (why
-//	           the renewal failed or could not begin),
+//	           explanation_url, in_flight (since, stage, waiting; holder: the machine
+//	           that issues in place of this one), failure (stage, time, attempts,
+//	           attempt, ca, error; state: paused or rejected, if the CA refuses the
+//	           host until somebody acts, or waiting_for_dns: error says where the name
+//	           leads; unpause_url), retry_at, refused, last_asked, issuer, profile
+//	           (that the next order asks for), renewal_failure (why the renewal failed
+//	           or could not begin),
 //	           fallback (its clients got Manager.Fallback within 10 minutes),
 //	           source (where a certificate of Manager.Certificates is from),
 //	           successor (when the CA's certificate ends that takes its place)

@@ -116,6 +116,7 @@ type (
 		Since   time.Time   `json:"since,omitzero"`
 		Stage   audit.Stage `json:"stage"`
 		Waiting int         `json:"waiting"`
+		Holder  string      `json:"holder,omitempty"` // the machine that issues in place of this one
 	}
 
 	failureJSON struct {
@@ -228,7 +229,12 @@ func newHostJSON(h *certmgr.HostStatus) hostJSON {
 		Successor:      utc(h.Successor),
 	}
 	if h.Issuing {
-		j.InFlight = &inFlightJSON{Since: utc(h.IssuingSince), Stage: h.Stage, Waiting: h.Waiting}
+		j.InFlight = &inFlightJSON{
+			Since:   utc(h.IssuingSince),
+			Stage:   h.Stage,
+			Waiting: h.Waiting,
+			Holder:  clean(h.Holder, maxName),
+		}
 	}
 	if f := h.Failure; f != nil {
 		j.Failure = &failureJSON{

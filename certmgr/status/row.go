@@ -43,6 +43,7 @@ type flightView struct {
 	Stage   string
 	Waiting string // empty if none
 	Renewal bool
+	Holder  string // the machine that issues in place of this one; empty if none does
 }
 
 // failureView says why a host needs attention, and what to do first. All else
@@ -101,7 +102,11 @@ func newRow(h *certmgr.HostStatus, now time.Time, alone bool) row {
 		r.Refused = grouped(h.Refused)
 	}
 	if h.Issuing {
-		r.Flight = &flightView{Stage: clean(string(h.Stage), maxName), Renewal: h.State == certmgr.StateValid}
+		r.Flight = &flightView{
+			Stage:   clean(string(h.Stage), maxName),
+			Renewal: h.State == certmgr.StateValid,
+			Holder:  clean(h.Holder, maxName),
+		}
 		if !h.IssuingSince.Equal(h.StateSince) { // otherwise the state already shows it
 			r.Flight.Since = newMoment(h.IssuingSince, now)
 		}
