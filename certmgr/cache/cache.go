@@ -8,6 +8,7 @@
 // round, without adapter code.
 //
 // [Dir] is the cache for one machine, or for several that share a file system.
+// Its locks are between the processes of one machine.
 // [Memory] forgets everything when the process ends and is meant for tests.
 // [Encrypted] encrypts what any other cache stores. To keep entries elsewhere,
 // implement [Cache], and [Locker] if several machines share them, and test it

@@ -33,6 +33,8 @@ import (
 // be interrupted: it continues in its own goroutine until the file system
 // answers. A rename that had begun by then may still take effect later.
 //
+// [Dir.Lock] has what else may be in the directory: the files of locks.
+//
 // The empty Dir is the working directory. A Dir is safe for concurrent use.
 type Dir string
 
@@ -69,9 +71,13 @@ func (d Dir) Put(ctx context.Context, key string, data []byte) error {
 	if len(data) > maxValue {
 		return failed("put", key, errTooLarge)
 	}
+	fenced, err := d.fence(ctx)
+	if err != nil {
+		return failed("put", key, err)
+	}
 	// The goroutine below may outlive this call, and data is the caller's.
 	data = bytes.Clone(data)
-	err = awaitChange(ctx, func() error { return replace(ctx, path, data) })
+	err = awaitChange(ctx, func() error { return replace(ctx, path, data, fenced) })
 	if err != nil {
 		return failed("put", key, err)
 	}
@@ -84,11 +90,12 @@ func (d Dir) Delete(ctx context.Context, key string) error {
 	if err != nil {
 		return failed("delete", key, err)
 	}
-	if len(key) > maxFileName {
-		return nil
+	fenced, err := d.fence(ctx)
+	if err != nil {
+		return failed("delete", key, err)
 	}
-	err = awaitChange(ctx, func() error { return remove(path) })
-	if err != nil && !cannotExist(err) {
+	err = awaitChange(ctx, func() error { return remove(path, fenced) })
+	if err != nil {
 		return failed("delete", key, err)
 	}
 	return nil
@@ -100,6 +107,9 @@ func (d Dir) path(key string) (string, error) {
 	control := func(r rune) bool { return r < ' ' || r == 0x7f }
 	if key == "." || key != filepath.Base(key) || !filepath.IsLocal(key) || strings.ContainsFunc(key, control) {
 		return "", errors.New("the key is not a plain file name")
+	}
+	if isOwn(key) {
+		return "", errors.New("the key has the name of a temporary file or of one of a lock")
 	}
 	return filepath.Join(string(d), key), nil
 }

@@ -22,9 +22,9 @@ const (
 )
 
 // Clean removes the temporary files that killed processes left in the directory
-// more than an hour ago: they hold private keys. It reads the directory once,
-// and ends with ctx. It touches regular files named as those of Put only, and
-// follows no link. autocert.DirCache's own temporary files have the name of an
+// more than an hour ago: they hold private keys. The files of locks whose leases
+// ended that long ago are removed too. It reads the directory once, and ends with
+// ctx. It touches regular files with names of these kinds only, and follows no link. autocert.DirCache's own temporary files have the name of an
 // entry and some digits, which may be an entry as well; Clean leaves them.
 //
 // A certmgr.Manager cleans its Cache once, in the background, if that has this
@@ -55,10 +55,7 @@ func clean(ctx context.Context, dir string) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			if !isOldTemp(e, before) {
-				continue
-			}
-			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) && failed == nil {
+			if err := cleanEntry(ctx, dir, e, before); err != nil && !errors.Is(err, fs.ErrNotExist) && failed == nil {
 				failed = err
 			}
 		}
@@ -70,6 +67,24 @@ func clean(ctx context.Context, dir string) error {
 		}
 	}
 }
+
+// cleanEntry removes a file that a process left behind before a time.
+func cleanEntry(ctx context.Context, dir string, e fs.DirEntry, before time.Time) error {
+	if isOldTemp(e, before) {
+		return os.Remove(filepath.Join(dir, e.Name()))
+	}
+	if !isLease(e.Name()) || !e.Type().IsRegular() {
+		return nil
+	}
+	err := dirLocks(dir).removeEnded(ctx, e.Name(), before)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
+	return err
+}
+
+// isOwn reports whether a file has the name of one that is no entry.
+func isOwn(name string) bool { return isTemp(name) || isLease(name) || isStripe(name) }
 
 // isTemp reports whether a file has the name of a temporary file of Put.
 func isTemp(name string) bool {

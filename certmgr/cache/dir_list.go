@@ -14,7 +14,7 @@ import (
 var _ Lister = Dir("")
 
 // Keys implements [Lister]: the names of the regular files in the directory,
-// without the temporary files of Put. autocert.DirCache's own temporary files,
+// without the temporary files of Put and those of locks. autocert.DirCache's own temporary files,
 // which a killed process leaves behind, look like entries. A directory that does
 // not exist has none.
 func (d Dir) Keys(ctx context.Context) iter.Seq2[string, error] {
@@ -30,7 +30,7 @@ func (d Dir) Keys(ctx context.Context) iter.Seq2[string, error] {
 			var batch []fs.DirEntry
 			batch, err = await(ctx, func() ([]fs.DirEntry, error) { return f.ReadDir(cleanBatch) })
 			for _, entry := range batch {
-				if entry.Type().IsRegular() && !isTemp(entry.Name()) && !yield(entry.Name(), nil) {
+				if entry.Type().IsRegular() && !isOwn(entry.Name()) && !yield(entry.Name(), nil) {
 					return
 				}
 			}

@@ -14,8 +14,8 @@ import (
 // replace makes data the content of the file at path, in one step that other
 // processes see whole or not at all, and that a power failure does not undo. If
 // ctx ends before that step, the file is left alone. On failure the temporary
-// file is removed.
-func replace(ctx context.Context, path string, data []byte) (err error) {
+// file is removed. That step is taken by a function that is given to fenced.
+func replace(ctx context.Context, path string, data []byte, fenced func(change func() error) error) (err error) {
 	dir := filepath.Dir(path)
 	if err := makeDir(dir); err != nil {
 		return err
@@ -37,10 +37,13 @@ func replace(ctx context.Context, path string, data []byte) (err error) {
 	if err := writeSync(f, data); err != nil {
 		return err
 	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	err = fenced(func() error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return os.Rename(f.Name(), path)
+	})
+	if err != nil {
 		return err
 	}
 	renamed = true
@@ -53,9 +56,18 @@ const (
 	tempSuffix = "~"
 )
 
-// remove removes the file at path, for good once it has returned.
-func remove(path string) error {
-	if err := os.Remove(path); err != nil {
+// remove removes the file at path, if there is one, for good once it has returned.
+// It does so by a function that is given to fenced.
+func remove(path string, fenced func(change func() error) error) error {
+	missing := false
+	err := fenced(func() error {
+		err := os.Remove(path)
+		if missing = cannotExist(err); missing {
+			return nil
+		}
+		return err
+	})
+	if err != nil || missing {
 		return err
 	}
 	return syncDir(filepath.Dir(path))

@@ -3,6 +3,7 @@ package cache_test
 import (
 	"bytes"
 	"errors"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -64,4 +65,12 @@ func TestGetManyOfEncryptedReportsWhatItCannotRead(t *testing.T) {
 	if values, err = cache.GetMany(t.Context(), e, keys[1:]); len(values) != 1 || err == nil {
 		t.Errorf("with RefusePlain: %q, %v", values, err)
 	}
+}
+
+// The file system takes no virtual time.
+func TestDirLocks(t *testing.T) {
+	cachetest.RunLockerInBubble(t, func(t *testing.T) *cachetest.Store {
+		dir := filepath.Join(t.TempDir(), "created", "by", "a", "lock")
+		return &cachetest.Store{Open: func(*testing.T) cache.Cache { return cache.Dir(dir) }}
+	})
 }

@@ -210,7 +210,8 @@ type writer struct {
 
 // putUntilLost puts until that fails, at the latest when the lease was followed.
 func (w *writer) putUntilLost(guarded context.Context, m *machine) error {
-	for {
+	// Pauses let time pass in a bubble, and longer ones do so in few steps.
+	for wait := time.Microsecond; ; wait = min(2*wait, time.Millisecond) {
 		last := false
 		select {
 		case <-w.followed:
@@ -231,7 +232,7 @@ func (w *writer) putUntilLost(guarded context.Context, m *machine) error {
 		case w.written <- struct{}{}:
 		default:
 		}
-		if err := pause(guarded, time.Microsecond); err != nil { // lets time pass in a bubble
+		if err := pause(guarded, wait); err != nil {
 			return err
 		}
 	}
