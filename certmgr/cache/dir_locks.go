@@ -105,7 +105,13 @@ func (d dirLocks) take(ctx context.Context, name, owner string, ttl time.Duratio
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	return token, writeLease(path, leaseFile{Name: name, Owner: owner, Token: token, End: now.Add(ttl), TTL: ttl})
+	return token, writeLease(path, leaseFile{
+		Name:  name,
+		Owner: owner,
+		Token: token,
+		End:   now.Add(ttl),
+		TTL:   ttl,
+	})
 }
 
 // with calls f while the lease with a token has the lock of a name, and keeps it

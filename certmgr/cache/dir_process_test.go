@@ -107,7 +107,8 @@ func TestChildProcess(t *testing.T) {
 		}
 		return err.Error()
 	}
-	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+	in := bufio.NewScanner(os.Stdin)
+	for in.Scan() {
 		command, argument, _ := strings.Cut(in.Text(), " ")
 		var err error
 		switch command {
@@ -131,6 +132,9 @@ func TestChildProcess(t *testing.T) {
 			err = count(t, d, argument)
 		}
 		fmt.Println(">", verdict(err))
+	}
+	if err := in.Err(); err != nil {
+		t.Error(err)
 	}
 	_ = stripe.Close() // kept open until here
 }

@@ -304,12 +304,13 @@ func TestRecordsHaveNoCopies(t *testing.T) {
 	})
 }
 
-// lease is one of the remote store.
-type lease struct{ cache.Lease }
-
 func TestTheLeaseIsTheStores(t *testing.T) {
 	inBubble(t, func(t *testing.T, local, remote *store, l *cache.LayeredCache) {
-		ctx := cache.Guard(t.Context(), lease{})
+		lease, err := remote.Lock(t.Context(), "a.example.com", "test", time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := cache.Guard(t.Context(), lease)
 		if err := l.Put(ctx, "a.example.com", []byte("value")); err != nil {
 			t.Fatal(err)
 		}
