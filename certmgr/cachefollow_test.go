@@ -131,27 +131,55 @@ func tells(events []audit.Event, reason string) bool {
 	return false
 }
 
+// What is gone is refused at once, and is issued again without a visitor.
+func TestWhatIsGoneLeavesServiceAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		const host = "a.example.com"
+		w.copyAndRestart(host)
+		w.cache.get(storeIsDown)
+		w.mustGet(host)
+		if err := w.cache.Cache.Delete(t.Context(), host); err != nil {
+			t.Fatal(err)
+		}
+		stalled := w.ca.Stall(acmetest.Match{Endpoint: acmetest.NewOrder})
+		w.cache.get(nil)
+		time.Sleep(15 * time.Second)
+		w.wantErr(host, certmgr.ErrInFlight)
+		stalled.Lift()
+		time.Sleep(time.Minute)
+		w.wantOrders(host, 2)
+		w.mustGet(host)
+	})
+}
+
+// copyAndRestart has a certificate issued, and restarts the Manager with a layered
+// cache that has a copy of it.
+func (w *world) copyAndRestart(host string) {
+	w.t.Helper()
+	local := new(cache.Memory)
+	w.layer(local)
+	w.mustGet(host)
+	synctest.Wait()
+	w.restart()
+	w.layer(local)
+}
+
 // A certificate that was issued here, and is not stored yet, is no copy.
 func TestWhatWasJustIssuedIsNotWithdrawn(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		const host = "a.example.com"
-		local := new(cache.Memory)
-		w.layer(local)
-		w.mustGet(host)
-		synctest.Wait()
+		w.copyAndRestart(host)
 		w.cache.get(storeIsDown)
-		w.restart()
-		w.layer(local)
-		w.mustGet(host)
-		w.cache.get(nil)
-		time.Sleep(10 * time.Second)
 		w.cache.put(storeIsDown)
+		copied := w.serials(host)
+		time.Sleep(time.Hour)
 		if err := w.m.Renew(t.Context(), host); err != nil {
 			t.Fatal(err)
 		}
 		issued := w.serials(host)
-		w.cache.get(storeIsDown)
-		time.Sleep(10 * time.Second)
+		if maps.Equal(copied, issued) {
+			t.Fatal("nothing was issued")
+		}
 		if err := w.cache.Cache.Delete(t.Context(), host); err != nil {
 			t.Fatal(err)
 		}
@@ -165,6 +193,7 @@ func TestWhatWasJustIssuedIsNotWithdrawn(t *testing.T) {
 		if _, err := w.cache.Cache.Get(t.Context(), host); err != nil {
 			t.Errorf("the store: %v", err)
 		}
+		w.wantOrders(host, 2)
 	})
 }
 

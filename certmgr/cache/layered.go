@@ -32,8 +32,9 @@ var (
 // it has served before, even if it starts then.
 //
 // Copies are of certificates and of the account's key. Records, unfinished orders
-// and answers to challenges have none: they are of no use while the store is
-// down, since nothing is ordered then, and other machines change them.
+// and answers to challenges have none, since other machines change them: they are
+// of no use while the store is down. certmgr orders nothing then if the store is a
+// [Locker]. Otherwise it renews what is due.
 //
 // Get asks the store, for at most 2 seconds. What it answers holds:
 //   - a value is returned, and replaces the copy in the background if that is

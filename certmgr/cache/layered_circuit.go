@@ -114,11 +114,11 @@ func (c *circuit) open(err error) {
 	}
 }
 
-// state returns why the store is down, or nil, and when to ask it.
-func (c *circuit) state() (down error, probeAt time.Time) {
+// state returns when to ask the store, and why it is down, or nil.
+func (c *circuit) state() (probeAt time.Time, down error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.down, c.probeAt
+	return c.probeAt, c.down
 }
 
 // follow and unfollow begin and end a loop of Follow, which asks the store while it

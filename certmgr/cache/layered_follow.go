@@ -50,7 +50,7 @@ func (l *LayeredCache) look(ctx context.Context, f *following) (*News, time.Dura
 	if err := l.copies.takeErr(); err != nil {
 		return &News{Copies: err}, 0
 	}
-	down, probeAt := l.circuit.state()
+	probeAt, down := l.circuit.state()
 	if down != nil {
 		if !f.down {
 			f.down = true

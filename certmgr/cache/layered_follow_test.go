@@ -108,6 +108,22 @@ func TestFollowTellsWhatHasChanged(t *testing.T) {
 	})
 }
 
+// The loop may be the one that finds the store down.
+func TestFollowLosesNothingWhenItFindsTheStoreDown(t *testing.T) {
+	inBubble(t, func(t *testing.T, local, remote *store, l *cache.LayeredCache) {
+		mustPut(t, l, "a.example.com", "old")
+		f := follow(t, l)
+		synctest.Wait()
+		remote.fail(refuses)
+		expectValue(t, l, "a.example.com", "old") // one failure is none
+		f.expect("down: connection refused")
+		mustPut(t, &remote.Memory, "a.example.com", "new")
+		remote.fail(nil)
+		time.Sleep(10 * time.Second)
+		f.expect("changed: a.example.com", "up")
+	})
+}
+
 // Nobody pays the time-out while a loop follows: it asks.
 func TestFollowAsksInPlaceOfReads(t *testing.T) {
 	inBubble(t, func(t *testing.T, local, remote *store, l *cache.LayeredCache) {

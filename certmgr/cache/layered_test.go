@@ -17,11 +17,10 @@ import (
 type store struct {
 	cache.Memory
 
-	mu      sync.Mutex
-	fault   func(ctx context.Context, op, key string) error
-	asked   map[string]int // calls by "get", "put", "delete"
-	batches int
-	ctxs    []context.Context // of the changes
+	mu    sync.Mutex
+	fault func(ctx context.Context, op, key string) error
+	asked map[string]int    // calls by "get", "put", "delete"
+	ctxs  []context.Context // of the changes
 }
 
 // fail makes the store answer with the result of f, unless that is nil.
@@ -37,7 +36,7 @@ func (s *store) ask(ctx context.Context, op, key string) error {
 		s.asked = make(map[string]int)
 	}
 	s.asked[op]++
-	if op != "get" {
+	if op == "put" || op == "delete" {
 		s.ctxs = append(s.ctxs, ctx)
 	}
 	f := s.fault
@@ -134,6 +133,15 @@ func TestLayeredConformsOnBothSidesOfEncryption(t *testing.T) {
 	})
 	cachetest.Run(t, func(t *testing.T) cache.Cache {
 		return mustEncrypt(t, layers(t, new(cache.Memory)), testKey(1))
+	})
+}
+
+// Each machine has copies of its own, and they share the store's locks. A local
+// cache with locks refuses the store's leases.
+func TestLayeredLocks(t *testing.T) {
+	cachetest.RunLockerInBubble(t, func(*testing.T) *cachetest.Store {
+		remote := new(cache.Memory)
+		return &cachetest.Store{Open: func(*testing.T) cache.Cache { return cache.Layered(new(cache.Memory), remote) }}
 	})
 }
 
@@ -306,7 +314,11 @@ func TestRecordsHaveNoCopies(t *testing.T) {
 
 func TestTheLeaseIsTheStores(t *testing.T) {
 	inBubble(t, func(t *testing.T, local, remote *store, l *cache.LayeredCache) {
-		lease, err := remote.Lock(t.Context(), "a.example.com", "test", time.Hour)
+		locker, ok := cache.LockerOf(l)
+		if !ok {
+			t.Fatal("the store's locks are not found")
+		}
+		lease, err := locker.Lock(t.Context(), "a.example.com", "test", time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
