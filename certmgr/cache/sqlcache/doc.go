@@ -48,7 +48,9 @@
 //	default_query_exec_mode=exec
 //
 // Otherwise [Cache.Check] and other calls fail with an error that says so. It
-// costs nothing to set it always.
+// costs nothing to set it always. PgBouncer 1.18 may end when a context does, since
+// pgx then asks the server to cancel the statement (pgbouncer/pgbouncer#801): use a
+// newer one, or have it restarted.
 //
 // MariaDB: with interpolateParams=true in the DSN, each statement takes one round
 // trip in place of two. A value and its statement must fit into the server's
