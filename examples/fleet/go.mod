@@ -1,0 +1,29 @@
+module github.com/nostall/nostall/examples/fleet
+
+go 1.26.0
+
+require (
+	github.com/nostall/nostall v0.1.0
+	github.com/nostall/nostall/certmgr/cache/sqlcache v0.1.0
+	golang.org/x/crypto v0.58.0
+	modernc.org/sqlite v1.62.0
+)
+
+require (
+	github.com/dustin/go-humanize v1.1.0 // indirect
+	github.com/google/uuid v1.6.0 // indirect
+	github.com/mattn/go-isatty v0.0.24 // indirect
+	github.com/ncruces/go-strftime v1.1.0 // indirect
+	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
+	golang.org/x/net v0.62.0 // indirect
+	golang.org/x/sync v0.24.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/text v0.43.0 // indirect
+	modernc.org/libc v1.80.1 // indirect
+	modernc.org/mathutil v1.7.1 // indirect
+	modernc.org/memory v1.12.1 // indirect
+)
+
+replace github.com/nostall/nostall => ../..
+
+replace github.com/nostall/nostall/certmgr/cache/sqlcache => ../../certmgr/cache/sqlcache
