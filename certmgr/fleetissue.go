@@ -144,6 +144,9 @@ func issueHere(ctx context.Context, is *issuer, i *issuance) (*certificate, erro
 	}
 	is.orders.giveBack(i)
 	release()
+	if out.err != nil && out.stage == audit.StageChallenge {
+		lease.confirm(ctx)
+	}
 	if lost := lease.check(); lost != nil && out.cert == nil && ctx.Err() == nil {
 		return nil, cutShort(is, i, out, lost)
 	}

@@ -19,7 +19,7 @@ import (
 // ended, by one of the clocks here, however the store sees it; and it is looked at
 // before each request to the CA, since the goroutine that extends it may be late.
 //
-// keep, release, guard, attempt and check may be called on nil, the lease of a Manager whose Cache has no
+// keep, release, guard, attempt, check and confirm may be called on nil, the lease of a Manager whose Cache has no
 // locks.
 type heldLease struct {
 	book  *leases
@@ -49,7 +49,9 @@ func (e *lostLease) Error() string {
 
 // isOwnDoing reports whether this machine gave the lease up, because the Cache
 // cannot be written.
-func (e *lostLease) isOwnDoing() bool { return e.cause == errNotKept || e.cause == errNotPresented }
+func (e *lostLease) isOwnDoing() bool {
+	return e.cause == errNotKept || e.cause == errNotPresented || errors.Is(e.cause, errNotFound)
+}
 
 func (e *lostLease) Unwrap() []error { return []error{cache.ErrLost, e.cause} }
 
@@ -67,6 +69,10 @@ var errNotKept = errors.New("the order could not be written to the Cache, so tha
 
 // errNotPresented: the CA may reach another machine, which has to find the answer.
 var errNotPresented = errors.New("the answer to the CA's challenge could not be written to the Cache, where other machines look for it")
+
+// errNotFound: the CA has refused the answer of another machine, or of none, while the
+// Cache was out of reach.
+var errNotFound = errors.New("the CA's validation failed while the Cache, in which other machines find the answer, was out of reach")
 
 // take takes the lease for an issuance of sub. One that this process still has for
 // an earlier certificate of the host is shared.
@@ -261,6 +267,18 @@ func (l *heldLease) isOverdue() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return time.Since(l.taken) > lockTimeout
+}
+
+// confirm extends the lease after a failed validation. If the Cache does not answer, the
+// CA may have reached a machine that could not read the answer: that is not the host's
+// failure.
+func (l *heldLease) confirm(ctx context.Context) {
+	if l == nil || l.check() != nil {
+		return
+	}
+	if err := l.extend(ctx); err != nil && ctx.Err() == nil {
+		l.lose(fmt.Errorf("%w: %w", errNotFound, err))
+	}
 }
 
 func (l *heldLease) extend(ctx context.Context) error {
