@@ -25,8 +25,8 @@ func (a *Account) is(other *Account) bool {
 	return a != nil && a.URL == other.URL && sameKey(a.Key, other.Key)
 }
 
-// Config configures a Registrar. Key, Email, Binding, Prompt and Store may be
-// zero.
+// Config configures a Registrar. Key, Email, Binding, Prompt, Store and Lock may
+// be zero.
 type Config struct {
 	CA        *acmeclient.CA
 	Directory string                       // the CA's directory URL, as in CA
@@ -37,6 +37,7 @@ type Config struct {
 	Binding   *acme.ExternalAccountBinding // for CAs that require one
 	Prompt    func(tosURL string) bool     // accepts the terms of service
 	Store     Store                        // shared with other machines; nil means that keys are kept in memory
+	Lock      Lock                         // nil means that machines with the same Store may register at once
 	Emit      func(audit.Event)            // must not block
 	Tasks     *flight.Tasks
 	Waiters   *flight.Waiters
@@ -72,6 +73,7 @@ func New(cfg Config) *Registrar {
 		emit:  cfg.Emit,
 		tasks: cfg.Tasks,
 		turn:  newTurn(),
+		lock:  sharedLock(cfg),
 		known: new(known),
 	}
 	set := settings{
@@ -83,6 +85,7 @@ func New(cfg Config) *Registrar {
 		binding:   cfg.Binding,
 	}
 	keys := newKeyStore(cfg.Store, b.known)
+	keys.locked = b.lock != nil
 	save := &saver{base: b, keys: keys}
 	blame := &blame{base: b, settings: set, shared: keys.shared}
 	reg := &registration{
@@ -131,7 +134,7 @@ func (r *Registrar) Get(ctx context.Context) (*Account, error) {
 			if acc := r.known.current(); acc != nil {
 				return acc, nil
 			}
-			return r.registration.register(ctx)
+			return r.registration.find(ctx)
 		})
 	})
 	if err != nil {
@@ -147,8 +150,8 @@ func (r *Registrar) Get(ctx context.Context) (*Account, error) {
 
 // confirm returns the account in use, or nil if there is none. Once, some time
 // after this process wrote the account's key, it looks whether that is still in
-// the Store. Two machines that start with an empty Store may both register: what
-// is in the Store is then the key of both.
+// the Store. Without a Lock two machines that start with an empty Store may both
+// register: what is in the Store is then the key of both.
 func (r *Registrar) confirm(ctx context.Context) *Account {
 	acc, unconfirmed := r.known.inUse(time.Now())
 	if !unconfirmed {

@@ -21,6 +21,7 @@ type base struct {
 	emit  func(audit.Event)
 	tasks *flight.Tasks
 	turn  turn // for a registration, a change or an update of the account
+	lock  Lock // for the same on all machines, taken after turn; or nil
 	known *known
 }
 
@@ -160,6 +161,13 @@ func (k *known) forget(acc *Account) {
 	if k.account == acc {
 		k.account = nil
 	}
+}
+
+// isBefore reports whether the last change of the key was from a key to another.
+func (k *known) isBefore(from, to crypto.Signer) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return sameKey(k.changing.from, from) && sameKey(k.changing.to, to)
 }
 
 // noteChange records a change of the key before the CA is asked for it. The

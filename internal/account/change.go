@@ -35,6 +35,11 @@ func (c *changer) change(ctx context.Context) (*Account, error) {
 		return nil, err
 	}
 	defer release()
+	return underLock(ctx, c.lock, c.changeAlone)
+}
+
+// changeAlone is change while the turn and the lock are held.
+func (c *changer) changeAlone(ctx context.Context) (*Account, error) {
 	askCtx, cancel := context.WithTimeout(ctx, changeKeyTimeout)
 	defer cancel()
 	acc, next, err := c.upToDate(askCtx)

@@ -74,11 +74,28 @@ func (c *contact) change(ctx context.Context, client *acme.Client) (changed bool
 	if err != nil {
 		return false, fmt.Errorf("looking up the account: %w", acmeclient.Cause(err))
 	}
-	contact := []string{"mailto:" + c.email}
-	if slices.EqualFunc(acc.Contact, contact, strings.EqualFold) {
+	if c.isUpToDate(acc) {
 		return false, nil
 	}
-	if _, err := client.UpdateReg(ctx, &acme.Account{Contact: contact}); err != nil {
+	return underLock(ctx, c.lock, func(ctx context.Context) (bool, error) { return c.set(ctx, client) })
+}
+
+// isUpToDate reports whether the account has the contact already.
+func (c *contact) isUpToDate(acc *acme.Account) bool {
+	return slices.EqualFunc(acc.Contact, c.wanted(), strings.EqualFold)
+}
+
+func (c *contact) wanted() []string { return []string{"mailto:" + c.email} }
+
+// set is change for a contact that was different. The lock is held: another
+// machine may have changed it meanwhile.
+func (c *contact) set(ctx context.Context, client *acme.Client) (changed bool, err error) {
+	if c.lock != nil {
+		if acc, err := client.GetReg(ctx, ""); err == nil && c.isUpToDate(acc) {
+			return false, nil
+		}
+	}
+	if _, err := client.UpdateReg(ctx, &acme.Account{Contact: c.wanted()}); err != nil {
 		err = fmt.Errorf("changing the account's contact: %w", acmeclient.Cause(err))
 		if p, kind := refusalOf(err); p != nil && c.blame.culprit(p, kind, client.Key) == c.blame.email() {
 			err = fmt.Errorf("%s: %w", c.blame.email(), err)

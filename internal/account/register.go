@@ -25,7 +25,41 @@ type registration struct {
 	prompts  *flight.Callouts
 }
 
-// register finds or registers the account and returns it. The turn is held.
+// find finds or registers the account and returns it. The turn is held. The lock
+// is taken unless the account is found as it nearly always is: with one key, which
+// the CA knows.
+func (r *registration) find(ctx context.Context) (*Account, error) {
+	if r.lock == nil {
+		return r.register(ctx)
+	}
+	if err := r.settings.check(); err != nil {
+		return nil, unavailable{err: err}
+	}
+	trace := new(acmeclient.Trace)
+	ctx = acmeclient.WithTrace(ctx, trace)
+	acc, err := r.settler.findSettled(ctx)
+	var registered *Account
+	if acc == nil && err == nil {
+		registered, err = underLock(ctx, r.lock, func(ctx context.Context) (*Account, error) {
+			// Another machine may have registered it meanwhile. The next one need not
+			// wait until this one uses it.
+			if acc, err = r.settler.findSettled(ctx); acc != nil || err != nil {
+				return nil, err
+			}
+			return r.register(ctx)
+		})
+	}
+	switch {
+	case err != nil:
+		return nil, r.blame.registering(trace, nil, err)
+	case acc != nil:
+		return r.use(ctx, trace, acc, saved)
+	}
+	return registered, nil
+}
+
+// register finds or registers the account and returns it. The turn and the lock
+// are held.
 func (r *registration) register(ctx context.Context) (*Account, error) {
 	if err := r.settings.check(); err != nil {
 		return nil, unavailable{err: err}
@@ -35,6 +69,12 @@ func (r *registration) register(ctx context.Context) (*Account, error) {
 	if err != nil {
 		return nil, r.blame.registering(trace, nil, err)
 	}
+	return r.use(ctx, trace, acc, state)
+}
+
+// use puts an account in use, and registers it first if the CA is not known to
+// have it.
+func (r *registration) use(ctx context.Context, trace *acmeclient.Trace, acc *Account, state savedState) (*Account, error) {
 	key := acc.Key
 	acc, exists, err := r.findOrEnroll(acmeclient.WithTrace(ctx, trace), acc)
 	if err != nil {

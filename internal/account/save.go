@@ -37,7 +37,7 @@ func (s *saver) saveOrLater(ctx context.Context, acc *Account) {
 	})
 }
 
-// saveAgain retries and reports whether nothing is left to save.
+// saveAgain retries, under the lock, and reports whether nothing is left to save.
 func (s *saver) saveAgain(ctx context.Context, acc *Account) bool {
 	release, err := s.turn.take(ctx)
 	if err != nil {
@@ -47,10 +47,28 @@ func (s *saver) saveAgain(ctx context.Context, acc *Account) bool {
 	if s.known.current() != acc || s.known.isSaved(acc) {
 		return true
 	}
-	if s.save(ctx, acc.Key) != nil {
+	done, _ := underLock(ctx, s.lock, func(ctx context.Context) (bool, error) {
+		if s.isReplaced(ctx, acc.Key) {
+			s.known.forget(acc) // the next caller settles it
+			return true, nil
+		}
+		if s.save(ctx, acc.Key) != nil {
+			return false, nil
+		}
+		s.known.publish(acc, saved)
+		s.emit(audit.Event{Kind: audit.CacheWriteRecovered, CA: s.dir, Reason: currentEntry})
+		return true, nil
+	})
+	return done
+}
+
+// isReplaced reports whether another machine has saved a later key than this one,
+// which is not saved: the entries have neither it nor the one before it.
+func (s *saver) isReplaced(ctx context.Context, key crypto.Signer) bool {
+	current, err := s.keys.get(ctx, currentEntry)
+	if err != nil || current == nil || sameKey(current, key) || s.known.isBefore(current, key) {
 		return false
 	}
-	s.known.publish(acc, saved)
-	s.emit(audit.Event{Kind: audit.CacheWriteRecovered, CA: s.dir, Reason: currentEntry})
-	return true
+	next, err := s.keys.get(ctx, nextEntry)
+	return err == nil && !sameKey(next, key)
 }

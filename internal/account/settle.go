@@ -83,6 +83,26 @@ func (s *settler) find(ctx context.Context) (*Account, savedState, error) {
 	return nil, saved, unavailable{err: fmt.Errorf("account key: other machines changed it in the cache %d times meanwhile", maxKeyReads)}
 }
 
+// findSettled returns the account if the Store has one key, and the CA knows that.
+// It changes nothing. Otherwise it returns nil: find looks closer.
+func (s *settler) findSettled(ctx context.Context) (*Account, error) {
+	keys, err := s.keys.read(ctx)
+	switch {
+	case err != nil:
+		return nil, unavailable{err: err}
+	case keys.current == nil || keys.lost || keys.surplus || !keys.isOnly(keys.current):
+		return nil, nil
+	}
+	url, err := s.lookUp(ctx, keys.current)
+	switch {
+	case err != nil && isRefusal(err), err == nil && url == "":
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return &Account{keys.current, url}, nil
+}
+
 // readOrMake returns the keys, generating one if there is none. The current key
 // is then in the store.
 func (s *settler) readOrMake(ctx context.Context) (savedKeys, error) {

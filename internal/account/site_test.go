@@ -58,6 +58,7 @@ func (s *site) close() {
 // setup is what a machine is made of.
 type setup struct {
 	store     Store // nil: it has none
+	lock      Lock  // nil: there is none
 	transport http.RoundTripper
 	key       crypto.Signer
 	email     string
@@ -88,6 +89,7 @@ func (s *site) boot(set setup) *machine {
 		Binding:   set.binding,
 		Prompt:    set.prompt,
 		Store:     set.store,
+		Lock:      set.lock,
 		Emit:      s.events.emit,
 		Tasks:     m.tasks,
 		Waiters:   flight.NewWaiters(1000, "waiters"),

@@ -47,6 +47,7 @@ var errUnread = errors.New("cannot be read")
 type keyStore struct {
 	entries Store
 	shared  bool // with other machines
+	locked  bool // one machine at a time writes
 	known   *known
 }
 
@@ -143,7 +144,7 @@ func (s *keyStore) first(ctx context.Context) (savedKeys, error) {
 		return savedKeys{}, err
 	}
 	s.known.generated(key)
-	if !s.shared {
+	if !s.shared || s.locked {
 		return savedKeys{current: key, isNew: true}, nil
 	}
 	// Another machine's write, begun before it could see this one, takes about
