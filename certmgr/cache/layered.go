@@ -43,6 +43,10 @@ var (
 //   - if the read fails otherwise, the copy is returned, and without one the
 //     store's error.
 //
+// Two kinds of reads do wait for a store that is slow or down, as long as the caller
+// does. Those under a lease (see [Guard]) get no copy: whoever has a lock needs to
+// know what the store has. And a CA asks for the answer to a challenge once only.
+//
 // After three failures in a row, or one time-out, the store counts as down: it is
 // asked once every 5 seconds, and reads do not wait for it. When it answers again,
 // all entries of which copies were returned meanwhile are read there once more.
@@ -108,12 +112,19 @@ func (l *LayeredCache) Unwrap() Cache { return l.remote }
 
 // Get returns the value of key in the store or, while that is down, its copy.
 func (l *LayeredCache) Get(ctx context.Context, key string) ([]byte, error) {
-	if !hasCopy(key) {
+	switch {
+	case isAnswer(key):
+		return l.remote.Get(ctx, key)
+	case !hasCopy(key):
 		return l.ask(ctx, key)
 	}
 	version := l.copies.begin(key)
 	defer l.copies.end(key)
-	data, err := l.ask(ctx, key)
+	ask := l.ask
+	if Guarded(ctx) != nil {
+		ask = l.remote.Get
+	}
+	data, err := ask(ctx, key)
 	switch {
 	case err == nil:
 		if data != nil {
@@ -122,10 +133,17 @@ func (l *LayeredCache) Get(ctx context.Context, key string) ([]byte, error) {
 		return data, nil
 	case errors.Is(err, ErrMiss):
 		return l.gone(ctx, key, version, err)
-	case ctx.Err() != nil:
+	case ctx.Err() != nil, Guarded(ctx) != nil:
 		return nil, err
 	}
 	return l.copyOf(ctx, key, err)
+}
+
+// isAnswer reports whether a key is of the answer to a challenge, for tls-alpn-01
+// or http-01.
+func isAnswer(key string) bool {
+	_, suffix, _ := strings.Cut(key, "+")
+	return suffix == "token" || suffix == "http-01"
 }
 
 // ask reads an entry in the store.
