@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/nostall/nostall/certmgr/cache"
 	"github.com/nostall/nostall/internal/account"
 )
 
@@ -16,8 +17,9 @@ import (
 // asked, and under "acme_account+key" afterwards. A crash or a lost response is
 // harmless: with both entries present, the CA is asked which key it knows.
 // Issuances in flight continue with the new key, and so do other machines that
-// share the Cache once the CA has refused them the old one. Call RollAccountKey
-// on one machine at a time.
+// share the Cache once the CA has refused them the old one. If the Cache is a
+// [cache.Locker], machines that call RollAccountKey at once change the key one
+// after the other. Otherwise call it on one machine at a time.
 //
 // A CA may make the change long after its response was lost. If the outcome is
 // unknown, RollAccountKey returns an error, both keys stay in the Cache, and
@@ -39,7 +41,11 @@ func (m *Manager) RollAccountKey(ctx context.Context) error {
 type accountEntries struct{ *store }
 
 func (s accountEntries) Get(ctx context.Context, name string) ([]byte, error) {
-	data, err := s.get(ctx, name)
+	read := s.get
+	if cache.Guarded(ctx) != nil { // a shared read may have begun before the lock was taken
+		read = func(ctx context.Context, name string) ([]byte, error) { return s.read(ctx, s.reads, name) }
+	}
+	data, err := read(ctx, name)
 	if errors.Is(err, ErrCacheMiss) {
 		return nil, account.ErrNoEntry
 	}

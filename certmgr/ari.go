@@ -33,31 +33,45 @@ func (r *renewals) ask(ctx context.Context, sub subject) {
 			return // it was on the list, and the policy does not know it
 		}
 	}
+	if r.windows != nil {
+		r.health.breakerStore.restore(ctx)
+	}
 	if o := r.health.breaker.state(); o.failures > 0 && (o.wait.Until.After(now) || r.health.waiting.isAttended()) {
 		r.schedule.askAt(cert, pace.Later(o.wait.Until, now).Add(renewal.FirstAsk()))
 		return
 	}
+	if r.windows != nil {
+		r.askOnce(ctx, cert)
+		return
+	}
+	r.askCA(ctx, cert)
+}
+
+// askCA asks the CA about a certificate, and applies the answer. It is not ok if ctx
+// has ended.
+func (r *renewals) askCA(ctx context.Context, cert *certificate) (a answeredWindow, ok bool) {
 	in, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	// It calls the user's HTTPClient and RetryBackoff.
-	info, err := flight.CallOut(in, r.issuer.orders.calls, "renewal information for "+sub.String(), func(ctx context.Context) (acmeclient.RenewalInfo, error) {
+	a.info, a.err = flight.CallOut(in, r.issuer.orders.calls, "renewal information for "+cert.subject.String(), func(ctx context.Context) (acmeclient.RenewalInfo, error) {
 		return r.issuer.orders.ca.RenewalInfo(ctx, acmeclient.CertID(cert.leaf))
 	})
 	if ctx.Err() != nil {
-		return
+		return a, false
 	}
-	r.schedule.answered(cert, info, err)
+	a.next = r.schedule.answered(cert, a.info, a.err)
+	return a, true
 }
 
 // answered applies the answer about a certificate, unless that was replaced
-// meanwhile.
-func (r *schedule) answered(cert *certificate, info acmeclient.RenewalInfo, err error) {
+// meanwhile. It returns when to ask again.
+func (r *schedule) answered(cert *certificate, info acmeclient.RenewalInfo, err error) (next time.Time) {
 	now := r.now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	it := r.items.Get(cert.subject)
 	if it == nil || it.plan.CertID() != acmeclient.CertID(cert.leaf) || it.unneeded {
-		return
+		return now.Add(renewal.AskEvery)
 	}
 	var wait time.Duration
 	var moved bool
@@ -66,7 +80,8 @@ func (r *schedule) answered(cert *certificate, info acmeclient.RenewalInfo, err 
 	} else {
 		wait = it.plan.Unanswered(err, retryAfter(err))
 	}
-	r.setAsk(it, now.Add(wait))
+	next = now.Add(wait)
+	r.setAsk(it, next)
 	// A renewal in progress or being retried follows its own backoff.
 	if it.renew.IsSet() && it.kind == agendaRenew {
 		r.setRenew(it, agendaRenew, it.plan.Due())
@@ -78,6 +93,7 @@ func (r *schedule) answered(cert *certificate, info acmeclient.RenewalInfo, err 
 		e.Reason = "the CA suggests to renew between " + text.Stamp(info.Start) + " and " + text.Stamp(info.End)
 		r.audit.Emit(e)
 	}
+	return next
 }
 
 func (r *schedule) askAt(cert *certificate, t time.Time) {

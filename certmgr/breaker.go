@@ -379,18 +379,6 @@ func (b *breaker) hasWorkedSince(t time.Time) bool {
 	return b.worked.After(t)
 }
 
-// restore opens the breaker with what another process recorded of an outage, or
-// this host before a restart.
-func (b *breaker) restore(o outage) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.out.failures > 0 {
-		return
-	}
-	b.out = o
-	b.tell("", "recorded in the cache")
-}
-
 // state returns a copy of the outage, which is the zero value if there is none.
 func (b *breaker) state() outage {
 	b.mu.Lock()

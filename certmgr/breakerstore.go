@@ -25,13 +25,20 @@ type breakerStore struct {
 	began   time.Time
 
 	read   atomic.Bool                 // the record was read
+	readAt atomic.Int64                // when a fleet's was last, by the monotonic clock
 	saved  atomic.Int64                // the end of the wait in the record, in Unix nanoseconds; 0 if there is none
 	orders atomic.Int64                // the failed orders in the record
 	spent  atomic.Pointer[[]time.Time] // the extra probes that restarts have earned, or nil
 }
 
-// minSaved is the shortest wait after a probe that is saved.
-const minSaved = 20 * time.Second
+const (
+	// minSaved is the shortest wait after a probe that is saved. In a fleet all are:
+	// of those machines that wait, one probes.
+	minSaved = 20 * time.Second
+
+	// rereadBreaker is the shortest time between two reads of the record.
+	rereadBreaker = 2 * time.Second
+)
 
 // save writes the outage if there is one, and deletes it once it is over. It
 // does not wait for that. The short waits after probes are not worth a write.
@@ -39,9 +46,10 @@ func (b *breakerStore) save() {
 	o := b.breaker.state()
 	switch {
 	case o.noAccount && len(text.Problems(o.cause)) == 0: // the CA was not asked
+	case o.failures > 0 && o.isLocal() && b.settings.isFleet(): // other machines may reach it
 	case o.failures > 0:
 		id := o.wait.Until.UnixNano()
-		if last := b.saved.Load(); last == id || last != 0 && o.wait.Until.Sub(b.now()) < minSaved && o.orders == int(b.orders.Load()) {
+		if last := b.saved.Load(); last == id || last != 0 && b.isShort(o) {
 			return
 		}
 		b.saved.Store(id)
@@ -76,18 +84,37 @@ func (b *breakerStore) save() {
 	}
 }
 
-// restore reads the CA's failures from the Cache, once. Another process that is
-// alive keeps this one waiting for at most maxForeign, unless the CA asked for
-// the wait.
+// isShort reports whether an outage has only got another short wait since it was
+// last saved.
+func (b *breakerStore) isShort(o outage) bool {
+	return o.wait.Until.Sub(b.now()) < minSaved && o.orders == int(b.orders.Load()) && !b.settings.isFleet()
+}
+
+// mayRead reports whether the record is to be read: once, and in a fleet again and
+// again, as what the CA told another machine holds for this one.
+func (b *breakerStore) mayRead() bool {
+	if !b.read.Load() {
+		return true
+	}
+	now, last := int64(b.ran()), b.readAt.Load()
+	return b.settings.isFleet() && now-last >= int64(rereadBreaker) && b.readAt.CompareAndSwap(last, now)
+}
+
+// restore reads the CA's failures from the Cache: once, or in a fleet before each
+// order and each probe. Another process that is alive keeps this one waiting for at
+// most maxForeign, unless the CA asked for the wait, or they are a fleet: then the
+// record is of what the CA said.
 func (b *breakerStore) restore(ctx context.Context) {
-	if b.read.Load() {
+	if !b.mayRead() {
 		return
 	}
 	data, err := b.store.get(ctx, breakerCacheKey)
 	if err != nil && !errors.Is(err, ErrCacheMiss) {
 		return // and try again before the next attempt
 	}
-	if b.read.Swap(true) || err != nil {
+	isFleet := b.settings.isFleet()
+	again := b.read.Swap(true)
+	if again && !isFleet || err != nil {
 		return
 	}
 	var rec failureRecord
@@ -95,7 +122,7 @@ func (b *breakerStore) restore(ctx context.Context) {
 		b.reports.badRecord(breakerCacheKey, err)
 		return
 	}
-	if rec.CA != b.dir {
+	if rec.CA != b.dir || again && rec.Process == b.self.process {
 		return
 	}
 	now := b.now()
@@ -103,14 +130,14 @@ func (b *breakerStore) restore(ctx context.Context) {
 	b.spent.Store(&spent)
 	failed := pace.Earlier(rec.Time, now)
 	until := pace.Earlier(rec.RetryAt, failed.Add(maxRestored))
-	before := origin{rec.Machine, rec.Process, rec.Settings}.precedes(b.self, rec.Time, b.began)
-	if !before && rec.Asked.IsZero() {
+	before := origin{rec.Machine, rec.Process, rec.Settings, rec.Local}.precedes(b.self, rec.Time, b.began)
+	if !before && rec.Asked.IsZero() && !isFleet {
 		until = pace.Earlier(until, failed.Add(maxForeign))
 	}
 	if !now.Before(pace.Later(until, failed).Add(maxForeign)) {
 		return // too old to count
 	}
-	if until.After(now) && b.earns(ctx, rec, before, now) {
+	if until.After(now) && !again && b.earns(ctx, rec, before, now) {
 		until = now
 	}
 	b.saved.Store(until.UnixNano())
@@ -152,4 +179,19 @@ func (b *breakerStore) earns(ctx context.Context, rec failureRecord, before bool
 	rec.Extra = spent
 	data, err := json.Marshal(rec)
 	return err == nil && b.store.put(ctx, breakerCacheKey, data) == nil
+}
+
+// restore opens the breaker with what another process recorded of an outage, or
+// this host before a restart. If it is open, the longer wait holds.
+func (b *breaker) restore(o outage) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if now := &b.out; now.failures > 0 {
+		if !now.trying && o.wait.Until.After(now.wait.Until) {
+			now.wait, now.finding, now.passed = o.wait, o.finding, time.Time{}
+		}
+		return
+	}
+	b.out = o
+	b.tell("", "recorded in the cache")
 }

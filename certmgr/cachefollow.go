@@ -60,11 +60,16 @@ const copiesGroup = "local copies"
 // apply does what news call for.
 func (f *cacheFollower) apply(ctx context.Context, news cache.News) {
 	if err := news.Down; err != nil {
-		f.reports.reportAs(copiesGroup, audit.Event{
-			Kind:   audit.CacheReadFailed,
-			Reason: "certificates are served from local copies until the store answers",
-			Err:    &refusal{kind: ErrCache, text: "the store is down; no order is placed until it can be read", cause: err},
-		})
+		err = &refusal{kind: ErrCache, text: "the store is down; no order is placed until it can be read", cause: err}
+		if o := f.store.outage; o != nil {
+			o.declare(err)
+		} else {
+			f.reports.reportAs(copiesGroup, audit.Event{
+				Kind:   audit.CacheReadFailed,
+				Reason: "certificates are served from local copies until the store answers",
+				Err:    err,
+			})
+		}
 	}
 	if err := news.Copies; err != nil {
 		f.reports.reportAs(copiesGroup, audit.Event{

@@ -87,13 +87,20 @@ func (s *server) challengeCertificate(ctx context.Context, host string, hello *t
 }
 
 // token reads the answer to a challenge from the Cache; CAs ask from several
-// places at once, and these requests share one read.
+// places at once, and these requests share one read. A CA may ask only once, so no
+// earlier read counts: neither one that has just failed, nor one under way that
+// found nothing, since it may have begun before another machine stored the answer.
 func (s *server) token(ctx context.Context, key string) ([]byte, error) {
-	call, err := s.store.fetch(s.store.tokens, key)
-	if err != nil {
-		return nil, err
+	for again := false; ; again = true {
+		call, err := s.store.flight.Start(key, func(ctx context.Context) ([]byte, error) { return s.store.read(ctx, s.store.tokens, key) })
+		if err != nil {
+			return nil, err
+		}
+		data, err := call.Wait(ctx)
+		if err == nil || call.Began || again || ctx.Err() != nil {
+			return data, err
+		}
 	}
-	return call.Wait(ctx)
 }
 
 // HTTPHandler returns a handler for port 80 that answers http-01 challenges and

@@ -157,6 +157,12 @@
 //     HostWhitelist, they are recorded under "+failure" too.
 //   - Manager.OrderBudget limits the account's orders. How many were used is in
 //     the Cache under "acme_ca+", a hash of the directory's URL and "+orders".
+//   - If the Cache is a cache.Locker, machines that share it are a fleet. The
+//     account is registered by one of them, and its key changed by one at a time.
+//     What the CA told one machine holds for all: that a host failed, that it is
+//     out of service, and when it suggests to renew, which is in the Cache under
+//     the host and "+ari", or "+rsa+ari". A failure of one machine's network, clock
+//     or Cache is its own.
 //   - If a certificate could not be downloaded, the next attempt resumes its
 //     order, also after a restart or a crash, where autocert places another one.
 //     Until the certificate is in the Cache, the order and its private key are

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nostall/nostall/certmgr/cache"
 	"github.com/nostall/nostall/internal/account"
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/bundle"
@@ -32,6 +33,7 @@ type engine struct {
 	actions  *actions
 	report   *report
 	ca       *acmeclient.CA
+	leases   *leases // nil if the Cache has no locks
 
 	callouts []callouts // those that Close waits for; later ones use earlier ones
 	unwatch  func()     // stops watching the list
@@ -61,6 +63,7 @@ func newEngine(m *Manager) *engine {
 	memory.first = func(host string) bundle.Algorithm { return e.settings.keyTypeOf(host).Algorithm() }
 	failures := newFailures()
 	store := e.newStore(waiters)
+	e.leases = e.newLeases(store)
 	visits := e.newVisits(store)
 	gate := &gate{env: e.env, policy: e.newPolicy(waiters), memory: memory, failures: failures}
 	dns := newDNSWaits(e.env, visits)
@@ -125,6 +128,9 @@ func newEngine(m *Manager) *engine {
 		progress: progress,
 		schedule: schedule,
 		visits:   visits,
+	}
+	if e.leases != nil {
+		renewals.windows = &windowStore{env: e.env, store: store, leases: e.leases}
 	}
 	visits.onNeeded = func(host string, alg bundle.Algorithm) { renewals.needed(e.subject(host, alg)) }
 	dispatcher := &dispatcher{
@@ -242,7 +248,7 @@ func newEngine(m *Manager) *engine {
 }
 
 func (e *engine) newStore(w *flight.Waiters) *store {
-	return &store{
+	s := &store{
 		settings:  e.settings,
 		audit:     e.audit,
 		reports:   e.reports,
@@ -254,6 +260,12 @@ func (e *engine) newStore(w *flight.Waiters) *store {
 		writes:    e.callout("Cache.Put or Delete", maxWrites),
 		flight:    flight.Named[[]byte](e.tasks, w),
 	}
+	if e.settings.isFleet() {
+		s.outage = &storeOutage{audit: e.audit, reports: e.reports, tasks: e.tasks}
+		_, s.outage.copies = cache.As[cache.Follower](e.settings.cache)
+		s.outage.probe = func(ctx context.Context) { s.read(ctx, s.reads, breakerCacheKey) }
+	}
+	return s
 }
 
 func (e *engine) newPolicy(w *flight.Waiters) *policy {
@@ -321,6 +333,7 @@ func (e *engine) newOrders(s *store, m *memory, w *flight.Waiters, u *orderStore
 	}
 	if e.settings.cache != nil {
 		accounts.Store = accountEntries{s}
+		accounts.Lock = e.newAccountLock()
 	}
 	o.accounts = account.New(accounts)
 	o.calls = e.callout("issuance", math.MaxInt).WithGrace(attemptGrace) // limited by MaxIssuing

@@ -102,11 +102,8 @@ func (h *health) spend(ctx context.Context, sub subject, rec *failure) (*failure
 	if !h.isRecorded(sub, after) {
 		return after, nil
 	}
-	key, data, err := h.failureEntry(sub, after)
-	if err == nil {
-		err = h.store.put(ctx, key, data)
-	}
-	if err != nil {
+	key, record := h.failureEntry(sub, after)
+	if err := h.putRecord(ctx, key, record); err != nil {
 		return after, backingOff(after)
 	}
 	return after, nil

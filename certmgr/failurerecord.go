@@ -40,6 +40,7 @@ type failureRecord struct {
 	Instance   string      `json:"instance,omitempty"` // of the problem
 	URL        string      `json:"url,omitempty"`
 	ClockOff   bool        `json:"clockOff,omitempty"`
+	Local      bool        `json:"local,omitempty"` // of this machine alone; see isLocal
 
 	// Of an outage of the CA only.
 	Since  time.Time `json:"since,omitzero"`   // the first failure
@@ -69,6 +70,7 @@ func newFailureRecord(sub subject, f *failure) (key failureKey, rec failureRecor
 		State:      e.State,
 		UnpauseURL: e.UnpauseURL,
 		ClockOff:   f.clockOff,
+		Local:      f.by.local,
 	}
 	for _, t := range f.extra.spent {
 		rec.Extra = append(rec.Extra, t.UTC())
@@ -103,8 +105,11 @@ func (r failureRecord) failure(sub subject, machine string, now time.Time) *fail
 	if r.ClockOff && (r.Machine != machine || r.Time.After(now)) {
 		return nil // a wrong clock affects only its own machine, until it is set
 	}
+	if r.Local && r.Machine != machine {
+		return nil
+	}
 	failed := pace.Earlier(r.Time, now) // the clock may have been ahead
-	if !now.Before(r.RetryAt) && now.Sub(failed) > 48*time.Hour {
+	if !now.Before(r.RetryAt) && now.Sub(failed) > maxRecordAge {
 		return nil // too old to count
 	}
 	attempts := max(1, min(r.Attempts, 1000))
@@ -128,7 +133,7 @@ func (r failureRecord) failure(sub subject, machine string, now time.Time) *fail
 			State:    StateBackoff,
 		},
 		account:  r.Account,
-		by:       origin{r.Machine, r.Process, r.Settings},
+		by:       origin{r.Machine, r.Process, r.Settings, r.Local},
 		since:    failed,
 		asked:    pace.Earlier(r.Asked, latest),
 		extra:    extra{spent: r.Extra[max(0, len(r.Extra)-maxExtraSettings):]},
@@ -149,6 +154,7 @@ func (r failureRecord) failure(sub subject, machine string, now time.Time) *fail
 const (
 	maxRestored   = 30 * 24 * time.Hour  // a backoff
 	maxClockWait  = 400 * 24 * time.Hour // that of a wrong clock: half of a certificate's lifetime
+	maxRecordAge  = 48 * time.Hour       // of a failure that counts although its backoff is over
 	maxUnpauseURL = 2048                 // bytes
 )
 

@@ -20,7 +20,7 @@ func (h *health) isRecorded(sub subject, rec *failure) bool {
 func (h *health) newFailure(i *issuance, e *IssuanceError) *failure {
 	return &failure{
 		err:      e,
-		by:       origin{h.self.machine, h.self.process, h.settings.hash()},
+		by:       origin{h.self.machine, h.self.process, h.settings.hash(), h.settings.isFleet() && isLocal(e.Stage, e.Err)},
 		trust:    i.req.grant.trust,
 		since:    e.Time,
 		lastRead: e.Time,
@@ -38,15 +38,26 @@ func (h *health) recordKey(k failureKey, t trust) string {
 	return k.strangersCacheKey()
 }
 
-// failureEntry returns the record of a failure as an entry of the Cache.
-func (h *health) failureEntry(sub subject, rec *failure) (key string, data []byte, err error) {
+// failureEntry returns the record of a failure, and its key in the Cache.
+func (h *health) failureEntry(sub subject, rec *failure) (key string, record failureRecord) {
 	at, record := newFailureRecord(sub, rec)
 	key = h.recordKey(at, rec.trust)
 	if key == attemptsCacheKey(sub.id()) {
 		record.addAttempts(h.failures.attempts.toSave(sub.id(), h.now()))
 	}
-	data, err = json.Marshal(record)
-	return key, data, err
+	return key, record
+}
+
+// putRecord writes the record of a failure to the Cache.
+func (h *health) putRecord(ctx context.Context, key string, record failureRecord) error {
+	if record.Local {
+		return h.store.update(ctx, key, func(data []byte) ([]byte, error) { return record.replacing(data, h.now()) })
+	}
+	data, err := json.Marshal(record)
+	if err != nil {
+		return err
+	}
+	return h.store.put(ctx, key, data)
 }
 
 // deleteRecord deletes the record of a failure from the Cache, and not that of
@@ -69,12 +80,9 @@ func (h *health) saveFailure(ctx context.Context, sub subject, rec *failure) {
 	if !h.isRecorded(sub, rec) {
 		return
 	}
-	key, data, err := h.failureEntry(sub, rec)
-	if err != nil {
-		return
-	}
+	key, record := h.failureEntry(sub, rec)
 	if h.failures.counts(sub, rec) { // and is not overtaken by a success
-		h.store.put(ctx, key, data)
+		h.putRecord(ctx, key, record)
 	}
 }
 

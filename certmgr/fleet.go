@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/nostall/nostall/certmgr/cache"
@@ -26,23 +25,12 @@ type fleet struct {
 
 // newFleet returns the fleet, or nil if the Cache has no locks.
 func (e *engine) newFleet(s *store, h *health, l *loader, o *orderStore) *fleet {
-	c := e.settings.cache
-	if c == nil {
-		return nil
-	}
-	locker, ok := cache.LockerOf(c)
-	if !ok {
+	if e.leases == nil {
 		return nil
 	}
 	return &fleet{
-		env: e.env,
-		leases: &leases{
-			env:    e.env,
-			locker: locker,
-			owner:  fmt.Sprintf("%s (pid %d)", e.settings.machine, os.Getpid()),
-			calls:  e.callout("Cache.Lock", maxWrites).FailFast(cacheTimeout),
-			held:   make(map[string]*heldLease),
-		},
+		env:      e.env,
+		leases:   e.leases,
 		store:    s,
 		health:   h,
 		loader:   l,

@@ -35,6 +35,12 @@ func storeFaults() []storeFault {
 	}
 }
 
+// isAboutRenewal reports whether a step is of the question when to renew, which comes
+// at a random time.
+func isAboutRenewal(step string) bool {
+	return strings.HasSuffix(step, "+ari") || strings.Contains(step, "renewal")
+}
+
 // fail makes the store fail for all machines, from step at of the first one on, for d.
 func (s *site) fail(fault storeFault, at int, d time.Duration) {
 	over := make(chan struct{})
@@ -42,7 +48,7 @@ func (s *site) fail(fault storeFault, at int, d time.Duration) {
 	var failing atomic.Bool
 	for i, m := range s.machines {
 		m.setFault(func(ctx context.Context, step string) error {
-			if i == 0 && steps.Add(1) == int64(at) {
+			if i == 0 && !isAboutRenewal(step) && steps.Add(1) == int64(at) {
 				failing.Store(true)
 				time.AfterFunc(d, func() {
 					failing.Store(false)
@@ -107,8 +113,11 @@ func TestFleetOutlivesItsStore(t *testing.T) {
 						if told > 1 {
 							t.Errorf("%s tells %d times that it cannot lock", m.name, told)
 						}
-						if got := m.events.of(audit.IssuanceFailed); len(got) > 0 {
-							t.Errorf("%s blames the host: %v", m.name, got)
+						for _, e := range m.events.of(audit.IssuanceFailed) {
+							// If the CA reaches the other machine, that cannot read the answer.
+							if e.Stage != audit.StageChallenge {
+								t.Errorf("%s blames the host: %v", m.name, e)
+							}
 						}
 					}
 				})

@@ -83,6 +83,9 @@ func (h *health) probe(ctx context.Context, host string) error {
 
 // pass checks the breaker, and probes a CA that was out of service.
 func (h *health) pass(ctx context.Context, i *issuance) error {
+	if h.breaker.state().failures > 0 {
+		h.breakerStore.restore(ctx) // another machine may have been told to wait
+	}
 	one, err := h.breaker.allow(i.host())
 	if err == nil && one {
 		err = h.probe(ctx, i.host())

@@ -77,7 +77,11 @@ var errNotFound = errors.New("the CA's validation failed while the Cache, in whi
 // take takes the lease for an issuance of sub. One that this process still has for
 // an earlier certificate of the host is shared.
 func (b *leases) take(ctx context.Context, sub subject) (*heldLease, error) {
-	name := lockName(sub)
+	return b.takeNamed(ctx, lockName(sub))
+}
+
+// takeNamed is take by the name of the lock.
+func (b *leases) takeNamed(ctx context.Context, name string) (*heldLease, error) {
 	if l := b.share(name); l != nil {
 		return l, nil
 	}

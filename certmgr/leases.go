@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 // leases are the locks of the Cache, and those that this process has.
 type leases struct {
 	*env
+	store  *store // told how calls went
 	locker cache.Locker
 	owner  string           // of this machine's leases, as others see it
 	calls  *flight.Callouts // of Lock, Extend and Unlock, by the name of the lock
@@ -24,12 +26,26 @@ type leases struct {
 	trouble lockTrouble
 }
 
+// newLeases returns the locks of the Cache, or nil if it has none.
+func (e *engine) newLeases(s *store) *leases {
+	if !e.settings.isFleet() {
+		return nil
+	}
+	locker, _ := cache.LockerOf(e.settings.cache)
+	return &leases{
+		env:    e.env,
+		store:  s,
+		locker: locker,
+		owner:  fmt.Sprintf("%s (pid %d)", e.settings.machine, os.Getpid()),
+		calls:  e.callout("Cache.Lock", maxWrites).FailFast(cacheTimeout),
+		held:   make(map[string]*heldLease),
+	}
+}
+
 // lockTrouble is a failure of the Cache to lock anything. leases.mu guards it.
 type lockTrouble struct {
-	err   error
-	at    time.Time // the last failure, by the monotonic clock; zero if the last call worked
-	told  time.Time // the last event
-	count int       // failures since then
+	err error
+	at  time.Time // the last failure, by the monotonic clock; zero if the last call worked
 }
 
 // lockName returns the name of the lock for the issuances of a subject: one for
@@ -87,28 +103,17 @@ func (b *leases) failedLately() error {
 	return b.trouble.err
 }
 
-// noteLock notes whether the Cache can lock. That it cannot is one event, until it
-// can again.
+// noteLock notes whether the Cache can lock.
 func (b *leases) noteLock(name string, err error) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	t := &b.trouble
+	b.trouble = lockTrouble{err: err, at: time.Now()}
 	if err == nil {
-		t.at = time.Time{}
+		b.trouble.at = time.Time{}
+	}
+	b.mu.Unlock()
+	if err == nil {
+		b.store.works()
 		return
 	}
-	began := t.at.IsZero()
-	t.err, t.at = err, time.Now()
-	t.count++
-	if !began || !t.told.IsZero() && time.Since(t.told) < coalesceFor {
-		return
-	}
-	t.told = time.Now()
-	b.audit.Emit(audit.Event{
-		Kind:  audit.CacheReadFailed,
-		Host:  hostOfKey(name),
-		Count: t.count,
-		Err:   err,
-	})
-	t.count = 0
+	b.store.report(name, audit.Event{Kind: audit.CacheReadFailed, Host: hostOfKey(name), Err: err})
 }

@@ -162,7 +162,7 @@ func (s *orderStore) sweep(cert *certificate) {
 // issuance does not wait so long for each of them.
 func (s *orderStore) noteHang(err error) {
 	if flight.IsTimeout(err) {
-		s.store.noteFailure(hangingRecords, err)
+		s.store.recent.note(hangingRecords, err)
 	}
 }
 

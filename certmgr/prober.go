@@ -108,6 +108,7 @@ func (p *prober) nap(ctx context.Context, d time.Duration) {
 // try probes the CA, unless somebody else was faster. If the probe passes, one
 // of those who wait makes an order.
 func (p *prober) try(ctx context.Context) (probed bool) {
+	p.health.breakerStore.restore(ctx)
 	one, err := p.health.breaker.allow("")
 	if err != nil || !one {
 		return false

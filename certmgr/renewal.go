@@ -23,6 +23,7 @@ type renewals struct {
 	progress *progress
 	schedule *schedule
 	visits   *visits
+	windows  *windowStore // nil if each machine asks the CA for itself
 }
 
 var _ worker = (*renewals)(nil)

@@ -14,6 +14,7 @@ type origin struct {
 	machine  string // the name of the machine
 	process  string // random, one for each Manager
 	settings string // the hash of the settings
+	local    bool   // in a fleet: the failure is that machine's alone; see isLocal
 }
 
 // precedes reports whether o recorded something at t before another process
@@ -37,7 +38,8 @@ const (
 //   - a failure from before this process began earns an attempt: a restart may
 //     follow a repair;
 //   - a later one, of another process that is alive, makes the host back off for
-//     maxForeign at most;
+//     maxForeign at most, unless it is a verdict of the CA in a fleet: one machine at
+//     a time asks the CA then, for all of them;
 //   - changed settings and a change of the list earn an attempt in any case.
 func (h *health) restored(sub subject, rec *failure, now time.Time) *failure {
 	own := rec.by.process == h.self.process && rec.by.process != ""
@@ -51,7 +53,7 @@ func (h *health) restored(sub subject, rec *failure, now time.Time) *failure {
 		free := *rec
 		free.asked = time.Time{}
 		return free.withExtra(whySettings, maxExtraSettings, now)
-	case decided:
+	case decided, !before && h.settings.isFleet() && !rec.by.local:
 	case before:
 		return rec.withExtra(whyRestarted, maxExtra, now)
 	default:

@@ -178,6 +178,28 @@ func situationsOfEvents() []situation {
 		},
 		byCache(situation{entry: "cache_read_failed"}, func(context.Context, string) error { return errors.New("the disk is on fire") }),
 		{
+			entry: "cache_unavailable",
+			provoke: func(w *world) error {
+				store := &leasing{Cache: w.cache}
+				store.down(true)
+				w.m.Cache = store
+				for _, host := range []string{visited, "b.example.com", "c.example.com"} {
+					w.get(host)
+				}
+				time.Sleep(2 * time.Second)
+				_, err := w.get(visited)
+				return err
+			},
+			fix: func(w *world) error {
+				w.m.Cache.(*leasing).down(false)
+				time.Sleep(20 * time.Second)
+				if len(w.events.of(audit.CacheAvailable)) == 0 {
+					return errors.New("it has not ended")
+				}
+				return nil
+			},
+		},
+		{
 			entry: "cache_write_failed",
 			provoke: func(w *world) error {
 				w.cache.put(func(_ context.Context, key string) error {

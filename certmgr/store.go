@@ -31,10 +31,16 @@ type store struct {
 	tokens    *flight.Callouts // reads of challenge answers
 	untrusted *flight.Callouts // reads for untrusted hosts
 	writes    *flight.Callouts
+	outage    *storeOutage                   // nil unless the Cache is a fleet's
 	flight    *flight.Flight[string, []byte] // reads, by key
 
+	recent failedReads
+}
+
+// failedReads are recent failures, some of them outdated.
+type failedReads struct {
 	mu     sync.Mutex
-	failed capped.Map[string, failedRead] // recent failures, some of them outdated
+	failed capped.Map[string, failedRead]
 }
 
 // failedRead is remembered for a moment, so that a cache that fails at once
@@ -52,7 +58,7 @@ const (
 	// hung: certificates do not wait for each of them.
 	skipRecordsFor = time.Minute
 
-	hangingRecords = "hanging records" // the key of that in store.failed
+	hangingRecords = "hanging records" // the key of that in failedReads
 )
 
 // get returns an entry; concurrent calls share one read. The error is
@@ -85,11 +91,14 @@ func (s *store) fetch(reads *flight.Callouts, key string) (flight.Ticket[string,
 	return s.flight.Start(key, func(ctx context.Context) ([]byte, error) { return s.read(ctx, reads, key) })
 }
 
-func (s *store) failedLately(key string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *store) failedLately(key string) error { return s.recent.lately(key) }
+
+// lately returns the error of a read that has just failed, or nil.
+func (r *failedReads) lately(key string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	lately := func(key string, limit time.Duration) error {
-		f, ok := s.failed.Get(key)
+		f, ok := r.failed.Get(key)
 		if since := time.Since(f.at); !ok || since < 0 || since >= limit {
 			return nil
 		}
@@ -107,11 +116,11 @@ func (s *store) failedLately(key string) error {
 // Those of the account's keys are read whenever they matter.
 func canSkip(key string) bool { return isRecord(key) && !strings.HasPrefix(key, "acme_account+") }
 
-func (s *store) noteFailure(key string, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.failed.Max = maxFailedReads
-	s.failed.Put(key, failedRead{err, time.Now()}, func(a, b failedRead) bool { return a.at.Before(b.at) })
+func (r *failedReads) note(key string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failed.Max = maxFailedReads
+	r.failed.Put(key, failedRead{err, time.Now()}, func(a, b failedRead) bool { return a.at.Before(b.at) })
 }
 
 func (s *store) read(ctx context.Context, reads *flight.Callouts, key string) ([]byte, error) {
@@ -124,23 +133,26 @@ func (s *store) read(ctx context.Context, reads *flight.Callouts, key string) ([
 	data, err := flight.CallOut(timed, reads, key, func(ctx context.Context) ([]byte, error) { return c.Get(ctx, key) })
 	switch {
 	case err == nil && data == nil:
+		s.worksFor(key)
 		s.warnings.warn("Get of Manager.Cache returned neither an entry nor an error: " +
 			"this counts as a miss, but Get should return certmgr.ErrCacheMiss for a key without an entry")
 		return nil, ErrCacheMiss
 	case err == nil:
+		s.worksFor(key)
 		return data, nil
 	case errors.Is(err, ErrCacheMiss):
+		s.worksFor(key)
 		return nil, ErrCacheMiss
 	}
 	err = &refusal{kind: ErrCache, text: fmt.Sprintf("reading %q; %s", key, adviceOn(key, err)), cause: err}
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return nil, err // the Manager was closed, or nobody waits any more: that is no failure of the cache
 	}
-	s.noteFailure(key, err)
+	s.recent.note(key, err)
 	if canSkip(key) && flight.IsTimeout(err) {
-		s.noteFailure(hangingRecords, err)
+		s.recent.note(hangingRecords, err)
 	}
-	s.reports.report(key, audit.Event{Kind: audit.CacheReadFailed, Host: hostOfKey(key), Err: err})
+	s.report(key, audit.Event{Kind: audit.CacheReadFailed, Host: hostOfKey(key), Err: err})
 	return nil, err
 }
 
@@ -207,13 +219,14 @@ func (s *store) write(ctx context.Context, key, what string, f func(context.Cont
 	// before it.
 	_, err := flight.CallOut(ctx, s.writes, key, func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx, c) })
 	if err == nil {
+		s.works()
 		return nil
 	}
 	err = &refusal{kind: ErrCache, text: fmt.Sprintf("%s %q", what, key), cause: err}
 	if isLost(err) {
 		return err // another machine's entry is there, or will be
 	}
-	s.reports.report(key, audit.Event{Kind: audit.CacheWriteFailed, Host: hostOfKey(key), Err: err})
+	s.report(key, audit.Event{Kind: audit.CacheWriteFailed, Host: hostOfKey(key), Err: err})
 	return err
 }
 
@@ -306,6 +319,6 @@ func (s *store) deleteIf(ctx context.Context, key string, is func(data []byte) b
 		return nil
 	}
 	err = &refusal{kind: ErrCache, text: fmt.Sprintf("deleting %q", key), cause: err}
-	s.reports.report(key, audit.Event{Kind: audit.CacheWriteFailed, Host: hostOfKey(key), Err: err})
+	s.report(key, audit.Event{Kind: audit.CacheWriteFailed, Host: hostOfKey(key), Err: err})
 	return err
 }

@@ -80,6 +80,14 @@ const (
 	// served from memory and the write is retried. Coalesced like
 	// CacheReadFailed.
 	CacheWriteFailed Kind = "cache_write_failed"
+	// CacheUnavailable: the Cache of a fleet, which has locks, is down: no call has
+	// succeeded for Duration. It stands for the Count calls that failed, and is
+	// repeated every 10 minutes. Certificates in memory are served, and nothing is
+	// ordered.
+	CacheUnavailable Kind = "cache_unavailable"
+	// CacheAvailable: the Cache of a fleet works again, after Count calls had failed
+	// within Duration.
+	CacheAvailable Kind = "cache_available"
 	// CacheWriteRecovered: a write succeeded after it had failed.
 	CacheWriteRecovered Kind = "cache_write_recovered"
 	// CachePruned: Manager.Prune deleted entries of the Cache. Count is how many,
@@ -231,7 +239,7 @@ func Kinds() []Kind {
 	return []Kind{
 		CertificateLoaded, CertificateUntrusted, IssuanceStarted, CertificateIssued, IssuanceFailed, BackoffRestored, ChallengeFailed, CertificateExpired,
 		RenewalLate, RenewalWindowMoved, RenewalSkipped, CertificateRevoked, CertificateWithdrawn, ClockOff, HostDropped, HostRestored,
-		PolicyFailed, CacheReadFailed, CacheEntryRejected, CacheWriteFailed, CacheWriteRecovered, CachePruned,
+		PolicyFailed, CacheReadFailed, CacheEntryRejected, CacheWriteFailed, CacheWriteRecovered, CacheUnavailable, CacheAvailable, CachePruned,
 		DeliveryFailed, DeliveryRecovered,
 		AccountReady, CAUnavailable, CAAvailable, AccountUnavailable, AccountAvailable, OrdersRationed, AccountKeyChanged, AccountContactChanged,
 		AccountContactFailed, HandshakesRefused, FallbackServed, EventsDropped, StartProgress, HostListed, HostUnlisted, GroupChanged, MemberFailed,

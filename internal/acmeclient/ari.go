@@ -109,11 +109,11 @@ func parseRenewalInfo(body []byte) (RenewalInfo, error) {
 	if w.Start.IsZero() || !w.Start.Before(w.End) {
 		return RenewalInfo{}, fmt.Errorf("the suggested window from %s to %s is invalid", w.Start.Format(time.RFC3339), w.End.Format(time.RFC3339))
 	}
-	return RenewalInfo{Start: w.Start, End: w.End, ExplanationURL: explanation(doc.ExplanationURL)}, nil
+	return RenewalInfo{Start: w.Start, End: w.End, ExplanationURL: ExplanationURL(doc.ExplanationURL)}, nil
 }
 
-// explanation returns the URL if it is one of a web page, and otherwise "".
-func explanation(raw string) string {
+// ExplanationURL returns the URL if it is one of a web page, and otherwise "".
+func ExplanationURL(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil || len(raw) > maxExplanation || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return ""

@@ -14,9 +14,10 @@ import (
 const AskEvery = 6 * time.Hour
 
 const (
-	// Limits on the CA's Retry-After.
+	// AskLatest is the longest wait before the next question: a limit on the CA's
+	// Retry-After, as is askSoonest.
+	AskLatest  = 24 * time.Hour
 	askSoonest = time.Minute
-	askLatest  = 24 * time.Hour
 
 	// askRetry is the wait after a temporary failure. It doubles up to
 	// AskEvery, which is the wait after any other failure (section 4.3.3).
@@ -33,7 +34,7 @@ func nextAsk(info acmeclient.RenewalInfo) time.Duration {
 	if d == 0 {
 		d = AskEvery
 	}
-	d = min(max(d, askSoonest), askLatest)
+	d = min(max(d, askSoonest), AskLatest)
 	return d + rand.N(d/20) // never sooner than the CA asked for
 }
 
@@ -43,10 +44,10 @@ func askAfterFailure(err error, failed int, retryAfter time.Duration) time.Durat
 	d := AskEvery
 	switch {
 	case suggestsNothing(err):
-		d = askLatest // acmeclient re-reads the directory from time to time
+		d = AskLatest // acmeclient re-reads the directory from time to time
 	case acmeclient.IsTemporary(err):
 		d = min(askRetry<<min(failed-1, 10), AskEvery)
-		d = max(d, min(retryAfter, askLatest))
+		d = max(d, min(retryAfter, AskLatest))
 	}
 	return d + rand.N(d/10) // never sooner than the CA asked for
 }

@@ -199,9 +199,9 @@ func TestAskAfterFailure(t *testing.T) {
 		{"third", temporary, 3, 0, 4 * askRetry, 4 * askRetry * 11 / 10},
 		{"hundredth", temporary, 100, 0, AskEvery, AskEvery * 11 / 10},
 		{"as the CA says", temporary, 1, 12 * time.Hour, 12 * time.Hour, 12 * time.Hour * 11 / 10},
-		{"a day at most", temporary, 1, 10 * day, askLatest, askLatest * 11 / 10},
+		{"a day at most", temporary, 1, 10 * day, AskLatest, AskLatest * 11 / 10},
 		{"not temporary", errors.New("no window"), 1, 0, AskEvery, AskEvery * 11 / 10},
-		{"no renewal information", acmeclient.ErrNoRenewalInfo, 1, 0, askLatest, askLatest * 11 / 10},
+		{"no renewal information", acmeclient.ErrNoRenewalInfo, 1, 0, AskLatest, AskLatest * 11 / 10},
 	}
 	for _, tt := range tests {
 		for range 50 {
@@ -214,7 +214,7 @@ func TestAskAfterFailure(t *testing.T) {
 
 func TestAskAfterAnAnswer(t *testing.T) {
 	for _, tt := range []struct{ retryAfter, want time.Duration }{
-		{0, AskEvery}, {time.Second, askSoonest}, {12 * time.Hour, 12 * time.Hour}, {10 * day, askLatest}, {-time.Hour, askSoonest},
+		{0, AskEvery}, {time.Second, askSoonest}, {12 * time.Hour, 12 * time.Hour}, {10 * day, AskLatest}, {-time.Hour, askSoonest},
 	} {
 		for range 50 {
 			p := issuedPlan()

@@ -1,0 +1,55 @@
+package cache_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/nostall/nostall/certmgr/cache"
+)
+
+// A lock is of no use to whoever decides by a copy, and a CA asks for an answer once.
+func TestReadsThatWaitForTheStore(t *testing.T) {
+	guarded := func(ctx context.Context) context.Context {
+		lease, err := new(cache.Memory).Lock(ctx, "a", "here", time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cache.Guard(ctx, lease)
+	}
+	plain := func(ctx context.Context) context.Context { return ctx }
+	for _, test := range []struct {
+		key    string
+		in     func(context.Context) context.Context
+		isCopy bool
+	}{
+		{"a.example.com", plain, true},
+		{"a.example.com", guarded, false},
+		{"acme_account+key", guarded, false},
+		{"a.example.com+token", plain, false},
+		{"token+http-01", plain, false},
+	} {
+		inBubble(t, func(t *testing.T, local, remote *store, l *cache.LayeredCache) {
+			mustPut(t, &local.Memory, test.key, "copy")
+			mustPut(t, &remote.Memory, test.key, "value")
+			for _, fault := range []string{"slow", "down", "back"} {
+				remote.fail(func(ctx context.Context, _, _ string) error {
+					switch fault {
+					case "slow":
+						time.Sleep(3 * time.Second)
+					case "down":
+						return errDown
+					}
+					return ctx.Err()
+				})
+				want := map[string]string{"slow": "value", "down": "", "back": "value"}[fault]
+				if test.isCopy {
+					want = "copy"
+				}
+				if data, err := l.Get(test.in(t.Context()), test.key); string(data) != want {
+					t.Errorf("%s, guarded %t, store %s: %q, %v; want %q", test.key, cache.Guarded(test.in(t.Context())) != nil, fault, data, err, want)
+				}
+			}
+		})
+	}
+}
