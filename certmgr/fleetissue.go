@@ -81,19 +81,18 @@ func (is *issuer) issue(ctx context.Context, i *issuance) (*certificate, error) 
 				return nil, is.notBegun(ctx, i, context.Cause(ctx))
 			}
 		}
-		i.trace = new(acmeclient.Trace)
-		i.began = time.Time{}
 	}
 }
 
 // issueHere makes one attempt, unless another machine does: then the error is an
 // *elsewhere. It is a *lostLease if the attempt was cut short by that.
 func issueHere(ctx context.Context, is *issuer, i *issuance) (*certificate, error) {
-	i.lease, i.found = nil, nil
 	unlock, err := is.lock(ctx, i.req.sub)
 	if err != nil {
 		return nil, is.notBegun(ctx, i, err)
 	}
+	// Not before: what an earlier attempt called may have been late, and used these.
+	i.lease, i.found, i.trace, i.began = nil, nil, new(acmeclient.Trace), time.Time{}
 	release, err := is.admit(ctx, i)
 	if err != nil {
 		unlock()
