@@ -47,8 +47,9 @@ var (
 // after everything that uses the cache.
 //
 // It is an error if the prefix is not allowed, if the client waits for replies
-// without a limit, or if it is a redis.Ring: a ring sends keys elsewhere when a
-// server fails, so that entries would seem to be missing.
+// without a limit, or if it is of another type than these return. A redis.Ring
+// sends keys elsewhere when a server fails, so that entries would seem to be
+// missing, and a wrapper may hide a cluster. Instrument a client by its AddHook.
 func New(client redis.UniversalClient, o Options) (*Cache, error) {
 	if o.Prefix == "" {
 		o.Prefix = defaultPrefix
@@ -78,16 +79,14 @@ func checkPrefix(prefix string) error {
 }
 
 func checkClient(client redis.UniversalClient) error {
-	limited := true
+	var limited bool
 	switch client := client.(type) {
-	case nil:
-		return errors.New("rediscache: the client is nil")
-	case *redis.Ring:
-		return errors.New("rediscache: the client is a redis.Ring, which loses sight of entries when a server fails: use a single server, sentinels or a cluster")
 	case *redis.Client:
 		limited = client.Options().ReadTimeout > 0 && client.Options().WriteTimeout > 0
 	case *redis.ClusterClient:
 		limited = client.Options().ReadTimeout > 0 && client.Options().WriteTimeout > 0
+	default:
+		return fmt.Errorf("rediscache: the client is a %T: use that of a single server, of sentinels or of a cluster", client)
 	}
 	if !limited {
 		return errors.New("rediscache: the client's ReadTimeout or WriteTimeout is off, so a server that hangs would keep its connections: set them, or leave them 0 for go-redis's default")

@@ -74,10 +74,15 @@ func TestCheckWithoutAnAnswer(t *testing.T) {
 
 // Clients with which entries could be missed, or calls never end, are refused.
 func TestNewRefuses(t *testing.T) {
+	pipeliner, err := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"}).AutoPipeline()
+	if err != nil {
+		t.Fatal(err)
+	}
 	unlimited := &redis.Options{Addr: "127.0.0.1:1", ReadTimeout: -1}
 	clients := map[string]redis.UniversalClient{
 		"nil":                             nil,
 		"a ring":                          closing(t, redis.NewRing(&redis.RingOptions{Addrs: map[string]string{"a": "127.0.0.1:1"}})),
+		"a pipeliner":                     closing(t, pipeliner),
 		"a client that waits for ever":    closing(t, redis.NewClient(unlimited)),
 		"a client that writes for ever":   closing(t, redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", WriteTimeout: -2})),
 		"a cluster that waits for ever":   closing(t, redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}, ReadTimeout: -1})),
