@@ -223,6 +223,7 @@ func newEngine(m *Manager) *engine {
 		waiters:    waiters,
 	}
 	e.cleanCache()
+	e.checkCache()
 	e.followCache(&cacheFollower{
 		env:      e.env,
 		gate:     gate,

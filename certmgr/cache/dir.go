@@ -17,8 +17,8 @@ import (
 // Dir is a [Cache] in the directory that it names: one file for each key, named
 // after the key and readable by its owner alone (mode 0600). The first Put
 // creates the directory with mode 0700; the mode of an existing one is not
-// changed. Names, contents and modes are those of autocert.DirCache, so each
-// can take over the other's directory.
+// changed, and [Dir.Check] says what is wrong with it. Names, contents and modes
+// are those of autocert.DirCache, so each can take over the other's directory.
 //
 // Put writes a temporary file, flushes it to disk, renames it into place and
 // flushes the directory. So neither a reader nor a crash sees half a value, and
@@ -26,6 +26,10 @@ import (
 // share a directory. A process killed during a Put leaves its temporary file
 // behind (its name begins with ".put-"). Such a file is never read; [Dir.Clean]
 // removes it.
+//
+// On a file system that does not tell upper from lower case, Put refuses a key if
+// there is an entry whose key differs by case alone, so none is ever overwritten by
+// another one. Only tokens of http-01 have upper-case letters, and they are random.
 //
 // If the file system hangs, as a network mount may, calls still return when
 // their context ends, those that change something 250 ms later: in a file system
@@ -51,7 +55,7 @@ func (d Dir) Get(ctx context.Context, key string) ([]byte, error) {
 	if len(key) > maxFileName {
 		return nil, ErrMiss
 	}
-	data, err := await(ctx, func() ([]byte, error) { return read(path) })
+	data, err := await(ctx, func() ([]byte, error) { return readEntry(path) })
 	if cannotExist(err) {
 		// Not wrapped: autocert compares with ==.
 		return nil, ErrMiss
@@ -77,7 +81,15 @@ func (d Dir) Put(ctx context.Context, key string, data []byte) error {
 	}
 	// The goroutine below may outlive this call, and data is the caller's.
 	data = bytes.Clone(data)
-	err = awaitChange(ctx, func() error { return replace(ctx, path, data, fenced) })
+	err = awaitChange(ctx, func() error {
+		switch other, err := otherName(path); {
+		case err != nil:
+			return err
+		case other != "":
+			return errOtherCase(other)
+		}
+		return replace(ctx, path, data, fenced)
+	})
 	if err != nil {
 		return failed("put", key, err)
 	}
@@ -94,7 +106,12 @@ func (d Dir) Delete(ctx context.Context, key string) error {
 	if err != nil {
 		return failed("delete", key, err)
 	}
-	err = awaitChange(ctx, func() error { return remove(path, fenced) })
+	err = awaitChange(ctx, func() error {
+		if other, err := otherName(path); err != nil || other != "" {
+			return err // there is no such entry
+		}
+		return remove(path, fenced)
+	})
 	if err != nil {
 		return failed("delete", key, err)
 	}
@@ -124,6 +141,21 @@ const maxFileName = 255
 const maxValue = 16 << 20
 
 var errTooLarge = fmt.Errorf("the value is larger than %d bytes: no entry of a cache is; delete the file", maxValue)
+
+// readEntry returns the content of the file at path, which has that very name. It
+// does not check that for keys in lower case, which almost all are: Put does not
+// store one beside a key that differs from it by case.
+func readEntry(path string) ([]byte, error) {
+	if hasUpper(filepath.Base(path)) {
+		switch other, err := otherName(path); {
+		case err != nil:
+			return nil, err
+		case other != "":
+			return nil, fs.ErrNotExist
+		}
+	}
+	return read(path)
+}
 
 // read returns the content of the file at path.
 func read(path string) ([]byte, error) {
