@@ -120,6 +120,20 @@ func newServerSite(t *T) *serverSite {
 	return s
 }
 
+// remove removes the files of locks that match a pattern.
+func (s *serverSite) remove(t *T, pattern string) {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(string(s.dir), pattern))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range paths {
+		if err := os.Remove(path); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // run runs a server under strace, until its certificate is in the cache.
 func (s *serverSite) run(t *T, args ...string) (lines []string, killed bool) {
 	t.Helper()
@@ -175,12 +189,14 @@ func killServer(t *T, name string, nth int) bool {
 	if _, killed := s.run(t, killAt(name, nth)...); !killed {
 		return false
 	}
+	s.remove(t, ".lease-*~")     // the lease of the killed one ends
 	s.run(t, "-e", "trace=none") // it goes on
 	s.run(t, "-e", "trace=none") // it has its certificate
 	if accounts, orders, issued := len(s.ca.Accounts()), len(s.ca.Orders()), len(s.ca.Issued()); accounts != 1 || orders > 2 || issued != 1 {
 		t.Errorf("%d accounts, %d orders, %d certificates, want 1, 2 at most, and 1\n%v", accounts, orders, issued, s.ca)
 	}
 	clean(t, s.dir) // several entries may have been written at the time
+	s.remove(t, ".locks-*~")
 	checkNames(t, s.dir, accountEntry, visitsEntry, host)
 	return true
 }
