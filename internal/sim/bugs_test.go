@@ -52,6 +52,20 @@ var bugs = map[string][]bug{
 			"is.audit.Emit(i.event(audit.Event{\n\t\t\tKind:     audit.CertificateIssued,",
 			"func(audit.Event) {}(i.event(audit.Event{\n\t\t\tKind:     audit.CertificateIssued,"},
 	},
+	"TestTenYearsOfAFleet": {
+		{"writes are not fenced", "certmgr/lease.go",
+			"return cache.Guard(ctx, l.lease)",
+			"return ctx"},
+		{"the certificate is not looked for under the lease", "certmgr/fleetissue.go",
+			"case cert != nil:\n\t\treturn errHave{cert}",
+			"case cert != nil && false:"},
+		{"a lease that was lost does not stop the attempt", "certmgr/lease.go",
+			"stop := context.AfterFunc(l.ended, func() { cancel(context.Cause(l.ended)) })\n\tcheck := func() error {\n\t\terr := l.check()",
+			"stop := func() bool { return true }\n\tcheck := func() error {\n\t\terr := error(nil)"},
+		{"followers never look", "certmgr/follow.go",
+			"if w.isChanged(values) {",
+			"if false && w.isChanged(values) {"},
+	},
 	"TestNewHosts": {
 		{"an unfinished order is not resumed", "certmgr/orderkeep.go",
 			"\treturn k.now\n}",
@@ -59,12 +73,12 @@ var bugs = map[string][]bug{
 		{"the key of an order is not written before it is used", "certmgr/orderkeep.go",
 			"k.tried.URL != u.URL || k.tried.Key != u.Key",
 			"k.tried.URL != u.URL"},
-		{"the entry of an order is deleted before the certificate is stored", "certmgr/issuance.go",
-			"\tis.store.putCertificate(cert,",
-			"\tis.settle(i, out)(context.Background())\n\tis.store.putCertificate(cert,"},
-		{"the entry of an order is not deleted", "certmgr/issuance.go",
-			"current(cert.subject) == cert }, is.settle(i, out))",
-			"current(cert.subject) == cert }, func(context.Context) {})"},
+		{"the entry of an order is deleted before the certificate is stored", "certmgr/fleetissue.go",
+			"settle := is.settle(i, out)\n",
+			"settle := is.settle(i, out)\n\tsettle(context.Background())\n"},
+		{"the entry of an order is not deleted", "certmgr/fleetissue.go",
+			"{ settle(lease.guard(ctx)) }",
+			"{ _ = settle }"},
 		{"an order that the CA does not know for a moment is given up", "internal/order/unfinished.go",
 			"missing >= missingFor",
 			"missing >= 0"},
@@ -169,7 +183,7 @@ func runWith(t *testing.T, overlay, test string) string {
 	}
 	var out []byte
 	for seed := range uint64(*seedCount) {
-		cmd := exec.CommandContext(t.Context(), program, "-test.run", "^"+test+"$", "-test.timeout", "1m",
+		cmd := exec.CommandContext(t.Context(), program, "-test.run", "^"+test+"$", "-test.timeout", "5m",
 			"-sim.seed", strconv.FormatUint(*firstSeed+seed, 10), "-sim.seeds", "1", "-sim.hosts", strconv.Itoa(*hostCount), "-sim.years", strconv.Itoa(*yearCount))
 		var err error
 		if out, err = cmd.CombinedOutput(); err != nil {

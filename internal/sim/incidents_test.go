@@ -148,7 +148,7 @@ func (w *world) beginIncident(i *incident) {
 	case lostExchange:
 		i.undo = append(i.undo, w.loseExchange(i))
 	default:
-		i.undo = append(i.undo, w.breakCA(i)...)
+		i.undo = append(i.undo, i.breakCA(w.ca)...)
 	}
 }
 
@@ -220,7 +220,7 @@ func (w *world) loseExchange(i *incident) (undo func()) {
 func (i *incident) place() int { return i.variant / len(exchangeFaults) % len(places) }
 
 // breakCA makes the CA fail in one of the ways of the incident's kind.
-func (w *world) breakCA(i *incident) (undo []func()) {
+func (i *incident) breakCA(ca *acmetest.Server) (undo []func()) {
 	any := acmetest.Match{}
 	down := acmetest.Problem{Type: "serverInternal", Detail: "outage"}
 	endpoints := []acmetest.Endpoint{acmetest.NewOrder, acmetest.Authorization, acmetest.Challenge, acmetest.Finalize, acmetest.Order, acmetest.Certificate}
@@ -230,43 +230,43 @@ func (w *world) breakCA(i *incident) (undo []func()) {
 	case caOutage:
 		switch i.variant % 3 {
 		case 0:
-			return []func(){w.ca.Status(any, http.StatusServiceUnavailable, nil, down).Lift}
+			return []func(){ca.Status(any, http.StatusServiceUnavailable, nil, down).Lift}
 		case 1:
-			return []func(){w.ca.Drop(any).Lift}
+			return []func(){ca.Drop(any).Lift}
 		default:
-			return []func(){w.ca.Status(one, http.StatusInternalServerError, nil, down).Lift}
+			return []func(){ca.Status(one, http.StatusInternalServerError, nil, down).Lift}
 		}
 	case caStall:
 		if i.variant%2 == 0 {
-			return []func(){w.ca.Stall(any).Lift}
+			return []func(){ca.Stall(any).Lift}
 		}
-		return []func(){w.ca.Stall(one).Lift}
+		return []func(){ca.Stall(one).Lift}
 	case caStorm:
 		header := http.Header{"Retry-After": {retryAfter[i.variant%len(retryAfter)]}}
-		return []func(){w.ca.Status(one, http.StatusTooManyRequests, header, acmetest.Problem{Type: "rateLimited", Detail: "storm"}).Lift}
+		return []func(){ca.Status(one, http.StatusTooManyRequests, header, acmetest.Problem{Type: "rateLimited", Detail: "storm"}).Lift}
 	case caGarbage:
 		switch i.variant % 2 {
 		case 0:
-			return []func(){w.ca.Garbage(one).Lift}
+			return []func(){ca.Garbage(one).Lift}
 		default:
-			return []func(){w.ca.EndlessBody(one).Lift}
+			return []func(){ca.EndlessBody(one).Lift}
 		}
 	case caStuck:
-		return []func(){w.ca.StuckProcessing("*").Lift}
+		return []func(){ca.StuckProcessing("*").Lift}
 	case caInvalid:
-		return []func(){w.ca.InvalidOrder("*").Lift}
+		return []func(){ca.InvalidOrder("*").Lift}
 	case caNonces:
-		w.ca.BadNonceRate(0.3)
-		return []func(){func() { w.ca.BadNonceRate(0) }}
+		ca.BadNonceRate(0.3)
+		return []func(){func() { ca.BadNonceRate(0) }}
 	case ariTrouble:
 		ask := acmetest.Match{Endpoint: acmetest.RenewalInfo}
 		switch i.variant % 3 {
 		case 0:
-			return []func(){w.ca.Stall(ask).Lift}
+			return []func(){ca.Stall(ask).Lift}
 		case 1:
-			return []func(){w.ca.Garbage(ask).Lift}
+			return []func(){ca.Garbage(ask).Lift}
 		default:
-			return []func(){w.ca.Status(ask, http.StatusInternalServerError, nil, down).Lift}
+			return []func(){ca.Status(ask, http.StatusInternalServerError, nil, down).Lift}
 		}
 	}
 	panic("sim: unknown incident " + i.name)

@@ -66,23 +66,28 @@ func (c *issuedCertificates) putBack(list []issuedCertificate) {
 	c.pending = append(list, c.pending...)
 }
 
-// serialIn returns the serial number of the first certificate in a cache entry,
-// or "".
-func serialIn(entry []byte) string {
+// leafIn returns the first certificate in a cache entry, or nil.
+func leafIn(entry []byte) *x509.Certificate {
 	for {
 		block, rest := pem.Decode(entry)
 		if block == nil {
-			return ""
+			return nil
 		}
 		if block.Type == "CERTIFICATE" {
-			leaf, err := x509.ParseCertificate(block.Bytes)
-			if err != nil {
-				return ""
-			}
-			return leaf.SerialNumber.String()
+			leaf, _ := x509.ParseCertificate(block.Bytes)
+			return leaf
 		}
 		entry = rest
 	}
+}
+
+// serialIn returns the serial number of that, or "".
+func serialIn(entry []byte) string {
+	leaf := leafIn(entry)
+	if leaf == nil {
+		return ""
+	}
+	return leaf.SerialNumber.String()
 }
 
 const (
