@@ -91,7 +91,7 @@ func (d *dispatcher) run(ctx context.Context) {
 // whatever went wrong, it is rescheduled: nothing is forgotten.
 func (d *dispatcher) work(ctx context.Context, kind agendaKind, it *renewalItem) {
 	defer d.schedule.done(kind, it)
-	if wait := d.pause(kind, it); wait > 0 && flight.Sleep(ctx, wait) != nil {
+	if wait := d.pause(kind, it); wait > 0 && (flight.Sleep(ctx, wait) != nil || d.isPutOff(kind, it)) {
 		return
 	}
 	switch kind {
@@ -102,6 +102,14 @@ func (d *dispatcher) work(ctx context.Context, kind agendaKind, it *renewalItem)
 	default:
 		d.worker.renew(ctx, it.sub)
 	}
+}
+
+// isPutOff reports whether an item that was due has a later appointment by now: its
+// certificate was renewed meanwhile.
+func (d *dispatcher) isPutOff(kind agendaKind, it *renewalItem) bool {
+	d.schedule.mu.Lock()
+	defer d.schedule.mu.Unlock()
+	return kind != agendaAsk && it.renew.IsSet() && it.renew.At().After(d.now())
 }
 
 // minPause is the shortest time between two renewals, or questions, for a

@@ -1,6 +1,7 @@
 package certmgr_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -96,4 +97,23 @@ func testBundle(t *testing.T, host string, from, to time.Time) []byte {
 		t.Fatal(err)
 	}
 	return data
+}
+
+// A certificate that another machine wrote, and that is due itself, is renewed once,
+// also by a Manager that could not read the Cache before.
+func TestCertificateThatTurnsUpAndIsDueIsRenewedOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		const host = "a.example.com"
+		w.m.Hosts = certmgr.MustAllowlist(host)
+		w.cache.get(func(context.Context, string) error { return errDisk })
+		w.m.Start(t.Context())
+		time.Sleep(time.Minute)
+		now := time.Now()
+		w.cache.Cache.Put(t.Context(), host, testBundle(t, host, now.Add(-80*day), now.Add(10*day)))
+		w.cache.get(nil)
+		time.Sleep(time.Hour)
+		if n := len(w.ca.Issued()); n != 1 {
+			t.Errorf("%d certificates were issued, want 1", n)
+		}
+	})
 }
