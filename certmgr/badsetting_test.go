@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/audit"
@@ -17,6 +18,7 @@ func TestInvalidSettingIsToldAndCostsNothingElse(t *testing.T) {
 		if _, err := w.get("a.example.com"); err != nil {
 			t.Error(err)
 		}
+		synctest.Wait()
 		warnings := w.events.of(audit.ConfigurationWarning)
 		if len(warnings) != 1 || !strings.Contains(warnings[0].Reason, `Manager.HostSettings["a..example.com"]`) {
 			t.Errorf("the warnings are %v", warnings)
@@ -27,6 +29,7 @@ func TestInvalidSettingIsToldAndCostsNothingElse(t *testing.T) {
 		if _, err := w.get("b.example.com"); err != nil {
 			t.Error(err)
 		}
+		synctest.Wait()
 		if n := len(w.events.of(audit.ConfigurationWarning)); n != 1 {
 			t.Errorf("%d warnings", n)
 		}

@@ -199,6 +199,7 @@ func enterFleet(ctx context.Context, is *issuer, i *issuance) error {
 	}
 	i.lease = lease
 	i.away.at.Store(nil)
+	ctx = lease.guard(ctx) // a layered Cache returns no copies then, which may be outdated
 	var (
 		wg        sync.WaitGroup
 		cert      *certificate
@@ -278,7 +279,7 @@ func putEntry(ctx context.Context, is *issuer, i *issuance, lease *heldLease, ou
 		return err
 	}
 	defer f.leases.unlock(context.WithoutCancel(ctx), lease.name, again)
-	switch same, other, err := f.stored(ctx, i, cert); {
+	switch same, other, err := f.stored(cache.Guard(ctx, again), i, cert); {
 	case err != nil:
 		return err
 	case same:
