@@ -80,12 +80,15 @@ func (b *leases) take(ctx context.Context, sub subject) (*heldLease, error) {
 	return b.takeNamed(ctx, lockName(sub))
 }
 
-// takeNamed is take by the name of the lock.
+// takeNamed is take by the name of the lock. The lease is nil if the store has none.
 func (b *leases) takeNamed(ctx context.Context, name string) (*heldLease, error) {
 	if l := b.share(name); l != nil {
 		return l, nil
 	}
 	lease, began, err := b.lock(ctx, name)
+	if err == errNoLocks {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -52,8 +52,11 @@ type lockTrouble struct {
 // both key types, and that of its first name for a group.
 func lockName(sub subject) string { return entryKey(sub.host(), "+issue") }
 
-// lock takes a lock of the Cache. The error is a *cache.HeldError, or wraps
-// ErrCache. The lease is not older than began.
+// errNoLocks: the Cache has the methods of a cache.Locker, and its store has no locks.
+var errNoLocks = errors.New("the Cache has no locks")
+
+// lock takes a lock of the Cache. The error is a *cache.HeldError or errNoLocks, or
+// wraps ErrCache. The lease is not older than began.
 func (b *leases) lock(ctx context.Context, name string) (lease cache.Lease, began time.Time, err error) {
 	if err := b.failedLately(); err != nil {
 		return nil, time.Time{}, err
@@ -83,6 +86,11 @@ func (b *leases) lock(ctx context.Context, name string) (lease cache.Lease, bega
 	if held, ok := errors.AsType[*cache.HeldError](err); ok {
 		b.noteLock(name, nil)
 		return nil, time.Time{}, held
+	}
+	if errors.Is(err, errors.ErrUnsupported) {
+		b.warnings.warn("the store of Manager.Cache has no locks (its Lock returned errors.ErrUnsupported, as Dir's does on a file system " +
+			"without locks of files): each process issues for itself; several that share it need a store with locks")
+		return nil, time.Time{}, errNoLocks
 	}
 	err = &refusal{kind: ErrCache, text: fmt.Sprintf("taking the lock %q; no order is placed that another machine may be placing", name), cause: err}
 	if ctx.Err() == nil {

@@ -9,6 +9,10 @@ import (
 	"syscall"
 )
 
+// locksRenamedFiles is whether an open file that is locked can be renamed and
+// removed.
+const locksRenamedFiles = true
+
 // tryLockFile locks an open file for this one alone, or reports that it is locked.
 // The lock ends when the file is closed.
 func tryLockFile(f *os.File) (locked bool, err error) {

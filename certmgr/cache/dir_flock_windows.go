@@ -10,6 +10,10 @@ import (
 // errLockViolation is Windows' ERROR_LOCK_VIOLATION.
 const errLockViolation = syscall.Errno(33)
 
+// locksRenamedFiles is whether an open file that is locked can be renamed and
+// removed.
+const locksRenamedFiles = false
+
 // tryLockFile locks an open file for this one alone, or reports that it is locked.
 // The lock ends when the file is closed.
 func tryLockFile(f *os.File) (locked bool, err error) {

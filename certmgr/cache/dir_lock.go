@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"time"
 )
@@ -17,10 +18,13 @@ var _ Locker = Dir("")
 // ".lease-"; Unlock removes it. It is changed, and an entry is changed under
 // [Guard], while one of 16 files whose names begin with ".locks-" is locked with
 // flock(2), or LockFileEx on Windows. Do not delete those while a process uses the
-// directory. A process that is killed frees its locks of files at once. One that is
-// stopped while it has such a lock, which takes a few file operations, makes the
-// calls of others about that lock, and a 16th of all others, wait until their
-// contexts end.
+// directory. A process that is stopped while it has such a lock, which takes a few
+// file operations, makes the calls of others about that lock, and a 16th of all
+// others, wait until their contexts end.
+//
+// The leases of a process end with it, also if it was killed, for processes with the
+// same host name: a container with a new one waits for their end by the clock. On
+// Windows all do.
 //
 // It is no lock between machines that share a network file system: the file system
 // may lock files among the processes of each machine only, may show one machine what
@@ -35,8 +39,9 @@ func (d Dir) Lock(ctx context.Context, name, owner string, ttl time.Duration) (L
 		return nil, err
 	}
 	l := &dirLease{locks: dirLocks(filepath.Clean(string(d))), name: name}
-	err := awaitChange(ctx, func() (err error) {
-		l.token, err = l.locks.take(ctx, name, owner, ttl)
+	err := awaitChange(ctx, func() error {
+		token, file, err := l.locks.take(ctx, name, owner, ttl)
+		l.token, l.hold = token, newHold(file, ttl)
 		return err
 	})
 	if err != nil {
@@ -66,6 +71,7 @@ type dirLease struct {
 	locks dirLocks
 	name  string
 	token int64
+	hold  *hold
 }
 
 func (l *dirLease) Token() int64 { return l.token }
@@ -74,12 +80,19 @@ func (l *dirLease) Extend(ctx context.Context, ttl time.Duration) error {
 	if err := CheckLock(l.name, "", ttl); err != nil {
 		return err
 	}
-	err := awaitChange(ctx, func() error { return l.locks.extend(ctx, l.name, l.token, ttl) })
+	err := awaitChange(ctx, func() error {
+		l.hold.last(ttl) // before others can see that the lease lasts longer
+		return l.locks.extend(ctx, l.name, l.token, ttl)
+	})
+	if errors.Is(err, ErrLost) {
+		l.hold.end()
+	}
 	return failedLock("extend lock", l.name, err)
 }
 
 func (l *dirLease) Unlock(ctx context.Context) error {
 	err := awaitChange(ctx, func() error { return l.locks.release(ctx, l.name, l.token) })
+	l.hold.end()
 	return failedLock("unlock", l.name, err)
 }
 

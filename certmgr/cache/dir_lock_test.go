@@ -168,6 +168,70 @@ func TestStripeFileThatWasDeletedIsNotLocked(t *testing.T) {
 	all.Wait()
 }
 
+// The lease of another machine, on a network file system, and one of a program that
+// does not lock lease files: whether the holder is alive cannot be seen here.
+func TestLeaseOfAnotherHostLastsUntilItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, host := range []string{"", "another.example.com"} {
+			d := Dir(t.TempDir())
+			l := mustLock(t, d, "example.com", time.Minute).(*dirLease)
+			path, _ := dirLocks(d).files("example.com")
+			file, err := readLease(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			file.Host = host
+			if err := rewriteLease(path, file); err != nil {
+				t.Fatal(err)
+			}
+			l.hold.end()
+			var held *HeldError
+			if _, err := d.Lock(t.Context(), "example.com", "test", time.Minute); !errors.As(err, &held) {
+				t.Errorf("Lock with a lease of the host %q: %v, want a HeldError", host, err)
+			}
+			time.Sleep(time.Minute)
+			mustLock(t, d, "example.com", time.Minute)
+		}
+	})
+}
+
+func (h *hold) isOpen() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.file != nil
+}
+
+// A lease whose holder has forgotten it ends by itself, and leaves no file open.
+func TestLeaseFileIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := Dir(t.TempDir())
+		for what, end := range map[string]func(l *dirLease){
+			"forgotten": func(*dirLease) { time.Sleep(time.Minute) },
+			"unlocked":  func(l *dirLease) { l.Unlock(t.Context()) },
+			"extended": func(l *dirLease) {
+				l.Extend(t.Context(), 2*time.Minute)
+				time.Sleep(time.Minute)
+				if !l.hold.isOpen() && locksRenamedFiles {
+					t.Error("the file of a lease that was extended is closed")
+				}
+				time.Sleep(time.Minute)
+			},
+			"lost": func(l *dirLease) {
+				path, _ := dirLocks(d).files(l.name)
+				os.Remove(path)
+				l.Extend(t.Context(), time.Hour)
+			},
+		} {
+			l := mustLock(t, d, "example.com", time.Minute).(*dirLease)
+			end(l)
+			synctest.Wait()
+			if l.hold.isOpen() {
+				t.Errorf("%s: the file is open", what)
+			}
+		}
+	})
+}
+
 // The clock of the machine is set back by a day while a holder that was killed
 // has the lock.
 func TestLeaseWhenTheClockIsSetBack(t *testing.T) {
@@ -180,7 +244,7 @@ func TestLeaseWhenTheClockIsSetBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		l.End = l.End.Add(24 * time.Hour)
-		if err := writeLease(path, l); err != nil {
+		if err := rewriteLease(path, l); err != nil {
 			t.Fatal(err)
 		}
 		_, err = d.Lock(t.Context(), "example.com", "test", time.Hour)

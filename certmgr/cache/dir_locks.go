@@ -26,6 +26,7 @@ type dirLocks string
 type leaseFile struct {
 	Name  string        `json:"name"` // for those who read the file
 	Owner string        `json:"owner"`
+	Host  string        `json:"host"` // of the process that took it
 	Token int64         `json:"token"`
 	End   time.Time     `json:"end"`
 	TTL   time.Duration `json:"ttl"` // with which it was taken or last extended
@@ -72,46 +73,48 @@ func (d dirLocks) stripe(digits string) string {
 	return filepath.Join(string(d), stripePrefix+digits[:1]+tempSuffix)
 }
 
-// take takes a lock and returns its token.
-func (d dirLocks) take(ctx context.Context, name, owner string, ttl time.Duration) (int64, error) {
+// take takes a lock and returns its token, and its lease file or nil.
+func (d dirLocks) take(ctx context.Context, name, owner string, ttl time.Duration) (int64, *os.File, error) {
 	if err := makeDir(string(d)); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	path, stripePath := d.files(name)
 	stripe, err := lockStripe(ctx, stripePath)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	defer stripe.Close()
 	old, err := readLease(path)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	now := time.Now().Round(0) // by the wall clock, which processes share
-	if left := old.remaining(now); left > 0 {
+	if left := old.remaining(now); left > 0 && !old.isAbandoned(path) {
 		if old.End.After(now.Add(left)) { // the clock was set back
 			old.End = now.Add(left)
-			if err := writeLease(path, old); err != nil {
-				return 0, err
+			if err := rewriteLease(path, old); err != nil {
+				return 0, nil, err
 			}
 		}
-		return 0, &HeldError{Name: name, Owner: old.Owner, Remaining: left}
+		return 0, nil, &HeldError{Name: name, Owner: old.Owner, Remaining: left}
 	}
 	token, err := nextToken(stripe, old.Token, now)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	// Nobody waits for the lock of somebody who has left.
 	if err := ctx.Err(); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
-	return token, writeLease(path, leaseFile{
+	file, err := createLease(path, leaseFile{
 		Name:  name,
 		Owner: owner,
+		Host:  thisHost(),
 		Token: token,
 		End:   now.Add(ttl),
 		TTL:   ttl,
 	})
+	return token, file, err
 }
 
 // with calls f while the lease with a token has the lock of a name, and keeps it
@@ -142,7 +145,7 @@ func (d dirLocks) with(ctx context.Context, name string, token int64, f func(pat
 func (d dirLocks) extend(ctx context.Context, name string, token int64, ttl time.Duration) error {
 	return d.with(ctx, name, token, func(path string, l leaseFile) error {
 		l.End, l.TTL = time.Now().Round(0).Add(ttl), ttl
-		return writeLease(path, l)
+		return rewriteLease(path, l)
 	})
 }
 
@@ -182,28 +185,24 @@ func readLease(path string) (l leaseFile, err error) {
 	return l, nil
 }
 
-// writeLease replaces a lease file in one step. It is not flushed to disk: it says
-// nothing of use after a power failure.
-func writeLease(path string, l leaseFile) error {
+// leaseSize is what a lease file is padded to, so that a shorter content leaves
+// nothing of a longer one behind: it is written in one step.
+const leaseSize = 1024
+
+// write writes the content of a lease file.
+func (l leaseFile) write(f *os.File) error {
 	data, err := json.Marshal(l)
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), tempPrefix+"*"+tempSuffix)
-	if err != nil {
+	if n := leaseSize - 1 - len(data); n > 0 {
+		data = append(data, strings.Repeat(" ", n)...)
+	}
+	data = append(data, '\n')
+	if _, err := f.WriteAt(data, 0); err != nil {
 		return err
 	}
-	_, err = f.Write(append(data, '\n'))
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name()) // the first cause is reported
-	}
-	return err
+	return f.Truncate(int64(len(data))) // the names may be longer than that
 }
 
 // nextToken returns a token that is larger than all before it, and writes it to

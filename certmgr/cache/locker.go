@@ -39,7 +39,8 @@ type Locker interface {
 	// Lock takes the lock of a name, for ttl from now on. It does not wait: if
 	// the lock is taken, the error is a [*HeldError]. Any other error says that
 	// the store cannot tell. The lock may then have been taken all the same, and
-	// is free again after ttl.
+	// is free again after ttl. An error that wraps [errors.ErrUnsupported] says that
+	// this store has no locks, and certmgr then does without.
 	//
 	// A name consists of the characters of keys and is no key: the entry of the
 	// same name is not affected. The owner is text for operators, of at most

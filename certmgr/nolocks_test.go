@@ -1,0 +1,47 @@
+package certmgr_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/certmgr/cache"
+)
+
+// noLocks is a cache with the methods of a Locker whose store has no locks, as a
+// directory on some file systems.
+type noLocks struct{ cache.Cache }
+
+func (noLocks) Lock(_ context.Context, name, _ string, _ time.Duration) (cache.Lease, error) {
+	return nil, fmt.Errorf("lock %q: %w", name, errors.ErrUnsupported)
+}
+
+// A store without locks is used as it always was, and a warning says so.
+func TestStoreWithoutLocks(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		w.m.Cache = noLocks{w.cache}
+		w.mustGet("a.example.com")
+		w.mustGet("b.example.com")
+		if err := w.m.Renew(t.Context(), "a.example.com"); err != nil {
+			t.Error(err)
+		}
+		if err := w.m.RollAccountKey(t.Context()); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(100 * 24 * time.Hour) // it is renewed, and the CA is asked when
+		w.mustGet("a.example.com")
+		synctest.Wait()
+		if n := len(w.events.of(audit.ConfigurationWarning)); n != 1 {
+			t.Errorf("%d warnings, want one", n)
+		}
+		for _, kind := range []audit.Kind{audit.CacheReadFailed, audit.CacheUnavailable, audit.IssuanceElsewhere} {
+			if e := w.events.of(kind); len(e) > 0 {
+				t.Errorf("events of the kind %v: %v", kind, e)
+			}
+		}
+	})
+}
