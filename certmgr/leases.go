@@ -88,8 +88,8 @@ func (b *leases) lock(ctx context.Context, name string) (lease cache.Lease, bega
 		return nil, time.Time{}, held
 	}
 	if errors.Is(err, errors.ErrUnsupported) {
-		b.warnings.warn("the store of Manager.Cache has no locks (its Lock returned errors.ErrUnsupported, as Dir's does on a file system " +
-			"without locks of files): each process issues for itself; several that share it need a store with locks")
+		b.warnings.warn("the store of Manager.Cache has no locks (its Lock returned errors.ErrUnsupported, as Dir's does if the file " +
+			"system has no locks of files, or cannot be written): each process issues for itself; several that share it need a store with locks")
 		return nil, time.Time{}, errNoLocks
 	}
 	err = &refusal{kind: ErrCache, text: fmt.Sprintf("taking the lock %q; no order is placed that another machine may be placing", name), cause: err}

@@ -3,6 +3,9 @@ package cache
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 )
@@ -33,7 +36,8 @@ var _ Locker = Dir("")
 // store with locks of its own there.
 //
 // The error wraps [errors.ErrUnsupported] if the system or the file system has no
-// locks of files: the directory can be used without.
+// locks of files, or the directory cannot be written because the disk is full or
+// read-only, for example: what is stored in it can be used without.
 func (d Dir) Lock(ctx context.Context, name, owner string, ttl time.Duration) (Lease, error) {
 	if err := CheckLock(name, owner, ttl); err != nil {
 		return nil, err
@@ -44,10 +48,20 @@ func (d Dir) Lock(ctx context.Context, name, owner string, ttl time.Duration) (L
 		l.token, l.hold = token, newHold(file, ttl)
 		return err
 	})
+	if isOfFiles(err) && ctx.Err() == nil {
+		err = fmt.Errorf("%w: %w", errors.ErrUnsupported, err)
+	}
 	if err != nil {
 		return nil, failedLock("lock", name, err)
 	}
 	return l, nil
+}
+
+// isOfFiles reports whether a file operation failed.
+func isOfFiles(err error) bool {
+	_, one := errors.AsType[*fs.PathError](err)
+	_, two := errors.AsType[*os.LinkError](err)
+	return one || two
 }
 
 // fence returns a function that runs a change of an entry in one step with the

@@ -232,6 +232,19 @@ func TestLeaseFileIsClosed(t *testing.T) {
 	})
 }
 
+// Whoever cannot write the directory, such as for a full disk, does without locks.
+func TestDirThatCannotBeWrittenHasNoLocks(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range []Dir{Dir(file), Dir(filepath.Join(file, "dir"))} {
+		if _, err := d.Lock(t.Context(), "example.com", "test", time.Minute); !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("Lock in %s: %v", d, err)
+		}
+	}
+}
+
 // The clock of the machine is set back by a day while a holder that was killed
 // has the lock.
 func TestLeaseWhenTheClockIsSetBack(t *testing.T) {
