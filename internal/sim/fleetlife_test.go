@@ -303,7 +303,8 @@ func (f *fleet) drawTrial() trial {
 	case 3:
 		b.lasts = logUniform(rng, time.Second, 4*fleetLease)
 		t.name = fmt.Sprintf("the machine that issues is stopped at step %d for %v", b.steps, b.lasts)
-		t.limit += fleetLease + 5*time.Second
+		// An extension that was on its way takes place when it goes on.
+		t.limit += min(b.lasts, fleetLease) + fleetLease + 5*time.Second
 		t.recovery = 2 * time.Hour
 	case 4:
 		b.lasts, b.cut = logUniform(rng, time.Second, 4*fleetLease), 1+storeFault(rng.IntN(int(storeFaults)-1))
