@@ -87,7 +87,7 @@ func newEngine(m *Manager) *engine {
 	memory.onEvicted = service.evicted
 	e.groups = newGroups(e.env, memory, failures, dns)
 	dns.isDue = func(sub subject) bool { return service.notDueBefore(sub).IsZero() }
-	budget := newOrderBudget(e.env, store)
+	budget := newOrderBudget(e.env, store, e.leases)
 	keys := &keySource{env: e.env, memory: memory, calls: e.callout("KeySource", maxKeySources).FailFast(keyLoadTimeout)}
 	orders := e.newOrders(store, memory, waiters, unfinished, budget)
 	orders.keys = keys

@@ -72,7 +72,7 @@ func (b *leases) lock(ctx context.Context, name string) (lease cache.Lease, bega
 		lease, err := b.locker.Lock(in, name, b.owner, b.settings.lease)
 		switch {
 		case err == nil && lease == nil:
-			return nil, errors.New("Lock returned neither a lease nor an error")
+			return nil, errors.New("the method Lock returned neither a lease nor an error")
 		case err == nil && ctx.Err() != nil:
 			lease.Unlock(in)
 			return nil, ctx.Err()

@@ -23,12 +23,14 @@ import (
 //
 // The budget is the account's, which restarts and other machines share by the
 // Cache. Each process counts by itself, and adds its own orders to what the entry
-// says, once a minute at most.
+// says, once a minute at most. In a fleet it does so under a lock, and before it
+// places more than some orders that the others do not know of.
 type orderBudget struct {
 	*env
 	store *store
-	size  int    // 0 means no limit
-	id    string // of this process, in the entry
+	fleet *budgetFleet // nil if there is none
+	size  int          // 0 means no limit
+	id    string       // of this process, in the entry
 
 	mu      sync.Mutex
 	bucket  pace.Bucket
@@ -73,11 +75,12 @@ type budgetRecord struct {
 	Used    float64   `json:"used"` // orders that had not been refilled
 }
 
-func newOrderBudget(e *env, s *store) *orderBudget {
+func newOrderBudget(e *env, s *store, l *leases) *orderBudget {
 	size := e.settings.orderBudget
 	return &orderBudget{
 		env:    e,
 		store:  s,
+		fleet:  newBudgetFleet(l),
 		size:   size,
 		id:     strings.ToLower(rand.Text()[:10]),
 		bucket: pace.NewBucket(size, pace.AccountWindow),
@@ -139,12 +142,33 @@ func (b *orderBudget) check(host string, s share) error {
 }
 
 // take takes an order, or returns an error if there is none for the share.
-func (b *orderBudget) take(host string, s share) error {
+func (b *orderBudget) take(ctx context.Context, host string, s share) error {
+	if b.size == 0 {
+		return nil
+	}
+	for {
+		if err := b.takeShared(host, s); err != errUnshared {
+			return err
+		}
+		if b.share(ctx) != nil {
+			return b.takeAnyway(host, s)
+		}
+	}
+}
+
+// takeAnyway is take for an order that the other machines of a fleet need not know
+// of first. It does not wait.
+func (b *orderBudget) takeAnyway(host string, s share) error {
 	if b.size == 0 {
 		return nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.takeFrom(host, s)
+}
+
+// takeFrom is take. b.mu is held.
+func (b *orderBudget) takeFrom(host string, s share) error {
 	ran := b.ran()
 	next, ok := b.bucket.Take(ran, b.keep(s))
 	if !ok {
@@ -236,13 +260,18 @@ func (b *orderBudget) keepEntry(ctx context.Context) {
 }
 
 // save writes the entry, with the orders of other processes that it has.
-func (b *orderBudget) save(ctx context.Context) {
+func (b *orderBudget) save(ctx context.Context) error {
 	key := b.cacheKey()
-	if b.store.failedLately(key) != nil {
-		return
+	if err := b.store.failedLately(key); err != nil {
+		return err
 	}
+	ctx, unlock, err := b.fleet.lock(context.WithoutCancel(ctx), key)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	var written int
-	err := b.store.update(context.WithoutCancel(ctx), key, func(data []byte) ([]byte, error) {
+	err = b.store.update(ctx, key, func(data []byte) ([]byte, error) {
 		rec := b.decode(data)
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -257,11 +286,12 @@ func (b *orderBudget) save(ctx context.Context) {
 		})
 	})
 	if err != nil {
-		return // which was reported
+		return err // which was reported
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.recent -= written
+	return nil
 }
 
 // restore reads the entry before the first order. If it cannot be read, all

@@ -53,7 +53,7 @@ func (o *orders) reserve(ctx context.Context, i *issuance, last *failure) error 
 	if c.exempt && o.replaces(sub, last) != "" {
 		return nil
 	}
-	err := o.budget.take(i.host(), c.share)
+	err := o.budget.take(ctx, i.host(), c.share)
 	if err == nil {
 		c.reserved.Store(true)
 		return nil
@@ -113,7 +113,7 @@ func (o *orders) countOrder(i *issuance) func(replaces bool) (func(bool, error),
 	return func(replaces bool) (done func(without bool, err error), err error) {
 		free := replaces && i.claim.exempt
 		if !free && !i.claim.reserved.CompareAndSwap(true, false) {
-			if err := o.budget.take(i.host(), i.claim.share); err != nil {
+			if err := o.budget.takeAnyway(i.host(), i.claim.share); err != nil {
 				return nil, err
 			}
 		}

@@ -106,10 +106,10 @@ func checkArguments(ctx context.Context, f *fleet) error {
 	} {
 		_, err := a.locker.Lock(ctx, c.name, c.owner, c.ttl)
 		if err == nil {
-			return fmt.Errorf("Lock with %s succeeds", c.what)
+			return fmt.Errorf("a call of Lock with %s succeeds", c.what)
 		}
 		if held := (*cache.HeldError)(nil); errors.As(err, &held) {
-			return fmt.Errorf("Lock with %s fails because the lock is taken: %w", c.what, err)
+			return fmt.Errorf("a call of Lock with %s fails because the lock is taken: %w", c.what, err)
 		}
 	}
 	l, err := a.lock(ctx, key, long)
@@ -155,7 +155,7 @@ func checkEndedContexts(ctx context.Context, f *fleet) error {
 		return err
 	}, notAsked)
 	if err != nil {
-		return fmt.Errorf("Lock: %w", err)
+		return fmt.Errorf("calling Lock: %w", err)
 	}
 	l, err := m.lock(ctx, key, long)
 	if err != nil {
@@ -177,10 +177,10 @@ func checkEndedContexts(ctx context.Context, f *fleet) error {
 		return notAsked(err)
 	})
 	if err != nil {
-		return fmt.Errorf("Put under guard: %w", err)
+		return fmt.Errorf("a Put under guard: %w", err)
 	}
 	if err := obeys(ctx, func(ended context.Context) error { return m.Delete(cache.Guard(ended, l), key) }, notAsked); err != nil {
-		return fmt.Errorf("Delete under guard: %w", err)
+		return fmt.Errorf("a Delete under guard: %w", err)
 	}
 	err = obeys(ctx, func(ended context.Context) error {
 		l, err := m.lock(ctx, fresh(), long)

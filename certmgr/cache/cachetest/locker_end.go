@@ -159,7 +159,7 @@ func checkConcurrentLease(ctx context.Context, f *fleet) error {
 				return fmt.Errorf("Extend among others: %w", err)
 			}
 			if err := m.Put(cache.Guard(ctx, l), key, valueOf(key)); err != nil {
-				return fmt.Errorf("Put under the guard of a lease that is being extended: %w", err)
+				return fmt.Errorf("a Put under the guard of a lease that is being extended: %w", err)
 			}
 			if l.Token() != token {
 				return fmt.Errorf("the token of a lease changes from %d to %d", token, l.Token())
