@@ -20,10 +20,11 @@ var _ Locker = Dir("")
 // A lock that is taken is a file in the directory, whose name begins with
 // ".lease-"; Unlock removes it. It is changed, and an entry is changed under
 // [Guard], while one of 16 files whose names begin with ".locks-" is locked with
-// flock(2), or LockFileEx on Windows. Do not delete those while a process uses the
-// directory. A process that is stopped while it has such a lock, which takes a few
-// file operations, makes the calls of others about that lock, and a 16th of all
-// others, wait until their contexts end.
+// flock(2), or LockFileEx on Windows; Unlock removes that too, except on Windows.
+// Tokens grow with the clock, and may not if it is set back: fencing asks for the
+// same token and does not depend on that. A process that is stopped while it has
+// such a lock, which takes a few file operations, makes the calls of others about
+// that lock, and a 16th of all others, wait until their contexts end.
 //
 // The leases of a process end with it, also if it was killed, for processes with the
 // same host name: a container with a new one waits for their end by the clock. On
@@ -76,7 +77,7 @@ func (d Dir) fence(ctx context.Context) (func(change func() error) error, error)
 		return nil, errForeign
 	}
 	return func(change func() error) error {
-		return l.locks.with(ctx, l.name, l.token, func(string, leaseFile) error { return change() })
+		return l.locks.with(ctx, l.name, l.token, func(*os.File, string, leaseFile) error { return change() })
 	}, nil
 }
 

@@ -54,7 +54,7 @@ func TestFilesOfDirLocks(t *testing.T) {
 	if err := l.Unlock(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := fileNames(t, d); !slices.Equal(got, []string{filepath.Base(stripe)}) {
+	if got := fileNames(t, d); locksRenamedFiles && len(got) > 0 {
 		t.Errorf("after Unlock there are %q", got)
 	}
 }

@@ -19,7 +19,8 @@ import (
 
 // dirLocks are the locks in a directory. Each lock that is taken has a lease
 // file, which is read and changed by whoever has locked one of the stripe files.
-// A stripe file has the last token of all locks that belong to it.
+// A stripe file has the last token of all locks that belong to it. It is removed when
+// a lock is given back: the next token is the time then.
 type dirLocks string
 
 // leaseFile is the content of a lease file.
@@ -119,7 +120,7 @@ func (d dirLocks) take(ctx context.Context, name, owner string, ttl time.Duratio
 
 // with calls f while the lease with a token has the lock of a name, and keeps it
 // that way until f returns. Else the error is [ErrLost].
-func (d dirLocks) with(ctx context.Context, name string, token int64, f func(path string, l leaseFile) error) error {
+func (d dirLocks) with(ctx context.Context, name string, token int64, f func(stripe *os.File, path string, l leaseFile) error) error {
 	path, stripePath := d.files(name)
 	stripe, err := lockStripe(ctx, stripePath)
 	if errors.Is(err, fs.ErrNotExist) { // the directory was removed
@@ -139,18 +140,42 @@ func (d dirLocks) with(ctx context.Context, name string, token int64, f func(pat
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return f(path, l)
+	return f(stripe, path, l)
 }
 
 func (d dirLocks) extend(ctx context.Context, name string, token int64, ttl time.Duration) error {
-	return d.with(ctx, name, token, func(path string, l leaseFile) error {
+	return d.with(ctx, name, token, func(_ *os.File, path string, l leaseFile) error {
 		l.End, l.TTL = time.Now().Round(0).Add(ttl), ttl
 		return rewriteLease(path, l)
 	})
 }
 
 func (d dirLocks) release(ctx context.Context, name string, token int64) error {
-	return d.with(ctx, name, token, func(path string, _ leaseFile) error { return os.Remove(path) })
+	return d.with(ctx, name, token, func(stripe *os.File, path string, _ leaseFile) error {
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+		// Nothing is left behind, if the system can remove open files: autocert's
+		// users know each file of their directory. Whoever waits for the stripe
+		// file makes a new one.
+		if last, err := lastToken(stripe); err == nil && isPast(last) {
+			_, stripePath := d.files(name)
+			_ = os.Remove(stripePath)
+		}
+		return nil
+	})
+}
+
+// isPast waits a moment until a token, which is a time in microseconds, is less than
+// the next one will be. If it takes longer, the clock was set back.
+func isPast(token int64) bool {
+	const most = time.Millisecond
+	wait := time.Duration(token-time.Now().UnixMicro()+1) * time.Microsecond
+	if wait > most {
+		return false
+	}
+	time.Sleep(wait)
+	return true
 }
 
 // removeEnded removes a lease file whose lease ended before a time: its holder
@@ -208,19 +233,31 @@ func (l leaseFile) write(f *os.File) error {
 // nextToken returns a token that is larger than all before it, and writes it to
 // the stripe file. If that was deleted, the time in microseconds is larger too.
 func nextToken(stripe *os.File, last int64, now time.Time) (int64, error) {
-	const most = 20 // digits
-	data, err := io.ReadAll(io.NewSectionReader(stripe, 0, most))
+	n, err := lastToken(stripe)
 	if err != nil {
 		return 0, err
 	}
-	if n, err := strconv.ParseInt(string(bytes.TrimSpace(data)), 10, 64); err == nil {
-		last = max(last, n)
-	}
-	token := max(last+1, now.UnixMicro(), 1)
-	if _, err := fmt.Fprintf(io.NewOffsetWriter(stripe, 0), "%0*d\n", most, token); err != nil {
+	token := max(last+1, n+1, now.UnixMicro(), 1)
+	if _, err := fmt.Fprintf(io.NewOffsetWriter(stripe, 0), "%0*d\n", tokenDigits, token); err != nil {
 		return 0, err
 	}
 	return token, nil
+}
+
+// tokenDigits is the length of a token in a stripe file.
+const tokenDigits = 20
+
+// lastToken returns the token in a stripe file, or 0 if that is new or damaged.
+func lastToken(stripe *os.File) (int64, error) {
+	data, err := io.ReadAll(io.NewSectionReader(stripe, 0, tokenDigits))
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseInt(string(bytes.TrimSpace(data)), 10, 64)
+	if err != nil {
+		return 0, nil
+	}
+	return n, nil
 }
 
 // How often a stripe file that is locked is tried. A system call that waits for it
