@@ -10,6 +10,7 @@ import (
 
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/certmgr/cache"
 )
 
 // lockAgain is how often a machine that follows another one tries to take its lock.
@@ -96,5 +97,62 @@ func TestFleetSuspendedMachineStops(t *testing.T) {
 			}
 		}
 		t.Errorf("it took no lock again: %q", steps)
+	})
+}
+
+// lateStore is a store that extends leases late, whatever the context says.
+type lateStore struct{ cache.Memory }
+
+type lateLease struct{ cache.Lease }
+
+func (s *lateStore) Lock(ctx context.Context, name, owner string, ttl time.Duration) (cache.Lease, error) {
+	l, err := s.Memory.Lock(ctx, name, owner, ttl)
+	if err != nil {
+		return nil, err
+	}
+	return lateLease{l}, nil
+}
+
+func (s *lateStore) Put(ctx context.Context, key string, data []byte) error {
+	if l, ok := cache.Guarded(ctx).(lateLease); ok {
+		ctx = cache.Guard(ctx, l.Lease)
+	}
+	return s.Memory.Put(ctx, key, data)
+}
+
+func (l lateLease) Extend(ctx context.Context, ttl time.Duration) error {
+	time.Sleep(8 * time.Second) // longer than the time-out of a call
+	return l.Lease.Extend(context.WithoutCancel(ctx), ttl)
+}
+
+// The store extends a lease when the issuance is over: the lock is free then, and not
+// only when the lease ends.
+func TestFleetLeaseThatIsExtendedLateIsUnlocked(t *testing.T) {
+	atSite(t, func(t *testing.T, s *site) {
+		const host = "a.example.com"
+		m, store := s.machine(host), new(lateStore)
+		m.Cache = store
+		m.setFault(func(_ context.Context, step string) error {
+			if strings.HasPrefix(step, "CA /finalize") || strings.HasPrefix(step, "CA /certificate") {
+				time.Sleep(8 * time.Second)
+			}
+			return nil
+		})
+		isLocked := func() bool {
+			l, err := store.Memory.Lock(t.Context(), host+"+issue", "a test", cache.MinLease)
+			if err == nil {
+				l.Unlock(t.Context())
+			}
+			return err != nil
+		}
+		m.begin(t, host) // it takes 16 s
+		time.Sleep(17 * time.Second)
+		if !isLocked() { // it is extended from 10 s to 18 s
+			t.Error("the lock is free while Extend is late")
+		}
+		time.Sleep(2 * time.Second)
+		if isLocked() {
+			t.Error("the lock is taken, and nobody uses it")
+		}
 	})
 }

@@ -297,7 +297,15 @@ func (l *heldLease) extend(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, min(cacheTimeout, l.left()))
 	defer cancel()
 	_, err := flight.CallOut(ctx, b.calls, l.name, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, l.lease.Extend(ctx, b.settings.lease)
+		err := l.lease.Extend(ctx, b.settings.lease)
+		select {
+		case <-l.done: // meanwhile; Unlock did not wait for this call
+			in, cancel := context.WithTimeout(context.WithoutCancel(ctx), cacheTimeout)
+			defer cancel()
+			l.lease.Unlock(in)
+		default:
+		}
+		return struct{}{}, err
 	})
 	if err != nil {
 		return err
