@@ -65,14 +65,19 @@ func (tb *Table) look(name string) (why string, known bool) {
 	return why, known
 }
 
+// maxHeap is the memory in bytes, without that of the race detector, above which
+// garbage is collected as often as necessary.
+const maxHeap = 1 << 30
+
 // Main runs the tests of a package and returns the exit code. It fails if the
 // table names a case that did not run. Call it in TestMain.
 //
 // These tests make much garbage and keep little, so the garbage collector takes
-// a sixth of their time with its default setting.
+// a sixth of their time with its default setting. Up to maxHeap it runs less often.
 func (tb *Table) Main(m *testing.M) int {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(400)
+		debug.SetMemoryLimit(maxHeap)
 	}
 	code := m.Run()
 	if code != 0 || partial() {
