@@ -35,6 +35,13 @@ func (c *batchCache) GetMany(ctx context.Context, keys []string) (map[string][]b
 	return cache.GetMany(ctx, c.faultyCache.Cache, keys)
 }
 
+// asked returns the requests so far.
+func (c *batchCache) asked() [][]string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.batches)
+}
+
 // warm restarts the Manager with a cache that reads many entries, and starts it.
 func (w *world) warm(c *batchCache, hosts ...string) {
 	w.t.Helper()
@@ -60,8 +67,8 @@ func TestStartReadsManyAtOnce(t *testing.T) {
 		c := &batchCache{faultyCache: w.cache}
 		w.warm(c, append(hosts, "new.example.com")...)
 		time.Sleep(time.Second)
-		if len(c.batches) != 1 || len(c.batches[0]) != 21 {
-			t.Errorf("requests for many: %q, want one for all", c.batches)
+		if len(c.asked()) != 1 || len(c.asked()[0]) != 21 {
+			t.Errorf("requests for many: %q, want one for all", c.asked())
 		}
 		reads := w.cache.otherReads()
 		for _, host := range hosts {

@@ -66,7 +66,7 @@ func TestTokensOutliveTheCounter(t *testing.T) {
 func TestTokensOutliveTheClock(t *testing.T) {
 	server := servertest.StartRedis(t)
 	c := newCache(t, connect(t, server))
-	const last = 4_000_000_000_000_000 // in 2096
+	const last int64 = 4_000_000_000_000_000 // in 2096
 	server.CLI("SET", "{certmgr}:token", fmt.Sprint(last))
 	if got := lock(t, c, "machine a").Token(); got != last+1 {
 		t.Errorf("the token is %d, want %d", got, last+1)
