@@ -83,7 +83,7 @@ func Key(name string) string {
 // OfKey returns the name that Key was called with, if a key is that of an
 // address with colons. It returns any other key as it is.
 func OfKey(key string) string {
-	if strings.IndexByte(key, '_') < 0 {
+	if strings.IndexByte(key, '_') < 0 || strings.IndexByte(key, ':') >= 0 {
 		return key
 	}
 	name := strings.ReplaceAll(key, "_", ":")

@@ -194,7 +194,7 @@ func TestReverseNames(t *testing.T) {
 // FuzzAddress: an address has one form, one key and one reverse name, and no
 // other name has them.
 func FuzzAddress(f *testing.F) {
-	for _, name := range []string{"192.0.2.1", "::ffff:192.0.2.1", "[2001:DB8::1]", "1.2.0.192.in-addr.arpa", "fe80::1%eth0", "__1", "::", "64:ff9b::1.2.3.4"} {
+	for _, name := range []string{"192.0.2.1", "::ffff:192.0.2.1", "[2001:DB8::1]", "1.2.0.192.in-addr.arpa", "fe80::1%eth0", "__1", "_:", "::", "64:ff9b::1.2.3.4"} {
 		f.Add(name)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
