@@ -144,7 +144,7 @@ func issueHere(ctx context.Context, is *issuer, i *issuance) (*certificate, erro
 	is.orders.giveBack(i)
 	release()
 	if out.err != nil && out.stage == audit.StageChallenge {
-		lease.confirm(ctx, errNotFound)
+		lease.confirm(ctx)
 	}
 	if lost := lease.check(); lost != nil && out.cert == nil && ctx.Err() == nil {
 		return nil, cutShort(is, i, out, lost)
@@ -218,19 +218,17 @@ func enterFleet(ctx context.Context, is *issuer, i *issuance) error {
 		return errHave{cert}
 	case noEntries != nil:
 		return withHost(noEntries, i.host())
-	case noOrder != nil && !lease.confirm(ctx, noOrder):
-		return withHost(noOrder, i.host())
 	}
-	return nil // if noOrder is set, the Cache refuses the entry, and one does without
+	return withHost(noOrder, i.host())
 }
 
-// present is order.Request's Present. In a fleet whose store is down, the CA is not
-// asked to validate what other machines cannot answer.
+// present is order.Request's Present. In a fleet the CA is not asked to validate what
+// other machines cannot answer.
 func (c *conversation) present(answers *challenge.Answers) func(context.Context, *acme.Client, *acme.Challenge, string) (*challenge.Answer, error) {
 	return func(ctx context.Context, client *acme.Client, chal *acme.Challenge, host string) (*challenge.Answer, error) {
 		answer, err := answers.Present(ctx, client, chal, host)
-		if err == nil && !answer.Stored() {
-			c.lease.confirm(ctx, errNotPresented)
+		if err == nil && c.lease != nil && !answer.Stored() {
+			c.lease.lose(errNotPresented)
 		}
 		return answer, err
 	}

@@ -63,7 +63,8 @@ var errNotExtended = errors.New("it was not extended in time: this machine was p
 // user code.
 var errTooLong = errors.New("the issuance has not ended in its time")
 
-// errNotKept: the order's private key is not in the Cache, which does not answer.
+// errNotKept: the order's private key is not in the Cache, which is a condition for
+// asking for its certificate.
 var errNotKept = errors.New("the order could not be written to the Cache, so that no other machine could finish it")
 
 // errNotPresented: the CA may reach another machine, which has to find the answer.
@@ -275,20 +276,16 @@ func (l *heldLease) isOverdue() bool {
 	return time.Since(l.taken) > lockTimeout
 }
 
-// confirm extends the lease, and reports whether it may be relied upon, after
-// something failed that may be due to the Cache. If the Cache does not answer, the
-// lease is lost, because of that. Else it refuses one entry only, without which an
-// issuance goes on as on one machine.
-func (l *heldLease) confirm(ctx context.Context, failed error) bool {
-	if l == nil {
-		return true
+// confirm extends the lease after a failed validation. If the Cache does not answer, the
+// CA may have reached a machine that could not read the answer: that is not the host's
+// failure.
+func (l *heldLease) confirm(ctx context.Context) {
+	if l == nil || l.check() != nil {
+		return
 	}
-	if l.check() == nil {
-		if err := l.extend(ctx); err != nil && ctx.Err() == nil {
-			l.lose(fmt.Errorf("%w: %w", failed, err))
-		}
+	if err := l.extend(ctx); err != nil && ctx.Err() == nil {
+		l.lose(fmt.Errorf("%w: %w", errNotFound, err))
 	}
-	return l.check() == nil
 }
 
 func (l *heldLease) extend(ctx context.Context) error {

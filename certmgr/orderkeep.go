@@ -141,12 +141,12 @@ func (k *orderKeep) save(ctx context.Context) {
 	}
 	k.tried = k.now
 	if !k.write(ctx, k.sub, k.now) {
-		// A machine that takes over could not get this order's certificate, and
-		// would order another one.
-		again := k.lease != nil && k.now.Key != nil && k.lease.confirm(ctx, errNotKept)
-		if !again || !k.write(ctx, k.sub, k.now) {
-			return
+		if k.lease != nil && k.now.Key != nil {
+			// A machine that takes over could not get this order's certificate,
+			// and would order another one.
+			k.lease.lose(errNotKept)
 		}
+		return
 	}
 	k.saved = k.now
 	now := k.newKept()

@@ -100,8 +100,8 @@ type foundOrder struct {
 	apart    bool              // it is of a later version
 }
 
-// readShared reads the entry of an order under the fleet's lock: another machine may
-// have finalized one, and stopped.
+// readShared reads the entry of an order under the fleet's lock. Without it no order
+// may be placed: another machine may have finalized one, and stopped.
 func (s *orderStore) readShared(ctx context.Context, sub subject) (*foundOrder, error) {
 	u, rec, err := s.readNow(ctx, sub)
 	if errors.Is(err, ErrCache) {

@@ -21,14 +21,14 @@ import (
 // An oddCache is a cache in memory with unusual behavior. A nil function
 // changes nothing.
 type oddCache struct {
-	cache.Memory
-	get func(key string, data []byte, err error) ([]byte, error) // returns what Get does
-	put func(key string) error                                   // before Put
-	del func(key string, there bool) error                       // before Delete
+	memory cache.Memory                                             // not embedded: caches written for autocert have no locks
+	get    func(key string, data []byte, err error) ([]byte, error) // returns what Get does
+	put    func(key string) error                                   // before Put
+	del    func(key string, there bool) error                       // before Delete
 }
 
 func (c *oddCache) Get(ctx context.Context, key string) ([]byte, error) {
-	data, err := c.Memory.Get(ctx, key)
+	data, err := c.memory.Get(ctx, key)
 	if c.get != nil {
 		return c.get(key, data, err)
 	}
@@ -41,17 +41,17 @@ func (c *oddCache) Put(ctx context.Context, key string, data []byte) error {
 			return err
 		}
 	}
-	return c.Memory.Put(ctx, key, data)
+	return c.memory.Put(ctx, key, data)
 }
 
 func (c *oddCache) Delete(ctx context.Context, key string) error {
 	if c.del != nil {
-		_, err := c.Memory.Get(ctx, key)
+		_, err := c.memory.Get(ctx, key)
 		if err := c.del(key, err == nil); err != nil {
 			return err
 		}
 	}
-	return c.Memory.Delete(ctx, key)
+	return c.memory.Delete(ctx, key)
 }
 
 // B30: caches with their own error for a missing key (1backend/1backend#385,
