@@ -218,8 +218,10 @@ func enterFleet(ctx context.Context, is *issuer, i *issuance) error {
 		return errHave{cert}
 	case noEntries != nil:
 		return withHost(noEntries, i.host())
+	case noOrder != nil && !lease.isLocal():
+		return withHost(noOrder, i.host())
 	}
-	return withHost(noOrder, i.host())
+	return nil
 }
 
 // present is order.Request's Present. In a fleet the CA is not asked to validate what
@@ -227,7 +229,7 @@ func enterFleet(ctx context.Context, is *issuer, i *issuance) error {
 func (c *conversation) present(answers *challenge.Answers) func(context.Context, *acme.Client, *acme.Challenge, string) (*challenge.Answer, error) {
 	return func(ctx context.Context, client *acme.Client, chal *acme.Challenge, host string) (*challenge.Answer, error) {
 		answer, err := answers.Present(ctx, client, chal, host)
-		if err == nil && c.lease != nil && !answer.Stored() {
+		if err == nil && !c.lease.isLocal() && !answer.Stored() {
 			c.lease.lose(errNotPresented)
 		}
 		return answer, err

@@ -19,8 +19,8 @@ import (
 // ended, by one of the clocks here, however the store sees it; and it is looked at
 // before each request to the CA, since the goroutine that extends it may be late.
 //
-// keep, release, guard, attempt, check and confirm may be called on nil, the lease of a Manager whose Cache has no
-// locks.
+// keep, release, guard, attempt, check, confirm and isLocal may be called on nil, the
+// lease of a Manager whose Cache has no locks.
 type heldLease struct {
 	book  *leases
 	name  string
@@ -224,6 +224,11 @@ func (l *heldLease) left() time.Duration {
 	defer l.mu.Unlock()
 	return b.settings.lease - max(b.ran()-l.since, b.now().Sub(l.wall))
 }
+
+// isLocal reports whether the lease, if there is one, excludes processes of this
+// machine only, as those of a directory. Then what is not an issuance's own
+// certificate need not be readable and writable, as without locks.
+func (l *heldLease) isLocal() bool { return l == nil || l.book.local }
 
 // lose notes that the lease has ended. It stays so.
 func (l *heldLease) lose(why error) {

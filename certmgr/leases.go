@@ -18,6 +18,7 @@ type leases struct {
 	*env
 	store  *store // told how calls went
 	locker cache.Locker
+	local  bool             // see isLocal
 	owner  string           // of this machine's leases, as others see it
 	calls  *flight.Callouts // of Lock, Extend and Unlock, by the name of the lock
 
@@ -32,8 +33,10 @@ func (e *engine) newLeases(s *store) *leases {
 		return nil
 	}
 	locker, _ := cache.LockerOf(e.settings.cache)
+	_, local := cache.As[cache.Dir](e.settings.cache)
 	return &leases{
 		env:    e.env,
+		local:  local,
 		store:  s,
 		locker: locker,
 		owner:  fmt.Sprintf("%s (pid %d)", e.settings.machine, os.Getpid()),

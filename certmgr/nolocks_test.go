@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 )
@@ -42,6 +45,23 @@ func TestStoreWithoutLocks(t *testing.T) {
 			if e := w.events.of(kind); len(e) > 0 {
 				t.Errorf("events of the kind %v: %v", kind, e)
 			}
+		}
+	})
+}
+
+// A directory has locks for the processes of a machine. One that is used by a single
+// server, as always, does not need the entry of an order.
+func TestDirWithoutEntriesOfOrders(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		const host = "a.example.com"
+		dir := t.TempDir()
+		if err := os.MkdirAll(filepath.Join(dir, host+"+order", "in the way"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		w.m.Cache = certmgr.DirCache(dir)
+		w.mustGet(host)
+		if err := w.m.Renew(t.Context(), host); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -141,7 +141,7 @@ func (k *orderKeep) save(ctx context.Context) {
 	}
 	k.tried = k.now
 	if !k.write(ctx, k.sub, k.now) {
-		if k.lease != nil && k.now.Key != nil {
+		if !k.lease.isLocal() && k.now.Key != nil {
 			// A machine that takes over could not get this order's certificate,
 			// and would order another one.
 			k.lease.lose(errNotKept)

@@ -34,6 +34,9 @@ import (
 // metadata field, a script's key). Entries have the same bytes with and without
 // a lease, since autocert may read them.
 //
+// A Locker keeps entries of all keys. certmgr does not go on with an order whose
+// entry it refuses, since another machine could not finish that.
+//
 // A Locker and its leases are safe for concurrent use.
 type Locker interface {
 	// Lock takes the lock of a name, for ttl from now on. It does not wait: if
