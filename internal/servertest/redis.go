@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -177,17 +178,27 @@ func (r *Redis) CLI(args ...string) string {
 // Await runs a command, until redis-cli prints one of the lines that it is to.
 func (r *Redis) Await(line string, args ...string) {
 	r.t.Helper()
+	r.awaitOutput(fmt.Sprintf("a line %q", line), func(lines []string) bool {
+		return slices.Contains(lines, line)
+	}, args...)
+}
+
+// awaitOutput runs a command, until redis-cli prints lines that are good, which what describes.
+func (r *Redis) awaitOutput(what string, good func(lines []string) bool, args ...string) {
+	r.t.Helper()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
 	for {
+		var lines []string
 		for l := range strings.Lines(r.CLI(args...)) {
-			if strings.TrimSpace(l) == line {
-				return
-			}
+			lines = append(lines, strings.TrimSpace(l))
+		}
+		if good(lines) {
+			return
 		}
 		select {
 		case <-r.t.Context().Done():
-			r.t.Fatalf("redis-cli %s: no line %q", strings.Join(args, " "), line)
+			r.t.Fatalf("redis-cli %s: not %s, but:\n%s", strings.Join(args, " "), what, strings.Join(lines, "\n"))
 		case <-r.Process().Done():
 			r.t.Fatalf("%s ended:\n%s", r.program, r.Process().Output())
 		case <-ticker.C:
@@ -235,10 +246,14 @@ func StartRedisSentinel(t testing.TB) *RedisSentinel {
 	return s
 }
 
-// awaitReplica waits until the sentinel knows the replica.
+// awaitReplica waits until the sentinel is connected to the replica. Until then its
+// flags are "slave,disconnected", and clients are not sent there.
 func (s *RedisSentinel) awaitReplica() {
 	s.Sentinel.t.Helper()
-	s.Sentinel.Await("slave", "SENTINEL", "REPLICAS", s.Name)
+	s.Sentinel.awaitOutput("a connected replica", func(lines []string) bool {
+		at := slices.Index(lines, "flags") + 1 // its value is the next line
+		return at > 0 && at < len(lines) && lines[at] == "slave"
+	}, "SENTINEL", "REPLICAS", s.Name)
 }
 
 // Failover makes the replica the primary, whether the old one lives or not, and
