@@ -58,6 +58,7 @@ func waitForDNS(is *issuer, i *issuance, out outcome) error {
 	e := is.newError(i, out.stage, out.err)
 	if waits := is.health.dns.note(i.req.sub, *e); waits != nil {
 		is.keeper.scheduleProbe(i.req.sub, waits.RetryAt)
+		writeFor(is, i, func(ctx context.Context) { is.health.dns.share(ctx, i.host()) })
 		return waits
 	}
 	return e
@@ -94,7 +95,7 @@ func waitingForDNS(e *IssuanceError) error { return &refusal{kind: ErrBackoff, c
 func (r *renewals) probe(ctx context.Context, sub subject) {
 	host, dns := sub.host(), r.health.dns
 	cert := r.memory.current(sub)
-	waits := dns.of(host) != nil
+	waits := dns.of(host)
 	switch {
 	case cert == nil && !r.schedule.isWanted(sub):
 		dns.end(host, endedUnlisted)
@@ -104,7 +105,7 @@ func (r *renewals) probe(ctx context.Context, sub subject) {
 		dns.end(host, endedUnlisted)
 		probeDates{r.schedule}.resume(sub, nil)
 		return
-	case !waits && (cert != nil || r.health.failures.active(sub, r.now()) != nil):
+	case waits == nil && (cert != nil || r.health.failures.active(sub, r.now()) != nil):
 		probeDates{r.schedule}.resume(sub, nil)
 		return
 	}
@@ -117,6 +118,27 @@ func (r *renewals) probe(ctx context.Context, sub subject) {
 	defer unlock()
 	if e := dns.of(host); e != nil && e.RetryAt.After(r.now()) { // the host's other key type was faster
 		r.schedule.again(sub, cert, e.RetryAt, e)
+		return
+	}
+	r.look(ctx, sub, cert, waits)
+}
+
+// look looks where a host leads, unless another machine does, or has just done. A host
+// that does not wait yet is looked at by each: it is ordered at once if it leads here.
+func (r *renewals) look(ctx context.Context, sub subject, cert *certificate, waits *IssuanceError) {
+	host, dns := sub.host(), r.health.dns
+	locked := ctx
+	if waits != nil {
+		var unlock func()
+		var held error
+		if locked, unlock, held = dns.shared.lock(ctx, host); held != nil {
+			r.schedule.again(sub, cert, r.now().Add(letOthersLook), waits)
+			return
+		}
+		defer unlock()
+	}
+	if e := dns.adopt(sub, dns.shared.find(ctx, host)); e != nil {
+		r.probeAgain(sub, cert, e)
 		return
 	}
 	found := r.issuer.orders.check(ctx, host)
@@ -132,20 +154,26 @@ func (r *renewals) probe(ctx context.Context, sub subject) {
 			Time:     now,
 			Err:      found.Err,
 		}); e != nil {
-			probeDates{r.schedule}.set(sub, e.RetryAt) // also if a Start wanted it that has ended
-			r.schedule.again(sub, cert, e.RetryAt, e)
+			r.probeAgain(sub, cert, e)
+			dns.share(locked, host)
 		}
-	case found.Verdict == probe.Undecided && waits:
+	case found.Verdict == probe.Undecided && waits != nil:
 		if e := dns.unsure(host, now); e != nil {
 			r.schedule.again(sub, cert, e.RetryAt, e)
 		}
 	default:
 		dns.end(host, endedHere)
-		probeDates{r.schedule}.resume(sub, &seenHere{result: found, at: time.Now(), waited: waits})
+		probeDates{r.schedule}.resume(sub, &seenHere{result: found, at: time.Now(), waited: waits != nil})
 		for alg := range bundle.Algorithm(bundle.Algorithms) {
 			r.schedule.hasten(r.subject(host, alg))
 		}
 	}
+}
+
+// probeAgain plans the next probe of a host that waits for DNS.
+func (r *renewals) probeAgain(sub subject, cert *certificate, e *IssuanceError) {
+	probeDates{r.schedule}.set(sub, e.RetryAt) // also if a Start wanted it that has ended
+	r.schedule.again(sub, cert, e.RetryAt, e)
 }
 
 // isAfterPreflight reports whether an attempt that failed at a stage was let

@@ -19,8 +19,9 @@ import (
 // has the appointments for that.
 type dnsWaits struct {
 	*env
-	times waitTimes
-	isDue func(subject) bool // whether it has no certificate that is planned to be renewed later; set before the first use
+	times  waitTimes
+	shared *sharedWaits       // nil if each machine looks for itself
+	isDue  func(subject) bool // whether it has no certificate that is planned to be renewed later; set before the first use
 
 	mu    sync.Mutex
 	hosts map[string]*dnsWait
@@ -32,6 +33,7 @@ type dnsWait struct {
 	since    time.Time      // the first probe
 	probed   time.Time      // the last one
 	wait     time.Duration  // after the next probe of the first hour
+	by       string         // the other machine that made the last one, or ""
 	err      *IssuanceError // where it leads, and when it is probed again; never changed
 	told     []netip.Addr   // where it leads, by the last event
 	toldAt   time.Time
@@ -60,8 +62,8 @@ const (
 	tellChangesEvery = 24 * time.Hour
 )
 
-func newDNSWaits(e *env, v *visits) *dnsWaits {
-	return &dnsWaits{env: e, times: waitTimes{v}, hosts: make(map[string]*dnsWait)}
+func newDNSWaits(e *env, v *visits, s *sharedWaits) *dnsWaits {
+	return &dnsWaits{env: e, times: waitTimes{v}, shared: s, hosts: make(map[string]*dnsWait)}
 }
 
 // covers reports whether a host waits for DNS if it does not lead here.
@@ -87,31 +89,46 @@ func (d *dnsWaits) of(host string) *IssuanceError {
 // e with the time of the next probe; or nil if the host has left the list
 // meanwhile, or has a certificate that is not due.
 func (d *dnsWaits) note(sub subject, e IssuanceError) *IssuanceError {
-	now, host := e.Time, sub.host()
-	e.State = StateWaitingForDNS
 	where := addressesOf(e.Err)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.covers(host) || !d.isDue(sub) {
+	w, began := d.wait(sub, e.Time)
+	if w == nil {
 		return nil
 	}
-	w := d.hosts[host]
-	began := w == nil
-	if began {
-		w = &dnsWait{sub: sub, since: now, wait: firstProbe}
-		d.hosts[host] = w
-		d.times.begin(host, now)
+	w.by = ""
+	e.RetryAt = w.step(e.Time).Add(d.shared.delay())
+	return d.tell(w, began, where, e)
+}
+
+// wait returns the wait of a host, which begins at since if there is none. It returns
+// nil if the host does not wait for DNS, or has a certificate that is not due. d.mu is
+// locked.
+func (d *dnsWaits) wait(sub subject, since time.Time) (w *dnsWait, began bool) {
+	host := sub.host()
+	if !d.covers(host) || !d.isDue(sub) {
+		return nil, false
 	}
-	e.RetryAt = w.step(now)
+	if w = d.hosts[host]; w == nil {
+		w, began = &dnsWait{sub: sub, since: since, wait: firstProbe}, true
+		d.hosts[host] = w
+		d.times.begin(host, since)
+	}
+	return w, began
+}
+
+// tell sets why a host waits, and tells that if it is new. d.mu is locked.
+func (d *dnsWaits) tell(w *dnsWait, began bool, where []netip.Addr, e IssuanceError) *IssuanceError {
+	e.State = StateWaitingForDNS
 	w.err = &e
-	changed := !began && !slices.Equal(where, w.told) && (w.changes < maxChangesTold || now.Sub(w.toldAt) >= tellChangesEvery)
+	changed := !began && !slices.Equal(where, w.told) && (w.changes < maxChangesTold || e.Time.Sub(w.toldAt) >= tellChangesEvery)
 	if !began && !changed {
 		return w.err
 	}
 	ev := audit.Event{
 		Kind:     audit.WaitingForDNS,
-		Host:     host,
-		KeyType:  sub.alg.String(),
+		Host:     e.Host,
+		KeyType:  e.KeyType,
 		Attempt:  e.Attempt,
 		Stage:    e.Stage,
 		CA:       d.dir,
@@ -126,7 +143,7 @@ func (d *dnsWaits) note(sub subject, e IssuanceError) *IssuanceError {
 		ev.Reason = "it leads elsewhere than before, and not here"
 		w.changes++
 	}
-	w.told, w.toldAt = where, now
+	w.told, w.toldAt = where, e.Time
 	d.audit.Emit(ev)
 	return w.err
 }
@@ -217,6 +234,7 @@ func (d *dnsWaits) end(host, why string) (sub subject, waited bool) {
 	}
 	delete(d.hosts, host)
 	d.times.end(host)
+	d.shared.forget(host)
 	d.audit.Emit(audit.Event{
 		Kind:     audit.DNSWaitEnded,
 		Host:     host,

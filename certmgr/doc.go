@@ -162,7 +162,8 @@
 //     What the CA told one machine holds for all: that a host failed, that it is
 //     out of service, and when it suggests to renew, which is in the Cache under
 //     the host and "+ari", or "+rsa+ari". A failure of one machine's network, clock
-//     or Cache is its own.
+//     or Cache is its own. Hosts that wait for DNS are probed by one machine at a
+//     time, and what it found is under the host and "+dns".
 //   - If a certificate could not be downloaded, the next attempt resumes its
 //     order, also after a restart or a crash, where autocert places another one.
 //     Until the certificate is in the Cache, the order and its private key are

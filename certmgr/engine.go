@@ -66,7 +66,7 @@ func newEngine(m *Manager) *engine {
 	e.leases = e.newLeases(store)
 	visits := e.newVisits(store)
 	gate := &gate{env: e.env, policy: e.newPolicy(waiters), memory: memory, failures: failures}
-	dns := newDNSWaits(e.env, visits)
+	dns := newDNSWaits(e.env, visits, e.newSharedWaits(store))
 	health := newHealth(e.env, failures, dns, store, waiters)
 
 	unfinished := &orderStore{env: e.env, memory: memory, store: store}

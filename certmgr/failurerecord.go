@@ -159,12 +159,8 @@ const (
 )
 
 func (r failureRecord) cause() error {
-	where := ""
-	if r.Machine != "" {
-		where = " (seen by " + text.OneLine(r.Machine, 100) + ")"
-	}
 	bare := text.Line(r.Cause, text.MaxError)
-	e := &recordedError{text: bare + where, bare: bare, url: acmeclient.PlainURL(r.URL)}
+	e := &recordedError{text: bare + seenBy(r.Machine), bare: bare, url: acmeclient.PlainURL(r.URL)}
 	if r.Problem != "" || r.Status != 0 {
 		e.cause = acmeclient.BoundProblem(&acme.Error{
 			StatusCode:  r.Status,
@@ -178,6 +174,14 @@ func (r failureRecord) cause() error {
 		e.cause = ErrKeySource
 	}
 	return e
+}
+
+// seenBy says which machine has written a record, after its cause.
+func seenBy(machine string) string {
+	if machine == "" {
+		return ""
+	}
+	return " (seen by " + text.OneLine(machine, 100) + ")"
 }
 
 // recordedError is a cause read from the Cache.

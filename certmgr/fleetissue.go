@@ -112,7 +112,7 @@ func issueHere(ctx context.Context, is *issuer, i *issuance) (*certificate, erro
 		release()
 		return nil, err
 	}
-	if is.locks.fleet == nil { // else enterFleet has
+	if lease == nil {
 		recallMembers(ctx, is, i)
 	}
 	i.req.group.names = is.namesToOrder(i.req.sub)
@@ -212,6 +212,7 @@ func enterFleet(ctx context.Context, is *issuer, i *issuance) error {
 		cert, noEntries = f.arrived(ctx, i)
 	})
 	wg.Go(func() { recallVerdict(ctx, f.health, i) })
+	wg.Go(func() { recallWait(ctx, is, i) })
 	wg.Wait()
 	switch {
 	case cert != nil:

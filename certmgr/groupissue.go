@@ -150,6 +150,7 @@ func noteLeavers(is *issuer, i *issuance) {
 		if l.stage == audit.StagePreflight && is.health.dns.covers(l.name) {
 			if waits := is.health.dns.note(own, *e); waits != nil {
 				is.keeper.scheduleProbe(own, waits.RetryAt)
+				writeFor(is, i, func(ctx context.Context) { is.health.dns.share(ctx, own.host()) })
 				continue
 			}
 		}

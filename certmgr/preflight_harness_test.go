@@ -96,6 +96,13 @@ func (n *internet) resolve(f func(ctx context.Context, host string) ([]netip.Add
 	n.lookup = f
 }
 
+// dialBy has f connect; nil means by ports.
+func (n *internet) dialBy(f func(ctx context.Context, address string) (net.Conn, error)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.dialed = f
+}
+
 // used returns how many lookups and connections there were.
 func (n *internet) used() (lookups, dials int) {
 	n.mu.Lock()
