@@ -7,8 +7,10 @@ package sqlcache
 //
 // LOCK IN SHARE MODE reads the row as it is now, after whoever is changing it, and
 // makes a statement that takes, extends or unlocks the lock wait for the end of
-// this one. In take, assignments are made from left to right, so that of ends is
-// the last one.
+// this one. InnoDB does so by itself for a subquery of DELETE, with any isolation, but
+// not for the SELECT of an INSERT with READ COMMITTED.
+//
+// In take, assignments are made from left to right, so that of ends is the last one.
 //
 // mariaDB is never changed.
 var mariaDB = statements{
@@ -35,7 +37,7 @@ SELECT ?, ? FROM {locks} WHERE name = ? AND token = ? AND holder = ? AND ends > 
 ON DUPLICATE KEY UPDATE data = VALUES(data)`,
 	deleteGuarded: `
 DELETE FROM {entries} WHERE name = ? AND EXISTS (
-	SELECT 1 FROM {locks} WHERE name = ? AND token = ? AND holder = ? AND ends > UTC_TIMESTAMP(6) LOCK IN SHARE MODE
+	SELECT 1 FROM {locks} WHERE name = ? AND token = ? AND holder = ? AND ends > UTC_TIMESTAMP(6)
 )`,
 	look: `SELECT token, holder, owner, TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), ends) FROM {locks} WHERE name = ?`,
 	take: `
