@@ -19,6 +19,7 @@ type Cache struct {
 	dialect    Dialect
 	prefix     string
 	statements *statements
+	cleaner    cleaner
 }
 
 var (

@@ -46,10 +46,19 @@ type statements struct {
 	putGuarded    string // key, data, name, token, holder
 	deleteGuarded string // key, name, token, holder
 
-	look   string // name: token, holder, owner, microseconds until the lease ends
-	take   string // name, holder, owner, microseconds: as look, or nothing if it is taken
+	look string // name: token, holder, owner, microseconds until the lease ends
+
+	// take takes the lock if it is free. If the token is a time, the statement gives
+	// a new one to the holder that has the lock, see [Cache.take].
+	take string // name, holder, owner, microseconds: as look, or nothing if it is taken
+
 	extend string // microseconds, name, token, holder
-	unlock string // name, token, holder
+	unlock string // name, token, holder: deletes the row
+
+	// expired lists locks whose leases ended more than a day ago, in no order, and
+	// remove deletes one if that is still so.
+	expired string // the largest number of names: names
+	remove  string // name
 }
 
 // statementsOf returns the statements for tables whose names begin with prefix.
@@ -70,7 +79,7 @@ func statementsOf(d Dialect, prefix string) (*statements, error) {
 		&s.createEntries, &s.createLocks,
 		&s.get, &s.put, &s.delete, &s.keys,
 		&s.putGuarded, &s.deleteGuarded,
-		&s.look, &s.take, &s.extend, &s.unlock,
+		&s.look, &s.take, &s.extend, &s.unlock, &s.expired, &s.remove,
 	} {
 		*statement = names.Replace(strings.TrimSpace(*statement))
 	}

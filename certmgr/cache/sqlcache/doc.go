@@ -14,24 +14,30 @@
 //
 // # What is guaranteed
 //
-// Every operation is one statement, which is a transaction of its own. A machine
-// that stops in the middle of one, for whatever reason, keeps nothing locked in
+// Every operation is one statement, or a few (Lock) of which each is a transaction of
+// its own. A machine that stops in the middle of one, for whatever reason, keeps nothing locked in
 // the database, and no state of a session is used: no prepared statement by name,
 // no temporary table, no advisory lock, no setting.
 //
 // Locks are rows with the time at which the lease ends, by the clock of the
-// database server, and a token that grows by one with each lease. A Put or Delete
-// under [cache.Guard] compares the row of its lease in the same statement that
-// changes the entry, so that a machine whose lease has ended changes nothing. The
-// row of a lock stays when the lease ends, since the next one needs its token: it
-// takes some 200 bytes for each name that was ever locked.
+// database server, with a token that grows with each lease of a name, and with a
+// random number that no other lease has. A Put or Delete under [cache.Guard]
+// compares the row of its lease in the same statement that changes the entry, so
+// that a machine whose lease has ended changes nothing.
+//
+// Unlock deletes the row. That of a machine that died stays until the name is locked
+// again, or for a day: then the Unlock of some other lock removes it. So names that
+// strangers choose, if a policy allows any, leave no rows behind.
+//
+// Tokens need no row: they are the server's time, or SQLite counts them. Writes do
+// not depend on that clock, see [Cache.Lock].
 //
 // All of that is as durable as the server's commits are. If they are lost, with a
 // server that fails over to a replica that lags behind, or one that does not wait
 // for its disk (synchronous_commit, innodb_flush_log_at_trx_commit), then entries,
 // leases and tokens are lost too, and two machines may believe that they have the
 // same lock. No such machine can write after its successor's lease has begun on
-// the new server: a lease is known by a random number too, not by its token alone.
+// the new server, since its random number is not there.
 //
 // # Settings of the database
 //

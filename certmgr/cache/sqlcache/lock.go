@@ -24,6 +24,14 @@ type row struct {
 
 // Lock implements [cache.Locker]. In the owner, what is no text is replaced by
 // question marks.
+//
+// The token is the time of the server in microseconds since 1970. If the row of the
+// lease before is still there, because nobody has unlocked it, the token is at least
+// one more than that one's. So the tokens of a name increase unless the server's
+// clock is set back after the row was deleted, by more time than passes until the
+// name is locked again. In SQLite they are a counter of the table, and always
+// increase. Fencing does not depend on the clock: a random number that no other lease
+// has is compared too, so that a lease which has ended stays lost.
 func (c *Cache) Lock(ctx context.Context, name, owner string, ttl time.Duration) (cache.Lease, error) {
 	if err := cache.CheckLock(name, owner, ttl); err != nil {
 		return nil, err
@@ -54,7 +62,7 @@ func (c *Cache) lock(ctx context.Context, name, owner string, ttl time.Duration)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return nil, err
 		}
-		r, err = c.row(ctx, c.statements.take, name, l.holder, owner, ttl.Microseconds())
+		r, err = c.take(ctx, l, owner, ttl)
 		switch {
 		case err == nil && r.holder == l.holder:
 			l.token = r.token
@@ -65,6 +73,22 @@ func (c *Cache) lock(ctx context.Context, name, owner string, ttl time.Duration)
 		last = r
 	}
 	return nil, &cache.HeldError{Name: name, Owner: last.owner, Remaining: max(last.remaining, 0)}
+}
+
+// take takes the lock of l if it is free. It returns the row of whoever has it then,
+// or [sql.ErrNoRows].
+//
+// A token that is a time has to be read while the row is there. The statement that
+// makes the row has read the clock before: another machine may have taken the lock
+// since then and given it back, and would have the larger token. So the statement is
+// run twice. Tokens of SQLite are no times.
+func (c *Cache) take(ctx context.Context, l *lease, owner string, ttl time.Duration) (row, error) {
+	args := []any{l.name, l.holder, owner, ttl.Microseconds()}
+	r, err := c.row(ctx, c.statements.take, args...)
+	if err != nil || r.holder != l.holder || c.dialect == SQLite {
+		return r, err
+	}
+	return c.row(ctx, c.statements.take, args...)
 }
 
 // row runs a query whose result is the row of a lock.
@@ -79,8 +103,8 @@ func (c *Cache) row(ctx context.Context, query string, args ...any) (row, error)
 	return r, err
 }
 
-// A lease is known by its token, and by a random number in case that tokens were
-// lost with the rows of a server. Its fields are never changed.
+// A lease is known by its token, and by a random number, since a server whose clock
+// was set back may give a token twice. Its fields are never changed.
 type lease struct {
 	cache  *Cache
 	name   string
@@ -102,10 +126,14 @@ func (l *lease) Extend(ctx context.Context, ttl time.Duration) error {
 	return nil
 }
 
+// Unlock implements [cache.Lease]. It deletes the row of the lock. Now and then it
+// removes some rows of other locks too, which nobody has unlocked for a day after
+// their leases ended.
 func (l *lease) Unlock(ctx context.Context) error {
 	if err := l.update(ctx, l.cache.statements.unlock, l.name, l.token, l.holder); err != nil {
 		return fmt.Errorf("sqlcache: unlock %q: %w", l.name, err)
 	}
+	l.cache.clean(ctx)
 	return nil
 }
 

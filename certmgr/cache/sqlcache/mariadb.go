@@ -10,7 +10,8 @@ package sqlcache
 // this one. InnoDB does so by itself for a subquery of DELETE, with any isolation, but
 // not for the SELECT of an INSERT with READ COMMITTED.
 //
-// In take, assignments are made from left to right, so that of ends is the last one.
+// In take, assignments are made from left to right, so that of token is the first one
+// and that of ends the last.
 //
 // mariaDB is never changed.
 var mariaDB = statements{
@@ -41,9 +42,10 @@ DELETE FROM {entries} WHERE name = ? AND EXISTS (
 )`,
 	look: `SELECT token, holder, owner, TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), ends) FROM {locks} WHERE name = ?`,
 	take: `
-INSERT INTO {locks} (name, token, holder, owner, ends) VALUES (?, 1, ?, ?, UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND)
+INSERT INTO {locks} (name, token, holder, owner, ends)
+VALUES (?, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)), ?, ?, UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND)
 ON DUPLICATE KEY UPDATE
-	token = IF(ends <= UTC_TIMESTAMP(6), token + 1, token),
+	token = IF(ends <= UTC_TIMESTAMP(6) OR holder = VALUES(holder), GREATEST(token + 1, VALUES(token)), token),
 	holder = IF(ends <= UTC_TIMESTAMP(6), VALUES(holder), holder),
 	owner = IF(ends <= UTC_TIMESTAMP(6), VALUES(owner), owner),
 	ends = IF(ends <= UTC_TIMESTAMP(6), VALUES(ends), ends)
@@ -51,7 +53,7 @@ RETURNING token, holder, owner, TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), end
 	extend: `
 UPDATE {locks} SET ends = UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND
 WHERE name = ? AND token = ? AND holder = ? AND ends > UTC_TIMESTAMP(6)`,
-	unlock: `
-UPDATE {locks} SET ends = '1970-01-01', holder = ''
-WHERE name = ? AND token = ? AND holder = ? AND ends > UTC_TIMESTAMP(6)`,
+	unlock:  `DELETE FROM {locks} WHERE name = ? AND token = ? AND holder = ? AND ends > UTC_TIMESTAMP(6)`,
+	expired: `SELECT name FROM {locks} WHERE ends < UTC_TIMESTAMP(6) - INTERVAL 1 DAY LIMIT ?`,
+	remove:  `DELETE FROM {locks} WHERE name = ? AND ends < UTC_TIMESTAMP(6) - INTERVAL 1 DAY`,
 }

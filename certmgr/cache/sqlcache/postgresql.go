@@ -43,16 +43,19 @@ SELECT token, holder, owner, (extract(epoch FROM ends - clock_timestamp()) * 100
 FROM {locks} WHERE name = $1`,
 	take: `
 INSERT INTO {locks} AS l (name, token, holder, owner, ends)
-VALUES ($1, 1, $2, $3, clock_timestamp() + $4::bigint * interval '1 microsecond')
+VALUES ($1, ` + postgresToken + `, $2, $3, clock_timestamp() + $4::bigint * interval '1 microsecond')
 ON CONFLICT (name) DO UPDATE
-SET token = l.token + 1, holder = excluded.holder, owner = excluded.owner,
+SET token = greatest(l.token + 1, ` + postgresToken + `), holder = excluded.holder, owner = excluded.owner,
 	ends = clock_timestamp() + $4::bigint * interval '1 microsecond'
-WHERE l.ends <= clock_timestamp()
+WHERE l.ends <= clock_timestamp() OR l.holder = excluded.holder
 RETURNING token, holder, owner, (extract(epoch FROM ends - clock_timestamp()) * 1000000)::bigint`,
 	extend: `
 UPDATE {locks} SET ends = clock_timestamp() + $1::bigint * interval '1 microsecond'
 WHERE name = $2 AND token = $3 AND holder = $4 AND ends > clock_timestamp()`,
-	unlock: `
-UPDATE {locks} SET ends = 'epoch', holder = ''
-WHERE name = $1 AND token = $2 AND holder = $3 AND ends > clock_timestamp()`,
+	unlock:  `DELETE FROM {locks} WHERE name = $1 AND token = $2 AND holder = $3 AND ends > clock_timestamp()`,
+	expired: `SELECT name FROM {locks} WHERE ends < clock_timestamp() - interval '1 day' LIMIT $1`,
+	remove:  `DELETE FROM {locks} WHERE name = $1 AND ends < clock_timestamp() - interval '1 day'`,
 }
+
+// postgresToken is the time in microseconds since 1970.
+const postgresToken = `(extract(epoch FROM clock_timestamp()) * 1000000)::bigint`

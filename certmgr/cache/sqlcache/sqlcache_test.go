@@ -160,7 +160,7 @@ func TestStatementsAreComplete(t *testing.T) {
 		}
 		for i, statement := range []string{
 			s.createEntries, s.createLocks, s.get, s.put, s.delete, s.keys, s.putGuarded, s.deleteGuarded,
-			s.look, s.take, s.extend, s.unlock,
+			s.look, s.take, s.extend, s.unlock, s.expired, s.remove,
 		} {
 			if statement == "" || strings.ContainsAny(statement, "{}") || !strings.Contains(statement, DefaultPrefix) {
 				t.Errorf("%v: statement %d is %q", dialect, i, statement)

@@ -5,6 +5,11 @@ package sqlcache
 // that old versions have too; within a statement the time does not change, and it
 // is read after the statement has waited for the database.
 //
+// Two leases may be taken within a millisecond, so the token is no time: it is
+// the key that SQLite gives to each new row, larger than all it has ever given in
+// this table. Taking the lock of a lease that has ended replaces the row by a new
+// one.
+//
 // sqlite is never changed.
 var sqlite = statements{
 	createEntries: `
@@ -14,8 +19,8 @@ CREATE TABLE IF NOT EXISTS {entries} (
 )`,
 	createLocks: `
 CREATE TABLE IF NOT EXISTS {locks} (
-	name TEXT NOT NULL PRIMARY KEY,
-	token INTEGER NOT NULL,
+	token INTEGER PRIMARY KEY AUTOINCREMENT,
+	name TEXT NOT NULL UNIQUE,
 	holder TEXT NOT NULL,
 	owner TEXT NOT NULL,
 	ends INTEGER NOT NULL
@@ -34,17 +39,16 @@ DELETE FROM {entries} WHERE name = ? AND EXISTS (
 )`,
 	look: `SELECT token, holder, owner, (ends - ` + sqliteNow + `) * 1000 FROM {locks} WHERE name = ?`,
 	take: `
-INSERT INTO {locks} AS l (name, token, holder, owner, ends) VALUES (?, 1, ?, ?, ` + sqliteNow + ` + ? / 1000)
-ON CONFLICT (name) DO UPDATE
-SET token = l.token + 1, holder = excluded.holder, owner = excluded.owner, ends = excluded.ends
-WHERE l.ends <= ` + sqliteNow + `
+INSERT OR REPLACE INTO {locks} (name, holder, owner, ends)
+SELECT ?1, ?2, ?3, ` + sqliteNow + ` + ?4 / 1000
+WHERE NOT EXISTS (SELECT 1 FROM {locks} WHERE name = ?1 AND ends > ` + sqliteNow + `)
 RETURNING token, holder, owner, (ends - ` + sqliteNow + `) * 1000`,
 	extend: `
 UPDATE {locks} SET ends = ` + sqliteNow + ` + ? / 1000
 WHERE name = ? AND token = ? AND holder = ? AND ends > ` + sqliteNow,
-	unlock: `
-UPDATE {locks} SET ends = 0, holder = ''
-WHERE name = ? AND token = ? AND holder = ? AND ends > ` + sqliteNow,
+	unlock:  `DELETE FROM {locks} WHERE name = ? AND token = ? AND holder = ? AND ends > ` + sqliteNow,
+	expired: `SELECT name FROM {locks} WHERE ends < ` + sqliteNow + ` - 86400000 LIMIT ?`,
+	remove:  `DELETE FROM {locks} WHERE name = ? AND ends < ` + sqliteNow + ` - 86400000`,
 }
 
 const sqliteNow = `CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)`

@@ -158,10 +158,13 @@ func (d *database) store(t *testing.T) *cachetest.Store {
 	return store
 }
 
-// exec runs a statement of a test's own.
-func exec(t *testing.T, db interface {
+// An execer is a database, or a transaction.
+type execer interface {
 	Exec(string, ...any) (sql.Result, error)
-}, statement string, args ...any) {
+}
+
+// exec runs a statement of a test's own.
+func exec(t *testing.T, db execer, statement string, args ...any) {
 	t.Helper()
 	if _, err := db.Exec(statement, args...); err != nil {
 		t.Fatalf("%s: %v", statement, err)

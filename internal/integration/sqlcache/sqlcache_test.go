@@ -58,6 +58,7 @@ func exercise(t *testing.T, d *database) {
 		})
 	})
 	t.Run("Locks", func(t *testing.T) { testLocks(t, d) })
+	t.Run("Rows", func(t *testing.T) { testRows(t, d) })
 	t.Run("Fencing", func(t *testing.T) { testFencing(t, d) })
 	t.Run("Tables", func(t *testing.T) { testTables(t, d) })
 	t.Run("Many", func(t *testing.T) { testMany(t, d) })
