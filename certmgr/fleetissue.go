@@ -112,7 +112,7 @@ func issueHere(ctx context.Context, is *issuer, i *issuance) (*certificate, erro
 		release()
 		return nil, err
 	}
-	if lease == nil {
+	if is.locks.fleet == nil { // else enterFleet has
 		recallMembers(ctx, is, i)
 	}
 	i.req.group.names = is.namesToOrder(i.req.sub)

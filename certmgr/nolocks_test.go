@@ -49,6 +49,29 @@ func TestStoreWithoutLocks(t *testing.T) {
 	})
 }
 
+// That the store has no locks turns out after the issuance has begun.
+func TestStoreWithoutLocksIsAskedOnceForEachMember(t *testing.T) {
+	groupWorld(t, abc(), func(t *testing.T, w *world) {
+		for name, c := range map[string]certmgr.Cache{"cannot lock": noLocks{w.cache}, "has no method Lock": w.cache} {
+			w.restartGroup(abc()...)
+			w.m.Cache = c
+			w.cache.reads()
+			if err := w.m.Renew(t.Context(), "a.example.com"); err != nil {
+				t.Fatal(err)
+			}
+			read := make(map[string]int)
+			for _, key := range w.cache.reads() {
+				read[key]++
+			}
+			for _, host := range abc() {
+				if n := read[host+"+failure"]; n != 1 {
+					t.Errorf("a store that %s: the record of %s was read %d times, want once", name, host, n)
+				}
+			}
+		}
+	})
+}
+
 // A directory has locks for the processes of a machine. One that is used by a single
 // server, as always, does not need the entry of an order.
 func TestDirWithoutEntriesOfOrders(t *testing.T) {

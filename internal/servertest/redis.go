@@ -64,11 +64,12 @@ func newRedis(t testing.TB) *Redis {
 	}
 }
 
-// dataArgs returns the settings of every server that has data.
+// dataArgs returns the settings of every server that has data. Without appendfsync
+// always, a server that is killed while its file is synced loses what it confirmed.
 func (r *Redis) dataArgs() []string {
 	return []string{
 		"--dir", r.dir, "--bind", "127.0.0.1", "--requirepass", r.Password, "--masterauth", r.Password,
-		"--appendonly", "yes", "--save", "", "--repl-diskless-sync-delay", "0",
+		"--appendonly", "yes", "--appendfsync", "always", "--save", "", "--repl-diskless-sync-delay", "0",
 	}
 }
 

@@ -44,12 +44,13 @@
 // The command WAIT would delay each write and still not promise that the replica
 // with the data is the one that takes over, so it is not used.
 //
-// A server that is restarted has what it had saved. With "appendonly yes" and
-// "appendfsync everysec", the default, a crash of the process loses nothing and a
-// power failure the last second or two, as above. "appendfsync always" loses
-// nothing and makes each write wait for the disk, which a fleet of certificates
-// does not notice. Without the append-only file all since the last snapshot is
-// lost.
+// A server that is restarted has what it had saved: all of it with "appendonly
+// yes". With "appendfsync always", a crash and a power failure lose nothing either.
+// Each write waits for the disk then, which a fleet of certificates does not notice.
+// With "everysec", the default, a power failure loses the last second or two, as
+// above. So does a crash of the process while the file is synced: writes are
+// confirmed before they are handed to the operating system then. Without the
+// append-only file all since the last snapshot is lost.
 //
 // maxmemory-policy must be noeviction, or the server drops entries and locks when
 // its memory is short. [Cache.Check] tells.
