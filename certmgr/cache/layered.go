@@ -47,8 +47,9 @@ var (
 // does. Those under a lease (see [Guard]) get no copy: whoever has a lock needs to
 // know what the store has. And a CA asks for the answer to a challenge once only.
 //
-// After three failures in a row, or one time-out, the store counts as down: it is
-// asked once every 5 seconds, and reads do not wait for it. When it answers again,
+// After three failures in a row that are not about single entries, or one time-out,
+// the store counts as down: it is asked once every 5 seconds, and reads do not wait
+// for it. When it answers again,
 // all entries of which copies were returned meanwhile are read there once more.
 // Follow tells which of them are gone or others, and a certmgr.Manager follows:
 // within a minute it serves the newer certificates, and no longer serves those
@@ -80,6 +81,7 @@ func Layered(local, remote Cache) *LayeredCache {
 	l := &LayeredCache{remote: remote, following: make(chan struct{}, 1)}
 	wake := make(chan struct{}, 1)
 	l.circuit.wake, l.review.wake, l.copies.wake = wake, wake, wake
+	l.circuit.probe = l.probe
 	l.copies.cache, l.copies.later = local, l.review.add
 	return l
 }

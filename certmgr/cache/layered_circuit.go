@@ -11,7 +11,8 @@ import (
 // circuit knows whether the store of a [LayeredCache] answers. While it does not,
 // reads fail at once, so that 10,000 of them do not wait for it one after another.
 type circuit struct {
-	wake chan struct{} // receives when the store goes down
+	wake  chan struct{}               // receives when the store goes down
+	probe func(context.Context) error // asks for what does not depend on an entry
 
 	mu       sync.Mutex // protects what follows
 	failures int        // reads that failed in a row
@@ -25,8 +26,8 @@ const (
 	// probeEvery is how often a store that is down is asked.
 	probeEvery = 5 * time.Second
 
-	// maxFailures is how many reads fail in a row before the store counts as
-	// down. A single one may be about a damaged entry.
+	// maxFailures is how many reads fail in a row before the store is probed. They
+	// may all be about a damaged entry.
 	maxFailures = 3
 )
 
@@ -45,7 +46,6 @@ func ask[T any](ctx context.Context, c *circuit, timeout time.Duration, f func(c
 	in, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	v, err = f(in)
-	returned = true
 	switch {
 	case err == nil || errors.Is(err, ErrMiss):
 		c.answered()
@@ -54,8 +54,9 @@ func ask[T any](ctx context.Context, c *circuit, timeout time.Duration, f func(c
 	case in.Err() != nil:
 		c.open(err)
 	default:
-		c.failed(err)
+		c.failed(ctx, in, err)
 	}
+	returned = true
 	return v, err
 }
 
@@ -90,14 +91,24 @@ func (c *circuit) answered() {
 	c.failures, c.down, c.probing = 0, nil, false
 }
 
-// failed notes a read that failed.
-func (c *circuit) failed(err error) {
+// failed notes a read for ctx that failed, within the time that in has.
+func (c *circuit) failed(ctx, in context.Context, err error) {
 	c.mu.Lock()
 	c.failures++
-	c.probing = false
-	isDown := c.failures >= maxFailures || c.down != nil
+	mayBeDown := c.failures >= maxFailures || c.down != nil
+	if !mayBeDown {
+		c.probing = false
+	}
 	c.mu.Unlock()
-	if isDown {
+	if !mayBeDown {
+		return
+	}
+	switch probed := c.probe(in); {
+	case probed == nil:
+		c.answered()
+	case ctx.Err() != nil:
+		c.left()
+	default:
 		c.open(err)
 	}
 }

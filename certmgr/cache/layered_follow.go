@@ -92,14 +92,14 @@ func (l *LayeredCache) compare(ctx context.Context, batch []reviewedEntry) *News
 	}
 	in, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()
-	values, err := GetMany(in, l.remote, keys)
+	values, answers, err := l.readAgain(in, keys)
 	if err == nil && len(values) < len(keys) {
 		err = l.verify(ctx)
 	}
 	if ctx.Err() != nil {
 		return nil
 	}
-	if err != nil && (in.Err() != nil || len(values) == 0 || err == errOtherStore) {
+	if err != nil && (in.Err() != nil || !answers || err == errOtherStore) {
 		l.circuit.open(err)
 		return nil
 	}
@@ -125,6 +125,20 @@ func (l *LayeredCache) compare(ctx context.Context, batch []reviewedEntry) *News
 		}
 	}
 	return news
+}
+
+// readAgain reads entries in the store, and reports whether it answers at all. One
+// entry that cannot be read may keep others from being read with it.
+func (l *LayeredCache) readAgain(ctx context.Context, keys []string) (values map[string][]byte, answers bool, err error) {
+	values, err = GetMany(ctx, l.remote, keys)
+	if err == nil || len(values) > 0 {
+		return values, true, err
+	}
+	if l.probe(ctx) != nil {
+		return nil, false, err
+	}
+	values, err = GetMany(ctx, struct{ Cache }{l.remote}, keys)
+	return values, true, err
 }
 
 const (

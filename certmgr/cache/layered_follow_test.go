@@ -215,6 +215,53 @@ func TestFollowGoesOnAfterADamagedEntry(t *testing.T) {
 	})
 }
 
+// Nor is the store down because of it, if it is the only one of which a copy was
+// returned.
+func TestFollowOutlivesADamagedEntry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		local, remote := new(store), new(store)
+		encrypted := mustEncrypt(t, batchStore{remote}, testKey(1))
+		l := cache.Layered(local, encrypted)
+		mustPut(t, l, "bad.example.com", "old")
+		synctest.Wait()
+		f := follow(t, l)
+		mustPut(t, &remote.Memory, "bad.example.com", "-----BEGIN NOSTALL ENCRYPTED ENTRY-----\n")
+		for range 10 {
+			expectValue(t, l, "bad.example.com", "old")
+			time.Sleep(7 * time.Second)
+		}
+		f.expect()
+		mustPut(t, encrypted, "bad.example.com", "repaired")
+		time.Sleep(2 * time.Minute)
+		f.expect("changed: bad.example.com")
+	})
+}
+
+// Some stores read many entries in one step, which fails as a whole.
+func TestFollowReadsOneByOneIfItMust(t *testing.T) {
+	inBubble(t, func(t *testing.T, local, remote *store, l *cache.LayeredCache) {
+		for _, key := range []string{"a.example.com", "bad.example.com"} {
+			mustPut(t, l, key, "old")
+		}
+		synctest.Wait()
+		remote.fail(hangs)
+		f := follow(t, l)
+		for _, key := range []string{"a.example.com", "bad.example.com"} {
+			expectValue(t, l, key, "old")
+		}
+		f.expect("down: context deadline exceeded")
+		mustPut(t, &remote.Memory, "a.example.com", "new")
+		remote.fail(func(_ context.Context, op, key string) error {
+			if op == "batch" || key == "bad.example.com" {
+				return fmt.Errorf("damaged")
+			}
+			return nil
+		})
+		time.Sleep(10 * time.Second)
+		f.expect("changed: a.example.com", "up")
+	})
+}
+
 // What was not told is told to the next loop.
 func TestALoopThatEndsLosesNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T, local, remote *store, l *cache.LayeredCache) {

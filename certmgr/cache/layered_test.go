@@ -228,6 +228,28 @@ func TestADamagedEntryDoesNotStopTheStore(t *testing.T) {
 	})
 }
 
+// Nor if nothing else is read.
+func TestReadsOfADamagedEntryDoNotStopTheStore(t *testing.T) {
+	inBubble(t, func(t *testing.T, local, remote *store, l *cache.LayeredCache) {
+		mustPut(t, l, "good.example.com", "old")
+		synctest.Wait()
+		mustPut(t, &remote.Memory, "good.example.com", "new")
+		remote.fail(func(_ context.Context, _, key string) error {
+			if key == "bad.example.com" {
+				return errors.New("damaged")
+			}
+			return nil
+		})
+		for range 10 {
+			if _, err := l.Get(t.Context(), "bad.example.com"); err == nil || errors.Is(err, cache.ErrMiss) {
+				t.Errorf("the damaged entry: %v", err)
+			}
+		}
+		expectValue(t, l, "good.example.com", "new")
+		expectMiss(t, l, "new.example.com")
+	})
+}
+
 func TestWhatTheStoreLacksIsGone(t *testing.T) {
 	inBubble(t, func(t *testing.T, local, remote *store, l *cache.LayeredCache) {
 		mustPut(t, l, "a.example.com", "revoked elsewhere")
