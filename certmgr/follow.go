@@ -129,7 +129,7 @@ func (f *fleet) entriesToFollow(sub subject) []string {
 	if !sub.group {
 		return []string{sub.cacheKey()}
 	}
-	return []string{groupCacheKey(f.namesOf(sub), sub.alg), pointerCacheKey(sub.host(), sub.alg)}
+	return []string{groupCacheKey(f.namesOf(sub), sub.alg), groupRecordKey(sub)}
 }
 
 // followOther waits for the machine that issues in place of this one. It returns the
@@ -182,10 +182,8 @@ func (f *fleet) arrived(ctx context.Context, i *issuance) (*certificate, error) 
 	case i.had != nil && i.had.leaf.Equal(cert.leaf):
 		return nil, nil
 	}
-	for _, name := range f.namesToOrder(i.req.sub) {
-		if !cert.covers(name) {
-			return nil, nil // a group's, from before it had all of its names
-		}
+	if !f.isForAll(ctx, i.req.sub, cert) {
+		return nil, nil // a group's, from before it had all of its names
 	}
 	return cert, nil
 }

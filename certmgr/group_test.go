@@ -45,6 +45,11 @@ func (w *world) ordered() (orders [][]string) {
 	return orders
 }
 
+// orderedTogether is ordered without the orders for single names.
+func (w *world) orderedTogether() [][]string {
+	return slices.DeleteFunc(w.ordered(), func(names []string) bool { return len(names) == 1 })
+}
+
 func abc() []string { return []string{"a.example.com", "b.example.com", "c.example.com"} }
 
 func TestGroupHasOneCertificate(t *testing.T) {
@@ -140,6 +145,21 @@ func TestNameThatMovesAwayLaterKeepsTheCertificateBefore(t *testing.T) {
 		}
 		if !w.mustGet("a.example.com").Leaf.Equal(first.Leaf) {
 			t.Error("the name that moved away lost its valid certificate")
+		}
+		synctest.Wait()
+		orders := len(w.orderedTogether())
+		w.restartGroup(abc()...)
+		for _, name := range abc() {
+			w.mustGet(name)
+		}
+		time.Sleep(time.Minute)
+		for name, want := range map[string]*tls.Certificate{"a.example.com": first, "b.example.com": next, "c.example.com": next} {
+			if !w.mustGet(name).Leaf.Equal(want.Leaf) {
+				t.Errorf("%s has another certificate after a restart", name)
+			}
+		}
+		if n := len(w.orderedTogether()); n != orders {
+			t.Errorf("%d orders of the group after a restart", n-orders)
 		}
 		time.Sleep(21 * day)
 		w.wantErr("a.example.com", certmgr.ErrBackoff)

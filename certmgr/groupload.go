@@ -14,9 +14,9 @@ func (l *loader) readFor(ctx context.Context, sub subject, host string, g grant,
 			return cert, err
 		}
 		// Its group's certificate lacks it. One from before may not.
-		return l.readPointed(ctx, sharedRead{l.groupSubject(l.settings.hosts.group(host), sub.alg), host, g, how})
+		return l.readPointed(ctx, sharedRead{sub: l.groupSubject(l.settings.hosts.group(host), sub.alg), host: host, g: g, how: how})
 	}
-	cert, err := l.readShared(ctx, sharedRead{sub, host, g, how})
+	cert, err := l.readShared(ctx, sharedRead{sub: sub, host: host, g: g, how: how})
 	if !errors.Is(err, ErrCacheMiss) {
 		return cert, err
 	}
@@ -25,23 +25,35 @@ func (l *loader) readFor(ctx context.Context, sub subject, host string, g grant,
 
 // sharedRead is a read of the certificate of a group for one of its members.
 type sharedRead struct {
-	sub  subject
-	host string
-	g    grant
-	how  manner
+	sub   subject
+	host  string
+	whole bool // it is for the group: its latest certificate may lack the host
+	g     grant
+	how   manner
 }
 
 // readShared loads the certificate of a group. It is in the Cache under the names
-// that it was ordered for, which are usually those of the group. If not, an entry
-// of the host says where.
+// that it was ordered for, which are usually those of the group. If that is no news or
+// due, there may be a later one for fewer names. If a host is in neither, an entry of
+// its own says where.
 func (l *loader) readShared(ctx context.Context, r sharedRead) (*certificate, error) {
 	names := l.groupOf(r.sub).Names()
 	if len(names) == 0 {
 		return nil, ErrCacheMiss
 	}
+	before := l.memory.current(r.sub)
 	cert, err := l.readGroupEntry(ctx, groupCacheKey(names, r.sub.alg), r)
-	if !errors.Is(err, ErrCacheMiss) {
-		return cert, err
+	if err != nil && !errors.Is(err, ErrCacheMiss) {
+		return nil, err
+	}
+	if cert != nil && cert != before && cert.dates().ByAge(l.settings.renewBefore).After(l.now()) {
+		return cert, nil
+	}
+	if later := l.readLatest(ctx, r); later != nil && (r.whole || later.covers(r.host)) {
+		return later, nil
+	}
+	if cert != nil {
+		return cert, nil
 	}
 	return l.readPointed(ctx, r)
 }

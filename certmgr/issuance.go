@@ -209,6 +209,7 @@ func (is *issuer) succeed(i *issuance, out outcome) {
 func (is *issuer) settle(i *issuance, out outcome) func(context.Context) {
 	return func(ctx context.Context) {
 		if c := out.cert; c.isShared() {
+			putGroupRecord(ctx, is, i, c)
 			pointMembers(is, c)
 		}
 		// First: a process that is killed in between finds the order's entry.

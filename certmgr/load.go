@@ -142,7 +142,13 @@ func (l *loader) missedLately(sub subject) bool {
 // returns it. An entry that cannot be served is a miss. Call it in tasks only.
 func (l *loader) read(ctx context.Context, sub subject, g grant, how manner) (*certificate, error) {
 	if sub.group {
-		return l.readShared(ctx, sharedRead{sub, sub.host(), g, how})
+		return l.readShared(ctx, sharedRead{
+			sub:   sub,
+			host:  sub.host(),
+			whole: true,
+			g:     g,
+			how:   how,
+		})
 	}
 	cert, err := l.readEntry(ctx, sub, sub.cacheKey(), g, how)
 	if err != nil {

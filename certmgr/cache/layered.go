@@ -101,7 +101,7 @@ const (
 func hasCopy(key string) bool {
 	base, suffix, _ := strings.Cut(key, "+")
 	switch suffix {
-	case "", "rsa", "group", "rsa+group":
+	case "", "rsa", "group", "rsa+group", "group+cert", "group+rsa+cert":
 		return true
 	case "key":
 		return base == "acme_account"
