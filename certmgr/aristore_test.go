@@ -1,11 +1,14 @@
 package certmgr_test
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nostall/nostall/certmgr"
@@ -138,6 +141,45 @@ func TestMachinesAskForThemselvesWhileTheStoreIsDown(t *testing.T) {
 		time.Sleep(day)
 		if n := w.asks(); n < 6 {
 			t.Errorf("three machines asked %d times in a day, want each of them to ask", n)
+		}
+	})
+}
+
+// outdatedAnswers is a shared store whose reads of what the CA has told come each time
+// first from before another machine has written that.
+type outdatedAnswers struct {
+	*leasing
+	reads atomic.Int32
+}
+
+func (s *outdatedAnswers) Get(ctx context.Context, key string) ([]byte, error) {
+	if strings.HasSuffix(key, "+ari") {
+		if s.reads.Add(1)%2 == 1 {
+			return nil, certmgr.ErrCacheMiss
+		}
+	}
+	return s.leasing.Get(ctx, key)
+}
+
+// Whoever finds no answer, and then gets the lock, looks once more: another machine may
+// have asked in between.
+func TestMachineThatWasLateToAskFindsTheAnswer(t *testing.T) {
+	inBubble(t, func(t *testing.T, w *world) {
+		store, machines := w.fleet()
+		defer closeAll(machines)
+		w.mustGet("a.example.com")
+		for w.asks() == 0 {
+			time.Sleep(time.Minute)
+		}
+		outdated := &outdatedAnswers{leasing: store}
+		machines[1].Cache = outdated
+		w.serving("a.example.com", machines[:2])
+		for outdated.reads.Load() == 0 {
+			time.Sleep(time.Second)
+		}
+		synctest.Wait()
+		if n := w.asks(); n != 1 || outdated.reads.Load() != 2 {
+			t.Errorf("the CA was asked %d times, and the store %d times; want 1 and 2", n, outdated.reads.Load())
 		}
 	})
 }

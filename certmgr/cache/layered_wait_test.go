@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -52,4 +53,20 @@ func TestReadsThatWaitForTheStore(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A read that finds the store emptied is enough: what has no copy is not missing either,
+// or it would be ordered.
+func TestAfterAReadOfAnEmptyStoreNothingIsMissing(t *testing.T) {
+	inBubble(t, func(t *testing.T, local, _ *store, l *cache.LayeredCache) {
+		for _, key := range []string{"acme_account+key", "a.example.com"} {
+			mustPut(t, &local.Memory, key, "copy")
+		}
+		expectValue(t, l, "a.example.com", "copy")
+		for _, key := range []string{"c.example.com", "c.example.com+failure"} {
+			if _, err := l.Get(t.Context(), key); err == nil || errors.Is(err, cache.ErrMiss) {
+				t.Errorf("%s: %v, want an error", key, err)
+			}
+		}
+	})
 }
