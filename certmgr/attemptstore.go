@@ -81,8 +81,8 @@ func isOfAttempts(data []byte) bool {
 	return decodeRecord(data, maxRecord, &rec) == nil && rec.Attempts == 0 && len(rec.Begun) > 0
 }
 
-// saveAttempts brings the Cache's record of the attempts of a host, or of a group, up to date. Losing
-// it costs at most some more attempts.
+// saveAttempts brings the Cache's record of the attempts of a host, or of a group, up to
+// date. Losing it costs at most some more attempts.
 func (h *health) saveAttempts(ctx context.Context, sub subject) {
 	sub, key := sub.withAlgorithm(bundle.ECDSA), attemptsCacheKey(sub.id())
 	if h.store.failedLately(key) != nil {

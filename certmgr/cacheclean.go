@@ -22,8 +22,8 @@ type checker interface {
 	Check(context.Context) error
 }
 
-// cleanTimeout is the time-out of a Cache's Clean, and of its Check. It reads a directory of
-// which each file may be an entry.
+// cleanTimeout is the time-out of a Cache's Clean, and of its Check. It reads a directory
+// of which each file may be an entry.
 const cleanTimeout = time.Minute
 
 // maxCheckText is the longest text of a warning about the Cache, in bytes.

@@ -13,7 +13,8 @@ import (
 // have separate limits wherever they could exhaust something (issuances, cache
 // reads, memory), come after others and are evicted first; their failures are
 // remembered only in memory. Hosts allowed byPolicy have limits too, which are
-// wider: on issuances in flight, on hosts in memory and on visits. The list itself limits the number of listed hosts.
+// wider: on issuances in flight, on hosts in memory and on visits. The list itself
+// limits the number of listed hosts.
 type trust uint8
 
 const (

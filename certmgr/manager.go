@@ -125,9 +125,10 @@ type Manager struct {
 	// CA's directory lists (draft-ietf-acme-profiles): with Let's Encrypt
 	// "classic", "tlsserver" or "shortlived" (160 hours). Empty leaves the choice
 	// to the CA, except for IP addresses: their orders ask for "shortlived" if the
-	// CA lists it, since Let's Encrypt certifies them with no other. A change applies when a certificate is next issued or renewed:
-	// those in Cache stay in service until they are due. An order of another
-	// profile that was not finished is resumed.
+	// CA lists it, since Let's Encrypt certifies them with no other. A change applies
+	// when a certificate is next issued or renewed: those in Cache stay in service
+	// until they are due. An order of another profile that was not finished is
+	// resumed.
 	//
 	// While the CA does not offer the profile, no order is placed for the hosts
 	// that use it. That is told soon after Start or before the first order, by

@@ -19,8 +19,8 @@ func (r probeDates) set(sub subject, t time.Time) {
 	r.setRenew(it, agendaProbe, t)
 }
 
-// resume makes a subject due that was probed, unless it is planned for later. seen is the result if it leads here,
-// or nil.
+// resume makes a subject due that was probed, unless it is planned for later. seen is
+// the result if it leads here, or nil.
 func (r probeDates) resume(sub subject, seen *seenHere) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

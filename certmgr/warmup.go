@@ -27,8 +27,9 @@ func (r *manyReader) getMany(ctx context.Context, keys []string) (map[string][]b
 }
 
 // warm loads the certificates of hosts that are on the list by name, many in one
-// request, if the Cache can do that, and no key has to be asked for. Whatever is not found, or goes wrong, is left
-// to preload, which looks at one host at a time and tells of it.
+// request, if the Cache can do that, and no key has to be asked for. Whatever is not
+// found, or goes wrong, is left to preload, which looks at one host at a time and tells
+// of it.
 func (s *starter) warm(ctx context.Context, hosts []string) {
 	if _, ok := s.settings.cache.(cache.BatchGetter); !ok || s.loader.keys.isSet() {
 		return
