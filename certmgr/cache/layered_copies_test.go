@@ -186,3 +186,18 @@ func TestCopyNeedsALister(t *testing.T) {
 
 // plain returns a Cache without any ability.
 func (slowReader) plain() cache.Cache { return struct{ cache.Cache }{new(cache.Memory)} }
+
+// What leads to the certificate of a group is of use while the store is down.
+func TestWhatLeadsToCertificatesHasCopies(t *testing.T) {
+	inBubble(t, func(t *testing.T, local, remote *store, l *cache.LayeredCache) {
+		keys := []string{"a.example.com+group", "a.example.com+rsa+group", "a.example.com+group+cert", "a.example.com+group+rsa+cert"}
+		for _, key := range keys {
+			mustPut(t, l, key, "entry")
+		}
+		synctest.Wait()
+		remote.fail(refuses)
+		for _, key := range keys {
+			expectValue(t, l, key, "entry")
+		}
+	})
+}

@@ -313,21 +313,6 @@ func TestAnEmptyStoreIsNotBelieved(t *testing.T) {
 	})
 }
 
-// What leads to the certificate of a group is of use while the store is down.
-func TestWhatLeadsToCertificatesHasCopies(t *testing.T) {
-	inBubble(t, func(t *testing.T, local, remote *store, l *cache.LayeredCache) {
-		keys := []string{"a.example.com+group", "a.example.com+rsa+group", "a.example.com+group+cert", "a.example.com+group+rsa+cert"}
-		for _, key := range keys {
-			mustPut(t, l, key, "entry")
-		}
-		synctest.Wait()
-		remote.fail(refuses)
-		for _, key := range keys {
-			expectValue(t, l, key, "entry")
-		}
-	})
-}
-
 func TestRecordsHaveNoCopies(t *testing.T) {
 	inBubble(t, func(t *testing.T, local, remote *store, l *cache.LayeredCache) {
 		keys := []string{"a.example.com+failure", "a.example.com+order", "a.example.com+rsa+order", "token+http-01", "a.example.com+token",
