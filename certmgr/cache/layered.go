@@ -179,6 +179,9 @@ func (l *LayeredCache) gone(ctx context.Context, key string, version int, miss e
 			return nil, err
 		}
 		l.circuit.open(err)
+		if Guarded(ctx) != nil {
+			return nil, err
+		}
 		return l.copyOf(ctx, key, err)
 	}
 	l.copies.delete(key, version)

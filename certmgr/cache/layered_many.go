@@ -42,8 +42,8 @@ func (l *LayeredCache) GetMany(ctx context.Context, keys []string) (map[string][
 			l.circuit.open(err)
 		}
 	}
-	if err == nil {
-		return values, nil
+	if err == nil || Guarded(ctx) != nil {
+		return values, err
 	}
 	for key, data := range copied {
 		l.review.returned(key, data)

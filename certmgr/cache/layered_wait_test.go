@@ -70,3 +70,24 @@ func TestAfterAReadOfAnEmptyStoreNothingIsMissing(t *testing.T) {
 		}
 	})
 }
+
+// Nor if the store answers, but may be another one than that of the copies.
+func TestUnderALeaseThereIsNoCopyOfWhatTheStoreLacks(t *testing.T) {
+	inBubble(t, func(t *testing.T, local, remote *store, l *cache.LayeredCache) {
+		for _, key := range []string{"acme_account+key", "a.example.com"} {
+			mustPut(t, &local.Memory, key, "copy")
+		}
+		lease, err := remote.Lock(t.Context(), "a.example.com", "test", time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := cache.Guard(t.Context(), lease)
+		if data, err := l.Get(ctx, "a.example.com"); err == nil || errors.Is(err, cache.ErrMiss) {
+			t.Errorf("Get: %q, %v, want an error", data, err)
+		}
+		if data, err := l.GetMany(ctx, []string{"a.example.com"}); err == nil || len(data) > 0 {
+			t.Errorf("GetMany: %q, %v, want an error", data, err)
+		}
+		expectValue(t, l, "a.example.com", "copy")
+	})
+}
