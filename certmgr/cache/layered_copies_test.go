@@ -184,6 +184,20 @@ func TestCopyNeedsALister(t *testing.T) {
 	expectValue(t, to, "b.example.com", "to")
 }
 
+// What layers return may be a copy, which would pass for an entry of the store.
+func TestCopyDoesNotTakeLayersForAStore(t *testing.T) {
+	inBubble(t, func(t *testing.T, local, remote *store, l *cache.LayeredCache) {
+		for _, key := range []string{"acme_account+key", "a.example.com"} {
+			mustPut(t, &local.Memory, key, "copy")
+		}
+		for name, to := range map[string]cache.Cache{"layers": l, "within Encrypted": mustEncrypt(t, l, testKey(1))} {
+			if n, err := cache.Copy(t.Context(), to, local); n != 0 || err == nil {
+				t.Errorf("Copy to %s: %d, %v, want an error", name, n, err)
+			}
+		}
+	})
+}
+
 // plain returns a Cache without any ability.
 func (slowReader) plain() cache.Cache { return struct{ cache.Cache }{new(cache.Memory)} }
 
