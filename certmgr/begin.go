@@ -180,7 +180,7 @@ func (is *issuer) mayIssue(req issueRequest) error {
 	if err := is.orders.mayAsk(req); err != nil {
 		return err
 	}
-	if err := is.locks.fleet.failedLately(); err != nil {
+	if err := is.locks.fleet.failedLately(req.sub); err != nil {
 		return withHost(err, req.sub.host())
 	}
 	if is.memory.current(req.sub) != nil {

@@ -39,12 +39,12 @@ func (e *engine) newFleet(s *store, h *health, l *loader, o *orderStore) *fleet 
 	}
 }
 
-// failedLately returns why the Cache could not lock anything a moment ago, or nil.
-func (f *fleet) failedLately() error {
+// failedLately returns why the Cache could not lock a subject a moment ago, or nil.
+func (f *fleet) failedLately(sub subject) error {
 	if f == nil {
 		return nil
 	}
-	return f.leases.failedLately()
+	return f.leases.failedLately(lockName(sub))
 }
 
 // maxOwnerShown is how much of the owner of another machine's lease is shown, in

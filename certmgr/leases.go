@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,10 +46,18 @@ func (e *engine) newLeases(s *store) *leases {
 	}
 }
 
-// lockTrouble is a failure of the Cache to lock anything. leases.mu guards it.
+// lockTrouble is the calls of Lock that have failed since one worked. A single name
+// may be one that the store cannot lock: that is no trouble of the others. leases.mu
+// guards it.
 type lockTrouble struct {
-	err error
-	at  time.Time // the last failure, by the monotonic clock; zero if the last call worked
+	err   error
+	at    time.Time // the last failure, by the monotonic clock; zero if the last call worked
+	names []string  // the first different ones, up to storeDownKeys
+}
+
+// isAbout reports whether it keeps a name from being locked.
+func (t *lockTrouble) isAbout(name string) bool {
+	return len(t.names) >= storeDownKeys || slices.Contains(t.names, name)
 }
 
 // lockName returns the name of the lock for the issuances of a subject: one for
@@ -61,7 +70,7 @@ var errNoLocks = errors.New("the Cache has no locks")
 // lock takes a lock of the Cache. The error is a *cache.HeldError or errNoLocks, or
 // wraps ErrCache. The lease is not older than began.
 func (b *leases) lock(ctx context.Context, name string) (lease cache.Lease, began time.Time, err error) {
-	if err := b.failedLately(); err != nil {
+	if err := b.failedLately(name); err != nil {
 		return nil, time.Time{}, err
 	}
 	timed, cancel := context.WithTimeout(ctx, cacheTimeout)
@@ -103,12 +112,12 @@ func (b *leases) lock(ctx context.Context, name string) (lease cache.Lease, bega
 }
 
 // failedLately returns the error of the last call of Lock if that has just failed,
-// so that a store that is down costs a call from time to time, and not one for
-// each host.
-func (b *leases) failedLately() error {
+// and several names cannot be locked, or this one cannot. So a store that is down
+// costs a call from time to time, and not one for each host.
+func (b *leases) failedLately(name string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.trouble.at.IsZero() || time.Since(b.trouble.at) >= failedFor {
+	if b.trouble.at.IsZero() || time.Since(b.trouble.at) >= failedFor || !b.trouble.isAbout(name) {
 		return nil
 	}
 	return b.trouble.err
@@ -117,9 +126,13 @@ func (b *leases) failedLately() error {
 // noteLock notes whether the Cache can lock.
 func (b *leases) noteLock(name string, err error) {
 	b.mu.Lock()
-	b.trouble = lockTrouble{err: err, at: time.Now()}
-	if err == nil {
-		b.trouble.at = time.Time{}
+	if t := &b.trouble; err == nil {
+		*t = lockTrouble{}
+	} else {
+		t.err, t.at = err, time.Now()
+		if !t.isAbout(name) {
+			t.names = append(t.names, name)
+		}
 	}
 	b.mu.Unlock()
 	if err == nil {
