@@ -2,9 +2,14 @@ package certmgr_test
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/cache"
 )
 
 // A host whose lock the store refuses, or never answers about, keeps no other host from
@@ -47,4 +52,36 @@ func TestFleetLockOfOneHostFails(t *testing.T) {
 			})
 		})
 	}
+}
+
+// oddLocks is a store whose Lock is another one.
+type oddLocks struct {
+	cache.Memory
+	lock func(ctx context.Context, name, owner string, ttl time.Duration) (cache.Lease, error)
+}
+
+func (s *oddLocks) Lock(ctx context.Context, name, owner string, ttl time.Duration) (cache.Lease, error) {
+	return s.lock(ctx, name, owner, ttl)
+}
+
+// A Lock that returns an error whose pointer is nil has failed, and nothing panics.
+func TestFleetLockReturnsANilPointer(t *testing.T) {
+	atSite(t, func(t *testing.T, s *site) {
+		const host = "a.example.com"
+		m, store := s.machine(host), new(oddLocks)
+		var mended atomic.Bool
+		store.lock = func(ctx context.Context, name, owner string, ttl time.Duration) (cache.Lease, error) {
+			if mended.Load() {
+				return store.Memory.Lock(ctx, name, owner, ttl)
+			}
+			var held *cache.HeldError
+			return nil, held
+		}
+		m.Cache = store
+		if _, err := m.visit(host); !errors.Is(err, certmgr.ErrCache) || !strings.Contains(err.Error(), "nil *cache.HeldError") {
+			t.Errorf("the visitor got %v", err)
+		}
+		mended.Store(true)
+		s.await(m, host, 10*time.Second)
+	})
 }

@@ -82,7 +82,10 @@ func (b *leases) lock(ctx context.Context, name string) (lease cache.Lease, bega
 		in, cancel := context.WithTimeout(context.WithoutCancel(ctx), cacheTimeout)
 		defer cancel()
 		lease, err := b.locker.Lock(in, name, b.owner, b.settings.lease)
+		held, isHeld := errors.AsType[*cache.HeldError](err)
 		switch {
+		case isHeld && held == nil: // its methods would panic
+			return nil, errors.New("the method Lock returned a nil *cache.HeldError as its error")
 		case err == nil && lease == nil:
 			return nil, errors.New("the method Lock returned neither a lease nor an error")
 		case err == nil && ctx.Err() != nil:
