@@ -85,3 +85,24 @@ func TestFleetLockReturnsANilPointer(t *testing.T) {
 		s.await(m, host, 10*time.Second)
 	})
 }
+
+// A lock that the store grants too late is unlocked, and not left to end by itself.
+func TestFleetLockThatComesLateIsUnlocked(t *testing.T) {
+	atSite(t, func(t *testing.T, s *site) {
+		const host = "a.example.com"
+		m, store := s.machine(host), new(oddLocks)
+		store.lock = func(ctx context.Context, name, owner string, ttl time.Duration) (cache.Lease, error) {
+			l, err := store.Memory.Lock(ctx, name, owner, ttl)
+			time.Sleep(6 * time.Second) // longer than the time-out of a call
+			return l, err
+		}
+		m.Cache = store
+		m.begin(t, host)
+		time.Sleep(7 * time.Second)
+		l, err := store.Memory.Lock(t.Context(), host+"+issue", "a test", cache.MinLease)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Unlock(t.Context())
+	})
+}

@@ -302,9 +302,7 @@ func (l *heldLease) extend(ctx context.Context) error {
 		err := l.lease.Extend(ctx, b.settings.lease)
 		select {
 		case <-l.done: // meanwhile; Unlock did not wait for this call
-			in, cancel := context.WithTimeout(context.WithoutCancel(ctx), cacheTimeout)
-			defer cancel()
-			l.lease.Unlock(in)
+			unlockLate(ctx, l.lease)
 		default:
 		}
 		return struct{}{}, err

@@ -89,7 +89,7 @@ func (b *leases) lock(ctx context.Context, name string) (lease cache.Lease, bega
 		case err == nil && lease == nil:
 			return nil, errors.New("the method Lock returned neither a lease nor an error")
 		case err == nil && ctx.Err() != nil:
-			lease.Unlock(in)
+			unlockLate(ctx, lease)
 			return nil, ctx.Err()
 		}
 		return lease, err
@@ -112,6 +112,14 @@ func (b *leases) lock(ctx context.Context, name string) (lease cache.Lease, bega
 		b.noteLock(name, err)
 	}
 	return nil, time.Time{}, err
+}
+
+// unlockLate ends a lease that nobody waits for any more, within a call that took too
+// long.
+func unlockLate(ctx context.Context, l cache.Lease) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cacheTimeout)
+	defer cancel()
+	l.Unlock(ctx)
 }
 
 // failedLately returns the error of the last call of Lock if that has just failed,
