@@ -26,8 +26,11 @@ func TestMemoryConforms(t *testing.T) {
 // does less than Dir: it creates the directory in the caller's time and flushes
 // nothing to disk. A Put whose context has ended still writes and removes a
 // temporary file some time after it returned, from a slice that belongs to the
-// caller again.
+// caller again. Where file systems do not tell upper from lower case, it mixes up keys.
 func TestAutocertDirCacheConforms(t *testing.T) {
+	if runtime.GOOS == "darwin" || runtime.GOOS == "windows" {
+		t.Skip("the file system may not tell upper from lower case")
+	}
 	cachetest.Run(t, func(t *testing.T) cache.Cache {
 		dir, err := os.MkdirTemp("", "autocert")
 		if err != nil {

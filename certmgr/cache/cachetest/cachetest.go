@@ -93,7 +93,7 @@ var cases = []testCase{
 	{
 		name: "KeysAreKeptApart",
 		rule: "All keys are stored as they are and apart from each other: no character is a wildcard, a path or the " +
-			"end of the key, and no key is cut off. Otherwise a host is served with the key of another.",
+			"end of the key, case matters, and no key is cut off. Otherwise a host is served with the key of another.",
 		check: checkKeys,
 	},
 	{
