@@ -28,14 +28,13 @@ func visitNewHosts(t *testing.T, kind storeKind) {
 		most  = 20 // at a time: a computer that cannot keep up loses leases and validations
 	)
 	f := startFleet(t, kind, machineConfig{})
-	ctx := limited(t)
 	places := make(chan struct{}, most)
 	var visitors sync.WaitGroup
 	for i := range hosts {
 		places <- struct{}{}
 		visitors.Go(func() {
 			defer func() { <-places }()
-			f.visitEverywhere(ctx, t, fmt.Sprintf("h%d%s", i, newHosts))
+			f.visitEverywhere(limited(t), t, fmt.Sprintf("h%d%s", i, newHosts))
 		})
 	}
 	visitors.Wait()
