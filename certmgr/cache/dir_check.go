@@ -44,7 +44,12 @@ func checkDir(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	info, err := os.Stat(dir)
+	// Others need not go by the link.
+	dir, err = filepath.EvalSymlinks(dir)
+	var info fs.FileInfo
+	if err == nil {
+		info, err = os.Stat(dir)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

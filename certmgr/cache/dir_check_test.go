@@ -63,6 +63,35 @@ func TestDirCheck(t *testing.T) {
 	}
 }
 
+// A link to the directory may be where others cannot go, and the directory is not.
+func TestDirCheckFollowsLinks(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("modes mean nothing")
+	}
+	top, err := os.MkdirTemp("", "check")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(top) })
+	dir, closed := filepath.Join(top, "dir"), filepath.Join(top, "closed")
+	for path, mode := range map[string]os.FileMode{top: 0o755, dir: 0o755, closed: 0o700} {
+		if err := errors.Join(os.MkdirAll(path, mode), os.Chmod(path, mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := filepath.Join(closed, "link")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	direct, byLink := Dir(dir).Check(t.Context()), Dir(link).Check(t.Context())
+	if direct == nil {
+		t.Skip("others cannot go into the directory of temporary files")
+	}
+	if byLink == nil || !strings.Contains(byLink.Error(), "can read the directory") {
+		t.Errorf("by a link: %v, want %v", byLink, direct)
+	}
+}
+
 func TestDirCheckOfNothing(t *testing.T) {
 	d := Dir(filepath.Join(t.TempDir(), "missing"))
 	if err := d.Check(t.Context()); err != nil {
