@@ -28,6 +28,7 @@ type breakerStore struct {
 	readAt atomic.Int64                // when a fleet's was last, by the monotonic clock
 	saved  atomic.Int64                // the end of the wait in the record, in Unix nanoseconds; 0 if there is none
 	orders atomic.Int64                // the failed orders in the record
+	ahead  atomic.Int64                // the time of the last record by a clock that is ahead, likewise
 	spent  atomic.Pointer[[]time.Time] // the extra probes that restarts have earned, or nil
 }
 
@@ -126,9 +127,13 @@ func (b *breakerStore) restore(ctx context.Context) {
 		return
 	}
 	now := b.now()
+	if at := rec.Time.UnixNano(); rec.Time.After(now) && b.ahead.Swap(at) == at {
+		return // its wait has begun when it was first read
+	}
+	rec = rec.by(now)
 	spent := extra{spent: rec.Extra[max(0, len(rec.Extra)-maxExtraSettings):]}.recent(now)
 	b.spent.Store(&spent)
-	failed := pace.Earlier(rec.Time, now)
+	failed := rec.Time
 	until := pace.Earlier(rec.RetryAt, failed.Add(maxRestored))
 	before := origin{rec.Machine, rec.Process, rec.Settings, rec.Local}.precedes(b.self, rec.Time, b.began)
 	if !before && rec.Asked.IsZero() && !isFleet {

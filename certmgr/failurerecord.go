@@ -108,7 +108,8 @@ func (r failureRecord) failure(sub subject, machine string, now time.Time) *fail
 	if r.Local && r.Machine != machine {
 		return nil
 	}
-	failed := pace.Earlier(r.Time, now) // the clock may have been ahead
+	r = r.by(now)
+	failed := r.Time
 	if !now.Before(r.RetryAt) && now.Sub(failed) > maxRecordAge {
 		return nil // too old to count
 	}
@@ -148,6 +149,20 @@ func (r failureRecord) failure(sub subject, machine string, now time.Time) *fail
 		}
 	}
 	return f
+}
+
+// by returns the record by a clock that says now. If the clock of the machine that has
+// written it is ahead, or was, the waits are as long as they were meant to be.
+func (r failureRecord) by(now time.Time) failureRecord {
+	ahead := r.Time.Sub(now)
+	if ahead <= 0 {
+		return r
+	}
+	r.Time, r.RetryAt = now, r.RetryAt.Add(-ahead)
+	if !r.Asked.IsZero() {
+		r.Asked = r.Asked.Add(-ahead)
+	}
+	return r
 }
 
 // Limits on what a record in the Cache can cause: it may be damaged.

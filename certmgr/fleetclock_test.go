@@ -2,6 +2,8 @@ package certmgr_test
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr"
+	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
 	"github.com/nostall/nostall/certmgr/cache"
 )
@@ -154,5 +157,49 @@ func TestFleetLeaseThatIsExtendedLateIsUnlocked(t *testing.T) {
 		if isLocked() {
 			t.Error("the lock is taken, and nobody uses it")
 		}
+	})
+}
+
+// What the CA told a machine whose clock is ahead keeps the others waiting as long as
+// that one, and not until their own clocks say what it has written.
+func TestFleetMachineAheadRecordsFailures(t *testing.T) {
+	const served, first, second = "served.example.com", "first.example.com", "second.example.com"
+	start := func(s *site) (ahead, other *machine) {
+		for range 2 {
+			m := s.machine(served, first, second)
+			m.Backoff = []time.Duration{time.Minute}
+		}
+		ahead, other = s.machines[0], s.machines[1]
+		ahead.skewed(10 * time.Minute)
+		s.await(other, served, 10*time.Second)
+		s.await(ahead, served, 10*time.Second)
+		return ahead, other
+	}
+	t.Run("of a host", func(t *testing.T) {
+		atSite(t, func(t *testing.T, s *site) {
+			ahead, other := start(s)
+			refused := s.ca.FailValidation(first, "", acmetest.Problem{Status: 403, Type: "unauthorized", Detail: "no"})
+			ahead.begin(t, first)
+			time.Sleep(10 * time.Second)
+			refused.Lift()
+			if _, err := other.visit(first); !errors.Is(err, certmgr.ErrBackoff) {
+				t.Errorf("the verdict is not known: %v", err)
+			}
+			s.await(other, first, 80*time.Second)
+		})
+	})
+	t.Run("of the CA", func(t *testing.T) {
+		atSite(t, func(t *testing.T, s *site) {
+			ahead, other := start(s)
+			down := s.ca.Status(acmetest.Match{}, http.StatusServiceUnavailable, http.Header{}, acmetest.Problem{Type: "serverInternal"})
+			ahead.begin(t, first)
+			time.Sleep(20 * time.Second)
+			if _, err := other.visit(second); !errors.Is(err, certmgr.ErrCAUnavailable) {
+				t.Errorf("the outage is not known: %v", err)
+			}
+			time.Sleep(10 * time.Second)
+			down.Lift()
+			s.await(other, second, time.Minute)
+		})
 	})
 }
