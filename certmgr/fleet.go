@@ -47,6 +47,20 @@ func (f *fleet) failedLately(sub subject) error {
 	return f.leases.failedLately(lockName(sub))
 }
 
+// alone calls do under the lock of a subject, so that its writes do not meet those of an
+// issuance of another machine. The error is a *cache.HeldError if there is one.
+func (f *fleet) alone(ctx context.Context, sub subject, do func(context.Context) error) error {
+	if f == nil {
+		return do(ctx)
+	}
+	lease, err := f.leases.take(ctx, sub)
+	if err != nil {
+		return err
+	}
+	defer lease.release()
+	return do(lease.guard(ctx))
+}
+
 // maxOwnerShown is how much of the owner of another machine's lease is shown, in
 // bytes.
 const maxOwnerShown = 100

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/crypto/acme"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/certmgr/cache"
 	"github.com/nostall/nostall/internal/account"
 	"github.com/nostall/nostall/internal/acmeclient"
 	"github.com/nostall/nostall/internal/bundle"
@@ -154,7 +155,7 @@ func (s *operator) revokeOne(ctx context.Context, cert *certificate, why revocat
 		err = fmt.Errorf("%s is revoked and out of service here, but still in the Cache: %w", what, err)
 	}
 	if s.issuer.issues.Running(sub) == nil { // an issuance in flight has a newer order
-		s.issuer.orders.unfinished.forget(ctx, sub)
+		s.forgetOrder(ctx, sub)
 	}
 	if reason != acme.CRLReasonCessationOfOperation {
 		s.tasks.Go(func(ctx context.Context) { s.replaceRevoked(ctx, sub) })
@@ -276,9 +277,27 @@ func (s *operator) issueAgain(ctx context.Context, sub subject, g grant) error {
 // deleteRevoked deletes a certificate's entry from the Cache, unless the entry
 // holds another one by now.
 func (s *operator) deleteRevoked(ctx context.Context, cert *certificate) error {
-	return s.store.deleteIf(ctx, cert.entry, func(data []byte) bool {
+	is := func(data []byte) bool {
 		_, chain, err := bundle.Decode(data)
 		return err == nil && bytes.Equal(chain[0], cert.leaf.Raw)
+	}
+	err := s.issuer.locks.fleet.alone(ctx, cert.subject, func(ctx context.Context) error { return s.store.deleteIf(ctx, cert.entry, is) })
+	if _, held := errors.AsType[*cache.HeldError](err); held {
+		if data, err := s.store.read(ctx, s.store.reads, cert.entry); errors.Is(err, ErrCacheMiss) || err == nil && !is(data) {
+			return nil
+		}
+	}
+	return err
+}
+
+// forgetOrder forgets the order of a revoked certificate's successor, unless another
+// machine has a newer one in flight.
+func (s *operator) forgetOrder(ctx context.Context, sub subject) {
+	orders := s.issuer.orders.unfinished
+	orders.drop(sub)
+	s.issuer.locks.fleet.alone(ctx, sub, func(ctx context.Context) error {
+		orders.forget(ctx, sub)
+		return nil
 	})
 }
 
