@@ -61,8 +61,12 @@ func newKeyStore(entries Store, known *known) *keyStore {
 
 // read returns the account's keys. If the entry of the next key is damaged or
 // unreadable, that does no harm while the CA knows the other key.
+//
+// The next key is read first. A change that ends meanwhile saves it as the current one
+// before it deletes it, so in the other order neither read might find it.
 func (s *keyStore) read(ctx context.Context) (savedKeys, error) {
-	var keys savedKeys
+	next, nextErr := s.get(ctx, nextEntry)
+	keys := savedKeys{nextErr: nextErr, unread: errors.Is(nextErr, errUnread)}
 	var err error
 	for _, name := range []string{currentEntry, legacyEntry} {
 		if keys.current, err = s.get(ctx, name); keys.current != nil || err != nil {
@@ -72,8 +76,6 @@ func (s *keyStore) read(ctx context.Context) (savedKeys, error) {
 	if err != nil {
 		return savedKeys{}, err
 	}
-	next, err := s.get(ctx, nextEntry)
-	keys.nextErr, keys.unread = err, errors.Is(err, errUnread)
 	keys.surplus = next != nil && sameKey(next, keys.current)
 	s.known.complete(&keys, next)
 	return keys, nil

@@ -127,3 +127,28 @@ func startTogether(t *testing.T, stores [2]*pausing, roll bool) {
 		}
 	})
 }
+
+// A machine that reads the keys while another one ends a change of them finds the new
+// one, wherever it is at that moment.
+func TestKeyChangeThatEndsDuringAReadIsFound(t *testing.T) {
+	atSite(t, func(t *testing.T, s *site) {
+		reader := s.boot(s.setup())
+		if err := reader.use(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.crashes(&crash{at: "put " + currentEntry}) // the CA has the new key, the store has it as the next one
+		s.m.ChangeKey(t.Context())
+		reads := 0
+		s.store.hook(func(string) error {
+			if reads++; reads == 2 { // of the two entries
+				s.store.set(currentEntry, s.store.data(nextEntry))
+				s.store.clear(nextEntry)
+			}
+			return nil
+		}, nil)
+		if err := reader.use(t.Context()); err != nil || reads < 2 {
+			t.Errorf("after %d reads: %v", reads, err)
+		}
+		s.wantSettled()
+	})
+}
