@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
+	"github.com/nostall/nostall/certmgr/cache"
 	"github.com/nostall/nostall/internal/bundle"
 	"github.com/nostall/nostall/internal/order"
 	"github.com/nostall/nostall/internal/probe"
@@ -123,20 +124,23 @@ func (r *renewals) probe(ctx context.Context, sub subject) {
 	r.look(ctx, sub, cert, waits)
 }
 
-// look looks where a host leads, unless another machine does, or has just done. A host
-// that does not wait yet is looked at by each: it is ordered at once if it leads here.
+// look looks where a host leads, unless another machine has just done so. A host that
+// another machine has the lock of, and that does not wait yet, is left to the
+// issuance, which follows that machine.
 func (r *renewals) look(ctx context.Context, sub subject, cert *certificate, waits *IssuanceError) {
 	host, dns := sub.host(), r.health.dns
-	locked := ctx
-	if waits != nil {
-		var unlock func()
-		var held error
-		if locked, unlock, held = dns.shared.lock(ctx, host); held != nil {
-			r.schedule.again(sub, cert, r.now().Add(letOthersLook), waits)
-			return
-		}
-		defer unlock()
+	lease, err := r.issuer.locks.fleet.takeToLook(ctx, sub)
+	_, held := errors.AsType[*cache.HeldError](err)
+	switch {
+	case held && waits != nil:
+		r.schedule.again(sub, cert, r.now().Add(letOthersLook), waits)
+		return
+	case held:
+		probeDates{r.schedule}.resume(sub, nil)
+		return
 	}
+	defer lease.release() // without the store, each machine looks for itself
+	ctx = lease.guard(ctx)
 	if e := dns.adopt(sub, dns.shared.find(ctx, host)); e != nil {
 		r.probeAgain(sub, cert, e)
 		return
@@ -155,7 +159,7 @@ func (r *renewals) look(ctx context.Context, sub subject, cert *certificate, wai
 			Err:      found.Err,
 		}); e != nil {
 			r.probeAgain(sub, cert, e)
-			dns.share(locked, host)
+			dns.share(ctx, host)
 		}
 	case found.Verdict == probe.Undecided && waits != nil:
 		if e := dns.unsure(host, now); e != nil {

@@ -3,13 +3,11 @@ package certmgr
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"math/rand/v2"
 	"net/netip"
 	"time"
 
 	"github.com/nostall/nostall/certmgr/audit"
-	"github.com/nostall/nostall/certmgr/cache"
 	"github.com/nostall/nostall/internal/pace"
 	"github.com/nostall/nostall/internal/text"
 )
@@ -19,8 +17,7 @@ import (
 // same machine they do so once, and then look themselves: its resolver may be wrong.
 type sharedWaits struct {
 	*env
-	store  *store
-	leases *leases
+	store *store
 }
 
 // waitRecord is the JSON form of the last look at a host that waits for DNS, in the
@@ -45,11 +42,10 @@ func (e *engine) newSharedWaits(s *store) *sharedWaits {
 	if e.leases == nil || e.leases.local {
 		return nil
 	}
-	return &sharedWaits{env: e.env, store: s, leases: e.leases}
+	return &sharedWaits{env: e.env, store: s}
 }
 
-// key returns the key of the entry of a host. It is also the name of the lock for
-// whoever looks at it.
+// key returns the key of the entry of a host.
 func (s *sharedWaits) key(host string) string { return entryKey(host, "+dns") }
 
 // find returns the record of a host, or nil. One that is damaged counts as missing.
@@ -70,23 +66,6 @@ func (s *sharedWaits) find(ctx context.Context, host string) *waitRecord {
 		return nil
 	}
 	return rec
-}
-
-// lock leaves a look at a host to this machine. The error is a *cache.HeldError:
-// another one looks. Without the store, each looks for itself. Writes under the lock
-// use the context that is returned.
-func (s *sharedWaits) lock(ctx context.Context, host string) (locked context.Context, unlock func(), err error) {
-	if s == nil {
-		return ctx, func() {}, nil
-	}
-	lease, _, err := s.leases.lock(ctx, s.key(host))
-	if held, ok := errors.AsType[*cache.HeldError](err); ok {
-		return nil, nil, held
-	}
-	if err != nil {
-		return ctx, func() {}, nil
-	}
-	return cache.Guard(ctx, lease), func() { s.leases.unlock(context.WithoutCancel(ctx), s.key(host), lease) }, nil
 }
 
 // forget deletes the record of a host that has ceased to wait.

@@ -61,6 +61,19 @@ func (f *fleet) alone(ctx context.Context, sub subject, do func(context.Context)
 	return do(lease.guard(ctx))
 }
 
+// takeToLook takes the lock of a host's issuances for a look at where the host leads:
+// the CA and such a look are answered by the same entry of the Cache. The lease is nil
+// if there is no fleet, or an error.
+func (f *fleet) takeToLook(ctx context.Context, sub subject) (*heldLease, error) {
+	if f == nil {
+		return nil, nil
+	}
+	if g := f.settings.hosts.group(sub.host()); g != nil {
+		sub = f.groupSubject(g, sub.alg)
+	}
+	return f.leases.take(ctx, sub)
+}
+
 // maxOwnerShown is how much of the owner of another machine's lease is shown, in
 // bytes.
 const maxOwnerShown = 100

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -288,5 +289,67 @@ func TestFleetMachineOrdersWhatItSawItself(t *testing.T) {
 		leadsHere(host, second)
 		time.Sleep(firstProbe + letOthersLook)
 		s.await(second.machine, host, 10*time.Second)
+	})
+}
+
+// balance has the looks of each machine reach the next one, as by a load balancer.
+func balance(all ...lookout) {
+	for i, l := range all {
+		l.listen("192.0.2.1:443", serveTLS(all[(i+1)%len(all)].TLSConfig(), nil))
+	}
+}
+
+// Looks of several machines at a host do not take each other's answers for wrong ones.
+func TestFleetStartsBehindALoadBalancer(t *testing.T) {
+	atSite(t, func(t *testing.T, s *site) {
+		const host = "a.example.com"
+		all := []lookout{s.lookout(host), s.lookout(host), s.lookout(host)}
+		leadsHere(host, all...)
+		balance(all...)
+		var started sync.WaitGroup
+		for _, l := range all {
+			started.Go(func() {
+				if err := l.Start(t.Context()); err != nil {
+					t.Errorf("%s: %v", l.name, err)
+				}
+			})
+		}
+		started.Wait()
+		for _, l := range all {
+			if waits := l.events.of(audit.WaitingForDNS); len(waits) != 0 {
+				t.Errorf("%s: %v", l.name, waits)
+			}
+			s.await(l.machine, host, time.Second)
+		}
+		if valid, n := s.orders(host); valid != 1 || n != 1 {
+			t.Errorf("%d orders, %d of them valid", n, valid)
+		}
+	})
+}
+
+// A machine that looks at a host does not replace the answer of one that is ordering
+// it, which the CA may look for on any machine.
+func TestFleetLooksAtNothingThatIsOrdered(t *testing.T) {
+	atSite(t, func(t *testing.T, s *site) {
+		const host = "a.example.com"
+		first, second, third := s.lookout(host), s.lookout(host), s.lookout(host)
+		first.wantWaiting(t, host)
+		second.wantWaiting(t, host)
+		leadsHere(host, first, second)
+		balance(first, second, third)
+		// A look by the second machine takes its time, and the CA looks meanwhile.
+		second.dialBy(func(ctx context.Context, address string) (net.Conn, error) {
+			time.Sleep(2 * time.Second)
+			return nil, errors.New("connection reset")
+		})
+		s.ca.SlowValidation(host, 2*time.Second)
+		time.Sleep(time.Until(second.status().RetryAt) - time.Second)
+		if err := first.machine.Obtain(t.Context(), host); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Minute)
+		if valid, n := s.orders(host); valid != 1 || n != 1 {
+			t.Errorf("%d orders, %d of them valid", n, valid)
+		}
 	})
 }

@@ -157,8 +157,8 @@ func (o *orders) attempt(ctx context.Context, i *issuance, then func()) (out out
 		defer then()
 		// The next issuance for the host waits for that, as it uses the same
 		// keys of the Cache. Each call is bounded by cacheTimeout, and Close
-		// waits.
-		c.cleanup.Forget(context.Background())
+		// waits. Under a lease that was lost the entries may be another machine's.
+		c.cleanup.Forget(guarded(context.Background(), ctx))
 		c.kept.end(ctx)
 	})
 	if err != nil { // c may still be in use
