@@ -88,15 +88,26 @@ func (h *health) saveAttempts(ctx context.Context, sub subject) {
 	if h.store.failedLately(key) != nil {
 		return
 	}
-	if rec := h.failures.last(sub); rec != nil && h.isRecorded(sub, rec) {
+	recorded := func() *failure {
+		if rec := h.failures.last(sub); rec != nil && h.isRecorded(sub, rec) {
+			return rec
+		}
+		return nil
+	}
+	if rec := recorded(); rec != nil {
 		h.saveFailure(ctx, sub, rec)
 		return
 	}
+	// A failure meanwhile has a record of its own, under the same key.
+	h.store.putIf(ctx, key, attemptsEntry(h, sub), func() bool { return recorded() == nil })
+}
+
+// attemptsEntry returns the record of the attempts alone, or nil if there are none.
+func attemptsEntry(h *health, sub subject) []byte {
 	now := h.now()
 	began := h.failures.attempts.toSave(sub.id(), now)
 	if len(began) == 0 {
-		h.store.delete(ctx, key)
-		return
+		return nil
 	}
 	rec := failureRecord{
 		Host:    sub.host(),
@@ -107,7 +118,9 @@ func (h *health) saveAttempts(ctx context.Context, sub subject) {
 		RetryAt: now.UTC(),
 	}
 	rec.addAttempts(began)
-	if data, err := json.Marshal(rec); err == nil {
-		h.store.put(ctx, key, data)
+	data, err := json.Marshal(rec)
+	if err != nil {
+		return nil
 	}
+	return data
 }

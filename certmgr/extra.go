@@ -103,7 +103,8 @@ func (h *health) spend(ctx context.Context, sub subject, rec *failure) (*failure
 		return after, nil
 	}
 	key, record := h.failureEntry(sub, after)
-	if err := h.putRecord(ctx, key, record); err != nil {
+	counts := func() bool { return h.failures.counts(sub, after) }
+	if err := h.putRecord(ctx, key, record, counts); err != nil {
 		return after, backingOff(after)
 	}
 	return after, nil

@@ -48,24 +48,30 @@ func (h *health) failureEntry(sub subject, rec *failure) (key string, record fai
 	return key, record
 }
 
-// putRecord writes the record of a failure to the Cache.
-func (h *health) putRecord(ctx context.Context, key string, record failureRecord) error {
+// putRecord writes the record of a failure to the Cache, if it still counts when the
+// writes before have been made.
+func (h *health) putRecord(ctx context.Context, key string, record failureRecord, counts func() bool) error {
 	if record.Local {
-		return h.store.update(ctx, key, func(data []byte) ([]byte, error) { return record.replacing(data, h.now()) })
+		return h.store.update(ctx, key, func(data []byte) ([]byte, error) {
+			if !counts() {
+				return data, nil
+			}
+			return record.replacing(data, h.now())
+		})
 	}
 	data, err := json.Marshal(record)
 	if err != nil {
 		return err
 	}
-	return h.store.put(ctx, key, data)
+	return h.store.putIf(ctx, key, data, counts)
 }
 
-// deleteRecord deletes the record of a failure from the Cache, and not that of
-// another host under the same key.
+// deleteRecord deletes the record of a failure from the Cache, and neither that of
+// another host under the same key nor that of a failure since then.
 func (h *health) deleteRecord(ctx context.Context, k failureKey, t trust) {
 	key := h.recordKey(k, t)
 	if key == k.cacheKey() {
-		h.store.delete(ctx, key)
+		h.store.putIf(ctx, key, nil, func() bool { return !h.failures.uses(k) })
 		return
 	}
 	h.store.deleteIf(ctx, key, func(data []byte) bool {
@@ -81,8 +87,9 @@ func (h *health) saveFailure(ctx context.Context, sub subject, rec *failure) {
 		return
 	}
 	key, record := h.failureEntry(sub, rec)
-	if h.failures.counts(sub, rec) { // and is not overtaken by a success
-		h.putRecord(ctx, key, record)
+	counts := func() bool { return h.failures.counts(sub, rec) } // and is not overtaken by a success
+	if counts() {
+		h.putRecord(ctx, key, record, counts)
 	}
 }
 

@@ -175,6 +175,24 @@ func (s *store) put(ctx context.Context, key string, data []byte) error {
 	return s.write(ctx, key, "writing", func(ctx context.Context, c Cache) error { return c.Put(ctx, key, data) })
 }
 
+// putIf is put if wanted is true when it is the turn of this write. With no data it
+// deletes the entry.
+func (s *store) putIf(ctx context.Context, key string, data []byte, wanted func() bool) error {
+	what := "writing"
+	if data == nil {
+		what = "deleting"
+	}
+	return s.write(ctx, key, what, func(ctx context.Context, c Cache) error {
+		switch {
+		case !wanted():
+			return nil
+		case data == nil:
+			return deleteEntry(ctx, c, key)
+		}
+		return c.Put(ctx, key, data)
+	})
+}
+
 // update writes an entry that f makes of the present one, which is nil if there is
 // none, unless f returns the same. This process does not write to key in between.
 func (s *store) update(ctx context.Context, key string, f func(data []byte) ([]byte, error)) error {
@@ -194,18 +212,20 @@ func (s *store) update(ctx context.Context, key string, f func(data []byte) ([]b
 // delete deletes an entry, if there is one. Some caches fail to delete what is
 // not there.
 func (s *store) delete(ctx context.Context, key string) error {
-	return s.write(ctx, key, "deleting", func(ctx context.Context, c Cache) error {
-		err := c.Delete(ctx, key)
-		if err == nil || ctx.Err() != nil {
-			return err
-		}
-		data, missing := c.Get(ctx, key)
-		switch {
-		case missing == nil && data == nil, errors.Is(missing, ErrCacheMiss), missing != nil && seemsMissing(missing):
-			return nil
-		}
+	return s.write(ctx, key, "deleting", func(ctx context.Context, c Cache) error { return deleteEntry(ctx, c, key) })
+}
+
+func deleteEntry(ctx context.Context, c Cache, key string) error {
+	err := c.Delete(ctx, key)
+	if err == nil || ctx.Err() != nil {
 		return err
-	})
+	}
+	data, missing := c.Get(ctx, key)
+	switch {
+	case missing == nil && data == nil, errors.Is(missing, ErrCacheMiss), missing != nil && seemsMissing(missing):
+		return nil
+	}
+	return err
 }
 
 func (s *store) write(ctx context.Context, key, what string, f func(context.Context, Cache) error) error {

@@ -3,6 +3,7 @@ package certmgr
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,4 +92,28 @@ func TestCertificateIsWrittenWhenCloseComesFirst(t *testing.T) {
 			t.Errorf("lost: %v", err)
 		}
 	})
+}
+
+// Whether an entry is written or deleted is decided after the writes before: what is
+// known may be another thing by then.
+func TestWriteIsDecidedWhenItIsItsTurn(t *testing.T) {
+	for name, data := range map[string][]byte{"put": []byte("second"), "delete": nil} {
+		t.Run(name, func(t *testing.T) {
+			inside(t, func(t *testing.T, w *insides) {
+				s := w.m.engine.operator.store
+				w.cache.put(func(context.Context, string) error { return flight.Sleep(context.Background(), 2*time.Second) })
+				var wanted atomic.Bool
+				wanted.Store(true)
+				s.tasks.Go(func(ctx context.Context) { s.put(ctx, "a.example.com", []byte("first")) })
+				synctest.Wait()
+				s.tasks.Go(func(ctx context.Context) { s.putIf(ctx, "a.example.com", data, wanted.Load) })
+				synctest.Wait()
+				wanted.Store(false)
+				time.Sleep(10 * time.Second)
+				if got, err := w.cache.Get(t.Context(), "a.example.com"); string(got) != "first" {
+					t.Errorf("got %q, %v", got, err)
+				}
+			})
+		})
+	}
 }
