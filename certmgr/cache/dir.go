@@ -32,7 +32,7 @@ import (
 // another one. Only tokens of http-01 have upper-case letters, and they are random.
 //
 // If the file system hangs, as a network mount may, calls still return when
-// their context ends, those that change something 250 ms later: in a file system
+// their context ends, those that change something 2 s later: in a file system
 // that answers, nothing changes after a call has returned. The system call cannot
 // be interrupted: it continues in its own goroutine until the file system
 // answers. A rename that had begun by then may still take effect later.
@@ -182,8 +182,9 @@ func cannotExist(err error) bool {
 
 // changeGrace is how long a call that changes the directory waits for the file
 // system after its context has ended, so that it leaves nothing running behind
-// it: whoever has closed a Manager may delete the directory.
-const changeGrace = 250 * time.Millisecond
+// it: whoever has closed a Manager may delete the directory. A busy disk takes a
+// second to flush a file.
+const changeGrace = 2 * time.Second
 
 // awaitChange is [await] with that grace, for a function that changes the
 // directory.
