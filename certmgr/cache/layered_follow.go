@@ -167,6 +167,7 @@ type reviewedEntry struct {
 	key      string
 	returned bool
 	sum      [sha256.Size]byte // of the copy that was returned last
+	shown    uint64            // the change by which it was returned last
 	due      time.Time
 	seq      uint64 // of the last change
 }
@@ -201,11 +202,13 @@ func (r *review) put(e reviewedEntry) {
 	if r.entries == nil {
 		r.entries = make(map[string]reviewedEntry)
 	}
-	if old, ok := r.entries[e.key]; ok && old.returned && !e.returned {
-		e.returned, e.sum, e.due = true, old.sum, old.due
-	}
 	r.seq++
 	e.seq = r.seq
+	if old, ok := r.entries[e.key]; e.returned {
+		e.shown = e.seq
+	} else if ok && old.returned {
+		e.returned, e.sum, e.shown, e.due = true, old.sum, old.shown, old.due
+	}
 	r.entries[e.key] = e
 	signal(r.wake)
 }
@@ -230,13 +233,17 @@ func (r *review) take(limit int) (due []reviewedEntry, wait time.Duration) {
 }
 
 // finish removes entries, unless there is more to do about them since they were
-// taken.
+// taken. What was returned before then has been told.
 func (r *review) finish(entries []reviewedEntry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, e := range entries {
-		if r.entries[e.key].seq == e.seq {
+		switch now := r.entries[e.key]; {
+		case now.seq == e.seq:
 			delete(r.entries, e.key)
+		case now.returned && now.shown == e.shown:
+			now.returned, now.due = false, time.Now().Add(reviewAgain)
+			r.entries[e.key] = now
 		}
 	}
 }

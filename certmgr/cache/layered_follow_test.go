@@ -187,6 +187,44 @@ func TestAStoreThatFlaps(t *testing.T) {
 	})
 }
 
+// An entry whose new copy there is no room for is read once more, and told once.
+func TestEntryIsToldOnceThoughItsCopyWaits(t *testing.T) {
+	const hosts = 1200
+	inBubble(t, func(t *testing.T, local, remote *store, l *cache.LayeredCache) {
+		for i := range hosts {
+			mustPut(t, l, fmt.Sprintf("h%d.example.com", i), "old")
+			synctest.Wait()
+		}
+		remote.fail(refuses)
+		f := follow(t, l)
+		for i := range hosts {
+			expectValue(t, l, fmt.Sprintf("h%d.example.com", i), "old")
+			mustPut(t, &remote.Memory, fmt.Sprintf("h%d.example.com", i), "new")
+		}
+		synctest.Wait()
+		local.fail(func(_ context.Context, op, _ string) error {
+			if op == "put" {
+				time.Sleep(time.Second)
+			}
+			return nil
+		})
+		remote.fail(nil)
+		time.Sleep(time.Hour)
+		told := map[string]int{}
+		for _, news := range f.take() {
+			told[news]++
+		}
+		for news, n := range told {
+			if n != 1 {
+				t.Fatalf("%q was told %d times", news, n)
+			}
+		}
+		if len(told) != hosts+2 {
+			t.Errorf("%d news, want %d", len(told), hosts+2)
+		}
+	})
+}
+
 // An entry that cannot be read does not keep the others from being compared.
 func TestFollowGoesOnAfterADamagedEntry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
