@@ -167,7 +167,7 @@ type reviewedEntry struct {
 	key      string
 	returned bool
 	sum      [sha256.Size]byte // of the copy that was returned last
-	shown    uint64            // the change by which it was returned last
+	shown    uint64            // the change since which that is to be told
 	due      time.Time
 	seq      uint64 // of the last change
 }
@@ -255,7 +255,7 @@ func (r *review) postpone(e reviewedEntry) {
 	defer r.mu.Unlock()
 	if r.entries[e.key].seq == e.seq {
 		r.seq++
-		e.seq = r.seq
+		e.seq, e.shown = r.seq, r.seq // it is still to be told
 		r.entries[e.key] = e
 	}
 }
