@@ -249,7 +249,7 @@ func (o *orders) converseOnce(ctx context.Context, c *conversation) outcome {
 		return out
 	}
 	out.entry = c.kept.succeed()
-	out.err = o.checkDates(c, out.cert)
+	out.err = o.checkDates(c, out.cert, res.Placed)
 	return out
 }
 
@@ -272,7 +272,9 @@ func (o *orders) request(c *conversation, unfinished *order.Unfinished) order.Re
 			err := c.precheck(ctx)
 			return c.types, err
 		},
-		Accept: func(chain [][]byte, leaf *x509.Certificate) error { return o.accept(sub, chain, leaf) },
+		Accept: func(placed time.Time, chain [][]byte, leaf *x509.Certificate) error {
+			return o.accept(sub, placed, chain, leaf)
+		},
 		Profile: func(ctx context.Context) (string, error) {
 			want, err := o.profiles.listed(ctx, sub)
 			return want.name, err
@@ -289,11 +291,15 @@ func (o *orders) request(c *conversation, unfinished *order.Unfinished) order.Re
 }
 
 // accept returns why a new certificate must not take the place of the one in
-// service, or nil. Without one, it is better than none.
-func (o *orders) accept(sub subject, chain [][]byte, leaf *x509.Certificate) error {
+// service, or nil. Without one, it is better than none, unless it has expired
+// since its order was placed.
+func (o *orders) accept(sub subject, placed time.Time, chain [][]byte, leaf *x509.Certificate) error {
 	now := o.now()
+	skew, _ := o.skew()
 	have := o.memory.current(sub)
 	switch {
+	case hasExpired(leaf, placed, now, skew):
+		return order.ErrExpired
 	case have == nil || !have.usable(now):
 		return nil
 	case now.After(leaf.NotAfter):
@@ -319,12 +325,14 @@ func (o *orders) comeBack(i *issuance, e *IssuanceError) (at time.Time, ok bool)
 }
 
 // checkDates returns an error if the local clock cannot serve the new
-// certificate, which is kept anyway. Dates that do not fit are the local clock's
-// fault, unless they do not fit the CA's clock either.
-func (o *orders) checkDates(c *conversation, cert *certificate) error {
+// certificate, which is kept anyway. Its order was placed at the time placed, maybe
+// days ago. Dates that do not fit are the local clock's fault, unless they do not
+// fit the CA's clock either.
+func (o *orders) checkDates(c *conversation, cert *certificate, placed time.Time) error {
 	now := o.now()
 	skew, known := o.skew()
-	if at := now.Add(skew); known && at.After(cert.notBefore) && at.Before(cert.notAfter) {
+	at := now.Add(skew)
+	if fits := known || !cert.dates().IsAged(placed); fits && at.After(cert.notBefore) && at.Before(cert.notAfter) {
 		cert.issued = at
 	}
 	behind, ahead := misfit(cert, now)
@@ -348,6 +356,14 @@ func (o *orders) checkDates(c *conversation, cert *certificate) error {
 		return nil // it can be served: clients go by their own clocks
 	}
 	return err
+}
+
+// hasExpired reports whether a certificate has expired since its order was placed,
+// by the CA's clock, which is skew ahead. One that looked older even then than CAs
+// backdate them tells of a wrong clock instead; the local one may have been set since.
+func hasExpired(leaf *x509.Certificate, placed, now time.Time, skew time.Duration) bool {
+	d := renewal.Dates{NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter}
+	return !d.NotAfter.After(now.Add(skew+renewal.MinInterval)) && !d.IsAged(placed.Add(min(skew, 0)))
 }
 
 // misfit reports whether a clock that says now is behind the dates of a new

@@ -1,6 +1,8 @@
 package order
 
 import (
+	"crypto/x509"
+	"errors"
 	"testing"
 	"time"
 )
@@ -24,4 +26,36 @@ func TestClockThatWasAheadDoesNotKeepAnOrderForLonger(t *testing.T) {
 			t.Errorf("%d orders after a day, %v", s.orders(), err)
 		}
 	})
+}
+
+// One order is placed instead of one whose certificate has expired, whoever placed
+// that, and no more: then the CA's dates or the clock are wrong.
+func TestExpiredCertificateIsOrderedOnceMore(t *testing.T) {
+	for name, expired := range map[string]int{"once": 1, "always": 10} {
+		for how, earlier := range map[string]func(*site){"same conversation": func(*site) {}, "earlier one": func(s *site) { s.stop() }} {
+			t.Run(name+", "+how, func(t *testing.T) {
+				at(t, func(t *testing.T, s *site) {
+					earlier(s)
+					req, left := s.request(), expired
+					req.Unfinished = s.kept
+					req.Accept = func(placed time.Time, _ [][]byte, leaf *x509.Certificate) error {
+						if placed.After(time.Now()) || placed.Before(leaf.NotBefore) {
+							t.Errorf("placed at %v", placed)
+						}
+						if left--; left >= 0 {
+							return ErrExpired
+						}
+						return nil
+					}
+					_, err := s.run(req)
+					if expired == 1 && (err != nil || s.orders() != 2) {
+						t.Errorf("%d orders, %v", s.orders(), err)
+					}
+					if expired > 1 && (!errors.Is(err, ErrExpired) || s.orders() > 3 || s.kept != nil) {
+						t.Errorf("%d orders, %v, kept %+v", s.orders(), err, s.kept)
+					}
+				})
+			})
+		}
+	}
 }

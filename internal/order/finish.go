@@ -69,7 +69,7 @@ func (c *conversation) finish(ctx context.Context, o *Unfinished, order *acme.Or
 	chain, leaf, err := f.run(ctx, order)
 	switch {
 	case err == nil:
-		c.res.Key, c.res.Chain, c.res.Leaf = o.Key, chain, leaf
+		c.res.Key, c.res.Chain, c.res.Leaf, c.res.Placed = o.Key, chain, leaf, o.Created
 	case isEnded(err):
 		c.req.Keep(ctx, nil)
 	default:
@@ -94,7 +94,7 @@ func (f *finishing) run(ctx context.Context, order *acme.Order) (chain [][]byte,
 		leaf, err = bundle.Check(f.req.Names, f.req.Algorithm, f.o.Key, chain)
 	}
 	if err == nil {
-		err = f.req.Accept(chain, leaf)
+		err = f.req.Accept(f.o.Created, chain, leaf)
 	}
 	if err != nil {
 		return nil, nil, f.misfit(acmeclient.Cause(err))
@@ -106,9 +106,12 @@ func (f *finishing) run(ctx context.Context, order *acme.Order) (chain [][]byte,
 func (f *finishing) misfit(err error) error {
 	if errors.Is(err, bundle.ErrOtherKey) && !f.o.Accepted {
 		return &endedError{
-			err:    fmt.Errorf("order %s was finalized by another process with the same account: %w", f.o.URL, err),
-			others: true,
+			err:     fmt.Errorf("order %s was finalized by another process with the same account: %w", f.o.URL, err),
+			instead: true,
 		}
+	}
+	if errors.Is(err, ErrExpired) {
+		return &endedError{err: fmt.Errorf("order %s of %s: %w", f.o.URL, text.Stamp(f.o.Created), err), instead: true}
 	}
 	if f.o.Unfit.IsZero() {
 		f.o.Unfit = f.req.Now().Round(0)

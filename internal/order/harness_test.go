@@ -109,7 +109,7 @@ func (s *site) request() Request {
 		Before: func(context.Context) ([]string, error) {
 			return []string{challenge.TLSALPN01, challenge.HTTP01}, nil
 		},
-		Accept:   func([][]byte, *x509.Certificate) error { return nil },
+		Accept:   func(time.Time, [][]byte, *x509.Certificate) error { return nil },
 		Profile:  func(context.Context) (string, error) { return "", nil },
 		Order:    func(bool) (func(bool, error), error) { return func(bool, error) {}, nil },
 		Present:  s.answers.Present,

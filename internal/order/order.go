@@ -65,8 +65,9 @@ type Request struct {
 	Present func(ctx context.Context, client *acme.Client, chal *acme.Challenge, host string) (*challenge.Answer, error)
 
 	// Accept returns why a certificate that is for the host and the key must not
-	// come into service, or nil.
-	Accept func(chain [][]byte, leaf *x509.Certificate) error
+	// come into service, or nil. Its order was placed at the time placed. With
+	// ErrExpired another order may be placed at once.
+	Accept func(placed time.Time, chain [][]byte, leaf *x509.Certificate) error
 
 	// Withdraw deletes what another process presented for a challenge, and
 	// reports whether nothing is left of it.
@@ -86,10 +87,11 @@ type Result struct {
 	Key      crypto.Signer
 	Chain    [][]byte // DER, leaf first
 	Leaf     *x509.Certificate
-	OrderURL string // of the last order
-	Profile  string // of the last order, as the CA says, or ""
-	Worked   string // type of the challenge that the CA validated, if one was needed
-	Refuted  bool   // it failed because validation of a challenge failed
+	Placed   time.Time // when its order was placed, by this clock or another machine's
+	OrderURL string    // of the last order
+	Profile  string    // of the last order, as the CA says, or ""
+	Worked   string    // type of the challenge that the CA validated, if one was needed
+	Refuted  bool      // it failed because validation of a challenge failed
 
 	// NotOffered: tls-alpn-01 failed because the server does not offer its protocol.
 	NotOffered bool
@@ -119,9 +121,9 @@ func Run(ctx context.Context, client *acme.Client, req Request) (Result, error) 
 	return c.res, err
 }
 
-// maxOthers is how many orders of a conversation another process with the same
-// account may finalize before the conversation fails.
-const maxOthers = 1
+// maxInstead is how many orders of a conversation may be placed instead of one
+// that has ended, see endedError.instead.
+const maxInstead = 1
 
 // run gets a certificate, from the order that an earlier conversation did not
 // finish, or from a new one.
@@ -148,7 +150,7 @@ func (c *conversation) run(ctx context.Context) error {
 	}
 	for n := 0; ; n++ {
 		err := c.obtain(ctx, types, u)
-		if ended, ok := errors.AsType[*endedError](err); !ok || !ended.others || n >= maxOthers {
+		if ended, ok := errors.AsType[*endedError](err); !ok || !ended.instead || n >= maxInstead {
 			return err
 		}
 		u = nil

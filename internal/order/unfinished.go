@@ -93,10 +93,15 @@ func (o *Unfinished) noteReply(err error, now time.Time) error {
 	return err
 }
 
+// ErrExpired is Request.Accept's error for a certificate that has expired since
+// its order was placed: the CA issued it, and it could not be downloaded for longer
+// than it is valid.
+var ErrExpired = errors.New("its certificate expired before it could be downloaded")
+
 // endedError is the reason why an order can no longer yield a certificate.
 type endedError struct {
-	err    error
-	others bool // somebody else's certificate came of it
+	err     error
+	instead bool // another one can be placed at once: it is not this one's fault
 }
 
 func (e *endedError) Error() string { return e.err.Error() }

@@ -348,7 +348,7 @@ func TestOrderThatAnotherProcessFinalizedIsReplacedAtOnce(t *testing.T) {
 			s.ca.WrongKey(host)
 			s.ca.Edit(finalize, notReady)
 			_, err := s.run(s.request())
-			if err == nil || !strings.Contains(err.Error(), "another process") || s.orders() != 1+maxOthers || s.kept != nil {
+			if err == nil || !strings.Contains(err.Error(), "another process") || s.orders() != 1+maxInstead || s.kept != nil {
 				t.Errorf("%d orders, kept %+v, %v", s.orders(), s.kept, err)
 			}
 		})
