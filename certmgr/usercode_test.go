@@ -181,8 +181,12 @@ func (u *userCode) live(w *world) {
 	}
 	u.m.Obtain(ctx, "c.example.com")
 	u.m.Renew(ctx, "b.example.com")
-	for range 5 { // renewals included: certificates are valid for 6 days
-		time.Sleep(day)
+	step := day // renewals included: certificates are valid for 6 days
+	if certmgr.InMemory(u.m, "") == 0 && !*everyRow {
+		step = time.Hour // there are none to renew, and the same attempt again and again
+	}
+	for range 5 {
+		time.Sleep(step)
 		visit("b.example.com")
 		visit("p.example.org")
 		_ = u.m.Snapshot()
