@@ -50,14 +50,17 @@ func findMutexes(v reflect.Value, path string, seen map[unsafe.Pointer]bool, fou
 
 // Held returns which mutexes are held, and not just for a moment. Who holds one of
 // a Manager does not block meanwhile, so others have released theirs after a while.
-func (ms Mutexes) Held() (held []string) {
+func (ms Mutexes) Held() []string { return ms.HeldFor(300_000) }
+
+// HeldFor returns which mutexes are held whenever each is tried so many times.
+func (ms Mutexes) HeldFor(tries int) (held []string) {
 	for path, mu := range ms {
 		try := mu.(interface {
 			TryLock() bool
 			Unlock()
 		})
 		free := false
-		for range 300_000 {
+		for range tries {
 			if free = try.TryLock(); free {
 				try.Unlock()
 				break

@@ -312,9 +312,10 @@ func (u *userCode) wantEntered(whats ...string) {
 func TestHeldLockIsFound(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
 		mutexes := certmgr.MutexesOf(w.m)
+		synctest.Wait() // so that nobody else holds any
 		for path, mu := range mutexes {
 			mu.Lock()
-			if held := mutexes.Held(); len(held) != 1 || held[0] != path {
+			if held := mutexes.HeldFor(1000); len(held) != 1 || held[0] != path {
 				t.Errorf("%v are found to be held, want %s", held, path)
 			}
 			mu.Unlock()
