@@ -40,6 +40,7 @@ func TestLeafAloneIsServedOnceTheGoodChainHasEnded(t *testing.T) {
 
 // The same holds for what another machine wrote to the cache.
 func TestLeafAloneInTheCacheTakesNoGoodChainsPlace(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		good := w.mustGet("a.example.com")
 		time.Sleep(time.Until(good.Leaf.NotAfter) - 12*time.Hour)

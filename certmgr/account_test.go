@@ -37,6 +37,7 @@ func (w *world) account() acmetest.Account {
 // Issuances that are in flight when the key changes start again with the new
 // one, at any stage; no failure is reported.
 func TestIssuanceDuringAKeyChangeSucceeds(t *testing.T) {
+	t.Parallel()
 	for _, stage := range []acmetest.Endpoint{acmetest.NewOrder, acmetest.Authorization, acmetest.Challenge, acmetest.Finalize, acmetest.Order, acmetest.Certificate} {
 		t.Run(string(stage), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
@@ -161,6 +162,7 @@ func TestRefusedOrderKeepsTheAccount(t *testing.T) {
 }
 
 func TestChangedEmailIsToldToTheCA(t *testing.T) {
+	t.Parallel()
 	const old, now = "old@example.com", "ops@example.com"
 	tests := []struct {
 		name    string

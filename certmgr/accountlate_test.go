@@ -112,6 +112,7 @@ func (w *world) wantOpen() {
 // The CA makes a change long after the gateway gave up. There is still one
 // account, no issuance fails, and the next change succeeds.
 func TestKeyChangeThatIsMadeLate(t *testing.T) {
+	t.Parallel()
 	for i, late := range []time.Duration{0, 3 * time.Second, 20 * time.Second, 61 * time.Second, 3 * time.Minute, time.Hour} {
 		for j, what := range []string{"issue", "issue before and after", "restart before", "restart after", "roll again before", "roll again after", "refused when asked again",
 			"no cache", "next evicted", "current evicted", "both evicted", "next damaged"} {
@@ -200,6 +201,7 @@ func (w *world) wantOpenOrMade(late time.Duration) {
 
 // The same with two machines that share the Cache, one of which may have ended.
 func TestKeyChangeThatIsMadeLateForTwoMachines(t *testing.T) {
+	t.Parallel()
 	for _, late := range []time.Duration{20 * time.Second, 10 * time.Minute} {
 		for _, what := range []string{"issue", "roll before", "roll after", "roll at the same time"} {
 			t.Run(fmt.Sprintf("%v, %s", late, what), func(t *testing.T) {

@@ -79,6 +79,7 @@ func refusalsOfTheAccount() []refusalOfTheAccount {
 // A CA that refuses the account stops all hosts once, and the error says what to
 // do. When that is done, all hosts go on.
 func TestRefusedAccountStopsAllHostsOnce(t *testing.T) {
+	t.Parallel()
 	for _, tt := range refusalsOfTheAccount() {
 		t.Run(tt.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
@@ -181,6 +182,7 @@ func TestForgottenAccountIsRegisteredAgainInTheSameAttempt(t *testing.T) {
 
 // The CA refuses one name with the same words: no other host is stopped.
 func TestUnauthorizedNameIsTheHostsFailure(t *testing.T) {
+	t.Parallel()
 	for _, detail := range []string{
 		"", "the identifier is not valid for this account", "account is disabled for b.example.com", "this account may not have b.example.com",
 	} {
@@ -236,6 +238,7 @@ func TestWrongSettingIsNamedWithoutARequest(t *testing.T) {
 
 // One event tells of it, however long it lasts.
 func TestRefusedAccountIsToldOnce(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		w.mustGet("a.example.com")
 		w.ca.DeactivateAccount(w.account().URL)

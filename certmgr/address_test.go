@@ -187,6 +187,7 @@ func TestAddressesOfPolicies(t *testing.T) {
 // A preflight asks an address itself, and no resolver; and as the operator has
 // listed it, also one that no name may lead to.
 func TestPreflightOfAddresses(t *testing.T) {
+	t.Parallel()
 	for _, addr := range []string{"192.0.2.9", "2001:db8::9", "127.0.0.1", "::1"} {
 		t.Run(addr, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {

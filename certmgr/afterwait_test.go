@@ -22,6 +22,7 @@ import (
 // What ends while a handshake waits is not served after the wait, whatever it waits
 // for: its host leaves the list or is refused, the certificate ends, the Manager is closed.
 func TestNothingIsServedThatEndedDuringTheWait(t *testing.T) {
+	t.Parallel()
 	const host = "a.example.com"
 	refused := errors.New("not a customer")
 	slowReads := func(w *world) { w.cache.slowFor(host, 2*time.Second) }

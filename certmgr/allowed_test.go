@@ -233,6 +233,7 @@ func TestPolicyThatHangsOrPanicsIsBounded(t *testing.T) {
 
 // Below one registered domain, untrusted names are paced.
 func TestStrangersNamesArePaced(t *testing.T) {
+	t.Parallel()
 	policyWorld(t, certmgr.AllowAnyHost, func(t *testing.T, w *world) {
 		w.m.Hosts = certmgr.MustAllowlist()
 		issued, refused := 0, 0
@@ -261,6 +262,7 @@ func TestStrangersNamesArePaced(t *testing.T) {
 
 // A policy that vouches for each name is not paced, whatever it calls.
 func TestVettedNamesAreNotPaced(t *testing.T) {
+	t.Parallel()
 	policyWorld(t, func(context.Context, string) error { return nil }, func(t *testing.T, w *world) {
 		for i := range 2 * pace.DomainBurst {
 			w.mustGet(fmt.Sprintf("customer%d.example.com", i))

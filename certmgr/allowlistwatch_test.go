@@ -90,6 +90,7 @@ func TestFileThatIsBeingWrittenIsNotRead(t *testing.T) {
 
 // A bad file is refused whole, with one event for each content.
 func TestBadFileKeepsTheLastGoodList(t *testing.T) {
+	t.Parallel()
 	bad := map[string]func(t *testing.T, path string){
 		"a bad line": func(t *testing.T, path string) { replaceFile(t, path, "z.example.com\ncom\n") },
 		"cut short":  func(t *testing.T, path string) { rewrite(t, path, "") },

@@ -32,6 +32,7 @@ func (w *world) renewedAt(host string, cert *tls.Certificate, most time.Duration
 }
 
 func TestRenewsInTheWindowOfTheCA(t *testing.T) {
+	t.Parallel()
 	for _, start := range []time.Duration{3 * day, 30 * day, 70 * day} {
 		t.Run(start.String(), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
@@ -99,6 +100,7 @@ func TestWindowOfThePastRenewsAtOnce(t *testing.T) {
 // While renewal information fails, in whatever way, renewal goes by age, and the
 // CA is asked less and less.
 func TestRenewalByAgeWhileTheCACannotBeAsked(t *testing.T) {
+	t.Parallel()
 	match := acmetest.Match{Endpoint: acmetest.RenewalInfo}
 	faults := map[string]func(ca *acmetest.Server){
 		"stalled":   func(ca *acmetest.Server) { ca.Stall(match) },
@@ -140,6 +142,7 @@ func windowJSON(start, end string) string {
 
 // No window that a CA can send makes a loop, or lets a certificate expire.
 func TestNoWindowMakesALoopOrAnExpiry(t *testing.T) {
+	t.Parallel()
 	windows := map[string]struct {
 		body string
 		most int // orders in 10 days
@@ -175,6 +178,7 @@ func TestNoWindowMakesALoopOrAnExpiry(t *testing.T) {
 
 // Retry-After says when to ask again, within bounds.
 func TestRetryAfterSaysWhenToAskAgain(t *testing.T) {
+	t.Parallel()
 	for value, want := range map[string][2]int{ // least and most in 10 days
 		"1":         {10*24*60*9/10 - 20, 10 * 24 * 60}, // every minute at most
 		"43200":     {19, 20},
@@ -218,6 +222,7 @@ func TestOpenBreakerHoldsQuestionsBack(t *testing.T) {
 
 // Failing renewals are reported louder as the end comes near, each step once.
 func TestFailingRenewalGrowsLouder(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		cert := w.mustGet("a.example.com")
 		w.ca.Resolve("*", acmetest.Target{}) // moved away

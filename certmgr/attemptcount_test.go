@@ -43,6 +43,7 @@ func TestRefusedAttemptsAreToldOnce(t *testing.T) {
 // The attempts of names that strangers make up have a cap, and those of hosts whose
 // attempts came to nothing stay.
 func TestCountedAttemptsAreBounded(t *testing.T) {
+	t.Parallel()
 	now, a := time.Now(), newAttempts()
 	for range maxAttempts {
 		a.begin("a.example.com", now)

@@ -37,6 +37,7 @@ func (w *world) slowValidation() {
 
 // A list that flaps makes few orders, and each refusal is told once.
 func TestFlappingListIsPaced(t *testing.T) {
+	t.Parallel()
 	flap := map[string]func(w *world, on bool){
 		"Remove and Add": func(w *world, on bool) {
 			if on {
@@ -122,6 +123,7 @@ func TestOperatorIsNotPaced(t *testing.T) {
 // What had come of attempts counts if it is forgotten with the host: nothing is
 // stored without a Cache.
 func TestForgottenOutcomesArePaced(t *testing.T) {
+	t.Parallel()
 	for name, fail := range map[string]bool{"certificates": false, "failures": true} {
 		t.Run("list/"+name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
@@ -250,6 +252,7 @@ func TestFinalizedOrderIsFetchedByEachProcess(t *testing.T) {
 // A Cache that takes no records delays and prevents nothing, and attempts are
 // counted in memory.
 func TestAttemptsAreCountedWithoutRecords(t *testing.T) {
+	t.Parallel()
 	for _, hang := range []bool{false, true} {
 		t.Run(fmt.Sprintf("hang %v", hang), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
@@ -319,6 +322,7 @@ func TestRecordOfAttemptsThatIsWrong(t *testing.T) {
 
 // Certificates of both key types, for many hosts, are not attempts too many.
 func TestSuccessesAreNotPaced(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		for range 3 * maxAttempts {
 			for _, h := range []string{"a.example.com", "b.example.com"} {

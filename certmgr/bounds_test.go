@@ -26,6 +26,7 @@ import (
 // However many names strangers ask for, a bounded number of issuances is in flight,
 // queued ones included, and they hold a quarter of the slots at most under AllowAnyHost.
 func TestStrangersInFlightAreBounded(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		policy         certmgr.HostPolicy
 		flights, slots int
@@ -59,6 +60,7 @@ func TestStrangersInFlightAreBounded(t *testing.T) {
 
 // A host that makes way in memory for another is out of everything.
 func TestStrangersInMemoryAreBounded(t *testing.T) {
+	t.Parallel()
 	policyWorld(t, certmgr.AllowAnyHost, func(t *testing.T, w *world) {
 		certmgr.LimitStrangers(w.m, 10)
 		for i := range 30 {

@@ -97,6 +97,7 @@ func (endlessLock) lock(ctx context.Context, _ []string) (func(), error) {
 // Whatever is begun or brought into service at the moment in which its host is taken off
 // the list is either refused, or found by the removal: nothing of the host stays.
 func TestRemovalLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
 	const host = "a.example.com"
 	ctx := context.Background() // what is raced against ends by itself
 	races := map[string]func(t *testing.T, w *insides, sub subject) func(){

@@ -86,6 +86,7 @@ func TestClockNearlyALifetimeAheadOrdersLittle(t *testing.T) {
 
 // What was planned by a clock that was ahead holds nothing back once it is right again.
 func TestClockThatWasAheadHoldsNothingBack(t *testing.T) {
+	t.Parallel()
 	for _, ahead := range []time.Duration{60 * day, 20 * day} {
 		t.Run(ahead.String(), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {

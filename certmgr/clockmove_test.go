@@ -94,6 +94,7 @@ func TestVisitorsAfterTheClockMoved(t *testing.T) {
 
 // A renewal that fails is tried again in time, and not more often.
 func TestFailingRenewalAfterTheClockMoved(t *testing.T) {
+	t.Parallel()
 	eachClockMove(t, "failing renewal", func(t *cases.T, w *world, clock *sleeper, m clockMove) {
 		if _, err := w.get("a.example.com"); err != nil {
 			t.Fatal(err)
@@ -128,6 +129,7 @@ func TestStartAfterTheClockMoved(t *testing.T) {
 // The pace of Start holds whatever happens to the clock, also if it happens again and
 // again, and Start goes on. Let's Encrypt allows 300 orders in 3 hours.
 func TestPaceOfStartWhileTheClockMoves(t *testing.T) {
+	t.Parallel()
 	eachClockMove(t, "pace", func(t *cases.T, w *world, clock *sleeper, m clockMove) {
 		if m.wall.Abs() < day {
 			return // the others show more

@@ -115,6 +115,7 @@ func TestNameThatLeadsElsewhereIsProbedUntilItLeadsHere(t *testing.T) {
 // What the page and the log say of a wait: that it began and where the name leads, that
 // it leads elsewhere now, and its end. No probe is an event, nor a failure.
 func TestEventsOfAWaitForDNS(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		p := w.waitingForDNS()
 		w.get("a.example.com")
@@ -209,6 +210,7 @@ func TestVisitorBringsTheProbeForward(t *testing.T) {
 // However many names wait, there are 20 probes a second in all, and each has its turn.
 // Names that Start has to have probed first are among them.
 func TestProbesArePaced(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		start bool
 		names int

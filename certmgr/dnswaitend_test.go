@@ -78,6 +78,7 @@ func TestOperatorProbesAtOnce(t *testing.T) {
 // A name that no longer leads here is renewed when it does again. Until then its
 // certificate is served, and that its renewal is late is told.
 func TestRenewalWaitsForDNS(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		p := w.waitingForDNS()
 		w.leadsHere(p)
@@ -110,6 +111,7 @@ func TestRenewalWaitsForDNS(t *testing.T) {
 // The renewals of both of a host's key types wait, and both are renewed. The host is not
 // probed twice for that.
 func TestRenewalOfBothKeyTypesWaits(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		p := w.waitingForDNS()
 		w.leadsHere(p)
@@ -136,6 +138,7 @@ func TestRenewalOfBothKeyTypesWaits(t *testing.T) {
 // After 7 days of waiting an entry is stale, whatever StaleHosts is asked for, and over
 // restarts.
 func TestNameThatWaitsForAWeekIsStale(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		p := w.waitingForDNS()
 		w.get("a.example.com")

@@ -40,6 +40,7 @@ func failFor(w *world, n int) {
 // Whoever repairs the cause and restarts the server need not wait for the end of
 // the backoff.
 func TestRepairedThenRestartedWorks(t *testing.T) {
+	t.Parallel()
 	t.Run("visitor", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			failFor(w, 5)

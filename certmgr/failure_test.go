@@ -80,6 +80,7 @@ func TestFailureKeyIsThatOfItsEntry(t *testing.T) {
 
 // The cap on failures holds for the Cache, whose entries would outlive the process.
 func TestDroppedFailureLeavesTheCache(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name     string
 		endpoint acmetest.Endpoint

@@ -15,6 +15,7 @@ import (
 // Of three machines that meet 200 new hosts at once, one places each order, and the
 // others serve the certificate within a second of its being stored.
 func TestFleetOrdersOnce(t *testing.T) {
+	t.Parallel()
 	atSite(t, func(t *testing.T, s *site) {
 		hosts := []string{"warm.example.com"}
 		for i := range 200 {
@@ -158,6 +159,7 @@ func TestFleetSharesTheVerdict(t *testing.T) {
 // An operator's Renew orders, although there is a certificate, and the other machines
 // have the new one when theirs is due at the latest.
 func TestFleetOperatorRenews(t *testing.T) {
+	t.Parallel()
 	atSite(t, func(t *testing.T, s *site) {
 		const host = "a.example.com"
 		first, second := s.machine(host), s.machine(host)

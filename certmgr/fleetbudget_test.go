@@ -25,6 +25,7 @@ func (w *world) budgetFleet(orders int) []*certmgr.Manager {
 // New hosts come to all machines in the same minute. Together they place no more
 // orders than the account has, but for those that they do not tell each other of.
 func TestFleetSharesTheOrderBudget(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		const orders, hosts, unshared = 60, 60, 10
 		machines := w.budgetFleet(orders)

@@ -145,6 +145,7 @@ func (s *site) wantSame(all []lookout) {
 // A machine whose resolver is wrong keeps no other one from looking, whatever its
 // clock says and however many visitors it has.
 func TestFleetLooksInSpiteOfAWrongResolver(t *testing.T) {
+	t.Parallel()
 	const host = "a.example.com"
 	for _, late := range []time.Duration{0, 20 * time.Minute, 3 * time.Hour} { // when the host leads here
 		for _, skew := range []time.Duration{0, -10 * time.Minute, 10 * time.Minute} {

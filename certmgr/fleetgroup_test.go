@@ -84,6 +84,7 @@ func TestFleetFollowsAGroupThatANameHasLeft(t *testing.T) {
 
 // Nor do they when it is renewed without the name.
 func TestFleetRenewsAGroupThatANameHasLeftOnce(t *testing.T) {
+	t.Parallel()
 	for _, gone := range abc() {
 		t.Run(gone, func(t *testing.T) {
 			atSite(t, func(t *testing.T, s *site) {

@@ -68,6 +68,7 @@ func (s *site) fail(fault storeFault, at int, d time.Duration) {
 // afterwards all machines serve the same one. Each machine tells once that it cannot
 // lock.
 func TestFleetOutlivesItsStore(t *testing.T) {
+	t.Parallel()
 	const host, warm = "a.example.com", "warm.example.com"
 	n := len(undisturbed(t, host))
 	for _, fault := range storeFaults() {
@@ -162,6 +163,7 @@ func TestFleetOrdersNothingWithoutItsLocks(t *testing.T) {
 // Close during an issuance, or while another machine is followed, unlocks and leaves
 // nothing running, whatever the stage.
 func TestFleetCloses(t *testing.T) {
+	t.Parallel()
 	const host = "a.example.com"
 	for at := 1; at <= len(undisturbed(t, host)); at++ {
 		t.Run(fmt.Sprint(at), func(t *testing.T) {

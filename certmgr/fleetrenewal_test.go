@@ -15,6 +15,7 @@ import (
 // In a year three machines that have started with the same hosts renew each of them
 // once when it is due, and all of them serve the new certificates.
 func TestFleetRenewsOnce(t *testing.T) {
+	t.Parallel()
 	atSite(t, func(t *testing.T, s *site) {
 		var hosts []string
 		for i := range 6 {

@@ -18,6 +18,7 @@ import (
 // longer than its lease and continued. Another machine takes over in time, with the same
 // order, and the first one neither asks the CA for anything more nor stores anything.
 func TestFleetTakesOver(t *testing.T) {
+	t.Parallel()
 	const host = "a.example.com"
 	steps := undisturbed(t, host)
 	for _, pause := range []time.Duration{0, 2 * testLease} {

@@ -29,6 +29,7 @@ const freezeEnv = "NOSTALL_TEST_FREEZE"
 // A process that is really stopped for some seconds, while hosts of Start fail, goes
 // on at its pace: no attempt begins before it is due, and nothing spins.
 func TestFrozenProcessGoesOnAtItsPace(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	if os.Getenv(freezeEnv) != "" {
 		frozenProcess(t)
 		return

@@ -135,6 +135,7 @@ func TestNameThatMovedAwayLeavesTheOrderAndComesBack(t *testing.T) {
 }
 
 func TestNameThatMovesAwayLaterKeepsTheCertificateBefore(t *testing.T) {
+	t.Parallel()
 	groupWorld(t, abc(), func(t *testing.T, w *world) {
 		first := w.mustGet("a.example.com")
 		w.moved("a.example.com") // the first name, too
@@ -168,6 +169,7 @@ func TestNameThatMovesAwayLaterKeepsTheCertificateBefore(t *testing.T) {
 }
 
 func TestGroupsCertificateSurvivesARestartAndAnEdit(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name   string
 		change func(l *certmgr.Allowlist) error
@@ -219,6 +221,7 @@ func TestGroupsCertificateSurvivesARestartAndAnEdit(t *testing.T) {
 }
 
 func TestMembersOwnCertificatesServeUntilDue(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		own := make(map[string]*tls.Certificate)
 		for _, name := range abc() {

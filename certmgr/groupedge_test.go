@@ -133,6 +133,7 @@ func TestOrdersOfAGroupAndOfItsMemberWaitForEachOther(t *testing.T) {
 // The operator's own certificate of a member has precedence, and its group is
 // ordered and renewed without it, also if it is the first name's.
 func TestGroupWithAnOwnCertificate(t *testing.T) {
+	t.Parallel()
 	for _, name := range abc() {
 		t.Run(name, func(t *testing.T) {
 			groupWorld(t, abc(), func(t *testing.T, w *world) {

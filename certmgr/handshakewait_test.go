@@ -22,6 +22,7 @@ const almost = 5*time.Second + 99*time.Millisecond
 // Whatever is slow, and however slow: what a handshake waits for takes HandshakeWait in
 // all, or 6 s if that is negative. docs/architecture.md says so.
 func TestNoHandshakeTakesLongerThanItsBound(t *testing.T) {
+	t.Parallel()
 	const hangs, atOnce = -1, 0
 	rsaOnly := []tls.SignatureScheme{tls.PSSWithSHA256} // one certificate is read, and two failures
 	for _, policy := range []time.Duration{atOnce, 3 * time.Second, almost, hangs} {

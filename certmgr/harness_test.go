@@ -63,7 +63,8 @@ type world struct {
 }
 
 // inBubble runs f in a bubble with a new world, after set has set fields of its
-// CA.
+// CA. Tests that take long call t.Parallel before, unless they set or measure what
+// belongs to the process: the default logger, goroutines, memory, the environment.
 func inBubble(t *testing.T, f func(t *testing.T, w *world), set ...func(ca *acmetest.Server)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

@@ -21,6 +21,7 @@ import (
 // No reply of a CA makes a loop, holds an attempt for longer than its bound,
 // or harms another host.
 func TestHostileRepliesAreBounded(t *testing.T) {
+	t.Parallel()
 	// A host that the CA fails, and does not refuse, is tried after 5, 15, 45 and
 	// 60 s, then each minute, and after 15 min every 5 min.
 	const mostAttempts = 31

@@ -61,6 +61,7 @@ func rejections() map[string]struct {
 // A host that the CA has paused or rejected is left alone for a day, by visitors,
 // by Start and over restarts. Whoever looks learns why, and what to do.
 func TestHeldHostIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	for name, r := range rejections() {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {

@@ -14,6 +14,7 @@ import (
 // By default each renewal has a new key (TestCertificatesAreRenewedInTheBackground),
 // with KeepKey none has, for both key types and over restarts.
 func TestKeepKeyKeepsTheKeyOverRenewals(t *testing.T) {
+	t.Parallel()
 	for _, keep := range []bool{false, true} {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.m.KeepKey = keep
@@ -41,6 +42,7 @@ func TestKeepKeyKeepsTheKeyOverRenewals(t *testing.T) {
 }
 
 func TestKeyOfARevokedCertificateIsNotKept(t *testing.T) {
+	t.Parallel()
 	for name, reason := range map[string]acme.CRLReasonCode{"keyCompromise": acme.CRLReasonKeyCompromise, "superseded": acme.CRLReasonSuperseded} {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.m.KeepKey = true

@@ -112,6 +112,7 @@ func TestKeyTypeFollowsTheClientHello(t *testing.T) {
 // TestCachedCertificateOfTheOtherType: what is valid and what the client can
 // work with is served before anything is issued, and nothing else is.
 func TestCachedCertificateOfTheOtherType(t *testing.T) {
+	t.Parallel()
 	for _, cached := range []bundle.Algorithm{bundle.ECDSA, bundle.RSA} {
 		for _, test := range keyTypeHellos {
 			t.Run(cached.String()+" in the cache/"+test.name, func(t *testing.T) {

@@ -142,6 +142,7 @@ func TestCachedCertificateIsJudgedByItsRealKey(t *testing.T) {
 // A change of the setting applies at the next renewal. Nothing is ordered because
 // of it, and what is valid is served.
 func TestChangeOfKeyTypeAppliesAtTheNextRenewal(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		from, to certmgr.KeyType
 		before   string
@@ -180,6 +181,7 @@ func TestChangeOfKeyTypeAppliesAtTheNextRenewal(t *testing.T) {
 // certificate that was issued for another client, and ECDSA that nobody needs any
 // more is not renewed.
 func TestPreferredRSADisplacesECDSA(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.KeyType = certmgr.RSA2048
 		ecdsaOnly := &tls.ClientHelloInfo{ServerName: "a.example.com", SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}}

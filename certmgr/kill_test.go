@@ -220,6 +220,7 @@ func atKillSite(t *testing.T, f func(t *testing.T, s *killSite)) {
 // Wherever a process is killed, the next one goes on with its order: at most one
 // order of a host is finalized, and at most one more is left unfinished.
 func TestIssuanceSurvivesAKillAtEachStep(t *testing.T) {
+	t.Parallel()
 	atKillSite(t, func(t *testing.T, s *killSite) {
 		steps := len(s.live("whole.example.com", nil))
 		for at := range steps {
@@ -233,6 +234,7 @@ func TestIssuanceSurvivesAKillAtEachStep(t *testing.T) {
 // The same with keys of a hardware module, of which the Cache has the public key
 // alone.
 func TestIssuanceWithAKeyOfAModuleSurvivesAKillAtEachStep(t *testing.T) {
+	t.Parallel()
 	atKillSite(t, func(t *testing.T, s *killSite) {
 		s.keys = new(hsm)
 		steps := len(s.live("whole.example.com", nil))
@@ -245,6 +247,7 @@ func TestIssuanceWithAKeyOfAModuleSurvivesAKillAtEachStep(t *testing.T) {
 // The same at random, for up to three processes of a host that are killed one after
 // the other.
 func TestIssuanceSurvivesManyKills(t *testing.T) {
+	t.Parallel()
 	for n := 0; n < *killCount; {
 		atKillSite(t, func(t *testing.T, s *killSite) {
 			for range 50 {

@@ -151,6 +151,7 @@ func countedClock(t *testing.T, w *world) *clock {
 // However the clock moves, nothing spins: neither renewals nor the prober nor what
 // waits for its time.
 func TestNoClockMakesALoop(t *testing.T) {
+	t.Parallel()
 	var still, turns atomic.Int64
 	since := func() time.Duration { return time.Duration(time.Now().UnixNano() - still.Load()) } // it stands still
 	clocks := map[string]func() time.Time{

@@ -121,6 +121,7 @@ func unknownFor2s(ca *acmetest.Server, s step) {
 // A fault in one exchange costs a host seconds, and no second order if the
 // first can be found again. An order whose URL did not arrive cannot.
 func TestOneLostExchangeCostsSeconds(t *testing.T) {
+	t.Parallel()
 	for _, s := range issuanceSteps() {
 		for _, f := range exchangeFaults() {
 			if f.no != nil && f.no(s.endpoint) {

@@ -162,6 +162,7 @@ func TestEmptyOrderBudget(t *testing.T) {
 
 // Renewals in the window that the CA suggests do not count, all others do.
 func TestOrdersWithReplacesDoNotCount(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.OrderBudget = 10
 		for _, h := range []string{"a.example.com", "b.example.com"} {
@@ -238,6 +239,7 @@ func TestOrderIsResumedWithoutABudget(t *testing.T) {
 
 // The budget outlives the process. It is written once a minute at most.
 func TestOrderBudgetOutlivesARestart(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		var writes atomic.Int64
 		w.cache.put(func(_ context.Context, key string) error {
@@ -315,6 +317,7 @@ func TestOrderBudgetWhoseEntryIsWrong(t *testing.T) {
 
 // Without Let's Encrypt, or with a negative number, nothing is limited or stored.
 func TestNoOrderBudget(t *testing.T) {
+	t.Parallel()
 	for name, set := range map[string]func(w *world){
 		"another CA": func(*world) {},
 		"off":        func(w *world) { w.letsEncrypt(certmgr.DefaultACMEDirectory); w.m.OrderBudget = -1 },

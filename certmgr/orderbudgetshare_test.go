@@ -12,6 +12,7 @@ import (
 
 // Machines that share a Cache share the budget.
 func TestMachinesShareAnOrderBudget(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		machines := []*certmgr.Manager{w.m, w.manager()}
 		defer machines[1].Close()
@@ -44,6 +45,7 @@ func TestMachinesShareAnOrderBudget(t *testing.T) {
 // A clock that is set, or that of another machine, neither empties the budget nor
 // fills it, but once.
 func TestOrderBudgetAndTheClock(t *testing.T) {
+	t.Parallel()
 	for _, moved := range []time.Duration{-365 * day, -time.Hour, time.Hour, 365 * day} {
 		t.Run(moved.String(), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {

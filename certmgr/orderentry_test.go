@@ -81,6 +81,7 @@ func (w *world) resume() {
 // The order of a process that has ended is resumed by the next one, for either
 // key type, and its entry is deleted in the end.
 func TestOrderOfAnotherProcessIsResumed(t *testing.T) {
+	t.Parallel()
 	certificate := acmetest.Match{Endpoint: acmetest.Certificate}
 	faults := map[string]func(ca *acmetest.Server) (lift func()){
 		"download fails": func(ca *acmetest.Server) func() { return ca.Status(certificate, 500, nil, acmetest.Problem{}).Lift },
@@ -212,6 +213,7 @@ func TestOrderThatIsMissingIsGivenUpOverRestarts(t *testing.T) {
 
 // What an entry says is checked. A damaged one costs no more than an order.
 func TestDamagedEntryOfAnOrderCostsOneOrder(t *testing.T) {
+	t.Parallel()
 	other := func(key string, value any) func(e map[string]any) {
 		return func(e map[string]any) { e[key] = value }
 	}

@@ -67,6 +67,7 @@ func promised(e acmetest.Endpoint, lasts time.Duration) time.Duration {
 // outage, whatever was out of service, and the CA is asked no more often than
 // that takes.
 func TestOutageEndsSoonForVisitors(t *testing.T) {
+	t.Parallel()
 	lengths := []time.Duration{90 * time.Second, 10 * time.Minute, time.Hour}
 	for i, e := range outageEndpoints() {
 		name := string(e)

@@ -217,6 +217,7 @@ func TestNextOrderIsAnotherHosts(t *testing.T) {
 
 // However many hosts wait, the CA gets the same few requests.
 func TestManyWaitersHaveOneProber(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		const hosts = 10_000
 		w.m.HandshakeWait = -1
@@ -245,6 +246,7 @@ func TestManyWaitersHaveOneProber(t *testing.T) {
 // A day without newOrder, with a visitor every 10 s: few orders, however many
 // hosts wait.
 func TestDayWithoutOrders(t *testing.T) {
+	t.Parallel()
 	for _, hosts := range []int{1, 20} {
 		t.Run(fmt.Sprint(hosts), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
@@ -335,6 +337,7 @@ func TestFailuresOfTheCADoNotLengthenABackoff(t *testing.T) {
 // A renewal that the CA fails has time, but is tried when the certificate ends:
 // visitors must not wait for its long backoff.
 func TestRenewalIsTriedWhenTheCertificateEnds(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.HandshakeWait = -1
 		if err := w.m.Obtain(t.Context(), "a.example.com"); err != nil {

@@ -134,6 +134,7 @@ func TestDamagedPairAtTheStart(t *testing.T) {
 
 // A certificate for later enters service when it becomes valid.
 func TestOwnCertificateForLater(t *testing.T) {
+	t.Parallel()
 	var now, later *tls.Certificate
 	ownWorld(t, func(ca *officeCA, dir string) {
 		now = ca.sign(t, signed{names: []string{"a.example.com"}})

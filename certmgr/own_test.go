@@ -151,6 +151,7 @@ func TestOwnCertificateFitsTheClient(t *testing.T) {
 // Before the end of an own certificate that nobody replaces, one is issued for
 // a host on the list, without a visitor, and served from the end on.
 func TestIssuanceTakesOverFromAnOwnCertificate(t *testing.T) {
+	t.Parallel()
 	var own *tls.Certificate
 	ownWorld(t, func(ca *officeCA, dir string) {
 		own = ca.sign(t, signed{names: []string{"a.example.com", "x.example.org"}})
@@ -210,6 +211,7 @@ func TestIssuanceTakesOverFromAnOwnCertificate(t *testing.T) {
 // A certificate that is taken away is replaced at once for a host on the list,
 // and a renewal that waited for it comes.
 func TestOwnCertificateIsTakenAway(t *testing.T) {
+	t.Parallel()
 	var own *tls.Certificate
 	ownWorld(t, func(ca *officeCA, dir string) {}, func(t *testing.T, w *world, ca *officeCA, dir string) {
 		w.m.CertificatesEvery = 10 * time.Minute

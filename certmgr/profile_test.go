@@ -329,6 +329,7 @@ func TestStartTellsOfAProfileThatIsNotOffered(t *testing.T) {
 
 // A change of the profile applies when the certificate is due.
 func TestNewProfileAppliesAtTheNextRenewal(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.Profile = "tlsserver"
 		first := w.mustGet("a.example.com").Leaf

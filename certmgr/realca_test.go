@@ -13,6 +13,7 @@ import (
 
 // What real CAs do costs a new host seconds, and never a second certificate.
 func TestWhatRealCAsDoCostsSeconds(t *testing.T) {
+	t.Parallel()
 	const host = "a.example.com"
 	on := func(e acmetest.Endpoint) acmetest.Match { return acmetest.Match{Endpoint: e, Count: 1} }
 	everywhere := acmetest.Match{}

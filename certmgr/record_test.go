@@ -43,6 +43,7 @@ func recordFaults() map[string]func(w *world, ctx context.Context) error {
 // A cache that fails for every record blocks nothing: not a first certificate,
 // not a restart, not a renewal, not the way out of a failure.
 func TestRecordsThatFailBlockNothing(t *testing.T) {
+	t.Parallel()
 	for name, fault := range recordFaults() {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {

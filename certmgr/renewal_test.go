@@ -19,6 +19,7 @@ import (
 // For two years no client gets an expired certificate or waits, and nothing is
 // renewed too often, at any lifetime.
 func TestCertificatesAreRenewedInTheBackground(t *testing.T) {
+	t.Parallel()
 	for _, lifetime := range []time.Duration{90 * day, 45 * day, 160 * time.Hour} {
 		t.Run(lifetime.String(), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
@@ -53,6 +54,7 @@ func keysEqual(a, b *tls.Certificate) bool {
 }
 
 func TestValidCertificateIsServedThroughAnOutage(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		cert := w.mustGet("a.example.com")
 		fault := w.ca.Status(acmetest.Match{}, http.StatusServiceUnavailable, nil, acmetest.Problem{Type: "serverInternal", Detail: "outage"})
@@ -124,6 +126,7 @@ func TestRenewalAdoptsFromTheSharedCache(t *testing.T) {
 }
 
 func TestUnreadableCachePostponesRenewal(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		cert := w.mustGet("a.example.com")
 		w.cache.get(func(context.Context, string) error { return errDisk })

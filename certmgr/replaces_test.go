@@ -85,6 +85,7 @@ func TestNoRenewalInfoNoReplaces(t *testing.T) {
 // 500 for one serial number in 256. The attempt that meets that succeeds, so that no
 // failure is counted.
 func TestRenewalWithoutReplacesIfTheCABreaks(t *testing.T) {
+	t.Parallel()
 	for _, status := range []int{500, 405, 422, 501} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {

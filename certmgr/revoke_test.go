@@ -76,6 +76,7 @@ func (w *world) wantRevoked(certs ...*tls.Certificate) {
 }
 
 func TestRevokedCertificateIsReplacedAtOnce(t *testing.T) {
+	t.Parallel()
 	for name, reason := range map[string]acme.CRLReasonCode{
 		"unspecified": acme.CRLReasonUnspecified, "keyCompromise": acme.CRLReasonKeyCompromise, "superseded": acme.CRLReasonSuperseded,
 	} {

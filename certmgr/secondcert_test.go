@@ -112,6 +112,7 @@ func TestSecondCertificateBacksOffAlone(t *testing.T) {
 // A renewal is made when it is due, although the host backs off with its second
 // certificate, since before a restart too.
 func TestRenewalDoesNotWaitForASecondCertificate(t *testing.T) {
+	t.Parallel()
 	for _, restart := range []bool{false, true} {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.m.Backoff = []time.Duration{30 * day}
@@ -173,6 +174,7 @@ func TestSecondCertificatesAreForTrustedHosts(t *testing.T) {
 // A second certificate takes an order from what strangers may use, also for a host on
 // the list, and comes when there is one again.
 func TestSecondCertificatesLeaveOrdersToOthers(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.OrderBudget = 10
 		w.getAs(rsaHello("a.example.com"))
@@ -196,6 +198,7 @@ func TestSecondCertificatesLeaveOrdersToOthers(t *testing.T) {
 
 // A certificate that is due is renewed before its host gets a second one.
 func TestRenewalComesBeforeASecondCertificate(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		w.getAs(rsaHello("a.example.com"))
 		lift := w.ca.FailFinalize("a.example.com", acmetest.Problem{Type: "serverInternal", Status: 500})

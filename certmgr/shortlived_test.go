@@ -64,6 +64,7 @@ func TestShortLivedCertificateThatEndedIsNotTriedOften(t *testing.T) {
 // Outages of a day, at any time and as often as every 4 days, cost no host of
 // certificates of 160 hours its service, and not one order too many.
 func TestShortLivedCertificatesSurviveOutagesOfADay(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(6) {
 		if !runsRow(int(seed), 3) {
 			continue

@@ -14,6 +14,7 @@ import (
 // Renew of a certificate that is not due fails: the caller and one event are
 // told, and nothing else remembers it, at whatever stage it failed.
 func TestFailedRenewOfWhatIsNotDueLeavesNothing(t *testing.T) {
+	t.Parallel()
 	for name, fail := range map[string]func(w *world) (lift func()){
 		"order": func(w *world) func() {
 			return w.ca.Status(acmetest.Match{Endpoint: acmetest.NewOrder}, 403, nil, acmetest.Problem{Type: "rejectedIdentifier", Detail: "no"}).Lift

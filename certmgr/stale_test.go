@@ -18,6 +18,7 @@ import (
 // A name was moved away but stayed on the list. It is reported, and so is one
 // that no client asks for, across restarts.
 func TestStaleNamesWhatToTakeOffTheList(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		w.m.Hosts.Add("*.example.org", "*.example.net")
 		w.ca.FailValidation("b.example.com", "", acmetest.Problem{Type: "unauthorized", Detail: "wrong machine"})

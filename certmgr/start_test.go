@@ -26,6 +26,7 @@ func newHosts(domain string, n int) (hosts []string) {
 // A list of new hosts is processed within half of Let's Encrypt's limits, and
 // no handshake waits for that.
 func TestStartIsPaced(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		hosts := newHosts("big.example", 60)
 		for i := range 8 {
@@ -81,6 +82,7 @@ func wantAtMost(t *testing.T, orders []acmetest.PlacedOrder, most int, window ti
 }
 
 func TestNegativeStartPaceIssuesAtOnce(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		hosts := newHosts("big.example", 200)
 		w.m.Hosts = certmgr.MustAllowlist(hosts...)
@@ -96,6 +98,7 @@ func TestNegativeStartPaceIssuesAtOnce(t *testing.T) {
 // A host that fails is tried again by its backoff and keeps no other from
 // its turn.
 func TestStartGoesOnAfterFailures(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		hosts := newHosts("big.example", 30)
 		w.m.Hosts = certmgr.MustAllowlist(hosts...)
@@ -295,6 +298,7 @@ func TestStartEndsWhenAFailingHostIsRemoved(t *testing.T) {
 
 // A Start that ended gives its places in the lanes back.
 func TestEndedStartsDoNotPushOthersBack(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		hosts := newHosts("big.example", 60)
 		w.m.Hosts = certmgr.MustAllowlist(hosts...)

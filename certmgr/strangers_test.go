@@ -15,6 +15,7 @@ import (
 // H10 (hostile review): whatever allows strangers' names, the hosts in memory have a
 // cap, and what makes way there makes way in the schedule of renewals too.
 func TestStrangersMakeWayEverywhere(t *testing.T) {
+	t.Parallel()
 	for name, policy := range map[string]certmgr.HostPolicy{
 		"AllowAnyHost":         certmgr.AllowAnyHost,
 		"policy that says yes": func(context.Context, string) error { return nil },
@@ -49,6 +50,7 @@ func TestStrangersMakeWayEverywhere(t *testing.T) {
 // A host that made way is served from the Cache at its next visit, without an order,
 // and renewed from then on.
 func TestHostThatMadeWayComesBack(t *testing.T) {
+	t.Parallel()
 	for name, policy := range map[string]certmgr.HostPolicy{
 		"AllowAnyHost":         certmgr.AllowAnyHost,
 		"policy that says yes": func(context.Context, string) error { return nil },
@@ -106,6 +108,7 @@ func strangersWorld(t *cases.T, policy certmgr.HostPolicy, most int, f func(t *c
 // However many issuances of strangers are in flight, hosts that have a certificate
 // are renewed.
 func TestStrangersKeepNobodyFromRenewal(t *testing.T) {
+	t.Parallel()
 	policyWorld(t, certmgr.AllowAnyHost, func(t *testing.T, w *world) {
 		w.m.HandshakeWait = -1
 		w.ca.Unresolve("*")

@@ -12,6 +12,7 @@ import (
 // What strangers cause displaces nothing of hosts on the list, and is bounded. The
 // numbers are written out.
 func TestStrangersDisplaceNothingOfTheList(t *testing.T) {
+	t.Parallel()
 	named := func(i int) subject { return newSubject(bundle.ECDSA, "ca", fmt.Sprintf("h%d.example.com", i)) }
 	stranger := func(i int) subject {
 		return newSubject(bundle.ECDSA, "ca", fmt.Sprintf("n%d.stranger.com", i))

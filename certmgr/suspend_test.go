@@ -139,6 +139,7 @@ func (w *world) untilEvents(kind audit.Kind, n int, step time.Duration) {
 
 // A host of Start fails, the machine sleeps, and nothing is wrong in the morning.
 func TestFirstIssuanceAfterSuspend(t *testing.T) {
+	t.Parallel()
 	for _, failures := range []int{1, 2, 3, 30} {
 		table.Run(t, fmt.Sprintf("B25/first issuance after %d failures", failures), func(t *cases.T) {
 			suspendCase(t, func(t *cases.T, w *world, clock *sleeper) {
@@ -158,6 +159,7 @@ func TestFirstIssuanceAfterSuspend(t *testing.T) {
 
 // The same for a renewal, which no handshake triggers.
 func TestRenewalAfterSuspend(t *testing.T) {
+	t.Parallel()
 	for _, failures := range []int{2, 5, 30} {
 		table.Run(t, fmt.Sprintf("B25/renewal after %d failures", failures), func(t *cases.T) {
 			suspendCase(t, func(t *cases.T, w *world, clock *sleeper) {
@@ -196,6 +198,7 @@ func TestBreakerAfterSuspend(t *testing.T) {
 // The first certificates of many hosts keep the pace of Start although all of them
 // are due after the sleep. Let's Encrypt allows 300 orders in 3 hours.
 func TestPaceOfStartAfterSuspend(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"suspended machine", "frozen process"} {
 		table.Run(t, "B25/pace, "+kind, func(t *cases.T) {
 			suspendCase(t, func(t *cases.T, w *world, clock *sleeper) {

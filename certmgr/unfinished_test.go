@@ -40,6 +40,7 @@ func TestUnfinishedOrderIsResumed(t *testing.T) {
 
 // An order of which nothing can come any more is given up.
 func TestUnfinishedOrderIsGivenUp(t *testing.T) {
+	t.Parallel()
 	t.Run("unknown to the CA", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.m.HandshakeWait = time.Minute

@@ -51,6 +51,7 @@ var (
 // then no more. It is served to its end, and leaves nothing behind. A client that comes
 // later gets a new one.
 func TestKeyTypeThatNobodyNeedsIsNotRenewed(t *testing.T) {
+	t.Parallel()
 	for _, byPolicy := range []bool{false, true} {
 		t.Run(fmt.Sprint("by policy ", byPolicy), func(t *testing.T) {
 			inBubble(t, func(t *testing.T, w *world) {
@@ -88,6 +89,7 @@ func TestKeyTypeThatNobodyNeedsIsNotRenewed(t *testing.T) {
 
 // One client within each lifetime is enough.
 func TestKeyTypeThatIsNeededNowAndThenIsRenewed(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		for range 5 {
 			start := time.Now()
@@ -108,6 +110,7 @@ func TestKeyTypeThatIsNeededNowAndThenIsRenewed(t *testing.T) {
 // A client that comes while the certificate is left to expire does not wait, and has it
 // renewed.
 func TestClientBringsBackARenewal(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		w.getAs(takesRSA)
 		w.pass(145, takesECDSA)
@@ -123,6 +126,7 @@ func TestClientBringsBackARenewal(t *testing.T) {
 
 // A host keeps at least one certificate, whether clients come or not: ECDSA of two.
 func TestHostKeepsOneCertificate(t *testing.T) {
+	t.Parallel()
 	t.Run("RSA alone", func(t *testing.T) {
 		inBubble(t, func(t *testing.T, w *world) {
 			w.getAs(takesRSA)
@@ -150,6 +154,7 @@ func TestHostKeepsOneCertificate(t *testing.T) {
 
 // What clients need is known after restarts, and to the other machines of a fleet.
 func TestNeedsSurviveRestarts(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name  string
 		every int // days between two clients that take ECDSA
@@ -180,6 +185,7 @@ func TestNeedsSurviveRestarts(t *testing.T) {
 
 // A record from before key types were recorded says that any of them may be needed.
 func TestOldRecordOfVisitsTellsNoKeyTypes(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(t *testing.T, w *world) {
 		w.keep("a.example.com", entryFor("a.example.com", bundle.ECDSA, undue))
 		w.keep("a.example.com+rsa", entryFor("a.example.com", bundle.RSA, undue))
