@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -47,9 +48,25 @@ func goCommand(t *testing.T, env []string, args ...string) []byte {
 	return out
 }
 
+// lists holds what listDeps returns, by platform: go list takes long.
+var lists = struct {
+	mu sync.Mutex
+	of map[string][]goPackage
+}{of: make(map[string][]goPackage)}
+
 // listDeps returns all packages of the core module and their transitive imports
 // for platform. Tests are excluded: their imports are in no user's program.
 func listDeps(t *testing.T, platform string) []goPackage {
+	t.Helper()
+	lists.mu.Lock()
+	defer lists.mu.Unlock()
+	if lists.of[platform] == nil {
+		lists.of[platform] = goListDeps(t, platform)
+	}
+	return lists.of[platform]
+}
+
+func goListDeps(t *testing.T, platform string) []goPackage {
 	t.Helper()
 	goos, goarch, _ := strings.Cut(platform, "/")
 	out := goCommand(t, []string{"GOOS=" + goos, "GOARCH=" + goarch},
