@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/crypto/acme"
@@ -137,15 +138,17 @@ func TestRenewalInfoErrors(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			server, ca := renewalCA(t, true)
-			tt.fault(server)
-			_, err := ca.RenewalInfo(t.Context(), "AQ.AQ")
-			if err == nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "\n") {
-				t.Errorf("got %v, want one line with %q", err, tt.says)
-			}
-			if IsTemporary(err) != tt.temporary {
-				t.Errorf("IsTemporary(%v) = %t", err, !tt.temporary)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				server, ca := renewalCA(t, true)
+				tt.fault(server)
+				_, err := ca.RenewalInfo(t.Context(), "AQ.AQ")
+				if err == nil || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "\n") {
+					t.Errorf("got %v, want one line with %q", err, tt.says)
+				}
+				if IsTemporary(err) != tt.temporary {
+					t.Errorf("IsTemporary(%v) = %t", err, !tt.temporary)
+				}
+			})
 		})
 	}
 }

@@ -2,6 +2,7 @@ package acmeclient
 
 import (
 	"testing"
+	"testing/synctest"
 
 	"golang.org/x/crypto/acme"
 
@@ -30,13 +31,15 @@ func TestTraceTellsWhatTheCAMayHaveDone(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := newSite(t)
-			tt.faults(s)
-			var trace Trace
-			s.client(s.ca(s.Client())).AuthorizeOrder(WithTrace(t.Context(), &trace), acme.DomainIDs("a.example.com"))
-			if got := trace.Unanswered(); got != tt.want {
-				t.Errorf("Unanswered() = %v, want %v\n%v", got, tt.want, s)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t)
+				tt.faults(s)
+				var trace Trace
+				s.client(s.ca(s.Client())).AuthorizeOrder(WithTrace(t.Context(), &trace), acme.DomainIDs("a.example.com"))
+				if got := trace.Unanswered(); got != tt.want {
+					t.Errorf("Unanswered() = %v, want %v\n%v", got, tt.want, s)
+				}
+			})
 		})
 	}
 }

@@ -20,6 +20,7 @@ func TestServersStartAgain(t *testing.T) {
 	}
 	for _, server := range servers {
 		t.Run(server.name, func(t *testing.T) {
+			t.Parallel() // it waits most of the time
 			s := server.start(t)
 			for _, end := range []func(){s.Stop, s.Kill} {
 				end()

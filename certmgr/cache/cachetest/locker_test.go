@@ -19,9 +19,16 @@ func TestLockerSuiteAcceptsALateOne(t *testing.T) {
 	RunLockerInBubble(t, func(*testing.T) *Store { return newFlawedStore(flaws{fenceByEntry: true}).store() })
 }
 
-// In real time too, where machines are slow and leases take their time.
+// In real time too, where machines are slow and leases take their time. The cases
+// are those of RunLocker, side by side: they wait most of the time.
 func TestLockerSuiteInRealTime(t *testing.T) {
-	RunLocker(t, func(*testing.T) *Store { return newFlawedStore(flaws{}).store() })
+	newStore := func(*testing.T) *Store { return newFlawedStore(flaws{}).store() }
+	for _, c := range lockerCases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.run(t, newStore)
+		})
+	}
 }
 
 func TestLockerSuiteFindsWhatIsBroken(t *testing.T) {
