@@ -34,6 +34,7 @@ func (b backdates) String() string { return fmt.Sprintf("%v left, %v back", b.le
 // A CA may backdate certificates as far as it likes. They are renewed in the middle
 // of what is left, no client is refused, and only a clock that is off is called so.
 func TestCertificatesThatAreDatedBackAreRenewedInTime(t *testing.T) {
+	t.Parallel()
 	const hour = time.Hour
 	dates := []backdates{
 		{0, hour}, {hour, hour}, {3 * hour, 6 * hour}, {3 * hour, hour}, {30 * hour, hour},

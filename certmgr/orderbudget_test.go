@@ -72,6 +72,7 @@ func (w *world) placed() int { return len(w.ca.Orders()) }
 // Strangers get half of the orders, Start a third more, and visitors of listed
 // hosts the rest.
 func TestOrderBudgetHasShares(t *testing.T) {
+	t.Parallel()
 	inLimitedBubble(t, func(t *testing.T, w *world) {
 		w.letsEncrypt(certmgr.DefaultACMEDirectory)
 		var names []string
