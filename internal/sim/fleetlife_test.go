@@ -241,6 +241,7 @@ const storedServed = 2 * time.Second
 func (f *fleet) renew(h *fleetHost) bool {
 	p := f.next().life()
 	for up, _ := p.state(); !up; up, _ = p.state() {
+		time.Sleep(time.Second) // all of them may be dead or stopped
 		p = f.next().life()
 	}
 	if err := p.m.Renew(f.t.Context(), h.name); err != nil {
