@@ -217,3 +217,39 @@ func TestFleetFollowerCloses(t *testing.T) {
 		}
 	})
 }
+
+// A store that grants locks and refuses writes costs the CA one order, and no requests
+// for it until the store can be written again.
+func TestFleetAsksNothingThatItCannotStore(t *testing.T) {
+	t.Parallel()
+	for _, refused := range []string{"put ", "put a.example.com"} {
+		t.Run(refused, func(t *testing.T) {
+			atSite(t, func(t *testing.T, s *site) {
+				const host, warm = "a.example.com", "warm.example.com"
+				m := s.machine(host, warm)
+				s.await(m, warm, 10*time.Second)
+				m.setFault(func(_ context.Context, step string) error {
+					if strings.HasPrefix(step, refused) {
+						return errStoreDown
+					}
+					return nil
+				})
+				before := len(s.ca.Requests())
+				for range 360 {
+					if _, err := m.visit(host); err == nil {
+						t.Fatal("no error")
+					}
+					time.Sleep(10 * time.Second)
+				}
+				if n := len(s.ca.Requests()) - before; n > 20 {
+					t.Errorf("%d requests in an hour", n)
+				}
+				m.setFault(nil)
+				s.await(m, host, time.Minute)
+				if n := len(s.ca.IssuedFor(host)); n != 1 {
+					t.Errorf("%d certificates", n)
+				}
+			})
+		})
+	}
+}

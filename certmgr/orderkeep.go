@@ -52,6 +52,11 @@ func (k *orderKeep) resume(ctx context.Context, override bool) *order.Unfinished
 	if k.now != nil && !k.now.Unfit.IsZero() && override {
 		return nil
 	}
+	if k.now != nil && k.saved == nil && !k.lease.isLocal() && !k.save(ctx) {
+		// The Cache still cannot be written: the CA would be asked again and again
+		// for what this machine then gives up.
+		k.lease.lose(errNotKept)
+	}
 	return k.now
 }
 
@@ -133,11 +138,12 @@ func (k *orderKeep) newKept() *keptOrder {
 	}
 }
 
-// save writes the order to the Cache. What strangers can have placed without
-// proving control of a name is kept in memory alone, which has a cap.
-func (k *orderKeep) save(ctx context.Context) {
+// save writes the order to the Cache, and reports whether that did not fail. What
+// strangers can have placed without proving control of a name is kept in memory
+// alone, which has a cap.
+func (k *orderKeep) save(ctx context.Context) bool {
 	if k.apart || k.settings.cache == nil || !k.named && k.now.Key == nil {
-		return
+		return true
 	}
 	k.tried = k.now
 	if !k.write(ctx, k.sub, k.now) {
@@ -146,13 +152,14 @@ func (k *orderKeep) save(ctx context.Context) {
 			// and would order another one.
 			k.lease.lose(errNotKept)
 		}
-		return
+		return false
 	}
 	k.saved = k.now
 	now := k.newKept()
 	if k.replace(k.sub, k.kept, now) { // not if it was dropped meanwhile
 		k.kept = now
 	}
+	return true
 }
 
 // key returns the key that another process has asked for the certificate of the
