@@ -358,12 +358,12 @@ func (o *orders) checkDates(c *conversation, cert *certificate, placed time.Time
 	return err
 }
 
-// hasExpired reports whether a certificate has expired since its order was placed,
-// by the CA's clock, which is skew ahead. One that looked older even then than CAs
-// backdate them tells of a wrong clock instead; the local one may have been set since.
+// hasExpired reports whether a certificate was valid when its order was placed, and
+// is not any more, by the CA's clock, which is skew ahead. One that was never valid
+// tells of a wrong clock instead; the local one may have been set since.
 func hasExpired(leaf *x509.Certificate, placed, now time.Time, skew time.Duration) bool {
-	d := renewal.Dates{NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter}
-	return !d.NotAfter.After(now.Add(skew+renewal.MinInterval)) && !d.IsAged(placed.Add(min(skew, 0)))
+	end := leaf.NotAfter.Add(-renewal.MinInterval)
+	return end.After(placed.Add(min(skew, 0))) && !end.After(now.Add(skew))
 }
 
 // misfit reports whether a clock that says now is behind the dates of a new
