@@ -16,7 +16,18 @@ import (
 // A leaf that comes without its issuer's certificate is better than none, but
 // not than a good chain. It is kept at the CA and not ordered again.
 func TestLeafAloneIsServedOnceTheGoodChainHasEnded(t *testing.T) {
+	backoffs := map[string][]time.Duration{
+		"default backoff": nil,
+		"a long backoff":  {20 * time.Hour},
+	}
+	for name, backoff := range backoffs {
+		t.Run(name, func(t *testing.T) { testLeafAlone(t, backoff) })
+	}
+}
+
+func testLeafAlone(t *testing.T, backoff []time.Duration) {
 	inBubble(t, func(t *testing.T, w *world) {
+		w.m.Backoff = backoff
 		fault := w.ca.EditCertificate("a.example.com", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(10 * time.Hour) })
 		good := w.mustGet("a.example.com")
 		fault.Lift()

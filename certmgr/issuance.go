@@ -296,6 +296,9 @@ func (is *issuer) fail(i *issuance, out outcome, what trouble) error {
 		e.Attempts, e.RetryAt = max(e.Attempts-1, 1), at
 		rec.blame = before
 	}
+	if missing, ok := errors.AsType[needsIssuer](out.err); ok { // it is served from then on
+		e.RetryAt = pace.Earlier(e.RetryAt, pace.Later(missing.served.Add(time.Second), rec.asked))
+	}
 	e.hold(is.orders.ca.CAAIssuer())
 	if errors.Is(out.err, ErrClock) {
 		rec.clockOff = true

@@ -305,9 +305,17 @@ func (o *orders) accept(sub subject, placed time.Time, chain [][]byte, leaf *x50
 	case now.After(leaf.NotAfter):
 		return fmt.Errorf("it ended at %s, by the clock here, and the one in service, which ends at %s, stays", text.Stamp(leaf.NotAfter), text.Stamp(have.notAfter))
 	case bundle.LacksIssuer(chain, have.chain):
-		return fmt.Errorf("it came without the certificate of its issuer, which clients need, and the one in service, which ends at %s, stays", text.Stamp(have.notAfter))
+		return needsIssuer{have.notAfter}
 	}
 	return nil
+}
+
+// needsIssuer is the error of a certificate that came without the one of its issuer.
+// It is better than none once the one in service has ended.
+type needsIssuer struct{ served time.Time }
+
+func (e needsIssuer) Error() string {
+	return fmt.Sprintf("it came without the certificate of its issuer, which clients need, and the one in service, which ends at %s, stays", text.Stamp(e.served))
 }
 
 // inProgress is how long after it was placed an order is simply in progress if the
