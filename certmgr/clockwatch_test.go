@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/acme"
-
 	"github.com/nostall/nostall/certmgr"
 	"github.com/nostall/nostall/certmgr/acmetest"
 	"github.com/nostall/nostall/certmgr/audit"
@@ -83,9 +81,7 @@ func TestClockIsComparedWithTheManagers(t *testing.T) {
 // A CA without a Date, or behind an HTTP cache, says nothing about the clock.
 func TestClockIsUnknownWithoutADate(t *testing.T) {
 	inBubble(t, func(t *testing.T, w *world) {
-		client := *w.ca.Client()
-		client.Transport = editHeader{client.Transport, "Age", "3600"}
-		w.m.Client = &acme.Client{DirectoryURL: w.ca.URL, HTTPClient: &client}
+		w.withoutDates(w.m)
 		w.ca.SetClockSkew(30 * time.Minute)
 		w.ca.Resolve("*", acmetest.Target{TLSConfig: w.m.TLSConfig()})
 		w.mustGet("a.example.com")

@@ -28,8 +28,8 @@ func TestClockThatWasAheadDoesNotKeepAnOrderForLonger(t *testing.T) {
 	})
 }
 
-// One order is placed instead of one whose certificate has expired, whoever placed
-// that, and no more: then the CA's dates or the clock are wrong.
+// An order is placed instead of one whose certificate has expired. If it is the same
+// with that, the CA's dates or the clock are wrong: a conversation places two at most.
 func TestExpiredCertificateIsOrderedOnceMore(t *testing.T) {
 	for name, expired := range map[string]int{"once": 1, "always": 10} {
 		for how, earlier := range map[string]func(*site){"same conversation": func(*site) {}, "earlier one": func(s *site) { s.stop() }} {

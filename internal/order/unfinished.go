@@ -101,7 +101,7 @@ var ErrExpired = errors.New("its certificate expired before it could be download
 // endedError is the reason why an order can no longer yield a certificate.
 type endedError struct {
 	err     error
-	instead bool // another one can be placed at once: it is not this one's fault
+	instead bool // another order may be placed at once: that is likely to succeed
 }
 
 func (e *endedError) Error() string { return e.err.Error() }
